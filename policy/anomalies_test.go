@@ -1,0 +1,80 @@
+package policy_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/milena-kafka/milena/policy"
+)
+
+func TestAnomalies_Decide(t *testing.T) {
+	var zero policy.Anomalies
+	for _, kind := range policy.Kinds() {
+		if got := zero.Decide(kind); got != policy.Halt {
+			t.Errorf("without a choice, %s = %s", kind, got)
+		}
+	}
+	chosen, err := policy.NewAnomalies(map[string]string{"retention_gap": "skip", "recreated": "restart", "shrunk": "halt"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, want := range map[policy.Kind]policy.Action{
+		policy.RetentionGap: policy.Skip, policy.Recreated: policy.Restart, policy.Shrunk: policy.Halt, policy.Truncated: policy.Halt,
+	} {
+		if got := chosen.Decide(kind); got != want {
+			t.Errorf("%s = %s, want %s", kind, got, want)
+		}
+	}
+}
+
+func TestNewAnomalies_allowsExactly(t *testing.T) {
+	allowed := map[string][]string{
+		"recreated": {"halt", "restart", "skip"}, "retention_gap": {"halt", "skip"}, "truncated": {"halt", "skip"}, "foreign_write": {"halt", "skip"},
+		"target_recreated": {"halt", "restart"}, "shrunk": {"halt", "skip"}, "record_too_large": {"halt", "skip"}, "record_refused": {"halt", "skip"},
+		"target_not_empty": {"halt", "skip"},
+	}
+	if len(allowed) != len(policy.Kinds()) {
+		t.Errorf("%d kinds, want %d", len(policy.Kinds()), len(allowed))
+	}
+	for kind, actions := range allowed {
+		for _, action := range []string{"halt", "skip", "restart", "", "ignore"} {
+			_, err := policy.NewAnomalies(map[string]string{kind: action})
+			if want := slices.Contains(actions, action); (err == nil) != want {
+				t.Errorf("%s: %q allowed is %v, want %v", kind, action, err == nil, want)
+			}
+			if err != nil && !strings.Contains(err.Error(), "anomalies."+kind) {
+				t.Errorf("error does not say where: %v", err)
+			}
+		}
+	}
+}
+
+func TestNewAnomalies_namesAllProblems(t *testing.T) {
+	_, err := policy.NewAnomalies(map[string]string{"nope": "halt", "shrunk": "restart", "truncated": "skip"})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"anomalies.nope: no such kind; the kinds are recreated, ", `anomalies.shrunk: "restart" is not an action for it; use one of halt, skip`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error lacks %q:\n%v", want, err)
+		}
+	}
+}
+
+func TestKind_Hint(t *testing.T) {
+	seen := map[string]policy.Kind{}
+	for _, kind := range policy.Kinds() {
+		hint := kind.Hint()
+		if !strings.HasSuffix(hint, ".") || len(hint) < 80 || seen[hint] != "" {
+			t.Errorf("%s: %q is not a sentence of its own", kind, hint)
+		}
+		seen[hint] = kind
+		// A hint that proposes an action must propose one that the config accepts.
+		for _, action := range []policy.Action{policy.Skip, policy.Restart} {
+			if strings.Contains(hint, "anomalies."+string(kind)+" to "+string(action)) && !slices.Contains(kind.Actions(), action) {
+				t.Errorf("%s: the hint proposes %s", kind, action)
+			}
+		}
+	}
+}

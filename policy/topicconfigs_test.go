@@ -1,0 +1,141 @@
+package policy_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/milena-kafka/milena/policy"
+)
+
+func set(name, value string) policy.TopicConfig {
+	return policy.TopicConfig{Name: name, Value: value, Dynamic: true}
+}
+
+func inherited(name, value string) policy.TopicConfig {
+	return policy.TopicConfig{Name: name, Value: value}
+}
+
+func mustFilter(t *testing.T, expressions ...string) policy.ConfigFilter {
+	t.Helper()
+	f, err := policy.NewConfigFilter(expressions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestDiffConfigs(t *testing.T) {
+	type configs = []policy.TopicConfig
+	tests := []struct {
+		name           string
+		source, target configs
+		exclude        []string
+		want           []policy.ConfigChange
+	}{
+		{name: "nothing", source: configs{inherited("retention.ms", "1")}, target: configs{inherited("retention.ms", "2")}},
+		{name: "same", source: configs{set("retention.ms", "1")}, target: configs{set("retention.ms", "1")}},
+		{
+			name: "set", source: configs{set("retention.ms", "1")}, target: configs{inherited("retention.ms", "2")},
+			want: []policy.ConfigChange{{Name: "retention.ms", From: "2", To: "1"}},
+		},
+		{
+			name: "set although the default is the same, for the default may change", source: configs{set("retention.ms", "1")}, target: configs{inherited("retention.ms", "1")},
+			want: []policy.ConfigChange{{Name: "retention.ms", From: "1", To: "1"}},
+		},
+		{
+			name: "changed, sorted", source: configs{set("retention.ms", "1"), set("cleanup.policy", "compact")}, target: configs{set("retention.ms", "2"), set("cleanup.policy", "delete")},
+			want: []policy.ConfigChange{{Name: "cleanup.policy", From: "delete", To: "compact"}, {Name: "retention.ms", From: "2", To: "1"}},
+		},
+		{
+			name: "an empty value is a value", source: configs{set("x", "")}, target: configs{inherited("x", "a")},
+			want: []policy.ConfigChange{{Name: "x", From: "a"}},
+		},
+		{
+			name: "deleted", source: configs{inherited("retention.ms", "1")}, target: configs{set("retention.ms", "2")},
+			want: []policy.ConfigChange{{Name: "retention.ms", From: "2", Delete: true}},
+		},
+		{name: "a key that the source does not know stays", source: configs{}, target: configs{set("vendor.key", "2")}},
+		{name: "a key that the target does not know is left out", source: configs{set("vendor.key", "2")}, target: configs{inherited("retention.ms", "2")}},
+		{
+			name:   "compression stays the producer's",
+			source: configs{set("compression.type", "gzip")}, target: configs{inherited("compression.type", "producer")},
+		},
+		{name: "compression of the target is not deleted", source: configs{inherited("compression.type", "producer")}, target: configs{set("compression.type", "zstd")}},
+		{
+			name:   "throttles name other brokers",
+			source: configs{set("leader.replication.throttled.replicas", "*"), set("follower.replication.throttled.replicas", "*")},
+			target: configs{inherited("leader.replication.throttled.replicas", ""), inherited("follower.replication.throttled.replicas", "")},
+		},
+		{
+			name:   "what the data path needs is copied",
+			source: configs{set("max.message.bytes", "5"), set("message.timestamp.after.max.ms", "7"), set("message.timestamp.before.max.ms", "8"), set("message.timestamp.type", "LogAppendTime")},
+			target: configs{inherited("max.message.bytes", "1"), inherited("message.timestamp.after.max.ms", "1"), inherited("message.timestamp.before.max.ms", "1"), inherited("message.timestamp.type", "CreateTime")},
+			want: []policy.ConfigChange{
+				{Name: "max.message.bytes", From: "1", To: "5"}, {Name: "message.timestamp.after.max.ms", From: "1", To: "7"},
+				{Name: "message.timestamp.before.max.ms", From: "1", To: "8"}, {Name: "message.timestamp.type", From: "CreateTime", To: "LogAppendTime"},
+			},
+		},
+		{
+			name: "excluded: not set, not deleted", exclude: []string{`retention\..*`, "min.insync.replicas"},
+			source: configs{set("retention.ms", "1"), inherited("min.insync.replicas", "1")},
+			target: configs{inherited("retention.ms", "2"), set("min.insync.replicas", "2")},
+		},
+		{
+			name: "exclude matches whole names", exclude: []string{"retention"},
+			source: configs{set("retention.ms", "1")}, target: configs{inherited("retention.ms", "2")},
+			want: []policy.ConfigChange{{Name: "retention.ms", From: "2", To: "1"}},
+		},
+		{name: "sensitive values are not known", source: configs{{Name: "k", Dynamic: true, Sensitive: true}}, target: configs{inherited("k", "2")}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			filter := mustFilter(t, test.exclude...)
+			got := policy.DiffConfigs(test.source, test.target, filter)
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if again := policy.DiffConfigs(test.source, apply(test.target, got), filter); len(again) > 0 {
+				t.Errorf("a second pass still changes %v", again)
+			}
+		})
+	}
+}
+
+// apply is what a broker does with the changes.
+func apply(target []policy.TopicConfig, changes []policy.ConfigChange) []policy.TopicConfig {
+	var after []policy.TopicConfig
+	for _, c := range target {
+		for _, change := range changes {
+			if change.Name == c.Name {
+				c.Value, c.Dynamic = change.To, !change.Delete
+			}
+		}
+		after = append(after, c)
+	}
+	return after
+}
+
+func TestCreateConfigs(t *testing.T) {
+	source := []policy.TopicConfig{
+		set("cleanup.policy", "compact"), set("compression.type", "lz4"), set("vendor.key", "1"), set("min.insync.replicas", "2"),
+		inherited("retention.ms", "5"), {Name: "secret", Dynamic: true, Sensitive: true},
+	}
+	filter := mustFilter(t, `min\.insync\.replicas`)
+	if diff := cmp.Diff(map[string]string{"cleanup.policy": "compact", "vendor.key": "1"}, policy.CreateConfigs(source, filter)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"vendor.key"}, policy.UnknownConfigs(source, map[string]bool{"cleanup.policy": true}, filter)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNewConfigFilter_refuses(t *testing.T) {
+	if _, err := policy.NewConfigFilter([]string{"("}); err == nil || !strings.Contains(err.Error(), "configs_exclude[0]") {
+		t.Errorf("err = %v", err)
+	}
+	if _, err := policy.NewConfigFilter(nil); err != nil {
+		t.Error(err)
+	}
+}
