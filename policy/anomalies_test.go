@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/policy"
 )
 
@@ -47,6 +48,24 @@ func TestNewAnomalies_allowsExactly(t *testing.T) {
 				t.Errorf("error does not say where: %v", err)
 			}
 		}
+	}
+}
+
+// The config package, one floor below, validates the same words.
+func TestKinds_areThoseOfTheConfig(t *testing.T) {
+	var kinds []string
+	for _, kind := range policy.Kinds() {
+		kinds = append(kinds, string(kind))
+		var actions []string
+		for _, action := range kind.Actions() {
+			actions = append(actions, string(action))
+		}
+		if want := config.AnomalyActions(string(kind)); !slices.Equal(actions, want) {
+			t.Errorf("%s: actions %v, config says %v", kind, actions, want)
+		}
+	}
+	if want := config.AnomalyKinds(); !slices.Equal(kinds, want) {
+		t.Errorf("kinds %v, config says %v", kinds, want)
 	}
 }
 

@@ -73,8 +73,10 @@ func TestDiffConfigs(t *testing.T) {
 			source: configs{set("max.message.bytes", "5"), set("message.timestamp.after.max.ms", "7"), set("message.timestamp.before.max.ms", "8"), set("message.timestamp.type", "LogAppendTime")},
 			target: configs{inherited("max.message.bytes", "1"), inherited("message.timestamp.after.max.ms", "1"), inherited("message.timestamp.before.max.ms", "1"), inherited("message.timestamp.type", "CreateTime")},
 			want: []policy.ConfigChange{
-				{Name: "max.message.bytes", From: "1", To: "5"}, {Name: "message.timestamp.after.max.ms", From: "1", To: "7"},
-				{Name: "message.timestamp.before.max.ms", From: "1", To: "8"}, {Name: "message.timestamp.type", From: "CreateTime", To: "LogAppendTime"},
+				{Name: "max.message.bytes", From: "1", To: "5"},
+				{Name: "message.timestamp.after.max.ms", From: "1", To: "7"},
+				{Name: "message.timestamp.before.max.ms", From: "1", To: "8"},
+				{Name: "message.timestamp.type", From: "CreateTime", To: "LogAppendTime"},
 			},
 		},
 		{
@@ -120,7 +122,8 @@ func apply(target []policy.TopicConfig, changes []policy.ConfigChange) []policy.
 func TestCreateConfigs(t *testing.T) {
 	source := []policy.TopicConfig{
 		set("cleanup.policy", "compact"), set("compression.type", "lz4"), set("vendor.key", "1"), set("min.insync.replicas", "2"),
-		inherited("retention.ms", "5"), {Name: "secret", Dynamic: true, Sensitive: true},
+		inherited("retention.ms", "5"),
+		{Name: "secret", Dynamic: true, Sensitive: true},
 	}
 	filter := mustFilter(t, `min\.insync\.replicas`)
 	if diff := cmp.Diff(map[string]string{"cleanup.policy": "compact", "vendor.key": "1"}, policy.CreateConfigs(source, filter)); diff != "" {

@@ -50,13 +50,6 @@ func (r Reason) Explain() string {
 	}
 }
 
-// Naming is how target names are made.
-const (
-	namingPrefix   = "prefix"
-	namingIdentity = "identity"
-	namingRename   = "rename"
-)
-
 // maxTopicLength is Kafka's Topic.MAX_NAME_LENGTH: a partition's directory name has to fit in 255 bytes.
 const maxTopicLength = 249
 
@@ -89,7 +82,7 @@ func NewTopics(f config.Flow, sourceAlias, targetAlias string) (*Topics, error) 
 	}
 	errs := []error{includeErr, excludeErr}
 	switch f.Naming {
-	case namingPrefix, namingIdentity:
+	case config.NamingPrefix, config.NamingIdentity:
 		// Identity needs the prefix too: `heartbeats` keeps it, or the heartbeats of two clusters would mix.
 		switch {
 		case sourceAlias == "" || targetAlias == "":
@@ -99,7 +92,7 @@ func NewTopics(f config.Flow, sourceAlias, targetAlias string) (*Topics, error) 
 		case !legalTopicChars(sourceAlias):
 			errs = append(errs, fmt.Errorf("source: alias %q cannot be part of a topic name; use letters, digits, `.`, `_` and `-`", sourceAlias))
 		}
-	case namingRename:
+	case config.NamingRename:
 		errs = append(errs, t.setRename(f.Rename))
 	default:
 		errs = append(errs, fmt.Errorf("naming: %q is not prefix, identity or rename", f.Naming))
@@ -138,7 +131,7 @@ func (t *Topics) Target(source string) (target string, reason Reason) {
 	switch {
 	case IsInternal(source, t.separator):
 		return "", ReasonInternal
-	case t.naming == namingRename && t.rename[source] == "":
+	case t.naming == config.NamingRename && t.rename[source] == "":
 		return "", ReasonNotRenamed
 	case matchesAny(t.exclude, source):
 		return "", ReasonExcluded
@@ -161,9 +154,9 @@ func (t *Topics) Target(source string) (target string, reason Reason) {
 // Source is the source topic whose copy has this name on the target; ok is false where the flow copies nothing to it.
 func (t *Topics) Source(target string) (source string, ok bool) {
 	switch t.naming {
-	case namingRename:
+	case config.NamingRename:
 		source, ok = t.renamed[target]
-	case namingIdentity:
+	case config.NamingIdentity:
 		source, ok = target, true
 		if target == t.prefix+heartbeatsTopic {
 			source = heartbeatsTopic
@@ -232,7 +225,7 @@ func (t *Topics) Collisions(sources []string) []Collision {
 
 // selected says whether the flow asks for the topic. In a rename flow without a topics list the table is the list.
 func (t *Topics) selected(source string) bool {
-	if t.naming == namingRename {
+	if t.naming == config.NamingRename {
 		return len(t.include) == 0 || matchesAny(t.include, source)
 	}
 	return t.isHeartbeats(source) || matchesAny(t.include, source)
@@ -242,7 +235,7 @@ func (t *Topics) selected(source string) bool {
 // Under identity MirrorMaker 2 renames everything that ends in "heartbeats", a user's device-heartbeats included; here it
 // is the exact name only.
 func (t *Topics) isHeartbeats(source string) bool {
-	if t.naming == namingPrefix && strings.HasSuffix(source, t.separator+heartbeatsTopic) {
+	if t.naming == config.NamingPrefix && strings.HasSuffix(source, t.separator+heartbeatsTopic) {
 		return true
 	}
 	return source == heartbeatsTopic
@@ -253,8 +246,8 @@ func (t *Topics) isHeartbeats(source string) bool {
 // too, as in MirrorMaker 2: a topic that is refused with its reason is seen, a loop fills two clusters.
 func (t *Topics) isCycle(source string) bool {
 	switch t.naming {
-	case namingPrefix:
-	case namingIdentity:
+	case config.NamingPrefix:
+	case config.NamingIdentity:
 		// Identity names carry no hops, except those of heartbeats.
 		if !strings.HasSuffix(source, t.separator+heartbeatsTopic) {
 			return false
@@ -267,9 +260,9 @@ func (t *Topics) isCycle(source string) bool {
 
 func (t *Topics) name(source string) string {
 	switch {
-	case t.naming == namingRename:
+	case t.naming == config.NamingRename:
 		return t.rename[source]
-	case t.naming == namingIdentity && source != heartbeatsTopic:
+	case t.naming == config.NamingIdentity && source != heartbeatsTopic:
 		return source
 	default:
 		return t.prefix + source

@@ -1,0 +1,359 @@
+package replicator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+)
+
+// Plan is what a flow would do if it were started now.
+type Plan struct {
+	Flow            string `json:"flow"`
+	SourceClusterID string `json:"source_cluster_id"`
+	TargetClusterID string `json:"target_cluster_id"`
+	// Topics are those that are copied, sorted by source name.
+	Topics []PlanTopic `json:"topics"`
+	// Skipped are the source topics that the flow does not ask for or must not copy.
+	Skipped []PlanSkip `json:"skipped"`
+	// Refused are sentences about what cannot work until a person changes something. A flow with any should not be started.
+	Refused []string `json:"refused"`
+	// Warnings are sentences about what works less well than it might.
+	Warnings []string `json:"warnings"`
+}
+
+// PlanTopic is one topic that is copied.
+type PlanTopic struct {
+	Source string `json:"source"`
+	Target string `json:"target"`
+	// Partitions is the source topic's count.
+	Partitions int `json:"partitions"`
+	// Action is create, grow (the target topic lacks partitions) or copy (it is there).
+	Action string `json:"action"`
+	// Configs are those that the target topic is created with ("name=value") or that change on it ("name: old -> new").
+	Configs []string `json:"configs"`
+}
+
+// PlanSkip is one source topic that is not copied.
+type PlanSkip struct {
+	Topic string `json:"topic"`
+	// Reason is the end of a sentence that begins with the topic's name.
+	Reason string `json:"reason"`
+}
+
+// checkTimeout bounds how long Check waits for one cluster to be reached.
+const checkTimeout = 15 * time.Second
+
+// check collects the plan of one flow.
+type check struct {
+	flow           config.Flow
+	topics         *topics
+	source, target clusterTopics
+	pairs          []topicPair
+	configs        map[string][]string // by target name
+	colliding      map[string]bool     // source topics that are refused as a group
+	plan           *Plan
+}
+
+// Check reaches both clusters and works out what the flow would do, asking brokers to validate without acting: it changes
+// nothing and fences nobody, so it may run beside the flow itself. An error means that there is no plan: a cluster that
+// cannot be reached, bad options, or one cluster on both sides. Everything else that cannot work is in Plan.Refused.
+// It uses only the flow, the clusters and the log of the options.
+func Check(ctx context.Context, o Options) (*Plan, error) {
+	source, err := checkClient(o, o.Source, o.Flow.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	target, err := checkClient(o, o.Target, o.Flow.Target)
+	if err != nil {
+		return nil, err
+	}
+	defer target.Close()
+	c := &check{flow: o.Flow, plan: &Plan{Flow: o.Flow.Name}, configs: map[string][]string{}, colliding: map[string]bool{}}
+	if c.topics, err = newTopics(source, target, o.Flow, o.Log); err != nil {
+		return nil, err
+	}
+	if _, err := policy.NewAnomalies(o.Flow.Anomalies); err != nil {
+		return nil, fmt.Errorf("flow %s: %w", o.Flow.Name, err)
+	}
+	if err := c.reach(ctx, o); err != nil {
+		return nil, err
+	}
+	c.choose()
+	c.validateCreates(ctx)
+	c.compareConfigs(ctx)
+	c.checkJournal(ctx)
+	c.checkRights(ctx)
+	c.checkTransactions(ctx)
+	c.list()
+	return c.plan, nil
+}
+
+func checkClient(o Options, c config.Cluster, alias string) (*kgo.Client, error) {
+	opts, err := clientOptions(c, o.Log.With("cluster", alias))
+	if err != nil {
+		return nil, fmt.Errorf("clusters.%s.%w", alias, err)
+	}
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("clusters.%s: %w", alias, err)
+	}
+	return client, nil
+}
+
+// reach reads both clusters, so that two that are down are both in the error.
+func (c *check) reach(ctx context.Context, o Options) error {
+	read := func(client *kgo.Client, alias string, cluster config.Cluster) (clusterTopics, error) {
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
+		view, err := readTopics(ctx, client)
+		return view, connectError(err, alias, cluster)
+	}
+	var sourceErr, targetErr error
+	c.source, sourceErr = read(c.topics.source, c.flow.Source, o.Source)
+	c.target, targetErr = read(c.topics.target, c.flow.Target, o.Target)
+	if err := errors.Join(sourceErr, targetErr); err != nil {
+		return err
+	}
+	if c.source.ClusterID != "" && c.source.ClusterID == c.target.ClusterID {
+		return fmt.Errorf("flow %s: %s and %s are the same cluster (id %s); a flow needs two: check the brokers of both clusters",
+			c.flow.Name, c.flow.Source, c.flow.Target, c.source.ClusterID)
+	}
+	c.plan.SourceClusterID, c.plan.TargetClusterID = c.source.ClusterID, c.target.ClusterID
+	return nil
+}
+
+// choose sorts the source's topics into copied, skipped and refused.
+func (c *check) choose() {
+	var refused []refusal
+	c.pairs, refused = c.topics.pair(c.source, c.target)
+	for _, r := range refused {
+		c.refuse("topic %s %s", r.Topic, r.Reason)
+	}
+	names := slices.Sorted(maps.Keys(c.source.ByName))
+	for _, name := range names {
+		if _, reason := c.topics.rules.Target(name); reason != "" && reason != policy.ReasonNameTooLong {
+			c.plan.Skipped = append(c.plan.Skipped, PlanSkip{name, reason.Explain()})
+		}
+	}
+	for _, collision := range c.topics.rules.Collisions(names) {
+		absent := func(name string) bool { return !c.target.ByName[name].exists() }
+		// Of one name, pair has refused them already; beside each other they may stand if they do already.
+		if len(collision.Targets) > 1 && slices.ContainsFunc(collision.Targets, absent) {
+			c.refuse("%s", collision.Explain())
+			for _, name := range collision.Sources {
+				c.colliding[name] = true
+			}
+		}
+	}
+	if len(c.pairs) == 0 {
+		c.warn("no topic of cluster %s is selected; check topics, topics_exclude, and that milena's user may DESCRIBE and READ the topics", c.flow.Source)
+	}
+}
+
+// validateCreates asks the target's controller whether it would create and grow what is missing.
+func (c *check) validateCreates(ctx context.Context) {
+	var missing, small []topicPair
+	for _, p := range c.pairs {
+		switch {
+		case c.colliding[p.Source.Name]:
+		case action(p) == "create":
+			missing = append(missing, p)
+		case action(p) == "grow":
+			small = append(small, p)
+		}
+	}
+	errs := map[string]error{}
+	known := c.topics.knownConfigs(ctx, missing, c.pairs)
+	for part := range slices.Chunk(missing, topicsPerRequest) {
+		planned := c.topics.plan(ctx, part, errs)
+		for _, topic := range planned {
+			for _, conf := range topic.Configs {
+				if len(known) > 0 && !known[conf.Name] {
+					c.warn("topic %s is created without %s, which cluster %s does not know", topic.Topic, conf.Name, c.flow.Target)
+					continue
+				}
+				c.configs[topic.Topic] = append(c.configs[topic.Topic], conf.Name+"="+*conf.Value)
+			}
+		}
+		c.topics.create(ctx, planned, known, validateOnly, errs)
+	}
+	for part := range slices.Chunk(small, topicsPerRequest) {
+		c.topics.grow(ctx, part, validateOnly, errs)
+	}
+	c.refuseAll(errs)
+}
+
+// compareConfigs finds what differs on the twins that exist, and asks whether it may be altered.
+func (c *check) compareConfigs(ctx context.Context) {
+	existing := slices.DeleteFunc(slices.Clone(c.pairs), func(p topicPair) bool { return !p.Target.exists() })
+	errs := map[string]error{}
+	for part := range slices.Chunk(existing, topicsPerRequest) {
+		source, sourceErrs := describeTopics(ctx, c.topics.source, c.flow.Source, sourceNames(part))
+		target, targetErrs := describeTopics(ctx, c.topics.target, c.flow.Target, targetNames(part))
+		changes := map[string][]policy.ConfigChange{}
+		for _, p := range part {
+			if err := errors.Join(sourceErrs[p.Source.Name], targetErrs[p.TargetName]); err != nil {
+				errs[p.TargetName] = err
+				continue
+			}
+			described := target[p.TargetName]
+			if kind := limitsOf(described).CompressionType; kind != "" && kind != "producer" {
+				c.warn("topic %s on cluster %s has compression.type %s: its brokers decompress and rebuild batches of another codec; `producer` spares them that", p.TargetName, c.flow.Target, kind)
+			}
+			for _, name := range policy.UnknownConfigs(source[p.Source.Name], configNames(described), c.topics.configs) {
+				c.warn("topic %s does not get %s, which cluster %s does not know", p.TargetName, name, c.flow.Target)
+			}
+			diff := policy.DiffConfigs(source[p.Source.Name], described, c.topics.configs)
+			for _, change := range diff {
+				c.configs[p.TargetName] = append(c.configs[p.TargetName], describeChange(change))
+			}
+			if len(diff) > 0 {
+				changes[p.TargetName] = diff
+			}
+		}
+		c.topics.alter(ctx, changes, validateOnly, errs)
+	}
+	c.refuseAll(errs)
+}
+
+// checkJournal: its partitions are the flow's shards for ever.
+func (c *check) checkJournal(ctx context.Context) {
+	name := offsets.JournalTopic(c.flow.Name)
+	if journal := c.target.ByName[name]; journal.exists() {
+		if len(journal.Partitions) != int(c.flow.Shards) {
+			c.refuse("journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",
+				name, c.flow.Target, len(journal.Partitions), c.flow.Shards, len(journal.Partitions))
+		}
+		return
+	}
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, c.flow.Shards, cmp.Or(c.flow.ReplicationFactor, -1)
+	errs := map[string]error{}
+	c.topics.create(ctx, []kmsg.CreateTopicsRequestTopic{topic}, nil, validateOnly, errs)
+	c.refuseAll(errs)
+}
+
+// checkRights asks brokers what this user may do with the topics that exist (KIP-430). Rights on topics that are yet to
+// be created cannot be asked for.
+func (c *check) checkRights(ctx context.Context) {
+	sources := sourceNames(c.pairs)
+	var targets []string
+	for _, p := range c.pairs {
+		if p.Target.exists() {
+			targets = append(targets, p.TargetName)
+		}
+	}
+	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].exists() {
+		targets = append(targets, journal)
+	}
+	c.checkRightsOn(ctx, c.topics.source, c.flow.Source, sources, kmsg.ACLOperationRead)
+	c.checkRightsOn(ctx, c.topics.target, c.flow.Target, targets, kmsg.ACLOperationRead, kmsg.ACLOperationWrite)
+}
+
+func (c *check) checkRightsOn(ctx context.Context, client *kgo.Client, alias string, names []string, needed ...kmsg.ACLOperation) {
+	for part := range slices.Chunk(names, topicsPerRequest) {
+		request := kmsg.NewPtrMetadataRequest()
+		request.IncludeTopicAuthorizedOperations = true
+		for _, name := range part {
+			topic := kmsg.NewMetadataRequestTopic()
+			topic.Topic = kmsg.StringPtr(name)
+			request.Topics = append(request.Topics, topic)
+		}
+		answer, err := client.Request(ctx, request)
+		if err != nil {
+			c.warn("rights on cluster %s are not known: %v", alias, err)
+			return
+		}
+		for _, topic := range answer.(*kmsg.MetadataResponse).Topics {
+			switch {
+			case topic.Topic == nil:
+				continue
+			case topic.ErrorCode != 0:
+				c.refuse("%v", adminError(alias, "ask for our rights on", *topic.Topic, kerr.ErrorForCode(topic.ErrorCode), nil))
+				continue
+			case topic.AuthorizedOperations == math.MinInt32:
+				continue // the broker does not say
+			}
+			for _, operation := range needed {
+				if topic.AuthorizedOperations&(1<<operation) == 0 {
+					c.refuse("topic %s on cluster %s: grant %s to milena's user", *topic.Topic, alias, operation)
+				}
+			}
+		}
+	}
+}
+
+// checkTransactions asks for the coordinator of a shard's transactional id, which needs DESCRIBE on it, as WRITE implies.
+// InitProducerId would be the whole question, but it would fence a flow that runs.
+func (c *check) checkTransactions(ctx context.Context) {
+	admin := kadm.NewClient(c.topics.target)
+	versions, err := admin.ApiVersions(ctx)
+	if err != nil {
+		c.warn("features of cluster %s are not known: %v", c.flow.Target, err)
+		return
+	}
+	for _, broker := range versions.Sorted() {
+		for _, key := range []kmsg.Key{kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.EndTxn, kmsg.IncrementalAlterConfigs} {
+			if _, ok := broker.KeyMaxVersion(int16(key)); !ok && broker.Err == nil {
+				c.warn("broker %d of cluster %s does not know %s requests (Kafka 2.3 does)", broker.NodeID, c.flow.Target, key.Name())
+			}
+		}
+	}
+	id := "milena." + c.flow.Name + ".0"
+	response := admin.FindTxnCoordinators(ctx, id)[id]
+	switch {
+	case errors.Is(response.Err, kerr.TransactionalIDAuthorizationFailed):
+		c.refuse("transactional id %s on cluster %s: grant WRITE on transactional ids with the prefix milena.%s. to milena's user", id, c.flow.Target, c.flow.Name)
+	case response.Err != nil:
+		c.warn("no transaction coordinator on cluster %s yet: %v", c.flow.Target, response.Err)
+	}
+}
+
+// list writes the copied topics down, in the order of their names.
+func (c *check) list() {
+	for _, p := range c.pairs {
+		configs := c.configs[p.TargetName]
+		slices.Sort(configs)
+		c.plan.Topics = append(c.plan.Topics, PlanTopic{p.Source.Name, p.TargetName, len(p.Source.Partitions), action(p), configs})
+	}
+}
+
+func action(p topicPair) string {
+	switch {
+	case !p.Target.exists():
+		return "create"
+	case len(p.Target.Partitions) < len(p.Source.Partitions):
+		return "grow"
+	default:
+		return "copy"
+	}
+}
+
+func (c *check) refuse(format string, args ...any) {
+	c.plan.Refused = append(c.plan.Refused, fmt.Sprintf(format, args...))
+}
+
+func (c *check) refuseAll(errs map[string]error) {
+	for _, name := range slices.Sorted(maps.Keys(errs)) {
+		c.refuse("%v", errs[name])
+	}
+}
+
+func (c *check) warn(format string, args ...any) {
+	c.plan.Warnings = append(c.plan.Warnings, fmt.Sprintf(format, args...))
+}

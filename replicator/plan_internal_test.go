@@ -1,0 +1,190 @@
+package replicator
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+)
+
+func kadmClient(client *kgo.Client) *kadm.Client { return kadm.NewClient(client) }
+
+func cmpOr[T comparable](values ...T) T { return cmp.Or(values...) }
+
+func (test *topicsTest) options() Options {
+	return Options{
+		Flow:   test.flow,
+		Source: config.Cluster{Brokers: test.source.ListenAddrs()},
+		Target: config.Cluster{Brokers: test.target.ListenAddrs()},
+		Log:    slog.New(slog.DiscardHandler),
+	}
+}
+
+func (test *topicsTest) check() *Plan {
+	test.t.Helper()
+	plan, err := Check(test.t.Context(), test.options())
+	if err != nil {
+		test.t.Fatal(err)
+	}
+	return plan
+}
+
+func wantLines(t *testing.T, what string, lines []string, want ...string) {
+	t.Helper()
+	if len(lines) != len(want) {
+		t.Errorf("%s: %d lines, want %d:\n%s", what, len(lines), len(want), strings.Join(lines, "\n"))
+	}
+	for _, text := range want {
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, text) }) {
+			t.Errorf("%s lack %q:\n%s", what, text, strings.Join(lines, "\n"))
+		}
+	}
+}
+
+func TestPlan(t *testing.T) {
+	test := newTopicsTest(t, nil)
+	test.create(test.source, "new", 3, map[string]string{"cleanup.policy": "compact", "retention.ms": "5"})
+	test.create(test.source, "there", 1, map[string]string{"retention.ms": "5"})
+	test.create(test.source, "small", 4, nil)
+	test.create(test.source, "hidden", 1, nil)
+	test.create(test.source, "dr.back", 1, nil)
+	test.create(test.target, "primary.there", 2, map[string]string{"segment.ms": "9", "compression.type": "lz4"})
+	test.create(test.target, "primary.small", 2, nil)
+	before := test.targetTopics()
+
+	plan := test.check()
+	want := &Plan{
+		Flow: "primary-dr", SourceClusterID: "S", TargetClusterID: "T",
+		Topics: []PlanTopic{
+			{"new", "primary.new", 3, "create", []string{"cleanup.policy=compact", "retention.ms=5"}},
+			{"small", "primary.small", 4, "grow", nil},
+			{"there", "primary.there", 1, "copy", []string{"delete segment.ms (9)", "retention.ms: 604800000 -> 5"}},
+		},
+		Skipped: []PlanSkip{
+			{"dr.back", "came from the target cluster, so that copying it there would make a loop"},
+			{"hidden", "matches topics_exclude"},
+		},
+		Warnings: []string{"topic primary.there on cluster dr has compression.type lz4: its brokers decompress and rebuild batches of another codec; `producer` spares them that"},
+	}
+	if diff := gocmp.Diff(want, plan); diff != "" {
+		t.Error(diff)
+	}
+	if diff := gocmp.Diff(before, test.targetTopics()); diff != "" {
+		t.Errorf("check changed the target: %s", diff)
+	}
+	if diff := gocmp.Diff(map[string]string{"segment.ms": "9", "compression.type": "lz4"}, test.dynamic("primary.there")); diff != "" {
+		t.Errorf("check changed configs: %s", diff)
+	}
+}
+
+func TestPlan_refuses(t *testing.T) {
+	test := newTopicsTest(t, func(f *config.Flow) {
+		f.Naming, f.Rename = config.NamingRename, map[string]string{"a": "x.y", "b": "x_y", "forbidden": "f", "undescribed": "u", "grow": "g", "alter": "h"}
+	})
+	for name := range test.flow.Rename {
+		test.create(test.source, name, 2, map[string]string{"retention.ms": "5"})
+	}
+	test.create(test.target, "g", 1, map[string]string{"retention.ms": "5"})
+	test.create(test.target, "h", 2, nil)
+	test.create(test.target, "milena.primary-dr.journal", 7, nil)
+	denied := func(cluster *kfake.Cluster, key kmsg.Key, topic string) {
+		fault := kfake.Fault{Keys: []kmsg.Key{key}, Topic: topic, Err: kerr.TopicAuthorizationFailed, Count: -1}
+		if key == kmsg.DescribeConfigs || key == kmsg.IncrementalAlterConfigs {
+			fault.Topic, fault.Resource = "", topic
+		}
+		cluster.Fault(fault)
+	}
+	denied(test.target, kmsg.CreateTopics, "f")
+	denied(test.source, kmsg.DescribeConfigs, "undescribed")
+	denied(test.target, kmsg.CreatePartitions, "g")
+	denied(test.target, kmsg.IncrementalAlterConfigs, "h")
+	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Err: kerr.TransactionalIDAuthorizationFailed, Count: -1})
+
+	plan := test.check()
+	wantLines(t, "refusals", plan.Refused,
+		"topics a, b would be copied to x.y, x_y, which Kafka takes for one name",
+		"create topic f on cluster dr: not allowed; grant CREATE",
+		"describe configs of topic undescribed on cluster primary: not allowed; grant DESCRIBE_CONFIGS",
+		"add partitions to topic g on cluster dr: not allowed; grant ALTER",
+		"alter configs of topic h on cluster dr: not allowed; grant ALTER_CONFIGS",
+		"journal topic milena.primary-dr.journal on cluster dr has 7 partitions, the config says shards: 4; set shards to 7",
+		"transactional id milena.primary-dr.0 on cluster dr: grant WRITE on transactional ids with the prefix milena.primary-dr.",
+	)
+}
+
+func TestPlan_asksForRights(t *testing.T) {
+	right := func(resource kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) kfake.ACL {
+		return kfake.ACL{Resource: resource, Name: name, Pattern: kmsg.ACLResourcePatternTypePrefixed, Operation: operation, Allow: true}
+	}
+	topic := kmsg.ACLResourceTypeTopic
+	test := newTopicsTest(t, nil, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "admin"), kfake.User("PLAIN", "milena", "s3cret",
+		right(topic, "primary.", kmsg.ACLOperationRead), right(topic, "primary.", kmsg.ACLOperationAlterConfigs),
+		right(kmsg.ACLResourceTypeTransactionalId, "milena.", kmsg.ACLOperationWrite),
+	))
+	test.create(test.source, "a", 1, nil)
+	test.create(test.source, "b", 1, nil)
+	test.create(test.target, "primary.a", 1, nil)
+	o := test.options()
+	o.Target.SASL = &config.SASL{Mechanism: "PLAIN", Username: "milena", Password: "s3cret"}
+	plan, err := Check(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, "refusals", plan.Refused,
+		"create topic primary.b on cluster dr: not allowed; grant CREATE",
+		"create topic milena.primary-dr.journal on cluster dr: not allowed; grant CREATE",
+		"topic primary.a on cluster dr: grant WRITE to milena's user",
+	)
+}
+
+func TestPlan_nothingSelected(t *testing.T) {
+	test := newTopicsTest(t, func(f *config.Flow) { f.Topics = []string{"absent"} })
+	test.create(test.source, "a", 1, nil)
+	plan := test.check()
+	wantLines(t, "warnings", plan.Warnings, "no topic of cluster primary is selected")
+	wantLines(t, "refusals", plan.Refused)
+}
+
+func TestPlan_noPlanAtAll(t *testing.T) {
+	test := newTopicsTest(t, nil)
+	for _, c := range []struct {
+		name   string
+		change func(*Options)
+		want   []string
+	}{
+		{"one cluster on both sides", func(o *Options) { o.Target = o.Source }, []string{"primary and dr are the same cluster (id S)"}},
+		{
+			"both down", func(o *Options) {
+				o.Source.Brokers, o.Target.Brokers = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
+			},
+			[]string{"cluster primary (127.0.0.1:1): nothing listens there", "cluster dr (127.0.0.1:2): nothing listens there"},
+		},
+		{"a bad file", func(o *Options) { o.Target.TLS = &config.TLS{CAFile: "/absent"} }, []string{"clusters.dr.tls.ca_file", "/absent"}},
+		{"a bad expression", func(o *Options) { o.Flow.Topics = []string{"("} }, []string{"flow primary-dr: topics[0]"}},
+		{"a bad action", func(o *Options) { o.Flow.Anomalies = map[string]string{"shrunk": "restart"} }, []string{"flow primary-dr: anomalies.shrunk"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := test.options()
+			c.change(&o)
+			_, err := Check(t.Context(), o)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error lacks %q: %v", want, err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,252 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+)
+
+// topicLimits are the effective configs of a target topic that decide how batches are written into it.
+type topicLimits struct {
+	// MaxMessageBytes is the largest batch; 0 if the broker did not say.
+	MaxMessageBytes int32
+	// LogAppendTime says that the broker gives records its own time.
+	LogAppendTime bool
+	// CompressionType other than `producer` makes brokers rebuild batches of another codec.
+	CompressionType string
+	// Compacted topics refuse records without a key.
+	Compacted bool
+}
+
+// syncConfigs brings the configs of the twins that exist to those of their sources: only differences are altered, and
+// each change is logged. Limits, by target name, are those in force afterwards; a topic without limits is in the errors.
+func (t *topics) syncConfigs(ctx context.Context, pairs []topicPair) (limits map[string]topicLimits, errs map[string]error) {
+	limits, errs = map[string]topicLimits{}, map[string]error{}
+	pairs = slices.DeleteFunc(slices.Clone(pairs), func(p topicPair) bool { return !p.Target.exists() })
+	for part := range slices.Chunk(pairs, topicsPerRequest) {
+		source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, sourceNames(part))
+		target, targetErrs := describeTopics(ctx, t.target, t.flow.Target, targetNames(part))
+		changes := map[string][]policy.ConfigChange{}
+		for _, p := range part {
+			if err := errors.Join(sourceErrs[p.Source.Name], targetErrs[p.TargetName]); err != nil {
+				errs[p.TargetName] = err
+				continue
+			}
+			described := target[p.TargetName]
+			t.warnUnknown(p.TargetName, policy.UnknownConfigs(source[p.Source.Name], configNames(described), t.configs))
+			if c := policy.DiffConfigs(source[p.Source.Name], described, t.configs); len(c) > 0 {
+				changes[p.TargetName] = c
+			}
+		}
+		changed := t.alter(ctx, changes, createNow, errs)
+		if len(changed) > 0 {
+			// A deleted value gives way to a default that only the target knows.
+			again, againErrs := describeTopics(ctx, t.target, t.flow.Target, changed)
+			for _, name := range changed {
+				delete(target, name)
+				if err := againErrs[name]; err != nil {
+					errs[name] = errors.Join(errs[name], err)
+					continue
+				}
+				target[name] = again[name]
+			}
+		}
+		for name, described := range target {
+			limits[name] = limitsOf(described)
+		}
+	}
+	return limits, errs
+}
+
+// alter sends the changes of many topics in one request and answers the topics that changed. Brokers refuse all changes
+// of a topic for one bad value, so a refused topic is tried key by key.
+func (t *topics) alter(ctx context.Context, changes map[string][]policy.ConfigChange, how mode, errs map[string]error) (changed []string) {
+	if len(changes) == 0 {
+		return nil
+	}
+	request := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	request.ValidateOnly = bool(how)
+	for name, c := range changes {
+		request.Resources = append(request.Resources, alterResource(name, c))
+	}
+	answer, err := t.target.Request(ctx, request)
+	if err != nil {
+		for name := range changes {
+			errs[name] = t.adminError("alter configs of", name, err, nil)
+		}
+		return nil
+	}
+	for _, resource := range answer.(*kmsg.IncrementalAlterConfigsResponse).Resources {
+		name := resource.ResourceName
+		err := kerr.ErrorForCode(resource.ErrorCode)
+		switch {
+		case err == nil:
+			changed = append(changed, name)
+			if how == createNow {
+				t.logChanges(name, changes[name])
+			}
+		case len(changes[name]) > 1 && !errors.Is(err, kerr.TopicAuthorizationFailed) && !errors.Is(err, kerr.UnknownTopicOrPartition):
+			if t.alterOneByOne(ctx, name, changes[name], how, errs) {
+				changed = append(changed, name)
+			}
+		default:
+			errs[name] = t.alterError(name, changes[name], err, resource.ErrorMessage)
+		}
+	}
+	return changed
+}
+
+// alterOneByOne says whether any of the changes was accepted; the error names those that were not.
+func (t *topics) alterOneByOne(ctx context.Context, name string, changes []policy.ConfigChange, how mode, errs map[string]error) bool {
+	var refused []error
+	for _, change := range changes {
+		alone := map[string]error{}
+		t.alter(ctx, map[string][]policy.ConfigChange{name: {change}}, how, alone)
+		if alone[name] != nil {
+			refused = append(refused, alone[name])
+		}
+	}
+	if len(refused) > 0 {
+		errs[name] = errors.Join(refused...)
+	}
+	return len(refused) < len(changes)
+}
+
+func (t *topics) alterError(name string, changes []policy.ConfigChange, err error, message *string) error {
+	err = t.adminError("alter configs of", name, err, message)
+	if len(changes) != 1 || errors.Is(err, kerr.TopicAuthorizationFailed) {
+		return err
+	}
+	return fmt.Errorf("%s: %w (add it to configs_exclude to leave it alone)", describeChange(changes[0]), err)
+}
+
+func (t *topics) logChanges(name string, changes []policy.ConfigChange) {
+	for _, c := range changes {
+		if c.Delete {
+			t.log.Info("topic config deleted, as on the source", "cluster", t.flow.Target, "topic", name, "config", c.Name, "was", c.From)
+			continue
+		}
+		t.log.Info("topic config set, as on the source", "cluster", t.flow.Target, "topic", name, "config", c.Name, "was", c.From, "now", c.To)
+	}
+}
+
+func describeChange(c policy.ConfigChange) string {
+	if c.Delete {
+		return fmt.Sprintf("delete %s (%s)", c.Name, c.From)
+	}
+	return fmt.Sprintf("%s: %s -> %s", c.Name, c.From, c.To)
+}
+
+func alterResource(name string, changes []policy.ConfigChange) kmsg.IncrementalAlterConfigsRequestResource {
+	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, name
+	for _, change := range changes {
+		c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		c.Name, c.Op = change.Name, kmsg.IncrementalAlterConfigOpDelete
+		if !change.Delete {
+			c.Op, c.Value = kmsg.IncrementalAlterConfigOpSet, kmsg.StringPtr(change.To)
+		}
+		resource.Configs = append(resource.Configs, c)
+	}
+	return resource
+}
+
+// knownConfigs are the names of topic configs that the target knows, as seen in any topic of it: a twin that exists, the
+// journal, or the brokers' own. Empty if nothing is to be created or none can be described. Broker configs would not do:
+// they have other names.
+func (t *topics) knownConfigs(ctx context.Context, missing, pairs []topicPair) map[string]bool {
+	if len(missing) == 0 {
+		return nil
+	}
+	candidates := []string{offsets.JournalTopic(t.flow.Name), "__consumer_offsets"}
+	for _, p := range pairs {
+		if p.Target.exists() {
+			candidates = append(candidates, p.TargetName)
+			break
+		}
+	}
+	described, _ := describeTopics(ctx, t.target, t.flow.Target, candidates)
+	for _, configs := range described {
+		return configNames(configs)
+	}
+	return nil
+}
+
+func configNames(configs []policy.TopicConfig) map[string]bool {
+	names := make(map[string]bool, len(configs))
+	for _, c := range configs {
+		names[c.Name] = true
+	}
+	return names
+}
+
+// describeTopics asks for all configs of some topics, defaults included. Each topic is in one of the two answers.
+func describeTopics(ctx context.Context, client *kgo.Client, cluster string, names []string) (map[string][]policy.TopicConfig, map[string]error) {
+	described, errs := make(map[string][]policy.TopicConfig, len(names)), map[string]error{}
+	if len(names) == 0 {
+		return described, errs
+	}
+	request := kmsg.NewPtrDescribeConfigsRequest()
+	for _, name := range names {
+		resource := kmsg.NewDescribeConfigsRequestResource()
+		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, name
+		request.Resources = append(request.Resources, resource)
+	}
+	answer, err := client.Request(ctx, request)
+	if err != nil {
+		for _, name := range names {
+			errs[name] = adminError(cluster, "describe configs of", name, err, nil)
+		}
+		return described, errs
+	}
+	for _, resource := range answer.(*kmsg.DescribeConfigsResponse).Resources {
+		if err := kerr.ErrorForCode(resource.ErrorCode); err != nil {
+			errs[resource.ResourceName] = adminError(cluster, "describe configs of", resource.ResourceName, err, resource.ErrorMessage)
+			continue
+		}
+		configs := make([]policy.TopicConfig, 0, len(resource.Configs))
+		for _, c := range resource.Configs {
+			config := policy.TopicConfig{Name: c.Name, Dynamic: c.Source == kmsg.ConfigSourceDynamicTopicConfig, Sensitive: c.IsSensitive || c.Value == nil}
+			if c.Value != nil {
+				config.Value = *c.Value
+			}
+			configs = append(configs, config)
+		}
+		described[resource.ResourceName] = configs
+	}
+	for _, name := range names {
+		if _, ok := described[name]; !ok && errs[name] == nil {
+			errs[name] = adminError(cluster, "describe configs of", name, errors.New("the answer does not hold the topic"), nil)
+		}
+	}
+	return described, errs
+}
+
+func limitsOf(configs []policy.TopicConfig) topicLimits {
+	var limits topicLimits
+	for _, c := range configs {
+		switch c.Name {
+		case "max.message.bytes":
+			if n, err := strconv.ParseInt(c.Value, 10, 32); err == nil {
+				limits.MaxMessageBytes = int32(n)
+			}
+		case "message.timestamp.type":
+			limits.LogAppendTime = c.Value == "LogAppendTime"
+		case "compression.type":
+			limits.CompressionType = c.Value
+		case "cleanup.policy":
+			limits.Compacted = slices.Contains(strings.Split(strings.ReplaceAll(c.Value, " ", ""), ","), "compact")
+		}
+	}
+	return limits
+}

@@ -1,0 +1,385 @@
+package replicator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/policy"
+)
+
+// topicsPerRequest bounds admin requests: a controller handles the topics of one request in one go, and answers of
+// DescribeConfigs take some 3 KB a topic.
+const topicsPerRequest = 100
+
+// adminTimeoutMillis is what the controller may take for creating topics or partitions before it answers.
+const adminTimeoutMillis = 15_000
+
+// clusterTopics is what one cluster said of itself at one moment.
+type clusterTopics struct {
+	// ClusterID is empty on brokers before 0.10.1.
+	ClusterID string
+	ByName    map[string]topicInfo
+	// Brokers are the addresses by node id.
+	Brokers map[int32]string
+}
+
+// topicInfo is one topic of a cluster. The zero topicInfo is a topic that does not exist.
+type topicInfo struct {
+	Name string
+	// ID is zero on brokers before 2.8 (KIP-516).
+	ID         [16]byte
+	Partitions []partitionInfo // the index is the partition's number
+}
+
+func (t topicInfo) exists() bool { return t.Name != "" }
+
+// partitionInfo is where a partition is led.
+type partitionInfo struct {
+	Leader      int32 // -1: none at the moment
+	LeaderEpoch int32
+	Err         error
+}
+
+// topicPair is one selected source topic and its twin on the target.
+type topicPair struct {
+	Source     topicInfo
+	TargetName string
+	Target     topicInfo // zero while it does not exist yet
+}
+
+// refusal is a topic that the user asked for and that cannot be copied. What the user did not ask for is no refusal.
+type refusal struct {
+	Topic  string
+	Reason string // the end of a sentence that begins with the topic's name
+}
+
+// readTopics asks one cluster for all its topics, internal ones included: one Metadata request. Topics that we have no
+// right to DESCRIBE are left out by the broker without a word.
+func readTopics(ctx context.Context, client *kgo.Client) (clusterTopics, error) {
+	request := kmsg.NewPtrMetadataRequest() // no list of topics: all
+	answer, err := client.Request(ctx, request)
+	if err != nil {
+		return clusterTopics{}, fmt.Errorf("list topics: %w", err)
+	}
+	response := answer.(*kmsg.MetadataResponse)
+	read := clusterTopics{
+		ByName:  make(map[string]topicInfo, len(response.Topics)),
+		Brokers: make(map[int32]string, len(response.Brokers)),
+	}
+	if response.ClusterID != nil {
+		read.ClusterID = *response.ClusterID
+	}
+	for _, b := range response.Brokers {
+		read.Brokers[b.NodeID] = fmt.Sprintf("%s:%d", b.Host, b.Port)
+	}
+	for i := range response.Topics {
+		topic := &response.Topics[i]
+		// A topic in deletion is still listed by some brokers, with this code and without partitions.
+		if topic.Topic == nil || errors.Is(kerr.ErrorForCode(topic.ErrorCode), kerr.UnknownTopicOrPartition) {
+			continue
+		}
+		read.ByName[*topic.Topic] = readTopic(topic)
+	}
+	return read, nil
+}
+
+func readTopic(topic *kmsg.MetadataResponseTopic) topicInfo {
+	info := topicInfo{Name: *topic.Topic, ID: topic.TopicID}
+	count := int32(0)
+	for _, p := range topic.Partitions {
+		count = max(count, p.Partition+1)
+	}
+	info.Partitions = make([]partitionInfo, count)
+	for i := range info.Partitions {
+		info.Partitions[i] = partitionInfo{Leader: -1, LeaderEpoch: -1, Err: kerr.LeaderNotAvailable}
+	}
+	for _, p := range topic.Partitions {
+		err := kerr.ErrorForCode(p.ErrorCode)
+		if errors.Is(err, kerr.ReplicaNotAvailable) {
+			err = nil // a follower is away; the leader is as good as any
+		}
+		info.Partitions[p.Partition] = partitionInfo{Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Err: err}
+	}
+	return info
+}
+
+// topics are the passes over the metadata and configs of both clusters. It starts nothing and waits for nothing but
+// answers; passes may run at once. Each does what it can: a topic that fails is in the errors, by its target name, and
+// the others are done.
+type topics struct {
+	source, target *kgo.Client
+	rules          *policy.Topics
+	configs        policy.ConfigFilter
+	flow           config.Flow
+	log            *slog.Logger
+
+	mu     sync.Mutex
+	warned map[string]bool // what was logged already, for conditions that stay
+}
+
+// newTopics compiles the flow's rules; it talks to nobody.
+func newTopics(source, target *kgo.Client, flow config.Flow, log *slog.Logger) (*topics, error) {
+	rules, rulesErr := policy.NewTopics(flow, flow.Source, flow.Target)
+	filter, filterErr := policy.NewConfigFilter(flow.ConfigsExclude)
+	if err := errors.Join(rulesErr, filterErr); err != nil {
+		return nil, fmt.Errorf("flow %s: %w", flow.Name, err)
+	}
+	return &topics{source: source, target: target, rules: rules, configs: filter, flow: flow, log: log, warned: map[string]bool{}}, nil
+}
+
+// pair is pure: which topics are copied, under which names, and which twins exist. Pairs are sorted by source name.
+// Several topics with one target name are all refused: to begin with any of them would mix their records later.
+func (t *topics) pair(source, target clusterTopics) (pairs []topicPair, refused []refusal) {
+	names := slices.Sorted(maps.Keys(source.ByName))
+	mixed := map[string]string{}
+	for _, c := range t.rules.Collisions(names) {
+		if len(c.Targets) > 1 {
+			continue // '.' against '_': the target's controller refuses the second one, if it does
+		}
+		for _, name := range c.Sources {
+			mixed[name] = c.Explain()
+		}
+	}
+	for _, name := range names {
+		targetName, reason := t.rules.Target(name)
+		switch {
+		case reason == policy.ReasonNameTooLong:
+			refused = append(refused, refusal{name, reason.Explain()})
+		case reason != "":
+		case mixed[name] != "":
+			refused = append(refused, refusal{name, "is not copied: " + mixed[name]})
+		case len(source.ByName[name].Partitions) == 0:
+			refused = append(refused, refusal{name, "has no partitions yet, says the source"})
+		default:
+			pairs = append(pairs, topicPair{Source: source.ByName[name], TargetName: targetName, Target: target.ByName[targetName]})
+		}
+	}
+	return pairs, refused
+}
+
+// createMissing creates the twins that do not exist and adds the partitions that they lack; it never deletes and never
+// shrinks. Created and grown are target names. What another one created or added meanwhile is neither an error nor ours.
+func (t *topics) createMissing(ctx context.Context, pairs []topicPair) (created, grown []string, errs map[string]error) {
+	errs = map[string]error{}
+	var missing, small []topicPair
+	for _, p := range pairs {
+		switch {
+		case !p.Target.exists():
+			missing = append(missing, p)
+		case len(p.Target.Partitions) < len(p.Source.Partitions):
+			small = append(small, p)
+		}
+	}
+	known := t.knownConfigs(ctx, missing, pairs)
+	for part := range slices.Chunk(missing, topicsPerRequest) {
+		created = append(created, t.create(ctx, t.plan(ctx, part, errs), known, createNow, errs)...)
+	}
+	for part := range slices.Chunk(small, topicsPerRequest) {
+		grown = append(grown, t.grow(ctx, part, createNow, errs)...)
+	}
+	return created, grown, errs
+}
+
+// mode says whether a request acts or only asks whether it would be accepted.
+type mode bool
+
+const (
+	createNow    mode = false
+	validateOnly mode = true
+)
+
+// plan makes the requests for the twins of one chunk. A source topic whose configs cannot be read is not created at all:
+// born with the default cleanup.policy, a compacted topic's copy would lose by retention what it must keep.
+func (t *topics) plan(ctx context.Context, missing []topicPair, errs map[string]error) []kmsg.CreateTopicsRequestTopic {
+	described, failed := describeTopics(ctx, t.source, t.flow.Source, sourceNames(missing))
+	replicas := t.flow.ReplicationFactor
+	if replicas == 0 {
+		replicas = -1 // the brokers' default (KIP-464)
+	}
+	planned := make([]kmsg.CreateTopicsRequestTopic, 0, len(missing))
+	for _, p := range missing {
+		if err := failed[p.Source.Name]; err != nil {
+			errs[p.TargetName] = err
+			continue
+		}
+		topic := kmsg.NewCreateTopicsRequestTopic()
+		topic.Topic = p.TargetName
+		topic.NumPartitions = int32(len(p.Source.Partitions))
+		topic.ReplicationFactor = replicas
+		configs := policy.CreateConfigs(described[p.Source.Name], t.configs)
+		for _, name := range slices.Sorted(maps.Keys(configs)) {
+			c := kmsg.NewCreateTopicsRequestTopicConfig()
+			c.Name, c.Value = name, kmsg.StringPtr(configs[name])
+			topic.Configs = append(topic.Configs, c)
+		}
+		planned = append(planned, topic)
+	}
+	return planned
+}
+
+// create sends the planned topics and answers the names of those that were created. A topic that is refused for its
+// configs is sent again without those that the target does not know, as one unknown key fails the whole topic
+// (KAFKA-13255); each round leaves out at least one key, so it ends.
+func (t *topics) create(ctx context.Context, planned []kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, errs map[string]error) (created []string) {
+	for len(planned) > 0 {
+		request := kmsg.NewPtrCreateTopicsRequest()
+		request.Topics, request.TimeoutMillis, request.ValidateOnly = planned, adminTimeoutMillis, bool(how)
+		answer, err := t.target.Request(ctx, request)
+		if err != nil {
+			for _, topic := range planned {
+				errs[topic.Topic] = t.adminError("create", topic.Topic, err, nil)
+			}
+			return created
+		}
+		byName := map[string]kmsg.CreateTopicsRequestTopic{}
+		for _, topic := range planned {
+			byName[topic.Topic] = topic
+		}
+		planned = nil
+		for _, answered := range answer.(*kmsg.CreateTopicsResponse).Topics {
+			err := kerr.ErrorForCode(answered.ErrorCode)
+			switch {
+			case err == nil:
+				created = append(created, answered.Topic)
+			case errors.Is(err, kerr.TopicAlreadyExists):
+				// Created between our look and our request, by a person or by another instance.
+			default:
+				if errors.Is(err, kerr.InvalidConfig) {
+					if again, ok := t.withoutUnknown(byName[answered.Topic], known, answered.ErrorMessage); ok {
+						planned = append(planned, again)
+						continue
+					}
+				}
+				errs[answered.Topic] = t.adminError("create", answered.Topic, err, answered.ErrorMessage)
+			}
+		}
+	}
+	return created
+}
+
+// withoutUnknown is the topic without the configs that the target does not know, or false if that leaves out nothing.
+// What the target knows is seen in its other topics, if there are any; the broker's message names one key in any case.
+func (t *topics) withoutUnknown(topic kmsg.CreateTopicsRequestTopic, known map[string]bool, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
+	var kept []kmsg.CreateTopicsRequestTopicConfig
+	var dropped []string
+	for _, c := range topic.Configs {
+		// LogConfig.validateNames, unchanged since 0.9.
+		named := message != nil && strings.HasSuffix(strings.TrimSpace(*message), "Unknown topic config name: "+c.Name)
+		if named || (len(known) > 0 && !known[c.Name]) {
+			dropped = append(dropped, c.Name)
+			continue
+		}
+		kept = append(kept, c)
+	}
+	topic.Configs = kept
+	if len(dropped) > 0 {
+		t.warnUnknown(topic.Topic, dropped)
+	}
+	return topic, len(dropped) > 0
+}
+
+// warnUnknown logs each config once that the target does not know.
+func (t *topics) warnUnknown(targetName string, names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, name := range names {
+		key := "unknown config " + targetName + " " + name
+		if t.warned[key] {
+			continue
+		}
+		t.warned[key] = true
+		t.log.Warn("topic config left out: the target does not know it", "cluster", t.flow.Target, "topic", targetName, "config", name)
+	}
+}
+
+// grow adds the partitions that the source topics have more, and answers the names of the topics that grew.
+func (t *topics) grow(ctx context.Context, pairs []topicPair, how mode, errs map[string]error) (grown []string) {
+	request := kmsg.NewPtrCreatePartitionsRequest()
+	request.TimeoutMillis, request.ValidateOnly = adminTimeoutMillis, bool(how)
+	for _, p := range pairs {
+		topic := kmsg.NewCreatePartitionsRequestTopic()
+		topic.Topic, topic.Count = p.TargetName, int32(len(p.Source.Partitions))
+		request.Topics = append(request.Topics, topic)
+	}
+	answer, err := t.target.Request(ctx, request)
+	if err != nil {
+		for _, p := range pairs {
+			errs[p.TargetName] = t.adminError("add partitions to", p.TargetName, err, nil)
+		}
+		return nil
+	}
+	for _, answered := range answer.(*kmsg.CreatePartitionsResponse).Topics {
+		err := kerr.ErrorForCode(answered.ErrorCode)
+		switch {
+		case err == nil:
+			grown = append(grown, answered.Topic)
+		case errors.Is(err, kerr.InvalidPartitions):
+			// It has as many by now. Fewer is impossible, and too many for the cluster has another code.
+		default:
+			errs[answered.Topic] = t.adminError("add partitions to", answered.Topic, err, answered.ErrorMessage)
+		}
+	}
+	return grown
+}
+
+// adminError is a sentence about one topic of the target: the operation, the topic, and the right that is needed.
+func (t *topics) adminError(operation, topic string, err error, message *string) error {
+	return adminError(t.flow.Target, operation, topic, err, message)
+}
+
+// adminError names the cluster too. Rights are by Kafka's StandardAuthorizer, found by removing them one by one: brokers
+// answer TOPIC_AUTHORIZATION_FAILED also where the cluster's CREATE would do.
+func adminError(cluster, operation, topic string, err error, message *string) error {
+	rights := map[string]string{
+		"create":                "CREATE on the topic or on the cluster",
+		"add partitions to":     "ALTER on the topic",
+		"describe configs of":   "DESCRIBE_CONFIGS on the topic",
+		"alter configs of":      "ALTER_CONFIGS on the topic",
+		"ask for our rights on": "DESCRIBE on the topic",
+	}
+	where := fmt.Sprintf("%s topic %s on cluster %s", operation, topic, cluster)
+	detail := ""
+	// The message of an error without one is the code's own text in other words.
+	if message != nil {
+		detail = strings.TrimSpace(*message)
+	}
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return fmt.Errorf("%s: not allowed; grant %s to milena's user: %w", where, rights[operation], err)
+	case errors.Is(err, kerr.InvalidReplicationFactor):
+		return fmt.Errorf("%s: %s; set replication_factor to at most the number of brokers: %w", where, cmp.Or(detail, "too many replicas"), err)
+	case errors.Is(err, kerr.InvalidTopicException) && strings.Contains(detail, "collide"):
+		return fmt.Errorf("%s: %s; Kafka takes '.' and '_' for the same in metric names: exclude one of the topics or rename it: %w", where, detail, err)
+	case detail != "":
+		return fmt.Errorf("%s: %s: %w", where, detail, err)
+	}
+	return fmt.Errorf("%s: %w", where, err)
+}
+
+func sourceNames(pairs []topicPair) []string {
+	names := make([]string, len(pairs))
+	for i, p := range pairs {
+		names[i] = p.Source.Name
+	}
+	return names
+}
+
+func targetNames(pairs []topicPair) []string {
+	names := make([]string, len(pairs))
+	for i, p := range pairs {
+		names[i] = p.TargetName
+	}
+	return names
+}
