@@ -1,0 +1,103 @@
+package kafka
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Version of Apache Kafka that the brokers run.
+const Version = "4.3.1"
+
+// ErrMissing says that Java or Maven is not installed.
+var ErrMissing = errors.New("not found; get Java and Maven with: apt-get install openjdk-17-jdk-headless maven")
+
+//go:embed pom.xml
+var pom []byte
+
+//go:embed log4j2.properties
+var log4j []byte
+
+// Jars is the directory of Kafka's class path, with what else is needed to start a broker quickly.
+type Jars struct{ dir string }
+
+// Resolve fetches Kafka's jars with Maven into the user's cache directory, unless they are there.
+func Resolve(ctx context.Context) (Jars, error) {
+	for _, tool := range []string{"java", "mvn"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return Jars{}, fmt.Errorf("%s: %w", tool, ErrMissing)
+		}
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return Jars{}, err
+	}
+	j := Jars{filepath.Join(cache, "milena-kafka-"+Version)}
+	if _, err := os.Stat(j.dir); err == nil {
+		return j, nil
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return Jars{}, err
+	}
+	// All is built aside and renamed at the end: runs beside this one see everything or nothing.
+	tmp, err := os.MkdirTemp(cache, "milena-kafka-")
+	if err != nil {
+		return Jars{}, err
+	}
+	defer os.RemoveAll(tmp)
+	if err := fill(ctx, Jars{tmp}); err != nil {
+		return Jars{}, err
+	}
+	if err := os.Rename(tmp, j.dir); err != nil {
+		if _, statErr := os.Stat(j.dir); statErr != nil {
+			return Jars{}, err
+		}
+	}
+	return j, nil
+}
+
+// fill puts into j the jars, the log configuration, and the bootstrap checkpoint of a freshly formatted node. The checkpoint is the
+// same for every node of this version, so that starting a cluster needs no format run, which costs more than a second per node.
+func fill(ctx context.Context, j Jars) error {
+	for name, content := range map[string][]byte{"pom.xml": pom, "log4j2.properties": log4j} {
+		if err := os.WriteFile(filepath.Join(j.dir, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	mvn := exec.CommandContext(ctx, "mvn", "-B", "-q", "-f", filepath.Join(j.dir, "pom.xml"),
+		"dependency:copy-dependencies", "-DoutputDirectory="+filepath.Join(j.dir, "libs"))
+	if out, err := mvn.CombinedOutput(); err != nil {
+		return fmt.Errorf("fetch Kafka %s with Maven: %w\n%s", Version, err, out)
+	}
+	data := filepath.Join(j.dir, "format")
+	properties := filepath.Join(j.dir, "format.properties")
+	if err := os.WriteFile(properties, []byte("process.roles=broker,controller\nnode.id=1\n"+
+		"controller.quorum.voters=1@127.0.0.1:1\ncontroller.listener.names=CONTROLLER\n"+
+		"listeners=PLAINTEXT://127.0.0.1:2,CONTROLLER://127.0.0.1:1\nlog.dirs="+data+"\n"), 0o644); err != nil {
+		return err
+	}
+	format := j.command(ctx, "kafka.tools.StorageTool", "format", "-t", uuid(), "-c", properties)
+	if out, err := format.CombinedOutput(); err != nil {
+		return fmt.Errorf("format: %w\n%s", err, out)
+	}
+	return os.Rename(filepath.Join(data, "bootstrap.checkpoint"), filepath.Join(j.dir, "bootstrap.checkpoint"))
+}
+
+// command runs a class of Kafka's in a JVM that starts fast.
+func (j Jars) command(ctx context.Context, class string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "java", append(j.jvm("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"), append([]string{class}, args...)...)...)
+}
+
+func (j Jars) jvm(options ...string) []string {
+	return append(options, "-XX:-UsePerfData", "-Dlog4j2.configurationFile="+filepath.Join(j.dir, "log4j2.properties"), "-Dlog4j2.disable.jmx=true",
+		"-cp", filepath.Join(j.dir, "libs", "*"))
+}
+
+// Class is the argv that runs a class of Kafka's with these JVM options.
+func (j Jars) Class(options []string, class string, args ...string) []string {
+	return append(append(append([]string{"java"}, j.jvm(options...)...), class), args...)
+}

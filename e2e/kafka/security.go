@@ -1,0 +1,130 @@
+package kafka
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// Security is a SASL_SSL listener: an authority made for the test, and users that log in with PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+type Security struct {
+	// Users are passwords by user name.
+	Users map[string]string
+	// CA signs the brokers.
+	CA *Authority
+}
+
+// Authority is a certificate authority.
+type Authority struct {
+	// PEM is the authority's certificate.
+	PEM  []byte
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+// NewAuthority makes an authority with this common name.
+func NewAuthority(name string) (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return &Authority{PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), cert: cert, key: key}, nil
+}
+
+// Issue signs a certificate for 127.0.0.1 and localhost that serves both ends, and returns it and its key as PEM.
+func (a *Authority) Issue(name string) (cert, key []byte, err error) {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}, a.cert, k.Public(), a.key)
+	if err != nil {
+		return nil, nil, err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), nil
+}
+
+func (s *Security) properties(dir string) map[string]string {
+	plain := "org.apache.kafka.common.security.plain.PlainLoginModule required"
+	for _, user := range slices.Sorted(maps.Keys(s.Users)) {
+		plain += fmt.Sprintf(" user_%s=%q", user, s.Users[user])
+	}
+	scram := "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+	return map[string]string{
+		"sasl.enabled.mechanisms":                             "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+		"listener.name.secure.plain.sasl.jaas.config":         plain + ";",
+		"listener.name.secure.scram-sha-256.sasl.jaas.config": scram,
+		"listener.name.secure.scram-sha-512.sasl.jaas.config": scram,
+		"ssl.keystore.type":                                   "PEM",
+		"ssl.keystore.location":                               filepath.Join(dir, "keystore.pem"),
+		"ssl.truststore.type":                                 "PEM",
+		"ssl.truststore.location":                             filepath.Join(dir, "truststore.pem"),
+		"ssl.client.auth":                                     "requested",
+	}
+}
+
+func (s *Security) writeKeystores(dir string) error {
+	cert, key, err := s.CA.Issue("broker")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "keystore.pem"), slices.Concat(key, cert, s.CA.PEM), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "truststore.pem"), s.CA.PEM, 0o600)
+}
+
+// createUsers stores the SCRAM credentials; a request may hold one mechanism per user.
+func (s *Security) createUsers(ctx context.Context, c *Cluster) error {
+	return c.Admin(func(adm *kadm.Client) error {
+		for _, mechanism := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} {
+			var upserts []kadm.UpsertSCRAM
+			for user, password := range s.Users {
+				upserts = append(upserts, kadm.UpsertSCRAM{User: user, Mechanism: mechanism, Iterations: 4096, Password: password})
+			}
+			done, err := adm.AlterUserSCRAMs(ctx, nil, upserts)
+			if err != nil {
+				return err
+			}
+			if err := done.Error(); err != nil {
+				return fmt.Errorf("create SCRAM users: %w", err)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,261 @@
+// Package proxy is a TCP proxy that misbehaves on command, one per broker.
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// Mode is how the proxy treats connections.
+type Mode int
+
+// The modes. Leaving a mode heals the network: what is left of the connections after that is said at each one.
+const (
+	// Pass hands bytes through.
+	Pass Mode = iota
+	// Refuse resets the connections and does not listen.
+	Refuse
+	// BlackHole freezes the connections and accepts new ones without a word. They thaw afterwards.
+	BlackHole
+	// HalfOpen closes the broker's end of each connection and lets the client believe that it lives; new ones are dead as well. Dead ones
+	// stay dead.
+	HalfOpen
+	// Slow delays every chunk in both directions and bounds the bandwidth.
+	Slow
+	// DropResponses hands requests to the broker and swallows its answers. A connection that missed an answer is reset afterwards.
+	DropResponses
+	// Cut resets the connections, and each new one at once.
+	Cut
+)
+
+func (m Mode) String() string {
+	return [...]string{"pass", "refuse", "black hole", "half-open", "slow", "drop responses", "cut"}[m]
+}
+
+// What Slow does to a chunk of up to 64 KiB.
+const (
+	latency   = 100 * time.Millisecond
+	bandwidth = 4 << 20 // bytes per second
+)
+
+// Proxy stands in front of one broker.
+type Proxy struct {
+	listen, backend string
+	done            <-chan struct{}
+
+	mu       sync.Mutex
+	mode     Mode
+	changed  chan struct{} // closed and replaced when mode changes
+	listener net.Listener  // nil while refusing
+	links    map[*link]struct{}
+	accepted int64
+}
+
+// Start listens at listen and passes to backend until ctx ends.
+func Start(ctx context.Context, listen, backend string) (*Proxy, error) {
+	p := &Proxy{listen: listen, backend: backend, done: ctx.Done(), changed: make(chan struct{}), links: map[*link]struct{}{}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.open(ctx); err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.close()
+		for l := range p.links {
+			l.reset()
+		}
+	})
+	return p, nil
+}
+
+// Addr is where clients connect to.
+func (p *Proxy) Addr() string { return p.listen }
+
+// Accepted counts the connections that clients have opened since the start.
+func (p *Proxy) Accepted() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.accepted
+}
+
+// Set changes the mode, for connections that exist and for new ones.
+func (p *Proxy) Set(ctx context.Context, mode Mode) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mode = mode
+	close(p.changed)
+	p.changed = make(chan struct{})
+	for l := range p.links {
+		switch {
+		case mode == Refuse || mode == Cut || l.missed:
+			l.reset()
+		case mode == HalfOpen:
+			l.die()
+		}
+	}
+	if mode == Refuse {
+		p.close()
+		return nil
+	}
+	return p.open(ctx)
+}
+
+func (p *Proxy) open(ctx context.Context) error {
+	if p.listener != nil {
+		return nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp4", p.listen)
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	p.listener = l
+	go p.accept(l)
+	return nil
+}
+
+func (p *Proxy) close() {
+	if p.listener != nil {
+		_ = p.listener.Close()
+		p.listener = nil
+	}
+}
+
+func (p *Proxy) accept(listener net.Listener) {
+	for {
+		client, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		l := &link{proxy: p, client: client.(*net.TCPConn)}
+		p.mu.Lock()
+		p.accepted++
+		mode := p.mode
+		p.links[l] = struct{}{}
+		if mode == Cut {
+			l.reset()
+		}
+		if mode == HalfOpen {
+			l.dead = true
+		}
+		p.mu.Unlock()
+		go l.run()
+	}
+}
+
+// await returns the mode as soon as it is not BlackHole.
+func (p *Proxy) await() Mode {
+	for {
+		p.mu.Lock()
+		mode, changed := p.mode, p.changed
+		p.mu.Unlock()
+		if mode != BlackHole {
+			return mode
+		}
+		select {
+		case <-changed:
+		case <-p.done:
+			return Cut
+		}
+	}
+}
+
+// link is one client's connection and its counterpart at the broker.
+type link struct {
+	proxy  *Proxy
+	client *net.TCPConn
+
+	// Under proxy.mu:
+	broker *net.TCPConn // nil before it is dialled
+	missed bool         // an answer was swallowed
+	dead   bool         // the broker's end is gone, the client doesn't know
+	closed bool
+}
+
+func (l *link) run() {
+	p := l.proxy
+	p.await()
+	p.mu.Lock()
+	usable := !l.dead && !l.closed
+	p.mu.Unlock()
+	if usable {
+		broker, err := net.Dial("tcp4", p.backend)
+		p.mu.Lock()
+		if err != nil {
+			l.reset() // the broker is down: say so
+		} else {
+			l.broker = broker.(*net.TCPConn)
+			if l.closed || l.dead {
+				_ = broker.Close()
+			} else {
+				go l.pump(l.broker, l.client, true)
+			}
+		}
+		p.mu.Unlock()
+	}
+	l.pump(l.client, l.broker, false)
+}
+
+// pump copies from one end to the other; responses says that it is the way back.
+func (l *link) pump(from, to *net.TCPConn, responses bool) {
+	p := l.proxy
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		mode := p.await()
+		p.mu.Lock()
+		if l.dead && responses {
+			p.mu.Unlock()
+			return
+		}
+		discard := l.dead
+		if responses && mode == DropResponses && n > 0 {
+			l.missed, discard = true, true
+		}
+		p.mu.Unlock()
+		if n > 0 && !discard && to != nil {
+			if mode == Slow {
+				select {
+				case <-time.After(latency + time.Duration(n)*time.Second/bandwidth):
+				case <-p.done:
+				}
+			}
+			if _, writeErr := to.Write(buf[:n]); err == nil {
+				err = writeErr
+			}
+		}
+		if err != nil {
+			p.mu.Lock()
+			if !l.dead || !responses {
+				l.reset()
+			}
+			p.mu.Unlock()
+			return
+		}
+	}
+}
+
+// reset closes both ends with RST, under proxy.mu.
+func (l *link) reset() {
+	l.closed = true
+	for _, c := range []*net.TCPConn{l.client, l.broker} {
+		if c != nil {
+			_ = c.SetLinger(0)
+			_ = c.Close()
+		}
+	}
+	delete(l.proxy.links, l)
+}
+
+// die closes the broker's end only, under proxy.mu.
+func (l *link) die() {
+	l.dead = true
+	if l.broker != nil {
+		_ = l.broker.Close()
+	}
+}
