@@ -1,6 +1,40 @@
 package config
 
-import "time"
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// The ways to name a topic on the target.
+const (
+	// NamingPrefix puts the source's alias and the separator before the topic's name, as MirrorMaker 2 does.
+	NamingPrefix = "prefix"
+	// NamingIdentity keeps the topic's name.
+	NamingIdentity = "identity"
+	// NamingRename takes the name from the flow's table, and copies nothing else.
+	NamingRename = "rename"
+)
+
+// Where a topic begins that was never copied before.
+const (
+	StartEarliest = "earliest"
+	StartLatest   = "latest"
+)
+
+// Which records of transactions are copied.
+const (
+	ReadCommitted   = "read_committed"
+	ReadUncommitted = "read_uncommitted"
+)
+
+// The SASL mechanisms a client can use.
+const (
+	MechanismPlain       = "PLAIN"
+	MechanismScramSHA256 = "SCRAM-SHA-256"
+	MechanismScramSHA512 = "SCRAM-SHA-512"
+)
 
 // Config is everything a user wrote, with defaults filled in. It holds plain values: clients are built elsewhere.
 type Config struct {
@@ -32,9 +66,12 @@ type Cluster struct {
 
 // TLS holds the paths of PEM files. An empty TLS section trusts the system's authorities.
 type TLS struct {
-	CAFile     string `koanf:"ca_file"`
-	CertFile   string `koanf:"cert_file"`
-	KeyFile    string `koanf:"key_file"`
+	// CAFile holds the authorities that may sign the brokers' certificates; empty trusts the system's.
+	CAFile string `koanf:"ca_file"`
+	// CertFile and KeyFile are the client's own certificate; both or none.
+	CertFile string `koanf:"cert_file"`
+	KeyFile  string `koanf:"key_file"`
+	// ServerName is expected in the brokers' certificates instead of the host that was dialled.
 	ServerName string `koanf:"server_name"`
 }
 
@@ -45,6 +82,26 @@ type SASL struct {
 	Username     string `koanf:"username"`
 	Password     Secret `koanf:"password"`
 	PasswordFile string `koanf:"password_file"`
+}
+
+// Format prints the fields with the password hidden. It is here because fmt, given a pointer inside another value and a verb
+// like %s, reports a wrong verb and prints what the pointer leads to without asking the fields' own methods.
+func (s SASL) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "{%s %s %s %s}", s.Mechanism, s.Username, hidden, s.PasswordFile)
+}
+
+// Secret is the password itself, wherever it is written. A file is read at each call, so that a changed password is found
+// by the next connection; one newline at its end is not part of the password, as editors put it there.
+func (s SASL) Secret() (string, error) {
+	if s.PasswordFile == "" {
+		return s.Password.Reveal(), nil
+	}
+	b, err := os.ReadFile(s.PasswordFile)
+	if err != nil {
+		return "", err // *os.PathError already says what was done to which file.
+	}
+	text := strings.TrimSuffix(string(b), "\n")
+	return strings.TrimSuffix(text, "\r"), nil
 }
 
 // Flow is one direction of copying.

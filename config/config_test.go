@@ -1,0 +1,276 @@
+package config_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/milena-kafka/milena/config"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the messages of bad files into them; read the diff")
+
+// env is the environment of all files in testdata.
+func env(name string) (string, bool) {
+	v, ok := map[string]string{
+		"KAFKA_PASSWORD": "s3cr3t", "USER_NAME": "milena", "SHARDS": "16", "HOST": "kafka",
+	}[name]
+	return v, ok
+}
+
+func files(t *testing.T, pattern string) []string {
+	t.Helper()
+	found, err := filepath.Glob(pattern)
+	if err != nil || len(found) == 0 {
+		t.Fatalf("%s: %d files, %v", pattern, len(found), err)
+	}
+	return found
+}
+
+// Each bad file ends in comments with the messages that it must give, all of them and in this order.
+func TestBadFilesTellEveryProblem(t *testing.T) {
+	const mark = "# want "
+	for _, path := range files(t, "testdata/*.bad.yaml") {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var file, want []string
+			for line := range strings.Lines(string(data)) {
+				if text, ok := strings.CutPrefix(line, mark); ok {
+					want = append(want, strings.TrimSpace(text))
+				} else {
+					file = append(file, line)
+				}
+			}
+			_, err = config.Load(path, env)
+			var ce *config.Error
+			if !errors.As(err, &ce) {
+				t.Fatalf("error is %T: %v", err, err)
+			}
+			var got []string
+			for _, p := range ce.Problems {
+				if p.File != path {
+					t.Errorf("problem in file %q", p.File)
+				}
+				got = append(got, strings.TrimSpace(strings.TrimPrefix(p.String(), path+":")))
+			}
+			if *rewrite {
+				text := strings.Join(file, "") + mark + strings.Join(got, "\n"+mark) + "\n"
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			for _, secret := range []string{"s3cr3t", "hunter2", "12345"} {
+				if strings.Contains(err.Error(), secret) {
+					t.Errorf("a message tells the secret %q:\n%v", secret, err)
+				}
+			}
+		})
+	}
+}
+
+func TestGoodFilesLoad(t *testing.T) {
+	for _, path := range files(t, "testdata/*.good.yaml") {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			c, err := config.Load(path, env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Validate(); err != nil {
+				t.Errorf("valid in a file, and not afterwards: %v", err)
+			}
+		})
+	}
+}
+
+func load(t *testing.T, name string) *config.Config {
+	t.Helper()
+	c, err := config.Load("testdata/"+name+".good.yaml", env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestSmallestFileHasAllDefaults(t *testing.T) {
+	want := config.Default()
+	a, b := config.DefaultCluster(), config.DefaultCluster()
+	a.Brokers, b.Brokers = []string{"a:9092"}, []string{"b:9092"}
+	want.Clusters = map[string]config.Cluster{"a": a, "b": b}
+	want.Flows = []config.Flow{config.DefaultFlow("a", "b")}
+	if diff := cmp.Diff(&want, load(t, "smallest")); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if want.Flows[0].Name != "a-b" || want.Flows[0].Lease != 10*time.Second || want.Buffer != 32<<20 {
+		t.Errorf("the defaults changed: %+v", want)
+	}
+}
+
+func TestEveryKeyArrives(t *testing.T) {
+	c := load(t, "full")
+	want := &config.Config{
+		Clusters: map[string]config.Cluster{
+			"primary": {
+				Brokers: []string{"kafka-1.eu:9092", "[::1]:9092"}, ClientID: "copier",
+				TLS:  &config.TLS{CAFile: "ca.pem", CertFile: "me.pem", KeyFile: "me.key", ServerName: "kafka.eu"},
+				SASL: &config.SASL{Mechanism: config.MechanismScramSHA512, Username: "milena", Password: "s3cr3t"},
+			},
+			"dr": {
+				Brokers: []string{"dr-1:9092"}, ClientID: "milena", TLS: &config.TLS{},
+				SASL: &config.SASL{Mechanism: config.MechanismPlain, Username: "me", PasswordFile: "/run/secrets/dr"},
+			},
+		},
+		Flows:  []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
+		HTTP:   config.HTTP{Listen: ":8080", PProf: true},
+		Log:    config.Log{Level: "debug", Format: "json"},
+		Buffer: 64 << 20, ShutdownTimeout: time.Minute,
+	}
+	f := &want.Flows[0]
+	f.Name, f.Topics, f.TopicsExclude = "east", []string{"orders.*", "payments"}, []string{}
+	f.Separator, f.Start, f.Isolation, f.ReplicationFactor = "-", config.StartLatest, config.ReadUncommitted, 3
+	f.ConfigsExclude = []string{`min\.insync\.replicas`}
+	f.TopicsInterval, f.ConfigsInterval, f.JournalInterval, f.Lease = time.Second, 90*time.Second, 5*time.Second, 15*time.Second
+	f.Shards = 16
+	f.Anomalies["recreated"], f.Anomalies["truncated"] = "restart", "skip"
+	f = &want.Flows[1]
+	f.Name, f.Naming, f.Rename = "renamed", config.NamingRename, map[string]string{"orders.v1": "orders", "clicks": "web-clicks"}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+func TestVariablesAreReplacedInValuesAndLists(t *testing.T) {
+	c := load(t, "environment")
+	a := c.Clusters["a"]
+	if diff := cmp.Diff([]string{"kafka:9092", "xkafkay:1"}, a.Brokers); diff != "" {
+		t.Error(diff)
+	}
+	if a.ClientID != "${HOST} costs $5" {
+		t.Errorf("client_id is %q", a.ClientID)
+	}
+	if diff := cmp.Diff([]string{"orders$", "kafka"}, c.Flows[0].Topics); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNoVariablesWithoutEnvironment(t *testing.T) {
+	_, err := config.Load("testdata/environment.good.yaml", nil)
+	if err == nil || !strings.Contains(err.Error(), "the environment has no HOST") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestMissingFileIsTheSystemsError(t *testing.T) {
+	if _, err := config.Load("testdata/nowhere.yaml", env); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestSecretsNeverPrint(t *testing.T) {
+	c := load(t, "full")
+	var out strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t"} {
+		fmt.Fprintf(&out, verb+"\n", *c.Clusters["primary"].SASL)
+		fmt.Fprintf(&out, verb+"\n", c.Clusters["primary"].SASL.Password)
+		fmt.Fprintf(&out, verb+"\n", c)
+	}
+	asJSON, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asYAML, err := yaml.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Write(asJSON)
+	out.Write(asYAML)
+	for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+		slog.New(h).InfoContext(t.Context(), "config", "config", c, "sasl", c.Clusters["primary"].SASL,
+			"password", c.Clusters["primary"].SASL.Password)
+	}
+	for _, form := range []string{"s3cr3t", fmt.Sprintf("%x", "s3cr3t")} {
+		if strings.Contains(out.String(), form) {
+			t.Errorf("the secret is visible as %q:\n%s", form, out.String())
+		}
+	}
+	if got := c.Clusters["primary"].SASL.Password.Reveal(); got != "s3cr3t" {
+		t.Errorf("Reveal gives %q", got)
+	}
+}
+
+func TestPasswordFileLosesOneNewline(t *testing.T) {
+	for content, want := range map[string]string{"x": "x", "x\n": "x", "x\r\n": "x", "x\n\n": "x\n", " x ": " x "} {
+		path := filepath.Join(t.TempDir(), "password")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := (config.SASL{PasswordFile: path}).Secret(); got != want || err != nil {
+			t.Errorf("%q gives %q, %v", content, got, err)
+		}
+	}
+	if got, err := (config.SASL{Password: "p\n"}).Secret(); got != "p\n" || err != nil {
+		t.Errorf("a written password gives %q, %v", got, err)
+	}
+	if _, err := (config.SASL{PasswordFile: "nowhere"}).Secret(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file gives %v", err)
+	}
+}
+
+func TestBytesReadBack(t *testing.T) {
+	for text, want := range map[string]config.Bytes{
+		"0": 0, "17": 17, "17B": 17, "32MiB": 32 << 20, "32 mib": 32 << 20, "1GB": 1e9, "3kB": 3000, "5GiB": 5 << 30,
+	} {
+		var b, again config.Bytes
+		if err := b.UnmarshalText([]byte(text)); err != nil || b != want {
+			t.Errorf("%q is %d, %v", text, b, err)
+		}
+		if err := again.UnmarshalText([]byte(b.String())); err != nil || again != b {
+			t.Errorf("%d is written %s and read as %d, %v", b, b, again, err)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1.5MiB", "1 apple", "99999999999GiB", "9223372036854775808"} {
+		var b config.Bytes
+		if err := b.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken for %d", text, b)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	paths, _ := filepath.Glob("testdata/*.yaml")
+	for _, path := range paths {
+		if data, err := os.ReadFile(path); err == nil {
+			f.Add(data)
+		}
+	}
+	f.Add([]byte("flows: &a [*a]"))
+	f.Add([]byte("clusters: &a {a: *a}"))
+	f.Add([]byte("? [a]\n: b"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := config.Parse("f.yaml", data, env)
+		var ce *config.Error
+		switch {
+		case err == nil && c.Validate() != nil:
+			t.Fatalf("parsed and then not valid: %v", c.Validate())
+		case err != nil && (!errors.As(err, &ce) || len(ce.Problems) == 0):
+			t.Fatalf("an error without problems: %v", err)
+		}
+	})
+}

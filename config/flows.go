@@ -1,0 +1,192 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// validateFlow checks one flow for itself.
+func (c *Config) validateFlow(i int, found *complaints) {
+	f, path := &c.Flows[i], fmt.Sprintf("flows[%d]", i)
+	c.validateEnds(f, path, found)
+	// The name becomes a part of the journal's name and of transactional ids. Without an end there is no default either.
+	if why := checkName(f.Name, maxFlowName); why != "" && f.Source != "" && f.Target != "" {
+		found.add(path+".name", "the name %q %s", f.Name, why)
+	}
+	if len(f.Topics) == 0 && f.Naming != NamingRename {
+		found.add(path+".topics", "no topics; write [\".*\"] for all of them")
+	}
+	for key, list := range map[string][]string{
+		"topics": f.Topics, "topics_exclude": f.TopicsExclude, "configs_exclude": f.ConfigsExclude,
+	} {
+		for j, pattern := range list {
+			if _, why := compile(pattern); why != "" {
+				found.add(fmt.Sprintf("%s.%s[%d]", path, key, j), "%s", why)
+			}
+		}
+	}
+	f.validateNaming(path, found)
+	found.oneOf(path+".start", f.Start, StartEarliest, StartLatest)
+	found.oneOf(path+".isolation", f.Isolation, ReadCommitted, ReadUncommitted)
+	f.validateAnomalies(path, found)
+	f.validateNumbers(path, found)
+}
+
+func (c *Config) validateEnds(f *Flow, path string, found *complaints) {
+	for _, end := range []struct{ key, alias string }{{"source", f.Source}, {"target", f.Target}} {
+		_, known := c.Clusters[end.alias]
+		switch {
+		case end.alias == "":
+			found.add(path+"."+end.key, "is missing; name one of the clusters")
+		case !known && len(c.Clusters) > 0:
+			aliases := slices.Sorted(maps.Keys(c.Clusters))
+			found.add(path+"."+end.key, "no cluster has the alias %q; there is %s", end.alias, choice(aliases))
+		}
+	}
+	if f.Source == "" || f.Target == "" {
+		return
+	}
+	if f.Source == f.Target {
+		found.add(path+".target", "is %q like the source; a flow copies from one cluster to another one", f.Target)
+		return
+	}
+	// Cluster ids are compared when both sides answer. The same address needs no answer.
+	for _, b := range c.Clusters[f.Source].Brokers {
+		if slices.Contains(c.Clusters[f.Target].Brokers, b) {
+			found.add(path, "%q and %q are the same cluster: both have the broker %s", f.Source, f.Target, b)
+		}
+	}
+}
+
+func (f *Flow) validateNaming(path string, found *complaints) {
+	found.oneOf(path+".naming", f.Naming, NamingPrefix, NamingIdentity, NamingRename)
+	if f.Naming == NamingPrefix && !names.MatchString(f.Separator) {
+		found.add(path+".separator", "%q can't stand in a topic's name; use letters, digits, dot, dash and underscore", f.Separator)
+	}
+	if f.Naming == NamingRename && len(f.Rename) == 0 {
+		found.add(path+".rename", "is missing; naming: rename needs a table of source topics and target topics")
+	}
+	if f.Naming != NamingRename && len(f.Rename) > 0 {
+		found.add(path+".rename", "is not used; write naming: rename, or remove the table")
+	}
+	from := make(map[string]string)
+	for _, source := range slices.Sorted(maps.Keys(f.Rename)) {
+		target, at := f.Rename[source], path+".rename."+source
+		if why := checkName(source, maxTopicName); why != "" {
+			found.add(at, "the source topic %q %s", source, why)
+		}
+		if why := checkName(target, maxTopicName); why != "" {
+			found.add(at, "the target topic %q %s", target, why)
+		}
+		if first, ok := from[target]; ok {
+			found.add(at, "%q and %q are both renamed to %q; their records would mix", first, source, target)
+		}
+		from[target] = source
+	}
+}
+
+func (f *Flow) validateAnomalies(path string, found *complaints) {
+	for _, kind := range slices.Sorted(maps.Keys(f.Anomalies)) {
+		at, actions := path+".anomalies."+kind, AnomalyActions(kind)
+		if actions == nil {
+			text := "no such anomaly"
+			if near := nearest(kind, AnomalyKinds()); near != "" {
+				text += fmt.Sprintf("; did you mean %q?", near)
+			} else {
+				text += "; there are " + strings.Join(AnomalyKinds(), ", ")
+			}
+			found.add(at, "%s", text)
+			continue
+		}
+		found.oneOf(at, f.Anomalies[kind], actions...)
+	}
+}
+
+func (f *Flow) validateNumbers(path string, found *complaints) {
+	if f.ReplicationFactor < 0 {
+		found.add(path+".replication_factor", "%d is negative; 0 takes the target's default", f.ReplicationFactor)
+	}
+	if f.Shards < 1 || f.Shards > 1024 {
+		found.add(path+".shards", "%d is not between 1 and 1024; it is the number of partitions of the journal topic", f.Shards)
+	}
+	found.atLeast(path+".topics_interval", f.TopicsInterval, 100*time.Millisecond, "as every look asks a broker for all topics")
+	found.atLeast(path+".configs_interval", f.ConfigsInterval, time.Second, "as every look asks for the configs of all topics")
+	found.atLeast(path+".journal_interval", f.JournalInterval, 100*time.Millisecond, "as every time writes to the target")
+	found.atLeast(path+".lease", f.Lease, 3*time.Second, "so that a short pause does not stop a healthy owner")
+}
+
+// selection is a flow's topics, compiled. Patterns that don't compile are left out: they are told elsewhere.
+type selection struct {
+	*Flow
+	include, exclude []*regexp.Regexp
+}
+
+func newSelection(f *Flow) selection {
+	s := selection{Flow: f}
+	for _, p := range f.Topics {
+		if re, _ := compile(p); re != nil {
+			s.include = append(s.include, re)
+		}
+	}
+	for _, p := range f.TopicsExclude {
+		if re, _ := compile(p); re != nil {
+			s.exclude = append(s.exclude, re)
+		}
+	}
+	return s
+}
+
+// target is the name that a source topic gets on the target; ok says whether the flow copies it at all.
+func (s selection) target(topic string) (name string, ok bool) {
+	if s.Naming == NamingRename {
+		name, ok = s.Rename[topic]
+		return name, ok
+	}
+	matches := func(re *regexp.Regexp) bool { return re.MatchString(topic) }
+	if !slices.ContainsFunc(s.include, matches) || slices.ContainsFunc(s.exclude, matches) {
+		return "", false
+	}
+	if s.Naming == NamingPrefix {
+		return s.Source + s.Separator + topic, true
+	}
+	return topic, true
+}
+
+// source is the one source topic that would be copied to a target topic.
+func (s selection) source(name string) (topic string, ok bool) {
+	switch s.Naming {
+	case NamingRename:
+		for source, target := range s.Rename {
+			if target == name {
+				return source, true
+			}
+		}
+		return "", false
+	case NamingPrefix:
+		if topic, ok = strings.CutPrefix(name, s.Source+s.Separator); !ok {
+			return "", false
+		}
+	default:
+		topic = name
+	}
+	_, ok = s.target(topic)
+	return topic, ok
+}
+
+// known are the source topics that the config spells out: those of the rename table, and patterns that look like a name.
+func (s selection) known() []string {
+	if s.Naming == NamingRename {
+		return slices.Sorted(maps.Keys(s.Rename))
+	}
+	var topics []string
+	for _, p := range s.Topics {
+		if checkName(p, maxTopicName) == "" {
+			topics = append(topics, p)
+		}
+	}
+	return topics
+}
