@@ -43,7 +43,8 @@ func clientOptions(c config.Cluster, log *slog.Logger, hooks ...kgo.Hook) ([]kgo
 		kgo.DisableClientMetrics(),
 		kgo.DialTimeout(3 * time.Second),
 		// What a request may take beyond its own timeout. A broker that hangs (not one that is dead: that is an error at
-		// once) stalls every request to it for this long; kgo's 10 s is longer than we may be silent.
+		// once) stalls every request to it for this long, and a context does not cut the set-up of a connection (ApiVersions,
+		// SASL) short; kgo's 10 s is longer than we may be silent.
 		kgo.RequestTimeoutOverhead(5 * time.Second),
 		// Retries inside the client only bridge a moment: the loops above log, count and retry with fresh metadata. This
 		// bound also ends the wait of a broker that was chosen and went away.

@@ -117,12 +117,13 @@ func reach(t *testing.T, c config.Cluster) error {
 	if err != nil {
 		return err
 	}
-	client, err := kgo.NewClient(opts...)
+	// The retries end well before the context, so that the last error is not the deadline of a dial.
+	client, err := kgo.NewClient(append(opts, kgo.RetryTimeout(200*time.Millisecond), kgo.RequestTimeoutOverhead(time.Second))...)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err = client.Request(ctx, kmsg.NewPtrMetadataRequest())
 	return connectError(err, "dr", c)
