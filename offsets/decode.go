@@ -1,0 +1,296 @@
+package offsets
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// DecodeJournal reads one record of a journal. A nil value gives a *[Tombstone]. The entry shares no memory with key and
+// value. Only what AppendKey and AppendValue write is accepted, byte for byte: a second spelling of a key would be a
+// second record after compaction. It returns a *[VersionError] for a newer format, whatever its kind, and a
+// *[CorruptError] for everything else that it cannot read. Memory is bounded by a small multiple of the value's length.
+func DecodeJournal(key, value []byte) (Entry, error) {
+	if len(key) == 0 {
+		return nil, corrupt(0, "the key is empty")
+	}
+	kind := Kind(key[0])
+	if value == nil {
+		return decodeKey(kind, key[1:])
+	}
+	r := &reader{rest: value}
+	// The version comes first: what a newer milena writes may have other keys too.
+	switch version := r.uint16(); {
+	case r.reason != "":
+		return nil, corrupt(kind, "the value: %s", r.reason)
+	case version > Version:
+		return nil, &VersionError{Kind: kind, Version: version, Supported: Version}
+	case version == 0:
+		return nil, corrupt(kind, "the value: format 0 does not exist")
+	}
+	t, err := decodeKey(kind, key[1:])
+	if err != nil {
+		return nil, err
+	}
+	var e Entry
+	switch kind {
+	case KindShard:
+		e = r.shardState()
+	case KindOwner:
+		e = r.owner()
+	case KindPartition:
+		e = r.partitionState(t)
+	case KindChunk:
+		e = r.chunk(t)
+	}
+	if r.reason == "" && len(r.rest) > 0 {
+		r.fail("%d bytes too many", len(r.rest))
+	}
+	if r.reason != "" {
+		return nil, corrupt(kind, "the value: %s", r.reason)
+	}
+	return e, nil
+}
+
+// decodeKey reads what follows the kind in a key. A tombstone is just that.
+func decodeKey(kind Kind, rest []byte) (*Tombstone, error) {
+	t := &Tombstone{Kind: kind}
+	r := &reader{rest: rest}
+	switch kind {
+	case KindShard, KindOwner:
+	case KindPartition, KindChunk:
+		t.Topic = r.string()
+		t.Partition = r.int32()
+		if t.Partition < 0 {
+			r.fail("partition %d", t.Partition)
+		}
+		if kind == KindChunk {
+			if t.First = r.int64(); t.First < 0 {
+				r.fail("chunk %d", t.First)
+			}
+		}
+	default:
+		return nil, corrupt(kind, "this format has no such kind")
+	}
+	if r.reason == "" && len(r.rest) > 0 {
+		r.fail("%d bytes too many", len(r.rest))
+	}
+	if r.reason != "" {
+		return nil, corrupt(kind, "the key: %s", r.reason)
+	}
+	return t, nil
+}
+
+func (r *reader) shardState() *ShardState {
+	s := &ShardState{}
+	if n := r.count(1, math.MaxInt); n > 0 {
+		s.ProducerIDs = make([]int64, n)
+	}
+	for i := range s.ProducerIDs {
+		s.ProducerIDs[i] = r.offset()
+	}
+	return s
+}
+
+func (r *reader) owner() *Owner {
+	return &Owner{
+		Instance: r.string(), Host: r.string(), PID: int(r.offset()), Version: r.string(),
+		Since: r.time(), Confirmed: r.time(),
+	}
+}
+
+func (r *reader) partitionState(key *Tombstone) *PartitionState {
+	s := &PartitionState{Topic: key.Topic, Partition: key.Partition}
+	s.Generation = r.uint32varint()
+	s.SourceClusterID = r.string()
+	copy(s.SourceTopicID[:], r.take(len(s.SourceTopicID)))
+	s.TargetTopic = r.string()
+	copy(s.TargetTopicID[:], r.take(len(s.TargetTopicID)))
+	s.Start = Position{Source: r.offset(), Target: r.offset()}
+	s.End = Position{Source: r.offset(), Target: r.offset()}
+	if s.End.Source < s.Start.Source || s.End.Target < s.Start.Target {
+		r.fail("it starts at source %d target %d and ends at source %d target %d",
+			s.Start.Source, s.Start.Target, s.End.Source, s.End.Target)
+	}
+	s.LeaderEpoch = r.int32()
+	if s.Chunk = r.offset(); s.Chunk < s.Start.Source || s.Chunk > s.End.Source {
+		r.fail("its open chunk begins at source offset %d, outside of the map", s.Chunk)
+	}
+	if n := r.count(14, MaxGaps); n > 0 { // the shortest gap: five varints and empty strings, one time of 8 bytes, one more varint
+		s.Gaps = make([]Gap, n)
+	}
+	for i := range s.Gaps {
+		s.Gaps[i] = Gap{
+			Kind: r.string(), Action: r.string(), From: r.varint(), To: r.varint(),
+			At: r.time(), Detail: r.string(), Merged: int(r.offset()),
+		}
+		if n := len(s.Gaps[i].Detail); n > MaxGapDetail {
+			r.fail("a gap's detail of %d bytes", n)
+		}
+	}
+	return s
+}
+
+func (r *reader) chunk(key *Tombstone) *Chunk {
+	c := &Chunk{Topic: key.Topic, Partition: key.Partition, First: key.First, Previous: none}
+	c.Generation = r.uint32varint()
+	if back := r.offset(); back > 0 {
+		if c.Previous = c.First - back; c.Previous < 0 {
+			r.fail("the chunk before begins %d before this one, which begins at source offset %d", back, c.First)
+			return c
+		}
+	}
+	if n := r.count(3, ChunkSegments); n > 0 { // the shortest segment: three varints
+		c.Segments = make([]Segment, n)
+	}
+	at := Position{Source: c.First, Target: c.First}
+	for i := range c.Segments {
+		s := &c.Segments[i]
+		s.Source = at.Source + r.offset()
+		if i == 0 {
+			s.Target = at.Target + r.varint()
+		} else {
+			s.Target = at.Target + r.offset()
+		}
+		s.Count = r.offset()
+		at = Position{Source: s.SourceEnd(), Target: s.TargetEnd()}
+	}
+	if r.reason == "" {
+		// An offset that overflowed is negative here, or behind the one before it.
+		if err := c.check(); err != nil {
+			r.fail("%s", err)
+		}
+	}
+	return c
+}
+
+func corrupt(kind Kind, format string, args ...any) error {
+	return &CorruptError{Kind: kind, Reason: fmt.Sprintf(format, args...)}
+}
+
+// reader takes fields off the front of a record. After the first failure it returns zeroes, so a decoder reads on and
+// asks once, at its end.
+type reader struct {
+	rest   []byte
+	reason string // of the first failure
+}
+
+func (r *reader) fail(format string, args ...any) {
+	if r.reason == "" {
+		r.reason = fmt.Sprintf(format, args...)
+		r.rest = nil
+	}
+}
+
+// take returns the next n bytes, which still belong to the record, or nil.
+func (r *reader) take(n int) []byte {
+	if n < 0 || n > len(r.rest) {
+		r.fail("it ends too early")
+		return nil
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *reader) uint16() uint16 {
+	if b := r.take(2); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (r *reader) int32() int32 {
+	if b := r.take(4); b != nil {
+		return int32(binary.BigEndian.Uint32(b))
+	}
+	return 0
+}
+
+func (r *reader) int64() int64 {
+	if b := r.take(8); b != nil {
+		return int64(binary.BigEndian.Uint64(b))
+	}
+	return 0
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	switch {
+	case n <= 0:
+		r.fail("it ends too early, or a number is too long")
+		return 0
+	case n > 1 && r.rest[n-1] == 0:
+		r.fail("a number is longer than it has to be")
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *reader) varint() int64 {
+	v := r.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
+}
+
+// offset is a number that is not negative.
+func (r *reader) offset() int64 {
+	v := r.uvarint()
+	if v > math.MaxInt64 {
+		r.fail("a number is negative or too large")
+		return 0
+	}
+	return int64(v)
+}
+
+func (r *reader) uint32varint() uint32 {
+	v := r.uvarint()
+	if v > math.MaxUint32 {
+		r.fail("a number is too large")
+		return 0
+	}
+	return uint32(v)
+}
+
+// count is the length of a list whose items have at least size bytes each. Only what can be there is believed, so that
+// a wrong count costs no memory.
+func (r *reader) count(size, limit int) int {
+	n := r.uvarint()
+	if n > uint64(len(r.rest)/size) || n > uint64(limit) {
+		r.fail("a list of %d is too long", n)
+		return 0
+	}
+	return int(n)
+}
+
+func (r *reader) string() string {
+	b := r.take(r.count(1, math.MaxInt))
+	if !utf8.Valid(b) {
+		r.fail("a text is not UTF-8")
+		return ""
+	}
+	return string(b)
+}
+
+func (r *reader) time() time.Time { return time.UnixMilli(r.int64()).UTC() }
+
+func appendUint16(b []byte, v uint16) []byte { return binary.BigEndian.AppendUint16(b, v) }
+func appendInt32(b []byte, v int32) []byte   { return binary.BigEndian.AppendUint32(b, uint32(v)) }
+func appendInt64(b []byte, v int64) []byte   { return binary.BigEndian.AppendUint64(b, uint64(v)) }
+func appendUvarint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
+func appendVarint(b []byte, v int64) []byte { return binary.AppendVarint(b, v) }
+
+// appendString writes what is not UTF-8 as U+FFFD: a strange host name must not make an entry that nobody can read.
+func appendString(b []byte, s string) []byte {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	return append(appendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendTime(b []byte, t time.Time) []byte { return appendInt64(b, t.UnixMilli()) }
+
+func appendPartition(b []byte, topic string, partition int32) []byte {
+	return appendInt32(appendString(b, topic), partition)
+}

@@ -1,0 +1,72 @@
+package offsets
+
+import "fmt"
+
+// OrderError is a segment or an end that would go backwards. It means that the caller took an acknowledgement twice or
+// two of them in the wrong order, or that the target log lost records; the map is as it was before.
+type OrderError struct {
+	Source, Target int64 // what was given
+	Count          int64 // in records; 0 if only the ends were to move
+	End            Position
+}
+
+func (e *OrderError) Error() string {
+	if e.Count == 0 {
+		return fmt.Sprintf("move the ends to source %d target %d: the map ends at source %d target %d already",
+			e.Source, e.Target, e.End.Source, e.End.Target)
+	}
+	return fmt.Sprintf("append %d records at source %d target %d: not possible behind the map's end, source %d target %d",
+		e.Count, e.Source, e.Target, e.End.Source, e.End.Target)
+}
+
+// BeforeStartError is a translation of an offset that the map does not describe: below the place where the copy began,
+// or, if Forgotten, in a chunk that is in the journal but no longer in memory.
+type BeforeStartError struct {
+	Side      Side  // of Wanted and Start
+	Wanted    int64 // what was to be translated
+	Start     int64 // the lowest offset that can be translated, inclusive
+	Forgotten bool  // an earlier chunk of the journal may have it
+}
+
+func (e *BeforeStartError) Error() string {
+	if e.Forgotten {
+		return fmt.Sprintf("translate %s offset %d: the map in memory starts at %d, earlier ones are in the journal",
+			e.Side, e.Wanted, e.Start)
+	}
+	return fmt.Sprintf("translate %s offset %d: the copy starts at %d", e.Side, e.Wanted, e.Start)
+}
+
+// NotCopiedError is a translation of an offset behind the end of the map. A source offset will translate once the flow
+// has copied that far; a target offset was not written by this flow, or not yet seen by it.
+type NotCopiedError struct {
+	Side   Side  // of Wanted and End
+	Wanted int64 // what was to be translated
+	End    int64 // the highest offset that can be translated; an end is a place between records, so End itself can
+}
+
+func (e *NotCopiedError) Error() string {
+	return fmt.Sprintf("translate %s offset %d: copied up to %d", e.Side, e.Wanted, e.End)
+}
+
+// VersionError is a journal entry of a format that this build cannot read. It is never guessed at or overwritten:
+// the way out is to run a milena of at least the version that wrote it.
+type VersionError struct {
+	Kind      Kind
+	Version   uint16 // of the entry
+	Supported uint16 // the newest one that this build reads
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("read journal entry %q: format %d, and this milena reads formats up to %d; run the version that wrote it or a newer one",
+		e.Kind, e.Version, e.Supported)
+}
+
+// CorruptError is a journal entry, or a set of entries, that no milena writes. Nothing of it is used.
+type CorruptError struct {
+	Kind   Kind   // 0 if not even that can be told
+	Reason string // what is wrong
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("read journal entry %q: %s", e.Kind, e.Reason)
+}

@@ -1,0 +1,245 @@
+package offsets
+
+import (
+	"fmt"
+	"time"
+)
+
+// Version is the format that this build writes into the journal, and the newest one it reads.
+const Version uint16 = 1
+
+// Kind is the first byte of an entry's key. The numbers are in journals all over the world and never change.
+type Kind uint8
+
+// The kinds of entry.
+const (
+	// KindShard is a [ShardState].
+	KindShard Kind = 1
+	// KindOwner is an [Owner].
+	KindOwner Kind = 2
+	// KindPartition is a [PartitionState].
+	KindPartition Kind = 3
+	// KindChunk is a [Chunk].
+	KindChunk Kind = 4
+)
+
+func (k Kind) String() string {
+	switch k {
+	case KindShard:
+		return "shard"
+	case KindOwner:
+		return "owner"
+	case KindPartition:
+		return "partition"
+	case KindChunk:
+		return "chunk"
+	}
+	return fmt.Sprintf("unknown kind %d", uint8(k))
+}
+
+// Entry is one record of a journal: *[ShardState], *[Owner], *[PartitionState], *[Chunk] or *[Tombstone], and nothing
+// else. Both methods append to b and return it, and do not change the entry.
+type Entry interface {
+	// AppendKey appends the record's key. The topic is compacted, so the newest record of a key is the valid one.
+	AppendKey(b []byte) []byte
+	// AppendValue appends the record's value. A Tombstone appends nothing, so AppendValue(nil) is the nil that Kafka
+	// takes for a tombstone.
+	AppendValue(b []byte) []byte
+
+	entry() // closes the set
+}
+
+// ShardState is what belongs to a shard as a whole. There is one in each journal partition.
+type ShardState struct {
+	// ProducerIDs are all that the shard ever wrote with, the newest last. A batch on the target with one of them is
+	// ours, so an id is never taken out.
+	ProducerIDs []int64
+}
+
+// Owner is who owns a shard. It is rewritten every few seconds and is for people and for status pages: the fence decides
+// who may write, never this record. There is one in each journal partition.
+type Owner struct {
+	Instance  string // the name that the instance has in its group
+	Host      string
+	PID       int
+	Version   string    // of the binary
+	Since     time.Time // in milliseconds and UTC, as all times here; the zero time stays zero
+	Confirmed time.Time // when the owner last knew that it was the owner
+}
+
+// PartitionState is the state of one source partition without its segments, which are in the [Chunk] entries.
+type PartitionState struct {
+	Topic     string // on the source
+	Partition int32  // the same on both sides
+
+	// Generation counts the maps of this partition, from 0. A partition that is restarted begins a new one, and so
+	// disowns the chunks of the old one without having to know and delete them.
+	Generation uint32
+
+	SourceClusterID string
+	SourceTopicID   [16]byte // zero if the broker has none
+	TargetTopic     string
+	TargetTopicID   [16]byte // zero if the broker has none
+
+	Start Position // where the map begins, inclusive
+	End   Position // all source records below End.Source are at the target, below End.Target
+
+	// LeaderEpoch is the partition leader epoch of the last source batch that was handled (KIP-320), -1 if unknown.
+	LeaderEpoch int32
+	// Chunk is the First of the open chunk. It is the last one, so whoever only goes on needs no other.
+	Chunk int64
+	// Gaps is the gap ledger, newest last, at most [MaxGaps]. See [PartitionState.AddGap].
+	Gaps []Gap
+}
+
+// Chunk is a run of at most [ChunkSegments] segments of one partition's map.
+type Chunk struct {
+	Topic      string // on the source
+	Partition  int32
+	Generation uint32 // of the map that it is a part of, see [PartitionState]
+	// First names the chunk: the source offset of its first segment, or for the first chunk of a map, which may be
+	// empty, the source offset at which the map begins.
+	First int64
+	// Previous is the First of the chunk before, -1 if this is the map's first. A reader sees with it that none is missing.
+	Previous int64
+	Segments []Segment
+}
+
+// Tombstone deletes the entry that has its key.
+type Tombstone struct {
+	Kind      Kind
+	Topic     string // of KindPartition and KindChunk
+	Partition int32  // of KindPartition and KindChunk
+	First     int64  // of KindChunk
+}
+
+func (*ShardState) entry()     {}
+func (*Owner) entry()          {}
+func (*PartitionState) entry() {}
+func (*Chunk) entry()          {}
+func (*Tombstone) entry()      {}
+
+// AppendKey implements [Entry].
+func (*ShardState) AppendKey(b []byte) []byte { return append(b, byte(KindShard)) }
+
+// AppendKey implements [Entry].
+func (*Owner) AppendKey(b []byte) []byte { return append(b, byte(KindOwner)) }
+
+// AppendKey implements [Entry].
+func (s *PartitionState) AppendKey(b []byte) []byte {
+	return appendPartition(append(b, byte(KindPartition)), s.Topic, s.Partition)
+}
+
+// AppendKey implements [Entry].
+func (c *Chunk) AppendKey(b []byte) []byte {
+	return appendInt64(appendPartition(append(b, byte(KindChunk)), c.Topic, c.Partition), c.First)
+}
+
+// AppendKey implements [Entry].
+func (t *Tombstone) AppendKey(b []byte) []byte {
+	b = append(b, byte(t.Kind))
+	if t.Kind == KindPartition || t.Kind == KindChunk {
+		b = appendPartition(b, t.Topic, t.Partition)
+	}
+	if t.Kind == KindChunk {
+		b = appendInt64(b, t.First)
+	}
+	return b
+}
+
+// AppendValue implements [Entry].
+func (s *ShardState) AppendValue(b []byte) []byte {
+	b = appendUint16(b, Version)
+	b = appendUvarint(b, uint64(len(s.ProducerIDs)))
+	for _, id := range s.ProducerIDs {
+		b = appendUvarint(b, uint64(id))
+	}
+	return b
+}
+
+// AppendValue implements [Entry].
+func (o *Owner) AppendValue(b []byte) []byte {
+	b = appendUint16(b, Version)
+	b = appendString(b, o.Instance)
+	b = appendString(b, o.Host)
+	b = appendUvarint(b, uint64(o.PID))
+	b = appendString(b, o.Version)
+	b = appendTime(b, o.Since)
+	return appendTime(b, o.Confirmed)
+}
+
+// AppendValue implements [Entry].
+func (s *PartitionState) AppendValue(b []byte) []byte {
+	b = appendUint16(b, Version)
+	b = appendUvarint(b, uint64(s.Generation))
+	b = appendString(b, s.SourceClusterID)
+	b = append(b, s.SourceTopicID[:]...)
+	b = appendString(b, s.TargetTopic)
+	b = append(b, s.TargetTopicID[:]...)
+	for _, offset := range [...]int64{s.Start.Source, s.Start.Target, s.End.Source, s.End.Target} {
+		b = appendUvarint(b, uint64(offset))
+	}
+	b = appendInt32(b, s.LeaderEpoch)
+	b = appendUvarint(b, uint64(s.Chunk))
+	gaps := fold(s.Gaps) // a ledger that was filled without AddGap must not make an entry that nobody can read
+	b = appendUvarint(b, uint64(len(gaps)))
+	for i := range gaps {
+		b = gaps[i].append(b)
+	}
+	return b
+}
+
+// AppendValue implements [Entry].
+func (c *Chunk) AppendValue(b []byte) []byte {
+	b = appendUint16(b, Version)
+	b = appendUvarint(b, uint64(c.Generation))
+	var back int64 // to the chunk before; 0 says that there is none, as no chunk is its own predecessor
+	if c.Previous != none {
+		back = c.First - c.Previous
+	}
+	b = appendUvarint(b, uint64(back))
+	b = appendUvarint(b, uint64(len(c.Segments)))
+	at := Position{Source: c.First, Target: c.First}
+	for i, s := range c.Segments {
+		b = appendUvarint(b, uint64(s.Source-at.Source))
+		if i == 0 {
+			// Both logs often count alike, so the distance between them is short where the offset is long.
+			b = appendVarint(b, s.Target-at.Target)
+		} else {
+			b = appendUvarint(b, uint64(s.Target-at.Target))
+		}
+		b = appendUvarint(b, uint64(s.Count))
+		at = Position{Source: s.SourceEnd(), Target: s.TargetEnd()}
+	}
+	return b
+}
+
+// AppendValue implements [Entry]: it returns b as it is.
+func (*Tombstone) AppendValue(b []byte) []byte { return b }
+
+// check returns what is wrong with the chunk in itself.
+func (c *Chunk) check() error {
+	switch n := len(c.Segments); {
+	case c.First < 0, c.Previous < none, c.Previous >= c.First && c.Previous != none:
+		return fmt.Errorf("begins at source offset %d and follows chunk %d", c.First, c.Previous)
+	case n > ChunkSegments:
+		return fmt.Errorf("has %d segments, more than %d", n, ChunkSegments)
+	case c.Previous == none:
+	case n == 0:
+		return fmt.Errorf("has no segment and is not the first")
+	case c.Segments[0].Source != c.First:
+		return fmt.Errorf("begins at source offset %d, its first segment at %d", c.First, c.Segments[0].Source)
+	}
+	end := Position{Source: c.First}
+	for i, s := range c.Segments {
+		switch {
+		case s.Count < 1, s.SourceEnd() < s.Source, s.TargetEnd() < s.Target, // overflow
+			s.Source < end.Source, s.Target < end.Target:
+			return &OrderError{Source: s.Source, Target: s.Target, Count: s.Count, End: end}
+		case i > 0 && s.Source == end.Source && s.Target == end.Target:
+			return fmt.Errorf("has two segments that are one, at source offset %d", s.Source)
+		}
+		end = Position{Source: s.SourceEnd(), Target: s.TargetEnd()}
+	}
+	return nil
+}

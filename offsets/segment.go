@@ -1,0 +1,54 @@
+package offsets
+
+// Segment says that the records at the source offsets [Source, Source+Count) stand, in the same order and without a
+// hole on either side, at the target offsets [Target, Target+Count). Count is in records and at least 1.
+type Segment struct {
+	Source, Target, Count int64
+}
+
+// SourceEnd is the source offset after the last record of the segment, exclusive.
+func (s Segment) SourceEnd() int64 { return s.Source + s.Count }
+
+// TargetEnd is the target offset after the last record of the segment, exclusive.
+func (s Segment) TargetEnd() int64 { return s.Target + s.Count }
+
+// Position is one place in both logs of a partition: every copied record below Source is below Target, and every other
+// one is at or above both. It is exclusive as an end and inclusive as a start.
+type Position struct {
+	Source, Target int64
+}
+
+// Side names one of the two logs of a partition.
+type Side string
+
+// The sides.
+const (
+	// Source is the log that is copied.
+	Source Side = "source"
+	// Target is the log that receives the copies.
+	Target Side = "target"
+)
+
+// on is the offset of the position on one side.
+func (p Position) on(side Side) int64 {
+	if side == Source {
+		return p.Source
+	}
+	return p.Target
+}
+
+// on is the first offset of the segment on one side.
+func (s Segment) on(side Side) int64 {
+	if side == Source {
+		return s.Source
+	}
+	return s.Target
+}
+
+// other is the side that a translation from s answers with.
+func (s Side) other() Side {
+	if s == Source {
+		return Target
+	}
+	return Source
+}

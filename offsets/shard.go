@@ -1,0 +1,25 @@
+package offsets
+
+import (
+	"fmt"
+	"hash/fnv"
+	"io"
+)
+
+// JournalTopic is the name of a flow's journal on the target cluster. Its partition k belongs to shard k.
+func JournalTopic(flow string) string { return "milena." + flow + ".journal" }
+
+// ShardOf is the shard, in [0, shards), that owns a partition of a source topic:
+//
+//	(FNV-1a 32 of the topic's name + partition, as unsigned 32 bits) mod shards
+//
+// It never changes: where the journal of a partition is follows from it. So the number of shards of a flow never changes
+// either. It panics if shards is below 1.
+func ShardOf(topic string, partition, shards int32) int32 {
+	if shards < 1 {
+		panic(fmt.Sprintf("offsets: a flow must have 1 <= shards (%d)", shards))
+	}
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, topic) // a hash never returns an error
+	return int32((h.Sum32() + uint32(partition)) % uint32(shards))
+}
