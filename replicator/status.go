@@ -1,6 +1,11 @@
 package replicator
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Status is what a flow knows of itself at one moment; it is served as JSON and printed as a table.
 type Status struct {
@@ -40,7 +45,7 @@ type PartitionStatus struct {
 	LagRecords *int64 `json:"lag_records,omitempty"`
 	// LagBytes is an estimate: lag in records times the mean size of the batches copied last.
 	LagBytes *int64 `json:"lag_bytes,omitempty"`
-	// LagSeconds is the age of the oldest record fetched and not acknowledged yet, or of the last one acknowledged while lag is above zero.
+	// LagSeconds is the age of the newest acknowledged record while there is lag, else 0; absent before the first record.
 	LagSeconds   *float64      `json:"lag_seconds,omitempty"`
 	LastProgress time.Time     `json:"last_progress,omitzero"`
 	Anomaly      *AnomalyState `json:"anomaly,omitempty"`
@@ -54,4 +59,94 @@ type AnomalyState struct {
 	From   int64     `json:"from"`
 	To     int64     `json:"to"`
 	Since  time.Time `json:"since"`
+}
+
+// Status says where the flow stands. It may be called at any time and blocks for moments only.
+func (f *Flow) Status() Status {
+	s := Status{
+		Flow: f.name, Source: f.sourceAlias, Target: f.targetAlias,
+		SourceClusterID: f.sourceID(), TargetClusterID: f.targetID(),
+		Shards:  make(map[string]int),
+		Records: f.totals.records.Load(), Bytes: f.totals.bytes.Load(),
+	}
+	f.topology.mu.Lock()
+	partitions := make([]*partition, 0, len(f.topology.partitions))
+	for _, p := range f.topology.partitions {
+		partitions = append(partitions, p)
+	}
+	f.topology.mu.Unlock()
+	slices.SortFunc(partitions, func(a, b *partition) int {
+		return cmp.Or(cmp.Compare(a.topic.source, b.topic.source), cmp.Compare(a.number, b.number))
+	})
+	unrecovered := make(map[*shard]int)
+	now := time.Now()
+	for _, p := range partitions {
+		ps, st := p.status(now)
+		if st == waiting || st == recovering {
+			unrecovered[p.shard]++
+		}
+		if ps.LagRecords != nil {
+			s.LagRecords += *ps.LagRecords
+		}
+		s.Partitions = append(s.Partitions, ps)
+	}
+	s.NotReady = f.notReady(unrecovered, s.Shards)
+	s.Ready = len(s.NotReady) == 0
+	return s
+}
+
+// notReady counts the shards by state and says what is missing.
+func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []string {
+	var reasons []string
+	if text := f.problem.Load(); text != nil {
+		reasons = append(reasons, *text)
+	}
+	for _, s := range f.shards {
+		problem := s.getProblem()
+		switch n := unrecovered[s]; {
+		case !s.hasOwner():
+			states["starting"]++
+		case n > 0:
+			states["recovering"]++
+			if problem == "" {
+				problem = fmt.Sprintf("shard %d: %d partitions are being recovered", s.number, n)
+			}
+		default:
+			states["owned"]++
+			continue
+		}
+		if problem != "" {
+			reasons = append(reasons, problem)
+		}
+	}
+	if n := states["starting"]; n > 0 {
+		reasons = append(reasons, fmt.Sprintf("%d of %d shards are not owned yet", n, len(f.shards)))
+	}
+	if f.lease.left() <= 0 && states["starting"] == 0 {
+		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, nothing is sent until it is")
+	}
+	return reasons
+}
+
+func (p *partition) status(now time.Time) (PartitionStatus, state) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := PartitionStatus{
+		Topic: p.topic.source, TargetTopic: p.topic.target, Partition: p.number, Shard: p.shard.number, State: p.state.String(),
+		Next: p.next, Acked: p.acked, Journaled: p.journaled, TargetEnd: p.targetEnd,
+		LastProgress: p.lastProgress, Anomaly: p.anomaly,
+	}
+	if p.sourceEnd < 0 {
+		return s, p.state
+	}
+	end, lag := p.sourceEnd, max(0, p.sourceEnd-p.acked)
+	bytes, seconds := int64(float64(lag)*p.meanBytes), 0.0
+	if lag > 0 && p.lastTimestamp > 0 {
+		seconds = max(0, now.Sub(time.UnixMilli(p.lastTimestamp)).Seconds())
+	}
+	s.SourceEnd, s.LagRecords, s.LagBytes = &end, &lag, &bytes
+	if lag == 0 || p.lastTimestamp > 0 {
+		s.LagSeconds = &seconds // unknown while nothing was copied yet
+	}
+	return s, p.state
 }

@@ -1,0 +1,364 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/milena-kafka/milena/offsets"
+)
+
+// topicsLoop looks for new topics and partitions, and early when a leader moved or a topic changed.
+func (f *Flow) topicsLoop(ctx context.Context) error {
+	tick := time.NewTicker(f.config.TopicsInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-f.kick:
+			if sleep(ctx, refreshEvery) != nil { // many partitions may have kicked for the same reason
+				return nil
+			}
+		}
+		err := f.syncTopics(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			f.metrics.passes.WithLabelValues("topics", "done").Inc()
+		case isFatal(err):
+			return err
+		default:
+			f.metrics.passes.WithLabelValues("topics", "failed").Inc()
+			f.warn("topics pass", "err", err)
+		}
+	}
+}
+
+// syncTopics is one pass: read both clusters, create what is missing on the target, begin what is new, follow leaders.
+func (f *Flow) syncTopics(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	source, err := readTopics(ctx, f.source)
+	if err != nil {
+		return connectError(err, f.sourceAlias, f.options.Source)
+	}
+	target, err := readTopics(ctx, f.target)
+	if err != nil {
+		return connectError(err, f.targetAlias, f.options.Target)
+	}
+	pairs, refusals := f.topics.pair(source, target)
+	for _, r := range refusals {
+		f.warn("topic is not copied", "topic", r.Topic, "reason", r.Reason)
+	}
+	created, grown, errs := f.topics.createMissing(ctx, pairs)
+	for topic, err := range errs {
+		f.warn("create target topic", "topic", topic, "err", err)
+	}
+	if len(created)+len(grown) > 0 {
+		if target, err = f.awaitTopics(ctx, append(created, grown...)); err != nil {
+			return err
+		}
+		pairs, _ = f.topics.pair(source, target)
+	}
+	f.topology.setSource(source)
+	f.topology.setTarget(target)
+	err = f.beginNew(ctx, pairs)
+	f.follow()
+	return err
+}
+
+// awaitTopics waits until the target's metadata shows the topics that were just created, with their leaders.
+func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, error) {
+	for {
+		view, err := readTopics(ctx, f.target)
+		if err != nil {
+			return view, connectError(err, f.targetAlias, f.options.Target)
+		}
+		missing := 0
+		for _, name := range names {
+			if view.leader(name, 0) < 0 {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return view, nil
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return view, err
+		}
+	}
+}
+
+// beginNew makes partitions of what is new among the pairs and hands them to their shards.
+func (f *Flow) beginNew(ctx context.Context, pairs []topicPair) error {
+	fresh := f.newPairs(pairs)
+	if len(fresh) == 0 {
+		return nil
+	}
+	limits, errs := f.topics.syncConfigs(ctx, fresh)
+	for topic, err := range errs {
+		f.warn("sync topic configs", "topic", topic, "err", err)
+	}
+	edges, err := f.listEdges(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	touched := make(map[*shard]bool)
+	for _, pair := range fresh {
+		l, known := limits[pair.TargetName]
+		if !known {
+			f.refreshTargetSoon() // without its limits a batch could not be judged: the next pass tries again
+			continue
+		}
+		for _, p := range f.beginTopic(pair, l, edges) {
+			touched[p.shard] = true
+		}
+	}
+	for s := range touched {
+		f.requestTakeOver(s)
+	}
+	f.topology.mu.Lock()
+	f.topology.firstPass = false
+	f.topology.mu.Unlock()
+	return nil
+}
+
+// newPairs keeps the pairs that have partitions which are not copied yet, or whose topics changed their ids.
+func (f *Flow) newPairs(pairs []topicPair) []topicPair {
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var fresh []topicPair
+	for _, pair := range pairs {
+		if pair.Target.Name == "" {
+			continue
+		}
+		link := t.links[pair.Source.Name]
+		changed := link != nil && (link.sourceID != pair.Source.ID || link.targetID != pair.Target.ID)
+		count := min(len(pair.Source.Partitions), len(pair.Target.Partitions))
+		missing := false
+		for n := range count {
+			missing = missing || t.partitions[topicPartition{pair.Source.Name, int32(n)}] == nil
+		}
+		if changed || missing {
+			fresh = append(fresh, pair)
+		}
+	}
+	return fresh
+}
+
+// edges are the first and last offsets of topics on one side or both.
+type edges struct{ sourceStart, sourceEnd, targetStart, targetEnd kadm.ListedOffsets }
+
+func (f *Flow) listEdges(ctx context.Context, pairs []topicPair) (edges, error) {
+	var sources, targets []string
+	for _, pair := range pairs {
+		sources, targets = append(sources, pair.Source.Name), append(targets, pair.TargetName)
+	}
+	var e edges
+	var errs [4]error
+	source, target := kadm.NewClient(f.source), kadm.NewClient(f.target)
+	e.sourceStart, errs[0] = source.ListStartOffsets(ctx, sources...)
+	e.sourceEnd, errs[1] = source.ListEndOffsets(ctx, sources...)
+	e.targetStart, errs[2] = target.ListStartOffsets(ctx, targets...)
+	e.targetEnd, errs[3] = target.ListEndOffsets(ctx, targets...)
+	for _, err := range errs {
+		var shard *kadm.ShardErrors
+		if err != nil && !errors.As(err, &shard) { // one broker that is down must not hold up the others' partitions
+			return e, fmt.Errorf("list offsets: %w", err)
+		}
+	}
+	return e, nil
+}
+
+func (e edges) of(pair topicPair, partition int32) (sourceStart, sourceEnd, targetStart, targetEnd int64, ok bool) {
+	find := func(list kadm.ListedOffsets, topic string) int64 {
+		o, found := list.Lookup(topic, partition)
+		if !found || o.Err != nil {
+			ok = false
+			return -1
+		}
+		return o.Offset
+	}
+	ok = true
+	sourceStart, sourceEnd = find(e.sourceStart, pair.Source.Name), find(e.sourceEnd, pair.Source.Name)
+	targetStart, targetEnd = find(e.targetStart, pair.TargetName), find(e.targetEnd, pair.TargetName)
+	return sourceStart, sourceEnd, targetStart, targetEnd, ok
+}
+
+// beginTopic makes the partitions of one pair that do not exist yet. A topic whose id changed begins anew as another topic: what the
+// journal says of the earlier one shows the anomaly when it is adopted.
+func (f *Flow) beginTopic(pair topicPair, limits topicLimits, e edges) []*partition {
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	name := pair.Source.Name
+	link := t.links[name]
+	known := link != nil
+	if link != nil && (link.sourceID != pair.Source.ID || link.targetID != pair.Target.ID) {
+		f.retire(name)
+		link, known = nil, false
+	}
+	if link == nil {
+		link = &topicLink{source: name, target: pair.TargetName, sourceID: pair.Source.ID, targetID: pair.Target.ID, metrics: f.metrics.forTopic(name, &f.totals)}
+		t.links[name] = link
+	}
+	link.setLimits(limits)
+	var begun []*partition
+	for n := range min(len(pair.Source.Partitions), len(pair.Target.Partitions)) {
+		tp := topicPartition{name, int32(n)}
+		if t.partitions[tp] != nil {
+			continue
+		}
+		sourceStart, sourceEnd, targetStart, targetEnd, ok := e.of(pair, int32(n))
+		if !ok {
+			f.refreshTargetSoon() // its leader is not there yet
+			continue
+		}
+		start := sourceStart
+		if f.config.Start == "latest" && t.firstPass && !known {
+			start = sourceEnd // what is created later is copied from its beginning: its first records are news
+		}
+		s := f.shards[offsets.ShardOf(name, int32(n), int32(len(f.shards)))]
+		p := &partition{
+			topic: link, number: int32(n), shard: s, rewindTo: -1,
+			sourceStart: start, sourceLast: sourceEnd, sourceEnd: sourceEnd, targetFirst: targetStart, targetLast: targetEnd,
+			sourceLeader: -1, targetLeader: -1, fromEpoch: -1, doneEpoch: -1,
+		}
+		t.partitions[tp] = p
+		s.add(p)
+		begun = append(begun, p)
+	}
+	if !known {
+		f.log.Info("topic", "topic", name, "target_topic", pair.TargetName, "partitions", len(begun))
+	}
+	return begun
+}
+
+// retire takes the partitions of a topic out that exists no longer under its id. The topology's lock is held.
+func (f *Flow) retire(name string) {
+	t := &f.topology
+	for tp, p := range t.partitions {
+		if tp.topic == name {
+			delete(t.partitions, tp)
+			p.shard.remove(p)
+		}
+	}
+	delete(t.links, name)
+}
+
+// remove forgets a partition whose topic was made again. Its journal is read again when the new one is adopted.
+func (s *shard) remove(p *partition) {
+	p.mu.Lock()
+	p.doubtLocked()
+	p.state = halted
+	p.mu.Unlock()
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	rest := make([]*partition, 0, len(s.partitions))
+	for _, q := range s.partitions {
+		if q != p {
+			rest = append(rest, q)
+		}
+	}
+	s.partitions = rest
+	s.journalled(topicPartition{p.topic.source, p.number})
+}
+
+// configsLoop compares topic configs and learns the target's limits.
+func (f *Flow) configsLoop(ctx context.Context) error {
+	tick := time.NewTicker(f.config.ConfigsInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := f.syncConfigs(ctx); err != nil && ctx.Err() == nil {
+			f.metrics.passes.WithLabelValues("configs", "failed").Inc()
+			f.warn("configs pass", "err", err)
+			continue
+		}
+		f.metrics.passes.WithLabelValues("configs", "done").Inc()
+	}
+}
+
+func (f *Flow) syncConfigs(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	pairs, _ := f.topics.pair(f.sourceView(), f.targetView())
+	limits, errs := f.topics.syncConfigs(ctx, pairs)
+	for topic, err := range errs {
+		f.warn("sync topic configs", "topic", topic, "err", err)
+	}
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed := make(map[*topicLink]bool)
+	for _, link := range t.links {
+		if l, ok := limits[link.target]; ok && l != link.getLimits() {
+			link.setLimits(l)
+			changed[link] = true
+		}
+	}
+	for _, p := range t.partitions {
+		if changed[p.topic] {
+			p.mu.Lock()
+			p.maxBytes = 0 // a limit that was learned from a refusal may no longer hold
+			p.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// ensureJournal creates the flow's journal topic and holds its number of partitions against the config: which shard a partition belongs
+// to depends on it, so it can never change.
+func (f *Flow) ensureJournal(ctx context.Context) error {
+	admin := kadm.NewClient(f.target)
+	if info, ok := f.targetView().ByName[f.journalTopic]; ok {
+		return f.checkJournal(info)
+	}
+	factor := f.config.ReplicationFactor
+	if factor == 0 {
+		factor = -1
+	}
+	compact, segment, roll := "compact", strconv.Itoa(16<<20), strconv.FormatInt(time.Hour.Milliseconds(), 10)
+	response, err := admin.CreateTopic(ctx, f.config.Shards, factor, map[string]*string{
+		"cleanup.policy": &compact, "segment.bytes": &segment, "segment.ms": &roll, // small segments, so that compaction gets to work
+	}, f.journalTopic)
+	if err == nil {
+		err = response.Err
+	}
+	switch {
+	case err == nil, errors.Is(err, kerr.TopicAlreadyExists):
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return &fatalError{fmt.Errorf("create journal topic %s on cluster %s: %w; grant CREATE, READ and WRITE on it to milena's principal", f.journalTopic, f.targetAlias, err)}
+	default:
+		return fmt.Errorf("create journal topic %s on cluster %s: %w", f.journalTopic, f.targetAlias, err)
+	}
+	view, err := f.awaitTopics(ctx, []string{f.journalTopic})
+	if err != nil {
+		return err
+	}
+	f.topology.setTarget(view)
+	return f.checkJournal(view.ByName[f.journalTopic])
+}
+
+func (f *Flow) checkJournal(info topicInfo) error {
+	if len(info.Partitions) != int(f.config.Shards) {
+		return &fatalError{fmt.Errorf("flow %s: the journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",
+			f.name, f.journalTopic, f.targetAlias, len(info.Partitions), f.config.Shards, len(info.Partitions))}
+	}
+	return nil
+}
+
+func formatOffset(o int64) string { return strconv.FormatInt(o, 10) }

@@ -1,0 +1,117 @@
+package replicator
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// outcome is what has to happen after the answer to one partition's batch. Whoever gets one obeys it and never looks at codes.
+type outcome uint8
+
+const (
+	// acked: written, at the offset of the answer.
+	acked outcome = iota
+	// refused: certainly not written and nothing is wrong with the batch; send the same again after a pause.
+	refused
+	// doubtful: perhaps written. Never resend, never skip: the shard is taken over again for this partition.
+	doubtful
+	// fenced: another owner exists. The shard stops at once.
+	fenced
+	// oversized: certainly not written, because it is too large for the target.
+	oversized
+	// unacceptable: certainly not written, because of the batch itself.
+	unacceptable
+	// unplaced: certainly not written, because the topic or partition is not (yet, any more) there.
+	unplaced
+	// unauthorized: certainly not written, because rights are missing.
+	unauthorized
+)
+
+func (o outcome) String() string {
+	return [...]string{"acked", "refused", "doubtful", "fenced", "oversized", "unacceptable", "unplaced", "unauthorized"}[o]
+}
+
+// classifyProduce is the one place that knows the error codes of a produce response.
+func classifyProduce(code int16) outcome {
+	if code == 0 {
+		return acked
+	}
+	switch kerr.ErrorForCode(code) {
+	case kerr.NotEnoughReplicas, kerr.ThrottlingQuotaExceeded, kerr.PolicyViolation:
+		return refused
+	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed:
+		return unauthorized
+	case kerr.InvalidProducerEpoch, kerr.ProducerFenced:
+		return fenced
+	case kerr.MessageTooLarge, kerr.RecordListTooLarge:
+		return oversized
+	case kerr.CorruptMessage, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedCompressionType, kerr.UnsupportedForMessageFormat:
+		return unacceptable
+	case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID:
+		return unplaced
+	}
+	// Everything else, known or not, may stand in the log: REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND, NOT_LEADER_OR_FOLLOWER (the
+	// leader may have moved while the append waited for its replicas), OUT_OF_ORDER_SEQUENCE_NUMBER, DUPLICATE_SEQUENCE_NUMBER,
+	// UNKNOWN_PRODUCER_ID, KAFKA_STORAGE_ERROR, and UNKNOWN_SERVER_ERROR, which 4.x answers for compressed garbage.
+	return doubtful
+}
+
+// fetchOutcome is what has to happen after one partition's part of a fetch response.
+type fetchOutcome uint8
+
+const (
+	fetched fetchOutcome = iota
+	// moved: ask for the leader again.
+	moved
+	// outOfRange: the offset is not in the log: retention, truncation, or only a replica that is behind.
+	outOfRange
+	// gone: the topic or partition is not there, or another topic has its name.
+	gone
+	// denied: rights are missing.
+	denied
+	// later: anything else; ask again after a pause.
+	later
+)
+
+// classifyFetch is the one place that knows the error codes of a fetch response.
+func classifyFetch(code int16) fetchOutcome {
+	if code == 0 {
+		return fetched
+	}
+	switch kerr.ErrorForCode(code) {
+	case kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.ReplicaNotAvailable, kerr.LeaderNotAvailable, kerr.KafkaStorageError:
+		return moved
+	case kerr.OffsetOutOfRange:
+		return outOfRange
+	case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID:
+		return gone
+	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed:
+		return denied
+	}
+	return later
+}
+
+// backoff grows from 20 ms to 1 s with the number of tries. Half of it is random, so that shards do not knock together.
+func backoff(attempt int) time.Duration {
+	d := 20 * time.Millisecond << min(attempt, 6)
+	d = min(d, time.Second)
+	return d/2 + rand.N(d/2)
+}
+
+// sleep waits unless ctx ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// codeError is nil for 0 and Kafka's error otherwise.
+func codeError(code int16) error { return kerr.ErrorForCode(code) }

@@ -1,0 +1,330 @@
+package replicator
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kprom"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+)
+
+// takeOverSlots is how many shards are fenced at a time: enough to hide round trips, few enough not to flood a coordinator.
+const takeOverSlots = 8
+
+// Options are the named dependencies of a flow. All are required but Version.
+type Options struct {
+	Flow            config.Flow
+	Source, Target  config.Cluster
+	Log             *slog.Logger
+	Registerer      prometheus.Registerer // every series gets the flow's name as a label
+	Buffer          int64                 // bytes of batches held at one time
+	ShutdownTimeout time.Duration         // how long a clean stop waits for batches in flight
+	Version         string                // of the program, for the owner record
+}
+
+// Flow copies one source cluster to one target cluster. Make it with New, run it once with Run; Status may be called at any time.
+type Flow struct {
+	name                     string
+	sourceAlias, targetAlias string
+	options                  Options
+	config                   config.Flow
+	log                      *slog.Logger
+	warnings                 warnings
+	metrics                  *flowMetrics
+	totals                   totals
+	anomalies                policy.Anomalies
+	topics                   *topics
+	isolation                int8
+	produceTimeout           time.Duration
+
+	source, target         *kgo.Client
+	sourceWire, targetWire wire
+	journalTopic           string
+	owner                  offsets.Owner
+
+	budget        *budget
+	lease         *lease
+	pending       atomic.Int64 // batches queued or in flight
+	shards        []*shard
+	takeOvers     chan *shard
+	takeOverSlots *semaphore.Weighted
+	topology      topology
+	kick          chan struct{} // an early pass over topics is wanted
+
+	background sync.WaitGroup
+	hard       context.Context //nolint:containedctx // ends when requests in flight may be cut off: after the drain, not at the signal
+	cancel     context.CancelCauseFunc
+	problem    atomic.Pointer[string] // why the clusters are not reached
+}
+
+// totals are the sums that a status shows.
+type totals struct{ records, bytes atomic.Int64 }
+
+// New checks the options and makes the clients. It reaches no network.
+func New(o Options) (*Flow, error) {
+	registerer := prometheus.WrapRegistererWith(prometheus.Labels{"flow": o.Flow.Name}, o.Registerer)
+	f := &Flow{
+		name: o.Flow.Name, sourceAlias: o.Flow.Source, targetAlias: o.Flow.Target, options: o, config: o.Flow,
+		log:            o.Log.With("flow", o.Flow.Name),
+		metrics:        newFlowMetrics(registerer),
+		produceTimeout: 10 * time.Second,
+		journalTopic:   offsets.JournalTopic(o.Flow.Name),
+		budget:         newBudget(o.Buffer),
+		lease:          newLease(o.Flow.Lease),
+		takeOvers:      make(chan *shard, o.Flow.Shards),
+		takeOverSlots:  semaphore.NewWeighted(takeOverSlots),
+		kick:           make(chan struct{}, 1),
+	}
+	if o.Flow.Isolation == "read_committed" {
+		f.isolation = 1
+	}
+	var err error
+	if f.anomalies, err = policy.NewAnomalies(o.Flow.Anomalies); err != nil {
+		return nil, err
+	}
+	if f.source, err = f.client(o.Source, f.sourceAlias, "source", registerer); err != nil {
+		return nil, err
+	}
+	if f.target, err = f.client(o.Target, f.targetAlias, "target", registerer); err != nil {
+		f.source.Close()
+		return nil, err
+	}
+	f.sourceWire = wire{f.source, f.metrics.observer(f.sourceAlias)}
+	f.targetWire = wire{f.target, f.metrics.observer(f.targetAlias)}
+	if f.topics, err = newTopics(f.source, f.target, o.Flow, f.log); err != nil {
+		f.close()
+		return nil, err
+	}
+	for k := range o.Flow.Shards {
+		f.shards = append(f.shards, &shard{flow: f, number: k, transactionalID: fmt.Sprintf("milena.%s.%d", f.name, k)})
+	}
+	f.topology.init()
+	f.owner = newOwner(o.Version)
+	registerer.MustRegister(newCollector(f))
+	return f, nil
+}
+
+func newOwner(version string) offsets.Owner {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	now := time.Now()
+	return offsets.Owner{
+		Instance: fmt.Sprintf("%s:%d:%x", host, os.Getpid(), now.UnixNano()), Host: host, PID: os.Getpid(), Version: version, Since: now,
+	}
+}
+
+func (f *Flow) client(c config.Cluster, alias, side string, r prometheus.Registerer) (*kgo.Client, error) {
+	clientMetrics := kprom.NewMetrics("milena", kprom.Subsystem(side+"_client"), kprom.Registerer(r))
+	options, err := clientOptions(c, f.log.With("client", side), clientMetrics, throttleHook{f.metrics.throttled.WithLabelValues(alias)})
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", alias, err)
+	}
+	cl, err := kgo.NewClient(options...)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", alias, err)
+	}
+	return cl, nil
+}
+
+func (f *Flow) close() {
+	f.source.Close()
+	f.target.Close()
+}
+
+// Run copies until ctx ends, which is a clean stop and gives nil, or until something fatal happens: a *FencedError when another instance
+// took over, or an error that only a person can mend. It blocks; it may be called once.
+//
+// The order of stopping is: fetch no more, let batches in flight land (at most ShutdownTimeout), journal, close the clients. What could
+// not land is reconciled at the next start.
+func (f *Flow) Run(ctx context.Context) error {
+	defer f.close()
+	soft, cancel := context.WithCancelCause(ctx)
+	f.cancel = cancel
+	defer cancel(nil)
+	hard, cut := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx for the drain
+	defer cut()
+	f.hard = hard
+
+	if err := f.connect(soft); err != nil {
+		return f.cause(soft, err)
+	}
+	f.log.Info("copying", "source_cluster", f.sourceID(), "target_cluster", f.targetID(), "shards", len(f.shards), "version", f.options.Version)
+	if err := f.syncTopics(soft); err != nil && isFatal(err) {
+		return f.cause(soft, err)
+	}
+	for _, s := range f.shards {
+		f.requestTakeOver(s)
+	}
+	f.background.Go(func() { f.exit(f.takeOverLoop(soft)) })
+	f.background.Go(func() { f.exit(f.topicsLoop(soft)) })
+	f.background.Go(func() { f.exit(f.configsLoop(soft)) })
+	f.background.Go(func() { f.exit(f.journalLoop(soft)) })
+	f.startBrokers(soft)
+	<-soft.Done()
+	return f.stop(soft, cut)
+}
+
+// stop ends the loops in order. After a fence or a fatal error nothing more is written.
+func (f *Flow) stop(soft context.Context, cut context.CancelFunc) error {
+	began := time.Now()
+	cause := context.Cause(soft)
+	clean := errors.Is(cause, context.Canceled)
+	if clean {
+		f.log.Info("stopping", "batches_in_flight", f.pending.Load())
+		deadline, cancel := context.WithTimeout(f.hard, f.options.ShutdownTimeout)
+		left := f.drain(deadline)
+		if err := f.syncJournal(deadline); err != nil {
+			cause, clean = err, false
+		}
+		cancel()
+		if left > 0 {
+			f.log.Warn("batches were still in flight at the shutdown timeout; the next start finds out which of them landed", "count", left)
+		}
+	}
+	cut()
+	f.background.Wait()
+	f.log.Info("stopped", "took", time.Since(began).Round(time.Millisecond))
+	if clean {
+		return nil
+	}
+	return cause
+}
+
+// drain waits until nothing is queued or in flight, and says how many batches were left at the deadline.
+func (f *Flow) drain(ctx context.Context) int64 {
+	for f.pending.Load() > 0 {
+		if sleep(ctx, 2*time.Millisecond) != nil {
+			break
+		}
+	}
+	return f.pending.Load()
+}
+
+// fail ends the flow with a cause. Only the first counts.
+func (f *Flow) fail(err error) { f.cancel(err) }
+
+func (f *Flow) exit(err error) {
+	if err != nil {
+		f.fail(err)
+	}
+}
+
+// cause prefers what ended ctx over what that made fail.
+func (f *Flow) cause(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// connect reaches both clusters, with backoff for as long as it takes: a cluster that is down at start comes back. What only a person
+// can mend ends the flow.
+func (f *Flow) connect(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		err := f.connectOnce(ctx)
+		if err == nil {
+			f.problem.Store(nil)
+			return nil
+		}
+		text := err.Error()
+		f.problem.Store(&text)
+		if isFatal(err) || needsPerson(err) {
+			return err
+		}
+		f.warn("waiting for a cluster", "err", err)
+		if err := sleep(ctx, 4*backoff(attempt)); err != nil {
+			return err
+		}
+	}
+}
+
+func (f *Flow) connectOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	source, err := readTopics(ctx, f.source)
+	if err != nil {
+		return connectError(err, f.sourceAlias, f.options.Source)
+	}
+	target, err := readTopics(ctx, f.target)
+	if err != nil {
+		return connectError(err, f.targetAlias, f.options.Target)
+	}
+	f.topology.setSource(source)
+	f.topology.setTarget(target)
+	if source.ClusterID != "" && source.ClusterID == target.ClusterID {
+		return &fatalError{fmt.Errorf("flow %s: %s and %s are the same cluster (id %s); a flow needs two: check the brokers of both clusters",
+			f.name, f.sourceAlias, f.targetAlias, source.ClusterID)}
+	}
+	return f.ensureJournal(ctx)
+}
+
+// needsPerson says that no retry can mend a refused login or an unknown certificate.
+func needsPerson(err error) bool {
+	for _, refused := range []error{kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState} {
+		if errors.Is(err, refused) {
+			return true
+		}
+	}
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid)
+}
+
+// warnings keeps a lasting trouble from filling the log: the first time at once, then every half minute with a count.
+type warnings struct {
+	mu   sync.Mutex
+	seen map[string]*warning
+}
+
+type warning struct {
+	at    time.Time
+	count int
+}
+
+const warnEvery = 30 * time.Second
+
+func (f *Flow) warn(text string, attrs ...any) {
+	key := text + fmt.Sprint(attrs...)
+	w := &f.warnings
+	w.mu.Lock()
+	if w.seen == nil || len(w.seen) > 1000 {
+		w.seen = make(map[string]*warning)
+	}
+	entry := w.seen[key]
+	if entry == nil {
+		entry = &warning{}
+		w.seen[key] = entry
+	}
+	entry.count++
+	if time.Since(entry.at) < warnEvery {
+		w.mu.Unlock()
+		return
+	}
+	count := entry.count
+	entry.at, entry.count = time.Now(), 0
+	w.mu.Unlock()
+	if count > 1 {
+		attrs = append(attrs, "count", count)
+	}
+	f.log.Warn(text, attrs...)
+}

@@ -1,0 +1,315 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+)
+
+// journalBatchBytes bounds one batch of the journal, far below the default max.message.bytes. What belongs to one partition is never
+// torn: its state and its changed chunks go into the same batch, which a broker appends whole or not at all.
+const journalBatchBytes = 512 << 10
+
+// journalBatch is one batch for one journal partition and what to note when it is written.
+type journalBatch struct {
+	shard   *shard
+	records []recordbatch.Record
+	bytes   int
+	written []func()
+	failed  []func()
+}
+
+func (b *journalBatch) put(e offsets.Entry) {
+	key, value := e.AppendKey(nil), e.AppendValue(nil)
+	b.records = append(b.records, recordbatch.Record{Timestamp: time.Now().UnixMilli(), Offset: int64(len(b.records)), Key: key, Value: value})
+	b.bytes += len(key) + len(value) + 16
+}
+
+// journalLoop writes progress every interval. An idle flow writes one owner record each time, which is how this process learns that it
+// still is the owner.
+func (f *Flow) journalLoop(ctx context.Context) error {
+	tick := time.NewTicker(min(f.config.JournalInterval, f.config.Lease/4))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := f.syncJournal(f.hard); err != nil {
+			return err
+		}
+	}
+}
+
+// syncJournal is one pass: every shard that has something new writes it. A shard that is being taken over is left for the next pass.
+func (f *Flow) syncJournal(ctx context.Context) error {
+	began := time.Now()
+	confirmed := false
+	for _, s := range f.shards {
+		if !s.mu.TryLock() {
+			continue
+		}
+		err := f.journalShard(ctx, s, !confirmed, &confirmed)
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	if confirmed {
+		f.lease.confirm(began)
+	}
+	return nil
+}
+
+// journalShard writes what is new in one shard; confirm asks for an owner record even when nothing is. s.mu is held.
+func (f *Flow) journalShard(ctx context.Context, s *shard, confirm bool, confirmed *bool) error {
+	if !s.owned || s.inDoubt || s.open {
+		return nil
+	}
+	for _, b := range f.journalBatches(s, confirm) {
+		if err := f.writeJournal(ctx, b); err != nil {
+			for _, failed := range b.failed {
+				failed()
+			}
+			var lost *FencedError
+			if errors.As(err, &lost) {
+				return err
+			}
+			f.metrics.journalWrites.WithLabelValues("failed").Inc()
+			f.log.Warn("journal write", "shard", s.number, "err", err)
+			if s.inDoubt {
+				f.requestTakeOver(s)
+			}
+			return nil // the next pass tries again; the edges did not move
+		}
+		f.metrics.journalWrites.WithLabelValues("written").Inc()
+		*confirmed = true
+	}
+	return nil
+}
+
+// journalBatches collects what changed since the last write.
+func (f *Flow) journalBatches(s *shard, confirm bool) []*journalBatch {
+	var batches []*journalBatch
+	current := func() *journalBatch {
+		if n := len(batches); n > 0 && batches[n-1].bytes < journalBatchBytes {
+			return batches[n-1]
+		}
+		b := &journalBatch{shard: s}
+		batches = append(batches, b)
+		return b
+	}
+	for _, p := range s.members() {
+		p.mu.Lock()
+		if p.offsets != nil && (p.acked > p.journaled || p.dirty) {
+			p.journalInto(current())
+		}
+		p.mu.Unlock()
+	}
+	if confirm {
+		owner := f.owner
+		owner.Confirmed = time.Now()
+		current().put(&owner)
+	}
+	return batches
+}
+
+// journalInto adds the partition's state and the chunks of its map that changed. p.mu is held.
+func (p *partition) journalInto(b *journalBatch) {
+	changes, moved := p.offsets.Changed()
+	if moved {
+		p.record.LeaderEpoch = p.doneEpoch
+		for _, chunk := range p.record.Take(changes) {
+			b.put(chunk)
+		}
+	}
+	b.put(&p.record)
+	acked, m := p.acked, p.offsets
+	p.dirty = false
+	b.written = append(b.written, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.offsets != m {
+			return // another map began meanwhile
+		}
+		p.started, p.journaled = true, max(p.journaled, acked)
+		if moved {
+			m.MarkJournaled(changes)
+			m.Forget(acked)
+		}
+	})
+	b.failed = append(b.failed, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.dirty = true
+	})
+}
+
+// writeJournal produces one batch to the shard's journal partition with the shard's own producer, so that a late owner cannot write it
+// either. s.mu is held. After a doubtful answer the shard is marked, and the next take-over fences it.
+func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
+	s := b.shard
+	batch, err := recordbatch.Encode(b.records, recordbatch.None)
+	if err != nil {
+		return fmt.Errorf("encode journal batch: %w", err)
+	}
+	view := f.targetView()
+	topic, ok := view.ByName[f.journalTopic]
+	leader := f.targetLeader(f.journalTopic, s.number)
+	if !ok || leader < 0 {
+		f.refreshTarget(ctx)
+		return fmt.Errorf("journal partition %s-%d has no leader on cluster %s", f.journalTopic, s.number, f.targetAlias)
+	}
+	recordbatch.Rewrite(batch, s.producerID, s.epoch, s.sequence)
+	request := newProduceRequest(f.produceTimeout)
+	addToProduceRequest(request, make(map[[16]byte]int), f.journalTopic, topic.ID, s.number, batch)
+	response, err := f.targetWire.produce(ctx, leader, request)
+	if err != nil {
+		s.inDoubt = true
+		f.refreshTarget(ctx)
+		return err
+	}
+	var rp *kmsg.ProduceResponseTopicPartition
+	if len(response.Topics) == 1 && len(response.Topics[0].Partitions) == 1 {
+		rp = &response.Topics[0].Partitions[0]
+	} else {
+		s.inDoubt = true
+		return fmt.Errorf("journal write to %s-%d: the answer does not name the partition", f.journalTopic, s.number)
+	}
+	code := codeError(rp.ErrorCode)
+	switch classifyProduce(rp.ErrorCode) {
+	case acked:
+		s.sequence = int32((int64(s.sequence) + int64(len(b.records))) & 0x7fffffff)
+		for _, written := range b.written {
+			written()
+		}
+		return nil
+	case fenced:
+		return &FencedError{Flow: f.name, Shard: s.number, Cause: fmt.Errorf("journal write: %w", code)}
+	case unauthorized:
+		return fmt.Errorf("journal write: %w; grant WRITE on topic %s of cluster %s", code, f.journalTopic, f.targetAlias)
+	case doubtful:
+		s.inDoubt = true
+	case refused, oversized, unacceptable, unplaced:
+	}
+	f.refreshTarget(ctx)
+	return fmt.Errorf("journal write to %s-%d: %w", f.journalTopic, s.number, code)
+}
+
+// loadJournalLocked reads the shard's journal partition from its start to our own marker. s.mu is held.
+func (s *shard) loadJournalLocked(ctx context.Context, mark fence) error {
+	f := s.flow
+	topic := f.targetView().ByName[f.journalTopic]
+	leader := f.targetLeader(f.journalTopic, s.number)
+	start, _, err := f.listOffsets(ctx, f.target, leader, f.journalTopic, s.number)
+	if err != nil {
+		return err
+	}
+	loaded := make(map[topicPartition]*loadedState)
+	s.producerIDs = nil
+	t := &tail{topic: f.journalTopic, id: topic.ID, partition: s.number, from: start, fence: mark}
+	t.visit = func(h recordbatch.Header, batch []byte) error {
+		if h.Attributes.Control() || h.Count == 0 {
+			return nil
+		}
+		records, err := recordbatch.Decode(batch)
+		if err != nil {
+			return fmt.Errorf("journal %s-%d at offset %d: %w", f.journalTopic, s.number, h.BaseOffset, err)
+		}
+		for _, r := range records {
+			if err := s.load(loaded, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := f.readTails(ctx, []*tail{t}, func(*tail) {}); err != nil {
+		return err
+	}
+	if t.err != nil {
+		return t.err
+	}
+	s.loaded = loaded
+	return nil
+}
+
+// load takes one journal record. A record that cannot be read is counted and left out, except one from a newer milena: writing on
+// without understanding it could copy records twice.
+func (s *shard) load(loaded map[topicPartition]*loadedState, r recordbatch.Record) error {
+	f := s.flow
+	entry, err := offsets.DecodeJournal(r.Key, r.Value)
+	var newer *offsets.VersionError
+	if errors.As(err, &newer) {
+		return fmt.Errorf("journal %s-%d at offset %d: %w; run the newer milena, or delete the journal topic to begin again (which copies everything again)", f.journalTopic, s.number, r.Offset, err)
+	}
+	if err != nil {
+		f.metrics.journalCorrupt.Inc()
+		f.log.Warn("unreadable journal record is left out", "shard", s.number, "target_offset", r.Offset, "err", err)
+		return nil
+	}
+	at := func(topic string, partition int32) *loadedState {
+		tp := topicPartition{topic, partition}
+		if loaded[tp] == nil {
+			loaded[tp] = &loadedState{chunks: make(map[int64]*offsets.Chunk)}
+		}
+		return loaded[tp]
+	}
+	switch e := entry.(type) {
+	case *offsets.ShardState:
+		s.setProducerIDs(e.ProducerIDs)
+	case *offsets.PartitionState:
+		at(e.Topic, e.Partition).state = e
+		s.journalled(topicPartition{e.Topic, e.Partition})
+	case *offsets.Chunk:
+		at(e.Topic, e.Partition).chunks[e.First] = e
+	case *offsets.Tombstone:
+		if e.Kind == offsets.KindChunk {
+			delete(at(e.Topic, e.Partition).chunks, e.First)
+		}
+	case *offsets.Owner:
+		s.lastOwner = e
+	}
+	return nil
+}
+
+// noteProducerLocked journals the shard's producer id before the first batch is written with it: a batch of an id that the journal does
+// not know would later look like a foreign write. s.mu is held.
+func (s *shard) noteProducerLocked(ctx context.Context) error {
+	for _, id := range s.producerIDs {
+		if id == s.producerID {
+			return nil
+		}
+	}
+	state := &offsets.ShardState{ProducerIDs: append(append([]int64(nil), s.producerIDs...), s.producerID)}
+	b := &journalBatch{shard: s}
+	b.put(state)
+	if err := s.flow.writeJournal(ctx, b); err != nil {
+		return err
+	}
+	s.setProducerIDs(state.ProducerIDs)
+	return nil
+}
+
+func (s *shard) setProducerIDs(ids []int64) {
+	s.producerIDs = ids
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	s.ours = make(map[int64]bool, len(ids))
+	for _, id := range ids {
+		s.ours[id] = true
+	}
+}
+
+// ownsProducer says whether a batch on the target was written by this shard, now or under an earlier owner.
+func (s *shard) ownsProducer(id int64) bool {
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	return s.ours[id]
+}

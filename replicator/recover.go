@@ -1,0 +1,562 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+)
+
+// takeOverLoop runs the take-overs that partitions and journal writes ask for, several shards at a time. A take-over that fails is
+// tried again with backoff: it is the one way out of every doubt, so it must not give up.
+func (f *Flow) takeOverLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-f.takeOvers:
+			f.background.Go(func() {
+				if err := f.takeOverUntilDone(ctx, s); err != nil && ctx.Err() == nil {
+					f.fail(err)
+				}
+			})
+		}
+	}
+}
+
+// requestTakeOver asks for a take-over of the shard. It never blocks: one that is asked for and not begun covers everything.
+func (f *Flow) requestTakeOver(s *shard) {
+	if s.requested.CompareAndSwap(false, true) {
+		f.takeOvers <- s // as many places as shards, one request each
+	}
+}
+
+func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
+	for attempt := 0; ; attempt++ {
+		if err := f.takeOverSlots.Acquire(ctx, 1); err != nil {
+			return nil //nolint:nilerr // ctx ended: the flow stops
+		}
+		s.requested.Store(false)
+		began := time.Now()
+		err := f.takeOver(ctx, s)
+		if err == nil {
+			f.metrics.takeOvers.WithLabelValues("done").Inc()
+			f.metrics.takeOverSeconds.Observe(time.Since(began).Seconds())
+			s.setProblem("")
+			return nil
+		}
+		if isFatal(err) || ctx.Err() != nil {
+			return err
+		}
+		f.metrics.takeOvers.WithLabelValues("failed").Inc()
+		s.setProblem(fmt.Sprintf("shard %d: %v", s.number, err))
+		f.log.Warn("take-over", "shard", s.number, "attempt", attempt, "err", err)
+		f.refreshTarget(ctx)
+		if err := sleep(ctx, backoff(attempt)); err != nil {
+			return nil //nolint:nilerr // ctx ended: the flow stops
+		}
+	}
+}
+
+// recovery is one take-over of one shard: the producer that its partitions go on with and where each of them stands.
+type recovery struct {
+	flow          *Flow
+	shard         *shard
+	mark          fence
+	producerID    int64
+	producerEpoch int16
+
+	mu    sync.Mutex
+	ready []*partition // recovered; a new one waits for its start to be journalled
+}
+
+// takeOver fences, reads, reconciles and goes on, for the partitions of the shard that wait.
+func (f *Flow) takeOver(ctx context.Context, s *shard) error {
+	s.mu.Lock()
+	parts := s.waiting()
+	var fresh, known []*partition
+	reload := !s.owned
+	for _, p := range parts {
+		if s.owned && p.isFresh() {
+			fresh = append(fresh, p)
+			continue
+		}
+		known = append(known, p)
+		reload = reload || !p.isAdopted()
+	}
+	r := &recovery{flow: f, shard: s}
+	if s.inDoubt || s.open || reload || len(known) > 0 {
+		began := time.Now()
+		err := r.fenceLocked(ctx, reload, &known)
+		if err != nil {
+			s.mu.Unlock()
+			f.takeOverSlots.Release(1)
+			return err
+		}
+		f.lease.confirm(began)
+	}
+	s.owned = true
+	s.known.Store(true)
+	r.producerID, r.producerEpoch = s.producerID, s.epoch
+	for _, p := range append(append([]*partition(nil), known...), fresh...) {
+		p.begin()
+	}
+	missing := len(parts) - len(known) - len(fresh)
+	s.mu.Unlock()
+	f.takeOverSlots.Release(1) // what follows may wait for a marker, and must not keep other shards from being fenced
+	if err := r.reconcile(ctx, known, fresh); err != nil {
+		return err
+	}
+	if missing > 0 {
+		return fmt.Errorf("%d target partitions are missing on cluster %s", missing, f.targetAlias)
+	}
+	return nil
+}
+
+func (r *recovery) fenceLocked(ctx context.Context, reload bool, known *[]*partition) error {
+	s := r.shard
+	mark, fenced, err := s.fenceLocked(ctx, *known)
+	if err != nil {
+		return err
+	}
+	r.mark = mark
+	if reload {
+		if err := s.loadJournalLocked(ctx, mark); err != nil {
+			return err
+		}
+	}
+	if err := s.noteProducerLocked(ctx); err != nil {
+		return err
+	}
+	*known = fenced
+	return nil
+}
+
+// reconcile finds out for each partition where it stands, journals the starts of new ones and lets them go.
+func (r *recovery) reconcile(ctx context.Context, known, fresh []*partition) (err error) {
+	defer func() {
+		if err != nil {
+			for _, p := range append(known, fresh...) {
+				p.giveBack()
+			}
+		}
+	}()
+	byTail := make(map[*tail]*partition)
+	var tails []*tail
+	adopt := func(p *partition, fenced bool) error {
+		if err := r.adopt(p); err != nil {
+			return err
+		}
+		if t := r.tailOf(p, fenced); t != nil {
+			byTail[t] = p
+			tails = append(tails, t)
+		}
+		return nil
+	}
+	for _, p := range known {
+		if err := adopt(p, true); err != nil {
+			return err
+		}
+	}
+	for _, p := range fresh {
+		if err := adopt(p, false); err != nil {
+			return err
+		}
+	}
+	if err := r.release(ctx); err != nil {
+		return err
+	}
+	var group errgroup.Group
+	err = r.flow.readTails(ctx, tails, func(t *tail) {
+		group.Go(func() error { // the walk over the source may wait for a source broker: that holds up this partition alone
+			if err := r.finish(ctx, byTail[t], t); err != nil {
+				return err
+			}
+			return r.release(ctx)
+		})
+	})
+	return errors.Join(err, group.Wait())
+}
+
+// isFresh says that nothing was ever written to this partition by this flow: every start is journalled before the first batch, and the
+// journal that this process owns does not name it. Such a partition needs no fence, because an earlier owner could not begin it either:
+// its journal write would be refused.
+func (p *partition) isFresh() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.offsets == nil && !p.shard.isJournalled(topicPartition{p.topic.source, p.number})
+}
+
+func (p *partition) isAdopted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.offsets != nil
+}
+
+// adopt gives the partition what the journal says of it, once.
+func (r *recovery) adopt(p *partition) error {
+	f := r.flow
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.offsets != nil || p.state != recovering {
+		return nil
+	}
+	l := r.shard.loaded[topicPartition{p.topic.source, p.number}]
+	if l == nil || l.state == nil {
+		p.record = offsets.PartitionState{
+			Topic: p.topic.source, Partition: p.number, SourceClusterID: f.sourceID(), SourceTopicID: p.topic.sourceID,
+			TargetTopic: p.topic.target, TargetTopicID: p.topic.targetID, LeaderEpoch: -1,
+		}
+		p.beginMapLocked(p.sourceStart, p.targetLast)
+		return nil
+	}
+	state := l.state
+	if state.SourceClusterID != "" && state.SourceClusterID != f.sourceID() {
+		return &fatalError{fmt.Errorf("flow %s: the journal on cluster %s was written for source cluster %s, but cluster %s is now %s; use another flow name, or delete the topic %s to begin again",
+			f.name, f.targetAlias, state.SourceClusterID, f.sourceAlias, f.sourceID(), f.journalTopic)}
+	}
+	var open []*offsets.Chunk
+	if c := l.chunks[state.Chunk]; c != nil {
+		open = append(open, c)
+	}
+	m, err := offsets.RestoreMap(state, open...)
+	if err != nil {
+		return &fatalError{fmt.Errorf("flow %s: journal of %s: %w", f.name, p, err)}
+	}
+	p.offsets, p.record, p.started = m, *state, true
+	p.acked, p.next, p.journaled = state.End.Source, state.End.Source, state.End.Source
+	p.targetEnd, p.fromEpoch, p.doneEpoch = state.End.Target, state.LeaderEpoch, state.LeaderEpoch
+	if p.rewindTo >= 0 {
+		p.restartLocked(p.rewindTo, p.targetEnd)
+		p.rewindTo = -1
+		return nil
+	}
+	if state.TargetTopicID != p.topic.targetID {
+		if f.raiseLocked(p, policy.TargetRecreated, p.acked, p.acked, fmt.Sprintf("target topic %s was deleted and created again: what was copied below source offset %d is gone", p.topic.target, p.acked)) == policy.Restart {
+			p.restartLocked(p.sourceStart, p.targetLast)
+		}
+		return nil
+	}
+	if state.SourceTopicID != p.topic.sourceID {
+		r.adoptRecreated(p)
+	}
+	return nil
+}
+
+// adoptRecreated begins with the new source topic behind what was copied of the old one, if policy says so.
+func (r *recovery) adoptRecreated(p *partition) {
+	detail := fmt.Sprintf("source topic %s was deleted and created again; %d is where the copy of the earlier one ended", p.topic.source, p.acked)
+	switch r.flow.raiseLocked(p, policy.Recreated, p.acked, p.acked, detail) {
+	case policy.Restart:
+		p.restartLocked(p.sourceStart, max(p.targetEnd, p.targetLast))
+	case policy.Skip:
+		p.restartLocked(p.sourceLast, max(p.targetEnd, p.targetLast))
+	case policy.Halt:
+	}
+}
+
+// restartLocked begins the map of another generation: what the target holds belongs to the earlier one and is left as it is.
+func (p *partition) restartLocked(source, target int64) {
+	p.record.Generation++
+	p.record.SourceTopicID, p.record.TargetTopicID = p.topic.sourceID, p.topic.targetID
+	p.accepted = true
+	p.beginMapLocked(source, target)
+}
+
+// beginMapLocked begins an empty map. It must be journalled before the first batch is produced.
+func (p *partition) beginMapLocked(source, target int64) {
+	p.offsets = offsets.NewMap(source, target)
+	p.acked, p.next, p.journaled = source, source, source
+	p.targetEnd, p.fromEpoch, p.doneEpoch = target, -1, -1
+	p.started, p.dirty = false, true
+}
+
+// tailOf says what must be read of the target before this partition may go on; nil when nothing is.
+func (r *recovery) tailOf(p *partition, fenced bool) *tail {
+	r.mu.Lock() // before the partition's lock, as in release
+	defer r.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != recovering {
+		return nil
+	}
+	t := &tail{topic: p.topic.target, id: p.topic.targetID, partition: p.number, from: p.targetEnd, fence: r.mark}
+	if !p.started && !p.accepted {
+		t.from = p.targetFirst // a copy that nobody knows of must not be continued blindly
+	}
+	if !fenced {
+		if t.from >= p.targetLast {
+			r.ready = append(r.ready, p)
+			return nil
+		}
+		t.until = p.targetLast
+	}
+	p.own, p.foreign = nil, nil
+	t.visit = func(h recordbatch.Header, batch []byte) error { return r.sort(p, h, batch) }
+	return t
+}
+
+// sort puts one batch of the tail where it belongs: ours, foreign, or nothing but a marker.
+func (r *recovery) sort(p *partition, h recordbatch.Header, batch []byte) error {
+	switch {
+	case h.Attributes.Control() || h.Count == 0:
+	case !p.started && !p.accepted:
+		return errTargetNotEmpty
+	case r.shard.ownsProducer(h.ProducerID):
+		p.own = append(p.own, ownBatch{offset: h.BaseOffset, count: h.Count, recordsCRC: recordbatch.RecordsCRC(batch), maxTimestamp: h.MaxTimestamp})
+	default:
+		p.foreign = append(p.foreign, h.BaseOffset)
+	}
+	return nil
+}
+
+var errTargetNotEmpty = errors.New("the target partition holds records that no journal describes")
+
+// finish brings one partition whose tail is read to where it goes on.
+func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
+	f := r.flow
+	var truncated *targetTruncatedError
+	switch {
+	case errors.Is(t.err, errTargetNotEmpty):
+		if f.raise(p, policy.TargetNotEmpty, p.acked, p.acked, fmt.Sprintf("target %s-%d already holds records and the journal does not say whose", t.topic, t.partition)) == policy.Skip {
+			p.mu.Lock()
+			p.accepted = true
+			p.mu.Unlock()
+			p.doubt() // once more, from the end of what is there
+			f.requestTakeOver(r.shard)
+		}
+		return nil
+	case errors.As(t.err, &truncated):
+		if f.raise(p, policy.Truncated, p.acked, p.acked, truncated.Error()) == policy.Halt {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", p, t.err)
+	case t.err != nil:
+		return t.err
+	}
+	if len(p.foreign) > 0 {
+		detail := fmt.Sprintf("target %s-%d holds %d batches of another producer, the first at target offset %d", t.topic, t.partition, len(p.foreign), p.foreign[0])
+		if f.raise(p, policy.ForeignWrite, p.acked, p.acked, detail) == policy.Halt {
+			return nil
+		}
+	}
+	if len(p.own) > 0 && p.started { // before the start is journalled nothing there can belong to this map
+		ok, err := r.align(ctx, p, t)
+		if err != nil || !ok {
+			return err
+		}
+	}
+	ready, err := r.settle(p, max(t.end, t.from))
+	if ready {
+		r.addReady(p)
+	}
+	return err
+}
+
+// settle moves the target's edge behind the marker: an abort marker of ours leaves a hole of one offset in the map.
+func (r *recovery) settle(p *partition, end int64) (ready bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != recovering {
+		return false, nil
+	}
+	p.own, p.foreign = nil, nil
+	if !p.started {
+		p.offsets = offsets.NewMap(p.acked, end)
+	} else if err := p.offsets.Advance(p.acked, end); err != nil {
+		return false, err
+	}
+	p.targetEnd, p.dirty = end, true
+	if p.refused >= maxRefusals {
+		r.flow.haltRefusedLocked(p)
+		return false, nil
+	}
+	return true, nil
+}
+
+func (r *recovery) addReady(p *partition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ready = append(r.ready, p)
+}
+
+// align walks the source from the last known edge and pairs it with the batches of ours in the tail. It says whether the partition goes on.
+func (r *recovery) align(ctx context.Context, p *partition, t *tail) (bool, error) {
+	f := r.flow
+	a := &aligner{own: p.own, next: p.acked, leaderEpoch: p.doneEpoch, searching: t.logStart > t.from}
+	err := f.walkSource(ctx, p, a)
+	var mismatch *misalignedError
+	var lost *sourceLostError
+	switch {
+	case errors.As(err, &lost):
+		f.raise(p, lost.kind, lost.from, lost.to, lost.Error())
+		return f.alignedAfterLoss(p, a, lost), nil
+	case errors.As(err, &mismatch):
+		return f.raise(p, policy.ForeignWrite, mismatch.source, mismatch.source, "the copy's tail cannot be aligned: "+mismatch.Error()) != policy.Halt, nil
+	case err != nil:
+		return false, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, run := range a.runs {
+		if err := p.offsets.Append(run.source, run.target, int64(run.count)); err != nil {
+			return false, err
+		}
+	}
+	p.acked, p.next, p.doneEpoch, p.fromEpoch = a.next, a.next, a.leaderEpoch, a.leaderEpoch
+	if n := len(a.runs); n > 0 {
+		p.targetEnd = a.runs[n-1].target + int64(a.runs[n-1].count)
+	}
+	f.metrics.reconciled.Add(float64(len(p.own)))
+	return true, p.offsets.Advance(p.acked, p.targetEnd)
+}
+
+// alignedAfterLoss goes on behind a loss on the source when policy skips it. The tail's batches stay out of the map.
+func (f *Flow) alignedAfterLoss(p *partition, a *aligner, lost *sourceLostError) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == halted {
+		return false
+	}
+	p.acked = max(a.next, lost.to)
+	p.next, p.doneEpoch, p.fromEpoch = p.acked, -1, -1
+	return true
+}
+
+// release journals what is ready and lets it go: the start of a new partition must be in the journal before its first batch.
+func (r *recovery) release(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.ready) == 0 {
+		return nil
+	}
+	s := r.shard
+	needs := false
+	for _, p := range r.ready {
+		p.mu.Lock()
+		needs = needs || !p.started
+		p.mu.Unlock()
+	}
+	if needs {
+		s.mu.Lock()
+		confirmed := false
+		err := r.flow.journalShard(ctx, s, false, &confirmed)
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	var rest []*partition
+	for _, p := range r.ready {
+		p.mu.Lock()
+		started := p.started
+		p.mu.Unlock()
+		if !started {
+			rest = append(rest, p)
+			continue
+		}
+		p.replicate(r.producerID, r.producerEpoch)
+		r.flow.wakeSource(p)
+	}
+	r.ready = rest
+	if len(rest) > 0 {
+		return fmt.Errorf("the starts of %d new partitions could not be journalled", len(rest))
+	}
+	return nil
+}
+
+// sourceLostError says that the source no longer holds what is asked for.
+type sourceLostError struct {
+	kind     policy.Kind
+	from, to int64
+	detail   string
+}
+
+func (e *sourceLostError) Error() string { return e.detail }
+
+// walkSource feeds source batches to the aligner until every batch of the tail is paired.
+func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
+	for attempt := 0; !a.done(); attempt++ {
+		rp, err := f.fetchOne(ctx, p, a.next, a.leaderEpoch)
+		if err != nil {
+			f.log.Debug("source walk", "topic", p.topic.source, "partition", p.number, "err", err)
+			f.refreshSource(ctx)
+			if err := sleep(ctx, backoff(attempt)); err != nil {
+				return err
+			}
+			continue
+		}
+		if lost, err := f.checkSource(ctx, p, rp, a.next); err != nil || lost != nil {
+			if lost != nil {
+				return lost
+			}
+			if err := sleep(ctx, backoff(attempt)); err != nil {
+				return err
+			}
+			continue
+		}
+		before := a.next
+		if err := f.alignResponse(p, rp, a); err != nil {
+			return err
+		}
+		if a.next > before {
+			attempt = 0
+		} else if end := f.readableEnd(rp); a.next >= end {
+			return &sourceLostError{kind: policy.Truncated, from: a.next, to: a.next,
+				detail: fmt.Sprintf("source %s ends at offset %d, but the target holds %d more batches of it: the source lost records", p, end, len(a.own))}
+		}
+	}
+	return nil
+}
+
+// alignResponse feeds one fetch response to the aligner.
+func (f *Flow) alignResponse(p *partition, rp *kmsg.FetchResponseTopicPartition, a *aligner) error {
+	aborted := abortedOf(rp)
+	limits := p.topic.getLimits()
+	for data := rp.RecordBatches; len(data) > 0 && !a.done(); {
+		batch, rest, err := recordbatch.Next(data)
+		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data = rest
+		h, err := recordbatch.Parse(batch)
+		if err != nil {
+			return err
+		}
+		if h.Magic == 2 && h.NextOffset() <= a.next {
+			continue
+		}
+		lane, _, err := recordbatch.Admit(batch, h, &aborted, recordbatch.Rules{Wanted: a.next, MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime})
+		if err != nil {
+			return err
+		}
+		if err := a.accept(h, batch, lane); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fatalError ends the flow: trying again cannot help.
+type fatalError struct{ err error }
+
+func (e *fatalError) Error() string { return e.err.Error() }
+func (e *fatalError) Unwrap() error { return e.err }
+
+func isFatal(err error) bool {
+	var lost *FencedError
+	var fatal *fatalError
+	var newer *offsets.VersionError
+	return errors.As(err, &lost) || errors.As(err, &fatal) || errors.As(err, &newer)
+}

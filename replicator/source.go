@@ -1,0 +1,410 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+)
+
+const (
+	// longPoll is how long the source may keep a fetch that finds nothing. It bounds how late a partition that was left out comes back.
+	longPoll = 500 * time.Millisecond
+	// shortPoll is used while a partition is left out because the target is behind: its turn comes in milliseconds.
+	shortPoll = 5 * time.Millisecond
+	// partitionBytes is what one partition may fill of one answer; its queue is topped up until twice that.
+	partitionBytes = 1 << 20
+	// maxFetchBytes is the most that one answer may hold, whatever the budget.
+	maxFetchBytes = 8 << 20
+)
+
+// sourceBroker is one broker of the source and the partitions it leads.
+type sourceBroker struct {
+	flow *Flow
+	id   int32
+	wake chan struct{} // something may have become fetchable
+
+	mu         sync.Mutex
+	partitions []*partition // in the order of the next request: whoever was served last stands at the end
+}
+
+// asked is one partition in a fetch request: what the answer must fit.
+type asked struct {
+	partition  *partition
+	offset     int64
+	generation int
+}
+
+func (b *sourceBroker) poke() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// loop fetches from one broker until ctx ends. A request in flight is never cancelled: that would close the connection and fail
+// everything on it, so a stop waits for the poll to end.
+func (b *sourceBroker) loop(ctx context.Context) error {
+	f := b.flow
+	for attempt := 0; ctx.Err() == nil; {
+		share := f.fetchShare()
+		if err := f.budget.reserve(ctx, share); err != nil {
+			return nil //nolint:nilerr // ctx ended: the flow stops
+		}
+		asks, behind, retry := b.pick(time.Now())
+		if len(asks) == 0 {
+			f.budget.add(-share)
+			b.idle(ctx, retry)
+			continue
+		}
+		wait := longPoll
+		if behind {
+			wait = shortPoll
+		}
+		response, err := f.sourceWire.fetch(f.hard, b.id, b.request(asks, share, wait))
+		if err != nil {
+			f.budget.add(-share)
+			b.unask(asks)
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // the stop has cut the poll
+			}
+			attempt++
+			f.metrics.retries.WithLabelValues("fetch").Inc()
+			f.warn("source fetch", "broker", b.id, "err", connectError(err, f.sourceAlias, f.options.Source))
+			f.refreshSource(ctx)
+			if sleep(ctx, backoff(attempt)) != nil {
+				return nil
+			}
+			continue
+		}
+		attempt = 0
+		b.accept(asks, response, share)
+	}
+	return nil
+}
+
+// idle waits until something may be fetched again.
+func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
+	t := time.NewTimer(retry)
+	defer t.Stop()
+	select {
+	case <-b.wake:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// pick chooses what to ask for. behind says that a partition was left out because its queue is full.
+func (b *sourceBroker) pick(now time.Time) (asks []asked, behind bool, retry time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	retry = longPoll
+	for _, p := range b.partitions {
+		p.mu.Lock()
+		if p.sourceLeader != b.id {
+			p.mu.Unlock()
+			continue
+		}
+		ok, full := p.fetchableLocked(now, 2*partitionBytes)
+		if ok {
+			p.fetching = true
+			asks = append(asks, asked{p, p.next, p.generation})
+		} else if after := p.fetchAfter.Sub(now); after > 0 {
+			retry = min(retry, after)
+		}
+		behind = behind || full
+		p.mu.Unlock()
+	}
+	return asks, behind, retry
+}
+
+func (b *sourceBroker) unask(asks []asked) {
+	for _, a := range asks {
+		a.partition.mu.Lock()
+		a.partition.fetching = false
+		a.partition.mu.Unlock()
+	}
+}
+
+// request names topics by id (v13+) and by name. LastFetchedEpoch makes the broker tell a truncation even when the log has grown past
+// our offset again (KIP-320, KIP-595); without it foreign data would come with no error.
+func (b *sourceBroker) request(asks []asked, bytes int64, wait time.Duration) *kmsg.FetchRequest {
+	request := kmsg.NewPtrFetchRequest()
+	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(wait.Milliseconds()), 1, int32(bytes)
+	request.IsolationLevel, request.SessionEpoch = b.flow.isolation, -1
+	topics := make(map[*topicLink]int)
+	for _, a := range asks {
+		p := a.partition
+		i, ok := topics[p.topic]
+		if !ok {
+			t := kmsg.NewFetchRequestTopic()
+			t.Topic, t.TopicID = p.topic.source, p.topic.sourceID
+			i = len(request.Topics)
+			topics[p.topic] = i
+			request.Topics = append(request.Topics, t)
+		}
+		rp := kmsg.NewFetchRequestTopicPartition()
+		rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = p.number, a.offset, int32(min(bytes, partitionBytes))
+		p.mu.Lock()
+		rp.CurrentLeaderEpoch, rp.LastFetchedEpoch = p.sourceLeaderEpoch, p.fromEpoch
+		p.mu.Unlock()
+		request.Topics[i].Partitions = append(request.Topics[i].Partitions, rp)
+	}
+	return request
+}
+
+// accept hands each partition its part of the answer. The answer's bytes stay in the budget until the last batch of it is done.
+func (b *sourceBroker) accept(asks []asked, response *kmsg.FetchResponse, reserved int64) {
+	f := b.flow
+	parts, bytes := index(response)
+	f.budget.add(bytes - reserved)
+	s := newSlab(f.budget, bytes)
+	served := make(map[*partition]bool)
+	for _, a := range asks {
+		p := a.partition
+		rp := parts[partitionKey{id: p.topic.sourceID, partition: p.number}]
+		if rp == nil {
+			rp = parts[partitionKey{partition: p.number, name: p.topic.source}]
+		}
+		p.mu.Lock()
+		p.fetching = false
+		current := rp != nil && p.generation == a.generation && p.next == a.offset && p.state == replicating
+		p.mu.Unlock()
+		if !current {
+			continue
+		}
+		if len(rp.RecordBatches) > 0 {
+			served[p] = true
+		}
+		f.acceptPartition(p, rp, s)
+	}
+	s.release()
+	if response.ErrorCode != 0 {
+		f.warn("source fetch", "broker", b.id, "err", codeError(response.ErrorCode))
+	}
+	b.rotate(served)
+}
+
+// rotate moves what was served to the end: a broker fills an answer in the order of the request, so the first could starve the rest.
+func (b *sourceBroker) rotate(served map[*partition]bool) {
+	if len(served) == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rest := make([]*partition, 0, len(b.partitions))
+	var last []*partition
+	for _, p := range b.partitions {
+		if served[p] {
+			last = append(last, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	b.partitions = append(rest, last...)
+}
+
+type partitionKey struct {
+	id        [16]byte
+	partition int32
+	name      string
+}
+
+// index finds the partitions of a response by topic id, or by name for brokers below v13.
+func index(response *kmsg.FetchResponse) (parts map[partitionKey]*kmsg.FetchResponseTopicPartition, bytes int64) {
+	parts = make(map[partitionKey]*kmsg.FetchResponseTopicPartition)
+	for i := range response.Topics {
+		t := &response.Topics[i]
+		for j := range t.Partitions {
+			rp := &t.Partitions[j]
+			bytes += int64(len(rp.RecordBatches))
+			if response.Version >= 13 {
+				parts[partitionKey{id: t.TopicID, partition: rp.Partition}] = rp
+			} else {
+				parts[partitionKey{partition: rp.Partition, name: t.Topic}] = rp
+			}
+		}
+	}
+	return parts, bytes
+}
+
+// acceptPartition turns one partition's answer into queued batches, or into an anomaly.
+func (f *Flow) acceptPartition(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) {
+	lost, err := f.checkSource(f.hard, p, rp, p.peekNext())
+	if err != nil {
+		f.delayFetch(p)
+		return
+	}
+	if lost != nil {
+		f.loseSource(p, lost)
+		return
+	}
+	p.mu.Lock()
+	p.sourceEnd = f.readableEnd(rp)
+	problem := f.prepare(p, rp, s)
+	queued := len(p.queue) > 0 && !p.inFlight
+	p.mu.Unlock()
+	if problem != nil {
+		f.raisePrepare(p, problem)
+	}
+	if queued {
+		f.schedule(p)
+	}
+}
+
+func (p *partition) peekNext() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next
+}
+
+// readableEnd is the end of what this flow may read: the last stable offset under read_committed (KIP-98), else the high watermark.
+func (f *Flow) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 {
+	if f.isolation == 1 && rp.LastStableOffset >= 0 {
+		return rp.LastStableOffset
+	}
+	return rp.HighWatermark
+}
+
+func abortedOf(rp *kmsg.FetchResponseTopicPartition) recordbatch.Aborted {
+	if len(rp.AbortedTransactions) == 0 {
+		return recordbatch.Aborted{}
+	}
+	list := make([]recordbatch.AbortedTransaction, 0, len(rp.AbortedTransactions))
+	for _, t := range rp.AbortedTransactions {
+		list = append(list, recordbatch.AbortedTransaction{ProducerID: t.ProducerID, FirstOffset: t.FirstOffset})
+	}
+	return recordbatch.NewAborted(list)
+}
+
+// prepareError says which batch stopped a partition.
+type prepareError struct {
+	kind     policy.Kind
+	from, to int64
+	err      error
+}
+
+func (e *prepareError) Error() string { return e.err.Error() }
+
+// prepare admits batch by batch: forward as it is, rebuild, or drop. p.mu is held; rebuilding under it is right, because order is all
+// that this lock protects and nobody else needs the partition meanwhile.
+func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) *prepareError {
+	aborted := abortedOf(rp)
+	limits := p.topic.getLimits()
+	rules := recordbatch.Rules{MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime}
+	if p.maxBytes > 0 {
+		rules.MaxBytes = min(p.maxBytes, rules.MaxBytes)
+	}
+	for data := rp.RecordBatches; len(data) > 0; {
+		batch, rest, err := recordbatch.Next(data)
+		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
+			return nil
+		}
+		if err != nil {
+			return &prepareError{policy.RecordRefused, p.next, p.next, fmt.Errorf("the source's bytes at offset %d are no batch: %w", p.next, err)}
+		}
+		data = rest
+		h, err := recordbatch.Parse(batch)
+		if err != nil {
+			return &prepareError{policy.RecordRefused, p.next, p.next, fmt.Errorf("the source's bytes at offset %d are no batch: %w", p.next, err)}
+		}
+		rules.Wanted = p.next
+		lane, reason, err := recordbatch.Admit(batch, h, &aborted, rules)
+		if err != nil {
+			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
+		}
+		if problem := f.route(p, batch, h, lane, reason, rules, s); problem != nil {
+			return problem
+		}
+	}
+	return nil
+}
+
+// route queues one batch by its lane. p.mu is held.
+func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane recordbatch.Lane, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
+	p.topic.metrics.lane(lane, reason)
+	switch lane {
+	case recordbatch.LaneDrop:
+		if h.NextOffset() <= p.next {
+			return nil // a batch that lies below where we asked
+		}
+		if err := p.dropLocked(h.NextOffset(), h.LeaderEpoch); err != nil {
+			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), err}
+		}
+	case recordbatch.LaneForward:
+		s.hold()
+		p.enqueueLocked(prepared{
+			batch: batch, count: h.Count, runs: []recordbatch.Run{{Source: h.BaseOffset, Count: h.Count}},
+			next: h.NextOffset(), leaderEpoch: h.LeaderEpoch, maxTimestamp: h.MaxTimestamp, slab: s,
+		})
+	case recordbatch.LaneRebuild:
+		return f.rebuild(p, batch, h, rules)
+	}
+	return nil
+}
+
+// rebuild queues what a batch becomes when it cannot pass as it is. p.mu is held.
+func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
+	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
+		From: rules.Wanted, MaxBytes: rules.MaxBytes, SkipTooLarge: f.anomalies.Decide(policy.RecordTooLarge) == policy.Skip,
+	})
+	if err != nil {
+		return rebuildProblem(h, err)
+	}
+	for _, offset := range skipped {
+		f.raiseLocked(p, policy.RecordTooLarge, offset, offset+1, fmt.Sprintf("record at source offset %d is larger than the target's max.message.bytes of %d", offset, rules.MaxBytes))
+	}
+	for _, part := range parts {
+		f.budget.add(int64(len(part.Batch)))
+		p.enqueueLocked(prepared{
+			batch: part.Batch, count: part.Count, runs: part.Runs, next: part.Next, leaderEpoch: h.LeaderEpoch,
+			maxTimestamp: part.MaxTimestamp, slab: newSlab(f.budget, int64(len(part.Batch))),
+		})
+	}
+	if err := p.moveTo(h.NextOffset(), h.LeaderEpoch); err != nil {
+		return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), err}
+	}
+	return nil
+}
+
+// moveTo lets next stand behind a batch of which nothing, or not the end, was queued. p.mu is held.
+func (p *partition) moveTo(next int64, leaderEpoch int32) error {
+	if p.next >= next {
+		return nil
+	}
+	return p.dropLocked(next, leaderEpoch)
+}
+
+// fetchOne asks for one partition from one offset, for the walk of a recovery.
+func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch int32) (*kmsg.FetchResponseTopicPartition, error) {
+	p.mu.Lock()
+	leader, leaderEpoch, gone := p.sourceLeader, p.sourceLeaderEpoch, p.sourceGone
+	p.mu.Unlock()
+	if leader < 0 || gone {
+		return nil, fmt.Errorf("source %s has no leader", p)
+	}
+	request := kmsg.NewPtrFetchRequest()
+	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = 100, 1, maxFetchBytes
+	request.IsolationLevel, request.SessionEpoch = f.isolation, -1
+	t := kmsg.NewFetchRequestTopic()
+	t.Topic, t.TopicID = p.topic.source, p.topic.sourceID
+	rp := kmsg.NewFetchRequestTopicPartition()
+	rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = p.number, offset, 4<<20
+	rp.CurrentLeaderEpoch, rp.LastFetchedEpoch = leaderEpoch, epoch
+	t.Partitions = append(t.Partitions, rp)
+	request.Topics = append(request.Topics, t)
+	response, err := f.sourceWire.fetch(ctx, leader, request)
+	if err != nil {
+		return nil, err
+	}
+	parts, _ := index(response)
+	for _, rp := range parts {
+		return rp, nil
+	}
+	return nil, fmt.Errorf("source %s: the answer does not name the partition (%w)", p, codeError(response.ErrorCode))
+}

@@ -1,0 +1,323 @@
+package replicator
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+)
+
+const (
+	// lanes is how many requests may be under way to one target broker. A broker works at one request of a connection at a time; the
+	// second hides the round trip and our own work.
+	lanes = 2
+	// maxProduceBytes bounds one request; a single batch may be larger.
+	maxProduceBytes = 4 << 20
+)
+
+// targetBroker is one broker of the target and the partitions that have something to send to it.
+type targetBroker struct {
+	flow *Flow
+	id   int32
+	wake chan struct{} // as many places as lanes
+
+	mu    sync.Mutex
+	ready []*partition
+}
+
+// sent is one partition in a produce request.
+type sent struct {
+	partition  *partition
+	generation int
+	batch      []byte
+}
+
+// schedule puts a partition that has a batch to send on the ready list of its target's leader, once.
+func (f *Flow) schedule(p *partition) {
+	p.mu.Lock()
+	if p.scheduled || p.inFlight || len(p.queue) == 0 || (p.state != replicating && p.state != halted) {
+		p.mu.Unlock()
+		return
+	}
+	b := f.targetBroker(p.targetLeader)
+	if b == nil { // no leader: the next refresh schedules again
+		p.mu.Unlock()
+		f.refreshTargetSoon()
+		return
+	}
+	p.scheduled = true
+	p.mu.Unlock()
+	b.mu.Lock()
+	b.ready = append(b.ready, p)
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// scheduleAfter sends again what was certainly refused.
+func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
+	time.AfterFunc(d, func() { f.schedule(p) })
+}
+
+// lane sends one request after the other until ctx ends.
+func (b *targetBroker) lane(ctx context.Context) error {
+	f := b.flow
+	for {
+		request, list := b.take()
+		if len(list) == 0 {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-b.wake:
+				continue
+			}
+		}
+		if err := f.lease.wait(ctx); err != nil {
+			return nil //nolint:nilerr // ctx ended: what was taken is reconciled at the next start
+		}
+		response, err := f.targetWire.produce(ctx, b.id, request)
+		if err != nil {
+			f.metrics.retries.WithLabelValues("produce").Inc()
+			f.warn("target produce", "broker", b.id, "err", connectError(err, f.targetAlias, f.options.Target))
+			f.doubtAll(list)
+			f.refreshTarget(ctx)
+			continue
+		}
+		if err := b.accept(list, response); err != nil {
+			f.fail(err)
+			return nil
+		}
+	}
+}
+
+// take builds a request of the batches at the heads of ready partitions: one batch per partition, as Kafka demands, many partitions.
+func (b *targetBroker) take() (*kmsg.ProduceRequest, []sent) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.ready) == 0 {
+		return nil, nil
+	}
+	request := newProduceRequest(b.flow.produceTimeout)
+	topics := make(map[[16]byte]int)
+	list := make([]sent, 0, len(b.ready))
+	bytes, n := 0, 0
+	for _, p := range b.ready {
+		if bytes >= maxProduceBytes {
+			break
+		}
+		n++
+		if s, ok := b.takeHead(p); ok {
+			addToProduceRequest(request, topics, p.topic.target, p.topic.targetID, p.number, s.batch)
+			list = append(list, s)
+			bytes += len(s.batch)
+		}
+	}
+	rest := copy(b.ready, b.ready[n:])
+	clear(b.ready[rest:])
+	b.ready = b.ready[:rest]
+	if rest > 0 {
+		select {
+		case b.wake <- struct{}{}:
+		default:
+		}
+	}
+	return request, list
+}
+
+// takeHead stamps the batch at the head of the queue with the partition's producer, epoch and sequence.
+func (b *targetBroker) takeHead(p *partition) (sent, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.scheduled = false
+	if p.inFlight || len(p.queue) == 0 || p.state == waiting || p.state == recovering {
+		return sent{}, false
+	}
+	if p.targetLeader != b.id {
+		b.flow.scheduleAfter(p, 0) // the leader moved while it stood here
+		return sent{}, false
+	}
+	p.inFlight = true
+	batch := p.queue[0].batch
+	recordbatch.Rewrite(batch, p.producerID, p.producerEpoch, p.sequence)
+	return sent{p, p.generation, batch}, true
+}
+
+// newProduceRequest has no transactional id and no transactional batches: plain idempotent writes. Acks are all in-sync replicas.
+func newProduceRequest(timeout time.Duration) *kmsg.ProduceRequest {
+	request := kmsg.NewPtrProduceRequest()
+	request.Acks, request.TimeoutMillis = -1, int32(timeout.Milliseconds())
+	return request
+}
+
+func addToProduceRequest(request *kmsg.ProduceRequest, topics map[[16]byte]int, name string, id [16]byte, partition int32, batch []byte) {
+	i, ok := topics[id]
+	if !ok {
+		t := kmsg.NewProduceRequestTopic()
+		t.Topic, t.TopicID = name, id
+		i = len(request.Topics)
+		topics[id] = i
+		request.Topics = append(request.Topics, t)
+	}
+	rp := kmsg.NewProduceRequestTopicPartition()
+	rp.Partition, rp.Records = partition, batch
+	request.Topics[i].Partitions = append(request.Topics[i].Partitions, rp)
+}
+
+// accept obeys the outcome of each partition. A partition that the answer does not name is in doubt.
+func (b *targetBroker) accept(list []sent, response *kmsg.ProduceResponse) error {
+	f := b.flow
+	answers := make(map[partitionKey]*kmsg.ProduceResponseTopicPartition, len(list))
+	for i := range response.Topics {
+		t := &response.Topics[i]
+		for j := range t.Partitions {
+			key := partitionKey{partition: t.Partitions[j].Partition, name: t.Topic}
+			if response.Version >= 13 {
+				key = partitionKey{id: t.TopicID, partition: t.Partitions[j].Partition}
+			}
+			answers[key] = &t.Partitions[j]
+		}
+	}
+	now := time.Now()
+	for _, s := range list {
+		p := s.partition
+		key := partitionKey{partition: p.number, name: p.topic.target}
+		if response.Version >= 13 {
+			key = partitionKey{id: p.topic.targetID, partition: p.number}
+		}
+		answer := answers[key]
+		if answer == nil {
+			f.doubtAll([]sent{s})
+			continue
+		}
+		if err := f.obey(s, answer, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time.Time) error {
+	p := s.partition
+	p.mu.Lock()
+	if p.generation != s.generation {
+		p.mu.Unlock()
+		return nil // set back meanwhile: the fence decides about this batch
+	}
+	verdict := classifyProduce(answer.ErrorCode)
+	if verdict == acked {
+		return f.ack(p, answer.BaseOffset, now) // unlocks
+	}
+	code := codeError(answer.ErrorCode)
+	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
+	if verdict == fenced && p.producerEpoch == p.shard.newestEpoch() {
+		p.mu.Unlock()
+		return &FencedError{Flow: f.name, Shard: p.shard.number, Cause: code}
+	}
+	switch verdict {
+	case refused, unplaced, unauthorized:
+		p.inFlight = false
+		f.warn("target refuses batches for now", "topic", p.topic.target, "partition", p.number, "err", code)
+		p.mu.Unlock()
+		f.refreshTarget(f.hard)
+		f.scheduleAfter(p, longPoll)
+		return nil
+	case oversized:
+		p.maxBytes = int32(len(s.batch) - 1) // read again and split below what was refused
+		p.resetLocked()
+	case unacceptable:
+		p.refused++
+		p.refusal = code.Error()
+		if answer.ErrorMessage != nil {
+			p.refusal += ": " + *answer.ErrorMessage
+		}
+		p.resetLocked()
+		if p.refused >= maxRefusals {
+			f.refuse(p, s)
+		}
+	default: // doubtful, or fenced at an epoch that a later fence of our own has passed: the coordinator knows
+		if kerr.UnknownServerError.Code == answer.ErrorCode {
+			p.refused++ // 4.x answers so for compressed garbage with a right CRC
+			p.refusal = code.Error()
+		}
+		f.log.Info("doubt", append(p.logAttrs(), "err", code)...)
+		p.doubtLocked()
+		p.mu.Unlock()
+		f.metrics.doubts.Inc()
+		f.refreshTargetSoon()
+		f.requestTakeOver(p.shard)
+		return nil
+	}
+	p.mu.Unlock()
+	f.wakeSource(p)
+	return nil
+}
+
+// refuse lets policy decide about a batch that the target will not take. p.mu is held.
+func (f *Flow) refuse(p *partition, s sent) {
+	count := int64(1)
+	if h, err := recordbatch.Parse(s.batch); err == nil {
+		count = int64(h.LastOffsetDelta) + 1
+	}
+	detail := "the target refused the batch at source offset " + formatOffset(p.acked) + " again and again: " + p.refusal
+	if f.raiseLocked(p, policy.RecordRefused, p.acked, p.acked+count, detail) == policy.Skip {
+		p.refused = 0
+		if err := p.dropLocked(p.acked+count, p.doneEpoch); err != nil {
+			f.haltLocked(p, policy.RecordRefused, p.acked, p.acked+count, err.Error())
+		}
+	}
+}
+
+// ack extends the map, unless the target put the batch where it should not be: then somebody else wrote, and the tail must be read.
+// p.mu is held; ack gives it back.
+func (f *Flow) ack(p *partition, base int64, now time.Time) error {
+	if base != p.targetEnd {
+		expected := p.targetEnd
+		f.log.Warn("batch landed at an unexpected offset", append(p.logAttrs(), "target_offset", base, "expected", expected)...)
+		p.doubtLocked()
+		p.mu.Unlock()
+		f.metrics.doubts.Inc()
+		f.requestTakeOver(p.shard)
+		return nil
+	}
+	wasFull := p.queuedBytes >= 2*partitionBytes
+	b, err := p.ackLocked(base, now)
+	more := len(p.queue) > 0
+	woken := wasFull && p.queuedBytes < 2*partitionBytes
+	p.mu.Unlock()
+	b.slab.release()
+	if err != nil {
+		return &fatalError{err} // the map refuses to go backwards: a broken invariant
+	}
+	p.topic.metrics.acked(b, now)
+	if more {
+		f.schedule(p)
+	}
+	if woken {
+		f.wakeSource(p)
+	}
+	return nil
+}
+
+// doubtAll sends partitions whose request has no answer back to their shards.
+func (f *Flow) doubtAll(list []sent) {
+	for _, s := range list {
+		p := s.partition
+		p.mu.Lock()
+		stale := p.generation != s.generation
+		if !stale {
+			p.doubtLocked()
+		}
+		p.mu.Unlock()
+		if !stale {
+			f.metrics.doubts.Inc()
+			f.requestTakeOver(p.shard)
+		}
+	}
+}

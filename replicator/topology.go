@@ -1,0 +1,303 @@
+package replicator
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// refreshEvery bounds how often metadata is asked for early: many partitions may see the same leader move.
+const refreshEvery = 100 * time.Millisecond
+
+// topology is what both clusters looked like when they were asked last, and the loops that follow from it.
+type topology struct {
+	mu             sync.Mutex
+	source, target clusterTopics
+	sourceID       atomic.Pointer[string]
+	targetID       atomic.Pointer[string]
+	sourceAsked    time.Time
+	targetAsked    time.Time
+	links          map[string]*topicLink // by source topic
+	partitions     map[topicPartition]*partition
+	sourceBrokers  map[int32]*sourceBroker
+	brokersMu      sync.RWMutex // guards targetBrokers alone: it is looked up under a partition's lock
+	targetBrokers  map[int32]*targetBroker
+	firstPass      bool                                             // no pass over topics has ended yet
+	start          func(source *sourceBroker, target *targetBroker) // nil until the loops may run
+}
+
+func (t *topology) init() {
+	t.firstPass = true
+	t.links = make(map[string]*topicLink)
+	t.partitions = make(map[topicPartition]*partition)
+	t.sourceBrokers = make(map[int32]*sourceBroker)
+	t.targetBrokers = make(map[int32]*targetBroker)
+}
+
+func (t *topology) setSource(c clusterTopics) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.source = c
+	t.sourceID.Store(&c.ClusterID)
+}
+
+func (t *topology) setTarget(c clusterTopics) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.target = c
+	t.targetID.Store(&c.ClusterID)
+}
+
+func (f *Flow) sourceView() clusterTopics {
+	f.topology.mu.Lock()
+	defer f.topology.mu.Unlock()
+	return f.topology.source
+}
+
+func (f *Flow) targetView() clusterTopics {
+	f.topology.mu.Lock()
+	defer f.topology.mu.Unlock()
+	return f.topology.target
+}
+
+// sourceID and targetID are the cluster ids, empty until the clusters were reached. They take no lock: they are needed under others.
+func (f *Flow) sourceID() string { return loadString(&f.topology.sourceID) }
+func (f *Flow) targetID() string { return loadString(&f.topology.targetID) }
+
+func loadString(p *atomic.Pointer[string]) string {
+	if s := p.Load(); s != nil {
+		return *s
+	}
+	return ""
+}
+
+// targetLeader is the broker that leads a target partition, -1 when nobody does or the partition is unknown.
+func (f *Flow) targetLeader(topic string, partition int32) int32 {
+	return f.targetView().leader(topic, partition)
+}
+
+func (c clusterTopics) leader(topic string, partition int32) int32 {
+	info, ok := c.ByName[topic]
+	if !ok || int(partition) >= len(info.Partitions) || info.Partitions[partition].Err != nil {
+		return -1
+	}
+	return info.Partitions[partition].Leader
+}
+
+// refreshSource asks the source for its metadata now, unless that was done a moment ago, and lets the loops follow.
+func (f *Flow) refreshSource(ctx context.Context) {
+	if !f.claimRefresh(&f.topology.sourceAsked) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	view, err := readTopics(ctx, f.source)
+	if err != nil {
+		f.log.Debug("source metadata", "err", err)
+		return
+	}
+	f.topology.setSource(view)
+	f.follow()
+	if f.topologyChanged() {
+		f.refreshTargetSoon()
+	}
+}
+
+// refreshTarget is the same for the target.
+func (f *Flow) refreshTarget(ctx context.Context) {
+	if !f.claimRefresh(&f.topology.targetAsked) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	view, err := readTopics(ctx, f.target)
+	if err != nil {
+		f.log.Debug("target metadata", "err", err)
+		return
+	}
+	f.topology.setTarget(view)
+	f.follow()
+}
+
+func (f *Flow) claimRefresh(asked *time.Time) bool {
+	f.topology.mu.Lock()
+	defer f.topology.mu.Unlock()
+	if time.Since(*asked) < refreshEvery {
+		return false
+	}
+	*asked = time.Now()
+	return true
+}
+
+// refreshTargetSoon wants an early pass of the topics loop, which asks both clusters.
+func (f *Flow) refreshTargetSoon() {
+	select {
+	case f.kick <- struct{}{}:
+	default:
+	}
+}
+
+// topologyChanged says that a known topic has another id now: it was deleted and made again, which the next pass must look at.
+func (f *Flow) topologyChanged() bool {
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, link := range t.links {
+		if info, ok := t.source.ByName[name]; ok && info.ID != link.sourceID {
+			return true
+		}
+	}
+	return false
+}
+
+// startBrokers lets the broker loops run: those that exist and those that follow() finds later.
+func (f *Flow) startBrokers(ctx context.Context) {
+	t := &f.topology
+	t.mu.Lock()
+	t.start = func(source *sourceBroker, target *targetBroker) {
+		if source != nil {
+			f.background.Go(func() { f.exit(source.loop(ctx)) })
+		}
+		if target != nil {
+			for range lanes {
+				f.background.Go(func() { f.exit(target.lane(f.hard)) })
+			}
+		}
+	}
+	for _, b := range t.sourceBrokers {
+		t.start(b, nil)
+	}
+	for _, b := range t.targetBrokers {
+		t.start(nil, b)
+	}
+	t.mu.Unlock()
+	f.follow()
+}
+
+// follow gives every partition the leaders that the views name, makes the loops of new brokers and wakes them.
+func (f *Flow) follow() {
+	t := &f.topology
+	t.mu.Lock()
+	led := make(map[int32][]*partition)
+	var waiting []*partition
+	for _, p := range t.partitions {
+		info, ok := t.source.ByName[p.topic.source]
+		present := ok && info.ID == p.topic.sourceID && int(p.number) < len(info.Partitions)
+		p.mu.Lock()
+		p.sourceGone = !present
+		p.sourceLeader = -1
+		if present && info.Partitions[p.number].Err == nil {
+			p.sourceLeader, p.sourceLeaderEpoch = info.Partitions[p.number].Leader, info.Partitions[p.number].LeaderEpoch
+		}
+		p.targetLeader = t.target.leader(p.topic.target, p.number)
+		if len(p.queue) > 0 && !p.inFlight && !p.scheduled {
+			waiting = append(waiting, p)
+		}
+		source, target := p.sourceLeader, p.targetLeader
+		p.mu.Unlock()
+		if source >= 0 {
+			led[source] = append(led[source], p)
+			f.ensureSourceBroker(source)
+		}
+		if target >= 0 {
+			f.ensureTargetBroker(target)
+		}
+	}
+	for id, b := range t.sourceBrokers {
+		b.adopt(led[id])
+	}
+	t.mu.Unlock()
+	for _, p := range waiting {
+		f.schedule(p)
+	}
+}
+
+// ensureSourceBroker makes a broker's loop the first time it leads something. The topology's lock is held.
+func (f *Flow) ensureSourceBroker(id int32) {
+	t := &f.topology
+	if t.sourceBrokers[id] != nil {
+		return
+	}
+	b := &sourceBroker{flow: f, id: id, wake: make(chan struct{}, 1)}
+	t.sourceBrokers[id] = b
+	if t.start != nil {
+		t.start(b, nil)
+	}
+}
+
+// ensureTargetBroker is the same for the target. The topology's lock is held.
+func (f *Flow) ensureTargetBroker(id int32) {
+	t := &f.topology
+	if t.targetBrokers[id] != nil {
+		return
+	}
+	b := &targetBroker{flow: f, id: id, wake: make(chan struct{}, lanes)}
+	t.brokersMu.Lock()
+	t.targetBrokers[id] = b
+	t.brokersMu.Unlock()
+	if t.start != nil {
+		t.start(nil, b)
+	}
+}
+
+// adopt takes the partitions that a broker leads now and keeps the order of those it had.
+func (b *sourceBroker) adopt(led []*partition) {
+	b.mu.Lock()
+	wanted := make(map[*partition]bool, len(led))
+	for _, p := range led {
+		wanted[p] = true
+	}
+	list := make([]*partition, 0, len(led))
+	for _, p := range b.partitions {
+		if wanted[p] {
+			list = append(list, p)
+			delete(wanted, p)
+		}
+	}
+	for _, p := range led {
+		if wanted[p] {
+			list = append(list, p)
+		}
+	}
+	b.partitions = list
+	b.mu.Unlock()
+	b.poke()
+}
+
+// wakeSource tells the loop of the partition's source leader that the partition may be fetched again.
+func (f *Flow) wakeSource(p *partition) {
+	p.mu.Lock()
+	leader := p.sourceLeader
+	p.mu.Unlock()
+	f.topology.mu.Lock()
+	b := f.topology.sourceBrokers[leader]
+	f.topology.mu.Unlock()
+	if b != nil {
+		b.poke()
+	}
+}
+
+// targetBroker is nil for a broker that leads nothing.
+func (f *Flow) targetBroker(id int32) *targetBroker {
+	t := &f.topology
+	t.brokersMu.RLock()
+	defer t.brokersMu.RUnlock()
+	return t.targetBrokers[id]
+}
+
+// fetchShare is what one source broker may ask for at a time, so that idle polls of many brokers do not hold the whole budget.
+func (f *Flow) fetchShare() int64 {
+	t := &f.topology
+	t.mu.Lock()
+	brokers := max(1, len(t.sourceBrokers))
+	t.mu.Unlock()
+	return min(maxFetchBytes, max(f.budget.limit/int64(2*brokers), 256<<10))
+}
+
+// delayFetch leaves a partition out of fetches for a moment after an error.
+func (f *Flow) delayFetch(p *partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fetchAfter = time.Now().Add(2 * refreshEvery)
+}
