@@ -108,7 +108,7 @@ func (s *scratch) addMessage(m message) {
 	s.entries = append(s.entries, entry{offset: m.offset, timestamp: m.timestamp, body: s.bodies[start:len(s.bodies):len(s.bodies)]})
 }
 
-// readMessage reads one whole message whose length field was checked. problem is empty when that worked.
+// readMessage reads one whole message whose length field was checked. An empty problem says that it worked.
 func readMessage(b []byte, magic int8) (m message, problem string) {
 	if int8(b[offsetOfMagic]) != magic {
 		return message{}, "magic is not the wrapper's"

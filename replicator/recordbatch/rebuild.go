@@ -35,7 +35,7 @@ type Built struct {
 
 // Rebuild decodes one batch of the source, of any format, and encodes its live records again as version 2 with the same codec: offsets
 // from 0 without holes; timestamps as the source's readers see them; keys, values, headers and null-ness kept. One part is the rule; there
-// are more when the records would not fit rules.MaxBytes together, and none when all lie below rules.From. skipped has the source offsets
+// are more when the records would not fit rules.MaxBytes together, and none when all lie below rules.From; skipped has the source offsets
 // of records left out for their size.
 //
 // The checksum is verified first: damage is a *[CorruptError] and never gets a new checksum. Bytes that do not decode are a *[FormatError],

@@ -117,7 +117,7 @@ func (s *scratch) decodeV2(batch []byte, h Header) error {
 	return nil
 }
 
-// readEntry reads one version 2 record up to its key. problem is empty when that worked; the body is not checked yet.
+// readEntry reads one version 2 record up to its key. An empty problem says that it worked; the body is not checked yet.
 func readEntry(b []byte, h Header) (e entry, rest []byte, problem string) {
 	length, n := varint32(b)
 	if n <= 0 {
@@ -144,7 +144,7 @@ func readEntry(b []byte, h Header) (e entry, rest []byte, problem string) {
 	return e, rest, ""
 }
 
-// readBody checks key, value and headers of a record and, unless r is nil, sets them there. problem is empty when all is well.
+// readBody checks key, value and headers of a record and, unless r is nil, sets them there. An empty problem says that all is well.
 func readBody(b []byte, r *Record) (problem string) {
 	key, b, ok := nullableBytes(b)
 	if !ok {
@@ -201,7 +201,7 @@ func nullableBytes(b []byte) (value, rest []byte, ok bool) {
 	return b[:length:length], b[length:], true
 }
 
-// varint32 reads a zigzag varint of at most 5 bytes, the most that Kafka's reader takes. n <= 0 says that there is none.
+// varint32 reads a zigzag varint of at most 5 bytes, the most that Kafka's reader takes; n <= 0 says that there is none.
 func varint32(b []byte) (value int32, n int) {
 	if len(b) > 0 && b[0] < 0x80 { // most are one byte
 		return int32(b[0]>>1) ^ -int32(b[0]&1), 1
@@ -213,7 +213,7 @@ func varint32(b []byte) (value int32, n int) {
 	return int32(wide), n
 }
 
-// varint64 reads a zigzag varint of at most 10 bytes. n <= 0 says that there is none.
+// varint64 reads a zigzag varint of at most 10 bytes; n <= 0 says that there is none.
 func varint64(b []byte) (value int64, n int) {
 	if len(b) > 0 && b[0] < 0x80 {
 		return int64(b[0]>>1) ^ -int64(b[0]&1), 1
