@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"errors"
@@ -38,7 +39,7 @@ func Resolve(ctx context.Context) (Jars, error) {
 	}
 	j := Jars{filepath.Join(cache, "milena-kafka-"+Version)}
 	if _, err := os.Stat(j.dir); err == nil {
-		return j, nil
+		return j, j.writeLogging()
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return Jars{}, err
@@ -63,10 +64,11 @@ func Resolve(ctx context.Context) (Jars, error) {
 // fill puts into j the jars, the log configuration, and the bootstrap checkpoint of a freshly formatted node. The checkpoint is the
 // same for every node of this version, so that starting a cluster needs no format run, which costs more than a second per node.
 func fill(ctx context.Context, j Jars) error {
-	for name, content := range map[string][]byte{"pom.xml": pom, "log4j2.properties": log4j} {
-		if err := os.WriteFile(filepath.Join(j.dir, name), content, 0o644); err != nil {
-			return err
-		}
+	if err := os.WriteFile(filepath.Join(j.dir, "pom.xml"), pom, 0o644); err != nil {
+		return err
+	}
+	if err := j.writeLogging(); err != nil {
+		return err
 	}
 	mvn := exec.CommandContext(ctx, "mvn", "-B", "-q", "-f", filepath.Join(j.dir, "pom.xml"),
 		"dependency:copy-dependencies", "-DoutputDirectory="+filepath.Join(j.dir, "libs"))
@@ -85,6 +87,24 @@ func fill(ctx context.Context, j Jars) error {
 		return fmt.Errorf("format: %w\n%s", err, out)
 	}
 	return os.Rename(filepath.Join(data, "bootstrap.checkpoint"), filepath.Join(j.dir, "bootstrap.checkpoint"))
+}
+
+// writeLogging brings the log configuration up to date; a directory from an earlier version of this package may hold another one.
+func (j Jars) writeLogging() error {
+	path := filepath.Join(j.dir, "log4j2.properties")
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, log4j) {
+		return nil
+	}
+	tmp, err := os.CreateTemp(j.dir, "log4j2-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(log4j)
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
 }
 
 // command runs a class of Kafka's in a JVM that starts fast.

@@ -108,6 +108,8 @@ type Options struct {
 	Shapes []Shape
 	// From is the timestamp of the first record, each later one being a millisecond younger; zero stamps with the time of writing.
 	From time.Time
+	// BatchBytes bounds a batch before compression, and so a record; 64 KiB if zero.
+	BatchBytes int32
 	// Client holds more options of the producer.
 	Client []kgo.Opt
 }
@@ -117,11 +119,14 @@ func New(source *kafka.Cluster, o Options) (*Writer, error) {
 	if o.Codec == "" {
 		o.Codec = "lz4"
 	}
+	if o.BatchBytes == 0 {
+		o.BatchBytes = 64 << 10
+	}
 	if len(o.Shapes) == 0 {
 		o.Shapes = []Shape{Sized(1 << 10)}
 	}
 	client, err := source.Client(append([]kgo.Opt{
-		o.Codec.option(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(64 << 10), kgo.MaxBufferedRecords(20_000),
+		o.Codec.option(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(o.BatchBytes), kgo.MaxBufferedRecords(20_000),
 		kgo.MaxBufferedBytes(128 << 20), kgo.ProducerLinger(2 * time.Millisecond), kgo.RetryTimeout(5 * time.Minute),
 	}, o.Client...)...)
 	if err != nil {

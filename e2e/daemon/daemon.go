@@ -1,0 +1,260 @@
+// Package daemon runs the built milena binary and reads what it says of itself, as a user would.
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/milena-kafka/milena/e2e/proc"
+)
+
+// Map is a section of the configuration file.
+type Map = map[string]any
+
+// Daemon is a milena process.
+type Daemon struct {
+	dir, bin, config string
+	url              string
+	runs             int
+	process          *proc.Process
+}
+
+// New writes the configuration to dir, with an HTTP address of its own if it names none. It starts nothing.
+func New(ctx context.Context, bin, dir string, config Map) (*Daemon, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	ports, err := proc.FreePorts(ctx, 1)
+	if err != nil {
+		return nil, err
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", ports[0])
+	all := Map{"http": Map{"listen": addr, "pprof": true}, "log": Map{"format": "text"}}
+	for k, v := range config {
+		all[k] = v
+	}
+	text, err := yaml.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{dir: dir, bin: bin, config: filepath.Join(dir, "milena.yaml"), url: "http://" + addr}
+	return d, os.WriteFile(d.config, text, 0o600)
+}
+
+// Start starts the process; its output is appended to what it wrote before.
+func (d *Daemon) Start(ctx context.Context) error {
+	d.runs++
+	var err error
+	// GORACE makes a race in a build with the race detector visible in the exit code.
+	d.process, err = proc.Start(ctx, fmt.Sprintf("milena %s (run %d)", filepath.Base(d.dir), d.runs), d.log(), []string{d.bin, "run", "-c", d.config}, "GORACE=exitcode=66")
+	return err
+}
+
+func (d *Daemon) log() string { return filepath.Join(d.dir, "milena.log") }
+
+// URL is where the process serves HTTP.
+func (d *Daemon) URL() string { return d.url }
+
+// Config is the path of the configuration file.
+func (d *Daemon) Config() string { return d.config }
+
+// Process is the running process.
+func (d *Daemon) Process() *proc.Process { return d.process }
+
+// Output is what all runs have written.
+func (d *Daemon) Output() string {
+	b, err := os.ReadFile(d.log())
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// Tail is the end of the output.
+func (d *Daemon) Tail(lines int) string {
+	all := strings.Split(strings.TrimRight(d.Output(), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// Kill ends the process with SIGKILL.
+func (d *Daemon) Kill() { d.process.Kill() }
+
+// Stop ends the process with SIGTERM and returns its exit code.
+func (d *Daemon) Stop(ctx context.Context) (int, error) {
+	if err := d.process.Signal(syscall.SIGTERM); err != nil {
+		return 0, err
+	}
+	return d.process.Wait(ctx)
+}
+
+// Pause freezes the process with SIGSTOP.
+func (d *Daemon) Pause() error { return d.process.Signal(syscall.SIGSTOP) }
+
+// Resume wakes a paused process.
+func (d *Daemon) Resume() error { return d.process.Signal(syscall.SIGCONT) }
+
+// WaitReady waits until /readyz says 200. It fails at once when the process ends.
+func (d *Daemon) WaitReady(ctx context.Context) error {
+	return d.Until(ctx, 20*time.Millisecond, func() (bool, string) {
+		code, body, err := d.get(ctx, "/readyz")
+		if err != nil {
+			return false, err.Error()
+		}
+		return code == http.StatusOK, fmt.Sprintf("/readyz answers %d: %.500s", code, body)
+	})
+}
+
+// Until asks every interval until done says yes, the process ends, or ctx ends; the last thing that done said is in the error.
+func (d *Daemon) Until(ctx context.Context, interval time.Duration, done func() (bool, string)) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		ok, state := done()
+		if ok {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-d.process.Done():
+			return fmt.Errorf("%s ended: %s", d.process.Name(), state)
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %s", context.Cause(ctx), state)
+		}
+	}
+}
+
+func (d *Daemon) get(ctx context.Context, path string) (int, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, body, err
+}
+
+// Status is the JSON of one flow, as far as tests look at it.
+type Status struct {
+	Flow            string         `json:"flow"`
+	SourceClusterID string         `json:"source_cluster_id"`
+	TargetClusterID string         `json:"target_cluster_id"`
+	Ready           bool           `json:"ready"`
+	NotReady        []string       `json:"not_ready"`
+	Shards          map[string]int `json:"shards"`
+	Records         int64          `json:"records"`
+	LagRecords      int64          `json:"lag_records"`
+	Partitions      []Partition    `json:"partitions"`
+}
+
+// Partition is the JSON of one source partition.
+type Partition struct {
+	Topic       string   `json:"topic"`
+	TargetTopic string   `json:"target_topic"`
+	Partition   int32    `json:"partition"`
+	State       string   `json:"state"`
+	SourceEnd   *int64   `json:"source_end"`
+	Next        int64    `json:"next"`
+	Acked       int64    `json:"acked"`
+	Journaled   int64    `json:"journaled"`
+	LagRecords  *int64   `json:"lag_records"`
+	Anomaly     *Anomaly `json:"anomaly"`
+}
+
+// Anomaly is the JSON of why a partition is halted.
+type Anomaly struct {
+	Kind   string `json:"kind"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint"`
+	From   int64  `json:"from"`
+	To     int64  `json:"to"`
+}
+
+// Status reads /status.
+func (d *Daemon) Status(ctx context.Context) ([]Status, error) {
+	code, body, err := d.get(ctx, "/status")
+	if err != nil {
+		return nil, err
+	}
+	if code != http.StatusOK {
+		return nil, fmt.Errorf("/status answers %d: %.300s", code, body)
+	}
+	var s []Status
+	if err := json.Unmarshal(body, &s); err != nil {
+		return nil, fmt.Errorf("/status: %w", err)
+	}
+	return s, nil
+}
+
+// Partitions are those of all flows.
+func (d *Daemon) Partitions(ctx context.Context) ([]Partition, error) {
+	flows, err := d.Status(ctx)
+	var all []Partition
+	for _, f := range flows {
+		all = append(all, f.Partitions...)
+	}
+	return all, err
+}
+
+// Metric sums the series of a metric whose labels contain all of these texts, such as `kind="recreated"`.
+func (d *Daemon) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
+	code, body, err := d.get(ctx, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	if code != http.StatusOK {
+		return 0, fmt.Errorf("/metrics answers %d: %.300s", code, body)
+	}
+	var sum float64
+	found := false
+	lines := bufio.NewScanner(strings.NewReader(string(body)))
+	lines.Buffer(nil, 1<<20)
+series:
+	for lines.Scan() {
+		line := lines.Text()
+		series, value, ok := cutLast(line, " ")
+		if !ok || strings.HasPrefix(line, "#") || series != name && !strings.HasPrefix(series, name+"{") {
+			continue
+		}
+		for _, l := range labels {
+			if !strings.Contains(series, l) {
+				continue series
+			}
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, fmt.Errorf("metric %s: %w", series, err)
+		}
+		sum += v
+		found = true
+	}
+	if !found {
+		return 0, errors.New("no series " + name + " with " + strings.Join(labels, ", "))
+	}
+	return sum, lines.Err()
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}

@@ -1,0 +1,380 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/e2e/daemon"
+	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/load"
+	"github.com/milena-kafka/milena/e2e/verify"
+)
+
+// scratch holds what outlives a single test: the built binary.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "milena-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
+var resolveJars = sync.OnceValues(func() (kafka.Jars, error) {
+	return kafka.Resolve(context.Background())
+})
+
+// realKafka skips the test unless the real level is asked for and possible.
+func realKafka(t *testing.T) kafka.Jars {
+	t.Helper()
+	asked := os.Getenv("MILENA_E2E")
+	if asked == "" {
+		t.Skip("needs real Kafka brokers; run it with: MILENA_E2E=1 go test ./e2e -timeout 40m")
+	}
+	jars, err := resolveJars()
+	if errors.Is(err, kafka.ErrMissing) && asked != "require" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jars
+}
+
+var buildMilena = sync.OnceValues(func() (string, error) {
+	bin := filepath.Join(scratch, "milena")
+	args := []string{"build", "-o", bin}
+	if os.Getenv("MILENA_E2E_RACE") != "" {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "github.com/milena-kafka/milena/cmd/milena")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build milena: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+// dir is where a test's processes keep data and logs.
+func dir(t *testing.T) string {
+	t.Helper()
+	keep := os.Getenv("MILENA_E2E_KEEP")
+	if keep == "" {
+		return t.TempDir()
+	}
+	d := filepath.Join(keep, strings.ReplaceAll(t.Name(), "/", "_"))
+	check(t, os.RemoveAll(d))
+	check(t, os.MkdirAll(d, 0o755))
+	return d
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// seeded is a source of random moments that can be repeated.
+func seeded(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano() % 1_000_000)
+	if s := os.Getenv("MILENA_E2E_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("random moments: MILENA_E2E_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// within is the test's context with a deadline that says what took too long.
+func within(t *testing.T, d time.Duration, what string) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not within %v: %s", d, what))
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually asks every 50 ms until done says yes; the last thing that it said is in the failure.
+func eventually(t *testing.T, d time.Duration, what string, done func() (bool, string)) {
+	t.Helper()
+	ctx := within(t, d, what)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, state := done()
+		if ok {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%v; last: %s", context.Cause(ctx), state)
+		}
+	}
+}
+
+// pause lets d of load pass.
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
+
+// pair is a source and a target cluster.
+type pair struct {
+	t              *testing.T
+	dir            string
+	source, target *kafka.Cluster
+	// The test's own clients, past the proxies.
+	sourceClient, targetClient *kgo.Client
+	sourceAdmin, targetAdmin   *kadm.Client
+}
+
+// startPair starts both clusters at once.
+func startPair(t *testing.T, source, target kafka.Options) *pair {
+	t.Helper()
+	jars := realKafka(t)
+	p := &pair{t: t, dir: dir(t)}
+	source.Name, target.Name = "source", "target"
+	source.Dir, target.Dir = p.dir, p.dir
+	start := time.Now()
+	clusters, err := kafka.StartAll(t.Context(), jars, source, target)
+	check(t, err)
+	p.source, p.target = clusters[0], clusters[1]
+	t.Logf("both clusters run after %.1f s", time.Since(start).Seconds())
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("source brokers:\n%s\ntarget brokers:\n%s", p.source.Tail(15), p.target.Tail(15))
+		}
+	})
+	p.sourceClient, p.targetClient = client(t, p.source), client(t, p.target)
+	p.sourceAdmin, p.targetAdmin = kadm.NewClient(p.sourceClient), kadm.NewClient(p.targetClient)
+	return p
+}
+
+func client(t *testing.T, c *kafka.Cluster) *kgo.Client {
+	t.Helper()
+	cl, err := c.Client()
+	check(t, err)
+	t.Cleanup(cl.Close)
+	return cl
+}
+
+// createTopic creates a topic on the source.
+func (p *pair) createTopic(name string, partitions int, replicationFactor int16, configs ...string) {
+	p.t.Helper()
+	check(p.t, createTopic(p.t.Context(), p.sourceAdmin, name, partitions, replicationFactor, configs...))
+}
+
+// createTopic creates a topic with configs of the form name=value.
+func createTopic(ctx context.Context, admin *kadm.Client, name string, partitions int, replicationFactor int16, configs ...string) error {
+	set := map[string]*string{}
+	for _, c := range configs {
+		k, v, _ := strings.Cut(c, "=")
+		set[k] = &v
+	}
+	_, err := admin.CreateTopic(ctx, int32(partitions), replicationFactor, set, name)
+	if err != nil {
+		return fmt.Errorf("create topic %s: %w", name, err)
+	}
+	return nil
+}
+
+// writer opens a writer to a topic of the source.
+func (p *pair) writer(o load.Options) *load.Writer {
+	p.t.Helper()
+	w, err := load.New(p.source, o)
+	check(p.t, err)
+	p.t.Cleanup(w.Close)
+	return w
+}
+
+// copied is the target's name of a source topic.
+func copied(topic string) string { return "source." + topic }
+
+// config is a configuration with one flow that copies the topics which match any of these expressions.
+func (p *pair) config(topics ...string) daemon.Map {
+	return daemon.Map{
+		"clusters": daemon.Map{
+			"source": daemon.Map{"brokers": p.source.Addrs()},
+			"target": daemon.Map{"brokers": p.target.Addrs()},
+		},
+		"flows": []daemon.Map{{"source": "source", "target": "target", "topics": topics}},
+	}
+}
+
+// milena is a daemon under test.
+type milena struct {
+	*daemon.Daemon
+	t *testing.T
+}
+
+// newMilena writes the configuration of a daemon; name tells several apart.
+func (p *pair) newMilena(name string, config daemon.Map) *milena {
+	p.t.Helper()
+	bin, err := buildMilena()
+	check(p.t, err)
+	d, err := daemon.New(p.t.Context(), bin, filepath.Join(p.dir, name), config)
+	check(p.t, err)
+	m := &milena{d, p.t}
+	p.t.Cleanup(func() {
+		out := m.Output()
+		if strings.Contains(out, "DATA RACE") {
+			p.t.Errorf("%s: the race detector found something", name)
+		}
+		if i := regexp.MustCompile(`(?m)^(panic:|fatal error:|goroutine \d+ \[)`).FindStringIndex(out); i != nil {
+			p.t.Errorf("%s ended with a stack trace:\n%.4000s", name, out[i[0]:])
+		}
+		if p.t.Failed() {
+			p.t.Logf("%s:\n%s", name, m.Tail(60))
+		}
+	})
+	return m
+}
+
+// startMilena starts a daemon and waits until it is ready.
+func (p *pair) startMilena(config daemon.Map) *milena {
+	p.t.Helper()
+	m := p.newMilena("milena", config)
+	m.start()
+	m.waitReady(30 * time.Second)
+	return m
+}
+
+func (m *milena) start() {
+	m.t.Helper()
+	check(m.t, m.Start(m.t.Context()))
+}
+
+func (m *milena) waitReady(d time.Duration) time.Duration {
+	m.t.Helper()
+	start := time.Now()
+	check(m.t, m.WaitReady(within(m.t, d, "milena is ready")))
+	return time.Since(start)
+}
+
+// stop ends the daemon as a service manager does; it must leave cleanly.
+func (m *milena) stop() {
+	m.t.Helper()
+	start := time.Now()
+	code, err := m.Stop(within(m.t, 40*time.Second, "milena stops"))
+	check(m.t, err)
+	m.t.Logf("stopped cleanly in %.2f s", time.Since(start).Seconds())
+	if code != 0 {
+		m.t.Errorf("exit code %d after SIGTERM\n%s", code, m.Tail(20))
+	}
+}
+
+// waitExit waits until the daemon ends by itself.
+func (m *milena) waitExit(d time.Duration, want int) {
+	m.t.Helper()
+	code, err := m.Process().Wait(within(m.t, d, "milena ends by itself"))
+	check(m.t, err)
+	if code != want {
+		m.t.Errorf("exit code %d, want %d\n%s", code, want, m.Tail(20))
+	}
+}
+
+// partitions reads /status; it is empty while that can't be read.
+func (m *milena) partitions() []daemon.Partition {
+	m.t.Helper()
+	all, err := m.Partitions(m.t.Context())
+	if err != nil {
+		return nil
+	}
+	return all
+}
+
+// waitMetric waits until a metric is at least this much.
+func (m *milena) waitMetric(d time.Duration, least float64, name string, labels ...string) {
+	m.t.Helper()
+	check(m.t, m.Until(within(m.t, d, fmt.Sprintf("%s%v is %v", name, labels, least)), 50*time.Millisecond, func() (bool, string) {
+		v, err := m.Metric(m.t.Context(), name, labels...)
+		return err == nil && v >= least, fmt.Sprintf("%v, %v", v, err)
+	}))
+}
+
+// waitCopied waits until milena has acknowledged everything that the topics hold now, by the test's own look at the source's ends.
+func (p *pair) waitCopied(m *milena, d time.Duration, topics ...string) {
+	p.t.Helper()
+	ends := map[string]verify.Ends{}
+	for _, topic := range topics {
+		e, err := verify.ReadEnds(p.t.Context(), p.sourceClient, topic)
+		check(p.t, err)
+		ends[topic] = e
+	}
+	check(p.t, m.Until(within(p.t, d, "everything is copied"), 50*time.Millisecond, func() (bool, string) {
+		all, err := m.Partitions(p.t.Context())
+		if err != nil {
+			return false, err.Error()
+		}
+		acked := map[string]map[int32]daemon.Partition{}
+		for _, part := range all {
+			if acked[part.Topic] == nil {
+				acked[part.Topic] = map[int32]daemon.Partition{}
+			}
+			acked[part.Topic][part.Partition] = part
+		}
+		var behind int
+		var example string
+		for topic, e := range ends {
+			for partition, end := range e.End {
+				part, ok := acked[topic][partition]
+				switch {
+				case !ok && end > e.Start[partition]:
+					behind++
+					example = fmt.Sprintf("%s[%d] is not in /status", topic, partition)
+				case part.Acked < end && end > e.Start[partition]:
+					behind++
+					example = fmt.Sprintf("%s[%d] is at %d of %d, %s", topic, partition, part.Acked, end, part.State)
+					if part.Anomaly != nil {
+						example += fmt.Sprintf(", anomaly %+v", *part.Anomaly)
+					}
+				}
+			}
+		}
+		return behind == 0, fmt.Sprintf("%d partitions are behind, for example %s", behind, example)
+	}))
+}
+
+// verify compares both sides and fails with the first differences. It returns how many records are equal.
+func (p *pair) verify(name func(string) string, topics ...string) int64 {
+	p.t.Helper()
+	report, err := verify.Run(within(p.t, 5*time.Minute, "the verifier ends"), p.sourceClient, p.targetClient, verify.Options{Topics: topics, Name: name})
+	check(p.t, err)
+	p.t.Logf("verified: %d partitions, %d records, %d MB equal, in %.1f s", report.Partitions, report.Records, report.Bytes/1e6, report.Took.Seconds())
+	if n := len(report.Differences); n > 0 {
+		p.t.Errorf("%d partitions differ:\n%s", n, strings.Join(report.Differences[:min(n, 5)], "\n"))
+	}
+	return report.Records
+}
+
+// copiedAndEqual waits until all is copied, then verifies, and says how many records there must be at the least.
+func (p *pair) copiedAndEqual(m *milena, d time.Duration, atLeast int64, topics ...string) {
+	p.t.Helper()
+	p.waitCopied(m, d, topics...)
+	if n := p.verify(copied, topics...); n < atLeast {
+		p.t.Errorf("%d records are equal, want at least %d", n, atLeast)
+	}
+}
