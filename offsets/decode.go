@@ -277,11 +277,11 @@ func (r *reader) string() string {
 
 func (r *reader) time() time.Time { return time.UnixMilli(r.int64()).UTC() }
 
-func appendUint16(b []byte, v uint16) []byte { return binary.BigEndian.AppendUint16(b, v) }
-func appendInt32(b []byte, v int32) []byte   { return binary.BigEndian.AppendUint32(b, uint32(v)) }
-func appendInt64(b []byte, v int64) []byte   { return binary.BigEndian.AppendUint64(b, uint64(v)) }
+func appendVersion(b []byte) []byte           { return binary.BigEndian.AppendUint16(b, Version) }
+func appendInt32(b []byte, v int32) []byte    { return binary.BigEndian.AppendUint32(b, uint32(v)) }
+func appendInt64(b []byte, v int64) []byte    { return binary.BigEndian.AppendUint64(b, uint64(v)) }
 func appendUvarint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
-func appendVarint(b []byte, v int64) []byte { return binary.AppendVarint(b, v) }
+func appendVarint(b []byte, v int64) []byte   { return binary.AppendVarint(b, v) }
 
 // appendString writes what is not UTF-8 as U+FFFD: a strange host name must not make an entry that nobody can read.
 func appendString(b []byte, s string) []byte {

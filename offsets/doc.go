@@ -39,7 +39,7 @@
 //	Reverse(Forward(s)) = s  and  Forward(Reverse(t)) = t    where a record stands
 //	Forward(end.Source) = end.Target;   Reverse(end.Target) = end.Source
 //
-// An answer that is not exact may grow later, when the next record exists, and never shrinks.
+// An answer behind the last segment, the ends included, may grow later, when the next record exists. None ever shrinks.
 //
 // # From the map to the journal and back
 //

@@ -149,7 +149,7 @@ func (t *Tombstone) AppendKey(b []byte) []byte {
 
 // AppendValue implements [Entry].
 func (s *ShardState) AppendValue(b []byte) []byte {
-	b = appendUint16(b, Version)
+	b = appendVersion(b)
 	b = appendUvarint(b, uint64(len(s.ProducerIDs)))
 	for _, id := range s.ProducerIDs {
 		b = appendUvarint(b, uint64(id))
@@ -159,7 +159,7 @@ func (s *ShardState) AppendValue(b []byte) []byte {
 
 // AppendValue implements [Entry].
 func (o *Owner) AppendValue(b []byte) []byte {
-	b = appendUint16(b, Version)
+	b = appendVersion(b)
 	b = appendString(b, o.Instance)
 	b = appendString(b, o.Host)
 	b = appendUvarint(b, uint64(o.PID))
@@ -170,7 +170,7 @@ func (o *Owner) AppendValue(b []byte) []byte {
 
 // AppendValue implements [Entry].
 func (s *PartitionState) AppendValue(b []byte) []byte {
-	b = appendUint16(b, Version)
+	b = appendVersion(b)
 	b = appendUvarint(b, uint64(s.Generation))
 	b = appendString(b, s.SourceClusterID)
 	b = append(b, s.SourceTopicID[:]...)
@@ -191,7 +191,7 @@ func (s *PartitionState) AppendValue(b []byte) []byte {
 
 // AppendValue implements [Entry].
 func (c *Chunk) AppendValue(b []byte) []byte {
-	b = appendUint16(b, Version)
+	b = appendVersion(b)
 	b = appendUvarint(b, uint64(c.Generation))
 	var back int64 // to the chunk before; 0 says that there is none, as no chunk is its own predecessor
 	if c.Previous != none {
@@ -235,7 +235,8 @@ func (c *Chunk) check() error {
 		switch {
 		case s.Count < 1, s.SourceEnd() < s.Source, s.TargetEnd() < s.Target, // overflow
 			s.Source < end.Source, s.Target < end.Target:
-			return &OrderError{Source: s.Source, Target: s.Target, Count: s.Count, End: end}
+			return fmt.Errorf("has %d records at source %d target %d, behind source %d target %d",
+				s.Count, s.Source, s.Target, end.Source, end.Target)
 		case i > 0 && s.Source == end.Source && s.Target == end.Target:
 			return fmt.Errorf("has two segments that are one, at source offset %d", s.Source)
 		}

@@ -65,8 +65,8 @@ func RestoreMap(state *PartitionState, chunks ...*Chunk) (*Map, error) {
 			state.Topic, state.Partition, state.Chunk)
 	}
 	m := &Map{origin: state.Start, start: state.Start, end: state.Start, version: 1, journalled: 1}
-	for i, c := range chunks {
-		if err := m.restoreChunk(c, i == 0); err != nil {
+	for _, c := range chunks {
+		if err := m.restoreChunk(c); err != nil {
 			return nil, corrupt(KindChunk, "%s/%d: chunk %d: %s", state.Topic, state.Partition, c.First, err)
 		}
 	}
@@ -79,7 +79,8 @@ func RestoreMap(state *PartitionState, chunks ...*Chunk) (*Map, error) {
 
 // restoreChunk adds a chunk behind those that are there. Order within the chunk is what [DecodeJournal] checks; but a
 // chunk may also come from elsewhere, and a map out of order would translate wrongly without a sign of it.
-func (m *Map) restoreChunk(c *Chunk, lowest bool) error {
+func (m *Map) restoreChunk(c *Chunk) error {
+	lowest := len(m.chunks) == 0
 	if err := c.check(); err != nil {
 		return err
 	}
