@@ -33,7 +33,7 @@ func (s *scratch) release() {
 			*b = nil
 		}
 	}
-	clear(s.entries[:cap(s.entries)]) // they alias the source batch
+	clear(s.entries) // they alias the source batch
 	if cap(s.entries) > keptEntries {
 		s.entries = nil
 	}

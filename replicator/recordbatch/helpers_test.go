@@ -40,7 +40,7 @@ type batchSpec struct {
 	maxTime    int64 // max timestamp when it is not the records'
 	producerID int64
 	records    []recordbatch.Record
-	xerial     bool
+	xerial     bool // with codec Snappy: framed as Java clients do
 }
 
 const (
@@ -81,8 +81,11 @@ func encodeSource(tb testing.TB, s batchSpec) []byte {
 		b.MaxTimestamp = s.maxTime
 	}
 	b.Records = raw
-	if len(s.records) > 0 {
-		b.Records = compress(tb, raw, s.codec, s.xerial)
+	switch {
+	case s.xerial:
+		b.Records = xerialSnappy(raw)
+	case len(s.records) > 0:
+		b.Records = compress(tb, raw, s.codec)
 	}
 	batch := b.AppendTo(nil)
 	binary.BigEndian.PutUint32(batch[8:], uint32(len(batch)-12))
@@ -109,11 +112,8 @@ func seal(batch []byte) {
 	binary.BigEndian.PutUint32(batch[17:], crc32.Checksum(batch[21:], crc32.MakeTable(crc32.Castagnoli)))
 }
 
-func compress(tb testing.TB, raw []byte, codec recordbatch.Codec, xerial bool) []byte {
+func compress(tb testing.TB, raw []byte, codec recordbatch.Codec) []byte {
 	tb.Helper()
-	if codec == recordbatch.Snappy && xerial {
-		return xerialSnappy(raw)
-	}
 	kinds := map[recordbatch.Codec]kgo.CompressionCodec{
 		recordbatch.None: kgo.NoCompression(), recordbatch.Gzip: kgo.GzipCompression(), recordbatch.Snappy: kgo.SnappyCompression(),
 		recordbatch.LZ4: kgo.Lz4Compression(), recordbatch.Zstd: kgo.ZstdCompression(),
@@ -168,7 +168,7 @@ func encodeWrapper(tb testing.TB, wrapper messageSpec, codec recordbatch.Codec, 
 	for _, m := range inner {
 		set = append(set, encodeMessage(m)...)
 	}
-	wrapper.value = compress(tb, set, codec, false)
+	wrapper.value = compress(tb, set, codec)
 	if codec == recordbatch.LZ4 && wrapper.magic == 0 {
 		wrapper.value[6] ^= 0x5a // KAFKA-3160: a wrong descriptor checksum, as old clients wrote it
 	}

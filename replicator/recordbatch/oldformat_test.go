@@ -82,7 +82,7 @@ func TestOldFormatsAreReadStrictly(t *testing.T) {
 		"null value":                      encodeMessage(messageSpec{magic: 1, attributes: 1, offset: 10}),
 		"garbage value":                   encodeMessage(messageSpec{magic: 1, attributes: 3, offset: 10, value: []byte("garbage")}),
 		"short LZ4 frame in magic 0":      encodeMessage(messageSpec{attributes: 3, offset: 10, value: []byte{4, 0x22, 0x4d, 0x18, 0x68, 0x40}}),
-		"inner set cut off":               encodeMessage(messageSpec{magic: 1, attributes: 1, offset: 10, value: compress(t, encodeMessage(one)[:20], gzip, false)}),
+		"inner set cut off":               encodeMessage(messageSpec{magic: 1, attributes: 1, offset: 10, value: compress(t, encodeMessage(one)[:20], gzip)}),
 		"key length beyond the message":   reseal(encodeMessage(one), func(b []byte) { b[26] = 0x7f }),
 		"key length -2":                   reseal(encodeMessage(one), func(b []byte) { b[29] = 0xfe }),
 		"value length beyond the message": reseal(encodeMessage(one), func(b []byte) { b[33] = 9 }),
@@ -102,7 +102,7 @@ func TestOldFormatsAreReadStrictly(t *testing.T) {
 	}
 	set := encodeMessage(one)
 	set[len(set)-1] ^= 1
-	inside := encodeMessage(messageSpec{magic: 1, attributes: 1, offset: 10, value: compress(t, set, gzip, false)})
+	inside := encodeMessage(messageSpec{magic: 1, attributes: 1, offset: 10, value: compress(t, set, gzip)})
 	if _, err := recordbatch.Decode(inside); !errors.As(err, &corrupt) {
 		t.Errorf("damaged inner message: %v", err)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// checkParts holds every promise of Rebuild against its result. records are those of the source batch that may land.
+// checkParts holds every promise of Rebuild against its result; records are those of the source batch that may land.
 func checkParts(tb testing.TB, parts []recordbatch.Built, records []recordbatch.Record, source recordbatch.Header, rules recordbatch.RebuildRules) {
 	tb.Helper()
 	records = slices.DeleteFunc(slices.Clone(records), func(r recordbatch.Record) bool { return r.Offset < rules.From })

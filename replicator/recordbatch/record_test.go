@@ -179,7 +179,7 @@ func TestDecompressionIsBounded(t *testing.T) {
 		t.Run(codec.String(), func(t *testing.T) {
 			batch := encodeSource(t, batchSpec{base: 1, records: plainRecords(1, 1, 1)})
 			batch[22] = byte(codec)
-			batch = append(batch[:61], compress(t, bomb, codec, false)...)
+			batch = append(batch[:61], compress(t, bomb, codec)...)
 			binary.BigEndian.PutUint32(batch[8:], uint32(len(batch)-12))
 			seal(batch)
 			var format *recordbatch.FormatError
