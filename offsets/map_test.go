@@ -373,3 +373,21 @@ func TestNewMapPanicsBelowZero(t *testing.T) {
 	}()
 	offsets.NewMap(0, -1)
 }
+
+// A map that was restored whole begins where it did, also if its first offsets hold nothing.
+func TestRestoreMapKeepsADroppedHead(t *testing.T) {
+	m := offsets.NewMap(10, 20)
+	mustAppend(t, m, 15, 22, 1)
+	c, _ := m.Changed()
+	state := &offsets.PartitionState{Topic: "orders"}
+	restored, err := offsets.RestoreMap(state, state.Take(c)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if source, target := restored.Start(); source != 10 || target != 20 {
+		t.Errorf("starts at %d, %d, want 10, 20", source, target)
+	}
+	if got, exact, err := restored.Forward(10); got != 22 || exact || err != nil {
+		t.Errorf("Forward(10) = %d, %t, %v, want 22, false", got, exact, err)
+	}
+}

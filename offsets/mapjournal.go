@@ -90,7 +90,7 @@ func (m *Map) restoreChunk(c *Chunk) error {
 	case c.Previous != none && c.First <= m.origin.Source:
 		return fmt.Errorf("follows chunk %d, before the map's start at source offset %d", c.Previous, m.origin.Source)
 	case !lowest && c.Previous != m.chunks[len(m.chunks)-1].first:
-		return fmt.Errorf("follows chunk %d, which is missing", c.Previous)
+		return fmt.Errorf("follows chunk %d, and what is there ends with chunk %d", c.Previous, m.chunks[len(m.chunks)-1].first)
 	}
 	if n := len(c.Segments); n > 0 {
 		first, last := c.Segments[0], c.Segments[n-1]
