@@ -88,8 +88,10 @@ func (a *aligner) acceptRecords(h recordbatch.Header, batch []byte) error {
 			if a.searching {
 				break
 			}
-			return &misalignedError{source: records[0].Offset, target: own.offset,
-				detail: fmt.Sprintf("the target's batch has %d records, the source's has %d left", own.count, len(records))}
+			return &misalignedError{
+				source: records[0].Offset, target: own.offset,
+				detail: fmt.Sprintf("the target's batch has %d records, the source's has %d left", own.count, len(records)),
+			}
 		}
 		newest := records[0].Timestamp
 		for _, r := range records[:own.count] {
@@ -99,8 +101,10 @@ func (a *aligner) acceptRecords(h recordbatch.Header, batch []byte) error {
 			if a.searching {
 				break
 			}
-			return &misalignedError{source: records[0].Offset, target: own.offset,
-				detail: fmt.Sprintf("the newest timestamp is %d on the source and %d on the target", newest, own.maxTimestamp)}
+			return &misalignedError{
+				source: records[0].Offset, target: own.offset,
+				detail: fmt.Sprintf("the newest timestamp is %d on the source and %d on the target", newest, own.maxTimestamp),
+			}
 		}
 		target := own.offset
 		for _, r := range records[:own.count] {

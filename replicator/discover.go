@@ -14,27 +14,28 @@ import (
 )
 
 // topicsLoop looks for new topics and partitions, and early when a leader moved or a topic changed.
-func (f *Flow) topicsLoop(ctx context.Context) error {
+func (f *Flow) topicsLoop(ctx context.Context) {
 	tick := time.NewTicker(f.config.TopicsInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		case <-f.kick:
 			if sleep(ctx, refreshEvery) != nil { // many partitions may have kicked for the same reason
-				return nil
+				return
 			}
 		}
 		err := f.syncTopics(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return
 		case err == nil:
 			f.metrics.passes.WithLabelValues("topics", "done").Inc()
 		case isFatal(err):
-			return err
+			f.fail(err)
+			return
 		default:
 			f.metrics.passes.WithLabelValues("topics", "failed").Inc()
 			f.warn("topics pass", "err", err)
@@ -274,13 +275,13 @@ func (s *shard) remove(p *partition) {
 }
 
 // configsLoop compares topic configs and learns the target's limits.
-func (f *Flow) configsLoop(ctx context.Context) error {
+func (f *Flow) configsLoop(ctx context.Context) {
 	tick := time.NewTicker(f.config.ConfigsInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
 		if err := f.syncConfigs(ctx); err != nil && ctx.Err() == nil {

@@ -3,6 +3,7 @@ package replicator
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -39,18 +40,18 @@ func classifyProduce(code int16) outcome {
 	if code == 0 {
 		return acked
 	}
-	switch kerr.ErrorForCode(code) {
-	case kerr.NotEnoughReplicas, kerr.ThrottlingQuotaExceeded, kerr.PolicyViolation:
+	switch {
+	case isOneOf(code, kerr.NotEnoughReplicas, kerr.ThrottlingQuotaExceeded, kerr.PolicyViolation):
 		return refused
-	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed:
+	case isOneOf(code, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed):
 		return unauthorized
-	case kerr.InvalidProducerEpoch, kerr.ProducerFenced:
+	case isOneOf(code, kerr.InvalidProducerEpoch, kerr.ProducerFenced):
 		return fenced
-	case kerr.MessageTooLarge, kerr.RecordListTooLarge:
+	case isOneOf(code, kerr.MessageTooLarge, kerr.RecordListTooLarge):
 		return oversized
-	case kerr.CorruptMessage, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedCompressionType, kerr.UnsupportedForMessageFormat:
+	case isOneOf(code, kerr.CorruptMessage, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedCompressionType, kerr.UnsupportedForMessageFormat):
 		return unacceptable
-	case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID:
+	case isOneOf(code, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID):
 		return unplaced
 	}
 	// Everything else, known or not, may stand in the log: REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND, NOT_LEADER_OR_FOLLOWER (the
@@ -66,7 +67,7 @@ const (
 	fetched fetchOutcome = iota
 	// moved: ask for the leader again.
 	moved
-	// outOfRange: the offset is not in the log: retention, truncation, or only a replica that is behind.
+	// outOfRange says that the offset is not in the log: retention, truncation, or only a replica that is behind.
 	outOfRange
 	// gone: the topic or partition is not there, or another topic has its name.
 	gone
@@ -81,14 +82,14 @@ func classifyFetch(code int16) fetchOutcome {
 	if code == 0 {
 		return fetched
 	}
-	switch kerr.ErrorForCode(code) {
-	case kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.ReplicaNotAvailable, kerr.LeaderNotAvailable, kerr.KafkaStorageError:
+	switch {
+	case isOneOf(code, kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.ReplicaNotAvailable, kerr.LeaderNotAvailable, kerr.KafkaStorageError):
 		return moved
-	case kerr.OffsetOutOfRange:
+	case isOneOf(code, kerr.OffsetOutOfRange):
 		return outOfRange
-	case kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID:
+	case isOneOf(code, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID):
 		return gone
-	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed:
+	case isOneOf(code, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed):
 		return denied
 	}
 	return later
@@ -111,6 +112,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+func isOneOf(code int16, errs ...*kerr.Error) bool {
+	return slices.ContainsFunc(errs, func(e *kerr.Error) bool { return e.Code == code })
 }
 
 // codeError is nil for 0 and Kafka's error otherwise.

@@ -51,10 +51,11 @@ type Flow struct {
 	isolation                int8
 	produceTimeout           time.Duration
 
-	source, target         *kgo.Client
-	sourceWire, targetWire wire
-	journalTopic           string
-	owner                  offsets.Owner
+	source, target *kgo.Client
+	sourceWire     fetcher
+	targetWire     targetTransport
+	journalTopic   string
+	owner          offsets.Owner
 
 	budget        *budget
 	lease         *lease
@@ -171,10 +172,9 @@ func (f *Flow) Run(ctx context.Context) error {
 	for _, s := range f.shards {
 		f.requestTakeOver(s)
 	}
-	f.background.Go(func() { f.exit(f.takeOverLoop(soft)) })
-	f.background.Go(func() { f.exit(f.topicsLoop(soft)) })
-	f.background.Go(func() { f.exit(f.configsLoop(soft)) })
-	f.background.Go(func() { f.exit(f.journalLoop(soft)) })
+	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop} {
+		f.background.Go(func() { loop(soft) })
+	}
 	f.startBrokers(soft)
 	<-soft.Done()
 	return f.stop(soft, cut)
@@ -188,8 +188,9 @@ func (f *Flow) stop(soft context.Context, cut context.CancelFunc) error {
 	if clean {
 		f.log.Info("stopping", "batches_in_flight", f.pending.Load())
 		deadline, cancel := context.WithTimeout(f.hard, f.options.ShutdownTimeout)
-		left := f.drain(deadline)
-		if err := f.syncJournal(deadline); err != nil {
+		left := f.drain(deadline) //nolint:contextcheck // the drain outlives the signal
+
+		if err := f.syncJournal(deadline); err != nil { //nolint:contextcheck // so does the last journal write
 			cause, clean = err, false
 		}
 		cancel()
@@ -218,12 +219,6 @@ func (f *Flow) drain(ctx context.Context) int64 {
 
 // fail ends the flow with a cause. Only the first counts.
 func (f *Flow) fail(err error) { f.cancel(err) }
-
-func (f *Flow) exit(err error) {
-	if err != nil {
-		f.fail(err)
-	}
-}
 
 // cause prefers what ended ctx over what that made fail.
 func (f *Flow) cause(ctx context.Context, err error) error {
@@ -326,5 +321,5 @@ func (f *Flow) warn(text string, attrs ...any) {
 	if count > 1 {
 		attrs = append(attrs, "count", count)
 	}
-	f.log.Warn(text, attrs...)
+	f.log.Warn(text, attrs...) //nolint:sloglint // the text is the caller's constant
 }

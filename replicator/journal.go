@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
@@ -33,17 +31,18 @@ func (b *journalBatch) put(e offsets.Entry) {
 
 // journalLoop writes progress every interval. An idle flow writes one owner record each time, which is how this process learns that it
 // still is the owner.
-func (f *Flow) journalLoop(ctx context.Context) error {
+func (f *Flow) journalLoop(ctx context.Context) {
 	tick := time.NewTicker(min(f.config.JournalInterval, f.config.Lease/4))
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
-		if err := f.syncJournal(f.hard); err != nil {
-			return err
+		if err := f.syncJournal(f.hard); err != nil { //nolint:contextcheck // a write under way is not cut off by the signal
+			f.fail(err)
+			return
 		}
 	}
 }
@@ -56,7 +55,11 @@ func (f *Flow) syncJournal(ctx context.Context) error {
 		if !s.mu.TryLock() {
 			continue
 		}
-		err := f.journalShard(ctx, s, !confirmed, &confirmed)
+		var owner *offsets.Owner
+		if !confirmed {
+			owner = f.ownerNow()
+		}
+		err := f.journalShard(ctx, s, owner, &confirmed)
 		s.mu.Unlock()
 		if err != nil {
 			return err
@@ -68,12 +71,19 @@ func (f *Flow) syncJournal(ctx context.Context) error {
 	return nil
 }
 
-// journalShard writes what is new in one shard; confirm asks for an owner record even when nothing is. s.mu is held.
-func (f *Flow) journalShard(ctx context.Context, s *shard, confirm bool, confirmed *bool) error {
+// ownerNow is the owner record of this process.
+func (f *Flow) ownerNow() *offsets.Owner {
+	owner := f.owner
+	owner.Confirmed = time.Now()
+	return &owner
+}
+
+// journalShard writes what is new in one shard, and the owner record when there is one. The shard's lock is held.
+func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner, confirmed *bool) error {
 	if !s.owned || s.inDoubt || s.open {
 		return nil
 	}
-	for _, b := range f.journalBatches(s, confirm) {
+	for _, b := range f.journalBatches(s, owner) {
 		if err := f.writeJournal(ctx, b); err != nil {
 			for _, failed := range b.failed {
 				failed()
@@ -96,7 +106,7 @@ func (f *Flow) journalShard(ctx context.Context, s *shard, confirm bool, confirm
 }
 
 // journalBatches collects what changed since the last write.
-func (f *Flow) journalBatches(s *shard, confirm bool) []*journalBatch {
+func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	var batches []*journalBatch
 	current := func() *journalBatch {
 		if n := len(batches); n > 0 && batches[n-1].bytes < journalBatchBytes {
@@ -113,15 +123,13 @@ func (f *Flow) journalBatches(s *shard, confirm bool) []*journalBatch {
 		}
 		p.mu.Unlock()
 	}
-	if confirm {
-		owner := f.owner
-		owner.Confirmed = time.Now()
-		current().put(&owner)
+	if owner != nil {
+		current().put(owner)
 	}
 	return batches
 }
 
-// journalInto adds the partition's state and the chunks of its map that changed. p.mu is held.
+// journalInto adds the partition's state and the chunks of its map that changed. P.mu is held.
 func (p *partition) journalInto(b *journalBatch) {
 	changes, moved := p.offsets.Changed()
 	if moved {
@@ -153,7 +161,7 @@ func (p *partition) journalInto(b *journalBatch) {
 }
 
 // writeJournal produces one batch to the shard's journal partition with the shard's own producer, so that a late owner cannot write it
-// either. s.mu is held. After a doubtful answer the shard is marked, and the next take-over fences it.
+// either. S.mu is held. After a doubtful answer the shard is marked, and the next take-over fences it.
 func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	s := b.shard
 	batch, err := recordbatch.Encode(b.records, recordbatch.None)
@@ -176,13 +184,11 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 		f.refreshTarget(ctx)
 		return err
 	}
-	var rp *kmsg.ProduceResponseTopicPartition
-	if len(response.Topics) == 1 && len(response.Topics[0].Partitions) == 1 {
-		rp = &response.Topics[0].Partitions[0]
-	} else {
+	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
 		s.inDoubt = true
 		return fmt.Errorf("journal write to %s-%d: the answer does not name the partition", f.journalTopic, s.number)
 	}
+	rp := &response.Topics[0].Partitions[0]
 	code := codeError(rp.ErrorCode)
 	switch classifyProduce(rp.ErrorCode) {
 	case acked:
@@ -203,7 +209,7 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	return fmt.Errorf("journal write to %s-%d: %w", f.journalTopic, s.number, code)
 }
 
-// loadJournalLocked reads the shard's journal partition from its start to our own marker. s.mu is held.
+// loadJournalLocked reads the shard's journal partition from its start to our own marker. S.mu is held.
 func (s *shard) loadJournalLocked(ctx context.Context, mark fence) error {
 	f := s.flow
 	topic := f.targetView().ByName[f.journalTopic]
@@ -214,7 +220,7 @@ func (s *shard) loadJournalLocked(ctx context.Context, mark fence) error {
 	}
 	loaded := make(map[topicPartition]*loadedState)
 	s.producerIDs = nil
-	t := &tail{topic: f.journalTopic, id: topic.ID, partition: s.number, from: start, fence: mark}
+	t := &tail{topic: f.journalTopic, id: topic.ID, partition: s.number, from: start, until: toMarker, fence: mark}
 	t.visit = func(h recordbatch.Header, batch []byte) error {
 		if h.Attributes.Control() || h.Count == 0 {
 			return nil
@@ -280,7 +286,7 @@ func (s *shard) load(loaded map[topicPartition]*loadedState, r recordbatch.Recor
 }
 
 // noteProducerLocked journals the shard's producer id before the first batch is written with it: a batch of an id that the journal does
-// not know would later look like a foreign write. s.mu is held.
+// not know would later look like a foreign write. S.mu is held.
 func (s *shard) noteProducerLocked(ctx context.Context) error {
 	for _, id := range s.producerIDs {
 		if id == s.producerID {

@@ -75,12 +75,11 @@ func (f *Flow) loseSource(p *partition, lost *sourceLostError) {
 	if f.raiseLocked(p, lost.kind, lost.from, lost.to, lost.detail) == policy.Halt {
 		return
 	}
-	switch lost.kind {
-	case policy.RetentionGap:
+	if lost.kind == policy.RetentionGap {
 		if err := p.dropLocked(lost.to, -1); err != nil {
 			f.haltLocked(p, policy.RetentionGap, lost.from, lost.to, err.Error())
 		}
-	default:
+	} else {
 		// The map cannot go back over offsets that now hold other records: a new map begins where the source's log was cut. The
 		// take-over reads the journal again, so that the old map's chunks are deleted.
 		p.rewindTo, p.offsets = lost.from, nil
@@ -104,8 +103,10 @@ func (f *Flow) raisePrepare(p *partition, e *prepareError) {
 func rebuildProblem(h recordbatch.Header, err error) *prepareError {
 	var large *recordbatch.RecordTooLargeError
 	if errors.As(err, &large) {
-		return &prepareError{policy.RecordTooLarge, large.Offset, large.Offset + 1,
-			fmt.Errorf("record at source offset %d makes a batch of %d bytes, the target's max.message.bytes is %d", large.Offset, large.Size, large.Max)}
+		return &prepareError{
+			policy.RecordTooLarge, large.Offset, large.Offset + 1,
+			fmt.Errorf("record at source offset %d makes a batch of %d bytes, the target's max.message.bytes is %d", large.Offset, large.Size, large.Max),
+		}
 	}
 	return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
 }
@@ -123,7 +124,7 @@ func (f *Flow) raise(p *partition, kind policy.Kind, from, to int64, detail stri
 }
 
 // raiseLocked makes an anomaly visible everywhere and does what policy says: a counter, one log line, the status page and the gap ledger
-// of the journal. p.mu is held.
+// of the journal. P.mu is held.
 func (f *Flow) raiseLocked(p *partition, kind policy.Kind, from, to int64, detail string) policy.Action {
 	action := f.anomalies.Decide(kind)
 	f.noteLocked(p, kind, action, from, to, detail)

@@ -72,8 +72,6 @@ type prepared struct {
 	next         int64             // source offset behind this batch and behind what was dropped after it, exclusive
 	leaderEpoch  int32             // of the source batch
 	maxTimestamp int64             // ms
-	lane         recordbatch.Lane
-	reason       recordbatch.Reason
 	slab         *slab
 }
 
@@ -190,13 +188,7 @@ func (p *partition) haltLocked(a *AnomalyState) {
 	p.state, p.anomaly = halted, a
 }
 
-// rewind throws away what was fetched and not acknowledged.
-func (p *partition) rewind() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.resetLocked()
-}
-
+// resetLocked throws away what was fetched and not acknowledged.
 func (p *partition) resetLocked() {
 	p.generation++
 	for i := range p.queue {

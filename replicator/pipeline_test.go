@@ -102,7 +102,9 @@ func (p *pair) start(change func(*config.Flow)) *running {
 	go func() { r.done <- r.flow.Run(ctx) }()
 	p.t.Cleanup(func() {
 		cancel()
-		<-r.done
+		if err := <-r.done; err != nil {
+			p.t.Logf("the flow ended with: %v", err)
+		}
 	})
 	return r
 }

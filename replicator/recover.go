@@ -17,11 +17,11 @@ import (
 
 // takeOverLoop runs the take-overs that partitions and journal writes ask for, several shards at a time. A take-over that fails is
 // tried again with backoff: it is the one way out of every doubt, so it must not give up.
-func (f *Flow) takeOverLoop(ctx context.Context) error {
+func (f *Flow) takeOverLoop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case s := <-f.takeOvers:
 			f.background.Go(func() {
 				if err := f.takeOverUntilDone(ctx, s); err != nil && ctx.Err() == nil {
@@ -95,7 +95,13 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	r := &recovery{flow: f, shard: s}
 	if s.inDoubt || s.open || reload || len(known) > 0 {
 		began := time.Now()
-		err := r.fenceLocked(ctx, reload, &known)
+		err := r.fenceLocked(ctx, &known)
+		if err == nil && reload {
+			err = s.loadJournalLocked(ctx, r.mark)
+		}
+		if err == nil {
+			err = s.noteProducerLocked(ctx)
+		}
 		if err != nil {
 			s.mu.Unlock()
 			f.takeOverSlots.Release(1)
@@ -121,23 +127,13 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	return nil
 }
 
-func (r *recovery) fenceLocked(ctx context.Context, reload bool, known *[]*partition) error {
-	s := r.shard
-	mark, fenced, err := s.fenceLocked(ctx, *known)
-	if err != nil {
-		return err
+// fenceLocked fences the shard and keeps those of the partitions that could be fenced.
+func (r *recovery) fenceLocked(ctx context.Context, known *[]*partition) error {
+	mark, fenced, err := r.shard.fenceLocked(ctx, *known)
+	if err == nil {
+		r.mark, *known = mark, fenced
 	}
-	r.mark = mark
-	if reload {
-		if err := s.loadJournalLocked(ctx, mark); err != nil {
-			return err
-		}
-	}
-	if err := s.noteProducerLocked(ctx); err != nil {
-		return err
-	}
-	*known = fenced
-	return nil
+	return err
 }
 
 // reconcile finds out for each partition where it stands, journals the starts of new ones and lets them go.
@@ -151,23 +147,23 @@ func (r *recovery) reconcile(ctx context.Context, known, fresh []*partition) (er
 	}()
 	byTail := make(map[*tail]*partition)
 	var tails []*tail
-	adopt := func(p *partition, fenced bool) error {
+	adopt := func(p *partition, until int64) error {
 		if err := r.adopt(p); err != nil {
 			return err
 		}
-		if t := r.tailOf(p, fenced); t != nil {
+		if t := r.tailOf(p, until); t != nil {
 			byTail[t] = p
 			tails = append(tails, t)
 		}
 		return nil
 	}
 	for _, p := range known {
-		if err := adopt(p, true); err != nil {
+		if err := adopt(p, toMarker); err != nil {
 			return err
 		}
 	}
 	for _, p := range fresh {
-		if err := adopt(p, false); err != nil {
+		if err := adopt(p, p.targetLast); err != nil {
 			return err
 		}
 	}
@@ -279,8 +275,11 @@ func (p *partition) beginMapLocked(source, target int64) {
 	p.started, p.dirty = false, true
 }
 
+// toMarker reads a tail to the marker of the fence instead of to an offset.
+const toMarker = -1
+
 // tailOf says what must be read of the target before this partition may go on; nil when nothing is.
-func (r *recovery) tailOf(p *partition, fenced bool) *tail {
+func (r *recovery) tailOf(p *partition, until int64) *tail {
 	r.mu.Lock() // before the partition's lock, as in release
 	defer r.mu.Unlock()
 	p.mu.Lock()
@@ -292,13 +291,11 @@ func (r *recovery) tailOf(p *partition, fenced bool) *tail {
 	if !p.started && !p.accepted {
 		t.from = p.targetFirst // a copy that nobody knows of must not be continued blindly
 	}
-	if !fenced {
-		if t.from >= p.targetLast {
-			r.ready = append(r.ready, p)
-			return nil
-		}
-		t.until = p.targetLast
+	if until != toMarker && t.from >= until {
+		r.ready = append(r.ready, p)
+		return nil
 	}
+	t.until = until
 	p.own, p.foreign = nil, nil
 	t.visit = func(h recordbatch.Header, batch []byte) error { return r.sort(p, h, batch) }
 	return t
@@ -448,7 +445,7 @@ func (r *recovery) release(ctx context.Context) error {
 	if needs {
 		s.mu.Lock()
 		confirmed := false
-		err := r.flow.journalShard(ctx, s, false, &confirmed)
+		err := r.flow.journalShard(ctx, s, nil, &confirmed)
 		s.mu.Unlock()
 		if err != nil {
 			return err
@@ -510,8 +507,10 @@ func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
 		if a.next > before {
 			attempt = 0
 		} else if end := f.readableEnd(rp); a.next >= end {
-			return &sourceLostError{kind: policy.Truncated, from: a.next, to: a.next,
-				detail: fmt.Sprintf("source %s ends at offset %d, but the target holds %d more batches of it: the source lost records", p, end, len(a.own))}
+			return &sourceLostError{
+				kind: policy.Truncated, from: a.next, to: a.next,
+				detail: fmt.Sprintf("source %s ends at offset %d, but the target holds %d more batches of it: the source lost records", p, end, len(a.own)),
+			}
 		}
 	}
 	return nil

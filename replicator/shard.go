@@ -148,13 +148,13 @@ func (s *shard) getProblem() string {
 
 // fenceLocked makes every earlier write attempt on the given target partitions and on the journal partition impossible: a new epoch
 // from the coordinator, then an abort marker with that epoch in each partition. It returns the partitions that could be fenced: a
-// missing topic is left out. s.mu is held.
+// missing topic is left out. S.mu is held.
 //
 // The first fence of a process asks without an id, which fences whoever owned the shard. Every later one names the id and epoch it has
 // (KIP-360): if somebody else took over meanwhile the coordinator refuses, and this process stops.
 func (s *shard) fenceLocked(ctx context.Context, parts []*partition) (fence, []*partition, error) {
 	if s.open {
-		if _, err := s.endTransaction(ctx); err != nil {
+		if err := s.endTransaction(ctx); err != nil {
 			return fence{}, nil, err
 		}
 	}
@@ -166,7 +166,7 @@ func (s *shard) fenceLocked(ctx context.Context, parts []*partition) (fence, []*
 	if err != nil {
 		return fence{}, nil, err
 	}
-	if _, err := s.endTransaction(ctx); err != nil {
+	if err := s.endTransaction(ctx); err != nil {
 		return fence{}, nil, err
 	}
 	s.sequence, s.inDoubt = 0, false
@@ -256,7 +256,7 @@ func (s *shard) addPartitionsRequest(parts []*partition) *kmsg.AddPartitionsToTx
 
 // endTransaction aborts, which writes the markers. It is repeated until the answer is certain: KIP-890 makes a repetition safe, and a
 // new InitProducerId after a lost answer could not be told from another owner's.
-func (s *shard) endTransaction(ctx context.Context) (int16, error) {
+func (s *shard) endTransaction(ctx context.Context) error {
 	request := kmsg.NewPtrEndTxnRequest()
 	request.TransactionalID, request.ProducerID, request.ProducerEpoch = s.transactionalID, s.producerID, s.epoch
 	err := s.coordinator(ctx, "EndTxn", func(ctx context.Context) (int16, error) {
@@ -275,7 +275,7 @@ func (s *shard) endTransaction(ctx context.Context) (int16, error) {
 	if err == nil {
 		s.open = false
 	}
-	return s.epoch, err
+	return err
 }
 
 // coordinator runs one coordinator request until it is answered for certain. A lost answer, a moving coordinator and a transaction that

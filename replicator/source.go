@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// longPoll is how long the source may keep a fetch that finds nothing. It bounds how late a partition that was left out comes back.
+	// LongPoll is how long the source may keep a fetch that finds nothing. It bounds how late a partition that was left out comes back.
 	longPoll = 500 * time.Millisecond
-	// shortPoll is used while a partition is left out because the target is behind: its turn comes in milliseconds.
+	// ShortPoll is used while a partition is left out because the target is behind: its turn comes in milliseconds.
 	shortPoll = 5 * time.Millisecond
-	// partitionBytes is what one partition may fill of one answer; its queue is topped up until twice that.
+	// PartitionBytes is what one partition may fill of one answer; its queue is topped up until twice that.
 	partitionBytes = 1 << 20
-	// maxFetchBytes is the most that one answer may hold, whatever the budget.
+	// MaxFetchBytes is the most that one answer may hold, whatever the budget.
 	maxFetchBytes = 8 << 20
 )
 
@@ -49,12 +49,12 @@ func (b *sourceBroker) poke() {
 
 // loop fetches from one broker until ctx ends. A request in flight is never cancelled: that would close the connection and fail
 // everything on it, so a stop waits for the poll to end.
-func (b *sourceBroker) loop(ctx context.Context) error {
+func (b *sourceBroker) loop(ctx context.Context) {
 	f := b.flow
 	for attempt := 0; ctx.Err() == nil; {
 		share := f.fetchShare()
-		if err := f.budget.reserve(ctx, share); err != nil {
-			return nil //nolint:nilerr // ctx ended: the flow stops
+		if f.budget.reserve(ctx, share) != nil {
+			return
 		}
 		asks, behind, retry := b.pick(time.Now())
 		if len(asks) == 0 {
@@ -66,26 +66,25 @@ func (b *sourceBroker) loop(ctx context.Context) error {
 		if behind {
 			wait = shortPoll
 		}
-		response, err := f.sourceWire.fetch(f.hard, b.id, b.request(asks, share, wait))
+		response, err := f.sourceWire.fetch(f.hard, b.id, b.request(asks, share, wait)) //nolint:contextcheck // never cancelled by the signal
 		if err != nil {
 			f.budget.add(-share)
 			b.unask(asks)
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // the stop has cut the poll
+				return // the stop has cut the poll
 			}
 			attempt++
 			f.metrics.retries.WithLabelValues("fetch").Inc()
 			f.warn("source fetch", "broker", b.id, "err", connectError(err, f.sourceAlias, f.options.Source))
 			f.refreshSource(ctx)
 			if sleep(ctx, backoff(attempt)) != nil {
-				return nil
+				return
 			}
 			continue
 		}
 		attempt = 0
 		b.accept(asks, response, share)
 	}
-	return nil
 }
 
 // idle waits until something may be fetched again.
@@ -99,7 +98,7 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	}
 }
 
-// pick chooses what to ask for. behind says that a partition was left out because its queue is full.
+// pick chooses what to ask for. Behind says that a partition was left out because its queue is full.
 func (b *sourceBroker) pick(now time.Time) (asks []asked, behind bool, retry time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -291,7 +290,7 @@ type prepareError struct {
 
 func (e *prepareError) Error() string { return e.err.Error() }
 
-// prepare admits batch by batch: forward as it is, rebuild, or drop. p.mu is held; rebuilding under it is right, because order is all
+// prepare admits batch by batch: forward as it is, rebuild, or drop. P.mu is held; rebuilding under it is right, because order is all
 // that this lock protects and nobody else needs the partition meanwhile.
 func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) *prepareError {
 	aborted := abortedOf(rp)
@@ -325,7 +324,7 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 	return nil
 }
 
-// route queues one batch by its lane. p.mu is held.
+// route queues one batch by its lane. P.mu is held.
 func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane recordbatch.Lane, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
 	p.topic.metrics.lane(lane, reason)
 	switch lane {
@@ -348,7 +347,7 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane reco
 	return nil
 }
 
-// rebuild queues what a batch becomes when it cannot pass as it is. p.mu is held.
+// rebuild queues what a batch becomes when it cannot pass as it is. P.mu is held.
 func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
 	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
 		From: rules.Wanted, MaxBytes: rules.MaxBytes, SkipTooLarge: f.anomalies.Decide(policy.RecordTooLarge) == policy.Skip,
@@ -372,7 +371,7 @@ func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules r
 	return nil
 }
 
-// moveTo lets next stand behind a batch of which nothing, or not the end, was queued. p.mu is held.
+// moveTo lets next stand behind a batch of which nothing, or not the end, was queued. P.mu is held.
 func (p *partition) moveTo(next int64, leaderEpoch int32) error {
 	if p.next >= next {
 		return nil

@@ -24,7 +24,7 @@ type tail struct {
 	partition int32
 	from      int64
 	fence     fence
-	until     int64 // when above zero: read to here, no marker is expected
+	until     int64 // read to here instead of to a marker, unless it is toMarker
 	// visit gets every batch at or above from, in order, control batches too.
 	visit func(h recordbatch.Header, batch []byte) error
 
@@ -165,7 +165,7 @@ func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopi
 			return true
 		}
 		t.next = h.NextOffset()
-		if t.until > 0 && t.next >= t.until && !t.done {
+		if t.until != toMarker && t.next >= t.until && !t.done {
 			t.done, t.end = true, t.next
 		}
 	}

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// lanes is how many requests may be under way to one target broker. A broker works at one request of a connection at a time; the
+	// Lanes is how many requests may be under way to one target broker. A broker works at one request of a connection at a time; the
 	// second hides the round trip and our own work.
 	lanes = 2
-	// maxProduceBytes bounds one request; a single batch may be larger.
+	// MaxProduceBytes bounds one request; a single batch may be larger.
 	maxProduceBytes = 4 << 20
 )
 
@@ -67,20 +67,20 @@ func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 }
 
 // lane sends one request after the other until ctx ends.
-func (b *targetBroker) lane(ctx context.Context) error {
+func (b *targetBroker) lane(ctx context.Context) {
 	f := b.flow
 	for {
 		request, list := b.take()
 		if len(list) == 0 {
 			select {
 			case <-ctx.Done():
-				return nil
+				return
 			case <-b.wake:
 				continue
 			}
 		}
-		if err := f.lease.wait(ctx); err != nil {
-			return nil //nolint:nilerr // ctx ended: what was taken is reconciled at the next start
+		if f.lease.wait(ctx) != nil {
+			return // what was taken is reconciled at the next start
 		}
 		response, err := f.targetWire.produce(ctx, b.id, request)
 		if err != nil {
@@ -92,7 +92,7 @@ func (b *targetBroker) lane(ctx context.Context) error {
 		}
 		if err := b.accept(list, response); err != nil {
 			f.fail(err)
-			return nil
+			return
 		}
 	}
 }
@@ -241,7 +241,7 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 		if p.refused >= maxRefusals {
 			f.refuse(p, s)
 		}
-	default: // doubtful, or fenced at an epoch that a later fence of our own has passed: the coordinator knows
+	case acked, doubtful, fenced: // fenced at an epoch that a later fence of our own has passed: the coordinator knows
 		if kerr.UnknownServerError.Code == answer.ErrorCode {
 			p.refused++ // 4.x answers so for compressed garbage with a right CRC
 			p.refusal = code.Error()
@@ -259,7 +259,7 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 	return nil
 }
 
-// refuse lets policy decide about a batch that the target will not take. p.mu is held.
+// refuse lets policy decide about a batch that the target will not take. P.mu is held.
 func (f *Flow) refuse(p *partition, s sent) {
 	count := int64(1)
 	if h, err := recordbatch.Parse(s.batch); err == nil {
@@ -275,7 +275,7 @@ func (f *Flow) refuse(p *partition, s sent) {
 }
 
 // ack extends the map, unless the target put the batch where it should not be: then somebody else wrote, and the tail must be read.
-// p.mu is held; ack gives it back.
+// P.mu is held; ack gives it back.
 func (f *Flow) ack(p *partition, base int64, now time.Time) error {
 	if base != p.targetEnd {
 		expected := p.targetEnd

@@ -157,11 +157,11 @@ func (f *Flow) startBrokers(ctx context.Context) {
 	t.mu.Lock()
 	t.start = func(source *sourceBroker, target *targetBroker) {
 		if source != nil {
-			f.background.Go(func() { f.exit(source.loop(ctx)) })
+			f.background.Go(func() { source.loop(ctx) })
 		}
 		if target != nil {
 			for range lanes {
-				f.background.Go(func() { f.exit(target.lane(f.hard)) })
+				f.background.Go(func() { target.lane(f.hard) })
 			}
 		}
 	}

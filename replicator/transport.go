@@ -21,6 +21,12 @@ type producer interface {
 	produce(ctx context.Context, broker int32, request *kmsg.ProduceRequest) (*kmsg.ProduceResponse, error)
 }
 
+// targetTransport writes the copy and reads it back.
+type targetTransport interface {
+	fetcher
+	producer
+}
+
 // wire is both transports on a kgo client. The two interfaces above are the seam for a faster client.
 type wire struct {
 	client  *kgo.Client
