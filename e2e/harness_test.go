@@ -378,3 +378,12 @@ func (p *pair) copiedAndEqual(m *milena, d time.Duration, atLeast int64, topics 
 		p.t.Errorf("%d records are equal, want at least %d", n, atLeast)
 	}
 }
+
+// in is the same pair for a sub-test: what it starts ends with the sub-test.
+func (p *pair) in(t *testing.T) *pair {
+	sub := *p
+	sub.t, sub.dir = t, dir(t)
+	return &sub
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -68,6 +68,15 @@ func Binary(_ *rand.Rand, mark string) kgo.Record {
 	return kgo.Record{Key: append([]byte{0xff, 0xc0, 0}, mark...), Value: append([]byte{0xc3, 0x28, 0, 0xff}, mark...)}
 }
 
+// Keyed is a shape with the same key in every record.
+func Keyed(key string, shape Shape) Shape {
+	return func(r *rand.Rand, mark string) kgo.Record {
+		record := shape(r, mark)
+		record.Key = []byte(key)
+		return record
+	}
+}
+
 // Payload is mark followed by n-len(mark) bytes that compress to about half.
 func Payload(r *rand.Rand, mark string, n int) []byte {
 	b := make([]byte, n)

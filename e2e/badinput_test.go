@@ -1,0 +1,161 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milena-kafka/milena/e2e/daemon"
+	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/load"
+	"github.com/milena-kafka/milena/e2e/proc"
+	"github.com/milena-kafka/milena/e2e/proxy"
+)
+
+// runToEnd runs a verb with this configuration and returns its exit code and all of its output.
+func (p *pair) runToEnd(t *testing.T, verb string, config daemon.Map) (int, string) {
+	t.Helper()
+	bin, err := buildMilena()
+	check(t, err)
+	d, err := daemon.New(t.Context(), bin, p.dir, config)
+	check(t, err)
+	cmd := exec.CommandContext(within(t, 60*time.Second, verb+" ends"), bin, verb, "-c", d.Config())
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	if regexp.MustCompile(`(?m)^(panic:|goroutine \d+ \[)`).Match(out) {
+		t.Errorf("a stack trace:\n%s", out)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+func TestBadInputGetsASentence(t *testing.T) {
+	p := startPair(t, kafka.Options{Proxied: true}, kafka.Options{})
+	ctx := t.Context()
+	p.createTopic("t", 4, 1)
+	nobody, err := proc.FreePorts(ctx, 1)
+	check(t, err)
+	unreachable := fmt.Sprintf("127.0.0.1:%d", nobody[0])
+
+	flow := func(changes daemon.Map) daemon.Map {
+		f := daemon.Map{"source": "source", "target": "target", "topics": []string{"t"}}
+		for k, v := range changes {
+			f[k] = v
+		}
+		return f
+	}
+	with := func(flows ...daemon.Map) daemon.Map {
+		c := p.config("t")
+		c["flows"] = flows
+		return c
+	}
+	for _, tt := range []struct {
+		name, verb string
+		config     daemon.Map
+		code       int
+		want       []string
+	}{
+		{"an unknown alias", "run", with(flow(daemon.Map{"target": "nowhere"})), 2, []string{`flows\[0\]\.target.*nowhere`}},
+		{"a key that is not known", "run", with(flow(daemon.Map{"topicz": "t"})), 2, []string{`topicz`, `milena\.yaml:\d+`}},
+		{"an expression that does not compile", "run", with(flow(daemon.Map{"topics": []string{"("}})), 2, []string{`flows\[0\]\.topics`}},
+		{"an impossible value", "run", with(flow(daemon.Map{"naming": "creative"})), 2, []string{`flows\[0\]\.naming.*creative`}},
+		{"several problems at once", "run", with(flow(daemon.Map{"naming": "creative", "start": "middle"})), 2, []string{`naming`, `start`}},
+		{"two flows with one name", "run", with(flow(nil), flow(nil)), 2, []string{`flows\[1\]`}},
+		{"the same cluster on both sides", "run", func() daemon.Map {
+			c := p.config("t")
+			c["clusters"] = daemon.Map{"source": daemon.Map{"brokers": p.source.Addrs()}, "target": daemon.Map{"brokers": p.source.ProxyAddrs()}}
+			return c
+		}(), 1, []string{`(?i)same cluster`}},
+		{"the same cluster on both sides, when checked", "check", func() daemon.Map {
+			c := p.config("t")
+			c["clusters"] = daemon.Map{"source": daemon.Map{"brokers": p.source.Addrs()}, "target": daemon.Map{"brokers": p.source.ProxyAddrs()}}
+			return c
+		}(), 1, []string{`(?i)same cluster`}},
+		{"a cluster that can't be reached, when checked", "check", func() daemon.Map {
+			c := p.config("t")
+			c["clusters"] = daemon.Map{"source": daemon.Map{"brokers": []string{unreachable}}, "target": daemon.Map{"brokers": p.target.Addrs()}}
+			return c
+		}(), 1, []string{`source.*` + regexp.QuoteMeta(unreachable)}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := p.in(t)
+			code, out := p.runToEnd(t, tt.verb, tt.config)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d", code, tt.code)
+			}
+			for _, want := range tt.want {
+				says(t, out, want)
+			}
+		})
+	}
+	t.Run("nothing was written by any of them", func(t *testing.T) {
+		for _, c := range []*kafka.Cluster{p.source, p.target} {
+			topics, err := topicNames(ctx, c)
+			check(t, err)
+			for _, name := range topics {
+				if strings.HasPrefix(name, "milena.") || strings.HasPrefix(name, "source.") {
+					t.Errorf("%s has the topic %s", c.Name(), name)
+				}
+			}
+		}
+	})
+	t.Run("a plan is shown and changes nothing", func(t *testing.T) {
+		p := p.in(t)
+		code, out := p.runToEnd(t, "check", p.config("t"))
+		if code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		says(t, out, `t.*source\.t`)
+		topics, err := topicNames(ctx, p.target)
+		check(t, err)
+		for _, name := range topics {
+			if strings.HasPrefix(name, "milena.") || name == "source.t" {
+				t.Errorf("check has created %s", name)
+			}
+		}
+	})
+	t.Run("a target topic with fewer partitions", func(t *testing.T) {
+		p := p.in(t)
+		p.createTopic("narrow", 4, 1)
+		check(t, createTopic(ctx, p.targetAdmin, copied("narrow"), 2, 1))
+		_, out := p.runToEnd(t, "check", p.config("narrow"))
+		says(t, out, `narrow.*(2|4).*partitions`)
+	})
+	t.Run("a cluster that is down at start is waited for", func(t *testing.T) {
+		p := p.in(t)
+		w := p.writer(load.Options{Topic: "t", Partitions: 4})
+		check(t, w.Write(ctx, 100))
+		config := p.config("t")
+		config["clusters"] = daemon.Map{"source": daemon.Map{"brokers": p.source.ProxyAddrs()}, "target": daemon.Map{"brokers": p.target.Addrs()}}
+		check(t, p.source.Network(ctx, proxy.Refuse))
+		m := p.newMilena("milena", config)
+		m.start()
+		why := regexp.MustCompile(`(?i)source`)
+		check(t, m.Until(within(t, 10*time.Second, "/readyz says why"), 50*time.Millisecond, func() (bool, string) {
+			ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+			defer cancel()
+			err := m.WaitReady(ctx)
+			return err != nil && why.MatchString(err.Error()) && strings.Contains(err.Error(), "503"), fmt.Sprint(err)
+		}))
+		pause(t, 3*time.Second)
+		check(t, p.source.Network(ctx, proxy.Pass))
+		t.Logf("ready %.2f s after the cluster is there", m.waitReady(20*time.Second).Seconds())
+		p.copiedAndEqual(m, 20*time.Second, w.Acked(), "t")
+		m.stop()
+	})
+}
+
+func topicNames(ctx context.Context, c *kafka.Cluster) ([]string, error) {
+	var names []string
+	err := c.Admin(func(adm *admin) error {
+		topics, err := adm.ListTopicsWithInternal(ctx)
+		names = topics.Names()
+		return err
+	})
+	return names, err
+}

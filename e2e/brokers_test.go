@@ -1,0 +1,177 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/load"
+	"github.com/milena-kafka/milena/e2e/verify"
+)
+
+// How long milena may take to go on once the cluster works again.
+const resumeWithin = 5 * time.Second
+
+func TestBrokersDieAndComeBack(t *testing.T) {
+	p := startPair(t, kafka.Options{Brokers: 3}, kafka.Options{Brokers: 3})
+	ctx := t.Context()
+	const partitions = 6
+	p.createTopic("t", partitions, 3)
+	s := p.writer(load.Options{Topic: "t", Partitions: partitions}).Stream(ctx, 1200)
+	m := p.startMilena(p.config("t"))
+	eventually(t, 30*time.Second, "all partitions are being copied", func() (bool, string) { return allAckedBeyond(m, "t", partitions, 100) })
+
+	type side struct {
+		name    string
+		cluster *kafka.Cluster
+		admin   *kadm.Client
+		topic   string
+	}
+	for _, side := range []side{{"source", p.source, p.sourceAdmin, "t"}, {"target", p.target, p.targetAdmin, copied("t")}} {
+		c := side.cluster
+		works := func() (bool, string) { return replicated(ctx, side.admin, side.topic, 2) }
+		whole := func(t *testing.T) {
+			t.Helper()
+			check(t, c.WaitBrokers(within(t, time.Minute, "all brokers are back"), 3))
+			eventually(t, time.Minute, "every partition has three replicas in sync", func() (bool, string) { return replicated(ctx, side.admin, side.topic, 3) })
+		}
+		t.Run("a "+side.name+" leader is killed", func(t *testing.T) {
+			b := c.Broker(int(leader(t, side.admin, side.topic, 0)))
+			b.Kill()
+			eventually(t, time.Minute, "its partitions are led by others", func() (bool, string) { return ledByOthers(ctx, side.admin, side.topic, b.ID()) })
+			resumes(t, p, m, works)
+			check(t, b.Restart(ctx))
+			whole(t)
+			resumes(t, p, m, works)
+		})
+		t.Run("a "+side.name+" broker is stopped and leadership moves", func(t *testing.T) {
+			b := c.Broker(int(leader(t, side.admin, side.topic, 1)))
+			check(t, b.Stop(within(t, 30*time.Second, "a broker stops")))
+			resumes(t, p, m, works)
+			check(t, b.Restart(ctx))
+			whole(t)
+			check(t, electPreferred(ctx, side.admin))
+			resumes(t, p, m, works)
+		})
+		t.Run("two "+side.name+" brokers are down and come back", func(t *testing.T) {
+			c.Broker(1).Kill()
+			c.Broker(2).Kill()
+			check(t, c.WaitBrokers(within(t, time.Minute, "one broker is left"), 1))
+			pause(t, 3*time.Second)
+			check(t, c.Broker(1).Restart(ctx))
+			check(t, c.Broker(2).Restart(ctx))
+			whole(t)
+			resumes(t, p, m, works)
+		})
+	}
+	acked, err := s.Stop(ctx)
+	check(t, err)
+	p.copiedAndEqual(m, time.Minute, acked, "t")
+	m.stop()
+}
+
+// resumes waits until works says yes and the source has new records in every partition, and measures how long milena takes from then on
+// until it has acknowledged such a record in every partition.
+func resumes(t *testing.T, p *pair, m *milena, works func() (bool, string)) time.Duration {
+	t.Helper()
+	eventually(t, time.Minute, "the cluster works again", works)
+	ends := func() (map[int32]int64, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		e, err := verify.ReadEnds(ctx, p.sourceClient, "t")
+		return e.End, err
+	}
+	var before map[int32]int64
+	eventually(t, time.Minute, "the source grows", func() (bool, string) {
+		now, err := ends()
+		if err != nil {
+			return false, err.Error()
+		}
+		if before == nil {
+			before = now
+		}
+		for partition, end := range now {
+			if end <= before[partition] {
+				return false, fmt.Sprintf("partition %d stays at %d", partition, end)
+			}
+		}
+		return true, ""
+	})
+	start := time.Now()
+	check(t, m.Until(within(t, 2*time.Minute, "milena goes on"), 20*time.Millisecond, func() (bool, string) {
+		behind := ""
+		n := 0
+		for _, part := range m.partitions() {
+			if part.Topic != "t" {
+				continue
+			}
+			n++
+			if part.Acked <= before[part.Partition] {
+				behind += fmt.Sprintf(" [%d] %s at %d, not beyond %d;", part.Partition, part.State, part.Acked, before[part.Partition])
+			}
+		}
+		return n == len(before) && behind == "", behind
+	}))
+	took := time.Since(start)
+	t.Logf("goes on after %.2f s", took.Seconds())
+	if took > resumeWithin {
+		t.Errorf("goes on %.1f s after the cluster worked again, want %v", took.Seconds(), resumeWithin)
+	}
+	return took
+}
+
+// partitionsOf describes a topic, quickly or not at all.
+func partitionsOf(ctx context.Context, admin *kadm.Client, topic string) (kadm.PartitionDetails, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	topics, err := admin.ListTopics(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	return topics[topic].Partitions, topics[topic].Err
+}
+
+// replicated says whether every partition of a topic has a leader and n replicas in sync.
+func replicated(ctx context.Context, admin *kadm.Client, topic string, n int) (bool, string) {
+	partitions, err := partitionsOf(ctx, admin, topic)
+	if err != nil {
+		return false, err.Error()
+	}
+	for _, part := range partitions {
+		if part.Err != nil || part.Leader < 0 || len(part.ISR) < n {
+			return false, fmt.Sprintf("[%d] leader %d, in sync %v, %v", part.Partition, part.Leader, part.ISR, part.Err)
+		}
+	}
+	return len(partitions) > 0, "no partitions"
+}
+
+// ledByOthers says whether a broker leads nothing of a topic.
+func ledByOthers(ctx context.Context, admin *kadm.Client, topic string, broker int32) (bool, string) {
+	partitions, err := partitionsOf(ctx, admin, topic)
+	if err != nil {
+		return false, err.Error()
+	}
+	for _, part := range partitions {
+		if part.Leader < 0 || part.Leader == broker {
+			return false, fmt.Sprintf("[%d] leader %d", part.Partition, part.Leader)
+		}
+	}
+	return true, ""
+}
+
+func leader(t *testing.T, admin *kadm.Client, topic string, partition int32) int32 {
+	t.Helper()
+	partitions, err := partitionsOf(t.Context(), admin, topic)
+	check(t, err)
+	return partitions[partition].Leader
+}
+
+// electPreferred moves every partition to the first of its replicas.
+func electPreferred(ctx context.Context, admin *kadm.Client) error {
+	_, err := admin.ElectLeaders(ctx, kadm.ElectPreferredReplica, nil)
+	return err
+}

@@ -1,0 +1,82 @@
+package e2e_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/load"
+	"github.com/milena-kafka/milena/e2e/verify"
+)
+
+func TestTwentyKillsLoseNothing(t *testing.T) {
+	twentyKills(t, kafka.Options{}, time.Time{})
+}
+
+// A target that forgets the producers of old records within a second: a batch that is blindly resent would be appended twice.
+func TestTwentyKillsLoseNothingOfOldRecords(t *testing.T) {
+	twentyKills(t, forgetful(), in2023)
+}
+
+// forgetful brokers drop what they know of a producer when its last record is older than 3 s.
+func forgetful() kafka.Options {
+	return kafka.Options{Properties: map[string]string{"producer.id.expiration.ms": "3000", "producer.id.expiration.check.interval.ms": "1000"}}
+}
+
+func twentyKills(t *testing.T, target kafka.Options, from time.Time) {
+	p := startPair(t, kafka.Options{}, target)
+	ctx := t.Context()
+	random := seeded(t)
+	p.createTopic("steady", 4, 1, "retention.ms=-1")
+	p.createTopic("bursts", 8, 1, "retention.ms=-1")
+	steady := p.writer(load.Options{Topic: "steady", Partitions: 4, From: from, Shapes: []load.Shape{load.Sized(1 << 10), load.Headers, load.Tombstone}})
+	bursts := p.writer(load.Options{Topic: "bursts", Partitions: 8, From: from})
+	s := steady.Stream(ctx, 2000)
+
+	m := p.newMilena("milena", p.config("steady", "bursts"))
+	m.start()
+	m.waitReady(30 * time.Second) // the topics are there: what follows is about killing
+	var slowest time.Duration
+	for kill := range 20 {
+		if kill%3 == 0 {
+			check(t, bursts.Write(ctx, 3000)) // 24 MB at full speed
+		}
+		// Most die under way; every fourth one while it starts, when shards are fenced and tails are read.
+		moment := 300*time.Millisecond + time.Duration(random.Int64N(int64(2500*time.Millisecond)))
+		if kill%4 == 3 {
+			moment = time.Duration(random.Int64N(int64(250 * time.Millisecond)))
+		}
+		pause(t, moment)
+		if !m.Process().Running() {
+			t.Fatalf("milena ended by itself before kill %d\n%s", kill+1, m.Tail(30))
+		}
+		m.Kill()
+		m.start()
+		if kill%4 == 1 { // now and then its recovery is measured
+			slowest = max(slowest, m.waitReady(30*time.Second))
+		}
+	}
+	m.waitReady(30 * time.Second)
+	t.Logf("slowest recovery of those measured: %.2f s", slowest.Seconds())
+	acked, err := s.Stop(ctx)
+	check(t, err)
+	p.copiedAndEqual(m, time.Minute, acked+bursts.Acked(), "steady", "bursts")
+	m.stop()
+
+	t.Run("a clean restart writes nothing again", func(t *testing.T) {
+		before, err := verify.Contents(ctx, p.targetClient, copied("bursts"))
+		check(t, err)
+		m.start()
+		m.waitReady(30 * time.Second)
+		check(t, bursts.Write(ctx, 10))
+		p.copiedAndEqual(m, time.Minute, acked+bursts.Acked(), "steady", "bursts")
+		after, err := verify.Contents(ctx, p.targetClient, copied("bursts"))
+		check(t, err)
+		for partition := range before {
+			if after[partition].Records != before[partition].Records+10 {
+				t.Errorf("partition %d had %d records and has %d", partition, before[partition].Records, after[partition].Records)
+			}
+		}
+		m.stop()
+	})
+}

@@ -1,0 +1,107 @@
+package e2e_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milena-kafka/milena/e2e/daemon"
+	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/load"
+)
+
+func TestEncryptedAndAuthenticatedClusters(t *testing.T) {
+	ca, err := kafka.NewAuthority("the right authority")
+	check(t, err)
+	stranger, err := kafka.NewAuthority("somebody else")
+	check(t, err)
+	const secret = "correct horse battery staple"
+	security := &kafka.Security{CA: ca, Users: map[string]string{"milena": secret}}
+	p := startPair(t, kafka.Options{Security: security}, kafka.Options{Security: security})
+	ctx := t.Context()
+	write := func(name, content string) string {
+		path := filepath.Join(p.dir, name)
+		check(t, os.WriteFile(path, []byte(content), 0o600))
+		return path
+	}
+	caFile, strangerFile := write("ca.pem", string(ca.PEM)), write("stranger.pem", string(stranger.PEM))
+	passwordFile := write("password", secret+"\n")
+	cluster := func(c *kafka.Cluster, ca, mechanism string, password daemon.Map) daemon.Map {
+		sasl := daemon.Map{"mechanism": mechanism, "username": "milena"}
+		for k, v := range password {
+			sasl[k] = v
+		}
+		return daemon.Map{"brokers": c.SecureAddrs(), "tls": daemon.Map{"ca_file": ca}, "sasl": sasl}
+	}
+	p.createTopic("secure", 3, 1)
+	w := p.writer(load.Options{Topic: "secure", Partitions: 3})
+	for _, tt := range []struct{ name, source, target string }{
+		{"SCRAM-SHA-512 to PLAIN", "SCRAM-SHA-512", "PLAIN"},
+		{"PLAIN to SCRAM-SHA-256", "PLAIN", "SCRAM-SHA-256"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := p.in(t)
+			check(t, w.Write(ctx, 1000))
+			config := p.config("secure")
+			config["clusters"] = daemon.Map{
+				"source": cluster(p.source, caFile, tt.source, daemon.Map{"password_file": passwordFile}),
+				"target": cluster(p.target, caFile, tt.target, daemon.Map{"password": secret}),
+			}
+			m := p.startMilena(config)
+			p.copiedAndEqual(m, 30*time.Second, w.Acked(), "secure")
+			m.stop()
+			if strings.Contains(m.Output(), secret) {
+				t.Error("the log holds the password")
+			}
+		})
+	}
+	for _, tt := range []struct {
+		name    string
+		cluster daemon.Map
+		want    string // a regular expression that one line of the output must match
+	}{
+		{"a wrong password is said clearly", cluster(p.source, caFile, "SCRAM-SHA-512", daemon.Map{"password": "Tr0ub4dor&3"}), `(?i)source.*(password|credential|authenticat)`},
+		{"a wrong authority is said clearly", cluster(p.source, strangerFile, "PLAIN", daemon.Map{"password": secret}), `(?i)source.*(authority|certificate)`},
+		{"a missing login is said clearly", daemon.Map{"brokers": p.source.SecureAddrs(), "tls": daemon.Map{"ca_file": caFile}}, `(?i)source.*sasl`},
+		{"a missing TLS section is said clearly", daemon.Map{"brokers": p.source.SecureAddrs()}, `(?i)source.*tls`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := p.in(t)
+			config := p.config("secure")
+			config["clusters"] = daemon.Map{"source": tt.cluster, "target": cluster(p.target, caFile, "PLAIN", daemon.Map{"password": secret})}
+			code, out := p.runToEnd(t, "check", config)
+			if code != 1 {
+				t.Errorf("check: exit code %d, want 1", code)
+			}
+			says(t, out, tt.want)
+			if strings.Contains(out, "Tr0ub4dor&3") || strings.Contains(out, secret) {
+				t.Error("the output holds a password")
+			}
+		})
+	}
+	t.Run("a wrong password ends run with exit code 1", func(t *testing.T) {
+		p := p.in(t)
+		config := p.config("secure")
+		config["clusters"] = daemon.Map{
+			"source": cluster(p.source, caFile, "PLAIN", daemon.Map{"password": "Tr0ub4dor&3"}),
+			"target": cluster(p.target, caFile, "PLAIN", daemon.Map{"password": secret}),
+		}
+		m := p.newMilena("milena", config)
+		m.start()
+		m.waitExit(30*time.Second, 1)
+		says(t, m.Output(), `(?i)source.*(password|credential|authenticat)`)
+	})
+}
+
+// says fails unless the text has a line that matches.
+func says(t *testing.T, text, pattern string) {
+	t.Helper()
+	if line := regexp.MustCompile(`.*` + pattern + `.*`).FindString(text); line == "" {
+		t.Errorf("nothing matches %s in:\n%.3000s", pattern, text)
+	} else {
+		t.Logf("says: %.600s", line)
+	}
+}
