@@ -7,6 +7,7 @@
 //	MILENA_E2E=require go test ./e2e -timeout 40m                fail there
 //	MILENA_E2E=1 go test ./e2e -run TestTwentyKills -v           one story, with its figures
 //	MILENA_E2E_RACE=1                                            builds milena with the race detector
+//	MILENA_E2E_BIN=path                                          runs this binary instead of building it
 //	MILENA_E2E_SEED=17                                           repeats the random moments of an earlier run
 //	MILENA_E2E_KEEP=dir                                          keeps logs and data there
 //

@@ -60,6 +60,9 @@ func realKafka(t *testing.T) kafka.Jars {
 }
 
 var buildMilena = sync.OnceValues(func() (string, error) {
+	if bin := os.Getenv("MILENA_E2E_BIN"); bin != "" {
+		return bin, nil
+	}
 	bin := filepath.Join(scratch, "milena")
 	args := []string{"build", "-o", bin}
 	if os.Getenv("MILENA_E2E_RACE") != "" {
