@@ -77,11 +77,11 @@ func clientOptions(c config.Cluster, log *slog.Logger, hooks ...kgo.Hook) ([]kgo
 	return opts, nil
 }
 
-// warnLogger keeps a client's info and debug lines out of our log at any level: they are per request.
+// warnLogger keeps all but errors of a client out of our log: it warns per request and per try, and what lasts is said once by who asked.
 type warnLogger struct{ kgo.Logger }
 
 // Level is for kgo.Logger.
-func (l warnLogger) Level() kgo.LogLevel { return min(l.Logger.Level(), kgo.LogLevelWarn) }
+func (l warnLogger) Level() kgo.LogLevel { return min(l.Logger.Level(), kgo.LogLevelError) }
 
 // tlsConfig reads the PEM files. The server name stays empty where none is given: kgo sets each broker's host then.
 func tlsConfig(c config.TLS) (*tls.Config, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
 )
 
 // topicsLoop looks for new topics and partitions, and early when a leader moved or a topic changed.
@@ -72,6 +73,7 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
 	err = f.beginNew(ctx, pairs)
+	f.retireGone(source)
 	f.follow()
 	return err
 }
@@ -242,6 +244,48 @@ func (f *Flow) beginTopic(pair topicPair, limits topicLimits, e edges) []*partit
 		f.log.Info("topic", "topic", name, "target_topic", pair.TargetName, "partitions", len(begun))
 	}
 	return begun
+}
+
+// noteShrunk makes visible what the journal knows of and the source no longer has: a topic that was made again with fewer partitions. The
+// shard's lock is held.
+func (f *Flow) noteShrunk(s *shard) {
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for tp, l := range s.loaded {
+		link, info := t.links[tp.topic], t.source.ByName[tp.topic]
+		if l.state == nil || link == nil || t.partitions[tp] != nil || int(tp.partition) < len(info.Partitions) {
+			continue
+		}
+		p := &partition{
+			topic: link, number: tp.partition, shard: s, record: *l.state, rewindTo: -1, sourceEnd: -1, sourceLeader: -1, targetLeader: -1,
+			acked: l.state.End.Source, next: l.state.End.Source, journaled: l.state.End.Source, targetEnd: l.state.End.Target,
+		}
+		t.partitions[tp] = p
+		p.mu.Lock()
+		f.haltLocked(p, policy.Shrunk, p.acked, p.acked, fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.topic, len(info.Partitions), tp.partition, p.acked))
+		p.mu.Unlock()
+	}
+}
+
+// goneAfter is how many passes in a row must miss a source topic before it counts as deleted.
+const goneAfter = 3
+
+// retireGone stops following topics that were deleted on the source. Their copies stay; the journal remembers them.
+func (f *Flow) retireGone(source clusterTopics) {
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, link := range t.links {
+		if _, ok := source.ByName[name]; ok {
+			link.missed = 0
+			continue
+		}
+		if link.missed++; link.missed == goneAfter {
+			f.log.Warn("source topic was deleted; its copy stays", "topic", name, "target_topic", link.target)
+			f.retire(name)
+		}
+	}
 }
 
 // retire takes the partitions of a topic out that exists no longer under its id. The topology's lock is held.

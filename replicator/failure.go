@@ -67,7 +67,7 @@ const (
 	fetched fetchOutcome = iota
 	// moved: ask for the leader again.
 	moved
-	// outOfRange says that the offset is not in the log: retention, truncation, or only a replica that is behind.
+	// outOfRange: the offset is not in the log, by retention or truncation, or a replica is behind.
 	outOfRange
 	// gone: the topic or partition is not there, or another topic has its name.
 	gone

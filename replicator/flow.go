@@ -198,6 +198,10 @@ func (f *Flow) stop(soft context.Context, cut context.CancelFunc) error {
 			f.log.Warn("batches were still in flight at the shutdown timeout; the next start finds out which of them landed", "count", left)
 		}
 	}
+	var lost *FencedError
+	if errors.As(cause, &lost) && lost.By == "" {
+		lost.By = f.findOwner(f.hard) //nolint:contextcheck // the signal may have come already
+	}
 	cut()
 	f.background.Wait()
 	f.log.Info("stopped", "took", time.Since(began).Round(time.Millisecond))
@@ -299,7 +303,12 @@ type warning struct {
 const warnEvery = 30 * time.Second
 
 func (f *Flow) warn(text string, attrs ...any) {
-	key := text + fmt.Sprint(attrs...)
+	key := text
+	for i := 0; i+1 < len(attrs); i += 2 {
+		if attrs[i] != "err" { // an error's text may name a local port, which changes every time
+			key += fmt.Sprint(attrs[i], attrs[i+1])
+		}
+	}
 	w := &f.warnings
 	w.mu.Lock()
 	if w.seen == nil || len(w.seen) > 1000 {

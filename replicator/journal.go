@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -129,7 +130,7 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	return batches
 }
 
-// journalInto adds the partition's state and the chunks of its map that changed. P.mu is held.
+// journalInto adds the partition's state and the chunks of its map that changed. The partition's lock is held.
 func (p *partition) journalInto(b *journalBatch) {
 	changes, moved := p.offsets.Changed()
 	if moved {
@@ -161,7 +162,7 @@ func (p *partition) journalInto(b *journalBatch) {
 }
 
 // writeJournal produces one batch to the shard's journal partition with the shard's own producer, so that a late owner cannot write it
-// either. S.mu is held. After a doubtful answer the shard is marked, and the next take-over fences it.
+// either. The shard's lock is held. After a doubtful answer the shard is marked, and the next take-over fences it.
 func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	s := b.shard
 	batch, err := recordbatch.Encode(b.records, recordbatch.None)
@@ -209,18 +210,25 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	return fmt.Errorf("journal write to %s-%d: %w", f.journalTopic, s.number, code)
 }
 
-// loadJournalLocked reads the shard's journal partition from its start to our own marker. S.mu is held.
+// loadJournalLocked reads the shard's journal partition from its start to our own marker. The shard's lock is held.
 func (s *shard) loadJournalLocked(ctx context.Context, mark fence) error {
-	f := s.flow
-	topic := f.targetView().ByName[f.journalTopic]
-	leader := f.targetLeader(f.journalTopic, s.number)
-	start, _, err := f.listOffsets(ctx, f.target, leader, f.journalTopic, s.number)
+	start, _, err := s.flow.listOffsets(ctx, s.flow.target, s.flow.targetLeader(s.flow.journalTopic, s.number), s.flow.journalTopic, s.number)
 	if err != nil {
 		return err
 	}
 	loaded := make(map[topicPartition]*loadedState)
 	s.producerIDs = nil
-	t := &tail{topic: f.journalTopic, id: topic.ID, partition: s.number, from: start, until: toMarker, fence: mark}
+	err = s.readJournal(ctx, &tail{from: start, until: toMarker, fence: mark}, func(r recordbatch.Record) error { return s.load(loaded, r) })
+	if err == nil {
+		s.loaded = loaded
+	}
+	return err
+}
+
+// readJournal gives every record of one stretch of the shard's journal partition to visit.
+func (s *shard) readJournal(ctx context.Context, t *tail, visit func(recordbatch.Record) error) error {
+	f := s.flow
+	t.topic, t.id, t.partition = f.journalTopic, f.targetView().ByName[f.journalTopic].ID, s.number
 	t.visit = func(h recordbatch.Header, batch []byte) error {
 		if h.Attributes.Control() || h.Count == 0 {
 			return nil
@@ -230,20 +238,41 @@ func (s *shard) loadJournalLocked(ctx context.Context, mark fence) error {
 			return fmt.Errorf("journal %s-%d at offset %d: %w", f.journalTopic, s.number, h.BaseOffset, err)
 		}
 		for _, r := range records {
-			if err := s.load(loaded, r); err != nil {
+			if err := visit(r); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	if err := f.readTails(ctx, []*tail{t}, func(*tail) {}); err != nil {
-		return err
+	err := f.readTails(ctx, []*tail{t}, func(*tail) {})
+	return errors.Join(err, t.err)
+}
+
+// findOwner asks the journal who took over; empty when it does not say so soon.
+func (f *Flow) findOwner(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	s := f.shards[0]
+	for {
+		start, end, err := f.listOffsets(ctx, f.target, f.targetLeader(f.journalTopic, 0), f.journalTopic, 0)
+		var owner *offsets.Owner
+		if err == nil && start < end {
+			err = s.readJournal(ctx, &tail{from: start, until: end}, func(r recordbatch.Record) error {
+				if entry, err := offsets.DecodeJournal(r.Key, r.Value); err == nil {
+					if o, ok := entry.(*offsets.Owner); ok {
+						owner = o
+					}
+				}
+				return nil
+			})
+		}
+		if err == nil && owner != nil && owner.Instance != f.owner.Instance {
+			return fmt.Sprintf("on host %s (pid %d, since %s)", owner.Host, owner.PID, owner.Since.Format(time.RFC3339))
+		}
+		if sleep(ctx, 5*refreshEvery) != nil {
+			return ""
+		}
 	}
-	if t.err != nil {
-		return t.err
-	}
-	s.loaded = loaded
-	return nil
 }
 
 // load takes one journal record. A record that cannot be read is counted and left out, except one from a newer milena: writing on
@@ -280,22 +309,24 @@ func (s *shard) load(loaded map[topicPartition]*loadedState, r recordbatch.Recor
 			delete(at(e.Topic, e.Partition).chunks, e.First)
 		}
 	case *offsets.Owner:
-		s.lastOwner = e
 	}
 	return nil
 }
 
 // noteProducerLocked journals the shard's producer id before the first batch is written with it: a batch of an id that the journal does
-// not know would later look like a foreign write. S.mu is held.
+// not know would later look like a foreign write. The shard's lock is held.
 func (s *shard) noteProducerLocked(ctx context.Context) error {
-	for _, id := range s.producerIDs {
-		if id == s.producerID {
-			return nil
-		}
+	state := &offsets.ShardState{ProducerIDs: s.producerIDs}
+	if !slices.Contains(s.producerIDs, s.producerID) {
+		state.ProducerIDs = append(slices.Clone(s.producerIDs), s.producerID)
+	} else if s.number != 0 {
+		return nil
 	}
-	state := &offsets.ShardState{ProducerIDs: append(append([]int64(nil), s.producerIDs...), s.producerID)}
 	b := &journalBatch{shard: s}
 	b.put(state)
+	if s.number == 0 {
+		b.put(s.flow.ownerNow())
+	}
 	if err := s.flow.writeJournal(ctx, b); err != nil {
 		return err
 	}

@@ -92,6 +92,11 @@ func (f *Flow) loseSource(p *partition, lost *sourceLostError) {
 func (f *Flow) raisePrepare(p *partition, e *prepareError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.refused++; e.kind == policy.RecordRefused && p.refused < maxRefusals {
+		p.fetchAfter = time.Now().Add(refreshEvery) // bytes that were damaged on the way are right the next time
+		return
+	}
+	p.refused = 0
 	if f.raiseLocked(p, e.kind, e.from, e.to, e.Error()) == policy.Skip && e.to > p.next {
 		if err := p.dropLocked(e.to, p.fromEpoch); err != nil {
 			f.haltLocked(p, e.kind, e.from, e.to, err.Error())
@@ -124,7 +129,7 @@ func (f *Flow) raise(p *partition, kind policy.Kind, from, to int64, detail stri
 }
 
 // raiseLocked makes an anomaly visible everywhere and does what policy says: a counter, one log line, the status page and the gap ledger
-// of the journal. P.mu is held.
+// of the journal. The partition's lock is held.
 func (f *Flow) raiseLocked(p *partition, kind policy.Kind, from, to int64, detail string) policy.Action {
 	action := f.anomalies.Decide(kind)
 	f.noteLocked(p, kind, action, from, to, detail)

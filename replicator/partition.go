@@ -47,6 +47,7 @@ type topicLink struct {
 	source, target     string
 	sourceID, targetID [16]byte
 	metrics            *topicMetrics
+	missed             int // passes in a row that did not find it on the source; the topology's lock guards it
 
 	mu     sync.Mutex
 	limits topicLimits // of the target topic, as last described

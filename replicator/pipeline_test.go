@@ -20,22 +20,25 @@ import (
 type pair struct {
 	t                    *testing.T
 	source, target       *kfake.Cluster
+	sourceTrap           *trap
+	targetTrap           *trap
 	sourceCl, targetCl   *kgo.Client
 	sourceAdm, targetAdm *kadm.Client
+	shutdown             time.Duration // of the flows that are started from here on
 }
 
 func newPair(t *testing.T, brokers int) *pair {
 	t.Helper()
-	p := &pair{t: t}
-	p.source, p.sourceCl = fakeCluster(t, "source-cluster", brokers)
-	p.target, p.targetCl = fakeCluster(t, "target-cluster", brokers)
+	p := &pair{t: t, sourceTrap: &trap{}, targetTrap: &trap{}, shutdown: 5 * time.Second}
+	p.source, p.sourceCl = fakeCluster(t, "source-cluster", brokers, p.sourceTrap)
+	p.target, p.targetCl = fakeCluster(t, "target-cluster", brokers, p.targetTrap)
 	p.sourceAdm, p.targetAdm = kadm.NewClient(p.sourceCl), kadm.NewClient(p.targetCl)
 	return p
 }
 
-func fakeCluster(t *testing.T, id string, brokers int) (*kfake.Cluster, *kgo.Client) {
+func fakeCluster(t *testing.T, id string, brokers int, tr *trap) (*kfake.Cluster, *kgo.Client) {
 	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.ClusterID(id))
+	c, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.ClusterID(id), kfake.ListenFn(tr.listen))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +64,7 @@ func (p *pair) produce(topic string, partitions int32, n int, tag string) {
 	var records []*kgo.Record
 	for i := range n {
 		for part := range partitions {
-			records = append(records, &kgo.Record{Topic: topic, Partition: part, Key: fmt.Appendf(nil, "%s-%d", tag, i), Value: fmt.Appendf(nil, "%s-%d-%d", tag, part, i)})
+			records = append(records, &kgo.Record{Topic: topic, Partition: part, Key: fmt.Appendf(nil, "%s-%d", tag, i), Value: fmt.Appendf(nil, "%s-%d-%d", tag, part, i), Headers: []kgo.RecordHeader{{Key: "tag", Value: []byte(tag)}}})
 		}
 	}
 	if err := p.sourceCl.ProduceSync(p.t.Context(), records...).FirstErr(); err != nil {
@@ -92,7 +95,7 @@ func (p *pair) start(change func(*config.Flow)) *running {
 	var err error
 	r.flow, err = replicator.New(replicator.Options{
 		Flow: flow, Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()},
-		Log: slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})), Registerer: r.reg, Buffer: 16 << 20, ShutdownTimeout: 5 * time.Second,
+		Log: slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})), Registerer: r.reg, Buffer: 16 << 20, ShutdownTimeout: p.shutdown,
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -200,7 +203,7 @@ func (p *pair) read(cl *kgo.Client, c *kfake.Cluster, topic string, partitions i
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			if !r.Attrs.IsControl() {
-				read[r.Partition] = append(read[r.Partition], fmt.Sprintf("%s|%s|%d", r.Key, r.Value, r.Timestamp.UnixMilli()))
+				read[r.Partition] = append(read[r.Partition], fmt.Sprintf("%s|%s|%s|%d", r.Key, r.Value, r.Headers, r.Timestamp.UnixMilli()))
 			}
 			if r.Offset+1 >= open[r.Partition] {
 				delete(open, r.Partition)

@@ -18,10 +18,16 @@ import (
 // takeOverLoop runs the take-overs that partitions and journal writes ask for, several shards at a time. A take-over that fails is
 // tried again with backoff: it is the one way out of every doubt, so it must not give up.
 func (f *Flow) takeOverLoop(ctx context.Context) {
+	renew := time.NewTicker(renewEvery)
+	defer renew.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-renew.C:
+			for _, s := range f.shards {
+				s.renew()
+			}
 		case s := <-f.takeOvers:
 			f.background.Go(func() {
 				if err := f.takeOverUntilDone(ctx, s); err != nil && ctx.Err() == nil {
@@ -30,6 +36,18 @@ func (f *Flow) takeOverLoop(ctx context.Context) {
 			})
 		}
 	}
+}
+
+// renewEvery is far below transactional.id.expiration.ms (7 days): a coordinator that forgot a transactional id would give out a new
+// producer id, which fences nobody.
+const renewEvery = 24 * time.Hour
+
+// renew uses the shard's transactional id with a fence of its journal partition alone.
+func (s *shard) renew() {
+	s.mu.Lock()
+	s.inDoubt = true
+	s.mu.Unlock()
+	s.flow.requestTakeOver(s)
 }
 
 // requestTakeOver asks for a take-over of the shard. It never blocks: one that is asked for and not begun covers everything.
@@ -58,7 +76,7 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 		}
 		f.metrics.takeOvers.WithLabelValues("failed").Inc()
 		s.setProblem(fmt.Sprintf("shard %d: %v", s.number, err))
-		f.log.Warn("take-over", "shard", s.number, "attempt", attempt, "err", err)
+		f.warn("take-over", "shard", s.number, "err", err)
 		f.refreshTarget(ctx)
 		if err := sleep(ctx, backoff(attempt)); err != nil {
 			return nil //nolint:nilerr // ctx ended: the flow stops
@@ -98,6 +116,7 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 		err := r.fenceLocked(ctx, &known)
 		if err == nil && reload {
 			err = s.loadJournalLocked(ctx, r.mark)
+			f.noteShrunk(s)
 		}
 		if err == nil {
 			err = s.noteProducerLocked(ctx)

@@ -52,7 +52,6 @@ type shard struct {
 	epoch       int16 // the newest, as EndTxn returned it
 	sequence    int32 // of the next journal batch
 	producerIDs []int64
-	lastOwner   *offsets.Owner
 	loaded      map[topicPartition]*loadedState // from the journal, until the partition is adopted
 
 	newest    atomic.Int32 // epoch, to be read without mu
@@ -148,7 +147,7 @@ func (s *shard) getProblem() string {
 
 // fenceLocked makes every earlier write attempt on the given target partitions and on the journal partition impossible: a new epoch
 // from the coordinator, then an abort marker with that epoch in each partition. It returns the partitions that could be fenced: a
-// missing topic is left out. S.mu is held.
+// missing topic is left out. The shard's lock is held.
 //
 // The first fence of a process asks without an id, which fences whoever owned the shard. Every later one names the id and epoch it has
 // (KIP-360): if somebody else took over meanwhile the coordinator refuses, and this process stops.

@@ -290,7 +290,7 @@ type prepareError struct {
 
 func (e *prepareError) Error() string { return e.err.Error() }
 
-// prepare admits batch by batch: forward as it is, rebuild, or drop. P.mu is held; rebuilding under it is right, because order is all
+// prepare admits batch by batch: forward as it is, rebuild, or drop. The partition's lock is held; rebuilding under it is right, because order is all
 // that this lock protects and nobody else needs the partition meanwhile.
 func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) *prepareError {
 	aborted := abortedOf(rp)
@@ -324,7 +324,7 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 	return nil
 }
 
-// route queues one batch by its lane. P.mu is held.
+// route queues one batch by its lane. The partition's lock is held.
 func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane recordbatch.Lane, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
 	p.topic.metrics.lane(lane, reason)
 	switch lane {
@@ -347,7 +347,7 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane reco
 	return nil
 }
 
-// rebuild queues what a batch becomes when it cannot pass as it is. P.mu is held.
+// rebuild queues what a batch becomes when it cannot pass as it is. The partition's lock is held.
 func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
 	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
 		From: rules.Wanted, MaxBytes: rules.MaxBytes, SkipTooLarge: f.anomalies.Decide(policy.RecordTooLarge) == policy.Skip,
@@ -371,7 +371,7 @@ func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules r
 	return nil
 }
 
-// moveTo lets next stand behind a batch of which nothing, or not the end, was queued. P.mu is held.
+// moveTo lets next stand behind a batch of which nothing, or not the end, was queued. The partition's lock is held.
 func (p *partition) moveTo(next int64, leaderEpoch int32) error {
 	if p.next >= next {
 		return nil

@@ -259,7 +259,7 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 	return nil
 }
 
-// refuse lets policy decide about a batch that the target will not take. P.mu is held.
+// refuse lets policy decide about a batch that the target will not take. The partition's lock is held.
 func (f *Flow) refuse(p *partition, s sent) {
 	count := int64(1)
 	if h, err := recordbatch.Parse(s.batch); err == nil {
@@ -275,7 +275,7 @@ func (f *Flow) refuse(p *partition, s sent) {
 }
 
 // ack extends the map, unless the target put the batch where it should not be: then somebody else wrote, and the tail must be read.
-// P.mu is held; ack gives it back.
+// The partition's lock is held; ack gives it back.
 func (f *Flow) ack(p *partition, base int64, now time.Time) error {
 	if base != p.targetEnd {
 		expected := p.targetEnd
