@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator"
+)
+
+//go:embed page.html
+var page []byte
+
+// admin is the HTTP side of a process: what people and probes see. Make it with newAdmin, bind it with listen before
+// anything else, give it the flows when they exist, close it last.
+type admin struct {
+	config config.HTTP
+	// flows gives every flow's status; it is empty until the flows exist.
+	flows   atomic.Pointer[func() []replicator.Status]
+	ending  atomic.Bool
+	server  *http.Server
+	bound   net.Listener // nil when HTTP is off
+	serving chan struct{}
+}
+
+// newRegistry has what every Go process tells about itself; the flows add theirs.
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector(),
+	} {
+		r.MustRegister(c)
+	}
+	return r
+}
+
+func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
+	a := &admin{config: c, serving: make(chan struct{})}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", a.servePage)
+	mux.HandleFunc("GET /status", a.serveStatus)
+	mux.HandleFunc("GET /overview", a.serveOverview)
+	mux.HandleFunc("GET /healthz", a.serveHealth)
+	mux.HandleFunc("GET /readyz", a.serveReady)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	if c.PProf {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	// Writing has no timeout: a profile takes as long as it was asked to.
+	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	return a
+}
+
+// errBusy says that another process listens already.
+var errBusy = errors.New("the address is in use")
+
+// listen binds the address and serves; nothing happens when HTTP is off.
+func (a *admin) listen(ctx context.Context) error {
+	if a.config.Listen == "" {
+		close(a.serving)
+		return nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.config.Listen)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("listen on %s: %w; stop what runs there, or set http.listen to another one", a.config.Listen, errBusy)
+	case err != nil:
+		return fmt.Errorf("listen for HTTP: %w; set http.listen to an address of this machine", err)
+	}
+	a.bound = l
+	go func() {
+		defer close(a.serving)
+		_ = a.server.Serve(l) // ends with ErrServerClosed; anything else shows in the probes
+	}()
+	return nil
+}
+
+// address is where it listens, empty when HTTP is off.
+func (a *admin) address() string {
+	if a.bound == nil {
+		return ""
+	}
+	return a.bound.Addr().String()
+}
+
+// serveFlows gives the flows to show.
+func (a *admin) serveFlows(flows []*replicator.Flow) {
+	a.serveStatuses(func() []replicator.Status {
+		all := make([]replicator.Status, len(flows))
+		for i, f := range flows {
+			all[i] = f.Status()
+		}
+		return all
+	})
+}
+
+func (a *admin) serveStatuses(get func() []replicator.Status) { a.flows.Store(&get) }
+
+// stopping makes the process not ready, whatever its flows still say.
+func (a *admin) stopping() { a.ending.Store(true) }
+
+// close answers what was asked already and stops listening. The context of the process has ended by then, so it has a
+// second of its own.
+func (a *admin) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := a.server.Shutdown(ctx); err != nil {
+		_ = a.server.Close()
+	}
+	<-a.serving
+}
+
+func (a *admin) statuses() []replicator.Status {
+	if get := a.flows.Load(); get != nil {
+		return (*get)()
+	}
+	return []replicator.Status{}
+}
+
+// notReady are the reasons why the process isn't, one sentence each.
+func (a *admin) notReady() []string {
+	var reasons []string
+	if a.ending.Load() {
+		reasons = append(reasons, "stopping")
+	}
+	if a.flows.Load() == nil {
+		reasons = append(reasons, "starting: the flows are being made")
+	}
+	for _, s := range a.statuses() {
+		for _, why := range s.NotReady {
+			reasons = append(reasons, s.Flow+": "+why)
+		}
+		if !s.Ready && len(s.NotReady) == 0 {
+			reasons = append(reasons, s.Flow+": not ready")
+		}
+	}
+	return reasons
+}
+
+func (*admin) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	_, _ = io.WriteString(w, "alive\n")
+}
+
+func (a *admin) serveReady(w http.ResponseWriter, _ *http.Request) {
+	reasons := a.notReady()
+	if len(reasons) == 0 {
+		_, _ = io.WriteString(w, "ready\n")
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = io.WriteString(w, strings.Join(reasons, "\n")+"\n")
+}
+
+func (a *admin) serveStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.statuses()) }
+
+// serveOverview is what the page reads every other second. Its form belongs to the page and may change with it.
+func (a *admin) serveOverview(w http.ResponseWriter, _ *http.Request) {
+	view := struct {
+		Version  string     `json:"version"`
+		NotReady []string   `json:"not_ready"`
+		Flows    []overview `json:"flows"`
+	}{buildVersion(), a.notReady(), []overview{}}
+	for _, s := range a.statuses() {
+		view.Flows = append(view.Flows, newOverview(s))
+	}
+	writeJSON(w, view)
+}
+
+func (*admin) servePage(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	// The page shows names from two clusters: should one ever get past textContent, it still can't load or send anything.
+	w.Header().Set("Content-Security-Policy",
+		"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:")
+	_, _ = w.Write(page)
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(v) // the reader went away
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator"
+)
+
+func (p *program) run(ctx context.Context, args []string) error {
+	f := p.flags("run", "copy what the config says, until a signal")
+	file := f.StringP("config", "c", "", "the config, a YAML `file`")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	c, err := p.load(*file)
+	if err != nil {
+		return err
+	}
+	log := p.logger(c.Log)
+	registry := newRegistry()
+	a := newAdmin(registry, c.HTTP)
+	if err := a.listen(ctx); err != nil {
+		return err
+	}
+	defer a.close(ctx)
+	if c.HTTP.Listen != "" {
+		log.Info("listening", "address", a.address())
+	}
+	flows, err := newFlows(c, log, registry)
+	if err != nil {
+		return err
+	}
+	a.serveFlows(flows)
+	return runAll(ctx, flows, a.stopping)
+}
+
+// newFlows makes a Flow of each flow of the config.
+func newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer) ([]*replicator.Flow, error) {
+	flows := make([]*replicator.Flow, 0, len(c.Flows))
+	for _, flow := range c.Flows {
+		f, err := replicator.New(options(c, flow, log, registry))
+		if err != nil {
+			return nil, err
+		}
+		flows = append(flows, f)
+	}
+	return flows, nil
+}
+
+func options(c *config.Config, flow config.Flow, log *slog.Logger, registry prometheus.Registerer) replicator.Options {
+	return replicator.Options{
+		Flow: flow, Source: c.Clusters[flow.Source], Target: c.Clusters[flow.Target],
+		Log: log, Registerer: registry,
+		Buffer: int64(c.Buffer), ShutdownTimeout: c.ShutdownTimeout, Version: buildVersion(),
+	}
+}
+
+// runner is what has to be started and waited for.
+type runner interface {
+	Run(ctx context.Context) error
+}
+
+// runAll runs all until ctx ends or one of them fails, which stops the others cleanly, and gives the first error. It calls
+// onStop when the end begins.
+//
+// The group has no context of its own: the context of errgroup carries the first error as its cause, and a healthy flow
+// would take it for its own and stop without a drain.
+func runAll[R runner](ctx context.Context, all []R, onStop func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, onStop)()
+	var group errgroup.Group
+	for _, r := range all {
+		group.Go(func() error {
+			err := r.Run(ctx)
+			if err != nil {
+				cancel()
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/milena-kafka/milena/replicator"
+)
+
+func (p *program) status(ctx context.Context, args []string) error {
+	f := p.flags("status", "ask a running milena how its flows are")
+	url := f.String("url", "http://127.0.0.1:9644", "where it listens")
+	asJSON := f.Bool("json", false, "print all it knows as JSON")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	body, err := getStatus(ctx, *url)
+	if err != nil {
+		return fmt.Errorf("status: %w; is milena running, and is this the address of http.listen?", err)
+	}
+	if *asJSON {
+		_, err := p.stdout.Write(body)
+		return err
+	}
+	var flows []replicator.Status
+	if err := json.Unmarshal(body, &flows); err != nil {
+		return fmt.Errorf("status: %s does not answer like milena: %w", *url, err)
+	}
+	for _, s := range flows {
+		p.printStatus(newOverview(s))
+	}
+	return nil
+}
+
+func getStatus(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", req.URL, resp.Status)
+	}
+	return io.ReadAll(resp.Body)
+}
+
+func (p *program) printStatus(o overview) {
+	ready := "ready"
+	if !o.Ready {
+		ready = "not ready"
+	}
+	p.printf("flow %s: %s -> %s, %s\n", o.Flow, o.Source, o.Target, ready)
+	for _, reason := range o.NotReady {
+		p.printf("  %s\n", reason)
+	}
+	p.printf("  %s in %s, lag %s; copied since the start: %s, %s\n", count(o.PartitionCount, "partition"),
+		count(len(o.Topics), "topic"), count(o.LagRecords, "record"), count(o.Records, "record"), size(o.Bytes))
+	if o.AttentionCount == 0 {
+		p.printf("  no partition needs attention\n\n")
+		return
+	}
+	p.printf("\n")
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "  TOPIC\tPARTITION\tSTATE\tWHY")
+	for _, e := range o.Attention {
+		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\t%s\n", e.Topic, e.Partition, e.State, e.Why)
+	}
+	_ = w.Flush()
+	if more := o.AttentionCount - len(o.Attention); more > 0 {
+		p.printf("  and %d more; --json has all\n", more)
+	}
+	p.printf("\n")
+}

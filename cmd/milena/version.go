@@ -1,0 +1,39 @@
+package main
+
+import (
+	"runtime/debug"
+)
+
+// buildVersion is what the Go tool wrote into the binary: the module's version, or the revision it was built from.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	version := info.Main.Version
+	if version == "" {
+		version = "(devel)"
+	}
+	return version
+}
+
+func (p *program) version(args []string) error {
+	f := p.flags("version", "say what this is")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	p.printf("milena %s", buildVersion())
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				p.printf(", revision %.12s", s.Value)
+			case s.Key == "vcs.modified" && s.Value == "true":
+				p.printf(" with changes")
+			}
+		}
+		p.printf(", %s", info.GoVersion)
+	}
+	p.printf("\n")
+	return nil
+}
