@@ -67,8 +67,8 @@ const (
 	fetched fetchOutcome = iota
 	// moved: ask for the leader again.
 	moved
-	// outOfRange: the offset is not in the log, by retention or truncation, or a replica is behind.
-	outOfRange
+	// absent: the offset is not in the log: retention, truncation, or only a replica that is behind.
+	absent
 	// gone: the topic or partition is not there, or another topic has its name.
 	gone
 	// denied: rights are missing.
@@ -86,7 +86,7 @@ func classifyFetch(code int16) fetchOutcome {
 	case isOneOf(code, kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.ReplicaNotAvailable, kerr.LeaderNotAvailable, kerr.KafkaStorageError):
 		return moved
 	case isOneOf(code, kerr.OffsetOutOfRange):
-		return outOfRange
+		return absent
 	case isOneOf(code, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID):
 		return gone
 	case isOneOf(code, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed):

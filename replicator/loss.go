@@ -23,7 +23,7 @@ var errNotNow = errors.New("the source can't answer for this partition now")
 func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) (*sourceLostError, error) {
 	switch classifyFetch(rp.ErrorCode) {
 	case fetched:
-	case outOfRange:
+	case absent:
 		return f.sourceOutOfRange(ctx, p, offset)
 	case moved, gone:
 		f.refreshSource(ctx) // a recreated topic shows there by its new id

@@ -132,7 +132,7 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail) bool
 func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopicPartition) bool {
 	switch classifyFetch(rp.ErrorCode) {
 	case fetched:
-	case outOfRange:
+	case absent:
 		return f.tailOutOfRange(ctx, t)
 	case denied:
 		t.err = fmt.Errorf("read %s-%d on cluster %s: not authorized; milena reads its own copies back, grant READ on the topic", t.topic, t.partition, f.targetAlias)
