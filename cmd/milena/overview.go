@@ -32,6 +32,7 @@ func attention(p replicator.PartitionStatus) string {
 type overview struct {
 	replicator.Status
 	PartitionCount int              `json:"partition_count"`
+	TopicCount     int              `json:"topic_count"`
 	AttentionCount int              `json:"attention_count"`
 	Attention      []attentionEntry `json:"attention"`
 	Topics         []topicOverview  `json:"topics"`
@@ -91,7 +92,12 @@ func newOverview(s replicator.Status) overview {
 	slices.SortStableFunc(o.Topics, func(a, b topicOverview) int {
 		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(b.LagRecords, a.LagRecords))
 	})
+	o.TopicCount = len(o.Topics)
 	o.Topics = o.Topics[:min(maxShown, len(o.Topics))]
+	// Lag chooses which topics are shown and not their order: rows that move can't be read.
+	slices.SortFunc(o.Topics, func(a, b topicOverview) int {
+		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(a.Topic, b.Topic))
+	})
 	return o
 }
 

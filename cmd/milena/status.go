@@ -66,7 +66,7 @@ func (p *program) printStatus(o overview) {
 		p.printf("  %s\n", reason)
 	}
 	p.printf("  %s in %s, lag %s; copied since the start: %s, %s\n", count(o.PartitionCount, "partition"),
-		count(len(o.Topics), "topic"), count(o.LagRecords, "record"), count(o.Records, "record"), size(o.Bytes))
+		count(o.TopicCount, "topic"), count(o.LagRecords, "record"), count(o.Records, "record"), size(o.Bytes))
 	if o.AttentionCount == 0 {
 		p.printf("  no partition needs attention\n\n")
 		return
