@@ -18,15 +18,17 @@ import (
 func (f *Flow) topicsLoop(ctx context.Context) {
 	tick := time.NewTicker(f.config.TopicsInterval)
 	defer tick.Stop()
-	for {
+	for early := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-f.kick:
-			if sleep(ctx, refreshEvery) != nil { // many partitions may have kicked for the same reason
+			early = 0
+		case <-f.kick: // by many partitions perhaps, and for a reason that may last: each early pass waits longer
+			if sleep(ctx, min(refreshEvery<<min(early, 8), f.config.TopicsInterval)) != nil {
 				return
 			}
+			early++
 		}
 		err := f.syncTopics(ctx)
 		switch {
@@ -56,12 +58,16 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	if err != nil {
 		return connectError(err, f.targetAlias, f.options.Target)
 	}
+	notCopied := make(map[string]string)
+	defer func() { f.notCopied.Store(&notCopied) }()
 	pairs, refusals := f.topics.pair(source, target)
 	for _, r := range refusals {
+		notCopied[r.Topic] = r.Reason
 		f.warn("topic is not copied", "topic", r.Topic, "reason", r.Reason)
 	}
 	created, grown, errs := f.topics.createMissing(ctx, pairs)
 	for topic, err := range errs {
+		notCopied[topic] = err.Error()
 		f.warn("create target topic", "topic", topic, "err", err)
 	}
 	if len(created)+len(grown) > 0 {
@@ -72,7 +78,7 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	}
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
-	err = f.beginNew(ctx, pairs)
+	err = f.beginNew(ctx, pairs, notCopied)
 	f.retireGone(source)
 	f.follow()
 	return err
@@ -101,13 +107,18 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, 
 }
 
 // beginNew makes partitions of what is new among the pairs and hands them to their shards.
-func (f *Flow) beginNew(ctx context.Context, pairs []topicPair) error {
+func (f *Flow) beginNew(ctx context.Context, pairs []topicPair, notCopied map[string]string) error {
 	fresh := f.newPairs(pairs)
 	if len(fresh) == 0 {
 		return nil
 	}
 	limits, errs := f.topics.syncConfigs(ctx, fresh)
 	for topic, err := range errs {
+		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+			f.refreshTargetSoon() // just created: not every broker has heard of it
+			continue
+		}
+		notCopied[topic] = err.Error()
 		f.warn("sync topic configs", "topic", topic, "err", err)
 	}
 	edges, err := f.listEdges(ctx, fresh)
@@ -118,8 +129,7 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topicPair) error {
 	for _, pair := range fresh {
 		l, known := limits[pair.TargetName]
 		if !known {
-			f.refreshTargetSoon() // without its limits a batch could not be judged: the next pass tries again
-			continue
+			continue // without its limits a batch could not be judged: the next pass tries again
 		}
 		for _, p := range f.beginTopic(pair, l, edges) {
 			touched[p.shard] = true

@@ -69,7 +69,8 @@ type Flow struct {
 	background sync.WaitGroup
 	hard       context.Context //nolint:containedctx // ends when requests in flight may be cut off: after the drain, not at the signal
 	cancel     context.CancelCauseFunc
-	problem    atomic.Pointer[string] // why the clusters are not reached
+	problem    atomic.Pointer[string]            // why the clusters are not reached
+	notCopied  atomic.Pointer[map[string]string] // topics that should be copied and are not, with the reason
 }
 
 // totals are the sums that a status shows.

@@ -212,13 +212,9 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 
 // loadJournalLocked reads the shard's journal partition from its start to our own marker. The shard's lock is held.
 func (s *shard) loadJournalLocked(ctx context.Context, mark fence) error {
-	start, _, err := s.flow.listOffsets(ctx, s.flow.target, s.flow.targetLeader(s.flow.journalTopic, s.number), s.flow.journalTopic, s.number)
-	if err != nil {
-		return err
-	}
 	loaded := make(map[topicPartition]*loadedState)
 	s.producerIDs = nil
-	err = s.readJournal(ctx, &tail{from: start, until: toMarker, fence: mark}, func(r recordbatch.Record) error { return s.load(loaded, r) })
+	err := s.readJournal(ctx, &tail{from: 0, until: toMarker, fence: mark}, func(r recordbatch.Record) error { return s.load(loaded, r) })
 	if err == nil {
 		s.loaded = loaded
 	}

@@ -156,6 +156,7 @@ func newCollector(f *Flow) *collector {
 	add("last_progress_timestamp_seconds", "When the copy of a partition last moved.", partition...)
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
+	add("topics_not_copied", "Topics that were asked for and are not copied, or not wholly; the status says why.")
 	add("buffer_bytes", "Bytes of batches held between source and target.")
 	add("ready", "1 when every shard is owned and recovered.")
 	return c
@@ -203,6 +204,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range status.Shards {
 		gauge("shards", float64(n), state)
 	}
+	gauge("topics_not_copied", float64(len(status.NotCopied)))
 	gauge("buffer_bytes", float64(c.flow.budget.held()))
 	ready := 0.0
 	if status.Ready {

@@ -296,8 +296,8 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 	aborted := abortedOf(rp)
 	limits := p.topic.getLimits()
 	rules := recordbatch.Rules{MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime}
-	if p.maxBytes > 0 {
-		rules.MaxBytes = min(p.maxBytes, rules.MaxBytes)
+	if p.maxBytes > 0 && (rules.MaxBytes == 0 || p.maxBytes < rules.MaxBytes) {
+		rules.MaxBytes = p.maxBytes
 	}
 	for data := rp.RecordBatches; len(data) > 0; {
 		batch, rest, err := recordbatch.Next(data)

@@ -23,6 +23,8 @@ type Status struct {
 	// Totals since the start of the process.
 	Records int64 `json:"records"`
 	Bytes   int64 `json:"bytes"`
+	// NotCopied names topics that were asked for and are not copied, or not wholly, with the reason.
+	NotCopied map[string]string `json:"not_copied,omitempty"`
 	// LagRecords is the sum over all partitions whose lag is known.
 	LagRecords int64             `json:"lag_records"`
 	Partitions []PartitionStatus `json:"partitions"`
@@ -68,6 +70,9 @@ func (f *Flow) Status() Status {
 		SourceClusterID: f.sourceID(), TargetClusterID: f.targetID(),
 		Shards:  make(map[string]int),
 		Records: f.totals.records.Load(), Bytes: f.totals.bytes.Load(),
+	}
+	if topics := f.notCopied.Load(); topics != nil {
+		s.NotCopied = *topics
 	}
 	f.topology.mu.Lock()
 	partitions := make([]*partition, 0, len(f.topology.partitions))

@@ -87,7 +87,7 @@ func (b *targetBroker) lane(ctx context.Context) {
 			f.metrics.retries.WithLabelValues("produce").Inc()
 			f.warn("target produce", "broker", b.id, "err", connectError(err, f.targetAlias, f.options.Target))
 			f.doubtAll(list)
-			f.refreshTarget(ctx)
+			f.refreshTargetSoon()
 			continue
 		}
 		if err := b.accept(list, response); err != nil {
