@@ -68,7 +68,8 @@ type Flow struct {
 
 	background sync.WaitGroup
 	hard       context.Context //nolint:containedctx // ends when requests in flight may be cut off: after the drain, not at the signal
-	cancel     context.CancelCauseFunc
+	cancel     context.CancelFunc
+	failure    atomic.Pointer[error]             // what ended the flow, if not a signal
 	problem    atomic.Pointer[string]            // why the clusters are not reached
 	notCopied  atomic.Pointer[map[string]string] // topics that should be copied and are not, with the reason
 }
@@ -156,19 +157,22 @@ func (f *Flow) close() {
 // not land is reconciled at the next start.
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.close()
-	soft, cancel := context.WithCancelCause(ctx)
+	soft, cancel := context.WithCancel(ctx)
 	f.cancel = cancel
-	defer cancel(nil)
+	defer cancel()
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx for the drain
 	defer cut()
 	f.hard = hard
 
 	if err := f.connect(soft); err != nil {
-		return f.cause(soft, err)
+		if soft.Err() != nil {
+			return nil //nolint:nilerr // stopped before it began
+		}
+		return err
 	}
 	f.log.Info("copying", "source_cluster", f.sourceID(), "target_cluster", f.targetID(), "shards", len(f.shards), "version", f.options.Version)
 	if err := f.syncTopics(soft); err != nil && isFatal(err) {
-		return f.cause(soft, err)
+		return err
 	}
 	for _, s := range f.shards {
 		f.requestTakeOver(s)
@@ -178,27 +182,26 @@ func (f *Flow) Run(ctx context.Context) error {
 	}
 	f.startBrokers(soft)
 	<-soft.Done()
-	return f.stop(soft, cut)
+	return f.stop(cut)
 }
 
 // stop ends the loops in order. After a fence or a fatal error nothing more is written.
-func (f *Flow) stop(soft context.Context, cut context.CancelFunc) error {
+func (f *Flow) stop(cut context.CancelFunc) error {
 	began := time.Now()
-	cause := context.Cause(soft)
-	clean := errors.Is(cause, context.Canceled)
-	if clean {
+	if f.failure.Load() == nil {
 		f.log.Info("stopping", "batches_in_flight", f.pending.Load())
 		deadline, cancel := context.WithTimeout(f.hard, f.options.ShutdownTimeout)
 		left := f.drain(deadline) //nolint:contextcheck // the drain outlives the signal
 
 		if err := f.syncJournal(deadline); err != nil { //nolint:contextcheck // so does the last journal write
-			cause, clean = err, false
+			f.fail(err)
 		}
 		cancel()
 		if left > 0 {
 			f.log.Warn("batches were still in flight at the shutdown timeout; the next start finds out which of them landed", "count", left)
 		}
 	}
+	cause := f.failed()
 	var lost *FencedError
 	if errors.As(cause, &lost) && lost.By == "" {
 		lost.By = f.findOwner(f.hard) //nolint:contextcheck // the signal may have come already
@@ -206,15 +209,12 @@ func (f *Flow) stop(soft context.Context, cut context.CancelFunc) error {
 	cut()
 	f.background.Wait()
 	f.log.Info("stopped", "took", time.Since(began).Round(time.Millisecond))
-	if clean {
-		return nil
-	}
 	return cause
 }
 
 // drain waits until nothing is queued or in flight, and says how many batches were left at the deadline.
 func (f *Flow) drain(ctx context.Context) int64 {
-	for f.pending.Load() > 0 {
+	for f.pending.Load() > 0 && f.failure.Load() == nil {
 		if sleep(ctx, 2*time.Millisecond) != nil {
 			break
 		}
@@ -223,15 +223,15 @@ func (f *Flow) drain(ctx context.Context) int64 {
 }
 
 // fail ends the flow with a cause. Only the first counts.
-func (f *Flow) fail(err error) { f.cancel(err) }
+func (f *Flow) fail(err error) {
+	f.failure.CompareAndSwap(nil, &err)
+	f.cancel()
+}
 
-// cause prefers what ended ctx over what that made fail.
-func (f *Flow) cause(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
-		return err
-	}
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+// failed is nil as long as only a signal has ended the flow.
+func (f *Flow) failed() error {
+	if err := f.failure.Load(); err != nil {
+		return *err
 	}
 	return nil
 }

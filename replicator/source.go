@@ -82,6 +82,9 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			}
 			continue
 		}
+		if ctx.Err() != nil {
+			return // what came after the stop is fetched again at the next start
+		}
 		attempt = 0
 		b.accept(asks, response, share)
 	}
