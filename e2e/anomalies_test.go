@@ -130,7 +130,9 @@ func (s *story) assign(topic string, replicas ...[]int32) {
 	}
 	req.Topics = append(req.Topics, create)
 	resp, err := req.RequestWith(s.t.Context(), s.sourceClient)
-	check(s.t, err)
+	if err != nil {
+		s.t.Fatalf("create %s: %v", topic, err)
+	}
 	check(s.t, kerr.ErrorForCode(resp.Topics[0].ErrorCode))
 }
 
@@ -228,7 +230,7 @@ func (s *story) loseTail(m *milena, topic string, before, after func()) map[int3
 	was := s.copied(m, topic)
 	before()
 	s.source.Broker(int(s.leading)).Kill()
-	check(s.t, s.source.Broker(int(s.stale)).Restart(ctx))
+	check(s.t, s.source.Broker(int(s.stale)).Restart(s.owner.Context()))
 	eventually(s.t, time.Minute, "the stale broker leads", func() (bool, string) {
 		ok, state := ledByOthers(ctx, s.sourceAdmin, topic, s.leading)
 		if !ok {
@@ -246,6 +248,6 @@ func (s *story) loseTail(m *milena, topic string, before, after func()) map[int3
 // heal brings the leading broker back.
 func (s *story) heal() {
 	s.t.Helper()
-	check(s.t, s.source.Broker(int(s.leading)).Restart(s.t.Context()))
+	check(s.t, s.source.Broker(int(s.leading)).Restart(s.owner.Context()))
 	check(s.t, s.source.WaitBrokers(within(s.t, time.Minute, "both brokers are back"), 2))
 }

@@ -119,12 +119,20 @@ func TestBadInputGetsASentence(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a target topic with fewer partitions", func(t *testing.T) {
+	t.Run("a target topic with fewer partitions grows, and check says so", func(t *testing.T) {
 		p := p.in(t)
 		p.createTopic("narrow", 4, 1)
+		w := p.writer(load.Options{Topic: "narrow", Partitions: 4})
+		check(t, w.Write(ctx, 100))
 		check(t, createTopic(ctx, p.targetAdmin, copied("narrow"), 2, 1))
-		_, out := p.runToEnd(t, "check", p.config("narrow"))
-		says(t, out, `narrow.*(2|4).*partitions`)
+		code, out := p.runToEnd(t, "check", p.config("narrow"))
+		if code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		says(t, out, `source\.narrow.*grow`)
+		m := p.startMilena(p.config("narrow"))
+		p.copiedAndEqual(m, 20*time.Second, w.Acked(), "narrow")
+		m.stop()
 	})
 	t.Run("a cluster that is down at start is waited for", func(t *testing.T) {
 		p := p.in(t)

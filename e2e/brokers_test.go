@@ -101,7 +101,7 @@ func resumes(t *testing.T, p *pair, m *milena, works func() (bool, string)) time
 		}
 		return true, ""
 	})
-	start := time.Now()
+	start, diagnosed := time.Now(), false
 	check(t, m.Until(within(t, 2*time.Minute, "milena goes on"), 20*time.Millisecond, func() (bool, string) {
 		behind := ""
 		n := 0
@@ -114,7 +114,13 @@ func resumes(t *testing.T, p *pair, m *milena, works func() (bool, string)) time
 				behind += fmt.Sprintf(" [%d] %s at %d, not beyond %d;", part.Partition, part.State, part.Acked, before[part.Partition])
 			}
 		}
-		return n == len(before) && behind == "", behind
+		if done := n == len(before) && behind == ""; done || diagnosed || time.Since(start) < resumeWithin {
+			return done, behind
+		}
+		diagnosed = true
+		t.Logf("late: %s", behind)
+		m.diagnose()
+		return false, behind
 	}))
 	took := time.Since(start)
 	t.Logf("goes on after %.2f s", took.Seconds())

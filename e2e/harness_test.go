@@ -147,6 +147,7 @@ func pause(t *testing.T, d time.Duration) {
 // pair is a source and a target cluster.
 type pair struct {
 	t              *testing.T
+	owner          *testing.T // whose end is the end of the clusters
 	dir            string
 	source, target *kafka.Cluster
 	// The test's own clients, past the proxies.
@@ -158,7 +159,7 @@ type pair struct {
 func startPair(t *testing.T, source, target kafka.Options) *pair {
 	t.Helper()
 	jars := realKafka(t)
-	p := &pair{t: t, dir: dir(t)}
+	p := &pair{t: t, owner: t, dir: dir(t)}
 	source.Name, target.Name = "source", "target"
 	source.Dir, target.Dir = p.dir, p.dir
 	start := time.Now()
@@ -273,8 +274,22 @@ func (m *milena) start() {
 func (m *milena) waitReady(d time.Duration) time.Duration {
 	m.t.Helper()
 	start := time.Now()
-	check(m.t, m.WaitReady(within(m.t, d, "milena is ready")))
+	if err := m.WaitReady(within(m.t, d, "milena is ready")); err != nil {
+		m.diagnose()
+		m.t.Fatal(err)
+	}
 	return time.Since(start)
+}
+
+// diagnose logs what keeps milena from being ready and keeps its stacks beside its log, for a failure that is about time.
+func (m *milena) diagnose() {
+	m.t.Helper()
+	notReady, stacks := m.Diagnose(context.WithoutCancel(m.t.Context()))
+	file := filepath.Join(filepath.Dir(m.Config()), fmt.Sprintf("stacks-%s.txt", time.Now().Format("150405")))
+	if err := os.WriteFile(file, []byte(stacks), 0o644); err != nil {
+		m.t.Error(err)
+	}
+	m.t.Logf("/readyz: %.1000s\nstacks: %s", notReady, file)
 }
 
 // stop ends the daemon as a service manager does; it must leave cleanly.

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
 	"github.com/milena-kafka/milena/e2e/verify"
@@ -37,9 +39,11 @@ func twentyKills(t *testing.T, target kafka.Options, from time.Time) {
 	m.start()
 	m.waitReady(30 * time.Second) // the topics are there: what follows is about killing
 	var slowest time.Duration
+	var burst errgroup.Group
 	for kill := range 20 {
-		if kill%3 == 0 {
-			check(t, bursts.Write(ctx, 3000)) // 24 MB at full speed
+		if kill%3 == 0 { // 24 MB at full speed, while milena is killed
+			check(t, burst.Wait())
+			burst.Go(func() error { return bursts.Write(ctx, 3000) })
 		}
 		// Most die under way; every fourth one while it starts, when shards are fenced and tails are read.
 		moment := 300*time.Millisecond + time.Duration(random.Int64N(int64(2500*time.Millisecond)))
@@ -56,6 +60,7 @@ func twentyKills(t *testing.T, target kafka.Options, from time.Time) {
 			slowest = max(slowest, m.waitReady(30*time.Second))
 		}
 	}
+	check(t, burst.Wait())
 	m.waitReady(30 * time.Second)
 	t.Logf("slowest recovery of those measured: %.2f s", slowest.Seconds())
 	acked, err := s.Stop(ctx)

@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
-	"golang.org/x/sync/errgroup"
 )
 
 func TestAThousandPartitions(t *testing.T) {

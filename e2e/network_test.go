@@ -56,7 +56,7 @@ func TestTheNetworkIsCut(t *testing.T) {
 			pause(t, cut.lasts)
 			connections := cut.cluster.Accepted() - before
 			check(t, cut.cluster.Network(ctx, proxy.Pass))
-			healed := time.Now()
+			healed, diagnosed := time.Now(), false
 			goal := map[string]int64{}
 			for _, part := range m.partitions() {
 				goal[fmt.Sprint(part.Topic, part.Partition)] = part.Acked
@@ -73,7 +73,13 @@ func TestTheNetworkIsCut(t *testing.T) {
 						behind += fmt.Sprintf(" %s[%d] %s at %d;", part.Topic, part.Partition, part.State, part.Acked)
 					}
 				}
-				return n == len(goal), behind
+				if done := n == len(goal); done || diagnosed || time.Since(healed) < resumeWithin {
+					return done, behind
+				}
+				diagnosed = true
+				t.Logf("late: %s", behind)
+				m.diagnose()
+				return false, behind
 			}))
 			took := time.Since(healed)
 			perSecond := float64(connections) / cut.lasts.Seconds()

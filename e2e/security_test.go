@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,8 +20,11 @@ func TestEncryptedAndAuthenticatedClusters(t *testing.T) {
 	stranger, err := kafka.NewAuthority("somebody else")
 	check(t, err)
 	const secret = "correct horse battery staple"
-	security := &kafka.Security{CA: ca, Users: map[string]string{"milena": secret}}
-	p := startPair(t, kafka.Options{Security: security}, kafka.Options{Security: security})
+	security := &kafka.Security{CA: ca, Users: map[string]string{"milena": secret, "guest": secret}}
+	authorized := map[string]string{
+		"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users": "User:ANONYMOUS;User:milena",
+	}
+	p := startPair(t, kafka.Options{Security: security}, kafka.Options{Security: security, Properties: authorized})
 	ctx := t.Context()
 	write := func(name, content string) string {
 		path := filepath.Join(p.dir, name)
@@ -82,6 +86,28 @@ func TestEncryptedAndAuthenticatedClusters(t *testing.T) {
 			}
 		})
 	}
+	t.Run("missing rights are said clearly", func(t *testing.T) {
+		p := p.in(t)
+		config := p.config("secure")
+		config["clusters"] = daemon.Map{
+			"source": cluster(p.source, caFile, "PLAIN", daemon.Map{"password": secret}),
+			"target": cluster(p.target, caFile, "PLAIN", daemon.Map{"password": secret, "username": "guest"}),
+		}
+		code, out := p.runToEnd(t, "check", config)
+		if code != 1 {
+			t.Errorf("check: exit code %d, want 1", code)
+		}
+		says(t, out, `(?i)target.*(right|authoriz|acl|allowed)`)
+		m := p.newMilena("milena", config)
+		m.start()
+		check(t, m.Until(within(t, 20*time.Second, "run says it in /readyz or ends"), 50*time.Millisecond, func() (bool, string) {
+			why := m.WaitReady(within(t, 200*time.Millisecond, "ready"))
+			return why == nil || regexp.MustCompile(`(?i)(right|authoriz|acl)`).MatchString(why.Error()+m.Output()), fmt.Sprint(why)
+		}))
+		if m.WaitReady(within(t, 200*time.Millisecond, "ready")) == nil {
+			t.Error("milena says that it is ready, without any right on the target")
+		}
+	})
 	t.Run("a wrong password ends run with exit code 1", func(t *testing.T) {
 		p := p.in(t)
 		config := p.config("secure")

@@ -121,10 +121,14 @@ func (d *Daemon) WaitReady(ctx context.Context) error {
 func (d *Daemon) Until(ctx context.Context, interval time.Duration, done func() (bool, string)) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	var state string
 	for {
-		ok, state := done()
+		ok, now := done()
 		if ok {
 			return nil
+		}
+		if ctx.Err() == nil { // else it only says that time is over
+			state = now
 		}
 		select {
 		case <-tick.C:
@@ -134,6 +138,19 @@ func (d *Daemon) Until(ctx context.Context, interval time.Duration, done func() 
 			return fmt.Errorf("%w: %s", context.Cause(ctx), state)
 		}
 	}
+}
+
+// Diagnose tells what the process is doing: what keeps it from being ready, and the stacks of its goroutines.
+func (d *Daemon) Diagnose(ctx context.Context) (notReady, stacks string) {
+	_, body, err := d.get(ctx, "/readyz")
+	if err != nil {
+		return err.Error(), ""
+	}
+	_, profile, err := d.get(ctx, "/debug/pprof/goroutine?debug=2")
+	if err != nil {
+		return string(body), err.Error()
+	}
+	return string(body), string(profile)
 }
 
 func (d *Daemon) get(ctx context.Context, path string) (int, []byte, error) {
