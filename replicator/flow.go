@@ -166,7 +166,7 @@ func (f *Flow) Run(ctx context.Context) error {
 
 	if err := f.connect(soft); err != nil {
 		if soft.Err() != nil {
-			return nil //nolint:nilerr // stopped before it began
+			return nil
 		}
 		return err
 	}
@@ -182,7 +182,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	}
 	f.startBrokers(soft)
 	<-soft.Done()
-	return f.stop(cut)
+	return f.stop(cut) //nolint:contextcheck // what follows outlives the signal
 }
 
 // stop ends the loops in order. After a fence or a fatal error nothing more is written.
@@ -191,9 +191,9 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 	if f.failure.Load() == nil {
 		f.log.Info("stopping", "batches_in_flight", f.pending.Load())
 		deadline, cancel := context.WithTimeout(f.hard, f.options.ShutdownTimeout)
-		left := f.drain(deadline) //nolint:contextcheck // the drain outlives the signal
+		left := f.drain(deadline)
 
-		if err := f.syncJournal(deadline); err != nil { //nolint:contextcheck // so does the last journal write
+		if err := f.syncJournal(deadline); err != nil {
 			f.fail(err)
 		}
 		cancel()
@@ -204,7 +204,7 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 	cause := f.failed()
 	var lost *FencedError
 	if errors.As(cause, &lost) && lost.By == "" {
-		lost.By = f.findOwner(f.hard) //nolint:contextcheck // the signal may have come already
+		lost.By = f.findOwner(f.hard)
 	}
 	cut()
 	f.background.Wait()
