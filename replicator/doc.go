@@ -23,7 +23,7 @@
 //     each partition, which from then on refuses every write of an earlier owner.
 //  2. read the journal partition to our own marker: (s, t) per partition, all source records below s stand below t.
 //  3. reconcile: read the target from t to our own marker (tail.go). What stands before it is all there will ever be of earlier owners.
-//     Batches of ours are paired with source batches from s on (align.go), which gives the exact resume point. Anything else is foreign.
+//     Batches of ours are paired with source batches from s on (walk.go, align.go), which gives the exact resume point. Anything else is foreign.
 //  4. go on at the new epoch with sequence 0.
 //
 // Every doubt takes the same way: a lost connection, a timeout, OUT_OF_ORDER_SEQUENCE, a BaseOffset that is not the expected one. Nothing

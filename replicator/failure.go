@@ -19,7 +19,8 @@ const (
 	refused
 	// doubtful: perhaps written. Never resend, never skip: the shard is taken over again for this partition.
 	doubtful
-	// fenced: another owner exists. The shard stops at once.
+	// fenced: certainly not written, because the partition has seen a newer epoch: another owner's, or that of a later fence of our own. The
+	// take-over finds out, as the coordinator refuses a fence that does not come from the newest owner (KIP-360).
 	fenced
 	// oversized: certainly not written, because it is too large for the target.
 	oversized

@@ -198,11 +198,9 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 			written()
 		}
 		return nil
-	case fenced:
-		return &FencedError{Flow: f.name, Shard: s.number, Cause: fmt.Errorf("journal write: %w", code)}
 	case unauthorized:
 		return fmt.Errorf("journal write: %w; grant WRITE on topic %s of cluster %s", code, f.journalTopic, f.targetAlias)
-	case doubtful:
+	case doubtful, fenced:
 		s.inDoubt = true
 	case refused, oversized, unacceptable, unplaced:
 	}

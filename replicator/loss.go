@@ -35,6 +35,9 @@ func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResp
 		f.warn("source fetch", "topic", p.topic.source, "partition", p.number, "err", codeError(rp.ErrorCode))
 		return nil, errNotNow
 	}
+	p.mu.Lock()
+	p.beyondSince = time.Time{}
+	p.mu.Unlock()
 	if d := rp.DivergingEpoch; d.EndOffset >= 0 && d.EndOffset < offset {
 		return &sourceLostError{
 			kind: policy.Truncated, from: d.EndOffset, to: offset,
@@ -59,6 +62,8 @@ func (f *Flow) sourceOutOfRange(ctx context.Context, p *partition, offset int64)
 			kind: policy.RetentionGap, from: offset, to: start,
 			detail: fmt.Sprintf("source %s begins at offset %d: offsets %d to %d were deleted before they were copied", p, start, offset, start-1),
 		}, nil
+	case offset > end && p.beyondEnd() < settleTime:
+		return nil, errNotNow
 	case offset > end:
 		return &sourceLostError{
 			kind: policy.Truncated, from: end, to: offset,
@@ -66,6 +71,20 @@ func (f *Flow) sourceOutOfRange(ctx context.Context, p *partition, offset int64)
 		}, nil
 	}
 	return nil, errNotNow // a replica that is behind: the range is right at the leader
+}
+
+// settleTime is how long an offset must lie beyond a source's end before that counts as a truncation: a new leader may know a lower
+// high watermark for a moment.
+const settleTime = 2 * time.Second
+
+// beyondEnd says for how long the offset that is asked for has been beyond the end.
+func (p *partition) beyondEnd() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.beyondSince.IsZero() {
+		p.beyondSince = time.Now()
+	}
+	return time.Since(p.beyondSince)
 }
 
 // loseSource lets policy decide about records that the source lost. What was fetched before is still produced.

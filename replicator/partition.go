@@ -113,6 +113,7 @@ type partition struct {
 	sourceEnd                                        int64      // end of what may be read there, -1 unknown
 	fetching                                         bool
 	fetchAfter                                       time.Time // backoff after an error
+	beyondSince                                      time.Time // since when the source says that next lies beyond its end
 
 	queue       []prepared
 	queuedBytes int64

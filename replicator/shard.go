@@ -54,9 +54,8 @@ type shard struct {
 	producerIDs []int64
 	loaded      map[topicPartition]*loadedState // from the journal, until the partition is adopted
 
-	newest    atomic.Int32 // epoch, to be read without mu
-	known     atomic.Bool  // owned, to be read without mu
-	requested atomic.Bool  // a take-over is asked for and not begun
+	known     atomic.Bool // owned, to be read without mu
+	requested atomic.Bool // a take-over is asked for and not begun
 
 	namedMu sync.Mutex
 	named   map[topicPartition]bool // what the journal has a state of
@@ -85,9 +84,6 @@ type fence struct {
 	producerID  int64
 	markerEpoch int16 // the marker carries this epoch or, with KIP-890, the next one
 }
-
-// newestEpoch is the epoch of the last fence.
-func (s *shard) newestEpoch() int16 { return int16(s.newest.Load()) }
 
 // hasOwner says whether this process owns the shard.
 func (s *shard) hasOwner() bool { return s.known.Load() }
@@ -133,6 +129,18 @@ func (s *shard) waiting() []*partition {
 	return list
 }
 
+// doubtMembers sends every partition of the shard to the next take-over, so that all get the same epoch. Kafka knows epochs per partition,
+// but some other brokers know one per producer: there a fence for one partition would fence the others, and so on for ever.
+func (s *shard) doubtMembers() {
+	for _, p := range s.members() {
+		p.mu.Lock()
+		if p.state == replicating {
+			p.doubtLocked()
+		}
+		p.mu.Unlock()
+	}
+}
+
 func (s *shard) setProblem(text string) {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
@@ -169,7 +177,6 @@ func (s *shard) fenceLocked(ctx context.Context, parts []*partition) (fence, []*
 		return fence{}, nil, err
 	}
 	s.sequence, s.inDoubt = 0, false
-	s.newest.Store(int32(s.epoch))
 	return f, fenced, nil
 }
 

@@ -72,13 +72,13 @@ func (f *Flow) readTails(ctx context.Context, tails []*tail, finished func(*tail
 		}
 		if progress {
 			attempt = 0
-		} else {
-			attempt++
-			f.refreshTarget(ctx)
+			continue
 		}
-		if err := sleep(ctx, min(backoff(attempt), 200*time.Millisecond)/4); err != nil {
+		f.refreshTarget(ctx)
+		if err := sleep(ctx, min(backoff(attempt), longPoll)); err != nil {
 			return err
 		}
+		attempt++
 	}
 	return nil
 }

@@ -216,10 +216,6 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 	}
 	code := codeError(answer.ErrorCode)
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
-	if verdict == fenced && p.producerEpoch == p.shard.newestEpoch() {
-		p.mu.Unlock()
-		return &FencedError{Flow: f.name, Shard: p.shard.number, Cause: code}
-	}
 	switch verdict {
 	case refused, unplaced, unauthorized:
 		p.inFlight = false
@@ -241,7 +237,7 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 		if p.refused >= maxRefusals {
 			f.refuse(p, s)
 		}
-	case acked, doubtful, fenced: // fenced at an epoch that a later fence of our own has passed: the coordinator knows
+	case acked, doubtful, fenced:
 		if kerr.UnknownServerError.Code == answer.ErrorCode {
 			p.refused++ // 4.x answers so for compressed garbage with a right CRC
 			p.refusal = code.Error()
@@ -250,6 +246,9 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 		p.doubtLocked()
 		p.mu.Unlock()
 		f.metrics.doubts.Inc()
+		if verdict == fenced {
+			p.shard.doubtMembers()
+		}
 		f.refreshTargetSoon()
 		f.requestTakeOver(p.shard)
 		return nil
