@@ -334,7 +334,7 @@ func (m *milena) waitMetric(d time.Duration, least float64, name string, labels 
 }
 
 // waitCopied waits until milena has acknowledged everything that the topics hold now, by the test's own look at the source's ends.
-func (p *pair) waitCopied(m *milena, d time.Duration, topics ...string) {
+func (p *pair) waitCopied(m *milena, d time.Duration, topics ...string) map[string]verify.Ends {
 	p.t.Helper()
 	ends := map[string]verify.Ends{}
 	for _, topic := range topics {
@@ -374,12 +374,24 @@ func (p *pair) waitCopied(m *milena, d time.Duration, topics ...string) {
 		}
 		return behind == 0, fmt.Sprintf("%d partitions are behind, for example %s", behind, example)
 	}))
+	return ends
 }
 
 // verify compares both sides and fails with the first differences. It returns how many records are equal.
 func (p *pair) verify(name func(string) string, topics ...string) int64 {
 	p.t.Helper()
-	report, err := verify.Run(within(p.t, 5*time.Minute, "the verifier ends"), p.sourceClient, p.targetClient, verify.Options{Topics: topics, Name: name})
+	return p.report(verify.Options{Topics: topics, Name: name})
+}
+
+// verifySoFar compares what the source holds now, while the load goes on.
+func (p *pair) verifySoFar(m *milena, d time.Duration, topics ...string) {
+	p.t.Helper()
+	p.report(verify.Options{Topics: topics, Name: copied, Until: p.waitCopied(m, d, topics...)})
+}
+
+func (p *pair) report(o verify.Options) int64 {
+	p.t.Helper()
+	report, err := verify.Run(within(p.t, 5*time.Minute, "the verifier ends"), p.sourceClient, p.targetClient, o)
 	check(p.t, err)
 	p.t.Logf("verified: %d partitions, %d records, %d MB equal, in %.1f s", report.Partitions, report.Records, report.Bytes/1e6, report.Took.Seconds())
 	if n := len(report.Differences); n > 0 {

@@ -27,6 +27,9 @@ type Options struct {
 	Topics []string
 	// Name gives the target's name of a topic; nil means the same.
 	Name func(string) string
+	// Until bounds the comparison of a topic while it still grows: only source records below these ends are compared, and what the
+	// target holds behind them is not looked at. A topic that is not named is compared to both of its ends.
+	Until map[string]Ends
 	// Concurrency is how many partitions are compared at a time; 4 if zero.
 	Concurrency int
 }
@@ -66,6 +69,10 @@ func Run(ctx context.Context, source, target *kgo.Client, o Options) (Report, er
 		if err != nil {
 			return report, err
 		}
+		until, bounded := o.Until[topic]
+		if bounded {
+			sourceEnds.End = until.End
+		}
 		copied := name(topic)
 		targetEnds, err := ReadEnds(ctx, target, copied)
 		if err != nil {
@@ -92,6 +99,7 @@ func Run(ctx context.Context, source, target *kgo.Client, o Options) (Report, er
 					source:        &reader{client: source, topic: topic, partition: partition, next: sourceEnds.Start[partition], end: sourceEnds.End[partition]},
 					target:        &reader{client: target, topic: copied, partition: partition, next: targetEnds.Start[partition], end: targetEnds.End[partition]},
 					logAppendTime: logAppendTime,
+					bounded:       bounded,
 				}
 				difference, err := c.run(ctx)
 				records.Add(c.records)
@@ -131,6 +139,7 @@ func stampsItself(ctx context.Context, client *kgo.Client, topic string) (bool, 
 type comparison struct {
 	source, target *reader
 	logAppendTime  bool
+	bounded        bool // the end of source is not where the comparison ends for target
 	records, bytes int64
 	hash           maphash.Hash
 	// before are digests of the source records that were equal last, by which a record that came twice is recognised.
@@ -146,7 +155,7 @@ type seen struct {
 func (c *comparison) run(ctx context.Context) (string, error) {
 	for {
 		s, err := c.source.read(ctx)
-		if err != nil {
+		if err != nil || s == nil && c.bounded {
 			return "", err
 		}
 		t, err := c.target.read(ctx)
