@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -32,6 +33,8 @@ const (
 
 // trap sits on the connections to a fake cluster and spoils requests of one key.
 type trap struct {
+	epochs epochs
+
 	mu     sync.Mutex
 	key    kmsg.Key
 	holds  []byte // only requests with these bytes in them
@@ -76,7 +79,7 @@ func (l trapListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trapConn{Conn: c, trap: l.trap, caught: make(map[uint32]spoil)}, nil
+	return &trapConn{Conn: c, trap: l.trap, caught: make(map[uint32]spoil), asked: make(map[uint32]kmsg.Request)}, nil
 }
 
 // trapConn reads whole requests from the client, so that it knows which answers to spoil.
@@ -86,7 +89,28 @@ type trapConn struct {
 	rest []byte // of the request that is being handed on
 
 	mu     sync.Mutex
-	caught map[uint32]spoil // by correlation id
+	caught map[uint32]spoil        // by correlation id
+	asked  map[uint32]kmsg.Request // that tell epochs, the same
+}
+
+// note keeps a request whose answer tells an epoch.
+func (c *trapConn) note(frame []byte) {
+	reader := kbin.Reader{Src: frame[4:]}
+	key, version, correlation := reader.Int16(), reader.Int16(), reader.Int32()
+	if key != int16(kmsg.InitProducerID) && key != int16(kmsg.EndTxn) {
+		return
+	}
+	reader.NullableString()
+	request := kmsg.RequestForKey(key)
+	request.SetVersion(version)
+	if request.IsFlexible() {
+		kmsg.SkipTags(&reader)
+	}
+	if request.ReadFrom(reader.Src) == nil {
+		c.mu.Lock()
+		c.asked[uint32(correlation)] = request
+		c.mu.Unlock()
+	}
 }
 
 func (c *trapConn) Read(b []byte) (int, error) {
@@ -99,6 +123,7 @@ func (c *trapConn) Read(b []byte) (int, error) {
 		if _, err := io.ReadFull(c.Conn, frame[4:]); err != nil {
 			return 0, err
 		}
+		c.note(frame)
 		if how, ok := c.trap.catches(frame); ok {
 			if how == loseRequest {
 				return 0, errors.New("the request is lost")
@@ -117,7 +142,11 @@ func (c *trapConn) Read(b []byte) (int, error) {
 func (c *trapConn) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	how, ok := c.caught[binary.BigEndian.Uint32(b[4:])]
+	request := c.asked[binary.BigEndian.Uint32(b[4:])]
 	c.mu.Unlock()
+	if request != nil {
+		c.trap.epochs.learn(request, b)
+	}
 	switch {
 	case !ok:
 		return c.Conn.Write(b)

@@ -32,6 +32,7 @@ func newPair(t *testing.T, brokers int) *pair {
 	p := &pair{t: t, sourceTrap: &trap{}, targetTrap: &trap{}, shutdown: 5 * time.Second}
 	p.source, p.sourceCl = fakeCluster(t, "source-cluster", brokers, p.sourceTrap)
 	p.target, p.targetCl = fakeCluster(t, "target-cluster", brokers, p.targetTrap)
+	p.targetTrap.epochs.guard(p.target)
 	p.sourceAdm, p.targetAdm = kadm.NewClient(p.sourceCl), kadm.NewClient(p.targetCl)
 	return p
 }

@@ -1,0 +1,64 @@
+package replicator_test
+
+import (
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// epochs makes InitProducerId of a fake cluster as strict as a broker's. Kfake lets a producer come back with an epoch that somebody else
+// has passed; a broker refuses that (KIP-360), and it is how an instance learns that another one took over.
+type epochs struct {
+	mu      sync.Mutex
+	current map[int64]int16
+	last    map[int64]int16 // the epoch whose owner bumped it: a repeated request is no fence
+}
+
+func (e *epochs) guard(c *kfake.Cluster) {
+	e.current, e.last = make(map[int64]int16), make(map[int64]int16)
+	c.ControlKey(int16(kmsg.InitProducerID), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		r := request.(*kmsg.InitProducerIDRequest)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		current, known := e.current[r.ProducerID]
+		last, repeated := e.last[r.ProducerID]
+		if !known || r.ProducerEpoch >= current || repeated && r.ProducerEpoch == last {
+			return nil, nil, false
+		}
+		response := r.ResponseKind().(*kmsg.InitProducerIDResponse)
+		response.ErrorCode = kerr.ProducerFenced.Code
+		return response, nil, true
+	})
+}
+
+// learn reads the epochs in the answers to InitProducerId and EndTxn.
+func (e *epochs) learn(request kmsg.Request, answer []byte) {
+	response := request.ResponseKind()
+	body := answer[8:]
+	if response.IsFlexible() {
+		body = body[1:]
+	}
+	if e.current == nil || response.ReadFrom(body) != nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch r := response.(type) {
+	case *kmsg.InitProducerIDResponse:
+		if r.ErrorCode == 0 {
+			delete(e.last, r.ProducerID)
+			if expected := request.(*kmsg.InitProducerIDRequest).ProducerEpoch; expected >= 0 {
+				e.last[r.ProducerID] = expected
+			}
+			e.current[r.ProducerID] = r.ProducerEpoch
+		}
+	case *kmsg.EndTxnResponse:
+		if r.ErrorCode == 0 && r.ProducerID >= 0 && r.ProducerEpoch > e.current[r.ProducerID] {
+			e.last[r.ProducerID] = e.current[r.ProducerID]
+			e.current[r.ProducerID] = r.ProducerEpoch
+		}
+	}
+}
