@@ -127,7 +127,7 @@ func aloneInItsShard(f *config.Flow) { f.Shards = 61 }
 
 // One partition's fence must not end the flow for its neighbours in the shard, also where the broker refuses them meanwhile.
 func TestFenceWhileNeighboursAreProduced(t *testing.T) {
-	t.Skip("defect: a neighbour that is refused while our own fence is under way is taken for another owner's doing, and neighbours fence each other without end")
+	t.Parallel()
 	p := newPair(t, 1)
 	p.createTopic("orders", 4)
 	r := p.start(func(f *config.Flow) { f.Shards = 1 })

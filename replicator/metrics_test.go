@@ -1,0 +1,108 @@
+package replicator_test
+
+import (
+	"bufio"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/milena-kafka/milena/replicator"
+)
+
+// ofClient says that a metric comes from the Kafka client's own collection.
+func ofClient(name string) bool {
+	return strings.HasPrefix(name, "milena_source_client_") || strings.HasPrefix(name, "milena_target_client_")
+}
+
+func TestMetricsAreWellFormedAndDocumented(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 2)
+	p.produce("orders", 2, 10, "before")
+	r := p.start(nil)
+	p.settled(r, "orders")
+	r.until("everything is journalled", func(s replicator.Status) bool { return s.Ready && s.Partitions[0].Journaled == 10 })
+	families, err := r.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return ofClient(f.GetName()) })
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		t.Errorf("%s: %s", problem.Metric, problem.Text)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "flow" && l.GetValue() == "a-b" }) {
+				t.Errorf("%s has a series without the flow's name", f.GetName())
+			}
+		}
+	}
+
+	documented := readmeMetrics(t)
+	described := describedMetrics(r)
+	for _, name := range described {
+		if !slices.Contains(documented, name) {
+			t.Errorf("%s is not in README's table", name)
+		}
+	}
+	for _, name := range documented {
+		if !slices.Contains(described, name) {
+			t.Errorf("README's table has %s, which a flow does not have", name)
+		}
+	}
+}
+
+// describedMetrics are the names of all metrics of a flow, with those that have no series yet.
+func describedMetrics(r *running) []string {
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		r.reg.Describe(descs)
+		close(descs)
+	}()
+	var names []string
+	for d := range descs {
+		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ := strings.Cut(rest, `"`)
+		if !ofClient(name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// readmeMetrics are the names in README's table of metrics.
+func readmeMetrics(t *testing.T) []string {
+	t.Helper()
+	file, err := os.Open("../README.md")
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("README.md is not there yet: its table of metrics is not compared")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var names []string
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		if rest, ok := strings.CutPrefix(lines.Text(), "| `"); ok && strings.HasPrefix(rest, "milena_") {
+			name, _, _ := strings.Cut(rest, "`")
+			name, _, _ = strings.Cut(name, "{")
+			names = append(names, name)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
