@@ -215,6 +215,7 @@ func (p *pair) read(cl *kgo.Client, c *kfake.Cluster, topic string, partitions i
 }
 
 func TestTopicIsCopiedAndFollowed(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	p.createTopic("orders", 3)
 	p.produce("orders", 3, 100, "before")
@@ -233,6 +234,7 @@ func TestTopicIsCopiedAndFollowed(t *testing.T) {
 }
 
 func TestRestartGoesOnWhereItStopped(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, 1)
 	p.createTopic("orders", 5)
 	for round := range 3 {
