@@ -1,12 +1,20 @@
 // Command bench compares milena with MirrorMaker 2 on the same brokers and the same data and prints one Markdown table.
 //
-//	go run ./e2e/bench                                  all scenarios, 2 GB each: about 20 minutes on two cores
-//	go run ./e2e/bench -scenario lz4 -bytes 500e6       one of them, shorter
-//	go run ./e2e/bench -skip-mm2                        milena alone
+//	go run ./e2e/bench                                   all scenarios: about 15 minutes on two cores
+//	go run ./e2e/bench -scenario lz4,small -bytes 200MB  some of them, shorter
+//	go run ./e2e/bench -skip-mm2 -skip-latency           milena alone, throughput alone
 //
-// It needs Java 17 and Maven. CPU is that of the replicating process and its children, from its first record on the target to its last, so
-// that the start of a JVM doesn't count. Added latency is the time from when a consumer of the source sees a record to when a consumer of
-// the target does.
+// It needs Java 17 and Maven. Progress goes to stderr, the table to stdout. What the columns mean:
+//
+//	MB/s           bytes of values before compression, from the first record on the target to the last
+//	CPU-s/GB       user and system time of the replicating process and its children, from its start to its last record, the JVM's start included
+//	after first    the same from the first record on, so that the start doesn't count
+//	peak RSS       at most, until the end of the run
+//	first record   from the start of the process until the target holds a record
+//	p50, p99       added latency at 40 records/s: from when a consumer of the source sees a record until a consumer of the target does
+//
+// Both replicators copy the same source topics to the same target cluster, one after the other; brokers are warmed up before, the first
+// copy is deleted before the second begins, and milena's copy is verified record by record at the end.
 package main
 
 import (
@@ -15,6 +23,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -25,6 +34,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/verify"
 )
@@ -35,14 +45,15 @@ type scenario struct {
 	topics, partitions int
 	record             int // bytes of a value
 	codec              string
+	bytes              config.Bytes // in all, before compression
 }
 
 func scenarios() []scenario {
 	return []scenario{
-		{"lz4", "1 KiB lz4, 8 partitions", 1, 8, 1 << 10, "lz4"},
-		{"plain", "1 KiB uncompressed, 8 partitions", 1, 8, 1 << 10, "none"},
-		{"small", "100 B uncompressed, 8 partitions", 1, 8, 100, "none"},
-		{"many", "4000 B lz4, 100 topics × 10 partitions", 100, 10, 4000, "lz4"},
+		{"lz4", "1 KiB lz4, 8 partitions", 1, 8, 1 << 10, "lz4", 2e9},
+		{"none", "1 KiB uncompressed, 8 partitions", 1, 8, 1 << 10, "none", 2e9},
+		{"small", "100 B uncompressed, 8 partitions", 1, 8, 100, "none", 5e8},
+		{"many", "4000 B lz4, 100 topics × 10 partitions", 100, 10, 4000, "lz4", 5e8},
 	}
 }
 
@@ -55,35 +66,40 @@ func (s scenario) topicNames() []string {
 }
 
 type options struct {
-	bytes   float64
-	latency time.Duration
-	skipMM2 bool
-	milena  string
-	out     io.Writer
+	scenarios            string
+	size                 config.Bytes // of every scenario, if not zero
+	latency              time.Duration
+	skipMM2, skipLatency bool
+	milena               string
+	progress             io.Writer
 }
 
 func main() {
 	var o options
-	var only string
-	flag.StringVar(&only, "scenario", "", "run only these, comma-separated: lz4, plain, small, many")
-	flag.Float64Var(&o.bytes, "bytes", 2e9, "logical bytes per scenario")
-	flag.DurationVar(&o.latency, "latency", 20*time.Second, "how long latency is measured at 40 records/s")
+	flag.StringVar(&o.scenarios, "scenario", "", "run only these, comma-separated: lz4, none, small, many")
+	flag.TextVar(&o.size, "bytes", config.Bytes(0), "bytes of values per scenario, such as 500MB; 0 takes 2 GB for lz4 and none and 500 MB for small and many")
+	flag.DurationVar(&o.latency, "latency", 20*time.Second, "how long latency is measured")
 	flag.BoolVar(&o.skipMM2, "skip-mm2", false, "run milena alone")
+	flag.BoolVar(&o.skipLatency, "skip-latency", false, "don't measure latency")
 	flag.StringVar(&o.milena, "milena", os.Getenv("MILENA_E2E_BIN"), "the milena binary; built if empty")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	o.out = os.Stderr
-	table, err := run(ctx, o, only)
-	fmt.Println(table)
+	o.progress = os.Stderr
+	table, err := run(ctx, o)
+	stop()
+	fmt.Print(table)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, o options, only string) (string, error) {
-	var table strings.Builder
+// run returns the table, as far as it got.
+func run(ctx context.Context, o options) (string, error) {
+	chosen, err := choose(o.scenarios)
+	if err != nil {
+		return "", err
+	}
 	jars, err := kafka.Resolve(ctx)
 	if err != nil {
 		return "", err
@@ -92,90 +108,157 @@ func run(ctx context.Context, o options, only string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if o.milena == "" {
 		o.milena = filepath.Join(dir, "milena")
 		if out, err := exec.CommandContext(ctx, "go", "build", "-o", o.milena, "github.com/milena-kafka/milena/cmd/milena").CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build milena: %w\n%s", err, out)
 		}
 	}
-	fmt.Fprintf(&table, "%d cores for brokers, replicator and load; Kafka %s; %.1f GB per scenario; %s\n\n", runtime.NumCPU(), kafka.Version, o.bytes/1e9, runtime.Version())
-	fmt.Fprintln(&table, "| load | replicator | MB/s | CPU-s/GB | peak RSS MiB | first record s | added latency ms p50 / p99 |")
-	fmt.Fprintln(&table, "|---|---|--:|--:|--:|--:|--:|")
-	for _, s := range scenarios() {
-		if only != "" && !slices.Contains(strings.Split(only, ","), s.name) {
-			continue
+	var t table
+	for _, s := range chosen {
+		if o.size > 0 {
+			s.bytes = o.size
 		}
-		rows, err := o.scenario(ctx, jars, filepath.Join(dir, s.name), s)
-		table.WriteString(rows)
-		if err != nil {
-			return table.String(), fmt.Errorf("scenario %s: %w", s.name, err)
+		if err := o.scenario(ctx, jars, filepath.Join(dir, s.name), s, &t); err != nil {
+			return t.String(), fmt.Errorf("scenario %s: %w", s.name, err)
 		}
 	}
-	return table.String(), nil
+	return t.String(), nil
+}
+
+func choose(names string) ([]scenario, error) {
+	all := scenarios()
+	if names == "" {
+		return all, nil
+	}
+	var chosen []scenario
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(all, func(s scenario) bool { return s.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no scenario %q", name)
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
 }
 
 // scenario runs one load through both replicators, one after the other, on clusters of its own.
-func (o options) scenario(ctx context.Context, jars kafka.Jars, dir string, s scenario) (string, error) {
+func (o options) scenario(ctx context.Context, jars kafka.Jars, dir string, s scenario, t *table) error {
 	ctx, cancel := context.WithCancel(ctx) // ends the clusters
 	defer cancel()
-	defer os.RemoveAll(dir)
-	jvm := []string{"-Xms1g", "-Xmx1g", "-XX:+UseG1GC"}
-	clusters, err := kafka.StartAll(ctx, jars, kafka.Options{Name: "source", Dir: dir, JVM: jvm}, kafka.Options{Name: "target", Dir: dir, JVM: jvm})
+	defer func() { _ = os.RemoveAll(dir) }()
+	cluster := func(name string) kafka.Options {
+		return kafka.Options{
+			Name: name, Dir: dir, JVM: []string{"-Xms1g", "-Xmx1g", "-XX:+UseG1GC"},
+			Properties: map[string]string{"log.segment.delete.delay.ms": "100"}, // a deleted copy leaves the disk before the next one
+		}
+	}
+	clusters, err := kafka.StartAll(ctx, jars, cluster("source"), cluster("target"))
 	if err != nil {
-		return "", err
+		return err
 	}
+	defer func() { // the directory is removed after the brokers have ended
+		for _, c := range clusters {
+			for _, b := range c.Brokers() {
+				b.Kill()
+			}
+		}
+	}()
 	b := &bench{options: o, scenario: s, dir: dir, jars: jars, source: clusters[0], target: clusters[1]}
-	fmt.Fprintf(o.out, "%s: loading\n", s.title)
-	if err := b.load(ctx); err != nil {
-		return "", err
+	b.say("loading %.1f GB", float64(s.bytes)/1e9)
+	if err := b.prepare(ctx); err != nil {
+		return fmt.Errorf("load: %w", err)
 	}
-	var rows strings.Builder
-	var results []result
 	replicators := []replicator{mirrorMaker{}, milena{}}
 	if o.skipMM2 {
 		replicators = replicators[1:]
 	}
-	for _, r := range replicators {
-		fmt.Fprintf(o.out, "%s: %s\n", s.title, r.name())
+	var results []result
+	for i, r := range replicators {
+		b.say("%s", r.name())
 		got, err := b.measure(ctx, r)
 		if err != nil {
-			return rows.String(), fmt.Errorf("%s: %w", r.name(), err)
+			return fmt.Errorf("%s: %w", r.name(), err)
 		}
-		fmt.Fprintf(o.out, "%s: %s: %+v\n", s.title, r.name(), got)
-		fmt.Fprintf(&rows, "| %s | %s | %.0f | %.2f | %d | %.2f | %.1f / %.1f |\n", s.title, r.name(), got.throughput, got.cpuPerGB, got.peakRSS>>20,
-			got.first.Seconds(), ms(got.p50), ms(got.p99))
+		b.say("%s: %s; other processes of this machine used %.2f cores", r.name(), got, got.others)
+		t.row(s, r.name(), got)
 		results = append(results, got)
+		if i < len(replicators)-1 {
+			if err := b.deleteCopy(ctx, r); err != nil {
+				return fmt.Errorf("delete %s's copy: %w", r.name(), err)
+			}
+		}
 	}
 	if len(results) == 2 {
-		mm2, ours := results[0], results[1]
-		fmt.Fprintf(&rows, "| | **MirrorMaker 2 : milena** | **1 : %.1f** | **%.1f : 1** | **%.0f : 1** | **%.0f : 1** | **%.1f : 1 / %.1f : 1** |\n", ours.throughput/mm2.throughput, mm2.cpuPerGB/ours.cpuPerGB,
-			float64(mm2.peakRSS)/float64(ours.peakRSS), mm2.first.Seconds()/ours.first.Seconds(), ms(mm2.p50)/ms(ours.p50), ms(mm2.p99)/ms(ours.p99))
+		t.ratio(results[0], results[1])
 	}
-	report, err := b.verify(ctx)
-	if err != nil {
-		return rows.String(), err
-	}
-	fmt.Fprintf(o.out, "%s: verified %d records in %.0f s\n", s.title, report.Records, report.Took.Seconds())
-	if len(report.Differences) > 0 {
-		return rows.String(), errors.New("milena's copy differs:\n" + strings.Join(report.Differences, "\n"))
-	}
-	return rows.String(), nil
+	return b.verify(ctx)
 }
 
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+func (b *bench) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(b.progress, "%s %s: %s\n", time.Now().Format(time.TimeOnly), b.name, fmt.Sprintf(format, args...))
+}
 
 // verify compares milena's copy with the source.
-func (b *bench) verify(ctx context.Context) (verify.Report, error) {
+func (b *bench) verify(ctx context.Context) error {
 	source, err := b.source.Client()
 	if err != nil {
-		return verify.Report{}, err
+		return err
 	}
 	defer source.Close()
 	target, err := b.target.Client()
 	if err != nil {
-		return verify.Report{}, err
+		return err
 	}
 	defer target.Close()
-	return verify.Run(ctx, source, target, verify.Options{Topics: b.topicNames(), Name: milena{}.copied})
+	report, err := verify.Run(ctx, source, target, verify.Options{Topics: b.topicNames(), Name: milena{}.copied})
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	b.say("verified %d records in %.0f s", report.Records, report.Took.Seconds())
+	if len(report.Differences) > 0 {
+		return errors.New("milena's copy differs:\n" + strings.Join(report.Differences, "\n"))
+	}
+	return nil
+}
+
+// table is the Markdown output.
+type table struct {
+	rows   strings.Builder
+	others float64 // the most that other processes used in a run, in cores
+}
+
+func (t *table) row(s scenario, who string, r result) {
+	fmt.Fprintf(&t.rows, "| %s: %s, %.1f GB | %s | %s | %s | %s | %d | %.2f | %s | %s |\n", s.name, s.title, float64(s.bytes)/1e9, who, known("%.0f", r.throughput),
+		known("%.2f", r.cpuPerGB), known("%.2f", r.cpuPerGBSteady), r.peakRSS>>20, r.first.Seconds(), known("%.1f", ms(r.p50)), known("%.1f", ms(r.p99)))
+	t.others = max(t.others, r.others)
+}
+
+// ratio says how many times better milena is.
+func (t *table) ratio(mm2, ours result) {
+	times := func(better, worse float64) string { return known("**%.1f×**", worse/better) }
+	fmt.Fprintf(&t.rows, "| | **milena is better by** | %s | %s | %s | %s | %s | %s | %s |\n", times(mm2.throughput, ours.throughput), times(ours.cpuPerGB, mm2.cpuPerGB),
+		times(ours.cpuPerGBSteady, mm2.cpuPerGBSteady), times(float64(ours.peakRSS), float64(mm2.peakRSS)), times(ours.first.Seconds(), mm2.first.Seconds()),
+		times(ours.p50.Seconds(), mm2.p50.Seconds()), times(ours.p99.Seconds(), mm2.p99.Seconds()))
+}
+
+// String is the machine and the rows; it is empty when there is no row.
+func (t *table) String() string {
+	if t.rows.Len() == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d cores for both clusters, the replicator and the load (%s, %s/%s); other processes used up to %.1f cores; Apache Kafka %s.\n\n"+
+		"| scenario | who | MB/s | CPU-s/GB | after first | peak RSS MiB | first record s | p50 ms | p99 ms |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n%s",
+		runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, t.others, kafka.Version, t.rows.String())
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// known prints a figure that may not have been measured: latency was skipped, or all was copied when the first record was seen.
+func known(format string, v float64) string {
+	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
+		return "–"
+	}
+	return fmt.Sprintf(format, v)
 }

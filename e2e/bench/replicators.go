@@ -27,7 +27,7 @@ func (milena) copied(topic string) string { return "source." + topic }
 func (milena) start(ctx context.Context, b *bench) (*proc.Process, error) {
 	d, err := daemon.New(ctx, b.milena, filepath.Join(b.dir, "milena"), daemon.Map{
 		"clusters": daemon.Map{"source": daemon.Map{"brokers": b.source.Addrs()}, "target": daemon.Map{"brokers": b.target.Addrs()}},
-		"flows":    []daemon.Map{{"source": "source", "target": "target", "topics": []string{b.scenario.name + "-.*"}}},
+		"flows":    []daemon.Map{{"source": "source", "target": "target", "topics": []string{b.name + "-.*"}}},
 	})
 	if err != nil {
 		return nil, err
@@ -36,36 +36,40 @@ func (milena) start(ctx context.Context, b *bench) (*proc.Process, error) {
 	return d.Process(), err
 }
 
-// mirrorMaker is MirrorMaker 2 in dedicated mode, tuned for throughput as its documentation and its users advise.
+// mirrorMaker is MirrorMaker 2 in dedicated mode, tuned for throughput as its documentation and its users advise. Heartbeats and
+// checkpoints are on, as they are by default. The reverse direction is off, its heartbeats too, which would be a second Connect worker in
+// the process.
 type mirrorMaker struct{}
 
 func (mirrorMaker) name() string               { return "MirrorMaker 2" }
-func (mirrorMaker) copied(topic string) string { return "mm." + topic }
+func (mirrorMaker) copied(topic string) string { return "primary." + topic }
 
 func (mirrorMaker) start(ctx context.Context, b *bench) (*proc.Process, error) {
-	properties := fmt.Sprintf(`clusters = mm, target
-mm.bootstrap.servers = %s
-target.bootstrap.servers = %s
-mm->target.enabled = true
-mm->target.topics = %s-.*
-mm->target.tasks.max = 4
-mm->target.replication.factor = 1
-target->mm.enabled = false
-target->mm.emit.heartbeats.enabled = false
+	properties := fmt.Sprintf(`clusters = primary, dr
+primary.bootstrap.servers = %s
+dr.bootstrap.servers = %s
+primary->dr.enabled = true
+primary->dr.topics = %s-.*
+dr->primary.enabled = false
+dr->primary.emit.heartbeats.enabled = false
+tasks.max = 4
+refresh.topics.interval.seconds = 5
+replication.factor = 1
 checkpoints.topic.replication.factor = 1
 heartbeats.topic.replication.factor = 1
 offset-syncs.topic.replication.factor = 1
 offset.storage.replication.factor = 1
 status.storage.replication.factor = 1
 config.storage.replication.factor = 1
-mm.consumer.fetch.max.bytes = 52428800
-mm.consumer.max.partition.fetch.bytes = 52428800
-mm.consumer.max.poll.records = 10000
-target.producer.batch.size = 262144
-target.producer.buffer.memory = 134217728
-target.producer.max.request.size = 10485760
-target.producer.compression.type = %s
-`, strings.Join(b.source.Addrs(), ","), strings.Join(b.target.Addrs(), ","), b.scenario.name, b.scenario.codec)
+primary.consumer.fetch.max.bytes = 52428800
+primary.consumer.max.partition.fetch.bytes = 52428800
+primary.consumer.max.poll.records = 10000
+dr.producer.batch.size = 262144
+dr.producer.linger.ms = 1
+dr.producer.buffer.memory = 134217728
+dr.producer.max.request.size = 10485760
+dr.producer.compression.type = %s
+`, strings.Join(b.source.Addrs(), ","), strings.Join(b.target.Addrs(), ","), b.name, b.codec)
 	file := filepath.Join(b.dir, "mm2.properties")
 	if err := os.WriteFile(file, []byte(properties), 0o600); err != nil {
 		return nil, err
