@@ -184,6 +184,28 @@ func TestTargetTopicThatHoldsRecordsHalts(t *testing.T) {
 	mustEqual(t, "the copy behind what was there", append(before, p.read(p.sourceCl, p.source, "orders", 1)[0]...), p.read(p.targetCl, p.target, "a.orders", 1)[0])
 }
 
+// Who restarts milena after such a halt has not decided anything: it halts again, and nothing is written behind those records.
+func TestTargetTopicThatHoldsRecordsHaltsAgainAfterARestart(t *testing.T) {
+	t.Skip("defect: the start of a halted partition is journalled, and the next start takes that for a copy of its own")
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 10, "ours")
+	if err := p.target.CreateTopic("a.orders", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	p.foreign("a.orders")
+	before := p.read(p.targetCl, p.target, "a.orders", 1)[0]
+	for range 2 {
+		r := p.start(nil)
+		r.mustHalt("orders", 0, "target_not_empty")
+		p.mustCopy(r, fmt.Sprintf("bills-%d", time.Now().UnixNano()))
+		if err := r.stopped(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustEqual(t, "the target topic", before, p.read(p.targetCl, p.target, "a.orders", 1)[0])
+}
+
 // foreign writes a record of somebody else into a copy.
 func (p *pair) foreign(topic string) {
 	p.t.Helper()
@@ -213,6 +235,11 @@ func TestForeignWriteHalts(t *testing.T) {
 			}
 			r.mustHalt("orders", 0, "foreign_write")
 			p.mustCopy(r, "bills")
+			if err := r.stopped(); err != nil {
+				t.Fatal(err)
+			}
+			r = p.start(nil) // a restart forgets nothing of it
+			r.mustHalt("orders", 0, "foreign_write")
 			if err := r.stopped(); err != nil {
 				t.Fatal(err)
 			}

@@ -165,7 +165,7 @@ func TestLeadersMoveOnBothSides(t *testing.T) {
 }
 
 // mishap is one thing that can go wrong; which one is drawn.
-func (p *pair) mishap(t *testing.T, draw *rand.Rand) string {
+func (p *pair) mishap(draw *rand.Rand) string {
 	pick := func(errs ...*kerr.Error) *kerr.Error { return errs[draw.IntN(len(errs))] }
 	fault := func(c *kfake.Cluster, f kfake.Fault) string {
 		f.Count = 1 + draw.IntN(3)
@@ -212,7 +212,7 @@ func TestThirtyMishapsUnderLoad(t *testing.T) {
 	stopOrders, stopBills := p.load("orders", 4), p.load("bills", 1)
 	for n := range 30 {
 		r.progress(20)
-		t.Logf("%d: %s", n, p.mishap(t, draw))
+		t.Logf("%d: %s", n, p.mishap(draw))
 	}
 	stopOrders()
 	stopBills()

@@ -115,11 +115,12 @@ func (c *trapConn) note(frame []byte) {
 
 func (c *trapConn) Read(b []byte) (int, error) {
 	if len(c.rest) == 0 {
-		frame := make([]byte, 4)
-		if _, err := io.ReadFull(c.Conn, frame); err != nil {
+		var size [4]byte
+		if _, err := io.ReadFull(c.Conn, size[:]); err != nil {
 			return 0, err
 		}
-		frame = append(frame, make([]byte, binary.BigEndian.Uint32(frame))...)
+		frame := make([]byte, 4+binary.BigEndian.Uint32(size[:]))
+		copy(frame, size[:])
 		if _, err := io.ReadFull(c.Conn, frame[4:]); err != nil {
 			return 0, err
 		}

@@ -1,7 +1,6 @@
 package replicator_test
 
 import (
-	"bufio"
 	"errors"
 	"io/fs"
 	"os"
@@ -84,25 +83,20 @@ func describedMetrics(r *running) []string {
 // readmeMetrics are the names in README's table of metrics.
 func readmeMetrics(t *testing.T) []string {
 	t.Helper()
-	file, err := os.Open("../README.md")
+	text, err := os.ReadFile("../README.md")
 	if errors.Is(err, fs.ErrNotExist) {
 		t.Skip("README.md is not there yet: its table of metrics is not compared")
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
 	var names []string
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		if rest, ok := strings.CutPrefix(lines.Text(), "| `"); ok && strings.HasPrefix(rest, "milena_") {
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "| `"); ok && strings.HasPrefix(rest, "milena_") {
 			name, _, _ := strings.Cut(rest, "`")
 			name, _, _ = strings.Cut(name, "{")
 			names = append(names, name)
 		}
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
 	}
 	return names
 }
