@@ -1,12 +1,14 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -174,7 +176,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	if err := f.syncTopics(soft); err != nil && isFatal(err) {
 		return err
 	}
-	for _, s := range f.shards {
+	for _, s := range f.busyFirst() {
 		f.requestTakeOver(s)
 	}
 	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop} {
@@ -183,6 +185,13 @@ func (f *Flow) Run(ctx context.Context) error {
 	f.startBrokers(soft)
 	<-soft.Done()
 	return f.stop(cut) //nolint:contextcheck // what follows outlives the signal
+}
+
+// busyFirst orders the shards so that those with something to copy are taken over first.
+func (f *Flow) busyFirst() []*shard {
+	shards := slices.Clone(f.shards)
+	slices.SortStableFunc(shards, func(a, b *shard) int { return cmp.Compare(len(b.members()), len(a.members())) })
+	return shards
 }
 
 // stop ends the loops in order. After a fence or a fatal error nothing more is written.

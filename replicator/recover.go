@@ -73,6 +73,13 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 		if isFatal(err) || ctx.Err() != nil {
 			return err
 		}
+		if errors.Is(err, errNotHosted) {
+			f.refreshTarget(ctx)
+			if err := sleep(ctx, backoff(min(attempt, 2))); err != nil {
+				return nil //nolint:nilerr // ctx ended: the flow stops
+			}
+			continue
+		}
 		f.metrics.takeOvers.WithLabelValues("failed").Inc()
 		s.setProblem(fmt.Sprintf("shard %d: %v", s.number, err))
 		f.warn("take-over", "shard", s.number, "err", err)
@@ -81,6 +88,21 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 			return nil //nolint:nilerr // ctx ended: the flow stops
 		}
 	}
+}
+
+// errNotHosted says that a journal partition was created and its broker does not have it yet.
+var errNotHosted = errors.New("the journal partition is not there yet")
+
+// hosted says whether the leader of a target partition really has it. Metadata and the transaction coordinator know a new partition before
+// its broker has made the log; a marker that is sent meanwhile is held up for request.timeout.ms (30 s), and with it all others of that
+// coordinator.
+func (f *Flow) hosted(ctx context.Context, topic string, partition int32) bool {
+	leader := f.targetLeader(topic, partition)
+	if leader < 0 {
+		return false
+	}
+	_, err := listOffset(ctx, f.target, leader, topic, partition, endOffset)
+	return err == nil
 }
 
 // recovery is one take-over of one shard: the producer that its partitions go on with and where each of them stands.
@@ -98,6 +120,11 @@ type recovery struct {
 // takeOver fences, reads, reconciles and goes on, for the partitions of the shard that wait.
 func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	s.mu.Lock()
+	if !s.owned && !f.hosted(ctx, f.journalTopic, s.number) {
+		s.mu.Unlock()
+		f.takeOverSlots.Release(1)
+		return errNotHosted
+	}
 	parts := s.waiting()
 	var fresh, known []*partition
 	reload := !s.owned

@@ -199,31 +199,38 @@ func (e *targetTruncatedError) Error() string {
 	return fmt.Sprintf("target %s-%d ends at offset %d, but everything below %d was acknowledged: the target lost records (unclean leader election?)", e.topic, e.partition, e.end, e.expected)
 }
 
+// The timestamps that ask for the first offset and for the high watermark.
+const (
+	startOffset = -2
+	endOffset   = -1
+)
+
 // listOffsets asks the leader of one partition for its first offset and its high watermark.
 func (f *Flow) listOffsets(ctx context.Context, cl *kgo.Client, leader int32, topic string, partition int32) (start, end int64, err error) {
-	ask := func(timestamp int64) (int64, error) {
-		request := kmsg.NewPtrListOffsetsRequest()
-		request.ReplicaID = -1
-		rt := kmsg.NewListOffsetsRequestTopic()
-		rt.Topic = topic
-		rp := kmsg.NewListOffsetsRequestTopicPartition()
-		rp.Partition, rp.Timestamp = partition, timestamp
-		rt.Partitions = append(rt.Partitions, rp)
-		request.Topics = append(request.Topics, rt)
-		response, err := cl.Broker(int(leader)).Request(ctx, request)
-		if err != nil {
-			return 0, fmt.Errorf("list offsets of %s-%d: %w", topic, partition, err)
-		}
-		for _, t := range response.(*kmsg.ListOffsetsResponse).Topics {
-			for _, p := range t.Partitions {
-				return p.Offset, codeError(p.ErrorCode)
-			}
-		}
-		return 0, fmt.Errorf("list offsets of %s-%d: empty answer", topic, partition)
-	}
-	if start, err = ask(-2); err != nil {
+	if start, err = listOffset(ctx, cl, leader, topic, partition, startOffset); err != nil {
 		return 0, 0, err
 	}
-	end, err = ask(-1)
+	end, err = listOffset(ctx, cl, leader, topic, partition, endOffset)
 	return start, end, err
+}
+
+func listOffset(ctx context.Context, cl *kgo.Client, leader int32, topic string, partition int32, timestamp int64) (int64, error) {
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.ReplicaID = -1
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic = topic
+	rp := kmsg.NewListOffsetsRequestTopicPartition()
+	rp.Partition, rp.Timestamp = partition, timestamp
+	rt.Partitions = append(rt.Partitions, rp)
+	request.Topics = append(request.Topics, rt)
+	response, err := cl.Broker(int(leader)).Request(ctx, request)
+	if err != nil {
+		return 0, fmt.Errorf("list offsets of %s-%d: %w", topic, partition, err)
+	}
+	for _, t := range response.(*kmsg.ListOffsetsResponse).Topics {
+		for _, p := range t.Partitions {
+			return p.Offset, codeError(p.ErrorCode)
+		}
+	}
+	return 0, fmt.Errorf("list offsets of %s-%d: empty answer", topic, partition)
 }
