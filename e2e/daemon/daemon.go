@@ -164,9 +164,8 @@ func (d *Daemon) get(ctx context.Context, path string) (int, []byte, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, body, err
+	return resp.StatusCode, body, errors.Join(err, resp.Body.Close())
 }
 
 // Status is the JSON of one flow, as far as tests look at it.

@@ -57,7 +57,6 @@ type Broker struct {
 	id         int
 	addr       string
 	securePort int
-	backend    string
 	proxy      *proxy.Proxy
 	dir        string
 	cluster    *Cluster

@@ -49,7 +49,7 @@ func Resolve(ctx context.Context) (Jars, error) {
 	if err != nil {
 		return Jars{}, err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	if err := fill(ctx, Jars{tmp}); err != nil {
 		return Jars{}, err
 	}
@@ -99,7 +99,7 @@ func (j Jars) writeLogging() error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }() // renamed by then, if all is well
 	_, err = tmp.Write(log4j)
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err

@@ -74,9 +74,11 @@ type Consumed struct {
 // Consume has Kafka's console consumer read n records of the topics that match include, committed ones only, with CRC checks, printing
 // partition, key, value, timestamp and headers. Offsets are left out: those of a copy may differ. Runs with the same seed compare.
 func (c *Cluster) Consume(ctx context.Context, seed maphash.Seed, include string, n int) (Consumed, error) {
-	args := []string{"--bootstrap-server", strings.Join(c.Addrs(), ","), "--include", include, "--from-beginning", "--max-messages", strconv.Itoa(n), "--timeout-ms", "20000",
+	args := []string{
+		"--bootstrap-server", strings.Join(c.Addrs(), ","), "--include", include, "--from-beginning", "--max-messages", strconv.Itoa(n), "--timeout-ms", "20000",
 		"--isolation-level", "read_committed", "--command-property", "check.crcs=true", "--command-property", "max.partition.fetch.bytes=20971520",
-		"--command-property", "auto.offset.reset=earliest", "--command-property", "enable.auto.commit=false"}
+		"--command-property", "auto.offset.reset=earliest", "--command-property", "enable.auto.commit=false",
+	}
 	for _, p := range []string{"timestamp", "partition", "headers", "key", "value"} {
 		args = append(args, "--formatter-property", "print."+p+"=true")
 	}

@@ -31,7 +31,7 @@ func (c Codec) option() kgo.Opt {
 	return kgo.ProducerBatchCompression(codecs[c])
 }
 
-// Shape makes the content of a record. mark is unique in the topic.
+// Shape makes the content of a record around a mark, which is unique in the topic.
 type Shape func(r *rand.Rand, mark string) kgo.Record
 
 // Sized records have a key and a value of n bytes that compresses to about half.
@@ -58,7 +58,11 @@ func Nothing(*rand.Rand, string) kgo.Record { return kgo.Record{} }
 // Headers has headers that come twice, and headers with null, empty and non-UTF-8 values.
 func Headers(_ *rand.Rand, mark string) kgo.Record {
 	return kgo.Record{Key: []byte{}, Value: []byte(mark), Headers: []kgo.RecordHeader{
-		{Key: "twice", Value: []byte("1")}, {Key: "twice", Value: []byte(mark)}, {Key: "null"}, {Key: "empty", Value: []byte{}}, {Key: "", Value: []byte("no name")},
+		{Key: "twice", Value: []byte("1")},
+		{Key: "twice", Value: []byte(mark)},
+		{Key: "null"},
+		{Key: "empty", Value: []byte{}},
+		{Key: "", Value: []byte("no name")},
 		{Key: "binary", Value: []byte{0xff, 0xfe, 0, 0x80}},
 	}}
 }

@@ -184,7 +184,7 @@ func (l *link) run() {
 	usable := !l.dead && !l.closed
 	p.mu.Unlock()
 	if usable {
-		broker, err := net.Dial("tcp4", p.backend)
+		broker, err := net.DialTimeout("tcp4", p.backend, time.Second) //nolint:noctx // ends with the connection, not with a caller
 		p.mu.Lock()
 		if err != nil {
 			l.reset() // the broker is down: say so
@@ -193,28 +193,36 @@ func (l *link) run() {
 			if l.closed || l.dead {
 				_ = broker.Close()
 			} else {
-				go l.pump(l.broker, l.client, true)
+				go l.pump(l.broker, l.client, responses)
 			}
 		}
 		p.mu.Unlock()
 	}
-	l.pump(l.client, l.broker, false)
+	l.pump(l.client, l.broker, requests)
 }
 
-// pump copies from one end to the other; responses says that it is the way back.
-func (l *link) pump(from, to *net.TCPConn, responses bool) {
+// direction is what flows through a pump.
+type direction int
+
+const (
+	requests direction = iota
+	responses
+)
+
+// pump copies from one end to the other.
+func (l *link) pump(from, to *net.TCPConn, what direction) {
 	p := l.proxy
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
 		mode := p.await()
 		p.mu.Lock()
-		if l.dead && responses {
+		if l.dead && what == responses {
 			p.mu.Unlock()
 			return
 		}
 		discard := l.dead
-		if responses && mode == DropResponses && n > 0 {
+		if what == responses && mode == DropResponses && n > 0 {
 			l.missed, discard = true, true
 		}
 		p.mu.Unlock()
@@ -231,7 +239,7 @@ func (l *link) pump(from, to *net.TCPConn, responses bool) {
 		}
 		if err != nil {
 			p.mu.Lock()
-			if !l.dead || !responses {
+			if !l.dead || what == requests {
 				l.reset()
 			}
 			p.mu.Unlock()
