@@ -70,11 +70,18 @@ func (a *aligner) pass(next int64, leaderEpoch int32) {
 // compression.type made the broker write the batch anew; the newest timestamp survives that.
 func (a *aligner) fits(h recordbatch.Header, batch []byte) bool {
 	own := a.own[0]
+	if a.searching {
+		return own.count == h.Count && own.recordsCRC == recordbatch.RecordsCRC(batch) // nothing less tells small batches of one moment apart
+	}
 	return own.count == h.Count && (own.recordsCRC == recordbatch.RecordsCRC(batch) || own.maxTimestamp == h.MaxTimestamp)
 }
 
 // acceptRecords pairs a batch that was rebuilt, perhaps into several and perhaps by another version: only the number of records is certain.
 func (a *aligner) acceptRecords(h recordbatch.Header, batch []byte) error {
+	if a.searching {
+		a.pass(h.NextOffset(), h.LeaderEpoch) // counts alone would be a guess
+		return nil
+	}
 	records, err := recordbatch.Decode(batch)
 	if err != nil {
 		return fmt.Errorf("source batch at offset %d: %w", h.BaseOffset, err)
@@ -85,9 +92,6 @@ func (a *aligner) acceptRecords(h recordbatch.Header, batch []byte) error {
 	for len(records) > 0 && !a.done() {
 		own := a.own[0]
 		if int(own.count) > len(records) {
-			if a.searching {
-				break
-			}
 			return &misalignedError{
 				source: records[0].Offset, target: own.offset,
 				detail: fmt.Sprintf("the target's batch has %d records, the source's has %d left", own.count, len(records)),
@@ -98,9 +102,6 @@ func (a *aligner) acceptRecords(h recordbatch.Header, batch []byte) error {
 			newest = max(newest, r.Timestamp)
 		}
 		if newest != own.maxTimestamp && own.maxTimestamp >= 0 && newest >= 0 && !h.Attributes.LogAppendTime() {
-			if a.searching {
-				break
-			}
 			return &misalignedError{
 				source: records[0].Offset, target: own.offset,
 				detail: fmt.Sprintf("the newest timestamp is %d on the source and %d on the target", newest, own.maxTimestamp),
@@ -112,7 +113,7 @@ func (a *aligner) acceptRecords(h recordbatch.Header, batch []byte) error {
 			target++
 		}
 		records = records[own.count:]
-		a.own, a.searching = a.own[1:], false
+		a.own = a.own[1:]
 	}
 	if a.done() && len(records) > 0 {
 		a.pass(records[0].Offset, h.LeaderEpoch)

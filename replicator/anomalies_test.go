@@ -186,7 +186,6 @@ func TestTargetTopicThatHoldsRecordsHalts(t *testing.T) {
 
 // Who restarts milena after such a halt has not decided anything: it halts again, and nothing is written behind those records.
 func TestTargetTopicThatHoldsRecordsHaltsAgainAfterARestart(t *testing.T) {
-	t.Skip("defect: the start of a halted partition is journalled, and the next start takes that for a copy of its own")
 	p := newPair(t, 1)
 	p.createTopic("orders", 1)
 	p.produce("orders", 1, 10, "ours")

@@ -59,14 +59,15 @@ type Flow struct {
 	journalTopic   string
 	owner          offsets.Owner
 
-	budget        *budget
-	lease         *lease
-	pending       atomic.Int64 // batches queued or in flight
-	shards        []*shard
-	takeOvers     chan *shard
-	takeOverSlots *semaphore.Weighted
-	topology      topology
-	kick          chan struct{} // an early pass over topics is wanted
+	budget         *budget
+	lease          *lease
+	pending        atomic.Int64 // batches queued or in flight
+	shards         []*shard
+	takeOvers      chan *shard
+	takeOverSlots  *semaphore.Weighted
+	firstConfirmed atomic.Int64 // when ownership of shard 0 was last confirmed, in Unix nanoseconds
+	topology       topology
+	kick           chan struct{} // an early pass over topics is wanted
 
 	background sync.WaitGroup
 	hard       context.Context //nolint:containedctx // ends when requests in flight may be cut off: after the drain, not at the signal
@@ -176,9 +177,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	if err := f.syncTopics(soft); err != nil && isFatal(err) {
 		return err
 	}
-	for _, s := range f.busyFirst() {
-		f.requestTakeOver(s)
-	}
+	f.requestTakeOver(f.shards[0]) // the others follow when it is owned
 	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop} {
 		f.background.Go(func() { loop(soft) })
 	}

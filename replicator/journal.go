@@ -119,7 +119,7 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	}
 	for _, p := range s.members() {
 		p.mu.Lock()
-		if p.offsets != nil && (p.acked > p.journaled || p.dirty) {
+		if p.offsets != nil && (p.started || p.settled) && (p.acked > p.journaled || p.dirty) {
 			p.journalInto(current())
 		}
 		p.mu.Unlock()

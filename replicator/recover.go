@@ -73,7 +73,7 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 		if isFatal(err) || ctx.Err() != nil {
 			return err
 		}
-		if errors.Is(err, errNotHosted) {
+		if errors.Is(err, errNotYet) {
 			f.refreshTarget(ctx)
 			if err := sleep(ctx, backoff(min(attempt, 2))); err != nil {
 				return nil //nolint:nilerr // ctx ended: the flow stops
@@ -90,8 +90,26 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 	}
 }
 
-// errNotHosted says that a journal partition was created and its broker does not have it yet.
-var errNotHosted = errors.New("the journal partition is not there yet")
+// errNotYet says that a shard cannot be taken over at this moment, which is nothing to warn of.
+var errNotYet = errors.New("not yet")
+
+// ownsFirst says whether this process owns shard 0 just now. A first fence names no owner and fences anybody, so two processes that start
+// at the same moment could fence each other on different shards, and both would stop. Shard 0 is therefore taken first, and confirmed again
+// and again while the others are taken: who has lost it takes no more.
+func (f *Flow) ownsFirst(ctx context.Context) bool {
+	zero := f.shards[0]
+	if time.Since(time.Unix(0, f.firstConfirmed.Load())) < refreshEvery {
+		return true
+	}
+	zero.mu.Lock()
+	defer zero.mu.Unlock()
+	confirmed, began := false, time.Now()
+	if err := f.journalShard(ctx, zero, f.ownerNow(), &confirmed); err != nil || !confirmed {
+		return false
+	}
+	f.firstConfirmed.Store(began.UnixNano())
+	return true
+}
 
 // hosted says whether the leader of a target partition really has it. Metadata and the transaction coordinator know a new partition before
 // its broker has made the log; a marker that is sent meanwhile is held up for request.timeout.ms (30 s), and with it all others of that
@@ -120,10 +138,11 @@ type recovery struct {
 // takeOver fences, reads, reconciles and goes on, for the partitions of the shard that wait.
 func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	s.mu.Lock()
-	if !s.owned && !f.hosted(ctx, f.journalTopic, s.number) {
+	first := !s.owned
+	if first && (!f.hosted(ctx, f.journalTopic, s.number) || s.number > 0 && !f.ownsFirst(ctx)) {
 		s.mu.Unlock()
 		f.takeOverSlots.Release(1)
-		return errNotHosted
+		return errNotYet
 	}
 	parts := s.waiting()
 	var fresh, known []*partition
@@ -156,6 +175,12 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	}
 	s.owned = true
 	s.known.Store(true)
+	if first && s.number == 0 {
+		f.firstConfirmed.Store(time.Now().UnixNano())
+		for _, other := range f.busyFirst() {
+			f.requestTakeOver(other)
+		}
+	}
 	r.producerID, r.producerEpoch = s.producerID, s.epoch
 	for _, p := range append(append([]*partition(nil), known...), fresh...) {
 		p.begin()
@@ -317,7 +342,7 @@ func (p *partition) beginMapLocked(source, target int64) {
 	p.offsets = offsets.NewMap(source, target)
 	p.acked, p.next, p.journaled = source, source, source
 	p.targetEnd, p.fromEpoch, p.doneEpoch = target, -1, -1
-	p.started, p.dirty = false, true
+	p.started, p.settled, p.dirty = false, false, true
 }
 
 // toMarker reads a tail to the marker of the fence instead of to an offset.
@@ -336,24 +361,30 @@ func (r *recovery) tailOf(p *partition, until int64) *tail {
 	if !p.started && !p.accepted {
 		t.from = p.targetFirst // a copy that nobody knows of must not be continued blindly
 	}
+	t.started, t.unknown = p.started, !p.started && !p.accepted
 	if until != toMarker && t.from >= until {
+		p.settled = true
 		r.ready = append(r.ready, p)
 		return nil
 	}
 	t.until = until
 	p.own, p.foreign = nil, nil
-	t.visit = func(h recordbatch.Header, batch []byte) error { return r.sort(p, h, batch) }
+	t.visit = func(h recordbatch.Header, batch []byte) error { return r.sort(p, t, h, batch) }
 	return t
 }
 
 // sort puts one batch of the tail where it belongs: ours, foreign, or nothing but a marker.
-func (r *recovery) sort(p *partition, h recordbatch.Header, batch []byte) error {
+func (r *recovery) sort(p *partition, t *tail, h recordbatch.Header, batch []byte) error {
 	switch {
 	case h.Attributes.Control() || h.Count == 0:
-	case !p.started && !p.accepted:
+	case t.unknown:
 		return errTargetNotEmpty
 	case r.shard.ownsProducer(h.ProducerID):
-		p.own = append(p.own, ownBatch{offset: h.BaseOffset, count: h.Count, recordsCRC: recordbatch.RecordsCRC(batch), maxTimestamp: h.MaxTimestamp})
+		own := ownBatch{offset: h.BaseOffset, count: h.Count, recordsCRC: recordbatch.RecordsCRC(batch), maxTimestamp: h.MaxTimestamp}
+		if h.Attributes.LogAppendTime() {
+			own.maxTimestamp = -1 // the broker's clock, not the source's
+		}
+		p.own = append(p.own, own)
 	default:
 		p.foreign = append(p.foreign, h.BaseOffset)
 	}
@@ -390,7 +421,7 @@ func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
 			return nil
 		}
 	}
-	if len(p.own) > 0 && p.started { // before the start is journalled nothing there can belong to this map
+	if len(p.own) > 0 && t.started { // before the start is journalled nothing there can belong to this map
 		ok, err := r.align(ctx, p, t)
 		if err != nil || !ok {
 			return err
@@ -412,7 +443,7 @@ func (r *recovery) settle(p *partition, end int64) (ready bool, err error) {
 	}
 	p.own, p.foreign = nil, nil
 	if !p.started {
-		p.offsets = offsets.NewMap(p.acked, end)
+		p.offsets, p.settled = offsets.NewMap(p.acked, end), true
 	} else if err := p.offsets.Advance(p.acked, end); err != nil {
 		return false, err
 	}

@@ -28,6 +28,8 @@ type tail struct {
 	// visit gets every batch at or above from, in order, control batches too.
 	visit func(h recordbatch.Header, batch []byte) error
 
+	started  bool  // the journal knows where the copy began
+	unknown  bool  // nobody knows whose records the target holds
 	next     int64 // where the next fetch begins
 	logStart int64 // above from when the target deleted what the tail began with
 	end      int64 // behind the marker

@@ -90,7 +90,12 @@ func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
 		}
 		if a.next > before {
 			attempt = 0
-		} else if end := f.readableEnd(rp); a.next >= end {
+		} else if end := f.readableEnd(rp); a.next >= end && a.searching {
+			return &misalignedError{
+				source: a.next, target: a.own[0].offset,
+				detail: "the target's retention deleted the beginning of what was not journalled yet, and what is left of it cannot be found on the source by its bytes",
+			}
+		} else if a.next >= end {
 			return &sourceLostError{
 				kind: policy.Truncated, from: a.next, to: a.next,
 				detail: fmt.Sprintf("source %s ends at offset %d, but the target holds %d more batches of it: the source lost records", p, end, len(a.own)),
