@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/milena-kafka/milena/config"
 )
@@ -124,9 +125,19 @@ func TestAlertsUseMetricsThatExist(t *testing.T) {
 			t.Errorf("alerts.yaml uses %s, which the README does not know", name)
 		}
 	}
-	for _, rule := range regexp.MustCompile(`alert: (\w+)`).FindAllStringSubmatch(alerts, -1) {
-		if !strings.Contains(readme, "| "+rule[1]+" |") {
-			t.Errorf("README.md does not show the alert %s", rule[1])
+	var file struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	if err := yaml.Unmarshal([]byte(alerts), &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, group := range file.Groups {
+		for _, rule := range group.Rules {
+			if !strings.Contains(readme, "| "+rule.Alert+" | `"+rule.Expr+"`") {
+				t.Errorf("README.md does not show the alert %s with %s", rule.Alert, rule.Expr)
+			}
 		}
 	}
 }
