@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/twmb/franz-go/plugin/kslog"
+	"golang.org/x/time/rate"
 
 	"github.com/milena-kafka/milena/config"
 )
@@ -41,11 +43,10 @@ func clientOptions(c config.Cluster, log *slog.Logger, hooks ...kgo.Hook) ([]kgo
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		// KIP-714: brokers may ask for a client's metrics. Ours are served over HTTP, and the pushes would cost requests.
 		kgo.DisableClientMetrics(),
-		kgo.DialTimeout(3 * time.Second),
 		// What a request may take beyond its own timeout. A broker that hangs (not one that is dead: that is an error at
 		// once) stalls every request to it for this long, and a context does not cut the set-up of a connection (ApiVersions,
 		// SASL) short; kgo's 10 s is longer than we may be silent.
-		kgo.RequestTimeoutOverhead(5 * time.Second),
+		kgo.RequestTimeoutOverhead(2500 * time.Millisecond),
 		// Retries inside the client only bridge a moment: the loops above log, count and retry with fresh metadata. This
 		// bound also ends the wait of a broker that was chosen and went away.
 		kgo.RetryTimeout(10 * time.Second),
@@ -60,13 +61,15 @@ func clientOptions(c config.Cluster, log *slog.Logger, hooks ...kgo.Hook) ([]kgo
 		// A fetch answer is as large as its largest batch at least, whatever the request's limit (KIP-74).
 		kgo.BrokerMaxReadBytes(100 << 20),
 	}
+	d := &dialer{limits: make(map[string]*rate.Limiter)}
 	if c.TLS != nil {
 		conf, err := tlsConfig(*c.TLS)
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, kgo.DialTLSConfig(conf))
+		d.tls = conf
 	}
+	opts = append(opts, kgo.Dialer(d.dial))
 	if c.SASL != nil {
 		mechanism, err := saslMechanism(*c.SASL)
 		if err != nil {
@@ -75,6 +78,41 @@ func clientOptions(c config.Cluster, log *slog.Logger, hooks ...kgo.Hook) ([]kgo
 		opts = append(opts, kgo.SASL(mechanism))
 	}
 	return opts, nil
+}
+
+// dialer opens connections, and not more than a few a second to one address: who closes each connection at once must not be stormed by
+// everything that waits for an answer.
+type dialer struct {
+	tls *tls.Config // nil for plaintext
+
+	mu     sync.Mutex
+	limits map[string]*rate.Limiter // by address
+}
+
+// A client needs five connections to a broker; the burst lets them all come at once, twice.
+const (
+	dialsPerSecond = 5
+	dialBurst      = 10
+)
+
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if err := d.limit(address).Wait(ctx); err != nil {
+		return nil, err
+	}
+	plain := &net.Dialer{Timeout: 3 * time.Second}
+	if d.tls == nil {
+		return plain.DialContext(ctx, network, address)
+	}
+	return (&tls.Dialer{NetDialer: plain, Config: d.tls}).DialContext(ctx, network, address)
+}
+
+func (d *dialer) limit(address string) *rate.Limiter {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.limits[address] == nil {
+		d.limits[address] = rate.NewLimiter(dialsPerSecond, dialBurst)
+	}
+	return d.limits[address]
 }
 
 // warnLogger keeps all but errors of a client out of our log: it warns per request and per try, and what lasts is said once by who asked.

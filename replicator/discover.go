@@ -352,6 +352,9 @@ func (f *Flow) syncConfigs(ctx context.Context) error {
 	defer cancel()
 	pairs, _ := f.topics.pair(f.sourceView(), f.targetView())
 	limits, errs := f.topics.syncConfigs(ctx, pairs)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	for topic, err := range errs {
 		f.warn("sync topic configs", "topic", topic, "err", err)
 	}

@@ -52,7 +52,12 @@ func (f *Flow) journalLoop(ctx context.Context) {
 func (f *Flow) syncJournal(ctx context.Context) error {
 	began := time.Now()
 	confirmed := false
+	failures := make(map[int32]int) // by leader
 	for _, s := range f.shards {
+		leader := f.targetLeader(f.journalTopic, s.number)
+		if failures[leader] > 1 {
+			continue // that broker is not well: the rest would only knock at its door as well
+		}
 		if !s.mu.TryLock() {
 			continue
 		}
@@ -62,7 +67,9 @@ func (f *Flow) syncJournal(ctx context.Context) error {
 		}
 		err := f.journalShard(ctx, s, owner, &confirmed)
 		s.mu.Unlock()
-		if err != nil {
+		if errors.Is(err, errJournalLater) {
+			failures[leader]++
+		} else if err != nil {
 			return err
 		}
 	}
@@ -71,6 +78,9 @@ func (f *Flow) syncJournal(ctx context.Context) error {
 	}
 	return nil
 }
+
+// errJournalLater says that a shard's progress could not be journalled now.
+var errJournalLater = errors.New("the journal could not be written")
 
 // ownerNow is the owner record of this process.
 func (f *Flow) ownerNow() *offsets.Owner {
@@ -98,7 +108,7 @@ func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner,
 			if s.inDoubt {
 				f.requestTakeOver(s)
 			}
-			return nil // the next pass tries again; the edges did not move
+			return errJournalLater // the next pass tries again; the edges did not move
 		}
 		f.metrics.journalWrites.WithLabelValues("written").Inc()
 		*confirmed = true

@@ -15,6 +15,9 @@ import (
 // stand in line and a partition below min.insync.replicas gets its marker late.
 const tailWait = 20 * time.Millisecond
 
+// tailPatience is how long one tail fetch may take in all.
+const tailPatience = 1500 * time.Millisecond
+
 // tail is one partition of the target that is read from an offset to the abort marker of a fence. What stands before the marker is all
 // there will ever be of earlier owners, and as a fetch ends at the high watermark it is replicated. (ListOffsets is no substitute: a
 // batch that is appended and not yet replicated is invisible to it and appears later.)
@@ -106,6 +109,10 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail) bool
 		request.Topics[i].Partitions = append(request.Topics[i].Partitions, rp)
 		index[topicPartition{t.topic, t.partition}] = t
 	}
+	// Only tails are fetched from the target, so a deadline, which closes the connection, harms nobody else; a connection that is dead
+	// without a sign of it must not hold up a recovery for longer.
+	ctx, cancel := context.WithTimeout(ctx, tailPatience)
+	defer cancel()
 	response, err := f.targetWire.fetch(ctx, leader, request)
 	if err != nil {
 		f.log.Debug("tail fetch", "err", err)
