@@ -208,3 +208,15 @@ func goroutines(function string) []string {
 	}
 	return found
 }
+
+// An empty source has its first topic only after the start: that topic is news, whatever start says.
+func TestLatestBeginsALaterTopicAtItsBeginning(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	r := p.start(func(f *config.Flow) { f.Start = config.StartLatest })
+	r.until("ready", func(s replicator.Status) bool { return s.Ready })
+	p.createTopic("news", 1)
+	p.produce("news", 1, 10, "first")
+	r.caughtUp("news", 10)
+	p.verify("news", "a.news", 1)
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 )
@@ -65,6 +66,10 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 		notCopied[r.Topic] = r.Reason
 		f.warn("topic is not copied", "topic", r.Topic, "reason", r.Reason)
 	}
+	before := make(map[string]int) // partitions of the copies that were there already
+	for _, pair := range pairs {
+		before[pair.TargetName] = len(pair.Target.Partitions)
+	}
 	created, grown, errs := f.topics.createMissing(ctx, pairs)
 	for topic, err := range errs {
 		notCopied[topic] = err.Error()
@@ -78,7 +83,10 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	}
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
-	err = f.beginNew(ctx, pairs, notCopied)
+	err = f.beginNew(ctx, pairs, before, notCopied)
+	if err == nil {
+		f.topology.endFirstPass()
+	}
 	f.retireGone(source)
 	f.follow()
 	return err
@@ -107,7 +115,7 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, 
 }
 
 // beginNew makes partitions of what is new among the pairs and hands them to their shards.
-func (f *Flow) beginNew(ctx context.Context, pairs []topicPair, notCopied map[string]string) error {
+func (f *Flow) beginNew(ctx context.Context, pairs []topicPair, before map[string]int, notCopied map[string]string) error {
 	fresh := f.newPairs(pairs)
 	if len(fresh) == 0 {
 		return nil
@@ -131,16 +139,13 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topicPair, notCopied map[st
 		if !known {
 			continue // without its limits a batch could not be judged: the next pass tries again
 		}
-		for _, p := range f.beginTopic(pair, l, edges) {
+		for _, p := range f.beginTopic(pair, l, edges, before[pair.TargetName]) {
 			touched[p.shard] = true
 		}
 	}
 	for s := range touched {
 		f.requestTakeOver(s)
 	}
-	f.topology.mu.Lock()
-	f.topology.firstPass = false
-	f.topology.mu.Unlock()
 	return nil
 }
 
@@ -209,7 +214,7 @@ func (e edges) of(pair topicPair, partition int32) (sourceStart, sourceEnd, targ
 
 // beginTopic makes the partitions of one pair that do not exist yet. A topic whose id changed begins anew as another topic: what the
 // journal says of the earlier one shows the anomaly when it is adopted.
-func (f *Flow) beginTopic(pair topicPair, limits topicLimits, e edges) []*partition {
+func (f *Flow) beginTopic(pair topicPair, limits topicLimits, e edges, before int) []*partition {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -237,8 +242,8 @@ func (f *Flow) beginTopic(pair topicPair, limits topicLimits, e edges) []*partit
 			continue
 		}
 		start := sourceStart
-		if f.config.Start == "latest" && t.firstPass && !known {
-			start = sourceEnd // what is created later is copied from its beginning: its first records are news
+		if f.config.Start == config.StartLatest && t.firstPass && !known && (before == 0 || n < before) {
+			start = sourceEnd // topics and partitions that come later are copied from their beginning: their first records are news
 		}
 		s := f.shards[offsets.ShardOf(name, int32(n), int32(len(f.shards)))]
 		p := &partition{
@@ -273,7 +278,10 @@ func (f *Flow) noteShrunk(s *shard) {
 		}
 		t.partitions[tp] = p
 		p.mu.Lock()
-		f.haltLocked(p, policy.Shrunk, p.acked, p.acked, fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.topic, len(info.Partitions), tp.partition, p.acked))
+		detail := fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.topic, len(info.Partitions), tp.partition, p.acked)
+		if f.raiseLocked(p, policy.Shrunk, p.acked, p.acked, detail) == policy.Skip {
+			delete(t.partitions, tp)
+		}
 		p.mu.Unlock()
 	}
 }
@@ -418,5 +426,3 @@ func (f *Flow) checkJournal(info topicInfo) error {
 	}
 	return nil
 }
-
-func formatOffset(o int64) string { return strconv.FormatInt(o, 10) }

@@ -115,6 +115,7 @@ func New(o Options) (*Flow, error) {
 		f.close()
 		return nil, err
 	}
+	f.topics.changed = func(n int) { f.metrics.configChanges.Add(float64(n)) }
 	for k := range o.Flow.Shards {
 		f.shards = append(f.shards, &shard{flow: f, number: k, transactionalID: fmt.Sprintf("milena.%s.%d", f.name, k)})
 	}

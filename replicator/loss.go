@@ -116,7 +116,11 @@ func (f *Flow) raisePrepare(p *partition, e *prepareError) {
 		return
 	}
 	p.refused = 0
-	if f.raiseLocked(p, e.kind, e.from, e.to, e.Error()) == policy.Skip && e.to > p.next {
+	if e.to <= p.next {
+		f.haltLocked(p, e.kind, e.from, e.to, e.Error()) // it is not known where the next batch begins
+		return
+	}
+	if f.raiseLocked(p, e.kind, e.from, e.to, e.Error()) == policy.Skip {
 		if err := p.dropLocked(e.to, p.fromEpoch); err != nil {
 			f.haltLocked(p, e.kind, e.from, e.to, err.Error())
 		}
@@ -135,10 +139,19 @@ func rebuildProblem(h recordbatch.Header, err error) *prepareError {
 	return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
 }
 
-// haltRefusedLocked gives up on the batch at acked, which the target refused again and again.
-func (f *Flow) haltRefusedLocked(p *partition) {
-	f.haltLocked(p, policy.RecordRefused, p.acked, p.acked+1,
-		fmt.Sprintf("the target refused the batch at source offset %d %d times: %s", p.acked, p.refused, p.refusal))
+// refusedLocked lets policy decide about the batch at acked, which the target refused again and again. It says whether the partition goes on.
+func (f *Flow) refusedLocked(p *partition) bool {
+	detail := fmt.Sprintf("the target refused the batch at source offset %d %d times: %s", p.acked, p.refused, p.refusal)
+	p.refused = 0
+	p.skipping = f.raiseLocked(p, policy.RecordRefused, p.acked, p.acked+1, detail) == policy.Skip
+	return p.skipping
+}
+
+// halt stops a partition whatever policy says of the kind.
+func (f *Flow) halt(p *partition, kind policy.Kind, detail string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.haltLocked(p, kind, p.acked, p.acked, detail)
 }
 
 func (f *Flow) raise(p *partition, kind policy.Kind, from, to int64, detail string) policy.Action {

@@ -121,6 +121,7 @@ type partition struct {
 	inFlight    bool
 	scheduled   bool   // stands in a target broker's ready list
 	maxBytes    int32  // a batch limit learned from a refusal, 0 unknown
+	skipping    bool   // policy skips the batch at next, which the target refused
 	refusal     string // the target's last words about it
 	refused     int    // times in a row that the target refused the batch at acked as damaged
 

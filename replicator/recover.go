@@ -408,10 +408,8 @@ func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
 		}
 		return nil
 	case errors.As(t.err, &truncated):
-		if f.raise(p, policy.Truncated, p.acked, p.acked, truncated.Error()) == policy.Halt {
-			return nil
-		}
-		return fmt.Errorf("%s: %w", p, t.err)
+		f.halt(p, policy.Truncated, truncated.Error()) // there is no way on: the map speaks of records that are gone
+		return nil
 	case t.err != nil:
 		return t.err
 	}
@@ -448,11 +446,7 @@ func (r *recovery) settle(p *partition, end int64) (ready bool, err error) {
 		return false, err
 	}
 	p.targetEnd, p.dirty = end, true
-	if p.refused >= maxRefusals {
-		r.flow.haltRefusedLocked(p)
-		return false, nil
-	}
-	return true, nil
+	return p.refused < maxRefusals || r.flow.refusedLocked(p), nil
 }
 
 func (r *recovery) addReady(p *partition) {

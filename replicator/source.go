@@ -330,6 +330,10 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 // route queues one batch by its lane. The partition's lock is held.
 func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane recordbatch.Lane, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
 	p.topic.metrics.lane(lane, reason)
+	if p.skipping && lane != recordbatch.LaneDrop {
+		p.skipping = false
+		lane = recordbatch.LaneDrop
+	}
 	switch lane {
 	case recordbatch.LaneDrop:
 		if h.NextOffset() <= p.next {

@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -235,7 +234,7 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 		}
 		p.resetLocked()
 		if p.refused >= maxRefusals {
-			f.refuse(p, s)
+			f.refusedLocked(p)
 		}
 	case acked, doubtful, fenced:
 		if kerr.UnknownServerError.Code == answer.ErrorCode {
@@ -256,21 +255,6 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 	p.mu.Unlock()
 	f.wakeSource(p)
 	return nil
-}
-
-// refuse lets policy decide about a batch that the target will not take. The partition's lock is held.
-func (f *Flow) refuse(p *partition, s sent) {
-	count := int64(1)
-	if h, err := recordbatch.Parse(s.batch); err == nil {
-		count = int64(h.LastOffsetDelta) + 1
-	}
-	detail := "the target refused the batch at source offset " + formatOffset(p.acked) + " again and again: " + p.refusal
-	if f.raiseLocked(p, policy.RecordRefused, p.acked, p.acked+count, detail) == policy.Skip {
-		p.refused = 0
-		if err := p.dropLocked(p.acked+count, p.doneEpoch); err != nil {
-			f.haltLocked(p, policy.RecordRefused, p.acked, p.acked+count, err.Error())
-		}
-	}
 }
 
 // ack extends the map, unless the target put the batch where it should not be: then somebody else wrote, and the tail must be read.

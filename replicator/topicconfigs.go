@@ -131,6 +131,9 @@ func (t *topics) alterError(name string, changes []policy.ConfigChange, err erro
 }
 
 func (t *topics) logChanges(name string, changes []policy.ConfigChange) {
+	if t.changed != nil {
+		t.changed(len(changes))
+	}
 	for _, c := range changes {
 		if c.Delete {
 			t.log.Info("topic config deleted, as on the source", "cluster", t.flow.Target, "topic", name, "config", c.Name, "was", c.From)

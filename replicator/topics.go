@@ -124,6 +124,7 @@ type topics struct {
 	configs        policy.ConfigFilter
 	flow           config.Flow
 	log            *slog.Logger
+	changed        func(configs int) // told after configs were altered; may be nil
 
 	mu     sync.Mutex
 	warned map[string]bool // what was logged already, for conditions that stay

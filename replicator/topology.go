@@ -35,6 +35,12 @@ func (t *topology) init() {
 	t.targetBrokers = make(map[int32]*targetBroker)
 }
 
+func (t *topology) endFirstPass() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.firstPass = false
+}
+
 func (t *topology) setSource(c clusterTopics) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -23,7 +23,8 @@ func (r *recovery) align(ctx context.Context, p *partition, t *tail) (bool, erro
 		f.raise(p, lost.kind, lost.from, lost.to, lost.Error())
 		return f.alignedAfterLoss(p, a, lost), nil
 	case errors.As(err, &mismatch):
-		return f.raise(p, policy.ForeignWrite, mismatch.source, mismatch.source, "the copy's tail cannot be aligned: "+mismatch.Error()) != policy.Halt, nil
+		f.halt(p, policy.ForeignWrite, "the copy's tail cannot be aligned: "+mismatch.Error()) // to go on would copy the tail twice
+		return false, nil
 	case err != nil:
 		return false, err
 	}
