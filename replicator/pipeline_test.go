@@ -18,6 +18,7 @@ import (
 
 // pair is two clusters in this process and a client on each.
 type pair struct {
+	faults               []*kfake.FaultHandle // installed, perhaps not all met
 	t                    *testing.T
 	source, target       *kfake.Cluster
 	sourceTrap           *trap
