@@ -17,6 +17,13 @@ const (
 	NamingRename = "rename"
 )
 
+// Where MirrorMaker 2's offset-syncs topic is kept.
+const (
+	OffsetSyncsTarget = "target"
+	OffsetSyncsSource = "source"
+	OffsetSyncsOff    = "off"
+)
+
 // Where a topic begins that was never copied before.
 const (
 	StartEarliest = "earliest"
@@ -138,6 +145,23 @@ type Flow struct {
 	JournalInterval time.Duration `koanf:"journal_interval"`
 	// Lease is how long an owner may write without a confirmation that it still is the owner.
 	Lease time.Duration `koanf:"lease"`
+	// Groups and GroupsExclude are regular expressions that match whole names of consumer groups; exclude wins. Their
+	// positions are written as checkpoints to the target.
+	Groups        []string `koanf:"groups"`
+	GroupsExclude []string `koanf:"groups_exclude"`
+	// GroupsSync also commits the translated positions on the target, where the group there is not active.
+	GroupsSync bool `koanf:"groups_sync"`
+	// GroupsInterval is how often groups are looked at.
+	GroupsInterval time.Duration `koanf:"groups_interval"`
+	// HeartbeatsInterval is how often a heartbeat is written to both clusters; 0 turns them off.
+	HeartbeatsInterval time.Duration `koanf:"heartbeats_interval"`
+	// OffsetSyncs is the cluster on which MirrorMaker 2's offset-syncs topic is kept: target, source or off (KIP-716).
+	OffsetSyncs string `koanf:"offset_syncs"`
+	// InternalSeparator stands in the names of MirrorMaker 2's internal topics; empty is as Separator (KIP-949).
+	InternalSeparator string `koanf:"internal_separator"`
+	// Provenance adds a header with the source cluster's id to each record and leaves out records that were on the target
+	// before, so that identity naming may run in both directions. Batches are then decoded and encoded again.
+	Provenance bool `koanf:"provenance"`
 	// Anomalies maps an anomaly's kind to its action: halt, skip or restart.
 	Anomalies map[string]string `koanf:"anomalies"`
 }

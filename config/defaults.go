@@ -49,7 +49,14 @@ func DefaultFlow(source, target string) Flow {
 		Shards:          64,               // as many owners as a flow can have; 64 small partitions cost nothing
 		JournalInterval: 2 * time.Second,  // what a take-over has to read again from the target
 		Lease:           10 * time.Second, // longer than a leader election, shorter than a person's patience
-		Anomalies:       defaultAnomalies(),
+		Groups:          []string{".*"},
+		// MirrorMaker 2's list: consoles come and go, and Connect's groups belong to one Connect cluster.
+		GroupsExclude:      []string{`console-consumer-.*`, `connect-.*`, `__.*`},
+		GroupsSync:         true,
+		GroupsInterval:     5 * time.Second,   // what a group commits between two looks is read again after a fail-over
+		HeartbeatsInterval: time.Second,       // as MirrorMaker 2
+		OffsetSyncs:        OffsetSyncsTarget, // the source needs no more rights than it must; only a returning MirrorMaker 2 reads it
+		Anomalies:          defaultAnomalies(),
 	}
 }
 

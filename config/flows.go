@@ -22,6 +22,7 @@ func (c *Config) validateFlow(i int, found *complaints) {
 	}
 	for key, list := range map[string][]string{
 		"topics": f.Topics, "topics_exclude": f.TopicsExclude, "configs_exclude": f.ConfigsExclude,
+		"groups": f.Groups, "groups_exclude": f.GroupsExclude,
 	} {
 		for j, pattern := range list {
 			if _, why := compile(pattern); why != "" {
@@ -32,6 +33,7 @@ func (c *Config) validateFlow(i int, found *complaints) {
 	f.validateNaming(path, found)
 	found.oneOf(path+".start", f.Start, StartEarliest, StartLatest)
 	found.oneOf(path+".isolation", f.Isolation, ReadCommitted, ReadUncommitted)
+	found.oneOf(path+".offset_syncs", f.OffsetSyncs, OffsetSyncsTarget, OffsetSyncsSource, OffsetSyncsOff)
 	f.validateAnomalies(path, found)
 	f.validateNumbers(path, found)
 }
@@ -66,6 +68,9 @@ func (f *Flow) validateNaming(path string, found *complaints) {
 	found.oneOf(path+".naming", f.Naming, NamingPrefix, NamingIdentity, NamingRename)
 	if f.Naming == NamingPrefix && !names.MatchString(f.Separator) {
 		found.add(path+".separator", "%q can't stand in a topic's name; use letters, digits, dot, dash and underscore", f.Separator)
+	}
+	if f.InternalSeparator != "" && !names.MatchString(f.InternalSeparator) {
+		found.add(path+".internal_separator", "%q can't stand in a topic's name; use letters, digits, dot, dash and underscore", f.InternalSeparator)
 	}
 	if f.Naming == NamingRename && len(f.Rename) == 0 {
 		found.add(path+".rename", "is missing; naming: rename needs a table of source topics and target topics")
@@ -115,6 +120,10 @@ func (f *Flow) validateNumbers(path string, found *complaints) {
 	}
 	found.atLeast(path+".topics_interval", f.TopicsInterval, 100*time.Millisecond, "as every look asks a broker for all topics")
 	found.atLeast(path+".configs_interval", f.ConfigsInterval, time.Second, "as every look asks for the configs of all topics")
+	found.atLeast(path+".groups_interval", f.GroupsInterval, 100*time.Millisecond, "as every look asks both clusters for all groups")
+	if f.HeartbeatsInterval != 0 {
+		found.atLeast(path+".heartbeats_interval", f.HeartbeatsInterval, 100*time.Millisecond, "as every heartbeat is a record, or 0 for none")
+	}
 	found.atLeast(path+".journal_interval", f.JournalInterval, 100*time.Millisecond, "as every time writes to the target")
 	found.atLeast(path+".lease", f.Lease, 3*time.Second, "so that a short pause does not stop a healthy owner")
 }

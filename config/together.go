@@ -32,7 +32,7 @@ func validateTogether(c *Config, found *complaints) {
 	for i := range flows {
 		if ring := identityRing(flows, i); ring != nil {
 			found.add(fmt.Sprintf("flows[%d].naming", i),
-				"identity closes the ring %s: records would circulate for ever; use prefix in one of its flows",
+				"identity closes the ring %s: records would circulate for ever; use prefix in one of its flows, or provenance: true in all of them",
 				strings.Join(ring, " -> "))
 		}
 		for _, topic := range flows[i].known() {
@@ -80,29 +80,39 @@ func collide(a, b selection) string {
 
 // identityRing is the way of clusters along identity flows that ends where flow i begins, or nil. Only the last flow of a
 // ring in the order of the file reports it, so each is told once. The topics of its flows may be disjoint today: a pattern
-// that is widened later would still fill both clusters within minutes, and nobody would see why.
+// that is widened later would still fill both clusters within minutes, and nobody would see why. A ring whose flows all
+// keep provenance is none: a record stops before the cluster it has been on.
 func identityRing(flows []selection, i int) []string {
 	if flows[i].Naming != NamingIdentity || flows[i].Source == flows[i].Target {
 		return nil
 	}
-	seen := map[string]bool{flows[i].Target: true}
-	var find func(at string) []string
-	find = func(at string) []string {
-		if at == flows[i].Source {
-			return []string{at}
+	type place struct {
+		cluster string
+		forgets bool // one flow of the way keeps no provenance
+	}
+	begin := place{flows[i].Target, !flows[i].Provenance}
+	seen := map[place]bool{begin: true}
+	var find func(at place) []string
+	find = func(at place) []string {
+		if at.cluster == flows[i].Source {
+			if at.forgets {
+				return []string{at.cluster}
+			}
+			return nil
 		}
 		for _, f := range flows[:i] {
-			if f.Naming != NamingIdentity || f.Source != at || seen[f.Target] {
+			to := place{f.Target, at.forgets || !f.Provenance}
+			if f.Naming != NamingIdentity || f.Source != at.cluster || seen[to] {
 				continue
 			}
-			seen[f.Target] = true
-			if rest := find(f.Target); rest != nil {
-				return append([]string{at}, rest...)
+			seen[to] = true
+			if rest := find(to); rest != nil {
+				return append([]string{at.cluster}, rest...)
 			}
 		}
 		return nil
 	}
-	way := find(flows[i].Target)
+	way := find(begin)
 	if way == nil {
 		return nil
 	}
