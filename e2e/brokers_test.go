@@ -148,18 +148,23 @@ func partitionsOf(ctx context.Context, admin *kadm.Client, topic string) (kadm.P
 	return topics[topic].Partitions, topics[topic].Err
 }
 
-// replicated says whether every partition of a topic has a leader and n replicas in sync.
+// replicated says whether every partition of a cluster has a leader and n replicas in sync: those of the topics, of milena's journal and of
+// Kafka's own bookkeeping, without which there is no fence.
 func replicated(ctx context.Context, admin *kadm.Client, topic string, n int) (bool, string) {
-	partitions, err := partitionsOf(ctx, admin, topic)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	topics, err := admin.ListTopicsWithInternal(ctx)
 	if err != nil {
 		return false, err.Error()
 	}
-	for _, part := range partitions {
-		if part.Err != nil || part.Leader < 0 || len(part.ISR) < n {
-			return false, fmt.Sprintf("[%d] leader %d, in sync %v, %v", part.Partition, part.Leader, part.ISR, part.Err)
+	for _, detail := range topics {
+		for _, part := range detail.Partitions {
+			if part.Err != nil || part.Leader < 0 || len(part.ISR) < min(n, len(part.Replicas)) {
+				return false, fmt.Sprintf("%s[%d] leader %d, in sync %v, %v", detail.Topic, part.Partition, part.Leader, part.ISR, part.Err)
+			}
 		}
 	}
-	return len(partitions) > 0, "no partitions"
+	return len(topics[topic].Partitions) > 0, "no partitions"
 }
 
 // ledByOthers says whether a broker leads nothing of a topic.
