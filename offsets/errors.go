@@ -1,6 +1,13 @@
 package offsets
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrTombstone is a record without a value. Compaction knows them, readers of MirrorMaker 2's topics do not, and milena
+// writes none there; one that somebody else wrote is passed over.
+var ErrTombstone = errors.New("the record is a tombstone")
 
 // OrderError is a segment or an end that would go backwards. It means that the caller took an acknowledgement twice or
 // two of them in the wrong order, or that the target log lost records; the map is as it was before.
@@ -69,4 +76,27 @@ type CorruptError struct {
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("read journal entry %q: %s", e.Kind, e.Reason)
+}
+
+// NotReplicatedError is a question about a partition that a flow does not copy, or not yet.
+type NotReplicatedError struct {
+	Flow      string // whose journal was asked; empty if none knows the partition
+	Topic     string // as it was asked for
+	Partition int32
+}
+
+func (e *NotReplicatedError) Error() string {
+	if e.Flow == "" {
+		return fmt.Sprintf("%s-%d: no flow to this cluster copies it; check the name, and that the flow's journal is here", e.Topic, e.Partition)
+	}
+	return fmt.Sprintf("%s-%d: flow %s does not copy it, or has not begun to; check the name and the flow's topics", e.Topic, e.Partition, e.Flow)
+}
+
+// NoJournalError is a flow without a journal on the cluster that was asked.
+type NoJournalError struct {
+	Topic string // the journal that is missing
+}
+
+func (e *NoJournalError) Error() string {
+	return fmt.Sprintf("there is no topic %s on this cluster: ask the cluster that the flow writes to, and check the flow's name", e.Topic)
 }

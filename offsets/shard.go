@@ -4,10 +4,21 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"strings"
 )
 
 // JournalTopic is the name of a flow's journal on the target cluster. Its partition k belongs to shard k.
 func JournalTopic(flow string) string { return "milena." + flow + ".journal" }
+
+// FlowOf is the flow whose journal a topic is; ok is false for every other topic.
+func FlowOf(topic string) (flow string, ok bool) {
+	flow, ok = strings.CutPrefix(topic, "milena.")
+	if !ok {
+		return "", false
+	}
+	flow, ok = strings.CutSuffix(flow, ".journal")
+	return flow, ok && flow != ""
+}
 
 // ShardOf is the shard, in [0, shards), that owns a partition of a source topic:
 //

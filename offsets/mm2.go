@@ -1,0 +1,194 @@
+package offsets
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+	"unicode/utf8"
+)
+
+// The formats of MirrorMaker 2 (KIP-382; org.apache.kafka.connect.mirror.Heartbeat, Checkpoint, OffsetSync). Numbers are
+// big endian, texts have a length of 2 bytes. Keys have no version; values of heartbeats and checkpoints begin with one.
+
+// mm2Version is the only version of MirrorMaker 2's values that exists.
+const mm2Version = 0
+
+// maxMM2Text is the longest text that a length of 2 bytes, which Kafka reads as a signed number, can have.
+const maxMM2Text = math.MaxInt16
+
+// Heartbeat is MirrorMaker 2's sign of life of one flow, in the topic [HeartbeatsTopic] of the flow's target.
+type Heartbeat struct {
+	Source, Target string    // aliases
+	At             time.Time // in milliseconds
+}
+
+// AppendKey appends the record's key to b.
+func (h Heartbeat) AppendKey(b []byte) []byte {
+	return appendText(appendText(b, h.Source), h.Target)
+}
+
+// AppendValue appends the record's value to b.
+func (h Heartbeat) AppendValue(b []byte) []byte {
+	return appendInt64(binary.BigEndian.AppendUint16(b, mm2Version), h.At.UnixMilli())
+}
+
+// DecodeHeartbeat reads a heartbeat. It returns [ErrTombstone] for a nil value, which readers pass over, a *[RecordError]
+// for everything else that it cannot read.
+func DecodeHeartbeat(key, value []byte) (Heartbeat, error) {
+	k, v := mm2Reader("heartbeat", key), mm2Reader("heartbeat", value)
+	h := Heartbeat{Source: k.text(), Target: k.text()}
+	v.version()
+	h.At = v.time()
+	return h, mm2Result(k, v, value)
+}
+
+// Checkpoint is MirrorMaker 2's record of where a consumer group of the source has to go on, on the target. It is in
+// partition 0 of [Names.Checkpoints] on the target.
+type Checkpoint struct {
+	Group     string
+	Topic     string // as it is called on the target
+	Partition int32
+	// Source is the offset that the group committed on the source ("upstreamOffset"), Target the one to go on at on the
+	// target ("offset", "downstreamOffset").
+	Source, Target int64
+	Metadata       string // of the commit on the source
+}
+
+// AppendKey appends the record's key to b.
+func (c Checkpoint) AppendKey(b []byte) []byte {
+	return appendInt32(appendText(appendText(b, c.Group), c.Topic), c.Partition)
+}
+
+// AppendValue appends the record's value to b.
+func (c Checkpoint) AppendValue(b []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, mm2Version)
+	return appendText(appendInt64(appendInt64(b, c.Source), c.Target), c.Metadata)
+}
+
+// DecodeCheckpoint reads a checkpoint. It returns [ErrTombstone] for a nil value, which readers pass over, and a
+// *[RecordError] for everything else that it cannot read.
+func DecodeCheckpoint(key, value []byte) (Checkpoint, error) {
+	k, v := mm2Reader("checkpoint", key), mm2Reader("checkpoint", value)
+	c := Checkpoint{Group: k.text(), Topic: k.text(), Partition: k.partition()}
+	v.version()
+	c.Source, c.Target, c.Metadata = v.position(), v.position(), v.text()
+	return c, mm2Result(k, v, value)
+}
+
+// OffsetSync is MirrorMaker 2's note that the source record at one offset stands on the target at another. It is in
+// partition 0 of [Names.OffsetSyncs], on either cluster.
+type OffsetSync struct {
+	Topic     string // as it is called on the source
+	Partition int32
+	// Source and Target are the offsets of one record ("upstreamOffset", "downstreamOffset").
+	Source, Target int64
+}
+
+// AppendKey appends the record's key to b.
+func (s OffsetSync) AppendKey(b []byte) []byte {
+	return appendInt32(appendText(b, s.Topic), s.Partition)
+}
+
+// AppendValue appends the record's value to b. It has no version.
+func (s OffsetSync) AppendValue(b []byte) []byte {
+	return appendInt64(appendInt64(b, s.Source), s.Target)
+}
+
+// DecodeOffsetSync reads an offset-sync. It returns [ErrTombstone] for a nil value, which readers pass over, and a
+// *[RecordError] for everything else that it cannot read.
+func DecodeOffsetSync(key, value []byte) (OffsetSync, error) {
+	k, v := mm2Reader("offset-sync", key), mm2Reader("offset-sync", value)
+	s := OffsetSync{Topic: k.text(), Partition: k.partition(), Source: v.position(), Target: v.position()}
+	return s, mm2Result(k, v, value)
+}
+
+// appendText writes what is not UTF-8 as U+FFFD and cuts what is longer than a length of 2 bytes can say: names are
+// shorter, and metadata of a commit is the only text that a stranger writes.
+func appendText(b []byte, s string) []byte {
+	if !utf8.ValidString(s) {
+		s = string([]rune(s))
+	}
+	if len(s) > maxMM2Text {
+		s = s[:maxMM2Text]
+		for !utf8.ValidString(s) {
+			s = s[:len(s)-1]
+		}
+	}
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
+}
+
+// mm2 reads the fields of one key or value.
+type mm2 struct {
+	reader
+	what  string
+	newer uint16 // the version, if it is above ours
+}
+
+func mm2Reader(what string, b []byte) *mm2 { return &mm2{reader: reader{rest: b}, what: what} }
+
+func (r *mm2) text() string {
+	n := r.uint16()
+	if n > maxMM2Text {
+		r.fail("a text has a negative length")
+		return ""
+	}
+	b := r.take(int(n))
+	if !utf8.Valid(b) {
+		r.fail("a text is not UTF-8")
+		return ""
+	}
+	return string(b)
+}
+
+func (r *mm2) partition() int32 {
+	p := r.int32()
+	if p < 0 {
+		r.fail("partition %d", p)
+	}
+	return p
+}
+
+func (r *mm2) position() int64 {
+	o := r.int64()
+	if o < 0 {
+		r.fail("offset %d", o)
+	}
+	return o
+}
+
+// version reads the version. Java checks it with an assertion, which is off in production; here a newer one is not trusted.
+func (r *mm2) version() {
+	if v := r.uint16(); v != mm2Version {
+		r.newer = v
+		r.fail("version %d, and %d is the only one known", v, mm2Version)
+	}
+}
+
+func mm2Result(key, value *mm2, raw []byte) error {
+	if key.reason == "" && len(key.rest) > 0 {
+		key.fail("%d bytes too many", len(key.rest))
+	}
+	if key.reason != "" {
+		return &RecordError{What: key.what, Reason: "the key: " + key.reason}
+	}
+	if raw == nil {
+		return ErrTombstone
+	}
+	if value.reason == "" && len(value.rest) > 0 {
+		value.fail("%d bytes too many", len(value.rest))
+	}
+	if value.reason != "" {
+		return &RecordError{What: value.what, Version: value.newer, Reason: "the value: " + value.reason}
+	}
+	return nil
+}
+
+// RecordError is a record of MirrorMaker 2's topics that neither it nor milena writes. Nothing of it is used.
+type RecordError struct {
+	What    string // heartbeat, checkpoint or offset-sync
+	Version uint16 // of the value, if it is one that is not known; else 0
+	Reason  string
+}
+
+func (e *RecordError) Error() string { return fmt.Sprintf("read %s: %s", e.What, e.Reason) }
