@@ -35,6 +35,18 @@
 // A partition that the journal does not know needs no fence: its start is journalled before its first batch, and the journal partition is
 // fenced, so no earlier owner can have begun it.
 //
+// # Consumer groups
+//
+//	groups.go        read       where the groups of the source stand
+//	                 translate  with the maps in memory, the journal for what is older (forward); topics that came from the target lead
+//	                            back to where they came from, with the journal of the reverse flow (wayback.go)
+//	                 write      checkpoints and offset-syncs in MirrorMaker 2's bytes (notebook.go)
+//	groupcommits.go  commit     on the target: groups without members, forward only
+//	heartbeats.go               MirrorMaker 2's heartbeats, to both clusters
+//
+// A map begins at target offset 0 where the target's log held no record before the first copy, markers aside: so a position before the
+// start is known to be one before the first copy.
+//
 // # Invariants
 //
 //	journaled <= acked <= next                 per partition, exclusive source offsets
@@ -47,6 +59,7 @@
 //	one per source broker      sourceBroker.loop
 //	two per target broker      targetBroker.lane
 //	topics, configs, journal   one loop each, a pass each tick (syncTopics, syncConfigs, syncJournal)
+//	groups, heartbeats         one loop; one loop per cluster. They work while shard 0 is owned and the lease holds
 //	take-over                  one loop; one goroutine for each shard that is being taken over
 //
 // None per partition, and memory is bounded by the byte budget whatever the number of partitions or the lag.

@@ -67,6 +67,8 @@ type Flow struct {
 	takeOverSlots  *semaphore.Weighted
 	firstConfirmed atomic.Int64 // when ownership of shard 0 was last confirmed, in Unix nanoseconds
 	topology       topology
+	heartbeats     heartbeats
+	groups         *groups
 	kick           chan struct{} // an early pass over topics is wanted
 
 	background sync.WaitGroup
@@ -118,6 +120,11 @@ func New(o Options) (*Flow, error) {
 	f.topics.changed = func(n int) { f.metrics.configChanges.Add(float64(n)) }
 	for k := range o.Flow.Shards {
 		f.shards = append(f.shards, &shard{flow: f, number: k, transactionalID: fmt.Sprintf("milena.%s.%d", f.name, k)})
+	}
+	f.heartbeats = heartbeats{f.sourceNotebook(offsets.HeartbeatsTopic), f.targetNotebook(offsets.HeartbeatsTopic)}
+	if f.groups, err = newGroups(f); err != nil {
+		f.close()
+		return nil, err
 	}
 	f.topology.init()
 	f.owner = newOwner(o.Version)
@@ -182,6 +189,10 @@ func (f *Flow) Run(ctx context.Context) error {
 	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop} {
 		f.background.Go(func() { loop(soft) })
 	}
+	if f.config.GroupsInterval > 0 {
+		f.background.Go(func() { f.groups.loop(soft) })
+	}
+	f.startHeartbeats(soft)
 	f.startBrokers(soft)
 	<-soft.Done()
 	return f.stop(cut) //nolint:contextcheck // what follows outlives the signal

@@ -31,6 +31,10 @@ type flowMetrics struct {
 	journalCorrupt  prometheus.Counter
 	passes          *prometheus.CounterVec // pass, result
 	configChanges   prometheus.Counter
+	notes           *prometheus.CounterVec // cluster, topic
+	noteErrors      *prometheus.CounterVec // cluster, topic
+	groupCommits    prometheus.Counter
+	groupRefusals   *prometheus.CounterVec // reason
 }
 
 func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
@@ -58,8 +62,12 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		reconciled:     counter("reconciled_batches_total", "Batches of unknown fate that were found in the target's log and kept."),
 		journalWrites:  counters("journal_writes_total", "Writes to the journal by result.", "result"),
 		journalCorrupt: counter("journal_unreadable_records_total", "Journal records that could not be read and were left out."),
-		passes:         counters("passes_total", "Passes over topics and configs by result.", "pass", "result"),
+		passes:         counters("passes_total", "Passes over topics, configs and groups by result.", "pass", "result"),
 		configChanges:  counter("topic_config_changes_total", "Topic configs altered on the target."),
+		notes:          counters("bookkeeping_records_total", "Heartbeats, checkpoints and offset-syncs written.", "cluster", "topic"),
+		noteErrors:     counters("bookkeeping_errors_total", "Writes of heartbeats, checkpoints and offset-syncs that failed; each is tried again.", "cluster", "topic"),
+		groupCommits:   counter("group_commits_total", "Positions of consumer groups committed on the target, by partition."),
+		groupRefusals:  counters("group_refusals_total", "Positions of consumer groups that began to be refused, by partition and reason.", "reason"),
 	}
 	m.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "milena_latency_seconds", Help: "Time from a batch's newest record timestamp to the target's acknowledgement.",
@@ -157,6 +165,10 @@ func newCollector(f *Flow) *collector {
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
 	add("topics_not_copied", "Topics that were asked for and are not copied, or not wholly; the status says why.")
+	add("groups", "Consumer groups of the source that are looked after.")
+	add("group_positions", "Positions of those groups in copied partitions.")
+	add("group_positions_refused", "Of those, the positions that are not on the target, by reason.", "reason")
+	add("groups_last_pass_timestamp_seconds", "When the last look at the groups began.")
 	add("buffer_bytes", "Bytes of batches held between source and target.")
 	add("ready", "1 when every shard is owned and recovered.")
 	return c
@@ -206,6 +218,19 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge("topics_not_copied", float64(len(status.NotCopied)))
 	gauge("buffer_bytes", float64(c.flow.budget.held()))
+	groups := status.Groups
+	gauge("groups", float64(groups.Groups))
+	gauge("group_positions", float64(groups.Positions))
+	refused := make(map[string]int)
+	for _, r := range groups.Refusals {
+		refused[r.Reason] += r.Partitions
+	}
+	for reason, n := range refused {
+		gauge("group_positions_refused", float64(n), reason)
+	}
+	if !groups.LastPass.IsZero() {
+		gauge("groups_last_pass_timestamp_seconds", float64(groups.LastPass.UnixMilli())/1000)
+	}
 	ready := 0.0
 	if status.Ready {
 		ready = 1

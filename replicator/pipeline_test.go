@@ -85,8 +85,19 @@ type running struct {
 
 func (p *pair) start(change func(*config.Flow)) *running {
 	p.t.Helper()
+	return p.run("a", "b", p.source, p.target, change)
+}
+
+// startBack runs the flow in the other direction.
+func (p *pair) startBack(change func(*config.Flow)) *running {
+	p.t.Helper()
+	return p.run("b", "a", p.target, p.source, change)
+}
+
+func (p *pair) run(from, to string, source, target *kfake.Cluster, change func(*config.Flow)) *running {
+	p.t.Helper()
 	flow := config.Flow{
-		Name: "a-b", Source: "a", Target: "b", Topics: []string{".*"}, Naming: "prefix", Separator: ".", Start: "earliest",
+		Name: from + "-" + to, Source: from, Target: to, Topics: []string{".*"}, Naming: "prefix", Separator: ".", Start: "earliest",
 		Isolation: "read_committed", TopicsInterval: 50 * time.Millisecond, ConfigsInterval: time.Second, Shards: 4,
 		JournalInterval: 50 * time.Millisecond, Lease: 3 * time.Second, Anomalies: map[string]string{},
 	}
@@ -96,7 +107,7 @@ func (p *pair) start(change func(*config.Flow)) *running {
 	r := &running{t: p.t, done: make(chan error, 1), reg: prometheus.NewRegistry()}
 	var err error
 	r.flow, err = replicator.New(replicator.Options{
-		Flow: flow, Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()},
+		Flow: flow, Source: config.Cluster{Brokers: source.ListenAddrs()}, Target: config.Cluster{Brokers: target.ListenAddrs()},
 		Log: slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})), Registerer: r.reg, Buffer: 16 << 20, ShutdownTimeout: p.shutdown,
 	})
 	if err != nil {
@@ -174,6 +185,18 @@ func (p *pair) verify(topic, copied string, partitions int32) {
 
 func (p *pair) read(cl *kgo.Client, c *kfake.Cluster, topic string, partitions int32) map[int32][]string {
 	p.t.Helper()
+	texts := make(map[int32][]string)
+	for part, list := range p.records(cl, c, topic, partitions) {
+		for _, r := range list {
+			texts[part] = append(texts[part], fmt.Sprintf("%s|%s|%s|%d", r.Key, r.Value, r.Headers, r.Timestamp.UnixMilli()))
+		}
+	}
+	return texts
+}
+
+// records reads what stands in a topic now, without markers.
+func (p *pair) records(cl *kgo.Client, c *kfake.Cluster, topic string, partitions int32) map[int32][]*kgo.Record {
+	p.t.Helper()
 	ends, err := kadm.NewClient(cl).ListEndOffsets(p.t.Context(), topic)
 	if err != nil || ends.Error() != nil {
 		p.t.Fatal(err, ends.Error())
@@ -186,7 +209,7 @@ func (p *pair) read(cl *kgo.Client, c *kfake.Cluster, topic string, partitions i
 			offsets[part], open[part] = kgo.NewOffset().At(0), end.Offset
 		}
 	}
-	read := make(map[int32][]string)
+	read := make(map[int32][]*kgo.Record)
 	if len(open) == 0 {
 		return read
 	}
@@ -205,7 +228,7 @@ func (p *pair) read(cl *kgo.Client, c *kfake.Cluster, topic string, partitions i
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			if !r.Attrs.IsControl() {
-				read[r.Partition] = append(read[r.Partition], fmt.Sprintf("%s|%s|%s|%d", r.Key, r.Value, r.Headers, r.Timestamp.UnixMilli()))
+				read[r.Partition] = append(read[r.Partition], r)
 			}
 			if r.Offset+1 >= open[r.Partition] {
 				delete(open, r.Partition)

@@ -99,6 +99,7 @@ func Check(ctx context.Context, o Options) (*Plan, error) {
 	c.checkJournal(ctx)
 	c.checkRights(ctx)
 	c.checkTransactions(ctx)
+	c.checkBookkeeping(ctx)
 	c.list()
 	return c.plan, nil
 }
@@ -261,11 +262,40 @@ func (c *check) checkRights(ctx context.Context) {
 	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].exists() {
 		targets = append(targets, journal)
 	}
-	c.checkRightsOn(ctx, c.topics.source, c.flow.Source, sources, kmsg.ACLOperationRead)
-	c.checkRightsOn(ctx, c.topics.target, c.flow.Target, targets, kmsg.ACLOperationRead, kmsg.ACLOperationWrite)
+	c.checkRightsOn(ctx, c.topics.source, c.flow.Source, sources, c.refuse, kmsg.ACLOperationRead)
+	c.checkRightsOn(ctx, c.topics.target, c.flow.Target, targets, c.refuse, kmsg.ACLOperationRead, kmsg.ACLOperationWrite)
 }
 
-func (c *check) checkRightsOn(ctx context.Context, client *kgo.Client, alias string, names []string, needed ...kmsg.ACLOperation) {
+// checkBookkeeping looks at MirrorMaker 2's topics, as far as they exist. Copying goes on without them, so what is missing is a warning.
+func (c *check) checkBookkeeping(ctx context.Context) {
+	names := bookkeepingNames(c.flow)
+	books := map[string][]string{c.flow.Target: {names.Checkpoints(c.flow.Source)}}
+	if c.flow.HeartbeatsInterval > 0 {
+		books[c.flow.Source] = append(books[c.flow.Source], offsets.HeartbeatsTopic)
+		books[c.flow.Target] = append(books[c.flow.Target], offsets.HeartbeatsTopic)
+	}
+	switch c.flow.OffsetSyncs {
+	case config.OffsetSyncsTarget:
+		books[c.flow.Target] = append(books[c.flow.Target], names.OffsetSyncs(c.flow.Source))
+	case config.OffsetSyncsSource:
+		books[c.flow.Source] = append(books[c.flow.Source], names.OffsetSyncs(c.flow.Target))
+	}
+	for _, side := range []struct {
+		alias  string
+		client *kgo.Client
+		view   clusterTopics
+	}{{c.flow.Source, c.topics.source, c.source}, {c.flow.Target, c.topics.target, c.target}} {
+		there := slices.DeleteFunc(books[side.alias], func(topic string) bool { return !side.view.ByName[topic].exists() })
+		c.checkRightsOn(ctx, side.client, side.alias, there, c.warn, kmsg.ACLOperationWrite)
+		for _, topic := range there {
+			if n := len(side.view.ByName[topic].Partitions); n != 1 {
+				c.warn("topic %s on cluster %s has %d partitions; MirrorMaker 2 and its clients read the first one only", topic, side.alias, n)
+			}
+		}
+	}
+}
+
+func (c *check) checkRightsOn(ctx context.Context, client *kgo.Client, alias string, names []string, say func(string, ...any), needed ...kmsg.ACLOperation) {
 	for part := range slices.Chunk(names, topicsPerRequest) {
 		request := kmsg.NewPtrMetadataRequest()
 		request.IncludeTopicAuthorizedOperations = true
@@ -284,14 +314,14 @@ func (c *check) checkRightsOn(ctx context.Context, client *kgo.Client, alias str
 			case topic.Topic == nil:
 				continue
 			case topic.ErrorCode != 0:
-				c.refuse("%v", adminError(alias, "ask for our rights on", *topic.Topic, kerr.ErrorForCode(topic.ErrorCode), nil))
+				say("%v", adminError(alias, "ask for our rights on", *topic.Topic, kerr.ErrorForCode(topic.ErrorCode), nil))
 				continue
 			case topic.AuthorizedOperations == math.MinInt32:
 				continue // the broker does not say
 			}
 			for _, operation := range needed {
 				if topic.AuthorizedOperations&(1<<operation) == 0 {
-					c.refuse("topic %s on cluster %s: grant %s to milena's user", *topic.Topic, alias, operation)
+					say("topic %s on cluster %s: grant %s to milena's user", *topic.Topic, alias, operation)
 				}
 			}
 		}

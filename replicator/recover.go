@@ -345,6 +345,17 @@ func (p *partition) beginMapLocked(source, target int64) {
 	p.started, p.settled, p.dirty = false, false, true
 }
 
+// settleStartLocked decides where the map of a new partition begins. Where the target's log held no record, it begins at the log's very
+// beginning, which tells whoever translates that no copy stands before the first one of this map.
+func (p *partition) settleStartLocked(end int64) {
+	start := int64(0)
+	if p.accepted {
+		start = end
+	}
+	p.offsets, p.settled = offsets.NewMap(p.acked, start), true
+	_ = p.offsets.Advance(p.acked, end) // start <= end
+}
+
 // toMarker reads a tail to the marker of the fence instead of to an offset.
 const toMarker = -1
 
@@ -363,7 +374,9 @@ func (r *recovery) tailOf(p *partition, until int64) *tail {
 	}
 	t.started, t.unknown = p.started, !p.started && !p.accepted
 	if until != toMarker && t.from >= until {
-		p.settled = true
+		if !p.started {
+			p.settleStartLocked(p.targetEnd)
+		}
 		r.ready = append(r.ready, p)
 		return nil
 	}
@@ -441,7 +454,7 @@ func (r *recovery) settle(p *partition, end int64) (ready bool, err error) {
 	}
 	p.own, p.foreign = nil, nil
 	if !p.started {
-		p.offsets, p.settled = offsets.NewMap(p.acked, end), true
+		p.settleStartLocked(end)
 	} else if err := p.offsets.Advance(p.acked, end); err != nil {
 		return false, err
 	}

@@ -72,6 +72,8 @@ type topicPartition struct {
 	partition int32
 }
 
+func (tp topicPartition) String() string { return fmt.Sprintf("%s-%d", tp.topic, tp.partition) }
+
 // loadedState is what the journal says of one partition.
 type loadedState struct {
 	state  *offsets.PartitionState // nil when only chunks were found

@@ -114,7 +114,9 @@ func (p *program) newDemonstration(registry prometheus.Registerer, rate int) (_ 
 	source, target := config.DefaultCluster(), config.DefaultCluster()
 	source.Brokers, target.Brokers = d.source.ListenAddrs(), d.target.ListenAddrs()
 	c.Clusters = map[string]config.Cluster{demoSource: source, demoTarget: target}
-	c.Flows = []config.Flow{config.DefaultFlow(demoSource, demoTarget)}
+	flow := config.DefaultFlow(demoSource, demoTarget)
+	flow.HeartbeatsInterval = 0 // what is compared in the end has to stand still
+	c.Flows = []config.Flow{flow}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}

@@ -92,6 +92,11 @@ func newOverview(s replicator.Status) overview {
 	slices.SortStableFunc(o.Topics, func(a, b topicOverview) int {
 		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(b.LagRecords, a.LagRecords))
 	})
+	if s.Groups != nil && len(s.Groups.Refusals) > maxShown {
+		groups := *s.Groups
+		groups.Refusals = groups.Refusals[:maxShown]
+		o.Groups = &groups
+	}
 	o.TopicCount = len(o.Topics)
 	o.Topics = o.Topics[:min(maxShown, len(o.Topics))]
 	// Lag chooses which topics are shown and not their order: rows that move can't be read.

@@ -67,6 +67,7 @@ func (p *program) printStatus(o overview) {
 	}
 	p.printf("  %s in %s, lag %s; copied since the start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), count(o.LagRecords, "record"), count(o.Records, "record"), size(o.Bytes))
+	p.printGroups(o.Groups)
 	if o.AttentionCount == 0 {
 		p.printf("  no partition needs attention\n\n")
 		return
@@ -82,4 +83,27 @@ func (p *program) printStatus(o overview) {
 		p.printf("  and %d more; --json has all\n", more)
 	}
 	p.printf("\n")
+}
+
+// refusalsShown is how many refused groups are a picture; more are a list for a program.
+const refusalsShown = 20
+
+func (p *program) printGroups(g *replicator.GroupsStatus) {
+	if g == nil {
+		return
+	}
+	p.printf("  %s at %s", count(g.Groups, "consumer group"), count(g.Positions, "position"))
+	if g.Refused > 0 {
+		p.printf(", %d of them not on the target", g.Refused)
+	}
+	p.printf("\n")
+	for _, r := range g.Refusals[:min(refusalsShown, len(g.Refusals))] {
+		p.printf("    %s (%s; %s)\n", r.Text, count(r.Partitions, "partition"), r.Detail)
+	}
+	if more := len(g.Refusals) - refusalsShown; more > 0 {
+		p.printf("    and %d more; --json has all\n", more)
+	}
+	for _, text := range g.Problems {
+		p.printf("    %s\n", text)
+	}
 }

@@ -1,0 +1,387 @@
+package replicator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+)
+
+// groupsPerRequest bounds one OffsetFetch, which names many groups since KIP-709.
+const groupsPerRequest = 100
+
+// groups follows the consumer groups of the source: where each of them stands is translated, written to the target as a checkpoint, and
+// committed there, so that its consumers go on at the same record. One pass after the other; only the report is shared.
+type groups struct {
+	flow        *Flow
+	rules       *policy.Groups
+	checkpoints *notebook
+	syncs       *notebook // nil when they are off
+	journal     *offsets.Journal
+	back        *wayBack
+
+	written map[groupPartition]offsets.Checkpoint // the checkpoints as they stand on the target, once written by this process
+	synced  map[topicPartition]int64              // source offset of the last offset-sync
+	refused map[groupPartition]policy.Refusal     // in the pass before
+
+	mu     sync.Mutex
+	report GroupsStatus
+}
+
+// groupPartition names what a group committed for one partition of the target.
+type groupPartition struct {
+	group string
+	topicPartition
+}
+
+// groupPosition is what a group committed for one partition of the source, on its way to the target.
+type groupPosition struct {
+	group    string
+	source   topicPartition
+	from     int64 // the source offset to go on at
+	metadata string
+
+	target  topicPartition
+	to      int64 // the same place on the target
+	exact   bool
+	refusal policy.Refusal
+	detail  string // for people, with a refusal
+}
+
+func (p *groupPosition) key() groupPartition { return groupPartition{p.group, p.target} }
+
+func (p *groupPosition) refuse(why policy.Refusal, detail string) { p.refusal, p.detail = why, detail }
+
+func newGroups(f *Flow) (*groups, error) {
+	rules, err := policy.NewGroups(f.config)
+	if err != nil {
+		return nil, fmt.Errorf("flow %s: %w", f.name, err)
+	}
+	names := bookkeepingNames(f.config)
+	g := &groups{
+		flow: f, rules: rules,
+		checkpoints: f.targetNotebook(names.Checkpoints(f.sourceAlias)),
+		journal:     offsets.NewJournal(f.target, f.journalTopic, offsets.JournalOptions{Memory: journalMemory, Log: f.log}),
+		back:        &wayBack{flow: f},
+		written:     make(map[groupPartition]offsets.Checkpoint),
+		synced:      make(map[topicPartition]int64),
+		refused:     make(map[groupPartition]policy.Refusal),
+	}
+	switch f.config.OffsetSyncs {
+	case config.OffsetSyncsTarget:
+		g.syncs = f.targetNotebook(names.OffsetSyncs(f.sourceAlias))
+	case config.OffsetSyncsSource:
+		g.syncs = f.sourceNotebook(names.OffsetSyncs(f.targetAlias))
+	}
+	return g, nil
+}
+
+// journalMemory bounds what is kept of the maps' older parts, which only groups far behind ask for.
+const journalMemory = 8 << 20
+
+func (g *groups) loop(ctx context.Context) {
+	tick := time.NewTicker(g.flow.config.GroupsInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !g.flow.mayKeepBooks() {
+			continue
+		}
+		err := g.pass(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			g.flow.metrics.passes.WithLabelValues("groups", "failed").Inc()
+			g.flow.warn("groups pass", "err", err)
+		default:
+			g.flow.metrics.passes.WithLabelValues("groups", "done").Inc()
+		}
+	}
+}
+
+// pass looks at all groups once. What one group or one broker refuses does not keep the others from being done.
+func (g *groups) pass(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(30*time.Second, g.flow.config.GroupsInterval))
+	defer cancel()
+	began := time.Now()
+	positions, count, readErr := g.read(ctx)
+	positions = slices.DeleteFunc(positions, func(p *groupPosition) bool { return !g.translate(ctx, p) })
+	listErr := g.clamp(ctx, positions)
+	checkpointErr := g.writeCheckpoints(ctx, positions)
+	syncErr := g.writeSyncs(ctx)
+	var commitErr error
+	if g.flow.config.GroupsSync {
+		commitErr = g.commit(ctx, positions)
+	}
+	err := errors.Join(readErr, listErr, checkpointErr, syncErr, commitErr)
+	g.note(positions, count, began, err)
+	return err
+}
+
+// read asks the source for the positions of all selected groups.
+func (g *groups) read(ctx context.Context) (positions []*groupPosition, count int, err error) {
+	admin := kadm.NewClient(g.flow.source)
+	listed, err := admin.ListGroups(ctx) // with an error from one broker the groups of the others are there all the same
+	if err != nil {
+		err = fmt.Errorf("list groups of cluster %s: %w", g.flow.sourceAlias, err)
+	}
+	var names []string
+	for _, group := range listed.Sorted() {
+		if policy.Translatable(group.ProtocolType) && g.rules.Selected(group.Group) {
+			names = append(names, group.Group)
+		}
+	}
+	for part := range slices.Chunk(names, groupsPerRequest) {
+		answers := admin.FetchManyOffsets(ctx, part...)
+		for _, name := range slices.Sorted(maps.Keys(answers)) {
+			fetched := answers[name]
+			if fetched.Err != nil {
+				err = errors.Join(err, fmt.Errorf("read the offsets of group %s on cluster %s: %w", fetched.Group, g.flow.sourceAlias, fetched.Err))
+				continue
+			}
+			for _, o := range fetched.Fetched.Sorted() {
+				if o.Err == nil && o.At >= 0 {
+					positions = append(positions, &groupPosition{group: fetched.Group, source: topicPartition{o.Topic, o.Partition}, from: o.At, metadata: o.Metadata})
+				}
+			}
+		}
+	}
+	return positions, len(names), err
+}
+
+// translate finds the place on the target. A topic that came from the target leads back to where it came from; other topics that are not
+// copied have no place there, which is the answer false.
+func (g *groups) translate(ctx context.Context, p *groupPosition) bool {
+	copied, reason := g.flow.topics.rules.Target(p.source.topic)
+	if reason == "" {
+		g.forward(ctx, p, copied)
+		return true
+	}
+	return reason != policy.ReasonInternal && g.back.translate(ctx, p)
+}
+
+func (g *groups) forward(ctx context.Context, p *groupPosition, copied string) {
+	p.target = topicPartition{copied, p.source.partition}
+	g.flow.topology.mu.Lock()
+	part := g.flow.topology.partitions[p.source]
+	g.flow.topology.mu.Unlock()
+	if part == nil {
+		p.refuse(policy.RefusedNotCopied, fmt.Sprintf("%s is not copied yet", p.source))
+		return
+	}
+	var err error
+	p.to, p.exact, err = part.forward(p.from)
+	var early *offsets.BeforeStartError
+	if errors.As(err, &early) && early.Forgotten {
+		var translation offsets.Translation
+		translation, err = g.journal.Forward(ctx, p.source.topic, p.source.partition, p.from)
+		p.to, p.exact = translation.Target, translation.Exact
+	}
+	p.settle(err)
+}
+
+// settle obeys the outcome of a translation.
+func (p *groupPosition) settle(err error) {
+	var early *offsets.BeforeStartError
+	switch {
+	case err == nil:
+	case errors.Is(err, errNotYet):
+		p.refuse(policy.RefusedRecovering, fmt.Sprintf("%s is being recovered", p.source))
+	case errors.As(err, &early):
+		p.refuse(policy.RefusedBeforeStart, fmt.Sprintf("%s: %v", p.source, err))
+	default:
+		p.refuse(policy.RefusedFailed, fmt.Sprintf("%s: %v", p.source, err))
+	}
+}
+
+// forward translates a position with what is in memory. One behind the end of the copy gives the end: never past what is copied.
+func (p *partition) forward(source int64) (target int64, exact bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.offsets == nil {
+		return 0, false, errNotYet
+	}
+	target, exact, err = p.offsets.Forward(source)
+	var late *offsets.NotCopiedError
+	var early *offsets.BeforeStartError
+	switch {
+	case errors.As(err, &late):
+		_, end := p.offsets.End()
+		return end, false, nil
+	case errors.As(err, &early) && !early.Forgotten && p.record.Start.Target == 0:
+		return 0, false, nil // nothing can stand before the first record that was copied
+	}
+	return target, exact, err
+}
+
+// clamp moves positions whose record the target has deleted to the oldest that is left: committed as they are, they would be out of range
+// and send the consumer wherever its auto.offset.reset says.
+func (g *groups) clamp(ctx context.Context, positions []*groupPosition) error {
+	topics := make(map[string]bool)
+	for _, p := range positions {
+		if before, ok := g.written[p.key()]; p.refusal == "" && (!ok || before.Target != p.to) {
+			topics[p.target.topic] = true
+		}
+	}
+	if len(topics) == 0 {
+		return nil
+	}
+	starts, err := kadm.NewClient(g.flow.target).ListStartOffsets(ctx, slices.Sorted(maps.Keys(topics))...)
+	for _, p := range positions {
+		if p.refusal != "" || !topics[p.target.topic] {
+			continue
+		}
+		start, ok := starts.Lookup(p.target.topic, p.target.partition)
+		switch {
+		case !ok:
+			p.refuse(policy.RefusedFailed, fmt.Sprintf("the start of %s on the target is not known", p.target))
+		case start.Err != nil:
+			p.refuse(policy.RefusedFailed, fmt.Sprintf("start of %s on the target: %v", p.target, start.Err))
+		case start.Offset > p.to:
+			p.to, p.exact = start.Offset, false
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("list start offsets of cluster %s: %w", g.flow.targetAlias, err)
+	}
+	return nil
+}
+
+// writeCheckpoints writes those that changed.
+func (g *groups) writeCheckpoints(ctx context.Context, positions []*groupPosition) error {
+	var notes []note
+	for _, p := range positions {
+		checkpoint := offsets.Checkpoint{
+			Group: p.group, Topic: p.target.topic, Partition: p.target.partition, Source: p.from, Target: p.to, Metadata: p.metadata,
+		}
+		if p.refusal == "" && g.written[p.key()] != checkpoint {
+			notes = append(notes, checkpoint)
+		}
+	}
+	if len(notes) == 0 {
+		return nil
+	}
+	if err := g.checkpoints.write(ctx, time.Now(), notes); err != nil {
+		return quiet(err)
+	}
+	for _, n := range notes {
+		checkpoint := n.(offsets.Checkpoint)
+		g.written[groupPartition{checkpoint.Group, topicPartition{checkpoint.Topic, checkpoint.Partition}}] = checkpoint
+	}
+	return nil
+}
+
+// quiet hides what the notebook has logged in its own way.
+func quiet(error) error { return nil }
+
+// writeSyncs writes the newest pair of offsets of each partition whose copy moved: what a MirrorMaker 2 that takes over again, or a tool
+// that reads its topics, finds. Java's own clients do not read them.
+func (g *groups) writeSyncs(ctx context.Context) error {
+	if g.syncs == nil {
+		return nil
+	}
+	f := g.flow
+	f.topology.mu.Lock()
+	partitions := slices.Collect(maps.Values(f.topology.partitions))
+	f.topology.mu.Unlock()
+	var notes []note
+	for _, p := range partitions {
+		sync, ok := p.lastSync()
+		if before, known := g.synced[topicPartition{sync.Topic, sync.Partition}]; ok && (!known || before != sync.Source) {
+			notes = append(notes, sync)
+		}
+	}
+	if len(notes) == 0 {
+		return nil
+	}
+	if err := g.syncs.write(ctx, time.Now(), notes); err != nil {
+		return quiet(err)
+	}
+	for _, n := range notes {
+		sync := n.(offsets.OffsetSync)
+		g.synced[topicPartition{sync.Topic, sync.Partition}] = sync.Source
+	}
+	return nil
+}
+
+// lastSync is the pair of offsets of the last record that was copied, if the end of the copy is one.
+func (p *partition) lastSync() (offsets.OffsetSync, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.offsets == nil {
+		return offsets.OffsetSync{}, false
+	}
+	_, end := p.offsets.End()
+	source, exact, err := p.offsets.Reverse(end - 1)
+	return offsets.OffsetSync{Topic: p.topic.source, Partition: p.number, Source: source, Target: end - 1}, err == nil && exact
+}
+
+// note keeps what a pass found for the status, and counts refusals when they begin.
+func (g *groups) note(positions []*groupPosition, count int, began time.Time, err error) {
+	type line struct {
+		group string
+		why   policy.Refusal
+	}
+	refused := make(map[groupPartition]policy.Refusal)
+	lines := make(map[line]*GroupRefusal)
+	for _, p := range positions {
+		if p.refusal == "" {
+			continue
+		}
+		refused[p.key()] = p.refusal
+		if g.refused[p.key()] != p.refusal {
+			g.flow.metrics.groupRefusals.WithLabelValues(string(p.refusal)).Inc()
+		}
+		l := line{p.group, p.refusal}
+		if lines[l] == nil {
+			lines[l] = &GroupRefusal{Group: p.group, Reason: string(p.refusal), Text: "group " + p.group + " " + p.refusal.Explain(), Detail: p.detail}
+		}
+		lines[l].Partitions++
+	}
+	g.refused = refused
+	report := GroupsStatus{Groups: count, Positions: len(positions), Refused: len(refused), LastPass: began, Took: time.Since(began).Seconds()}
+	for _, l := range lines {
+		report.Refusals = append(report.Refusals, *l)
+	}
+	slices.SortFunc(report.Refusals, func(a, b GroupRefusal) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Reason, b.Reason))
+	})
+	if err != nil {
+		report.Problems = append(report.Problems, err.Error())
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.report = report
+}
+
+// status is what the last pass found, and what is wrong with the bookkeeping.
+func (g *groups) status() *GroupsStatus {
+	g.mu.Lock()
+	report := g.report
+	g.mu.Unlock()
+	report.Problems = slices.Clone(report.Problems)
+	for _, n := range []*notebook{g.checkpoints, g.syncs, g.flow.heartbeats.source, g.flow.heartbeats.target} {
+		if n == nil {
+			continue
+		}
+		if text := n.problem(); text != "" {
+			report.Problems = append(report.Problems, text)
+		}
+	}
+	return &report
+}

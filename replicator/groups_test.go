@@ -1,0 +1,240 @@
+package replicator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator"
+)
+
+func withGroups(f *config.Flow) {
+	f.Groups, f.GroupsSync, f.GroupsInterval, f.OffsetSyncs = []string{".*"}, true, 20*time.Millisecond, config.OffsetSyncsTarget
+	f.HeartbeatsInterval = 50 * time.Millisecond
+}
+
+// commit puts a group somewhere, without members.
+func commit(t *testing.T, cl *kgo.Client, group, topic string, partition int32, at int64, metadata string) {
+	t.Helper()
+	var o kadm.Offsets
+	o.Add(kadm.Offset{Topic: topic, Partition: partition, At: at, LeaderEpoch: -1, Metadata: metadata})
+	if err := kadm.NewClient(cl).CommitAllOffsets(t.Context(), group, o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// copyOf is where the copy of the record at a source offset stands, found by reading both logs: a marker may stand before it. The end of
+// the source gives the end of the copy.
+func (p *pair) copyOf(topic string, partition int32, source int64) int64 {
+	p.t.Helper()
+	from, to := p.records(p.sourceCl, p.source, topic, partition+1)[partition], p.records(p.targetCl, p.target, "a."+topic, partition+1)[partition]
+	for i, r := range from {
+		if r.Offset == source {
+			return to[i].Offset
+		}
+	}
+	return to[len(to)-1].Offset + 1
+}
+
+func committed(t *testing.T, cl *kgo.Client, group, topic string, partition int32) (int64, string) {
+	t.Helper()
+	fetched, err := kadm.NewClient(cl).FetchOffsets(t.Context(), group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return -1, ""
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, ok := fetched.Lookup(topic, partition)
+	if !ok {
+		return -1, ""
+	}
+	return o.At, o.Metadata
+}
+
+func awaitCommitted(t *testing.T, cl *kgo.Client, group, topic string, partition int32, want int64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("group %s at %d of %s-%d", group, want, topic, partition), func() (bool, string) {
+		got, _ := committed(t, cl, group, topic, partition)
+		return got == want, fmt.Sprintf("is at %d", got)
+	})
+}
+
+func eventually(t *testing.T, what string, ok func() (bool, string)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, state := ok()
+		if done {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within %v: %s; %s", patience, what, state)
+		case <-tick.C:
+		}
+	}
+}
+
+// records reads a topic's first partition as it is.
+func records(t *testing.T, addresses []string, topic string, n int) []*kgo.Record {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addresses...), kgo.ConsumeTopics(topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var list []*kgo.Record
+	for len(list) < n {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("%d records of %s, want %d", len(list), topic, n)
+		}
+		list = append(list, fetches.Records()...)
+	}
+	return list
+}
+
+func TestGroupsFollowToTheTarget(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 2)
+	p.produce("orders", 2, 100, "first")
+	commit(t, p.sourceCl, "middle", "orders", 0, 40, "here")
+	commit(t, p.sourceCl, "end", "orders", 1, 100, "")
+	commit(t, p.sourceCl, "start", "orders", 0, 0, "")
+	commit(t, p.sourceCl, "ahead", "orders", 0, 30, "")
+	commit(t, p.sourceCl, "connect-sink", "orders", 0, 30, "")
+	r := p.start(func(f *config.Flow) { withGroups(f); f.GroupsExclude = []string{"connect-.*"} })
+	r.caughtUp("orders", 200)
+	awaitCommitted(t, p.targetCl, "middle", "a.orders", 0, p.copyOf("orders", 0, 40))
+	awaitCommitted(t, p.targetCl, "end", "a.orders", 1, p.copyOf("orders", 1, 100))
+	awaitCommitted(t, p.targetCl, "start", "a.orders", 0, p.copyOf("orders", 0, 0))
+	awaitCommitted(t, p.targetCl, "ahead", "a.orders", 0, p.copyOf("orders", 0, 30))
+	if _, metadata := committed(t, p.targetCl, "middle", "a.orders", 0); metadata != "here" {
+		t.Errorf("metadata is %q", metadata)
+	}
+	if at, _ := committed(t, p.targetCl, "connect-sink", "a.orders", 0); at != -1 {
+		t.Errorf("an excluded group is at %d", at)
+	}
+
+	// A group that moved on over there is not moved back, and the status says so.
+	commit(t, p.targetCl, "ahead", "a.orders", 0, 70, "")
+	commit(t, p.sourceCl, "ahead", "orders", 0, 50, "")
+	r.until("the refusal is told", func(s replicator.Status) bool {
+		return len(s.Groups.Refusals) == 1 && s.Groups.Refusals[0].Group == "ahead" && s.Groups.Refusals[0].Reason == "ahead"
+	})
+	if at, _ := committed(t, p.targetCl, "ahead", "a.orders", 0); at != 70 {
+		t.Errorf("the group was moved to %d", at)
+	}
+
+	// What was not copied yet is not promised: here the group stands behind the end.
+	commit(t, p.sourceCl, "middle", "orders", 0, 1000, "")
+	awaitCommitted(t, p.targetCl, "middle", "a.orders", 0, p.copyOf("orders", 0, 100))
+	p.verify("orders", "a.orders", 2)
+
+	newest := make(map[string]offsets.Checkpoint)
+	for _, record := range records(t, p.target.ListenAddrs(), "a.checkpoints.internal", 7) {
+		c, err := offsets.DecodeCheckpoint(record.Key, record.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		newest[fmt.Sprintf("%s %s-%d", c.Group, c.Topic, c.Partition)] = c
+	}
+	if c := newest["end a.orders-1"]; c.Source != 100 || c.Target != p.copyOf("orders", 1, 100) {
+		t.Errorf("checkpoint is %+v", c)
+	}
+}
+
+func TestAGroupThatIsActiveOnTheTargetIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 100, "first")
+	r := p.start(withGroups)
+	r.caughtUp("orders", 100)
+	member, err := kgo.NewClient(kgo.SeedBrokers(p.target.ListenAddrs()...), kgo.ConsumerGroup("app"), kgo.ConsumeTopics("a.orders"), kgo.DisableAutoCommit())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.Close()
+	if fetches := member.PollFetches(t.Context()); fetches.Err() != nil {
+		t.Fatal(fetches.Err())
+	}
+	commit(t, p.sourceCl, "app", "orders", 0, 60, "")
+	r.until("the refusal is told", func(s replicator.Status) bool {
+		return len(s.Groups.Refusals) == 1 && s.Groups.Refusals[0].Reason == "active"
+	})
+	if at, _ := committed(t, p.targetCl, "app", "a.orders", 0); at != -1 {
+		t.Errorf("the group was moved to %d", at)
+	}
+	member.Close()
+	awaitCommitted(t, p.targetCl, "app", "a.orders", 0, p.copyOf("orders", 0, 60))
+}
+
+func TestAGroupThatFailedOverFindsItsWayBack(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 100, "first")
+	commit(t, p.sourceCl, "app", "orders", 0, 40, "")
+	there := p.start(withGroups)
+	there.caughtUp("orders", 100)
+	awaitCommitted(t, p.targetCl, "app", "a.orders", 0, p.copyOf("orders", 0, 40))
+	moved := p.copyOf("orders", 0, 75)
+	commit(t, p.targetCl, "app", "a.orders", 0, moved, "over there") // it has failed over and gone on
+
+	back := p.startBack(func(f *config.Flow) { withGroups(f); f.OffsetSyncs = config.OffsetSyncsOff })
+	back.until("the way back runs", func(s replicator.Status) bool { return s.Ready })
+	awaitCommitted(t, p.sourceCl, "app", "orders", 0, 75)
+	if _, metadata := committed(t, p.sourceCl, "app", "orders", 0); metadata != "over there" {
+		t.Errorf("metadata is %q", metadata)
+	}
+	c, err := offsets.DecodeCheckpoint(func() ([]byte, []byte) {
+		list := records(t, p.source.ListenAddrs(), "b.checkpoints.internal", 1)
+		return list[len(list)-1].Key, list[len(list)-1].Value
+	}())
+	if err != nil || c.Group != "app" || c.Topic != "orders" || c.Source != moved || c.Target != 75 {
+		t.Errorf("the reverse checkpoint is %+v, %v", c, err)
+	}
+}
+
+func TestHeartbeatsReachBothSidesAndAreCopied(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	r := p.start(withGroups)
+	for _, side := range []struct {
+		addresses    []string
+		topic        string
+		source, dest string
+	}{
+		{p.target.ListenAddrs(), "heartbeats", "a", "b"},
+		{p.source.ListenAddrs(), "heartbeats", "b", "a"},
+		{p.target.ListenAddrs(), "a.heartbeats", "b", "a"},
+	} {
+		eventually(t, side.topic+" exists", func() (bool, string) {
+			topics, err := kadm.NewClient(p.targetCl).ListTopics(t.Context())
+			return err == nil && topics.Has("a.heartbeats"), fmt.Sprint(topics.Names(), err)
+		})
+		record := records(t, side.addresses, side.topic, 1)[0]
+		h, err := offsets.DecodeHeartbeat(record.Key, record.Value)
+		if err != nil || h.Source != side.source || h.Target != side.dest || !h.At.Equal(record.Timestamp) {
+			t.Errorf("%s: %+v at %v, %v", side.topic, h, record.Timestamp, err)
+		}
+	}
+	r.until("nothing is wrong", func(s replicator.Status) bool { return len(s.Groups.Problems) == 0 })
+}
