@@ -12,17 +12,21 @@ const benchSegments = 1_000_000
 
 func benchMap(b *testing.B) (m *offsets.Map, heapBytes float64) {
 	b.Helper()
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
+	before := heap()
 	m = offsets.NewMap(0, 0)
 	for range benchSegments {
 		source, target := m.End()
 		mustAppend(b, m, source+1, target, 10)
 	}
+	return m, heap() - before
+}
+
+// heap is what is in use, in bytes.
+func heap() float64 {
+	var stats runtime.MemStats
 	runtime.GC()
-	runtime.ReadMemStats(&after)
-	return m, float64(after.HeapAlloc) - float64(before.HeapAlloc)
+	runtime.ReadMemStats(&stats)
+	return float64(stats.HeapAlloc)
 }
 
 func BenchmarkForward(b *testing.B) {
