@@ -256,6 +256,8 @@ func (c *Client) At(ctx context.Context, targetTopic string, partition int32, mo
 		return t, nil
 	case errors.As(err, &late) && target >= 0:
 		return t, fmt.Errorf("%w; the journal is a moment behind, ask again", err)
+	case err == nil && !t.Exact: // brokers date markers too: the record behind it is meant
+		return h.journal.Forward(ctx, h.topic, partition, t.Source)
 	}
 	return t, err
 }
@@ -325,7 +327,13 @@ func (c *Client) Group(ctx context.Context, source, group string) ([]GroupPositi
 	if len(positions) == 0 {
 		return nil, &UnknownGroupError{Group: group, Where: "the checkpoints of " + source}
 	}
-	return positions, errors.Join(c.clamp(ctx, positions), c.addLag(ctx, positions))
+	return positions, c.Complete(ctx, positions)
+}
+
+// Complete adds the lag to positions that were translated one by one, and moves those whose records this cluster has
+// deleted to the oldest that is left, as [Client.Group] does.
+func (c *Client) Complete(ctx context.Context, positions []GroupPosition) error {
+	return errors.Join(c.clamp(ctx, positions), c.addLag(ctx, positions))
 }
 
 // groupPosition translates a checkpoint by the journal, or takes its word for it.

@@ -35,9 +35,9 @@ const (
 func (r Refusal) Explain() string {
 	switch r {
 	case RefusedActive:
-		return "has members on the target, which say themselves where it is"
+		return "has members there, which say themselves where it is"
 	case RefusedAhead:
-		return "stands further on the target already, and no group is moved backwards"
+		return "stands further there already, and no group is moved backwards"
 	case RefusedKind:
 		return "is not a group of consumers"
 	case RefusedNotCopied:

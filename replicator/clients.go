@@ -80,6 +80,19 @@ func clientOptions(c config.Cluster, log *slog.Logger, hooks ...kgo.Hook) ([]kgo
 	return opts, nil
 }
 
+// newClient makes a client of one cluster for a look at it, without metrics. It reaches no network.
+func newClient(o Options, c config.Cluster, alias string) (*kgo.Client, error) {
+	opts, err := clientOptions(c, o.Log.With("cluster", alias))
+	if err != nil {
+		return nil, fmt.Errorf("clusters.%s.%w", alias, err)
+	}
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("clusters.%s: %w", alias, err)
+	}
+	return client, nil
+}
+
 // dialer opens connections, and not more than a few a second to one address: who closes each connection at once must not be stormed by
 // everything that waits for an answer.
 type dialer struct {

@@ -49,18 +49,19 @@ func (g *groups) commit(ctx context.Context, positions []*groupPosition) error {
 	work.SetLimit(commitsAtATime)
 	for group, list := range byGroup {
 		work.Go(func() error {
-			g.commitGroup(ctx, admin, there[group], committed[group], list)
+			moved := commitGroup(ctx, admin, there[group], committed[group], list)
+			g.flow.metrics.groupCommits.Add(float64(moved))
 			return nil
 		})
 	}
 	return work.Wait()
 }
 
-// commitGroup commits one group's positions, those that may be.
-func (g *groups) commitGroup(ctx context.Context, admin *kadm.Client, there kadm.ListedGroup, committed kadm.FetchOffsetsResponse, list []*groupPosition) {
+// commitGroup commits one group's positions, those that may be, and says how many were. The others are refused.
+func commitGroup(ctx context.Context, admin *kadm.Client, there kadm.ListedGroup, committed kadm.FetchOffsetsResponse, list []*groupPosition) int {
 	if committed.Err != nil {
 		refuseAll(list, committed.Err)
-		return
+		return 0
 	}
 	moves := make(kadm.Offsets)
 	var moved []*groupPosition
@@ -80,21 +81,23 @@ func (g *groups) commitGroup(ctx context.Context, admin *kadm.Client, there kadm
 		}
 	}
 	if len(moved) == 0 {
-		return
+		return 0
 	}
 	answer, err := admin.CommitOffsets(ctx, moved[0].group, moves)
 	if err != nil {
 		refuseAll(moved, err)
-		return
+		return 0
 	}
+	n := 0
 	for _, p := range moved {
 		o, _ := answer.Lookup(p.target.topic, p.target.partition)
 		if o.Err != nil {
 			refuseAll([]*groupPosition{p}, o.Err)
 			continue
 		}
-		g.flow.metrics.groupCommits.Inc()
+		n++
 	}
+	return n
 }
 
 // refuseAll notes why a request about a group failed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -237,4 +238,81 @@ func TestHeartbeatsReachBothSidesAndAreCopied(t *testing.T) {
 		}
 	}
 	r.until("nothing is wrong", func(s replicator.Status) bool { return len(s.Groups.Problems) == 0 })
+}
+
+func TestATranslatorAnswersBesideTheFlowAndWithoutTheSource(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 2)
+	p.produce("orders", 2, 100, "first")
+	commit(t, p.sourceCl, "app", "orders", 0, 40, "here")
+	commit(t, p.sourceCl, "far", "orders", 1, 1000, "")
+	r := p.start(func(f *config.Flow) { withGroups(f); f.GroupsSync = false })
+	r.caughtUp("orders", 200)
+	r.until("everything is journalled", func(s replicator.Status) bool {
+		for _, part := range s.Partitions {
+			if part.Topic == "orders" && part.Journaled < 100 {
+				return false
+			}
+		}
+		return s.Groups.Positions == 2
+	})
+	flow := config.DefaultFlow("a", "b")
+	translator, err := replicator.OpenTranslator(t.Context(), replicator.Options{
+		Flow: flow, Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer translator.Close()
+
+	positions, text, err := translator.Group(t.Context(), "app")
+	want := p.copyOf("orders", 0, 40)
+	if err != nil || text != "" || len(positions) != 1 || positions[0].Target != want || !positions[0].Exact || positions[0].Origin != offsets.FromJournal || positions[0].Lag != 60 {
+		t.Errorf("the group: %+v, %q, %v; want %d", positions, text, err, want)
+	}
+	moved, refusals, err := translator.Commit(t.Context(), offsets.Target, "app", positions)
+	if err != nil || moved != 1 || len(refusals) != 0 {
+		t.Errorf("the commit: %d, %v, %v", moved, refusals, err)
+	}
+	if at, metadata := committed(t, p.targetCl, "app", "a.orders", 0); at != want || metadata != "here" {
+		t.Errorf("the group is at %d %q", at, metadata)
+	}
+	commit(t, p.targetCl, "app", "a.orders", 0, want+5, "")
+	if moved, refusals, err = translator.Commit(t.Context(), offsets.Target, "app", positions); err != nil || moved != 0 || len(refusals) != 1 || refusals[0].Reason != "ahead" {
+		t.Errorf("a commit backwards: %d, %v, %v", moved, refusals, err)
+	}
+	back, err := translator.GroupBack(t.Context(), "app")
+	if err != nil || len(back) != 1 || back[0].Topic != "orders" || back[0].Source != 45 {
+		t.Errorf("the way back: %+v, %v", back, err)
+	}
+	far, _, err := translator.Group(t.Context(), "far")
+	if err != nil || far[0].Target != p.copyOf("orders", 1, 100) || far[0].Exact {
+		t.Errorf("a group beyond the copy: %+v, %v", far, err)
+	}
+
+	_, err = translator.Offset(t.Context(), "orders", 1, 101)
+	var late *offsets.NotCopiedError
+	if !errors.As(err, &late) || late.End != 100 {
+		t.Errorf("beyond the copy: %v", err)
+	}
+	if _, err = translator.Offset(t.Context(), "__consumer_offsets", 0, 0); err == nil {
+		t.Error("a topic that is not copied was translated")
+	}
+	if one, err := translator.OffsetBack(t.Context(), "a.orders", 0, want); err != nil || one.Source != 40 || !one.Exact {
+		t.Errorf("an offset back: %+v, %v", one, err)
+	}
+	var unknown *offsets.UnknownGroupError
+	if _, _, err = translator.Group(t.Context(), "nobody"); !errors.As(err, &unknown) {
+		t.Errorf("an unknown group: %v", err)
+	}
+	if moments, err := translator.At(t.Context(), "orders", time.UnixMilli(0)); err != nil || len(moments) != 2 || moments[0].Source != 0 || moments[0].Target != p.copyOf("orders", 0, 0) {
+		t.Errorf("the beginning of time: %+v, %v", moments, err)
+	}
+
+	p.source.Close() // the source is gone: its newest checkpoints tell
+	positions, text, err = translator.Group(t.Context(), "app")
+	if err != nil || text == "" || len(positions) != 1 || positions[0].Target != want || !positions[0].Exact {
+		t.Errorf("without the source: %+v, %q, %v", positions, text, err)
+	}
 }

@@ -73,12 +73,12 @@ type check struct {
 // cannot be reached, bad options, or one cluster on both sides. Everything else that cannot work is in Plan.Refused.
 // It uses only the flow, the clusters and the log of the options.
 func Check(ctx context.Context, o Options) (*Plan, error) {
-	source, err := checkClient(o, o.Source, o.Flow.Source)
+	source, err := newClient(o, o.Source, o.Flow.Source)
 	if err != nil {
 		return nil, err
 	}
 	defer source.Close()
-	target, err := checkClient(o, o.Target, o.Flow.Target)
+	target, err := newClient(o, o.Target, o.Flow.Target)
 	if err != nil {
 		return nil, err
 	}
@@ -102,18 +102,6 @@ func Check(ctx context.Context, o Options) (*Plan, error) {
 	c.checkBookkeeping(ctx)
 	c.list()
 	return c.plan, nil
-}
-
-func checkClient(o Options, c config.Cluster, alias string) (*kgo.Client, error) {
-	opts, err := clientOptions(c, o.Log.With("cluster", alias))
-	if err != nil {
-		return nil, fmt.Errorf("clusters.%s.%w", alias, err)
-	}
-	client, err := kgo.NewClient(opts...)
-	if err != nil {
-		return nil, fmt.Errorf("clusters.%s: %w", alias, err)
-	}
-	return client, nil
 }
 
 // reach reads both clusters, so that two that are down are both in the error.

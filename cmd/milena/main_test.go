@@ -399,3 +399,34 @@ func TestVerifyFindsWhatDiffers(t *testing.T) {
 		}
 	}
 }
+
+func TestTranslateRefusesQuestionsThatAreNone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "milena.yaml")
+	text := "clusters:\n  a: {brokers: [\"127.0.0.1:1\"]}\n  b: {brokers: [\"127.0.0.1:2\"]}\nflows:\n  - {source: a, target: b}\n  - {source: b, target: a}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"nothing", nil, exitUsage, "name a --group, or a --topic"},
+		{"both", []string{"--group", "g", "--topic", "t"}, exitUsage, "--group translates all of a group"},
+		{"half a place", []string{"--topic", "t", "--partition", "0"}, exitUsage, "--topic needs --partition and --offset, or --at"},
+		{"a strange moment", []string{"--topic", "t", "--at", "yesterday"}, exitUsage, `--at "yesterday" is not a time`},
+		{"a moment back", []string{"--topic", "t", "--at", "1", "--reverse"}, exitUsage, "a moment is the same on both sides"},
+		{"commit of an offset", []string{"--topic", "t", "--partition", "0", "--offset", "1", "--commit"}, exitUsage, "need a --group"},
+		{"no flow named", []string{"-c", file, "--group", "g"}, exitUsage, "name one with --flow: a-b, b-a"},
+		{"an unknown flow", []string{"-c", file, "--group", "g", "--flow", "x"}, exitUsage, `there is no flow "x"; there is a-b, b-a`},
+		{"no cluster there", []string{"-c", file, "--group", "g", "--flow", "a-b", "--timeout", "3s"}, exitFailed, "cluster b (127.0.0.1:2)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, _, stderr := milena(t, append([]string{"translate"}, c.args...)...)
+			if code != c.code || !strings.Contains(stderr, c.want) {
+				t.Errorf("exit %d, %s", code, stderr)
+			}
+		})
+	}
+}

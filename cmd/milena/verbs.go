@@ -26,6 +26,7 @@ const usage = `milena replicates Kafka clusters.
   milena run -c FILE      copy until told to stop
   milena check -c FILE    reach both sides and say what run would do; changes nothing
   milena status           ask a running milena which partitions need attention
+  milena translate        where a group, an offset or a moment is on the other side
   milena demo             two clusters, load and a flow in this process, and a page to look at
   milena version          what this is
   milena help             this
@@ -94,6 +95,8 @@ func (p *program) verb(ctx context.Context, args []string) error {
 		return p.check(ctx, rest)
 	case "status":
 		return p.status(ctx, rest)
+	case "translate":
+		return p.translate(ctx, rest)
 	case "demo":
 		return p.demo(ctx, rest)
 	case "version", "--version":
