@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sort"
 	"strings"
@@ -53,7 +52,7 @@ func (c *Client) bookLocked(ctx context.Context, topic string, take func(*bookRe
 	b := c.books[topic]
 	if b == nil {
 		b = &bookReader{
-			log:         logReader{client: c.kafka, topic: topic},
+			log:         logReader{topicLeaders: &topicLeaders{client: c.kafka, topic: topic}},
 			checkpoints: make(map[checkpointKey]WrittenCheckpoint), heartbeats: make(map[[2]string]WrittenHeartbeat),
 			syncs: make(map[partitionKey][]OffsetSync),
 		}
@@ -76,11 +75,14 @@ func (c *Client) bookLocked(ctx context.Context, topic string, take func(*bookRe
 		clear(b.syncs)
 		b.next = 0
 	}
-	b.next, err = b.log.read(ctx, max(b.next, start), end, func(r *kgo.Record) error {
-		if err := take(b, r); err != nil && !errors.Is(err, ErrTombstone) {
-			c.unreadable.Add(1)
-			c.log.Warn("unreadable record is left out", "topic", topic, "offset", r.Offset, "err", err)
+	err = b.log.read(ctx, max(b.next, start), end, fetchBytes, func(records []*kgo.Record, next int64) error {
+		for _, r := range records {
+			if err := take(b, r); err != nil && !errors.Is(err, ErrTombstone) {
+				c.unreadable.Add(1)
+				c.log.Warn("unreadable record is left out", "topic", topic, "offset", r.Offset, "err", err)
+			}
 		}
+		b.next = next
 		return nil
 	})
 	if err != nil {
@@ -196,24 +198,4 @@ func (c *Client) forwardBySyncs(ctx context.Context, targetTopic string, partiti
 		t.Target++
 	}
 	return t, true
-}
-
-// NoCheckpointsError is a source without a topic of checkpoints on the cluster that was asked.
-type NoCheckpointsError struct {
-	Source string // alias
-	Topic  string // that is missing
-}
-
-func (e *NoCheckpointsError) Error() string {
-	return fmt.Sprintf("there is no topic %s on this cluster: check the alias %q, the separator, and that a flow from there runs with groups", e.Topic, e.Source)
-}
-
-// UnknownGroupError is a group that nothing is known of where it was looked for.
-type UnknownGroupError struct {
-	Group string
-	Where string
-}
-
-func (e *UnknownGroupError) Error() string {
-	return fmt.Sprintf("group %s is not known to %s: check its name, that it has committed offsets, and the flow's groups", e.Group, e.Where)
 }

@@ -239,7 +239,7 @@ func (c *Client) Reverse(ctx context.Context, targetTopic string, partition int3
 // At translates a moment: the first copied record with a timestamp at or after it, on both sides. Where there is none the
 // answer is the end of the copy. Errors as for [Client.Reverse].
 func (c *Client) At(ctx context.Context, targetTopic string, partition int32, moment time.Time) (Translation, error) {
-	log := logReader{client: c.kafka, topic: targetTopic, partition: partition}
+	log := logReader{topicLeaders: &topicLeaders{client: c.kafka, topic: targetTopic}, partition: partition}
 	target, err := log.offset(ctx, moment.UnixMilli())
 	if err != nil {
 		return Translation{}, err
@@ -280,7 +280,7 @@ func (c *Client) find(ctx context.Context, targetTopic string, partition int32) 
 		journals = append(journals, j)
 	}
 	c.mu.Unlock()
-	slices.SortFunc(journals, func(a, b *Journal) int { return cmp.Compare(a.topic, b.topic) })
+	slices.SortFunc(journals, func(a, b *Journal) int { return cmp.Compare(a.leaders.topic, b.leaders.topic) })
 	for _, j := range journals {
 		state, err := j.Lookup(ctx, targetTopic, partition)
 		var unknown *NotReplicatedError

@@ -3,6 +3,7 @@ package offsets
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrTombstone is a record without a value. Compaction knows them, readers of MirrorMaker 2's topics do not, and milena
@@ -55,27 +56,36 @@ func (e *NotCopiedError) Error() string {
 	return fmt.Sprintf("translate %s offset %d: copied up to %d", e.Side, e.Wanted, e.End)
 }
 
-// VersionError is a journal entry of a format that this build cannot read. It is never guessed at or overwritten:
-// the way out is to run a milena of at least the version that wrote it.
+// VersionError is a record of a format that this build cannot read: of a journal, or of MirrorMaker 2's topics. It is never
+// guessed at or overwritten: the way out is to run a milena of at least the version that wrote it.
 type VersionError struct {
-	Kind      Kind
-	Version   uint16 // of the entry
+	What      string // heartbeat or checkpoint; empty for an entry of a journal
+	Kind      Kind   // of a journal's entry
+	Version   uint16 // of the record
 	Supported uint16 // the newest one that this build reads
 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("read journal entry %q: format %d, and this milena reads formats up to %d; run the version that wrote it or a newer one",
-		e.Kind, e.Version, e.Supported)
+	return fmt.Sprintf("read %s: format %d, and this milena reads formats up to %d; run the version that wrote it or a newer one",
+		recordName(e.What, e.Kind), e.Version, e.Supported)
 }
 
-// CorruptError is a journal entry, or a set of entries, that no milena writes. Nothing of it is used.
+// CorruptError is a record, or a set of records, that neither milena nor MirrorMaker 2 writes. Nothing of it is used.
 type CorruptError struct {
-	Kind   Kind   // 0 if not even that can be told
+	What   string // heartbeat, checkpoint or offset-sync; empty for entries of a journal
+	Kind   Kind   // of a journal's entry; 0 if not even that can be told
 	Reason string // what is wrong
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("read journal entry %q: %s", e.Kind, e.Reason)
+	return fmt.Sprintf("read %s: %s", recordName(e.What, e.Kind), e.Reason)
+}
+
+func recordName(what string, kind Kind) string {
+	if what != "" {
+		return what
+	}
+	return fmt.Sprintf("journal entry %q", kind)
 }
 
 // NotReplicatedError is a question about a partition that a flow does not copy, or not yet.
@@ -99,4 +109,37 @@ type NoJournalError struct {
 
 func (e *NoJournalError) Error() string {
 	return fmt.Sprintf("there is no topic %s on this cluster: ask the cluster that the flow writes to, and check the flow's name", e.Topic)
+}
+
+// NoCheckpointsError is a source whose groups nobody translates to the cluster that was asked.
+type NoCheckpointsError struct {
+	Source string // alias, as it was asked for
+	Topic  string // the topic that is missing
+}
+
+func (e *NoCheckpointsError) Error() string {
+	return fmt.Sprintf("there are no checkpoints of source %q on this cluster: topic %s does not exist; check the alias and the "+
+		"separators, that a flow from there runs, and that it translates groups", e.Source, e.Topic)
+}
+
+// UnknownGroupError is a group that has no position where it was looked for.
+type UnknownGroupError struct {
+	Group string
+	Where string // where it was looked for, in words
+}
+
+func (e *UnknownGroupError) Error() string {
+	return fmt.Sprintf("group %q has no position in %s; check the name, that the group has committed, and that the flow's groups include it",
+		e.Group, e.Where)
+}
+
+// AmbiguousError is a source topic that several flows copy to the cluster that was asked.
+type AmbiguousError struct {
+	Topic     string // on the source
+	Partition int32
+	Flows     []string // those that copy a topic of that name
+}
+
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("%s-%d is copied by the flows %s; ask for one of them by its name", e.Topic, e.Partition, strings.Join(e.Flows, ", "))
 }

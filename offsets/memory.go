@@ -5,40 +5,48 @@ import (
 	"unsafe"
 )
 
-// memory bounds the segments that are kept, for all chunks of one journal. It gives every chunk a second chance before it
-// is dropped, which costs a reader no lock.
+// memory bounds the segments that are kept, for all chunks of one journal. Every chunk has a second chance before it is
+// dropped (the clock algorithm), which costs a reader no lock.
 type memory struct {
-	limit int64
+	limit int64 // bytes
 
 	mu   sync.Mutex
 	held int64
-	ring []*chunkRef // those in memory, in the order in which they are looked at
+	ring []*chunkRef // ring[ref.slot] = ref: those in memory
+	hand int         // looks at the next one
 }
 
-const segmentSize = int64(unsafe.Sizeof(Segment{}))
+// The places that a chunk has outside of the ring.
+const (
+	slotNone = -1 // not in memory
+	slotGone = -2 // no longer in the journal: never again in memory
+)
 
-func sizeOf(segments []Segment) int64 { return int64(len(segments)+4) * segmentSize }
+const (
+	segmentSize = int64(unsafe.Sizeof(Segment{}))
+	refSize     = int64(unsafe.Sizeof(chunkRef{})) + 64 // and about what the index around it takes
+)
+
+func sizeOf(segments []Segment) int64 { return int64(len(segments))*segmentSize + refSize }
 
 // keep puts a chunk's segments in memory, and others out of it if it is full.
 func (m *memory) keep(ref *chunkRef, segments []Segment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	ref.used.Store(true)
-	m.held += sizeOf(segments)
-	if before := ref.segments.Swap(&segments); before != nil {
-		m.held -= sizeOf(*before)
-	} else {
-		m.ring = append(m.ring, ref)
+	if ref.slot != slotNone {
+		return
 	}
-	for looked := 0; m.held > m.limit && len(m.ring) > 1 && looked < 2*len(m.ring); looked++ {
-		oldest := m.ring[0]
-		m.ring = m.ring[1:]
-		if oldest == ref || oldest.used.Swap(false) {
-			m.ring = append(m.ring, oldest)
-			continue
-		}
-		if dropped := oldest.segments.Swap(nil); dropped != nil {
-			m.held -= sizeOf(*dropped)
+	ref.used.Store(true)
+	ref.segments.Store(&segments)
+	ref.slot = len(m.ring)
+	m.ring = append(m.ring, ref)
+	m.held += sizeOf(segments)
+	for looked := 2 * len(m.ring); m.held > m.limit && len(m.ring) > 1 && looked > 0; looked-- {
+		m.hand %= len(m.ring)
+		if r := m.ring[m.hand]; r == ref || r.used.Swap(false) {
+			m.hand++
+		} else {
+			m.drop(r, slotNone)
 		}
 	}
 }
@@ -47,13 +55,16 @@ func (m *memory) keep(ref *chunkRef, segments []Segment) {
 func (m *memory) forget(ref *chunkRef) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if dropped := ref.segments.Swap(nil); dropped != nil {
-		m.held -= sizeOf(*dropped)
+	m.drop(ref, slotGone)
+}
+
+func (m *memory) drop(ref *chunkRef, slot int) {
+	if ref.slot >= 0 {
+		m.held -= sizeOf(*ref.segments.Swap(nil))
+		last := m.ring[len(m.ring)-1]
+		m.ring[ref.slot], last.slot = last, ref.slot
+		m.ring[len(m.ring)-1] = nil
+		m.ring = m.ring[:len(m.ring)-1]
 	}
-	for i, other := range m.ring {
-		if other == ref {
-			m.ring = append(m.ring[:i:i], m.ring[i+1:]...)
-			return
-		}
-	}
+	ref.slot = slot
 }

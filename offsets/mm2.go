@@ -2,7 +2,6 @@ package offsets
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"time"
 	"unicode/utf8"
@@ -33,8 +32,9 @@ func (h Heartbeat) AppendValue(b []byte) []byte {
 	return appendInt64(binary.BigEndian.AppendUint16(b, mm2Version), h.At.UnixMilli())
 }
 
-// DecodeHeartbeat reads a heartbeat. It returns [ErrTombstone] for a nil value, which readers pass over, a *[RecordError]
-// for everything else that it cannot read.
+// DecodeHeartbeat reads a heartbeat. It returns [ErrTombstone] for a nil value, which readers pass over, a *[VersionError]
+// for a newer version and a *[CorruptError] for everything else that it cannot read. What the key says is set in any case
+// in which the key can be read. Memory is bounded by the record's length.
 func DecodeHeartbeat(key, value []byte) (Heartbeat, error) {
 	k, v := mm2Reader("heartbeat", key), mm2Reader("heartbeat", value)
 	h := Heartbeat{Source: k.text(), Target: k.text()}
@@ -66,8 +66,9 @@ func (c Checkpoint) AppendValue(b []byte) []byte {
 	return appendText(appendInt64(appendInt64(b, c.Source), c.Target), c.Metadata)
 }
 
-// DecodeCheckpoint reads a checkpoint. It returns [ErrTombstone] for a nil value, which readers pass over, and a
-// *[RecordError] for everything else that it cannot read.
+// DecodeCheckpoint reads a checkpoint. It returns [ErrTombstone] for a nil value, which readers pass over, a
+// *[VersionError] for a newer version and a *[CorruptError] for everything else that it cannot read. What the key says is
+// set in any case in which the key can be read. Memory is bounded by the record's length.
 func DecodeCheckpoint(key, value []byte) (Checkpoint, error) {
 	k, v := mm2Reader("checkpoint", key), mm2Reader("checkpoint", value)
 	c := Checkpoint{Group: k.text(), Topic: k.text(), Partition: k.partition()}
@@ -96,7 +97,8 @@ func (s OffsetSync) AppendValue(b []byte) []byte {
 }
 
 // DecodeOffsetSync reads an offset-sync. It returns [ErrTombstone] for a nil value, which readers pass over, and a
-// *[RecordError] for everything else that it cannot read.
+// *[CorruptError] for everything else that it cannot read. What the key says is set in any case in which the key can be
+// read. Memory is bounded by the record's length.
 func DecodeOffsetSync(key, value []byte) (OffsetSync, error) {
 	k, v := mm2Reader("offset-sync", key), mm2Reader("offset-sync", value)
 	s := OffsetSync{Topic: k.text(), Partition: k.partition(), Source: v.position(), Target: v.position()}
@@ -159,9 +161,12 @@ func (r *mm2) position() int64 {
 
 // version reads the version. Java checks it with an assertion, which is off in production; here a newer one is not trusted.
 func (r *mm2) version() {
-	if v := r.uint16(); v != mm2Version {
+	switch v := r.uint16(); {
+	case v > math.MaxInt16: // Kafka reads it as a signed number
+		r.fail("a negative version")
+	case v > mm2Version:
 		r.newer = v
-		r.fail("version %d, and %d is the only one known", v, mm2Version)
+		r.fail("version %d", v)
 	}
 }
 
@@ -170,7 +175,7 @@ func mm2Result(key, value *mm2, raw []byte) error {
 		key.fail("%d bytes too many", len(key.rest))
 	}
 	if key.reason != "" {
-		return &RecordError{What: key.what, Reason: "the key: " + key.reason}
+		return &CorruptError{What: key.what, Reason: "the key: " + key.reason}
 	}
 	if raw == nil {
 		return ErrTombstone
@@ -178,17 +183,11 @@ func mm2Result(key, value *mm2, raw []byte) error {
 	if value.reason == "" && len(value.rest) > 0 {
 		value.fail("%d bytes too many", len(value.rest))
 	}
-	if value.reason != "" {
-		return &RecordError{What: value.what, Version: value.newer, Reason: "the value: " + value.reason}
+	switch {
+	case value.newer > mm2Version:
+		return &VersionError{What: value.what, Version: value.newer, Supported: mm2Version}
+	case value.reason != "":
+		return &CorruptError{What: value.what, Reason: "the value: " + value.reason}
 	}
 	return nil
 }
-
-// RecordError is a record of MirrorMaker 2's topics that neither it nor milena writes. Nothing of it is used.
-type RecordError struct {
-	What    string // heartbeat, checkpoint or offset-sync
-	Version uint16 // of the value, if it is one that is not known; else 0
-	Reason  string
-}
-
-func (e *RecordError) Error() string { return fmt.Sprintf("read %s: %s", e.What, e.Reason) }

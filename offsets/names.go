@@ -49,6 +49,12 @@ func (n Names) CheckpointsOf(topic string) (source string, ok bool) {
 	return strings.CutSuffix(topic, n.internal()+"checkpoints"+n.internal()+"internal")
 }
 
+// IsCheckpoints says whether a topic holds checkpoints.
+func (n Names) IsCheckpoints(topic string) bool {
+	_, ok := n.CheckpointsOf(topic)
+	return ok
+}
+
 // IsHeartbeats says whether a topic holds heartbeats, of this cluster or of one that it is copied from.
 func (n Names) IsHeartbeats(topic string) bool { return n.Original(topic) == HeartbeatsTopic }
 
@@ -56,7 +62,22 @@ func (n Names) IsHeartbeats(topic string) bool { return n.Original(topic) == Hea
 // not. As in MirrorMaker 2 every name with a separator in it looks copied: only who knows the aliases knows better.
 func (n Names) Split(topic string) (source, name string, ok bool) {
 	source, name, ok = strings.Cut(topic, n.separator())
-	return source, name, ok && name != ""
+	if !ok || strings.ReplaceAll(name, n.separator(), "") == "" {
+		return "", "", false // Java's split leaves out empty parts at the end: "a." and "a.." were not copied
+	}
+	return source, name, true
+}
+
+// Source is the alias of the cluster that a topic was copied from, "" for a topic that was not. See [Names.Split].
+func (n Names) Source(topic string) string {
+	source, _, _ := n.Split(topic)
+	return source
+}
+
+// Upstream is the name of a topic on the cluster that it was copied from, "" for a topic that was not.
+func (n Names) Upstream(topic string) string {
+	_, name, _ := n.Split(topic)
+	return name
 }
 
 // Original is the name of a topic on the cluster where it began.
@@ -68,6 +89,14 @@ func (n Names) Original(topic string) string {
 		}
 		topic = name
 	}
+}
+
+// IsInternal says whether a topic is bookkeeping, of Kafka, of MirrorMaker 2 (as of 4.0, KIP-1074) or of milena, and so no
+// topic of users. Topics of heartbeats are not internal.
+func (n Names) IsInternal(topic string) bool {
+	_, journal := FlowOf(topic)
+	return journal || strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, ".") || n.IsCheckpoints(topic) ||
+		strings.HasPrefix(topic, "mm2") && strings.HasSuffix(topic, n.internal()+"internal")
 }
 
 // Sources are the aliases of the clusters that a topic came through, the nearest first.
