@@ -237,7 +237,7 @@ func (c *Client) Reverse(ctx context.Context, targetTopic string, partition int3
 }
 
 // At translates a moment: the first copied record with a timestamp at or after it, on both sides. Where there is none the
-// answer is the end of the copy. Errors as for [Client.Reverse].
+// answer is the end of the copy. It may block for reading a part of the topic. Errors as for [Client.Reverse].
 func (c *Client) At(ctx context.Context, targetTopic string, partition int32, moment time.Time) (Translation, error) {
 	log := logReader{topicLeaders: &topicLeaders{client: c.kafka, topic: targetTopic}, partition: partition}
 	target, err := log.offset(ctx, moment.UnixMilli())
@@ -249,18 +249,43 @@ func (c *Client) At(ctx context.Context, targetTopic string, partition int32, mo
 		return Translation{}, err
 	}
 	t, err := h.journal.Reverse(ctx, h.topic, partition, max(target, 0))
+	if err == nil && target >= 0 && !t.Exact {
+		// Brokers date markers too, and one of today stands before old records: the records behind it are looked at one by one.
+		if target, err = firstSince(ctx, &log, t.Target, t.End.Target, moment); err != nil {
+			return Translation{}, err
+		}
+		t, err = h.journal.Reverse(ctx, h.topic, partition, max(target, 0))
+	}
 	var late *NotCopiedError
 	switch {
 	case target < 0 && err == nil:
 		t.Source, t.Target, t.Exact = t.End.Source, t.End.Target, true
-		return t, nil
 	case errors.As(err, &late) && target >= 0:
 		return t, fmt.Errorf("%w; the journal is a moment behind, ask again", err)
-	case err == nil && !t.Exact: // brokers date markers too: the record behind it is meant
-		return h.journal.Forward(ctx, h.topic, partition, t.Source)
 	}
 	return t, err
 }
+
+// firstSince is the offset of the first record in [from, to) with a timestamp at or after a moment, -1 if there is none.
+func firstSince(ctx context.Context, log *logReader, from, to int64, moment time.Time) (int64, error) {
+	found := int64(-1)
+	err := log.read(ctx, from, to, fetchBytes, func(records []*kgo.Record, _ int64) error {
+		for _, r := range records {
+			if r.Offset < to && r.Timestamp.UnixMilli() >= moment.UnixMilli() {
+				found = r.Offset
+				return errFound
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, errFound) {
+		err = nil
+	}
+	return found, err
+}
+
+// errFound ends a search.
+var errFound = errors.New("found")
 
 // find is the journal that describes a target partition.
 func (c *Client) find(ctx context.Context, targetTopic string, partition int32) (*home, error) {

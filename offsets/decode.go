@@ -26,6 +26,8 @@ func DecodeJournal(key, value []byte) (Entry, error) {
 	switch version := r.uint16(); {
 	case r.reason != "":
 		return nil, corrupt(kind, "the value: %s", r.reason)
+	case version > maxVersion || kind > maxKind:
+		return nil, corrupt(kind, "no milena ever writes kind %d in format %d: it is somebody else's", kind, version)
 	case version > Version:
 		return nil, &VersionError{Kind: kind, Version: version, Supported: Version}
 	case version == 0:
@@ -54,6 +56,13 @@ func DecodeJournal(key, value []byte) (Entry, error) {
 	}
 	return e, nil
 }
+
+// Kinds and formats stay below these for ever, so that a stranger's record, which may begin with any bytes, is told from
+// one of a newer milena: the one is passed over, the other stops whoever does not understand it.
+const (
+	maxKind    = 31
+	maxVersion = 255
+)
 
 // decodeKey reads what follows the kind in a key. A tombstone is just that.
 func decodeKey(kind Kind, rest []byte) (*Tombstone, error) {

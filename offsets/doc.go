@@ -61,7 +61,8 @@
 // # Format of the journal
 //
 // Format 1. A key is one byte of [Kind] and its fields, a value is a format number of 2 bytes and its fields. A new field
-// or kind raises the number, and whoever meets a number above its own stops with a [VersionError].
+// or kind raises the number, and whoever meets a number above its own stops with a [VersionError]. Kinds stay below 32 and
+// numbers below 256: what is above is no milena's, and passed over.
 //
 //	entry          key                                     value
 //	ShardState     1                                       version, n, n * producer id as uvarint

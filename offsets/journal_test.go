@@ -217,6 +217,16 @@ func TestANewerFormatIsNamedWhateverItsKind(t *testing.T) {
 	}
 }
 
+func TestAStrangersRecordIsNotTakenForANewerMilenas(t *testing.T) {
+	for key, value := range map[string]string{"strange": "strange", "\x03": "\x01\x00", " ": "\x00\x02"} {
+		_, err := offsets.DecodeJournal([]byte(key), []byte(value))
+		var corrupt *offsets.CorruptError
+		if !errors.As(err, &corrupt) {
+			t.Errorf("%q: %v, want a CorruptError", key, err)
+		}
+	}
+}
+
 func TestAnEmptyValueIsNoTombstone(t *testing.T) {
 	var corrupt *offsets.CorruptError
 	if _, err := offsets.DecodeJournal([]byte{1}, []byte{}); !errors.As(err, &corrupt) {

@@ -1,9 +1,11 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -128,11 +130,27 @@ func (t *Translator) OffsetBack(ctx context.Context, targetTopic string, partiti
 	return t.offsets.Reverse(ctx, targetTopic, partition, target)
 }
 
-// At translates a moment in all partitions of a source topic: the first copied records with timestamps at or after it.
+// At translates a moment in all partitions of a source topic: the first copied records with timestamps at or after it. The
+// source is asked; if it does not answer, the copy is, which may have to be read.
 func (t *Translator) At(ctx context.Context, topic string, moment time.Time) ([]offsets.Translation, error) {
 	copied, reason := t.rules.Target(topic)
 	if reason != "" {
 		return nil, fmt.Errorf("flow %s: topic %s %s", t.options.Flow.Name, topic, reason.Explain())
+	}
+	soon, cancel := context.WithTimeout(ctx, sourcePatience)
+	defer cancel()
+	listed, err := kadm.NewClient(t.source).ListOffsetsAfterMilli(soon, moment.UnixMilli(), topic)
+	if err == nil && listed.Error() == nil {
+		var list []offsets.Translation
+		for _, o := range listed[topic] {
+			translation, err := t.forward(ctx, topic, copied, o.Partition, o.Offset)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, translation)
+		}
+		slices.SortFunc(list, func(a, b offsets.Translation) int { return cmp.Compare(a.Partition, b.Partition) })
+		return list, nil
 	}
 	details, err := kadm.NewClient(t.target).ListTopics(ctx, copied)
 	if err != nil {
