@@ -4,29 +4,28 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sort"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// isMM2Internal is MirrorMaker 2's rule for its own topics (KIP-1074).
-func isMM2Internal(topic, separator string) bool {
-	return strings.HasPrefix(topic, "mm2") && (strings.HasSuffix(topic, separator+"internal") || strings.HasSuffix(topic, ".internal"))
-}
-
 // bookReader reads one of MirrorMaker 2's topics, which have one partition, and goes on where it ended the time before.
+// What was read since is shown record by record: no two of them belong together. Safe for concurrent use.
 type bookReader struct {
-	log  logReader
-	next int64
-	asOf time.Time
+	client *Client
+	topic  string
+	tail   *tail
 
+	mu          sync.Mutex // held for no I/O
 	checkpoints map[checkpointKey]WrittenCheckpoint
+	newer       map[checkpointKey]error // those that a newer version wrote
 	heartbeats  map[[2]string]WrittenHeartbeat
-	syncs       map[partitionKey][]OffsetSync
+	syncs       map[partitionKey][]Position
 }
 
 type checkpointKey struct {
@@ -47,155 +46,227 @@ type WrittenHeartbeat struct {
 	Topic string
 }
 
-// bookLocked is the reader of a topic, read to its end. The client's lock is held.
-func (c *Client) bookLocked(ctx context.Context, topic string, take func(*bookReader, *kgo.Record) error) (*bookReader, error) {
-	b := c.books[topic]
-	if b == nil {
-		b = &bookReader{
-			log:         logReader{topicLeaders: &topicLeaders{client: c.kafka, topic: topic}},
-			checkpoints: make(map[checkpointKey]WrittenCheckpoint), heartbeats: make(map[[2]string]WrittenHeartbeat),
-			syncs: make(map[partitionKey][]OffsetSync),
-		}
-	}
-	if time.Since(b.asOf) < c.journal.MaxAge {
-		return b, nil
-	}
-	began := time.Now()
-	start, err := b.log.offset(ctx, logStart)
-	if err != nil {
-		return nil, err
-	}
-	end, err := b.log.offset(ctx, logEnd)
-	if err != nil {
-		return nil, err
-	}
-	if end < b.next { // the topic was made again
-		clear(b.checkpoints)
-		clear(b.heartbeats)
-		clear(b.syncs)
-		b.next = 0
-	}
-	err = b.log.read(ctx, max(b.next, start), end, fetchBytes, func(records []*kgo.Record, next int64) error {
-		for _, r := range records {
-			if err := take(b, r); err != nil && !errors.Is(err, ErrTombstone) {
-				c.unreadable.Add(1)
-				c.log.Warn("unreadable record is left out", "topic", topic, "offset", r.Offset, "err", err)
-			}
-		}
-		b.next = next
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	b.asOf = began
-	c.books[topic] = b
-	return b, nil
+// Age is how long ago the heartbeat was written, by the clocks of its writer and of this process.
+func (h WrittenHeartbeat) Age() time.Duration { return time.Since(h.At) }
+
+func (b *bookReader) restart() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.checkpoints, b.newer = make(map[checkpointKey]WrittenCheckpoint), make(map[checkpointKey]error)
+	b.heartbeats, b.syncs = make(map[[2]string]WrittenHeartbeat), make(map[partitionKey][]Position)
 }
 
-// Checkpoints are the newest checkpoints of a source's groups, sorted by group, topic and partition. It returns a
-// *[NoCheckpointsError] if there is no topic of them.
-func (c *Client) Checkpoints(ctx context.Context, source string) ([]WrittenCheckpoint, error) {
-	topic := c.names.Checkpoints(source)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b, err := c.bookLocked(ctx, topic, func(b *bookReader, r *kgo.Record) error {
-		checkpoint, err := DecodeCheckpoint(r.Key, r.Value)
-		key := checkpointKey{checkpoint.Group, checkpoint.Topic, checkpoint.Partition}
-		if errors.Is(err, ErrTombstone) {
-			delete(b.checkpoints, key)
+func (*bookReader) settle(time.Time) {}
+
+func (b *bookReader) take(records []*kgo.Record) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range records {
+		var err error
+		switch {
+		case b.client.names.IsHeartbeats(b.topic):
+			err = b.takeHeartbeat(r)
+		case b.client.names.IsCheckpoints(b.topic):
+			err = b.takeCheckpoint(r)
+		default:
+			err = b.takeSync(r)
 		}
-		if err == nil {
-			b.checkpoints[key] = WrittenCheckpoint{checkpoint, r.Timestamp}
+		if err != nil && !errors.Is(err, ErrTombstone) {
+			b.client.unreadable.Add(1)
+			b.client.log.Warn("unreadable record is left out", "topic", b.topic, "offset", r.Offset, "err", err)
 		}
+	}
+	return nil
+}
+
+func (b *bookReader) takeHeartbeat(r *kgo.Record) error {
+	h, err := DecodeHeartbeat(r.Key, r.Value)
+	if err == nil {
+		b.heartbeats[[2]string{h.Source, h.Target}] = WrittenHeartbeat{h, b.topic}
+	}
+	return err
+}
+
+// takeCheckpoint lets a record that cannot be read take the place of the one before all the same: that one is outdated.
+func (b *bookReader) takeCheckpoint(r *kgo.Record) error {
+	checkpoint, err := DecodeCheckpoint(r.Key, r.Value)
+	key := checkpointKey{checkpoint.Group, checkpoint.Topic, checkpoint.Partition}
+	delete(b.checkpoints, key)
+	delete(b.newer, key)
+	var newer *VersionError
+	switch {
+	case err == nil:
+		b.checkpoints[key] = WrittenCheckpoint{checkpoint, r.Timestamp}
+	case errors.As(err, &newer):
+		b.newer[key] = err
+	}
+	return err
+}
+
+// maxSyncs is how many syncs are kept of one partition. If there are more, every second one is left out: an answer then
+// comes earlier, and skips nothing.
+const maxSyncs = 4096
+
+func (b *bookReader) takeSync(r *kgo.Record) error {
+	s, err := DecodeOffsetSync(r.Key, r.Value)
+	key := partitionKey{s.Topic, s.Partition}
+	if err != nil {
 		return err
-	})
-	if errors.Is(err, kerr.UnknownTopicOrPartition) {
-		return nil, &NoCheckpointsError{Source: source, Topic: topic}
+	}
+	at, list := Position{Source: s.Source, Target: s.Target}, b.syncs[key]
+	if n := len(list); n > 0 {
+		switch last := list[n-1]; {
+		case at == last:
+			return nil
+		case at.Source < last.Source, at.Target < last.Target:
+			list = list[:0] // one of the topics was made again: what was true before is not any more
+		case at.Source == last.Source:
+			list = list[:n-1] // that record was written again
+		}
+	}
+	if len(list) == maxSyncs {
+		for i := range maxSyncs / 2 {
+			list[i] = list[2*i]
+		}
+		list = list[:maxSyncs/2]
+	}
+	b.syncs[key] = append(list, at)
+	return nil
+}
+
+// book is the reader of a topic, read to its end not longer ago than MaxAge.
+func (c *Client) book(ctx context.Context, topic string) (*bookReader, error) {
+	c.mu.Lock()
+	b := c.books[topic]
+	if b == nil {
+		b = &bookReader{client: c, topic: topic, tail: newTail(&topicLeaders{client: c.kafka, topic: topic}, 0)}
+		c.books[topic] = b
+	}
+	c.mu.Unlock()
+	if time.Since(b.tail.asOf()) < c.journal.MaxAge {
+		return b, nil
+	}
+	return b, b.tail.follow(ctx, b)
+}
+
+func isUnknownTopic(err error) bool {
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
+}
+
+// Checkpoints are the newest checkpoints of a source's groups, sorted by group, topic and partition. Those of a newer
+// version of MirrorMaker 2 are left out. It blocks for reading their topic, to its end the first time and what is new
+// later. It returns a *[NoCheckpointsError] if there is no topic of them, and errors of the cluster.
+func (c *Client) Checkpoints(ctx context.Context, source string) ([]WrittenCheckpoint, error) {
+	list, _, err := c.checkpoints(ctx, source, nil)
+	return list, err
+}
+
+// checkpoints are those of one group, or of all if it is nil, and why one of them cannot be read.
+func (c *Client) checkpoints(ctx context.Context, source string, group *string) (list []WrittenCheckpoint, newer, err error) {
+	topic := c.names.Checkpoints(source)
+	b, err := c.book(ctx, topic)
+	if isUnknownTopic(err) {
+		return nil, nil, &NoCheckpointsError{Source: source, Topic: topic}
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var list []WrittenCheckpoint
-	for _, checkpoint := range b.checkpoints {
-		list = append(list, checkpoint)
+	b.mu.Lock()
+	for key, checkpoint := range b.checkpoints {
+		if group == nil || key.group == *group {
+			list = append(list, checkpoint)
+		}
 	}
+	for key, err := range b.newer {
+		if group != nil && key.group == *group {
+			newer = err
+		}
+	}
+	b.mu.Unlock()
 	slices.SortFunc(list, func(x, y WrittenCheckpoint) int {
 		return cmp.Or(cmp.Compare(x.Group, y.Group), cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))
 	})
-	return list, nil
+	return list, newer, nil
 }
 
-// Heartbeats are the newest heartbeats on this cluster, those that were written here and those that were copied here. The
-// age of one is the time since its At.
+// Heartbeats are the newest heartbeats on this cluster, those that were written here and those that were copied here,
+// sorted by topic, source and target. It blocks for reading their topics: where nobody compacts them, that may be a week
+// of heartbeats the first time, and is what is new later.
 func (c *Client) Heartbeats(ctx context.Context) ([]WrittenHeartbeat, error) {
 	topics, err := c.topicNames(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	topics = slices.DeleteFunc(slices.Clone(topics), func(topic string) bool { return !c.names.IsHeartbeats(topic) })
+	var mu sync.Mutex
 	var list []WrittenHeartbeat
-	for _, topic := range topics {
-		if !c.names.IsHeartbeats(topic) {
-			continue
-		}
-		b, err := c.bookLocked(ctx, topic, func(b *bookReader, r *kgo.Record) error {
-			h, err := DecodeHeartbeat(r.Key, r.Value)
-			if err == nil {
-				b.heartbeats[[2]string{h.Source, h.Target}] = WrittenHeartbeat{h, topic}
-			}
+	err = inParallel(topics, func(topic string) error {
+		b, err := c.book(ctx, topic)
+		switch {
+		case isUnknownTopic(err):
+			return nil
+		case err != nil:
 			return err
-		})
-		if err != nil {
-			return list, err
 		}
-		for _, h := range b.heartbeats {
-			list = append(list, h)
-		}
-	}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		mu.Lock()
+		defer mu.Unlock()
+		list = slices.AppendSeq(list, maps.Values(b.heartbeats))
+		return nil
+	})
 	slices.SortFunc(list, func(x, y WrittenHeartbeat) int {
 		return cmp.Or(cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Source, y.Source), cmp.Compare(x.Target, y.Target))
 	})
-	return list, nil
+	return list, err
 }
 
-// forwardBySyncs translates with MirrorMaker 2's offset-syncs, if they are on this cluster: the newest sync at or below the
+// bySyncs translates with MirrorMaker 2's offset-syncs, if they are on this cluster: the newest sync at or below the
 // offset, and one record further if it is below, which is never later than the truth.
-func (c *Client) forwardBySyncs(ctx context.Context, targetTopic string, partition int32, source int64) (Translation, bool) {
+func (c *Client) bySyncs(ctx context.Context, targetTopic string, partition int32, side Side, wanted int64) (Translation, bool, error) {
 	alias, name, ok := c.names.Split(targetTopic)
 	if !ok {
-		return Translation{}, false
+		return Translation{}, false, nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b, err := c.bookLocked(ctx, c.names.OffsetSyncs(alias), func(b *bookReader, r *kgo.Record) error {
-		sync, err := DecodeOffsetSync(r.Key, r.Value)
-		if err != nil {
-			return err
-		}
-		key := partitionKey{sync.Topic, sync.Partition}
-		list := b.syncs[key]
-		if n := len(list); n > 0 && (sync.Source < list[n-1].Source || sync.Target < list[n-1].Target) {
-			list = list[:0] // one of the topics was made again: what was true before is not any more
-		}
-		b.syncs[key] = append(list, sync)
-		return nil
-	})
+	topic := c.names.OffsetSyncs(alias)
+	if !c.mayBelieve(topic, name) {
+		return Translation{}, false, nil
+	}
+	b, err := c.book(ctx, topic)
+	if isUnknownTopic(err) {
+		return Translation{}, false, nil
+	}
 	if err != nil {
-		return Translation{}, false
+		return Translation{}, false, err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	list := b.syncs[partitionKey{name, partition}]
-	i := sort.Search(len(list), func(i int) bool { return list[i].Source > source }) - 1
+	i := sort.Search(len(list), func(i int) bool { return list[i].on(side) > wanted }) - 1
 	if i < 0 {
-		return Translation{}, false
+		return Translation{}, false, nil
 	}
 	t := Translation{
-		Topic: name, TargetTopic: targetTopic, Partition: partition, Source: source, Target: list[i].Target,
-		Exact: list[i].Source == source, Origin: FromOffsetSyncs, AsOf: b.asOf,
+		Topic: name, TargetTopic: targetTopic, Partition: partition, Exact: list[i].on(side) == wanted,
+		Origin: FromOffsetSyncs, AsOf: b.tail.asOf(),
 	}
+	found := list[i].on(side.other())
 	if !t.Exact {
-		t.Target++
+		found++
 	}
-	return t, true
+	if t.Source, t.Target = wanted, found; side == Target {
+		t.Source, t.Target = found, wanted
+	}
+	return t, true, nil
+}
+
+// mayBelieve says whether a topic of offset-syncs can only be about a topic's copy here. A topic of that name on this
+// cluster could also be the one that is copied from here to there: its syncs, where MirrorMaker 2 keeps them by default,
+// have the same name, and say nothing about the way to this cluster.
+func (c *Client) mayBelieve(syncs, name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, exists := slices.BinarySearch(c.topics, syncs)
+	_, ambiguous := slices.BinarySearch(c.topics, name)
+	return exists && (c.believeSyncs || !ambiguous)
 }

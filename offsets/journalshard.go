@@ -200,6 +200,16 @@ func (s *journalShard) copyOf(key partitionKey) *PartitionState {
 	return nil
 }
 
+// state is the state of a source partition, nil if there is none.
+func (s *journalShard) state(key partitionKey) *PartitionState {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if h := s.partitions[key]; h != nil {
+		return h.state
+	}
+	return nil
+}
+
 func (s *journalShard) states(states []*PartitionState) []*PartitionState {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -143,6 +143,8 @@ func TestNamesFollowMirrorMaker(t *testing.T) {
 		{"a.b.a.heartbeats", "a", 1},
 		{"b.a.heartbeats", "heartbeats", -1},
 		{"a.", "a", -1},
+		{"a..", "a", -1}, // Java's split leaves out empty parts at the end
+		{"a..b", "a", 1},
 		{".a", "", 1},
 	} {
 		if got := dot.Hops(c.topic, c.source); got != c.hops {
@@ -151,5 +153,30 @@ func TestNamesFollowMirrorMaker(t *testing.T) {
 	}
 	if !dot.IsHeartbeats("b.a.heartbeats") || dot.IsHeartbeats("device-heartbeats") || !dash.IsHeartbeats("a-heartbeats") {
 		t.Error("heartbeats are not told apart")
+	}
+}
+
+func TestNamesOfOneHop(t *testing.T) {
+	var n offsets.Names
+	for _, c := range []struct{ topic, source, upstream, original string }{
+		{"orders", "", "", "orders"},
+		{"a.orders", "a", "orders", "orders"},
+		{"b.a.orders", "b", "a.orders", "orders"},
+		{"a.", "", "", "a."},
+	} {
+		if s, u, o := n.Source(c.topic), n.Upstream(c.topic), n.Original(c.topic); s != c.source || u != c.upstream || o != c.original {
+			t.Errorf("%s: source %q, upstream %q, original %q", c.topic, s, u, o)
+		}
+	}
+	for topic, want := range map[string]bool{
+		"a.checkpoints.internal": true, "mm2-offset-syncs.a.internal": true, "__consumer_offsets": true, "milena.a-b.journal": true,
+		"a.heartbeats": false, "payments-internal": false, "mm2": false, "a.b": false,
+	} {
+		if n.IsInternal(topic) != want {
+			t.Errorf("%s: internal is %v", topic, !want)
+		}
+	}
+	if !n.IsCheckpoints("a.checkpoints.internal") || n.IsCheckpoints("checkpoints") {
+		t.Error("checkpoints are not told apart")
 	}
 }

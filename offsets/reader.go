@@ -271,6 +271,22 @@ func inParallel[T any](items []T, do func(T) error) error {
 	return nil
 }
 
+// state is the state of a source partition. Blocks and fails as Forward does.
+func (j *Journal) state(ctx context.Context, topic string, partition int32) (*PartitionState, error) {
+	key := partitionKey{topic, partition}
+	s, err := j.shardOf(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.freshen(ctx, s); err != nil {
+		return nil, err
+	}
+	if state := s.state(key); state != nil {
+		return state, nil
+	}
+	return nil, &NotReplicatedError{Flow: j.flow, Topic: topic, Partition: partition}
+}
+
 // Lookup is the state of the partition whose copy has a name on the target. It returns a *[NotReplicatedError] if this
 // flow copies nothing there, else errors as [Journal.Forward] does. It may block for reading all of the journal. The state
 // must not be changed.
