@@ -21,6 +21,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
+	"github.com/milena-kafka/milena/e2e/proc"
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
@@ -417,3 +418,31 @@ func (p *pair) in(t *testing.T) *pair {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// startProcess runs a program whose output goes to a file.
+func startProcess(ctx context.Context, name, log string, argv []string) (*proc.Process, error) {
+	return proc.Start(ctx, name, log, argv)
+}
+
+// refusals are the reasons why groups are not in place on the target, by group.
+func refusals(t *testing.T, m *milena) map[string]string {
+	t.Helper()
+	all, err := m.Status(t.Context())
+	check(t, err)
+	got := map[string]string{}
+	for _, s := range all {
+		for _, r := range s.Groups.Refusals {
+			got[r.Group] = r.Reason
+		}
+	}
+	return got
+}
+
+// askJava runs Apache Kafka's own client classes against a cluster.
+func askJava(t *testing.T, c *kafka.Cluster, source string, groups ...string) string {
+	t.Helper()
+	args := append([]string{strings.Join(c.Addrs(), ","), source}, groups...)
+	out, err := c.Jars().Tool(within(t, time.Minute, "Java answers"), filepath.Join("testdata", "Mirror.java"), args...)
+	check(t, err)
+	return string(out)
+}

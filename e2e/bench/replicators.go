@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/milena-kafka/milena/e2e/daemon"
+	"github.com/milena-kafka/milena/e2e/mm2"
 	"github.com/milena-kafka/milena/e2e/proc"
 )
 
@@ -37,43 +35,25 @@ func (milena) start(ctx context.Context, b *bench) (*proc.Process, error) {
 }
 
 // mirrorMaker is MirrorMaker 2 in dedicated mode, tuned for throughput as its documentation and its users advise. Heartbeats and
-// checkpoints are on, as they are by default. The reverse direction is off, its heartbeats too, which would be a second Connect worker in
-// the process.
+// checkpoints are on, as they are by default.
 type mirrorMaker struct{}
 
 func (mirrorMaker) name() string               { return "MirrorMaker 2" }
-func (mirrorMaker) copied(topic string) string { return "primary." + topic }
+func (mirrorMaker) copied(topic string) string { return mm2.Copied(topic) }
 
 func (mirrorMaker) start(ctx context.Context, b *bench) (*proc.Process, error) {
-	properties := fmt.Sprintf(`clusters = primary, dr
-primary.bootstrap.servers = %s
-dr.bootstrap.servers = %s
-primary->dr.enabled = true
-primary->dr.topics = %s-.*
-dr->primary.enabled = false
-dr->primary.emit.heartbeats.enabled = false
-tasks.max = 4
-refresh.topics.interval.seconds = 5
-replication.factor = 1
-checkpoints.topic.replication.factor = 1
-heartbeats.topic.replication.factor = 1
-offset-syncs.topic.replication.factor = 1
-offset.storage.replication.factor = 1
-status.storage.replication.factor = 1
-config.storage.replication.factor = 1
-primary.consumer.fetch.max.bytes = 52428800
-primary.consumer.max.partition.fetch.bytes = 52428800
-primary.consumer.max.poll.records = 10000
-dr.producer.batch.size = 262144
-dr.producer.linger.ms = 1
-dr.producer.buffer.memory = 134217728
-dr.producer.max.request.size = 10485760
-dr.producer.compression.type = %s
-`, strings.Join(b.source.Addrs(), ","), strings.Join(b.target.Addrs(), ","), b.name, b.codec)
-	file := filepath.Join(b.dir, "mm2.properties")
-	if err := os.WriteFile(file, []byte(properties), 0o600); err != nil {
-		return nil, err
-	}
-	return proc.Start(ctx, "MirrorMaker 2", filepath.Join(b.dir, "mm2.log"),
-		b.jars.Class([]string{"-Xms512m", "-Xmx2g", "-XX:+UseG1GC"}, "org.apache.kafka.connect.mirror.MirrorMaker", file))
+	return mm2.Start(ctx, b.jars, b.dir, mm2.Options{
+		Primary: b.source.Addrs(), DR: b.target.Addrs(), Topics: b.name + "-.*",
+		Properties: map[string]string{
+			"tasks.max":                                  "4",
+			"primary.consumer.fetch.max.bytes":           "52428800",
+			"primary.consumer.max.partition.fetch.bytes": "52428800",
+			"primary.consumer.max.poll.records":          "10000",
+			"dr.producer.batch.size":                     "262144",
+			"dr.producer.linger.ms":                      "1",
+			"dr.producer.buffer.memory":                  "134217728",
+			"dr.producer.max.request.size":               "10485760",
+			"dr.producer.compression.type":               b.codec,
+		},
+	})
 }

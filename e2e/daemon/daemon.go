@@ -179,6 +179,23 @@ type Status struct {
 	Records         int64          `json:"records"`
 	LagRecords      int64          `json:"lag_records"`
 	Partitions      []Partition    `json:"partitions"`
+	Groups          Groups         `json:"groups"`
+}
+
+// Groups is the JSON of what a flow found out about consumer groups.
+type Groups struct {
+	Groups    int       `json:"groups"`
+	Positions int       `json:"positions"`
+	Refused   int       `json:"refused"`
+	Refusals  []Refusal `json:"refusals"`
+	Problems  []string  `json:"problems"`
+}
+
+// Refusal is the JSON of why a group is not in place on the target.
+type Refusal struct {
+	Group  string `json:"group"`
+	Reason string `json:"reason"`
+	Detail string `json:"detail"`
 }
 
 // Partition is the JSON of one source partition.
