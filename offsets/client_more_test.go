@@ -340,3 +340,41 @@ func TestOpeningIsQuick(t *testing.T) {
 	}
 	t.Logf("opening and the positions of a group in %d partitions took %v", partitions, time.Since(began).Round(time.Millisecond))
 }
+
+// A broker dates the marker that ends a transaction with the time at which it was written, be the records as old as they may.
+func TestAMomentIsNotFoundInAMarker(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.create("milena.a-z.journal", shards)
+	c.create("a.orders", 1)
+	c.fill("a.orders", 3) // 0 s, 1 s, 2 s
+	writer, err := kgo.NewClient(kgo.SeedBrokers(c.addresses...), kgo.TransactionalID("x"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	if err := writer.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.ProduceSync(t.Context(), &kgo.Record{Topic: "a.orders", Timestamp: time.UnixMilli(3000)}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(4) { // 4 s to 7 s, at 5 to 8
+		if err := c.client.ProduceSync(t.Context(), &kgo.Record{Topic: "a.orders", Timestamp: time.UnixMilli(4000 + 1000*i)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := offsets.NewMap(0, 0)
+	mustAppend(t, m, 0, 0, 4)
+	mustAppend(t, m, 4, 5, 4)
+	c.writeMap("a-z", m, &offsets.PartitionState{Topic: "orders", TargetTopic: "a.orders", LeaderEpoch: -1})
+	client := open(t, c)
+	for seconds, want := range map[int64]int64{2: 2, 3: 3, 4: 5, 6: 7, 7: 8, 99: 9} {
+		if got, err := client.At(t.Context(), "a.orders", 0, time.Unix(seconds, 0)); err != nil || got.Target != want || !got.Exact {
+			t.Errorf("at %d s: %+v, %v; want %d", seconds, got, err, want)
+		}
+	}
+}

@@ -1,5 +1,24 @@
 // Package offsets remembers where every copied record stands on both sides, and translates from one to the other: the
-// map of a partition, and the journal that makes it durable.
+// map of a partition, the journal that makes it durable, and a [Client] that asks a cluster.
+//
+// It has two halves. The pure half does no I/O, reads no clock and knows no Kafka client:
+//
+//	segment.go map.go               the map, and translation in memory
+//	mapjournal.go                   from the map to the journal's entries and back
+//	journal.go decode.go gap.go     the entries and their bytes
+//	shard.go                        which partition of the journal a map is in
+//	mm2.go names.go                 MirrorMaker 2's records and names
+//
+// The client half reads, and never writes. It sends requests of its own, so that a consumer in a caller's client notices
+// nothing:
+//
+//	client.go                       Open, and what the names of topics tell
+//	clienttranslate.go              an offset or a moment, there and back
+//	clientgroups.go                 a group, there and back
+//	books.go                        MirrorMaker 2's topics
+//	reader.go journalshard.go       the Journal: which partitions are read, and when they are shown
+//	history.go memory.go            a map whose chunks are in memory, or in the journal
+//	tail.go log.go                  one partition, followed to its end
 //
 // # Words
 //
@@ -94,8 +113,23 @@
 //
 // There is one spelling of everything: a number that is longer than it has to be, and bytes after the end, are errors.
 //
+// # How a cluster is read
+//
+//	Open         one listing of topics, nothing else
+//	a question   the journal partition with the map, to its end; and again what is new, once per MaxAge, and before an
+//	             answer that something is not copied or not known
+//	a chunk      from where it was in the journal, if memory had no room for it
+//
+// What was read of a journal is shown when its end is reached, never half of it; meanwhile everybody is answered from what
+// was shown before. No lock is held while the network is waited for, and whoever waits can give up by its context. A
+// journal that was compacted, shortened or made again is read anew where that matters.
+//
+// An answer says where it comes from ([Origin]) and how old it is. The journal is exact; offset-syncs and checkpoints skip
+// nothing, and may repeat. A record that cannot be read is counted, logged and left out, and what it may have changed is
+// an error, not a guess; only a newer format of a journal stops all questions to it.
+//
 // # What it does not do
 //
-// It does no I/O, reads no clock, logs nothing and knows no Kafka client. It does not decide who may write a journal
-// (the fence does) and not what follows a gap (policy does).
+// It writes nothing and commits nothing. It does not decide who may write a journal (the fence does) and not what follows
+// a gap (policy does).
 package offsets
