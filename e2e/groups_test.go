@@ -393,7 +393,6 @@ func TestGroupsFailOverAndBack(t *testing.T) {
 			t.Errorf("%+v", report)
 		}
 	})
-	p.waitCopied(m, time.Minute, topics...)
 	p.verify(copied, topics...)
 	m.stop()
 }
@@ -420,7 +419,7 @@ func TestGroupsThatAreActiveOnTheTargetAreLeftAlone(t *testing.T) {
 		at := readGroups(t, p.targetAdmin, groups)
 		state := fmt.Sprint(listed, at)
 		return listed["active-classic"].State == "Stable" && listed["active-consumer"].State == "Stable" &&
-			at.at("active-classic", copied("t"), 0) == 1000 && at.at("active-consumer", copied("t"), 0) == 1000, state
+			at.at("active-classic", copied("t"), 0) >= 1000 && at.at("active-consumer", copied("t"), 0) >= 1000, state
 	})
 	// On the source they stand elsewhere, further and not as far.
 	check(t, p.writer(load.Options{Topic: "t", Partitions: 1, Shapes: []load.Shape{load.Sized(90)}}).Write(ctx, 1))
