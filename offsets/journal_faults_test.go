@@ -158,6 +158,48 @@ func TestAJournalThatWasMadeAgain(t *testing.T) {
 	other.verify(j)
 }
 
+// With another number of partitions every map is in another one.
+func TestAJournalThatWasMadeAgainWithOtherShards(t *testing.T) {
+	t.Parallel()
+	for _, question := range []string{"forward", "lookup", "states"} {
+		t.Run(question, func(t *testing.T) {
+			t.Parallel()
+			c, fake := fakes(t, 1)
+			c.create(journalName, 2*shards)
+			j := offsets.NewJournal(c.client, journalName, offsets.JournalOptions{MaxAge: time.Nanosecond})
+			if _, err := j.States(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := fake.DeleteTopic(journalName); err != nil {
+				t.Fatal(err)
+			}
+			var none *offsets.NoJournalError
+			if _, err := j.States(t.Context()); !errors.As(err, &none) {
+				t.Errorf("a deleted journal: %v", err)
+			}
+			writer := &cluster{t: t, client: newClient(t, fake)}
+			writer.create(journalName, shards)
+			for seed, topic := range []string{"orders", "payments", "users", "a", "b", "c"} {
+				k := newCopier(writer, topic, uint64(seed))
+				k.copies(10)
+				k.journals()
+				switch question {
+				case "forward":
+					k.verifySome(j, 5)
+				case "lookup":
+					if state, err := j.Lookup(t.Context(), "a."+topic, 0); err != nil || state.Topic != topic {
+						t.Errorf("%s: %+v, %v", topic, state, err)
+					}
+				case "states":
+					if states, err := j.States(t.Context()); err != nil || len(states) != seed+1 {
+						t.Errorf("%d states, %v; want %d", len(states), err, seed+1)
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestTheBeginningOfTheJournalGoes(t *testing.T) {
 	t.Parallel()
 	c, fake := fakes(t, 1)

@@ -123,6 +123,14 @@ func (j *Journal) Reverse(ctx context.Context, topic string, partition int32, ta
 }
 
 func (j *Journal) translate(ctx context.Context, key partitionKey, side Side, wanted int64) (Translation, error) {
+	t, err := j.translateIn(ctx, key, side, wanted)
+	for try := 1; try < patience && errors.Is(err, errResharded); try++ {
+		t, err = j.translateIn(ctx, key, side, wanted)
+	}
+	return t, err
+}
+
+func (j *Journal) translateIn(ctx context.Context, key partitionKey, side Side, wanted int64) (Translation, error) {
 	s, err := j.shardOf(ctx, key)
 	if err != nil {
 		return Translation{}, err
@@ -225,8 +233,25 @@ func (j *Journal) allShards(ctx context.Context) ([]*journalShard, error) {
 	return shards, nil
 }
 
+// errResharded says that the journal was made again with another number of partitions: every map is in another one.
+var errResharded = errors.New("the journal has another number of partitions now")
+
 func (j *Journal) follow(ctx context.Context, s *journalShard) error {
-	return j.explain(s.tail.follow(ctx, s))
+	err := s.tail.follow(ctx, s)
+	known, shards := j.leaders.known.Load(), j.shards.Load()
+	if ctx.Err() == nil && known != nil && len(known.nodes) > 0 && shards != nil && len(known.nodes) != len(*shards) {
+		return errResharded // whatever was found, it was looked for in the wrong place
+	}
+	return j.explain(err)
+}
+
+// whileResharded asks again while the journal is made again.
+func whileResharded[T any](ask func() (T, error)) (T, error) {
+	answer, err := ask()
+	for try := 1; try < patience && errors.Is(err, errResharded); try++ {
+		answer, err = ask()
+	}
+	return answer, err
 }
 
 // explain says what a topic that does not exist means.
@@ -273,6 +298,10 @@ func inParallel[T any](items []T, do func(T) error) error {
 
 // state is the state of a source partition. Blocks and fails as Forward does.
 func (j *Journal) state(ctx context.Context, topic string, partition int32) (*PartitionState, error) {
+	return whileResharded(func() (*PartitionState, error) { return j.stateIn(ctx, topic, partition) })
+}
+
+func (j *Journal) stateIn(ctx context.Context, topic string, partition int32) (*PartitionState, error) {
 	key := partitionKey{topic, partition}
 	s, err := j.shardOf(ctx, key)
 	if err != nil {
@@ -291,6 +320,10 @@ func (j *Journal) state(ctx context.Context, topic string, partition int32) (*Pa
 // flow copies nothing there, else errors as [Journal.Forward] does. It may block for reading all of the journal. The state
 // must not be changed.
 func (j *Journal) Lookup(ctx context.Context, targetTopic string, partition int32) (*PartitionState, error) {
+	return whileResharded(func() (*PartitionState, error) { return j.lookup(ctx, targetTopic, partition) })
+}
+
+func (j *Journal) lookup(ctx context.Context, targetTopic string, partition int32) (*PartitionState, error) {
 	shards, err := j.allShards(ctx)
 	if err != nil {
 		return nil, err
@@ -319,8 +352,11 @@ func (j *Journal) Lookup(ctx context.Context, targetTopic string, partition int3
 	}
 	for _, name := range candidates {
 		s := shards[ShardOf(name, partition, int32(len(shards)))]
-		if state, err := look(s); state != nil || err != nil {
+		state, err := look(s)
+		if state != nil {
 			j.copies.Store(key, s)
+		}
+		if state != nil || err != nil {
 			return state, err
 		}
 	}
@@ -339,6 +375,10 @@ func (j *Journal) Lookup(ctx context.Context, targetTopic string, partition int3
 // States are the states of all partitions that the flow copies or has copied, sorted by topic and partition. It blocks
 // for reading all of the journal, and fails as [Journal.Forward] does. The states must not be changed.
 func (j *Journal) States(ctx context.Context) ([]*PartitionState, error) {
+	return whileResharded(func() ([]*PartitionState, error) { return j.allStates(ctx) })
+}
+
+func (j *Journal) allStates(ctx context.Context) ([]*PartitionState, error) {
 	shards, err := j.allShards(ctx)
 	if err != nil {
 		return nil, err
