@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
@@ -40,6 +41,8 @@ type aligner struct {
 	leaderEpoch int32
 	// searching: the target deleted the beginning of the tail, so source batches pass until one fits the first of ours.
 	searching bool
+	// provenance is what the batches of ours were marked with, nil if they were not: records that had been on the target are not in them.
+	provenance *recordbatch.Provenance
 }
 
 func (a *aligner) done() bool { return len(a.own) == 0 }
@@ -88,6 +91,9 @@ func (a *aligner) acceptRecords(h recordbatch.Header, batch []byte) error {
 	}
 	for len(records) > 0 && records[0].Offset < a.next {
 		records = records[1:]
+	}
+	if a.provenance != nil {
+		records = slices.DeleteFunc(records, func(r recordbatch.Record) bool { return !a.provenance.Passes(&r) })
 	}
 	for len(records) > 0 && !a.done() {
 		own := a.own[0]

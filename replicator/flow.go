@@ -189,7 +189,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop} {
 		f.background.Go(func() { loop(soft) })
 	}
-	if f.config.GroupsInterval > 0 {
+	if f.config.GroupsInterval > 0 && !f.config.Provenance { // a topic that both sides write has no one place for a group of the source
 		f.background.Go(func() { f.groups.loop(soft) })
 	}
 	f.startHeartbeats(soft)

@@ -391,7 +391,7 @@ func (r *recovery) sort(p *partition, t *tail, h recordbatch.Header, batch []byt
 	switch {
 	case h.Attributes.Control() || h.Count == 0:
 	case t.unknown:
-		return errTargetNotEmpty
+		return r.flow.knownToOthers(batch)
 	case r.shard.ownsProducer(h.ProducerID):
 		own := ownBatch{offset: h.BaseOffset, count: h.Count, recordsCRC: recordbatch.RecordsCRC(batch), maxTimestamp: h.MaxTimestamp}
 		if h.Attributes.LogAppendTime() {
@@ -426,7 +426,7 @@ func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
 	case t.err != nil:
 		return t.err
 	}
-	if len(p.foreign) > 0 {
+	if len(p.foreign) > 0 && !f.config.Provenance {
 		detail := fmt.Sprintf("target %s-%d holds %d batches of another producer, the first at target offset %d", t.topic, t.partition, len(p.foreign), p.foreign[0])
 		if f.raise(p, policy.ForeignWrite, p.acked, p.acked, detail) == policy.Halt {
 			return nil

@@ -298,7 +298,7 @@ func (e *prepareError) Error() string { return e.err.Error() }
 func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) *prepareError {
 	aborted := abortedOf(rp)
 	limits := p.topic.getLimits()
-	rules := recordbatch.Rules{MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime}
+	rules := recordbatch.Rules{MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance}
 	if p.maxBytes > 0 && (rules.MaxBytes == 0 || p.maxBytes < rules.MaxBytes) {
 		rules.MaxBytes = p.maxBytes
 	}
@@ -358,12 +358,16 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane reco
 func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
 	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
 		From: rules.Wanted, MaxBytes: rules.MaxBytes, SkipTooLarge: f.anomalies.Decide(policy.RecordTooLarge) == policy.Skip,
+		Provenance: f.provenance(),
 	})
 	if err != nil {
 		return rebuildProblem(h, err)
 	}
 	for _, offset := range skipped {
 		f.raiseLocked(p, policy.RecordTooLarge, offset, offset+1, fmt.Sprintf("record at source offset %d is larger than the target's max.message.bytes of %d", offset, rules.MaxBytes))
+	}
+	if len(parts)+len(skipped) == 0 && rules.Provenance {
+		p.topic.metrics.lane(recordbatch.LaneDrop, recordbatch.ReasonCycle)
 	}
 	for _, part := range parts {
 		f.budget.add(int64(len(part.Batch)))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -63,6 +64,9 @@ func (t *Translator) Group(ctx context.Context, group string) (positions []offse
 	soon, cancel := context.WithTimeout(ctx, sourcePatience)
 	defer cancel()
 	fetched, err := kadm.NewClient(t.source).FetchOffsets(soon, group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, "", &offsets.UnknownGroupError{Group: group, Where: "cluster " + t.options.Flow.Source}
+	}
 	if err != nil && ctx.Err() == nil {
 		text = fmt.Sprintf("cluster %s does not tell where the group is (%v); these are its newest checkpoints on %s", t.options.Flow.Source, err, t.options.Flow.Target)
 		positions, err = t.offsets.Group(ctx, t.options.Flow.Source, group)

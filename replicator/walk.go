@@ -14,7 +14,7 @@ import (
 // align walks the source from the last known edge and pairs it with the batches of ours in the tail. It says whether the partition goes on.
 func (r *recovery) align(ctx context.Context, p *partition, t *tail) (bool, error) {
 	f := r.flow
-	a := &aligner{own: p.own, next: p.acked, leaderEpoch: p.doneEpoch, searching: t.logStart > t.from}
+	a := &aligner{own: p.own, next: p.acked, leaderEpoch: p.doneEpoch, searching: t.logStart > t.from, provenance: f.provenance()}
 	err := f.walkSource(ctx, p, a)
 	var mismatch *misalignedError
 	var lost *sourceLostError
@@ -126,7 +126,7 @@ func (f *Flow) alignResponse(p *partition, rp *kmsg.FetchResponseTopicPartition,
 		if h.Magic == 2 && h.NextOffset() <= a.next {
 			continue
 		}
-		lane, _, err := recordbatch.Admit(batch, h, &aborted, recordbatch.Rules{Wanted: a.next, MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime})
+		lane, _, err := recordbatch.Admit(batch, h, &aborted, recordbatch.Rules{Wanted: a.next, MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance})
 		if err != nil {
 			return err
 		}

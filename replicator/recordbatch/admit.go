@@ -58,6 +58,10 @@ const (
 	ReasonLogAppendTime
 	// ReasonTooLarge: larger than the target's max.message.bytes.
 	ReasonTooLarge
+	// ReasonProvenance: each record gets a header that says where it comes from.
+	ReasonProvenance
+	// ReasonCycle: every record has been on the target before. Admit does not look into batches; Rebuild leaves nothing of them.
+	ReasonCycle
 )
 
 // String returns the reason's metric label; it is empty for a plain forward.
@@ -83,6 +87,10 @@ func (r Reason) String() string {
 		return "log_append_time"
 	case ReasonTooLarge:
 		return "too_large"
+	case ReasonProvenance:
+		return "provenance"
+	case ReasonCycle:
+		return "cycle"
 	default:
 		return "unknown"
 	}
@@ -96,6 +104,8 @@ type Rules struct {
 	MaxBytes int32
 	// TargetLogAppendTime says that the target topic has message.timestamp.type=LogAppendTime.
 	TargetLogAppendTime bool
+	// Provenance says that records are marked, so that no batch passes as it is.
+	Provenance bool
 }
 
 // AbortedTransaction is one entry of a fetch response's list of aborted transactions.
@@ -205,6 +215,8 @@ func rebuildReason(size int, h Header, rules Rules) Reason {
 		return ReasonLogAppendTime
 	case rules.MaxBytes > 0 && size > int(rules.MaxBytes):
 		return ReasonTooLarge
+	case rules.Provenance:
+		return ReasonProvenance
 	default:
 		return ReasonNone
 	}

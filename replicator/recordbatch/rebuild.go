@@ -10,6 +10,8 @@ type RebuildRules struct {
 	MaxBytes int32
 	// SkipTooLarge leaves out records that do not fit MaxBytes in a batch of their own and reports them, instead of failing.
 	SkipTooLarge bool
+	// Provenance, unless it is nil, marks the records, and leaves out those that have been on the target.
+	Provenance *Provenance
 }
 
 // Run is a stretch of records that stood side by side on the source: offsets from Source to Source+Count, exclusive.
@@ -35,7 +37,7 @@ type Built struct {
 
 // Rebuild decodes one batch of the source, of any format, and encodes its live records again as version 2 with the same codec: offsets
 // from 0 without holes; timestamps as the source's readers see them; keys, values, headers and null-ness kept. One part is the rule; there
-// are more when the records would not fit rules.MaxBytes together, and none when all lie below rules.From; skipped has the source offsets
+// are more when the records would not fit rules.MaxBytes together, and none when all are left out, by rules.From or by their provenance; skipped has the source offsets
 // of records left out for their size.
 //
 // The checksum is verified first: damage is a *[CorruptError] and never gets a new checksum. Bytes that do not decode are a *[FormatError],
@@ -55,8 +57,14 @@ func Rebuild(batch []byte, rules RebuildRules) (parts []Built, skipped []int64, 
 	if first < 0 {
 		return nil, nil, nil
 	}
+	live := entries[first:]
+	if rules.Provenance != nil {
+		if live = s.mark(live, rules.Provenance); len(live) == 0 {
+			return nil, nil, nil
+		}
+	}
 	r := rebuilder{scratch: s, codec: h.Attributes.Codec(), rules: rules}
-	if err := r.add(entries[first:]); err != nil {
+	if err := r.add(live); err != nil {
 		return nil, nil, err
 	}
 	if n := len(r.parts); n > 0 {

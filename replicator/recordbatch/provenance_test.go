@@ -1,0 +1,60 @@
+package recordbatch_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+)
+
+func TestRecordsSayWhereTheyHaveBeenAndDoNotGoThereAgain(t *testing.T) {
+	hop := func(id string) recordbatch.RecordHeader {
+		return recordbatch.RecordHeader{Key: recordbatch.HopHeader, Value: []byte(id)}
+	}
+	other := recordbatch.RecordHeader{Key: "h", Value: nil}
+	records := []recordbatch.Record{
+		{Offset: 0, Timestamp: 5, Key: []byte("own"), Value: []byte("1"), Headers: []recordbatch.RecordHeader{other, other}},
+		{Offset: 1, Timestamp: 6, Key: nil, Value: []byte("from there"), Headers: []recordbatch.RecordHeader{hop("target")}},
+		{Offset: 2, Timestamp: 7, Key: []byte{}, Value: nil, Headers: []recordbatch.RecordHeader{hop("third")}},
+		{Offset: 3, Timestamp: 8, Value: []byte("over there and a third one"), Headers: []recordbatch.RecordHeader{hop("target"), hop("third")}},
+	}
+	for _, codec := range []recordbatch.Codec{recordbatch.None, recordbatch.Gzip, recordbatch.Snappy, recordbatch.LZ4, recordbatch.Zstd} {
+		t.Run(codec.String(), func(t *testing.T) {
+			batch, err := recordbatch.Encode(records, codec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := recordbatch.Parse(batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lane, reason, err := recordbatch.Admit(batch, h, nil, recordbatch.Rules{Provenance: true})
+			if err != nil || lane != recordbatch.LaneRebuild || reason != recordbatch.ReasonProvenance {
+				t.Errorf("admitted as %v %v, %v", lane, reason, err)
+			}
+			parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{Provenance: &recordbatch.Provenance{From: "source", To: "target"}})
+			if err != nil || len(parts) != 1 || len(skipped) != 0 {
+				t.Fatalf("%d parts, %v, %v", len(parts), skipped, err)
+			}
+			got, err := recordbatch.Decode(parts[0].Batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []recordbatch.Record{records[0], records[2]}
+			want[0].Headers = []recordbatch.RecordHeader{other, other, hop("source")}
+			want[1].Headers = []recordbatch.RecordHeader{hop("third"), hop("source")}
+			want[1].Offset = 1
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			if diff := cmp.Diff([]recordbatch.Run{{Source: 0, Count: 1}, {Source: 2, Count: 1}}, parts[0].Runs); diff != "" || parts[0].Next != 4 || parts[0].Count != 2 {
+				t.Errorf("%+v\n%s", parts[0], diff)
+			}
+			parts, _, err = recordbatch.Rebuild(batch, recordbatch.RebuildRules{From: 3, Provenance: &recordbatch.Provenance{From: "source", To: "target"}})
+			if err != nil || len(parts) != 0 {
+				t.Errorf("of a record that was there %d parts are left, %v", len(parts), err)
+			}
+		})
+	}
+}
