@@ -615,3 +615,58 @@ func startConsumer(ctx context.Context, p *pair, protocol, group string) (interf
 		"--command-property", "group.protocol="+protocol, "--command-property", "auto.commit.interval.ms=200")
 	return startProcess(ctx, group, filepath.Join(p.dir, group+".log"), argv)
 }
+
+// Identity naming in both directions, with producers on both sides and a process that is killed: each side ends with all records, once each.
+func TestOneNameOnBothSides(t *testing.T) {
+	p := startPair(t, kafka.Options{}, kafka.Options{})
+	ctx := t.Context()
+	const partitions = 2
+	p.createTopic("orders", partitions, 1)
+	check(t, createTopic(ctx, p.targetAdmin, "orders", partitions, 1))
+	c := p.config("orders")
+	flows := c["flows"].([]daemon.Map)
+	flows[0]["naming"], flows[0]["provenance"] = "identity", true
+	c["flows"] = append(flows, daemon.Map{"source": "target", "target": "source", "topics": []string{"orders"}, "naming": "identity", "provenance": true})
+	m := p.startMilena(c)
+	streams := map[string]*load.Stream{}
+	for name, cluster := range map[string]*kafka.Cluster{"source": p.source, "target": p.target} {
+		shape := func(_ *rand.Rand, mark string) kgo.Record { return kgo.Record{Value: []byte(name + " " + mark)} }
+		w, err := load.New(cluster, load.Options{Topic: "orders", Partitions: partitions, Shapes: []load.Shape{shape}})
+		check(t, err)
+		defer w.Close()
+		streams[name] = w.Stream(ctx, 500)
+	}
+	for range 3 {
+		pause(t, 2*time.Second)
+		m.Kill()
+		m.start()
+	}
+	m.waitReady(30 * time.Second)
+	var written int64
+	for _, s := range streams {
+		acked, err := s.Stop(ctx)
+		check(t, err)
+		written += acked
+	}
+	read := func(cl *kgo.Client) (values []string) {
+		for partition := range int32(partitions) {
+			check(t, verify.Sequence(ctx, cl, "orders", partition, func(r *kgo.Record) error {
+				values = append(values, fmt.Sprintf("%d %s", partition, r.Value))
+				return nil
+			}))
+		}
+		slices.Sort(values)
+		return values
+	}
+	eventually(t, time.Minute, "both sides have everything", func() (bool, string) {
+		here, there := int64(len(read(p.sourceClient))), int64(len(read(p.targetClient)))
+		return here >= written && there >= written, fmt.Sprintf("%d and %d of %d", here, there, written)
+	})
+	pause(t, 3*time.Second) // what circulated would go on
+	here, there := read(p.sourceClient), read(p.targetClient)
+	if int64(len(here)) != written || !slices.Equal(here, there) || len(slices.Compact(slices.Clone(here))) != len(here) {
+		t.Errorf("%d and %d records, want %d, the same ones, once each", len(here), len(there), written)
+	}
+	t.Logf("%d records on both sides", written)
+	m.stop()
+}
