@@ -257,6 +257,11 @@ func TestATranslatorAnswersBesideTheFlowAndWithoutTheSource(t *testing.T) {
 		}
 		return s.Groups.Positions == 2
 	})
+	eventually(t, "the checkpoints are written", func() (bool, string) {
+		ends, err := p.targetAdm.ListEndOffsets(t.Context(), "a.checkpoints.internal")
+		end, _ := ends.Lookup("a.checkpoints.internal", 0)
+		return err == nil && end.Offset >= 2, fmt.Sprint(ends, err)
+	})
 	flow := config.DefaultFlow("a", "b")
 	translator, err := replicator.OpenTranslator(t.Context(), replicator.Options{
 		Flow: flow, Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()}, Log: slog.New(slog.DiscardHandler),

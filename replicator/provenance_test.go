@@ -52,7 +52,8 @@ func TestIdentityBothWaysComesToRestWithProvenance(t *testing.T) {
 				}
 			}
 			flows = []*running{p.start(identity), p.startBack(identity)}
-		case round%3 == 2: // a take-over in the middle
+		case round%3 == 2: // a take-over in the middle; of two that start at once the last one to fence would win
+			flows[0].until("it owns what is taken over", func(s replicator.Status) bool { return s.Ready })
 			flows[0] = p.start(identity)
 		}
 	}
