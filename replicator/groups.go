@@ -32,6 +32,7 @@ type groups struct {
 
 	written map[groupPartition]offsets.Checkpoint // the checkpoints as they stand on the target, once written by this process
 	synced  map[topicPartition]int64              // source offset of the last offset-sync
+	books   [2][16]byte                           // ids of the topics that these two are about
 	refused map[groupPartition]policy.Refusal     // in the pass before
 
 	mu     sync.Mutex
@@ -119,6 +120,7 @@ func (g *groups) pass(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, max(30*time.Second, g.flow.config.GroupsInterval))
 	defer cancel()
 	began := time.Now()
+	g.lookAtBooks()
 	positions, count, readErr := g.read(ctx)
 	positions = slices.DeleteFunc(positions, func(p *groupPosition) bool { return !g.translate(ctx, p) })
 	listErr := g.clamp(ctx, positions)
@@ -131,6 +133,21 @@ func (g *groups) pass(ctx context.Context) error {
 	err := errors.Join(readErr, listErr, checkpointErr, syncErr, commitErr)
 	g.note(positions, count, began, err)
 	return err
+}
+
+// lookAtBooks forgets what was written to topics that were deleted and made again: all of it is written anew.
+func (g *groups) lookAtBooks() {
+	books := [2][16]byte{g.checkpoints.id()}
+	if g.syncs != nil {
+		books[1] = g.syncs.id()
+	}
+	if books[0] != g.books[0] {
+		clear(g.written)
+	}
+	if books[1] != g.books[1] {
+		clear(g.synced)
+	}
+	g.books = books
 }
 
 // read asks the source for the positions of all selected groups.

@@ -160,6 +160,25 @@ func TestGroupsFollowToTheTarget(t *testing.T) {
 	}
 }
 
+func TestCheckpointsAreWrittenAgainWhenTheirTopicIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 100, "first")
+	commit(t, p.sourceCl, "app", "orders", 0, 40, "")
+	r := p.start(withGroups)
+	r.caughtUp("orders", 100)
+	records(t, p.target.ListenAddrs(), "a.checkpoints.internal", 1)
+	if _, err := p.targetAdm.DeleteTopic(t.Context(), "a.checkpoints.internal"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the topic is there again, with its checkpoint", func() (bool, string) {
+		ends, err := p.targetAdm.ListEndOffsets(t.Context(), "a.checkpoints.internal")
+		end, ok := ends.Lookup("a.checkpoints.internal", 0)
+		return err == nil && ok && end.Offset > 0, fmt.Sprint(ends, err)
+	})
+}
+
 func TestAGroupThatIsActiveOnTheTargetIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, 1)

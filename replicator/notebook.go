@@ -48,6 +48,9 @@ func (f *Flow) targetNotebook(topic string) *notebook {
 	return &notebook{flow: f, client: f.target, alias: f.targetAlias, topic: topic, view: f.targetView}
 }
 
+// id is that of the topic as it was seen last, zero while there is none.
+func (n *notebook) id() [16]byte { return n.view().ByName[n.topic].ID }
+
 // write appends notes with one timestamp, and makes the topic first if it is not there. An error means that some or all may have to be written again.
 func (n *notebook) write(ctx context.Context, at time.Time, notes []note) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*notebookTimeout)
@@ -115,7 +118,7 @@ var errNotebookMade = errors.New("the topic was made just now")
 // create makes the topic as MirrorMaker 2 does: one partition, compacted, nothing else set. One that exists is taken as it is.
 func (n *notebook) create(ctx context.Context) error {
 	n.mu.Lock()
-	made := !n.missing.IsZero() && time.Since(n.missing) < 10*time.Second
+	made := !n.missing.IsZero() && time.Since(n.missing) < 2*time.Second
 	n.mu.Unlock()
 	n.flow.refreshTargetSoon()
 	if made {
