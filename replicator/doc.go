@@ -3,7 +3,8 @@
 //
 // # The life of a batch
 //
-//	source.go     fetch    one loop per source broker: a raw Fetch for the partitions it leads, within a byte budget (budget.go)
+//	source.go     fetch    one loop per source broker: a raw Fetch for the partitions it leads, within a byte budget (budget.go),
+//	                       in a session, so that only what moved is named (session.go)
 //	loss.go       check    is what the source answers what was there before? retention, truncation and recreation show here
 //	recordbatch/  admit    by its header: forward, rebuild or drop, with a reason
 //	partition.go  enqueue  in order; next moves
@@ -80,5 +81,7 @@
 //   - AddPartitionsToTxn goes through Client.Request: version 4 and later are for brokers only, and a broker sent one directly never answers.
 //   - A fetch always names LastFetchedEpoch: without it a log that was cut and has grown past our offset gives foreign records with no error.
 //   - The lease (lease.go) stops a process that was paused: old records are protected by it alone once the broker forgot the producer.
+//   - A fetch session moves nothing by itself: a partition that is held back must be forgotten, or it is sent again with each answer. What
+//     an answer does not name has no news; the last stable offset never moves without the high watermark, which is news.
 //   - A fetch in flight is never cancelled: kgo would close the connection and fail everything on it.
 package replicator

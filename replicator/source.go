@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -25,18 +26,20 @@ const (
 
 // sourceBroker is one broker of the source and the partitions it leads.
 type sourceBroker struct {
-	flow *Flow
-	id   int32
-	wake chan struct{} // something may have become fetchable
+	flow    *Flow
+	id      int32
+	wake    chan struct{} // something may have become fetchable
+	session session       // the loop's own
 
 	mu         sync.Mutex
-	partitions []*partition // in the order of the next request: whoever was served last stands at the end
+	partitions []*partition // in the order of the next full request: whoever was served last stands at the end
 }
 
-// asked is one partition in a fetch request: what the answer must fit.
+// asked is one partition that is to be fetched: what the answer must fit.
 type asked struct {
-	partition  *partition
-	offset     int64
+	topicPartition
+	position
+	from       *partition
 	generation int
 }
 
@@ -51,12 +54,15 @@ func (b *sourceBroker) poke() {
 // everything on it, so a stop waits for the poll to end.
 func (b *sourceBroker) loop(ctx context.Context) {
 	f := b.flow
+	var asks []asked
 	for attempt := 0; ctx.Err() == nil; {
 		share := f.fetchShare()
 		if f.budget.reserve(ctx, share) != nil {
 			return
 		}
-		asks, behind, retry := b.pick(time.Now())
+		var behind bool
+		var retry time.Duration
+		asks, behind, retry = b.pick(asks[:0], time.Now(), int32(min(share, partitionBytes)))
 		if len(asks) == 0 {
 			f.budget.add(-share)
 			b.idle(ctx, retry)
@@ -66,12 +72,15 @@ func (b *sourceBroker) loop(ctx context.Context) {
 		if behind {
 			wait = shortPoll
 		}
-		response, err := f.sourceWire.fetch(f.hard, b.id, b.request(asks, share, wait)) //nolint:contextcheck // never cancelled by the signal
+		response, err := b.fetch(f.hard, asks, share, wait) //nolint:contextcheck // never cancelled by the signal
 		if err != nil {
 			f.budget.add(-share)
 			b.unask(asks)
 			if ctx.Err() != nil {
 				return // the stop has cut the poll
+			}
+			if errors.Is(err, errSessionLost) {
+				continue
 			}
 			attempt++
 			f.metrics.retries.WithLabelValues("fetch").Inc()
@@ -101,8 +110,8 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	}
 }
 
-// pick chooses what to ask for. Behind says that a partition was left out because its queue is full.
-func (b *sourceBroker) pick(now time.Time) (asks []asked, behind bool, retry time.Duration) {
+// pick adds to asks what to ask for. Behind says that a partition was left out because its queue is full.
+func (b *sourceBroker) pick(asks []asked, now time.Time, maxBytes int32) (_ []asked, behind bool, retry time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	retry = longPoll
@@ -115,7 +124,9 @@ func (b *sourceBroker) pick(now time.Time) (asks []asked, behind bool, retry tim
 		ok, full := p.fetchableLocked(now, 2*partitionBytes)
 		if ok {
 			p.fetching = true
-			asks = append(asks, asked{p, p.next, p.generation})
+			asks = append(asks, asked{
+				topicPartition{p.topic.source, p.number}, position{p.topic.sourceID, p.next, p.sourceLeaderEpoch, p.fromEpoch, maxBytes}, p, p.generation,
+			})
 		} else if after := p.fetchAfter.Sub(now); after > 0 {
 			retry = min(retry, after)
 		}
@@ -127,37 +138,24 @@ func (b *sourceBroker) pick(now time.Time) (asks []asked, behind bool, retry tim
 
 func (b *sourceBroker) unask(asks []asked) {
 	for _, a := range asks {
-		a.partition.mu.Lock()
-		a.partition.fetching = false
-		a.partition.mu.Unlock()
+		a.from.mu.Lock()
+		a.from.fetching = false
+		a.from.mu.Unlock()
 	}
 }
 
-// request names topics by id (v13+) and by name. LastFetchedEpoch makes the broker tell a truncation even when the log has grown past
-// our offset again (KIP-320, KIP-595); without it foreign data would come with no error.
-func (b *sourceBroker) request(asks []asked, bytes int64, wait time.Duration) *kmsg.FetchRequest {
+// fetch asks for records of the partitions. What the answer does not name has no news.
+func (b *sourceBroker) fetch(ctx context.Context, asks []asked, bytes int64, wait time.Duration) (*kmsg.FetchResponse, error) {
 	request := kmsg.NewPtrFetchRequest()
 	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(wait.Milliseconds()), 1, int32(bytes)
-	request.IsolationLevel, request.SessionEpoch = b.flow.isolation, -1
-	topics := make(map[*topicLink]int)
-	for _, a := range asks {
-		p := a.partition
-		i, ok := topics[p.topic]
-		if !ok {
-			t := kmsg.NewFetchRequestTopic()
-			t.Topic, t.TopicID = p.topic.source, p.topic.sourceID
-			i = len(request.Topics)
-			topics[p.topic] = i
-			request.Topics = append(request.Topics, t)
-		}
-		rp := kmsg.NewFetchRequestTopicPartition()
-		rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = p.number, a.offset, int32(min(bytes, partitionBytes))
-		p.mu.Lock()
-		rp.CurrentLeaderEpoch, rp.LastFetchedEpoch = p.sourceLeaderEpoch, p.fromEpoch
-		p.mu.Unlock()
-		request.Topics[i].Partitions = append(request.Topics[i].Partitions, rp)
+	request.IsolationLevel = b.flow.isolation
+	b.session.request(request, asks)
+	response, err := b.flow.sourceWire.fetch(ctx, b.id, request)
+	if err != nil {
+		b.session.drop() // the broker may have seen the request or not
+		return nil, err
 	}
-	return request
+	return response, b.session.answered(response)
 }
 
 // accept hands each partition its part of the answer. The answer's bytes stay in the budget until the last batch of it is done.
@@ -168,10 +166,10 @@ func (b *sourceBroker) accept(asks []asked, response *kmsg.FetchResponse, reserv
 	s := newSlab(f.budget, bytes)
 	served := make(map[*partition]bool)
 	for _, a := range asks {
-		p := a.partition
-		rp := parts[partitionKey{id: p.topic.sourceID, partition: p.number}]
-		if rp == nil {
-			rp = parts[partitionKey{partition: p.number, name: p.topic.source}]
+		p := a.from
+		var rp *kmsg.FetchResponseTopicPartition
+		if len(parts) > 0 {
+			rp = parts[keyOf(response.Version, a.topic, a.topicID, a.partition)]
 		}
 		p.mu.Lock()
 		p.fetching = false
@@ -186,9 +184,6 @@ func (b *sourceBroker) accept(asks []asked, response *kmsg.FetchResponse, reserv
 		f.acceptPartition(p, rp, s)
 	}
 	s.release()
-	if response.ErrorCode != 0 {
-		f.warn("source fetch", "broker", b.id, "err", codeError(response.ErrorCode))
-	}
 	b.rotate(served)
 }
 
@@ -217,7 +212,15 @@ type partitionKey struct {
 	name      string
 }
 
-// index finds the partitions of a response by topic id, or by name for brokers below v13.
+// keyOf names a partition as a fetch response of that version does: by its topic's id since v13, by its name before.
+func keyOf(version int16, name string, id [16]byte, partition int32) partitionKey {
+	if version >= 13 {
+		return partitionKey{id: id, partition: partition}
+	}
+	return partitionKey{name: name, partition: partition}
+}
+
+// index finds the partitions of a response.
 func index(response *kmsg.FetchResponse) (parts map[partitionKey]*kmsg.FetchResponseTopicPartition, bytes int64) {
 	parts = make(map[partitionKey]*kmsg.FetchResponseTopicPartition)
 	for i := range response.Topics {
@@ -225,11 +228,7 @@ func index(response *kmsg.FetchResponse) (parts map[partitionKey]*kmsg.FetchResp
 		for j := range t.Partitions {
 			rp := &t.Partitions[j]
 			bytes += int64(len(rp.RecordBatches))
-			if response.Version >= 13 {
-				parts[partitionKey{id: t.TopicID, partition: rp.Partition}] = rp
-			} else {
-				parts[partitionKey{partition: rp.Partition, name: t.Topic}] = rp
-			}
+			parts[keyOf(response.Version, t.Topic, t.TopicID, rp.Partition)] = rp
 		}
 	}
 	return parts, bytes

@@ -1,0 +1,282 @@
+package replicator
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// sessionTwin is the broker's side of KIP-227, as plain as it can be. It knows partitions by topic id, or by name like brokers before 3.1.
+type sessionTwin struct {
+	byName   bool
+	lastID   int32
+	sessions map[int32]*twinSession
+	full     bool // gives out no session
+}
+
+type twinSession struct {
+	epoch      int32
+	partitions map[partitionKey]position
+}
+
+func (b *sessionTwin) key(name string, id [16]byte, partition int32) partitionKey {
+	if b.byName {
+		return partitionKey{name: name, partition: partition}
+	}
+	return partitionKey{id: id, partition: partition}
+}
+
+// fetch answers a request; fetched is what a real broker would read, named counts what the request names.
+func (b *sessionTwin) fetch(t *testing.T, request *kmsg.FetchRequest) (response *kmsg.FetchResponse, fetched map[partitionKey]position, named int) {
+	t.Helper()
+	response = kmsg.NewPtrFetchResponse()
+	told := make(map[partitionKey]position)
+	for _, topic := range request.Topics {
+		for _, p := range topic.Partitions {
+			key := b.key(topic.Topic, topic.TopicID, p.Partition)
+			if _, twice := told[key]; twice {
+				t.Fatalf("%v is named twice", key)
+			}
+			told[key] = position{topic.TopicID, p.FetchOffset, p.CurrentLeaderEpoch, p.LastFetchedEpoch, p.PartitionMaxBytes}
+			named++
+		}
+	}
+	if request.SessionEpoch == 0 {
+		if len(request.ForgottenTopics) > 0 {
+			t.Fatal("a full request forgets something")
+		}
+		delete(b.sessions, request.SessionID)
+		if !b.full {
+			b.lastID++
+			b.sessions[b.lastID] = &twinSession{1, told}
+			response.SessionID = b.lastID
+		}
+		return response, told, named
+	}
+	s := b.sessions[request.SessionID]
+	switch {
+	case s == nil:
+		response.ErrorCode = kerr.FetchSessionIDNotFound.Code
+		return response, nil, named
+	case s.epoch != request.SessionEpoch:
+		response.ErrorCode = kerr.InvalidFetchSessionEpoch.Code
+		return response, nil, named
+	}
+	s.epoch++
+	for key, p := range told {
+		if s.partitions[key] == p {
+			t.Fatalf("%v is named and has not changed", key)
+		}
+		s.partitions[key] = p
+	}
+	for _, topic := range request.ForgottenTopics { // after what was named, as brokers do
+		for _, n := range topic.Partitions {
+			key := b.key(topic.Topic, topic.TopicID, n)
+			if _, ok := s.partitions[key]; !ok {
+				t.Fatalf("%v is forgotten and was not known", key)
+			}
+			delete(s.partitions, key)
+			named++
+		}
+	}
+	response.SessionID = request.SessionID
+	return response, maps.Clone(s.partitions), named
+}
+
+// TestSessionAsksForWhatIsWanted runs random histories: whatever happens, the broker fetches exactly what is wanted, from where it is wanted.
+func TestSessionAsksForWhatIsWanted(t *testing.T) {
+	for seed := range uint64(300) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			b := &sessionTwin{byName: seed%2 == 0, sessions: make(map[int32]*twinSession)}
+			world := newWantedWorld(random)
+			var s session
+			for range 200 {
+				asks := world.next()
+				request := kmsg.NewPtrFetchRequest()
+				s.request(request, asks)
+				switch random.IntN(12) {
+				case 0: // lost on the way there
+					s.drop()
+					continue
+				case 1: // lost on the way back: a session that was just given is never known
+					if response, _, _ := b.fetch(t, request); request.SessionEpoch == 0 {
+						delete(b.sessions, response.SessionID)
+					}
+					s.drop()
+					continue
+				case 2: // the broker made room for others
+					clear(b.sessions)
+				case 3:
+					b.full = !b.full
+				}
+				response, fetched, _ := b.fetch(t, request)
+				if err := s.answered(response); err != nil {
+					if !errors.Is(err, errSessionLost) {
+						t.Fatal(err)
+					}
+					request = kmsg.NewPtrFetchRequest()
+					s.request(request, asks)
+					response, fetched, _ = b.fetch(t, request)
+					if err := s.answered(response); err != nil {
+						t.Fatalf("after a full request: %v", err)
+					}
+				}
+				want := make(map[partitionKey]position)
+				for _, a := range asks {
+					want[b.key(a.topic, a.topicID, a.partition)] = a.position
+				}
+				if !maps.Equal(fetched, want) {
+					t.Fatalf("the broker fetches %v, wanted is %v", fetched, want)
+				}
+				if len(b.sessions) > 1 {
+					t.Fatalf("%d sessions are open", len(b.sessions))
+				}
+			}
+		})
+	}
+}
+
+// wantedWorld is what a loop may want: partitions move, pause and come back, and topics are made again under another id.
+type wantedWorld struct {
+	random *rand.Rand
+	ids    [4]byte
+	all    map[topicPartition]position
+}
+
+func newWantedWorld(random *rand.Rand) *wantedWorld {
+	w := &wantedWorld{random: random, all: make(map[topicPartition]position)}
+	for topic := range w.ids {
+		for n := range int32(5) {
+			w.all[topicPartition{fmt.Sprintf("topic-%d", topic), n}] = position{topicID: [16]byte{byte(topic)}, lastEpoch: -1, maxBytes: 100}
+		}
+	}
+	return w
+}
+
+func (w *wantedWorld) next() []asked {
+	if w.random.IntN(20) == 0 {
+		topic := w.random.IntN(len(w.ids))
+		w.ids[topic]++
+		for n := range int32(5) {
+			w.all[topicPartition{fmt.Sprintf("topic-%d", topic), n}] = position{topicID: [16]byte{byte(topic), w.ids[topic]}, lastEpoch: -1, maxBytes: 100}
+		}
+	}
+	var asks []asked
+	for tp, p := range w.all {
+		switch w.random.IntN(12) {
+		case 0:
+			p.offset, p.lastEpoch = p.offset+1, 3
+		case 1:
+			p.leaderEpoch++
+		case 2:
+			p.maxBytes = 100 + w.random.Int32N(2)
+		case 3:
+			continue // paused
+		}
+		w.all[tp] = p
+		asks = append(asks, asked{topicPartition: tp, position: p})
+	}
+	return asks
+}
+
+func TestSessionNamesOnlyWhatChanged(t *testing.T) {
+	b := &sessionTwin{sessions: make(map[int32]*twinSession)}
+	var asks []asked
+	for n := range int32(1000) {
+		asks = append(asks, asked{topicPartition: topicPartition{"t", n}, position: position{topicID: [16]byte{1}, lastEpoch: -1, maxBytes: 1}})
+	}
+	var s session
+	ask := func(what string, want int) {
+		t.Helper()
+		request := kmsg.NewPtrFetchRequest()
+		s.request(request, asks)
+		response, _, named := b.fetch(t, request)
+		if err := s.answered(response); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if named != want {
+			t.Errorf("%s: %d partitions are named, want %d", what, named, want)
+		}
+	}
+	ask("the first", 1000)
+	ask("nothing new", 0)
+	asks[17].offset++
+	ask("one has moved", 1)
+	asks[3], asks[9] = asks[9], asks[3]
+	ask("another order", 0)
+	asks = asks[:990]
+	ask("ten are left out", 10)
+	asks = asks[:1000]
+	ask("they are back", 10)
+	s.drop()
+	ask("after a doubt", 1000)
+	asks[17].topicID = [16]byte{2}
+	ask("another topic of that name", 1000)
+}
+
+func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
+	asks := []asked{{topicPartition: topicPartition{"t", 0}}}
+	answer := func(id int32, code int16) *kmsg.FetchResponse {
+		response := kmsg.NewPtrFetchResponse()
+		response.SessionID, response.ErrorCode = id, code
+		return response
+	}
+	for _, test := range []struct {
+		name       string
+		id, epoch  int32 // before
+		answer     *kmsg.FetchResponse
+		err        error
+		thenID     int32
+		thenEpoch  int32
+		remembered int
+	}{
+		{"a session is given", 0, 0, answer(7, 0), nil, 7, 1, 1},
+		{"none is given", 0, 0, answer(0, 0), nil, 0, 0, 0},
+		{"it goes on", 7, 5, answer(7, 0), nil, 7, 6, 1},
+		{"the epoch wraps", 7, math.MaxInt32, answer(7, 0), nil, 7, 1, 1},
+		{"the broker closes it", 7, 5, answer(0, 0), nil, 0, 0, 0},
+		{"the broker does not know it", 7, 5, answer(0, kerr.FetchSessionIDNotFound.Code), errSessionLost, 7, 0, 0},
+		{"epochs differ", 7, 5, answer(0, kerr.InvalidFetchSessionEpoch.Code), errSessionLost, 7, 0, 0},
+		{"ids begin or end", 7, 5, answer(0, kerr.FetchSessionTopicIDError.Code), errSessionLost, 7, 0, 0},
+		{"a full request is refused", 7, 0, answer(0, kerr.UnknownServerError.Code), kerr.UnknownServerError, 7, 0, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := session{id: test.id, epoch: test.epoch, remembered: make(map[topicPartition]*rememberedPosition)}
+			request := kmsg.NewPtrFetchRequest()
+			s.request(request, asks)
+			if request.SessionID != test.id || request.SessionEpoch != test.epoch {
+				t.Errorf("session %d epoch %d is asked, want %d and %d", request.SessionID, request.SessionEpoch, test.id, test.epoch)
+			}
+			if err := s.answered(test.answer); !errors.Is(err, test.err) {
+				t.Errorf("error %v, want %v", err, test.err)
+			}
+			if s.id != test.thenID || s.epoch != test.thenEpoch || len(s.remembered) != test.remembered {
+				t.Errorf("then session %d epoch %d remembers %d, want %d, %d and %d", s.id, s.epoch, len(s.remembered), test.thenID, test.thenEpoch, test.remembered)
+			}
+		})
+	}
+}
+
+func BenchmarkSessionOfAThousand(b *testing.B) {
+	var asks []asked
+	for n := range int32(1000) {
+		asks = append(asks, asked{topicPartition: topicPartition{"some.topic", n}, position: position{topicID: [16]byte{1}, lastEpoch: -1, maxBytes: 1}})
+	}
+	var s session
+	response := kmsg.NewPtrFetchResponse()
+	response.SessionID = 1
+	for b.Loop() {
+		asks[17].offset++
+		s.request(kmsg.NewPtrFetchRequest(), asks)
+		if err := s.answered(response); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
