@@ -1,6 +1,7 @@
 package recordbatch_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -57,4 +58,45 @@ func TestRecordsSayWhereTheyHaveBeenAndDoNotGoThereAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzProvenance(f *testing.F) {
+	for _, seed := range seedBatches(f) {
+		f.Add(seed, int64(101), int32(0), "source", "target", true)
+		f.Add(seed, int64(0), int32(200), "a", "", true)
+	}
+	for _, codec := range codecs {
+		marked := plainRecords(100, 9, 20)
+		for i := range marked {
+			hop := []byte{"ab"[i%2]}
+			marked[i].Headers = append(marked[i].Headers, recordbatch.RecordHeader{Key: recordbatch.HopHeader, Value: hop})
+		}
+		f.Add(encodeSource(f, batchSpec{base: 100, codec: codec, records: marked}), int64(102), int32(150), "c", "a", true)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, from int64, maxBytes int32, source, target string, repair bool) {
+		if repair {
+			b = repaired(b)
+		}
+		rules := recordbatch.RebuildRules{From: from, MaxBytes: maxBytes, SkipTooLarge: true, Provenance: &recordbatch.Provenance{From: source, To: target}}
+		parts, skipped, err := recordbatch.Rebuild(b, rules)
+		if err != nil {
+			checkError(t, err)
+			return
+		}
+		records, err := recordbatch.Decode(b)
+		if err != nil {
+			t.Fatalf("rebuilds what does not decode: %v", err)
+		}
+		var want []recordbatch.Record
+		for _, r := range records {
+			if slices.Contains(skipped, r.Offset) || slices.ContainsFunc(r.Headers, func(h recordbatch.RecordHeader) bool {
+				return h.Key == recordbatch.HopHeader && string(h.Value) == target
+			}) {
+				continue
+			}
+			r.Headers = append(r.Headers, recordbatch.RecordHeader{Key: recordbatch.HopHeader, Value: []byte(source)})
+			want = append(want, r)
+		}
+		checkParts(t, parts, want, mustParse(t, b), rules)
+	})
 }
