@@ -25,6 +25,8 @@ const (
 	RefusedBeforeStart Refusal = "before_start"
 	// RefusedRecovering is a position in a partition whose map is not known at the moment.
 	RefusedRecovering Refusal = "recovering"
+	// RefusedRecreated is a position in a topic that was deleted and made again on either side: the map speaks of the earlier one.
+	RefusedRecreated Refusal = "recreated"
 	// RefusedRights is missing rights on the group.
 	RefusedRights Refusal = "rights"
 	// RefusedFailed is a request that failed; the next look tries again.
@@ -46,6 +48,8 @@ func (r Refusal) Explain() string {
 		return "stands before the first record that was copied, and the copy holds older ones of unknown origin"
 	case RefusedRecovering:
 		return "has positions in partitions that are being recovered"
+	case RefusedRecreated:
+		return "has positions in a topic that was deleted and made again, or whose records were taken back"
 	case RefusedRights:
 		return "may not be read or written: grant READ on the group to milena's user"
 	case RefusedFailed:

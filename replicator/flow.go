@@ -54,8 +54,10 @@ type Flow struct {
 	produceTimeout           time.Duration
 
 	source, target *kgo.Client
+	clients        []*kgo.Client // all
 	sourceWire     fetcher
 	targetWire     targetTransport
+	laneWires      [lanes]producer
 	journalTopic   string
 	owner          offsets.Owner
 
@@ -104,15 +106,10 @@ func New(o Options) (*Flow, error) {
 	if f.anomalies, err = policy.NewAnomalies(o.Flow.Anomalies); err != nil {
 		return nil, err
 	}
-	if f.source, err = f.client(o.Source, f.sourceAlias, "source", registerer); err != nil {
+	if err = f.makeClients(registerer); err != nil {
+		f.close()
 		return nil, err
 	}
-	if f.target, err = f.client(o.Target, f.targetAlias, "target", registerer); err != nil {
-		f.source.Close()
-		return nil, err
-	}
-	f.sourceWire = wire{f.source, f.metrics.observer(f.sourceAlias)}
-	f.targetWire = wire{f.target, f.metrics.observer(f.targetAlias)}
 	if f.topics, err = newTopics(f.source, f.target, o.Flow, f.log); err != nil {
 		f.close()
 		return nil, err
@@ -143,22 +140,46 @@ func newOwner(version string) offsets.Owner {
 	}
 }
 
-func (f *Flow) client(c config.Cluster, alias, side string, r prometheus.Registerer) (*kgo.Client, error) {
-	clientMetrics := kprom.NewMetrics("milena", kprom.Subsystem(side+"_client"), kprom.Registerer(r))
-	options, err := clientOptions(c, f.log.With("client", side), clientMetrics, throttleHook{f.metrics.throttled.WithLabelValues(alias)})
-	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", alias, err)
+// makeClients makes one client for each side, and one more for each lane but the first: a client has one connection for the produce
+// requests to a broker, and each lane needs its own.
+func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
+	client := func(c config.Cluster, alias string, clientMetrics kgo.Hook) *kgo.Client {
+		options, problem := clientOptions(c, f.log.With("cluster", alias), clientMetrics, throttleHook{f.metrics.throttled.WithLabelValues(alias)})
+		if problem == nil {
+			var cl *kgo.Client
+			if cl, problem = kgo.NewClient(options...); problem == nil {
+				f.clients = append(f.clients, cl)
+				return cl
+			}
+		}
+		err = errors.Join(err, fmt.Errorf("cluster %s: %w", alias, problem))
+		return nil
 	}
-	cl, err := kgo.NewClient(options...)
-	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", alias, err)
+	f.source = client(f.options.Source, f.sourceAlias, kprom.NewMetrics("milena", kprom.Subsystem("source_client"), kprom.Registerer(r)))
+	targetMetrics := kprom.NewMetrics("milena", kprom.Subsystem("target_client"), kprom.Registerer(r))
+	f.target = client(f.options.Target, f.targetAlias, targetMetrics)
+	f.sourceWire = wire{f.source, f.metrics.observer(f.sourceAlias)}
+	target := wire{f.target, f.metrics.observer(f.targetAlias)}
+	f.targetWire, f.laneWires[0] = target, target
+	for i := 1; i < lanes; i++ {
+		f.laneWires[i] = wire{client(f.options.Target, f.targetAlias, sharedMetrics{targetMetrics}), target.observe}
 	}
-	return cl, nil
+	return err
 }
 
+// sharedMetrics counts for a second client into the series of the first, which registers them.
+type sharedMetrics struct{ *kprom.Metrics }
+
+// OnNewClient is for kgo.HookNewClient.
+func (sharedMetrics) OnNewClient(*kgo.Client) {}
+
+// OnClientClosed is for kgo.HookClientClosed.
+func (sharedMetrics) OnClientClosed(*kgo.Client) {}
+
 func (f *Flow) close() {
-	f.source.Close()
-	f.target.Close()
+	for _, c := range f.clients {
+		c.Close()
+	}
 }
 
 // Run copies until ctx ends, which is a clean stop and gives nil, or until something fatal happens: a *FencedError when another instance

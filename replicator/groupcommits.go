@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -41,10 +40,7 @@ func (g *groups) commit(ctx context.Context, positions []*groupPosition) error {
 		}
 	}
 	slices.Sort(known)
-	committed := make(kadm.FetchOffsetsResponses)
-	for part := range slices.Chunk(known, groupsPerRequest) {
-		maps.Copy(committed, admin.FetchManyOffsets(ctx, part...))
-	}
+	committed := readCommitted(ctx, admin, known)
 	var work errgroup.Group
 	work.SetLimit(commitsAtATime)
 	for group, list := range byGroup {
@@ -57,6 +53,23 @@ func (g *groups) commit(ctx context.Context, positions []*groupPosition) error {
 	return work.Wait()
 }
 
+// readCommitted reads where groups stand. An offset that a transaction is about to commit is waited for (KIP-447): the one before it would
+// make the group look further behind than it is. A group that the answer leaves out has an error.
+func readCommitted(ctx context.Context, admin *kadm.Client, groups []string) kadm.FetchOffsetsResponses {
+	committed := make(kadm.FetchOffsetsResponses)
+	for part := range slices.Chunk(groups, groupsPerRequest) {
+		answers := admin.FetchManyOffsets(kadm.RequireStable(ctx), part...)
+		for _, group := range part {
+			answer, ok := answers[group]
+			if !ok {
+				answer.Err = errors.New("the answer does not name the group")
+			}
+			committed[group] = answer
+		}
+	}
+	return committed
+}
+
 // commitGroup commits one group's positions, those that may be, and says how many were. The others are refused.
 func commitGroup(ctx context.Context, admin *kadm.Client, there kadm.ListedGroup, committed kadm.FetchOffsetsResponse, list []*groupPosition) int {
 	if committed.Err != nil {
@@ -67,7 +80,11 @@ func commitGroup(ctx context.Context, admin *kadm.Client, there kadm.ListedGroup
 	var moved []*groupPosition
 	for _, p := range list {
 		group := policy.TargetGroup{Protocol: there.ProtocolType, State: there.State, Committed: -1}
-		if o, ok := committed.Fetched.Lookup(p.target.topic, p.target.partition); ok && o.Err == nil {
+		if o, ok := committed.Fetched.Lookup(p.target.topic, p.target.partition); ok {
+			if o.Err != nil {
+				refuseAll([]*groupPosition{p}, o.Err) // it may stand anywhere
+				continue
+			}
 			group.Committed = o.At
 		}
 		may, why := group.Commit(p.to)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
@@ -121,18 +122,78 @@ func (g *groups) pass(ctx context.Context) error {
 	defer cancel()
 	began := time.Now()
 	g.lookAtBooks()
-	positions, count, readErr := g.read(ctx)
-	positions = slices.DeleteFunc(positions, func(p *groupPosition) bool { return !g.translate(ctx, p) })
-	listErr := g.clamp(ctx, positions)
-	checkpointErr := g.writeCheckpoints(ctx, positions)
-	syncErr := g.writeSyncs(ctx)
-	var commitErr error
-	if g.flow.config.GroupsSync {
-		commitErr = g.commit(ctx, positions)
+	positions, count, err := g.read(ctx)
+	// After the positions: a topic that is made again from here on has lost them, or does not have the id that was seen.
+	now, viewErr := g.look(ctx)
+	if viewErr != nil {
+		err = errors.Join(err, viewErr)
+		g.note(nil, count, began, err)
+		return err
 	}
-	err := errors.Join(readErr, listErr, checkpointErr, syncErr, commitErr)
-	g.note(positions, count, began, err)
+	forward, back := g.sort(positions)
+	for _, p := range forward {
+		g.forward(ctx, now, p)
+	}
+	err = errors.Join(err, g.carry(ctx, forward))
+	g.writeSyncs(ctx)
+	// The way back reads journals of others on the source: it comes last, and has a time of its own.
+	backCtx, cancelBack := context.WithTimeout(ctx, wayBackPatience)
+	defer cancelBack()
+	back = g.back.translateAll(backCtx, now, back)
+	err = errors.Join(err, g.carry(ctx, back))
+	g.note(slices.Concat(forward, back), count, began, err)
 	return err
+}
+
+// wayBackPatience is what the way back may take of a pass.
+const wayBackPatience = 10 * time.Second
+
+// carry writes positions that are translated to the target.
+func (g *groups) carry(ctx context.Context, positions []*groupPosition) error {
+	if len(positions) == 0 || !g.flow.mayKeepBooks() { // a pass may take long, and its owner may have changed
+		return nil
+	}
+	err := g.clamp(ctx, positions)
+	// A checkpoint stands before its commit: the flow in the other direction knows by it that nobody has consumed there. Where milena has no
+	// right to write checkpoints at all, groups are moved without them.
+	if noted := g.writeCheckpoints(ctx, positions); noted != nil && !errors.Is(noted, kerr.TopicAuthorizationFailed) && !errors.Is(noted, kerr.ClusterAuthorizationFailed) {
+		return err // the notebook has said why
+	}
+	if g.flow.config.GroupsSync && g.flow.mayKeepBooks() {
+		err = errors.Join(err, g.commit(ctx, positions))
+	}
+	return err
+}
+
+// views are both clusters at one moment of a pass.
+type views struct{ source, target clusterTopics }
+
+// look asks both clusters for their topics: what the flow saw last may be older than a topic.
+func (g *groups) look(ctx context.Context) (views, error) {
+	source, err := readTopics(ctx, g.flow.source)
+	if err != nil {
+		return views{}, fmt.Errorf("cluster %s: %w", g.flow.sourceAlias, err)
+	}
+	target, err := readTopics(ctx, g.flow.target)
+	if err != nil {
+		return views{}, fmt.Errorf("cluster %s: %w", g.flow.targetAlias, err)
+	}
+	return views{source, target}, nil
+}
+
+// sort tells the positions in topics that are copied from those in topics that may have come from the target. Others have no place there.
+func (g *groups) sort(positions []*groupPosition) (forward, back []*groupPosition) {
+	for _, p := range positions {
+		copied, reason := g.flow.topics.rules.Target(p.source.topic)
+		switch {
+		case reason == "":
+			p.target = topicPartition{copied, p.source.partition}
+			forward = append(forward, p)
+		case reason != policy.ReasonInternal:
+			back = append(back, p)
+		}
+	}
+	return forward, back
 }
 
 // lookAtBooks forgets what was written to topics that were deleted and made again: all of it is written anew.
@@ -181,24 +242,17 @@ func (g *groups) read(ctx context.Context) (positions []*groupPosition, count in
 	return positions, len(names), err
 }
 
-// translate finds the place on the target. A topic that came from the target leads back to where it came from; other topics that are not
-// copied have no place there, which is the answer false.
-func (g *groups) translate(ctx context.Context, p *groupPosition) bool {
-	copied, reason := g.flow.topics.rules.Target(p.source.topic)
-	if reason == "" {
-		g.forward(ctx, p, copied)
-		return true
-	}
-	return reason != policy.ReasonInternal && g.back.translate(ctx, p)
-}
-
-func (g *groups) forward(ctx context.Context, p *groupPosition, copied string) {
-	p.target = topicPartition{copied, p.source.partition}
+// forward finds the place on the target of a position in a topic that is copied.
+func (g *groups) forward(ctx context.Context, now views, p *groupPosition) {
 	g.flow.topology.mu.Lock()
 	part := g.flow.topology.partitions[p.source]
 	g.flow.topology.mu.Unlock()
 	if part == nil {
 		p.refuse(policy.RefusedNotCopied, fmt.Sprintf("%s is not copied yet", p.source))
+		return
+	}
+	if now.source.ByName[p.source.topic].ID != part.topic.sourceID || now.target.ByName[p.target.topic].ID != part.topic.targetID {
+		p.refuse(policy.RefusedRecreated, fmt.Sprintf("%s is not the topic that the map of %s is about", p.target, p.source))
 		return
 	}
 	var err error
@@ -218,7 +272,9 @@ func (p *groupPosition) settle(err error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, errNotYet):
-		p.refuse(policy.RefusedRecovering, fmt.Sprintf("%s is being recovered", p.source))
+		p.refuse(policy.RefusedRecovering, fmt.Sprintf("%s is being recovered, or was not begun", p.source))
+	case errors.Is(err, errRewritten):
+		p.refuse(policy.RefusedRecreated, fmt.Sprintf("%s: %v", p.source, err))
 	case errors.As(err, &early):
 		p.refuse(policy.RefusedBeforeStart, fmt.Sprintf("%s: %v", p.source, err))
 	default:
@@ -226,12 +282,28 @@ func (p *groupPosition) settle(err error) {
 	}
 }
 
+// isRewritten says that a partition is halted by an anomaly after which offsets do not mean what they meant when the map was made. Its lock
+// is held.
+func (p *partition) isRewritten() bool {
+	if p.state != halted || p.anomaly == nil {
+		return false
+	}
+	kind := policy.Kind(p.anomaly.Kind)
+	return kind == policy.Recreated || kind == policy.TargetRecreated || kind == policy.Truncated
+}
+
+// errRewritten says that a partition is halted because one side is not what it was.
+var errRewritten = errors.New("the partition is halted, as one of its logs is not the one that was copied")
+
 // forward translates a position with what is in memory. One behind the end of the copy gives the end: never past what is copied.
 func (p *partition) forward(source int64) (target int64, exact bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.offsets == nil {
+	if p.offsets == nil || !p.started {
 		return 0, false, errNotYet
+	}
+	if p.isRewritten() {
+		return 0, false, errRewritten
 	}
 	target, exact, err = p.offsets.Forward(source)
 	var late *offsets.NotCopiedError
@@ -251,7 +323,7 @@ func (p *partition) forward(source int64) (target int64, exact bool, err error) 
 func (g *groups) clamp(ctx context.Context, positions []*groupPosition) error {
 	topics := make(map[string]bool)
 	for _, p := range positions {
-		if before, ok := g.written[p.key()]; p.refusal == "" && (!ok || before.Target != p.to) {
+		if p.refusal == "" {
 			topics[p.target.topic] = true
 		}
 	}
@@ -260,7 +332,7 @@ func (g *groups) clamp(ctx context.Context, positions []*groupPosition) error {
 	}
 	starts, err := kadm.NewClient(g.flow.target).ListStartOffsets(ctx, slices.Sorted(maps.Keys(topics))...)
 	for _, p := range positions {
-		if p.refusal != "" || !topics[p.target.topic] {
+		if p.refusal != "" {
 			continue
 		}
 		start, ok := starts.Lookup(p.target.topic, p.target.partition)
@@ -294,7 +366,7 @@ func (g *groups) writeCheckpoints(ctx context.Context, positions []*groupPositio
 		return nil
 	}
 	if err := g.checkpoints.write(ctx, time.Now(), notes); err != nil {
-		return quiet(err)
+		return err
 	}
 	for _, n := range notes {
 		checkpoint := n.(offsets.Checkpoint)
@@ -303,14 +375,11 @@ func (g *groups) writeCheckpoints(ctx context.Context, positions []*groupPositio
 	return nil
 }
 
-// quiet hides what the notebook has logged in its own way.
-func quiet(error) error { return nil }
-
 // writeSyncs writes the newest pair of offsets of each partition whose copy moved: what a MirrorMaker 2 that takes over again, or a tool
 // that reads its topics, finds. Java's own clients do not read them.
-func (g *groups) writeSyncs(ctx context.Context) error {
-	if g.syncs == nil {
-		return nil
+func (g *groups) writeSyncs(ctx context.Context) {
+	if g.syncs == nil || !g.flow.mayKeepBooks() {
+		return
 	}
 	f := g.flow
 	f.topology.mu.Lock()
@@ -323,17 +392,13 @@ func (g *groups) writeSyncs(ctx context.Context) error {
 			notes = append(notes, sync)
 		}
 	}
-	if len(notes) == 0 {
-		return nil
-	}
-	if err := g.syncs.write(ctx, time.Now(), notes); err != nil {
-		return quiet(err)
+	if len(notes) == 0 || g.syncs.write(ctx, time.Now(), notes) != nil {
+		return // the notebook says what is wrong
 	}
 	for _, n := range notes {
 		sync := n.(offsets.OffsetSync)
 		g.synced[topicPartition{sync.Topic, sync.Partition}] = sync.Source
 	}
-	return nil
 }
 
 // lastSync is the pair of offsets of the last record that was copied, if the end of the copy is one.

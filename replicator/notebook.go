@@ -65,7 +65,9 @@ func (n *notebook) write(ctx context.Context, at time.Time, notes []note) error 
 			continue
 		}
 		if err := n.produce(ctx, records); err != nil {
-			n.fail(err)
+			if !errors.Is(context.Cause(ctx), context.Canceled) { // a stop is no trouble
+				n.fail(err)
+			}
 			return err
 		}
 		n.flow.metrics.notes.WithLabelValues(n.alias, n.topic).Add(float64(len(records)))
@@ -120,7 +122,6 @@ func (n *notebook) create(ctx context.Context) error {
 	n.mu.Lock()
 	made := !n.missing.IsZero() && time.Since(n.missing) < 2*time.Second
 	n.mu.Unlock()
-	n.flow.refreshTargetSoon()
 	if made {
 		return errNotebookMade
 	}
@@ -134,10 +135,12 @@ func (n *notebook) create(ctx context.Context) error {
 		n.flow.log.Info("topic made", "cluster", n.alias, "topic", n.topic)
 	case errors.Is(err, kerr.TopicAlreadyExists):
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		// Asked for again with each heartbeat: rights may be given.
 		return fmt.Errorf("create topic %s on cluster %s: %w; grant CREATE and WRITE on it to milena's user, or make it (1 partition, cleanup.policy=compact)", n.topic, n.alias, err)
 	default:
 		return fmt.Errorf("create topic %s on cluster %s: %w", n.topic, n.alias, err)
 	}
+	n.flow.refreshTargetSoon()
 	n.mu.Lock()
 	n.missing = time.Now()
 	n.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// Lanes is how many requests may be under way to one target broker. A broker works at one request of a connection at a time; the
-	// second hides the round trip and our own work.
+	// Lanes is how many requests may be under way to one target broker, each on a connection of its own: a broker works at one request of
+	// a connection at a time, the wait for its replicas included.
 	lanes = 2
 	// MaxProduceBytes bounds one request; a single batch may be larger.
 	maxProduceBytes = 4 << 20
@@ -66,7 +66,7 @@ func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 }
 
 // lane sends one request after the other until ctx ends.
-func (b *targetBroker) lane(ctx context.Context) {
+func (b *targetBroker) lane(ctx context.Context, wire producer) {
 	f := b.flow
 	for {
 		request, list := b.take()
@@ -81,7 +81,7 @@ func (b *targetBroker) lane(ctx context.Context) {
 		if f.lease.wait(ctx) != nil {
 			return // what was taken is reconciled at the next start
 		}
-		response, err := f.targetWire.produce(ctx, b.id, request)
+		response, err := wire.produce(ctx, b.id, request)
 		if err != nil {
 			f.metrics.retries.WithLabelValues("produce").Inc()
 			f.warn("target produce", "broker", b.id, "err", connectError(err, f.targetAlias, f.options.Target))

@@ -166,8 +166,8 @@ func (f *Flow) startBrokers(ctx context.Context) {
 			f.background.Go(func() { source.loop(ctx) })
 		}
 		if target != nil {
-			for range lanes {
-				f.background.Go(func() { target.lane(f.hard) })
+			for _, w := range f.laneWires {
+				f.background.Go(func() { target.lane(f.hard, w) })
 			}
 		}
 	}

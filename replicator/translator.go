@@ -61,44 +61,96 @@ const sourcePatience = 5 * time.Second
 // Group is where a group of the source has to go on on the target. Its positions are read on the source; if that does not
 // answer, those of the newest checkpoints are taken, and the text says so.
 func (t *Translator) Group(ctx context.Context, group string) (positions []offsets.GroupPosition, text string, err error) {
+	if err := t.hasGroups(); err != nil {
+		return nil, "", err
+	}
 	soon, cancel := context.WithTimeout(ctx, sourcePatience)
 	defer cancel()
-	fetched, err := kadm.NewClient(t.source).FetchOffsets(soon, group)
-	if errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, "", &offsets.UnknownGroupError{Group: group, Where: "cluster " + t.options.Flow.Source}
-	}
+	committed, err := t.committed(soon, t.source, group)
 	if err != nil && ctx.Err() == nil {
 		text = fmt.Sprintf("cluster %s does not tell where the group is (%v); these are its newest checkpoints on %s", t.options.Flow.Source, err, t.options.Flow.Target)
-		positions, err = t.offsets.Group(ctx, t.options.Flow.Source, group)
-		return positions, text, err
+		if committed, err = t.checkpoints(ctx, group); err != nil {
+			return nil, text, err
+		}
+		if len(committed) == 0 {
+			return nil, text, &offsets.UnknownGroupError{Group: group, Where: "the checkpoints of " + t.options.Flow.Source}
+		}
 	}
 	if err != nil {
 		return nil, "", err
 	}
-	committed := 0
-	for _, o := range fetched.Sorted() {
-		if o.Err != nil || o.At < 0 {
-			continue
-		}
-		committed++
+	if len(committed) == 0 {
+		return nil, "", &offsets.UnknownGroupError{Group: group, Where: "cluster " + t.options.Flow.Source}
+	}
+	for _, o := range committed {
 		if copied, reason := t.rules.Target(o.Topic); reason == "" {
 			p := offsets.GroupPosition{Group: group, Metadata: o.Metadata, Lag: -1}
 			p.Translation, p.Err = t.forward(ctx, o.Topic, copied, o.Partition, o.At)
 			positions = append(positions, p)
 		}
 	}
-	switch {
-	case committed == 0:
-		return nil, "", &offsets.UnknownGroupError{Group: group, Where: "cluster " + t.options.Flow.Source}
-	case len(positions) == 0:
+	if len(positions) == 0 {
 		return nil, fmt.Sprintf("the group has positions, and none of them in a topic that flow %s copies", t.options.Flow.Name), nil
 	}
-	return positions, "", t.offsets.Complete(ctx, positions)
+	return positions, text, t.offsets.Complete(ctx, positions)
+}
+
+// hasGroups says why groups of this flow have no place on the other side, if that is so.
+func (t *Translator) hasGroups() error {
+	if t.options.Flow.Provenance {
+		return fmt.Errorf("flow %s keeps provenance, so others may write its topics too: no one place there belongs to a group's place here", t.options.Flow.Name)
+	}
+	return nil
+}
+
+// committed is what a group committed on one cluster, by topic and partition; nothing for a group that does not exist.
+func (t *Translator) committed(ctx context.Context, client *kgo.Client, group string) ([]kadm.Offset, error) {
+	fetched, err := kadm.NewClient(client).FetchOffsets(ctx, group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []kadm.Offset
+	for _, o := range fetched.Sorted() {
+		if o.Err != nil {
+			return nil, o.Err
+		}
+		if o.At >= 0 {
+			list = append(list, o.Offset)
+		}
+	}
+	return list, nil
+}
+
+// checkpoints is the same as the newest checkpoints tell it.
+func (t *Translator) checkpoints(ctx context.Context, group string) ([]kadm.Offset, error) {
+	all, err := t.offsets.Checkpoints(ctx, t.options.Flow.Source)
+	if err != nil {
+		return nil, err
+	}
+	var list []kadm.Offset
+	for _, c := range all {
+		if topic, ok := t.rules.Source(c.Topic); ok && c.Group == group {
+			list = append(list, kadm.Offset{Topic: topic, Partition: c.Partition, At: c.Source, Metadata: c.Metadata})
+		}
+	}
+	return list, nil
+}
+
+// journal is the flow's own: another flow may write topics of the same names, and its offsets are other ones.
+func (t *Translator) journal(ctx context.Context) (*offsets.Journal, error) {
+	return t.offsets.Journal(ctx, t.options.Flow.Name)
 }
 
 // forward translates a group's offset: never past what is copied.
 func (t *Translator) forward(ctx context.Context, topic, copied string, partition int32, at int64) (offsets.Translation, error) {
-	translation, err := t.offsets.Forward(ctx, copied, partition, at)
+	var translation offsets.Translation
+	journal, err := t.journal(ctx)
+	if err == nil {
+		translation, err = journal.Forward(ctx, topic, partition, at)
+	}
 	translation.Topic, translation.TargetTopic, translation.Partition, translation.Source = topic, copied, partition, at
 	var late *offsets.NotCopiedError
 	if errors.As(err, &late) {
@@ -108,30 +160,59 @@ func (t *Translator) forward(ctx context.Context, topic, copied string, partitio
 	return translation, err
 }
 
-// GroupBack is where a group of the target has to go on on the source.
+// GroupBack is where a group of the target has to go on on the source, in the topics that it was copied from.
 func (t *Translator) GroupBack(ctx context.Context, group string) ([]offsets.GroupPosition, error) {
-	all, err := t.offsets.GroupBack(ctx, group)
-	var positions []offsets.GroupPosition
-	for _, p := range all {
-		if p.Flow == t.options.Flow.Name || p.Err != nil {
-			positions = append(positions, p)
-		}
+	if err := t.hasGroups(); err != nil {
+		return nil, err
 	}
-	return positions, err
+	committed, err := t.committed(ctx, t.target, group)
+	if err != nil {
+		return nil, connectError(err, t.options.Flow.Target, t.options.Target)
+	}
+	if len(committed) == 0 {
+		return nil, &offsets.UnknownGroupError{Group: group, Where: "cluster " + t.options.Flow.Target}
+	}
+	var positions []offsets.GroupPosition
+	for _, o := range committed {
+		topic, ok := t.rules.Source(o.Topic)
+		if !ok {
+			continue
+		}
+		p := offsets.GroupPosition{Group: group, Metadata: o.Metadata, Lag: -1}
+		p.Translation, p.Err = t.OffsetBack(ctx, o.Topic, o.Partition, o.At)
+		var late *offsets.NotCopiedError
+		if errors.As(p.Err, &late) { // written by somebody else, or the journal is a moment behind
+			p.Source, p.Exact, p.Err = p.End.Source, false, nil
+		}
+		p.Topic, p.TargetTopic, p.Partition, p.Target = topic, o.Topic, o.Partition, o.At
+		positions = append(positions, p)
+	}
+	return positions, nil
 }
 
-// Offset translates one offset of a source topic. Errors are those of [offsets.Client.Forward].
+// Offset translates one offset of a source topic. Errors are those of [offsets.Journal.Forward].
 func (t *Translator) Offset(ctx context.Context, topic string, partition int32, source int64) (offsets.Translation, error) {
-	copied, reason := t.rules.Target(topic)
-	if reason != "" {
+	if _, reason := t.rules.Target(topic); reason != "" {
 		return offsets.Translation{}, fmt.Errorf("flow %s: topic %s %s", t.options.Flow.Name, topic, reason.Explain())
 	}
-	return t.offsets.Forward(ctx, copied, partition, source)
+	journal, err := t.journal(ctx)
+	if err != nil {
+		return offsets.Translation{}, err
+	}
+	return journal.Forward(ctx, topic, partition, source)
 }
 
-// OffsetBack translates one offset of a target topic. Errors are those of [offsets.Client.Reverse].
+// OffsetBack translates one offset of a target topic. Errors are those of [offsets.Journal.Reverse].
 func (t *Translator) OffsetBack(ctx context.Context, targetTopic string, partition int32, target int64) (offsets.Translation, error) {
-	return t.offsets.Reverse(ctx, targetTopic, partition, target)
+	journal, err := t.journal(ctx)
+	if err != nil {
+		return offsets.Translation{}, err
+	}
+	state, err := journal.Lookup(ctx, targetTopic, partition)
+	if err != nil {
+		return offsets.Translation{}, err
+	}
+	return journal.Reverse(ctx, state.Topic, partition, target)
 }
 
 // At translates a moment in all partitions of a source topic: the first copied records with timestamps at or after it. The
@@ -196,13 +277,29 @@ func (t *Translator) Commit(ctx context.Context, side Side, group string, positi
 		list = append(list, at)
 	}
 	admin := kadm.NewClient(client)
+	var topics []string
+	for _, at := range list {
+		topics = append(topics, at.target.topic)
+	}
+	if len(topics) == 0 {
+		return 0, nil, nil
+	}
+	starts, err := admin.ListStartOffsets(ctx, topics...)
+	if err != nil {
+		return 0, nil, fmt.Errorf("list start offsets of cluster %s: %w", alias, err)
+	}
+	for _, at := range list { // what was deleted meanwhile would be out of range
+		if start, ok := starts.Lookup(at.target.topic, at.target.partition); ok && start.Err == nil {
+			at.to = max(at.to, start.Offset)
+		}
+	}
 	there, err := admin.ListGroups(ctx)
 	if err != nil {
 		return 0, nil, fmt.Errorf("list groups of cluster %s: %w", alias, err)
 	}
 	var committed kadm.FetchOffsetsResponse
 	if _, ok := there[group]; ok {
-		committed = admin.FetchManyOffsets(ctx, group)[group]
+		committed = readCommitted(ctx, admin, []string{group})[group]
 	}
 	moved := commitGroup(ctx, admin, there[group], committed, list)
 	var refusals []GroupRefusal
