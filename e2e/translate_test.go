@@ -272,9 +272,9 @@ func TestWhatAUserAsksOfTranslate(t *testing.T) {
 		want string
 	}{
 		"an unknown group":          {[]string{"--group", "nobody"}, "group \"nobody\" has no position in cluster source"},
-		"an unknown group there":    {[]string{"--group", "nobody", "--reverse"}, "group \"nobody\" has no position in this cluster"},
+		"an unknown group there":    {[]string{"--group", "nobody", "--reverse"}, "group \"nobody\" has no position in cluster target"},
 		"a topic of nobody":         {[]string{"--topic", "nothing", "--partition", "0", "--offset", "1"}, "topic nothing"},
-		"a topic that is not there": {[]string{"--reverse", "--topic", "source.nothing", "--partition", "0", "--offset", "1"}, "no flow to this cluster copies it"},
+		"a topic that is not there": {[]string{"--reverse", "--topic", "source.nothing", "--partition", "0", "--offset", "1"}, "flow source-target does not copy it"},
 		"a partition too far":       {[]string{"--topic", "orders", "--partition", "9", "--offset", "1"}, "orders-9"},
 		"an offset too far":         {[]string{"--topic", "orders", "--partition", "0", "--offset", "1001"}, "copied up to 1000"},
 	} {
