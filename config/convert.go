@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
@@ -27,13 +28,16 @@ type File struct {
 	passwords map[string]string
 }
 
+// Format prints the file's name: what it holds may be secret.
+func (f File) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, f.name) }
+
 // YAML is the file as a milena.yaml that means the same. A file that is one already comes back as it is. Passwords that a
 // file of properties spells out are spelt out in it too; those that a config provider found are left to the environment.
-func (f *File) YAML() ([]byte, error) {
+func (f File) YAML() ([]byte, error) {
 	if !f.IsMM2 {
 		return f.data, nil
 	}
-	w := converter{File: f}
+	w := converter{f}
 	root := mapping()
 	root.HeadComment = fmt.Sprintf("Made from %s. Keys that are left out have milena's own default.", f.name)
 	if len(f.Notes) > 0 {
@@ -65,7 +69,7 @@ func (f *File) YAML() ([]byte, error) {
 	return out.Bytes(), e.Close()
 }
 
-type converter struct{ *File }
+type converter struct{ File }
 
 func mapping() *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode} }
 

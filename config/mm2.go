@@ -99,6 +99,10 @@ func parseMM2(name string, data []byte, env func(string) (string, bool)) (*File,
 			}
 		}
 	}
+	if len(m.problems) == 0 && len(c.Flows) == 0 {
+		m.bad(m.origins["clusters"], "has no flow between them; write which cluster is copied to which, as in %s->%s.enabled = true",
+			m.aliases[0], m.aliases[len(m.aliases)-1])
+	}
 	problems := m.problems
 	if len(problems) == 0 { // what follows from a mistake is noise
 		problems = m.translate(c.problems())
@@ -131,7 +135,7 @@ func (m *mm2) translate(found []Problem) []Problem {
 			if p == nil {
 				continue
 			}
-			text := problem.Text
+			text := strings.ReplaceAll(problem.Text, "provenance: true in", "provenance: true, a key of milena.yaml, in")
 			if shown := m.shown(p); !strings.Contains(text, shown) {
 				text = shown + ": " + text
 			}
@@ -195,10 +199,6 @@ func (m *mm2) config() *Config {
 		m.origins[r.path] = e.property
 		r.read()
 		c.Flows = append(c.Flows, r.Flow)
-	}
-	if len(enabled) == 0 && len(m.problems) == 0 {
-		m.bad(list, "has no flow between them; write which cluster is copied to which, as in %s->%s.enabled = true",
-			m.aliases[0], m.aliases[len(m.aliases)-1])
 	}
 	for _, alias := range m.aliases {
 		if needed[alias] || m.props[alias+".bootstrap.servers"] != nil {
@@ -552,14 +552,14 @@ func (r *flowReader) refuseClasses() {
 		{"topic.filter.class", defaultTopicFilter, "use topics and topics.exclude"},
 		{"group.filter.class", defaultGroupFilter, "use groups and groups.exclude"},
 		{"config.property.filter.class", defaultPropertyFilter, "use config.properties.exclude"},
-		{"forwarding.admin.class", forwardingAdmin, "milena makes topics through the Kafka protocol only"},
-		{"key.converter", byteArrayConverter, "milena copies bytes as they are; convert behind the copy"},
-		{"value.converter", byteArrayConverter, "milena copies bytes as they are; convert behind the copy"},
-		{"header.converter", byteArrayConverter, "milena copies bytes as they are; convert behind the copy"},
+		{"forwarding.admin.class", forwardingAdmin, "topics are made through Kafka's protocol"},
+		{"key.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
+		{"value.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
+		{"header.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
 	} {
 		if p := r.first(r.prefix+class.key, class.key, r.Target+"."+class.key); p != nil {
 			if value, ok := r.value(p); ok && strings.TrimSpace(value) != class.same {
-				r.bad(p, "is Java code that milena can't run; %s, and remove the key", class.instead)
+				r.bad(p, "is Java code that milena can't run; remove the key: %s", class.instead)
 			}
 		}
 	}

@@ -62,7 +62,8 @@ func (m *mm2) cluster(alias string) Cluster {
 			continue
 		}
 		m.origins[path+".client_id"] = p
-		if c.ClientID, _ = m.value(p); c.ClientID == "" {
+		var ok bool
+		if c.ClientID, ok = m.value(p); ok && c.ClientID == "" {
 			m.bad(p, "is no name; remove the key")
 		}
 	}

@@ -86,8 +86,7 @@ func cutKey(text string) (key string, separator byte, value string) {
 	return key, separator, value
 }
 
-// unescape replaces \t, \n, \r, \f and \uXXXX, and drops every other backslash. A \u without four digits is an error, and
-// stays as it is.
+// unescape replaces \t, \n, \r, \f and \uXXXX, and drops every other backslash. A \u without four digits is an error.
 func unescape(s string) (string, error) {
 	if !strings.Contains(s, `\`) {
 		return s, nil
@@ -118,7 +117,7 @@ func unescape(s string) (string, error) {
 			n, wrong := strconv.ParseUint(digits, 16, 16)
 			if wrong != nil || len(digits) < 4 {
 				err = fmt.Errorf(`%q is not \u and four hexadecimal digits; write \\ for a backslash`, `\u`+digits)
-				out.WriteString(`\u`)
+				out.WriteByte('u')
 				continue
 			}
 			out.WriteRune(rune(n))

@@ -48,6 +48,10 @@ func (*resolver) shown(p *property) string {
 			return hidden
 		}
 	}
+	const enough = 200
+	if len(p.value) > enough {
+		return fmt.Sprintf("%.*q...", enough, p.value)
+	}
 	return fmt.Sprintf("%q", p.value)
 }
 
@@ -72,7 +76,7 @@ func (m *mm2) providers() {
 	}
 }
 
-// value is a property's value with references replaced. ok is false if that failed, which has been told then.
+// value is a property's value with references replaced. If that failed it has been told, and ok is false.
 func (r *resolver) value(p *property) (value string, ok bool) { return r.resolve(p, p.value) }
 
 // resolve replaces the references in a part of a property's value.
