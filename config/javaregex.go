@@ -114,6 +114,9 @@ func (t *translator) group() (why string) {
 	if found := flags.FindStringSubmatch(t.rest); found != nil && strings.ContainsAny(found[1]+found[2], "dxuU") {
 		return fmt.Sprintf("has the flags %s, which only Java has; use i, m and s", found[0])
 	}
+	if found := flags.FindString(t.rest); strings.HasSuffix(found, ")") && strings.IndexAny(t.rest[len(found):], "*+?{") == 0 {
+		return "has a count behind the flags " + found + "; put it behind what is counted"
+	}
 	t.take(2)
 	return ""
 }

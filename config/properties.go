@@ -28,11 +28,14 @@ func parseProperties(data []byte) (all []property, bad []Problem) {
 		begin := i + 1
 		for continues(text) {
 			text = text[:len(text)-1]
-			if i+1 == len(lines) {
+			if text == "" || i+1 == len(lines) { // nothing yet: the next line may be a comment again
 				break
 			}
 			i++
 			text += trimBlank(lines[i])
+		}
+		if text == "" && i+1 < len(lines) {
+			continue
 		}
 		key, separator, value := cutKey(text)
 		p := property{line: begin, separator: separator}
@@ -57,7 +60,8 @@ func naturalLines(data []byte) []string {
 		b.WriteRune(rune(c))
 	}
 	text := strings.ReplaceAll(b.String(), "\r\n", "\n")
-	return strings.Split(strings.ReplaceAll(text, "\r", "\n"), "\n")
+	text = strings.TrimSuffix(strings.ReplaceAll(text, "\r", "\n"), "\n")
+	return strings.Split(text, "\n")
 }
 
 const blank = " \t\f"
