@@ -43,11 +43,7 @@ func (f File) YAML() ([]byte, error) {
 	if len(f.Notes) > 0 {
 		root.HeadComment += "\n\nWhat has no effect in milena:"
 		for _, n := range f.Notes {
-			where := "its default"
-			if n.Line > 0 {
-				where = fmt.Sprintf("line %d", n.Line)
-			}
-			root.HeadComment += fmt.Sprintf("\n  %s (%s): %s", n.Key, where, n.Reason)
+			root.HeadComment += "\n  " + n.String()
 		}
 	}
 	clusters := mapping()

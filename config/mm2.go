@@ -17,6 +17,15 @@ type Note struct {
 	Reason string
 }
 
+// String is "key (line): reason".
+func (n Note) String() string {
+	where := "its default"
+	if n.Line > 0 {
+		where = fmt.Sprintf("line %d", n.Line)
+	}
+	return fmt.Sprintf("%s (%s): %s", n.Key, where, n.Reason)
+}
+
 // The classes that milena stands in for. Each has its twin here; every other class is code that can't be run.
 const (
 	defaultPolicy         = "org.apache.kafka.connect.mirror.DefaultReplicationPolicy"

@@ -89,6 +89,10 @@ func (m *mm2) leftoverOfFlow(p *property) {
 
 // cutClient takes the prefix of a client from a key.
 func cutClient(key string) (prefix, base string) {
+	switch key {
+	case "admin.timeout.ms", "admin.listeners", "consumer.poll.timeout.ms": // the connectors' own
+		return "", key
+	}
 	for _, prefix := range clientPrefixes() {
 		if base, ok := strings.CutPrefix(key, prefix); ok {
 			return prefix, base
@@ -186,7 +190,8 @@ func reasonOf(key string) string {
 		{"refresh.groups.enabled refresh.groups.interval.seconds", "groups are looked for in every pass over their positions"},
 		{"sync.topic.acls.interval.seconds", "ACLs are not copied"},
 		{"offset.lag.max offset-syncs.topic.replication.factor checkpoints.topic.replication.factor heartbeats.topic.replication.factor", "these topics are kept as milena needs them, with the brokers' default of replicas"},
-		{"offset-syncs. use.incremental.alter.configs topic.creation. topic.creation.enable errors. error.", "topics are made and altered incrementally, and anomalies in milena.yaml says what happens on errors"},
+		{"offset-syncs. use.incremental.alter.configs topic.creation. topic.creation.enable", "topics are made like those of the source, and altered incrementally"},
+		{"errors. error.", "what happens with records that can't be copied is said by anomalies in milena.yaml"},
 		{"use.defaults.from", "has no effect here, in MirrorMaker 2 neither; it belongs to one flow"},
 		{"ssl.protocol ssl.enabled.protocols ssl.cipher.suites ssl.provider ssl.keymanager.algorithm ssl.trustmanager.algorithm ssl.secure.random.implementation security.providers", "TLS is Go's, 1.2 or 1.3 with its own choice of ciphers"},
 		{"security.protocol ssl. sasl.", "the connection to the cluster does not need it"},

@@ -64,7 +64,7 @@ func (p *program) check(ctx context.Context, args []string) error {
 		}
 	} else {
 		for _, n := range read.Notes {
-			p.printf("note: %s (line %d): %s\n", n.Key, n.Line, n.Reason)
+			p.printf("note: %s\n", n)
 		}
 		for _, r := range results {
 			p.printPlan(r)
