@@ -1,4 +1,4 @@
-// Package config is what the user wrote: it reads a YAML file, fills in the defaults and refuses what cannot work.
+// Package config is what the user wrote: it reads a YAML file, or one of MirrorMaker 2, fills in the defaults and refuses what cannot work.
 //
 // # How a file becomes a Config
 //
@@ -8,6 +8,11 @@
 //
 // koanf merges and decodes, but it knows no lines. So the parser that is given to koanf walks the YAML nodes beside the
 // Go type of Config: whatever koanf sees has the right keys and the right types already, and every complaint has a line.
+//
+// A file of MirrorMaker 2 (mm2.properties, told by its content) takes another way to the same Config: properties.go reads
+// it as Java does, mm2.go and mm2clusters.go look its keys up with MirrorMaker 2's precedence, mm2notes.go says what
+// becomes of the keys that are left, javaregex.go refuses patterns that Go would read differently, and convert.go writes
+// the result as YAML. Its defaults are MirrorMaker 2's.
 //
 // # Rules
 //
@@ -20,7 +25,8 @@
 //   - ${NAME} is replaced in values, never in keys, once (a value is not searched again), and a NAME that is not set is an
 //     error. $${ stands for ${. Only a value that contains ${NAME} may turn into a number or a truth.
 //   - All problems come in one *Error, ordered by line. A mistake is told once: what follows from it is left out.
-//   - No network and no files other than the one that is loaded: "milena check" does that. Paths in TLS and SASL are opened
+//   - No network and no files other than the one that is loaded, and those that config providers of an mm2.properties file
+//     name: "milena check" does that. Paths in TLS and SASL are opened
 //     when a client is built.
 //   - A Secret never prints. No message quotes the value of a secret, nor a value that came from the environment.
 //

@@ -7,22 +7,51 @@ import (
 	"github.com/knadh/koanf/v2"
 )
 
-// Load reads a file, and env where a value names a variable; nil has no variables, and the usual one is os.LookupEnv.
+// Load reads a file, and env where a value names a variable; nil has no variables, and the usual one is os.LookupEnv. The
+// file is a milena.yaml or an mm2.properties of MirrorMaker 2, which its content tells.
 //
 // A file that can't be read gives the error of the operating system; one that is wrong gives an *Error with all problems.
 func Load(path string, env func(string) (string, bool)) (*Config, error) {
-	data, err := os.ReadFile(path)
+	f, err := Read(path, env)
 	if err != nil {
-		return nil, fmt.Errorf("read the config: %w", err)
+		return nil, err
 	}
-	return Parse(path, data, env)
+	return f.Config, nil
 }
 
 // Parse is Load without a file: name stands for it in messages.
 func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
+	f, err := parse(name, data, env)
+	if err != nil {
+		return nil, err
+	}
+	return f.Config, nil
+}
+
+// Read is Load with what else there is to say about the file.
+func Read(path string, env func(string) (string, bool)) (*File, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the config: %w", err)
+	}
+	return parse(path, data, env)
+}
+
+func parse(name string, data []byte, env func(string) (string, bool)) (*File, error) {
 	if env == nil {
 		env = func(string) (string, bool) { return "", false }
 	}
+	if isProperties(name, data) {
+		return parseMM2(name, data, env)
+	}
+	c, err := parseYAML(name, data, env)
+	if err != nil {
+		return nil, err
+	}
+	return &File{Config: c, name: name, data: data}, nil
+}
+
+func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
 	p := &parser{env: env, lines: make(map[string]int), wrong: make(map[string]bool)}
 	c := new(Config)
 	if err := load(c, data, p); err != nil {

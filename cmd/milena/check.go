@@ -24,7 +24,7 @@ type checked struct {
 
 func (p *program) check(ctx context.Context, args []string) error {
 	f := p.flags("check", "reach both sides of every flow and say what run would do; changes nothing")
-	file := f.StringP("config", "c", "", "the config, a YAML `file`")
+	file := f.StringP("config", "c", "", "the config, a milena.yaml or mm2.properties `file`")
 	asJSON := f.Bool("json", false, "print the plans as JSON")
 	timeout := f.Duration("timeout", 10*time.Second, "how long to wait for the clusters of one flow")
 	if err := parse(f, args); err != nil {
@@ -33,10 +33,11 @@ func (p *program) check(ctx context.Context, args []string) error {
 	if *timeout <= 0 {
 		return &usageError{"check: --timeout must be longer than nothing"}
 	}
-	c, err := p.load(*file)
+	read, err := p.read(*file)
 	if err != nil {
 		return err
 	}
+	c := read.Config
 	// The plan is the output: what clients log while they dial would say it twice.
 	log := slog.New(slog.DiscardHandler)
 	var results []checked
@@ -62,6 +63,9 @@ func (p *program) check(ctx context.Context, args []string) error {
 			return err
 		}
 	} else {
+		for _, n := range read.Notes {
+			p.printf("note: %s\n", n)
+		}
 		for _, r := range results {
 			p.printPlan(r)
 		}

@@ -3,6 +3,7 @@
 //	milena run -c milena.yaml     copy until told to stop
 //	milena check -c milena.yaml   say what run would do, and change nothing
 //	milena status                 ask a running milena which partitions need attention
+//	milena convert mm2.properties print the milena.yaml that means the same
 //	milena demo                   two clusters, load and a flow in this process: nothing to install
 //	milena version
 //

@@ -63,6 +63,10 @@ http: {listen: ""}
 		{"run --help", exitClean, "--config file", ""},
 		{"run -c nowhere.yaml", exitUsage, "", "open nowhere.yaml: no such file or directory; name the config"},
 		{"run --colour", exitUsage, "", "run: unknown flag: --colour; see milena run --help"},
+		{"convert", exitUsage, "", "name the config with -c FILE"},
+		{"convert one two", exitUsage, "", `was given "one"`},
+		{"convert nowhere.properties", exitUsage, "", "no such file"},
+		{"convert --help", exitClean, "--config file", ""},
 		{"check", exitUsage, "", "name the config with -c FILE"},
 		{"check -c x --timeout soon", exitUsage, "", "invalid argument"},
 		{"check -c x --timeout 0s", exitUsage, "", "--timeout"},
@@ -92,6 +96,76 @@ func TestBadConfigIsPrintedWithAllProblems(t *testing.T) {
 		if code != exitUsage || stderr != want {
 			t.Errorf("%s: exit %d, stderr:\n%s", verb, code, stderr)
 		}
+	}
+}
+
+// Each broken file of MirrorMaker 2 ends every verb that reads it with 2, and with all that is wrong: key, value and line.
+func TestBadMirrorMakerFilesExitWithTwo(t *testing.T) {
+	t.Chdir("../../config") // the files name others
+	paths, err := filepath.Glob("testdata/mm2/*.bad.properties")
+	if err != nil || len(paths) < 20 {
+		t.Fatalf("%d files, %v", len(paths), err)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want strings.Builder
+		for line := range strings.Lines(string(data)) {
+			if text, ok := strings.CutPrefix(line, "# want "); ok {
+				want.WriteString(path + ":" + text)
+			}
+		}
+		for _, verb := range []string{"run", "check", "convert"} {
+			began := time.Now()
+			code, stdout, stderr := milena(t, verb, "-c", path)
+			if code != exitUsage || stdout != "" || stderr != want.String() {
+				t.Errorf("%s %s: exit %d, stdout %q, stderr:\n%s", verb, path, code, stdout, stderr)
+			}
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("%s %s took %v", verb, path, took)
+			}
+		}
+	}
+}
+
+// The plan of a MirrorMaker 2 file and that of what convert makes of it are the same, and its notes are told.
+func TestMirrorMakerFileAndItsConversionGiveTheSamePlan(t *testing.T) {
+	var address []string
+	for _, id := range []string{"one", "two"} {
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ClusterID(id), kfake.SeedTopics(2, "seed-"+id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		address = append(address, c.ListenAddrs()[0])
+	}
+	properties := file(t, fmt.Sprintf("clusters = a, b\na.bootstrap.servers = %s\nb.bootstrap.servers = %s\na->b.enabled = true\n"+
+		"topics = seed.*\nreplication.factor = 1\ntasks.max = 4\n", address[0], address[1]))
+	code, converted, stderr := milena(t, "convert", properties)
+	if code != exitClean || !strings.Contains(converted, "MirrorMaker 2's default; milena's default is read_committed") {
+		t.Fatalf("convert: exit %d, %s\n%s", code, stderr, converted)
+	}
+	yaml := file(t, converted)
+	_, notes, _ := milena(t, "check", "-c", properties)
+	if !strings.Contains(notes, "note: tasks.max (line 7): there are no connectors") {
+		t.Errorf("check tells no notes:\n%s", notes)
+	}
+	var plans []string
+	for _, path := range []string{properties, yaml} {
+		code, plan, stderr := milena(t, "check", "--json", "-c", path)
+		if code != exitClean || !strings.Contains(plan, "a.seed-one") {
+			t.Fatalf("check: exit %d, %s\n%s", code, stderr, plan)
+		}
+		plans = append(plans, plan)
+	}
+	if plans[0] != plans[1] {
+		t.Errorf("two plans:\n%s\n%s", plans[0], plans[1])
+	}
+	code, same, stderr := milena(t, "convert", "-c", yaml)
+	if code != exitClean || same != converted || !strings.Contains(stderr, "is a milena.yaml already") {
+		t.Errorf("convert of YAML: exit %d, %s\n%s", code, stderr, same)
 	}
 }
 

@@ -14,15 +14,19 @@ import (
 
 func (p *program) run(ctx context.Context, args []string) error {
 	f := p.flags("run", "copy what the config says, until a signal")
-	file := f.StringP("config", "c", "", "the config, a YAML `file`")
+	file := f.StringP("config", "c", "", "the config, a milena.yaml or mm2.properties `file`")
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	c, err := p.load(*file)
+	read, err := p.read(*file)
 	if err != nil {
 		return err
 	}
+	c := read.Config
 	log := p.logger(c.Log)
+	for _, n := range read.Notes {
+		log.Info("a key of the config has no effect, or another one than in MirrorMaker 2", "key", n.Key, "line", n.Line, "reason", n.Reason)
+	}
 	registry := newRegistry()
 	a := newAdmin(registry, c.HTTP)
 	if err := a.listen(ctx); err != nil {

@@ -36,7 +36,7 @@ type question struct {
 func (p *program) translate(ctx context.Context, args []string) error {
 	var q question
 	f := p.flags("translate", "say where a group, an offset or a moment of one side is on the other; changes nothing without --commit")
-	file := f.StringP("config", "c", "", "the config, a YAML `file`")
+	file := f.StringP("config", "c", "", "the config, a milena.yaml or mm2.properties `file`")
 	f.StringVar(&q.flow, "flow", "", "which flow, if the file has several")
 	f.StringVar(&q.group, "group", "", "a consumer group: all of its partitions")
 	f.StringVar(&q.topic, "topic", "", "a topic of the source; with --reverse, of the target")

@@ -26,12 +26,13 @@ const usage = `milena replicates Kafka clusters.
   milena run -c FILE      copy until told to stop
   milena check -c FILE    reach both sides and say what run would do; changes nothing
   milena status           ask a running milena which partitions need attention
+  milena convert FILE     print a MirrorMaker 2 file (mm2.properties) as a milena.yaml that means the same
   milena translate        where a group, an offset or a moment is on the other side
   milena demo             two clusters, load and a flow in this process, and a page to look at
   milena version          what this is
   milena help             this
 
-milena VERB --help tells the flags of a verb.
+FILE is a milena.yaml or the mm2.properties of a MirrorMaker 2. milena VERB --help tells the flags of a verb.
 Exit codes: 0 clean, 1 failed, 2 usage or config.
 `
 
@@ -97,6 +98,8 @@ func (p *program) verb(ctx context.Context, args []string) error {
 		return p.status(ctx, rest)
 	case "translate":
 		return p.translate(ctx, rest)
+	case "convert":
+		return p.convert(rest)
 	case "demo":
 		return p.demo(ctx, rest)
 	case "version", "--version":
@@ -138,15 +141,24 @@ func parse(f *pflag.FlagSet, args []string) error {
 
 // load reads the config that a verb was given.
 func (p *program) load(path string) (*config.Config, error) {
+	f, err := p.read(path)
+	if err != nil {
+		return nil, err
+	}
+	return f.Config, nil
+}
+
+// read is load with what else there is to say about the file.
+func (p *program) read(path string) (*config.File, error) {
 	if path == "" {
 		return nil, &usageError{"name the config with -c FILE"}
 	}
-	c, err := config.Load(path, p.env)
+	f, err := config.Read(path, p.env)
 	var wrong *config.Error
 	if err != nil && !errors.As(err, &wrong) {
 		return nil, &fileError{err}
 	}
-	return c, err
+	return f, err
 }
 
 // logger writes to stderr: text for a person, JSON for a collector.

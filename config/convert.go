@@ -1,0 +1,193 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// File is a config file that was read: what it means, and what else there is to say about it.
+type File struct {
+	Config *Config
+	// Notes are the keys of an mm2.properties file that have no effect, in the order of its lines.
+	Notes []Note
+	// IsMM2 says that the file is an mm2.properties file and not one of milena.
+	IsMM2 bool
+
+	name      string
+	data      []byte
+	origins   map[string]*property
+	passwords map[string]string
+}
+
+// Format prints the file's name: what it holds may be secret.
+func (f File) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, f.name) }
+
+// YAML is the file as a milena.yaml that means the same. A file that is one already comes back as it is. Passwords that a
+// file of properties spells out are spelt out in it too; those that a config provider found are left to the environment.
+func (f File) YAML() ([]byte, error) {
+	if !f.IsMM2 {
+		return f.data, nil
+	}
+	w := converter{f}
+	root := mapping()
+	root.HeadComment = fmt.Sprintf("Made from %s. Keys that are left out have milena's own default.", f.name)
+	if len(f.Notes) > 0 {
+		root.HeadComment += "\n\nWhat has no effect in milena:"
+		for _, n := range f.Notes {
+			root.HeadComment += "\n  " + n.String()
+		}
+	}
+	clusters := mapping()
+	for _, alias := range slices.Sorted(maps.Keys(f.Config.Clusters)) {
+		w.put(clusters, alias, w.cluster(alias), "")
+	}
+	w.put(root, "clusters", clusters, "")
+	flows := &yaml.Node{Kind: yaml.SequenceNode}
+	for i := range f.Config.Flows {
+		flows.Content = append(flows.Content, w.flow(i))
+	}
+	w.put(root, "flows", flows, "")
+	var out bytes.Buffer
+	e := yaml.NewEncoder(&out)
+	e.SetIndent(2)
+	if err := e.Encode(root); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), e.Close()
+}
+
+type converter struct{ File }
+
+func mapping() *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode} }
+
+// put adds a key, with a comment above it.
+func (converter) put(to *yaml.Node, key string, value *yaml.Node, comment string) {
+	to.Content = append(to.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key, HeadComment: comment, Style: style(key)}, value)
+}
+
+// style puts what YAML would not take for plain text in quotes: an alias may be 1 or true.
+func style(key string) yaml.Style {
+	var n yaml.Node
+	if err := yaml.Unmarshal([]byte(key), &n); err != nil || len(n.Content) != 1 || n.Content[0].ShortTag() != "!!str" || n.Content[0].Value != key {
+		return yaml.DoubleQuotedStyle
+	}
+	return 0
+}
+
+// text is a string with nothing in it that could be taken for a variable.
+func text(s string) *yaml.Node { return expression(strings.ReplaceAll(s, "${", "$${")) }
+
+// expression is a string whose variables are to be replaced.
+func expression(s string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s, Style: yaml.SingleQuotedStyle}
+}
+
+// node is any value of a flow.
+func node(v reflect.Value) *yaml.Node {
+	switch value := v.Interface().(type) {
+	case []string:
+		n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+		for _, item := range value {
+			n.Content = append(n.Content, text(item))
+		}
+		return n
+	case string:
+		return text(value)
+	case time.Duration:
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: value.String()}
+	default:
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(value)}
+	}
+}
+
+// from is the comment that says which property a value came from.
+func (w converter) from(path string) string {
+	p := w.origins[path]
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprintf("from %s, line %d", p.key, p.line)
+}
+
+func (w converter) cluster(alias string) *yaml.Node {
+	c, n := w.Config.Clusters[alias], mapping()
+	path := "clusters." + alias
+	w.put(n, "brokers", node(reflect.ValueOf(c.Brokers)), "")
+	if c.ClientID != DefaultCluster().ClientID {
+		w.put(n, "client_id", text(c.ClientID), w.from(path+".client_id"))
+	}
+	if c.TLS != nil {
+		t := mapping()
+		for _, file := range []struct{ key, path string }{
+			{"ca_file", c.TLS.CAFile}, {"cert_file", c.TLS.CertFile}, {"key_file", c.TLS.KeyFile},
+		} {
+			if file.path != "" {
+				w.put(t, file.key, text(file.path), w.from(path+".tls."+file.key))
+			}
+		}
+		w.put(n, "tls", t, "")
+	}
+	if c.SASL != nil {
+		s := mapping()
+		w.put(s, "mechanism", text(c.SASL.Mechanism), "")
+		w.put(s, "username", text(c.SASL.Username), "")
+		switch outside, ok := w.passwords[alias]; {
+		case c.SASL.PasswordFile != "":
+			w.put(s, "password_file", text(c.SASL.PasswordFile), "")
+		case ok:
+			comment := w.from(path + ".sasl")
+			if outside == "${"+variableName(alias)+"}" {
+				comment += "; put what it names into this variable, or use password_file"
+			}
+			w.put(s, "password", expression(outside), comment)
+		default:
+			w.put(s, "password", text(c.SASL.Password.Reveal()), "")
+		}
+		w.put(n, "sasl", s, "")
+	}
+	return n
+}
+
+// flow writes what differs from milena's defaults.
+func (w converter) flow(i int) *yaml.Node {
+	n, f := mapping(), w.Config.Flows[i]
+	got, ours := reflect.ValueOf(f), reflect.ValueOf(DefaultFlow(f.Source, f.Target))
+	for j := range got.NumField() {
+		key := got.Type().Field(j).Tag.Get("koanf")
+		if key != "source" && key != "target" && reflect.DeepEqual(got.Field(j).Interface(), ours.Field(j).Interface()) {
+			continue
+		}
+		comment := w.from("flows[" + strconv.Itoa(i) + "]." + key)
+		if theirs := ours.Field(j); key != "source" && key != "target" {
+			if comment == "" {
+				comment = "MirrorMaker 2's default"
+			}
+			comment += "; milena's default is " + shownDefault(theirs)
+		}
+		w.put(n, key, node(got.Field(j)), comment)
+	}
+	return n
+}
+
+func shownDefault(v reflect.Value) string {
+	switch value := v.Interface().(type) {
+	case []string:
+		return "[" + strings.Join(value, ", ") + "]"
+	case string:
+		if value == "" {
+			return `""`
+		}
+		return value
+	default:
+		return fmt.Sprint(value)
+	}
+}

@@ -1,0 +1,593 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Note is a key of an mm2.properties file that has no effect, or another one than in MirrorMaker 2, and why.
+type Note struct {
+	Key string
+	// Line counts from 1; 0 for a default of MirrorMaker 2 that isn't written in the file.
+	Line   int
+	Reason string
+}
+
+// String is "key (line): reason".
+func (n Note) String() string {
+	where := "its default"
+	if n.Line > 0 {
+		where = fmt.Sprintf("line %d", n.Line)
+	}
+	return fmt.Sprintf("%s (%s): %s", n.Key, where, n.Reason)
+}
+
+// The classes that milena stands in for. Each has its twin here; every other class is code that can't be run.
+const (
+	defaultPolicy         = "org.apache.kafka.connect.mirror.DefaultReplicationPolicy"
+	identityPolicy        = "org.apache.kafka.connect.mirror.IdentityReplicationPolicy"
+	defaultTopicFilter    = "org.apache.kafka.connect.mirror.DefaultTopicFilter"
+	defaultGroupFilter    = "org.apache.kafka.connect.mirror.DefaultGroupFilter"
+	defaultPropertyFilter = "org.apache.kafka.connect.mirror.DefaultConfigPropertyFilter"
+	forwardingAdmin       = "org.apache.kafka.clients.admin.ForwardingAdmin"
+	byteArrayConverter    = "org.apache.kafka.connect.converters.ByteArrayConverter"
+)
+
+// never is the interval of what is switched off: it can be written as a duration, and no process lives that long.
+const never = 100 * 365 * 24 * time.Hour
+
+// isProperties recognises an mm2.properties file: it has a property `clusters`, or, where that is missing, the property of
+// a flow. A file of milena has the mappings `clusters:` and `flows:`, which read as properties are an empty one, or one
+// that begins with a sign of YAML.
+func isProperties(name string, data []byte) bool {
+	if strings.HasSuffix(name, ".properties") {
+		return true
+	}
+	properties, _ := parseProperties(data)
+	flow := false
+	for _, p := range properties {
+		switch {
+		case p.key == "flows" && p.separator == ':':
+			return false
+		case p.key == "clusters" && p.separator == '=':
+			return true
+		case p.key == "clusters":
+			return p.value != "" && !strings.ContainsAny(p.value[:1], "{[&*!|>#\"'")
+		case strings.Contains(p.key, "->") && p.separator == '=':
+			flow = true
+		}
+	}
+	return flow
+}
+
+// mm2 reads one mm2.properties file.
+type mm2 struct {
+	resolver
+	// order is the file without entries that a later one replaces.
+	order []*property
+	props map[string]*property
+	// aliases of the clusters, as listed.
+	aliases []string
+	// used are the properties that arrived in the Config; notes and errors are for the others.
+	used  map[*property]bool
+	notes []Note
+	// origins say which property a path of the Config came from.
+	origins map[string]*property
+	// passwords is what a YAML file can say for the password of a cluster.
+	passwords map[string]string
+}
+
+// parseMM2 turns an mm2.properties file into a File, with the precedence of MirrorMaker 2's dedicated mode.
+func parseMM2(name string, data []byte, env func(string) (string, bool)) (*File, error) {
+	properties, bad := parseProperties(data)
+	m := &mm2{
+		props: make(map[string]*property), used: make(map[*property]bool), origins: make(map[string]*property),
+		passwords: make(map[string]string),
+	}
+	m.resolver = newResolver(env, m.props)
+	m.problems = bad
+	for i := range properties {
+		p := &properties[i]
+		if earlier := m.props[p.key]; earlier != nil {
+			m.note(earlier, fmt.Sprintf("is written again in line %d, and the last one counts", p.line))
+			m.order = slices.DeleteFunc(m.order, func(o *property) bool { return o == earlier })
+		}
+		m.props[p.key] = p
+		m.order = append(m.order, p)
+	}
+	m.providers()
+	c := m.config()
+	if len(m.aliases) > 0 {
+		for _, p := range m.order {
+			if !m.used[p] {
+				m.leftover(p)
+			}
+		}
+	}
+	if len(m.problems) == 0 && len(c.Flows) == 0 {
+		m.bad(m.origins["clusters"], "has no flow between them; write which cluster is copied to which, as in %s->%s.enabled = true",
+			m.aliases[0], m.aliases[len(m.aliases)-1])
+	}
+	problems := m.problems
+	if len(problems) == 0 { // what follows from a mistake is noise
+		problems = m.translate(c.problems())
+	}
+	for i := range problems {
+		problems[i].File = name
+	}
+	if err := errorOf(unique(problems)); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(m.notes, func(a, b Note) int { return a.Line - b.Line })
+	return &File{Config: c, Notes: m.notes, IsMM2: true, name: name, origins: m.origins, passwords: m.passwords}, nil
+}
+
+// unique drops problems that were found twice: one property may count for several flows.
+func unique(problems []Problem) []Problem {
+	seen := make(map[Problem]bool)
+	return slices.DeleteFunc(problems, func(p Problem) bool {
+		again := seen[p]
+		seen[p] = true
+		return again
+	})
+}
+
+// translate says the problems of a Config with the properties that they came from.
+func (m *mm2) translate(found []Problem) []Problem {
+	for i, problem := range found {
+		for path := problem.Path; path != ""; path = parent(path) {
+			p := m.origins[path]
+			if p == nil {
+				continue
+			}
+			text := strings.ReplaceAll(problem.Text, "provenance: true in", "provenance: true, a key of milena.yaml, in")
+			if shown := m.shown(p); !strings.Contains(text, shown) {
+				text = shown + ": " + text
+			}
+			found[i] = Problem{Line: p.line, Path: p.key, Text: text}
+			break
+		}
+	}
+	return found
+}
+
+func (m *mm2) note(p *property, reason string) {
+	m.used[p] = true
+	m.notes = append(m.notes, Note{Key: p.key, Line: p.line, Reason: reason})
+}
+
+// first is the first of keys that is written. All of them are used then: the others are overridden, which is their purpose.
+func (m *mm2) first(keys ...string) *property {
+	var found *property
+	for _, key := range keys {
+		if p := m.props[key]; p != nil {
+			m.used[p] = true
+			if found == nil {
+				found = p
+			}
+		}
+	}
+	return found
+}
+
+// config reads clusters and flows.
+func (m *mm2) config() *Config {
+	c := Default()
+	c.Clusters = make(map[string]Cluster)
+	list := m.first("clusters")
+	if list == nil {
+		m.problem(1, "clusters", "is missing; name the aliases of all clusters here, as in clusters = a, b")
+		return &c
+	}
+	if strings.Contains(list.value, "${") {
+		m.bad(list, "has a variable, which MirrorMaker 2 does not replace here; write the aliases")
+		return &c
+	}
+	m.origins["clusters"] = list
+	m.aliases = splitList(list.value)
+	if len(m.aliases) == 0 {
+		m.bad(list, "names no cluster; write the aliases of all clusters, as in clusters = a, b")
+		return &c
+	}
+	for i, alias := range m.aliases {
+		if strings.Contains(alias, "->") || slices.Contains(m.aliases[:i], alias) {
+			m.bad(list, "has the alias %q twice, or with -> in it; give each cluster a name of its own", alias)
+		}
+	}
+	enabled := m.enabledFlows()
+	needed := make(map[string]bool)
+	for i, e := range enabled {
+		needed[e.source], needed[e.target] = true, true
+		r := flowReader{
+			mm2: m, Flow: mm2Flow(e.source, e.target), prefix: e.source + "->" + e.target + ".", path: fmt.Sprintf("flows[%d]", i),
+		}
+		m.origins[r.path] = e.property
+		r.read()
+		c.Flows = append(c.Flows, r.Flow)
+	}
+	for _, alias := range m.aliases {
+		if needed[alias] || m.props[alias+".bootstrap.servers"] != nil {
+			c.Clusters[alias] = m.cluster(alias)
+		}
+	}
+	return &c
+}
+
+// pair is one direction that the file enables.
+type pair struct {
+	source, target string
+	*property
+}
+
+// enabledFlows are the directions with `a->b.enabled = true`, in the order of the file. MirrorMaker 2 takes everything but
+// "true" for false, also "true" with a space behind it; here that is an error, as somebody waits for that flow.
+func (m *mm2) enabledFlows() []pair {
+	var enabled []pair
+	for _, p := range m.order {
+		source, target, key := m.flowOf(p.key)
+		if key != "enabled" || source == target || !m.known(source) || !m.known(target) {
+			continue // leftover tells what is wrong with the aliases
+		}
+		m.used[p] = true
+		switch strings.ToLower(p.value) {
+		case "true":
+			enabled = append(enabled, pair{source, target, p})
+		case "false":
+		default:
+			m.bad(p, "is neither true nor false; nothing may follow the word, no space and no comment either")
+		}
+	}
+	return enabled
+}
+
+func (m *mm2) known(alias string) bool { return slices.Contains(m.aliases, alias) }
+
+// flowOf takes a key such as a->b.topics apart. Aliases may have dots, so known ones are tried first.
+func (m *mm2) flowOf(key string) (source, target, rest string) {
+	source, after, ok := strings.Cut(key, "->")
+	if !ok {
+		return "", "", ""
+	}
+	for _, alias := range m.aliases {
+		if found, ok := strings.CutPrefix(after, alias+"."); ok && len(alias) > len(target) {
+			target, rest = alias, found
+		}
+	}
+	if target == "" {
+		target, rest, _ = strings.Cut(after, ".")
+	}
+	return source, target, rest
+}
+
+// splitList reads a LIST of Kafka: commas with white space around them. Empty items say nothing and are left out.
+func splitList(value string) []string {
+	items := []string{}
+	for item := range strings.SplitSeq(value, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// mm2Flow is what MirrorMaker 2 does between two clusters when nothing else is written.
+func mm2Flow(source, target string) Flow {
+	f := DefaultFlow(source, target)
+	f.Isolation = ReadUncommitted // the default of every Kafka consumer
+	f.ReplicationFactor = 2
+	f.TopicsInterval, f.ConfigsInterval = 10*time.Minute, 10*time.Minute
+	f.GroupsSync, f.GroupsInterval = false, time.Minute
+	f.OffsetSyncs = OffsetSyncsSource
+	return f
+}
+
+// flowReader reads what the file says about one flow.
+type flowReader struct {
+	*mm2
+	Flow
+	prefix string // "a->b."
+	path   string // "flows[0]"
+}
+
+// get finds a key of MirrorMaker 2's connectors: of this flow, or else of all flows.
+func (r *flowReader) get(field, key string) *property {
+	p := r.first(r.prefix+key, key)
+	if p != nil {
+		r.origins[r.path+"."+field] = p
+	}
+	return p
+}
+
+func (r *flowReader) read() {
+	r.patterns(&r.Topics, "topics", "topics", "")
+	r.patterns(&r.TopicsExclude, "topics_exclude", "topics.exclude", "topics.blacklist")
+	r.patterns(&r.Groups, "groups", "groups", "")
+	r.patterns(&r.GroupsExclude, "groups_exclude", "groups.exclude", "groups.blacklist")
+	r.patterns(&r.ConfigsExclude, "configs_exclude", "config.properties.exclude", "config.properties.blacklist")
+	r.policy()
+	r.consumer()
+	r.replicationFactor()
+	r.interval(&r.TopicsInterval, "topics_interval", "refresh.topics")
+	r.interval(&r.ConfigsInterval, "configs_interval", "sync.topic.configs")
+	r.groups()
+	if r.interval(&r.HeartbeatsInterval, "heartbeats_interval", "emit.heartbeats"); r.HeartbeatsInterval == never {
+		r.HeartbeatsInterval = 0
+	}
+	r.offsetSyncs()
+	r.refuseClasses()
+	if p := r.first(r.prefix+"sync.topic.acls.enabled", "sync.topic.acls.enabled"); p == nil || r.boolean(p) {
+		n := Note{Key: "sync.topic.acls.enabled", Reason: "ACLs are not copied; MirrorMaker 2 does so unless this is false"}
+		if p != nil {
+			n.Line = p.line
+		}
+		if !slices.Contains(r.notes, n) {
+			r.notes = append(r.notes, n)
+		}
+	}
+}
+
+// patterns reads a list of regular expressions, by the name of today or the one before Kafka 2.7.
+func (r *flowReader) patterns(list *[]string, field, key, legacy string) {
+	p := r.get(field, key)
+	if legacy != "" {
+		old := r.first(r.prefix+legacy, legacy)
+		switch {
+		case old != nil && p != nil:
+			r.noteOnce(old, "is not used, as "+p.key+" is written too")
+		case old != nil:
+			r.noteOnce(old, "is read as "+key+", its name since Kafka 2.7; MirrorMaker 2 of Kafka 4 ignores it")
+			p = old
+			r.origins[r.path+"."+field] = p
+		}
+	}
+	if p == nil {
+		return
+	}
+	value, ok := r.value(p)
+	if !ok {
+		return
+	}
+	if strings.Contains(value, " #") {
+		r.bad(p, "has a # in it: a comment must have a line of its own, else it is a part of the value")
+		return
+	}
+	items := splitList(value)
+	if field == "topics" && len(items) == 0 {
+		r.bad(p, "selects no topic; write .* for all of them, or %senabled = false", r.prefix)
+		return
+	}
+	*list = []string{}
+	for _, item := range items {
+		pattern, why := javaPattern(item)
+		if why == "" {
+			*list = append(*list, pattern)
+			continue
+		}
+		// MirrorMaker 2 joins the items with | and compiles that: (a, b) is a pattern there, though ( and b) are none.
+		if joined, alone := javaPattern(strings.Join(items, "|")); alone == "" {
+			*list = []string{joined}
+			return
+		}
+		r.bad(p, "the pattern %q %s", item, why)
+	}
+}
+
+func (m *mm2) noteOnce(p *property, reason string) {
+	if n := (Note{Key: p.key, Line: p.line, Reason: reason}); !slices.Contains(m.notes, n) {
+		m.note(p, reason)
+	}
+}
+
+// boolean reads a BOOLEAN of Kafka: true or false in any case, with white space around it.
+func (m *mm2) boolean(p *property) bool {
+	value, ok := m.value(p)
+	if !ok {
+		return false
+	}
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "true":
+		return true
+	case "false":
+	default:
+		m.bad(p, "is neither true nor false; a comment needs a line of its own")
+	}
+	return false
+}
+
+// interval reads KEY.enabled and KEY.interval.seconds.
+func (r *flowReader) interval(d *time.Duration, field, key string) {
+	if p := r.get(field, key+".interval.seconds"); p != nil {
+		r.seconds(p, d)
+	}
+	p := r.first(r.prefix+key+".enabled", key+".enabled")
+	if p == nil || r.boolean(p) {
+		return
+	}
+	r.origins[r.path+"."+field] = p
+	*d = never
+	if key == "refresh.topics" {
+		r.noteOnce(p, "new topics are still found when a leader moves on the source")
+	}
+}
+
+func (r *flowReader) seconds(p *property, d *time.Duration) {
+	value, ok := r.value(p)
+	if !ok {
+		return
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+	switch {
+	case err != nil:
+		r.bad(p, "is not a whole number of seconds; a comment needs a line of its own")
+	case n < 1:
+		r.bad(p, "is not a positive number of seconds; to switch it off write %s = false",
+			strings.Replace(p.key, ".interval.seconds", ".enabled", 1))
+	default:
+		*d = time.Duration(min(n, int64(never/time.Second))) * time.Second
+	}
+}
+
+// policy reads how topics are named.
+func (r *flowReader) policy() {
+	if p := r.get("naming", "replication.policy.class"); p != nil {
+		value, ok := r.value(p)
+		switch class := strings.TrimSpace(value); {
+		case !ok || class == defaultPolicy:
+		case class == identityPolicy:
+			r.Naming = NamingIdentity
+		case strings.HasSuffix(class, "IdentityReplicationPolicy") || strings.HasSuffix(class, "IdentityMirrorMaker2ReplicationPolicy"):
+			r.bad(p, "is not a class of Kafka; write %s, which keeps names too", identityPolicy)
+		default:
+			r.bad(p, "is Java code that milena can't run; write %s for names with the source's alias or %s for the same names, "+
+				"or list other names in milena.yaml under naming: rename", defaultPolicy, identityPolicy)
+		}
+	}
+	separator := r.get("separator", "replication.policy.separator")
+	if separator != nil {
+		if value, ok := r.value(separator); ok {
+			r.Separator = value
+		}
+		if !names.MatchString(r.Separator) {
+			r.bad(separator, "can't stand in a topic's name; use letters, digits, dot, dash and underscore, and no space behind it")
+		}
+	}
+	const internal = "replication.policy.internal.topic.separator.enabled"
+	p := r.get("internal_separator", internal)
+	if p == nil || r.boolean(p) {
+		return
+	}
+	if separator == nil {
+		r.noteOnce(p, "counts only beside replication.policy.separator")
+		return
+	}
+	r.InternalSeparator = "."
+}
+
+// consumer reads what MirrorMaker 2 gives to the consumer of records.
+func (r *flowReader) consumer() {
+	find := func(field, key string) *property {
+		p := r.first(r.prefix+"source.consumer."+key, r.Source+".consumer."+key, r.prefix+"consumer."+key)
+		if p != nil {
+			r.origins[r.path+"."+field] = p
+		}
+		return p
+	}
+	if p := find("start", "auto.offset.reset"); p != nil {
+		if value, ok := r.value(p); ok {
+			r.Start = strings.ToLower(strings.TrimSpace(value))
+			if r.Start != StartEarliest && r.Start != StartLatest {
+				r.bad(p, "is not known here; use earliest or latest")
+			}
+		}
+	}
+	if p := find("isolation", "isolation.level"); p != nil {
+		if value, ok := r.value(p); ok {
+			r.Isolation = strings.ToLower(strings.TrimSpace(value))
+			if r.Isolation != ReadCommitted && r.Isolation != ReadUncommitted {
+				r.bad(p, "is not known; use read_committed or read_uncommitted")
+			}
+		}
+	}
+}
+
+func (r *flowReader) replicationFactor() {
+	p := r.get("replication_factor", "replication.factor")
+	if p == nil {
+		return
+	}
+	value, ok := r.value(p)
+	if !ok {
+		return
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32)
+	switch {
+	case err != nil || n < -1 || n == 0 || n > math.MaxInt16:
+		r.bad(p, "is not a number of replicas; write 1 or more, or -1 for the target's default")
+	case n == -1:
+		r.ReplicationFactor = 0
+	default:
+		r.ReplicationFactor = int16(n)
+	}
+}
+
+// groups reads checkpoints and the commits on the target. Both are done in one pass here, so the shorter interval counts.
+func (r *flowReader) groups() {
+	checkpoints, sync := r.GroupsInterval, r.GroupsInterval
+	r.interval(&checkpoints, "groups_interval", "emit.checkpoints")
+	if p := r.first(r.prefix+"sync.group.offsets.interval.seconds", "sync.group.offsets.interval.seconds"); p != nil {
+		r.seconds(p, &sync)
+	}
+	if p := r.get("groups_sync", "sync.group.offsets.enabled"); p != nil {
+		r.GroupsSync = r.boolean(p)
+	}
+	if checkpoints == never { // no checkpoint connector, and nobody else commits
+		p := r.origins[r.path+".groups_interval"]
+		r.origins[r.path+".groups"], r.origins[r.path+".groups_sync"] = p, p
+		delete(r.origins, r.path+".groups_interval")
+		r.Groups, r.GroupsSync = []string{}, false
+		return
+	}
+	r.GroupsInterval = checkpoints
+	if r.GroupsSync && sync < checkpoints {
+		r.GroupsInterval = sync
+		if p := r.first(r.prefix+"sync.group.offsets.interval.seconds", "sync.group.offsets.interval.seconds"); p != nil {
+			r.origins[r.path+".groups_interval"] = p
+		}
+	}
+}
+
+func (r *flowReader) offsetSyncs() {
+	if p := r.get("offset_syncs", "offset-syncs.topic.location"); p != nil {
+		if value, ok := r.value(p); ok {
+			r.OffsetSyncs = strings.TrimSpace(value)
+			if r.OffsetSyncs != OffsetSyncsSource && r.OffsetSyncs != OffsetSyncsTarget {
+				r.bad(p, "is not known; use source or target")
+			}
+		}
+	}
+	if p := r.first(r.prefix+"emit.offset-syncs.enabled", "emit.offset-syncs.enabled"); p != nil && !r.boolean(p) {
+		r.origins[r.path+".offset_syncs"] = p
+		r.OffsetSyncs = OffsetSyncsOff
+	}
+}
+
+// refuseClasses is about what would change what is copied and can't be done.
+func (r *flowReader) refuseClasses() {
+	for _, class := range []struct{ key, same, instead string }{
+		{"topic.filter.class", defaultTopicFilter, "use topics and topics.exclude"},
+		{"group.filter.class", defaultGroupFilter, "use groups and groups.exclude"},
+		{"config.property.filter.class", defaultPropertyFilter, "use config.properties.exclude"},
+		{"forwarding.admin.class", forwardingAdmin, "topics are made through Kafka's protocol"},
+		{"key.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
+		{"value.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
+		{"header.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
+	} {
+		if p := r.first(r.prefix+class.key, class.key, r.Target+"."+class.key); p != nil {
+			if value, ok := r.value(p); ok && strings.TrimSpace(value) != class.same {
+				r.bad(p, "is Java code that milena can't run; remove the key: %s", class.instead)
+			}
+		}
+	}
+	for _, key := range []string{"transforms", "predicates"} {
+		if p := r.first(r.prefix+key, key); p != nil && strings.TrimSpace(p.value) != "" {
+			r.bad(p, "would change records, and milena copies them as they are; remove the key and change records behind the copy")
+		}
+	}
+	if p := r.first(r.prefix + "use.defaults.from"); p != nil {
+		if value, ok := r.value(p); ok && strings.TrimSpace(value) != "target" {
+			r.bad(p, "is not possible: configs that a source topic does not set are left to the target; remove the key, and set them on the source topics")
+		}
+	}
+	if p := r.first(r.prefix+"heartbeats.replication.enabled", "heartbeats.replication.enabled"); p != nil && !r.boolean(p) {
+		r.bad(p, "is not possible: a topic heartbeats is always copied; remove the key, and write emit.heartbeats.enabled = false so that there is none")
+	}
+	for key, alias := range map[string]string{"source.cluster.alias": r.Source, "target.cluster.alias": r.Target} {
+		if p := r.first(r.prefix+key, key); p != nil && strings.TrimSpace(p.value) != alias {
+			r.bad(p, "differs from the alias %s of the flow; name the cluster so in clusters, and remove the key", alias)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// property is one entry of a Java properties file.
+type property struct {
+	key, value string
+	// line is where the entry begins.
+	line int
+	// separator is '=', ':' or ' ', whichever ended the key.
+	separator byte
+}
+
+// parseProperties reads a file as java.util.Properties does from an InputStream: bytes are ISO-8859-1, a key ends at the
+// first '=', ':' or white space, a backslash at the end of a line continues it, trailing white space belongs to the value.
+// Entries come in the order of the file, those with one key as often as they are written: the last one counts.
+func parseProperties(data []byte) (all []property, bad []Problem) {
+	lines := naturalLines(data)
+	for i := 0; i < len(lines); i++ {
+		text := trimBlank(lines[i])
+		if text == "" || text[0] == '#' || text[0] == '!' {
+			continue
+		}
+		begin := i + 1
+		for continues(text) {
+			text = text[:len(text)-1]
+			if text == "" || i+1 == len(lines) { // nothing yet: the next line may be a comment again
+				break
+			}
+			i++
+			text += trimBlank(lines[i])
+		}
+		if text == "" && i+1 < len(lines) {
+			continue
+		}
+		key, separator, value := cutKey(text)
+		p := property{line: begin, separator: separator}
+		var keyErr, valueErr error
+		p.key, keyErr = unescape(key)
+		p.value, valueErr = unescape(value)
+		for _, err := range []error{keyErr, valueErr} {
+			if err != nil {
+				bad = append(bad, Problem{Line: begin, Path: p.key, Text: err.Error()})
+			}
+		}
+		all = append(all, p)
+	}
+	return all, bad
+}
+
+// naturalLines splits at \n, \r and \r\n, and turns each byte into the character that ISO-8859-1 has for it.
+func naturalLines(data []byte) []string {
+	var b strings.Builder
+	b.Grow(len(data))
+	for _, c := range data {
+		b.WriteRune(rune(c))
+	}
+	text := strings.ReplaceAll(b.String(), "\r\n", "\n")
+	text = strings.TrimSuffix(strings.ReplaceAll(text, "\r", "\n"), "\n")
+	return strings.Split(text, "\n")
+}
+
+const blank = " \t\f"
+
+func trimBlank(s string) string { return strings.TrimLeft(s, blank) }
+
+// continues says whether a line ends with an odd number of backslashes.
+func continues(s string) bool {
+	return (len(s)-len(strings.TrimRight(s, `\`)))%2 == 1
+}
+
+// cutKey splits a logical line, with its escapes still in it.
+func cutKey(text string) (key string, separator byte, value string) {
+	end := 0
+	for end < len(text) && !strings.ContainsRune("=:"+blank, rune(text[end])) {
+		if text[end] == '\\' {
+			end++
+		}
+		end++
+	}
+	end = min(end, len(text))
+	key, separator, value = text[:end], ' ', trimBlank(text[end:])
+	if value != "" && (value[0] == '=' || value[0] == ':') {
+		separator, value = value[0], trimBlank(value[1:])
+	}
+	return key, separator, value
+}
+
+// unescape replaces \t, \n, \r, \f and \uXXXX, and drops every other backslash. A \u without four digits is an error.
+func unescape(s string) (string, error) {
+	if !strings.Contains(s, `\`) {
+		return s, nil
+	}
+	var (
+		out strings.Builder
+		err error
+	)
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' || i+1 == len(s) {
+			if s[i] != '\\' {
+				out.WriteByte(s[i])
+			}
+			continue
+		}
+		i++
+		switch s[i] {
+		case 't':
+			out.WriteByte('\t')
+		case 'n':
+			out.WriteByte('\n')
+		case 'r':
+			out.WriteByte('\r')
+		case 'f':
+			out.WriteByte('\f')
+		case 'u':
+			digits := s[i+1 : min(i+5, len(s))]
+			n, wrong := strconv.ParseUint(digits, 16, 16)
+			if wrong != nil || len(digits) < 4 {
+				err = fmt.Errorf(`%q is not \u and four hexadecimal digits; write \\ for a backslash`, `\u`+digits)
+				out.WriteByte('u')
+				continue
+			}
+			out.WriteRune(rune(n))
+			i += 4
+		default:
+			out.WriteByte(s[i])
+		}
+	}
+	return out.String(), err
+}

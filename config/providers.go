@@ -1,0 +1,138 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// The config providers of Kafka, which replace ${name:path:key} in values.
+const (
+	envProvider       = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
+	fileProvider      = "org.apache.kafka.common.config.provider.FileConfigProvider"
+	directoryProvider = "org.apache.kafka.common.config.provider.DirectoryConfigProvider"
+)
+
+// reference is the expression of Kafka's ConfigTransformer.
+var reference = regexp.MustCompile(`\$\{([^}]*?):(([^}]*?):)?([^}]*?)\}`)
+
+// resolver replaces references in values, and collects problems.
+type resolver struct {
+	env      func(string) (string, bool)
+	props    map[string]*property
+	classes  map[string]string              // of providers, by name
+	files    map[string]map[string]property // of FileConfigProvider, by path
+	problems []Problem
+}
+
+func newResolver(env func(string) (string, bool), props map[string]*property) resolver {
+	return resolver{env: env, props: props, classes: make(map[string]string), files: make(map[string]map[string]property)}
+}
+
+func (r *resolver) problem(line int, key, text string) {
+	r.problems = append(r.problems, Problem{Line: line, Path: key, Text: text})
+}
+
+// bad says what is wrong with a property, whose value comes first.
+func (r *resolver) bad(p *property, format string, args ...any) {
+	r.problem(p.line, p.key, r.shown(p)+" "+fmt.Sprintf(format, args...))
+}
+
+// shown is the value as it is written, before anything is replaced, unless it is a secret.
+func (*resolver) shown(p *property) string {
+	key := strings.ToLower(p.key)
+	for _, word := range []string{"password", "jaas", "keystore.key", "secret", "token", "credential"} {
+		if strings.Contains(key, word) {
+			return hidden
+		}
+	}
+	const enough = 200
+	if len(p.value) > enough {
+		return fmt.Sprintf("%.*q...", enough, p.value)
+	}
+	return fmt.Sprintf("%q", p.value)
+}
+
+// providers reads config.providers.
+func (m *mm2) providers() {
+	list := m.first("config.providers")
+	if list == nil {
+		return
+	}
+	for _, name := range splitList(list.value) {
+		p := m.first("config.providers." + name + ".class")
+		if p == nil {
+			m.bad(list, "names the provider %q, but config.providers.%s.class is missing", name, name)
+			continue
+		}
+		switch class := strings.TrimSpace(p.value); class {
+		case envProvider, fileProvider, directoryProvider:
+			m.classes[name] = class
+		default:
+			m.bad(p, "is Java code that milena can't run; use EnvVarConfigProvider, FileConfigProvider or DirectoryConfigProvider of org.apache.kafka.common.config.provider")
+		}
+	}
+}
+
+// value is a property's value with references replaced. If that failed it has been told, and ok is false.
+func (r *resolver) value(p *property) (value string, ok bool) { return r.resolve(p, p.value) }
+
+// resolve replaces the references in a part of a property's value.
+func (r *resolver) resolve(p *property, text string) (value string, ok bool) {
+	ok = true
+	value = reference.ReplaceAllStringFunc(text, func(found string) string {
+		part := reference.FindStringSubmatch(found)
+		got, why := r.look(part[1], part[3], part[4])
+		if why != "" {
+			ok = false
+			r.bad(p, "%s", why)
+		}
+		return got
+	})
+	return value, ok
+}
+
+// look asks one provider. It never quotes what it finds.
+func (r *resolver) look(provider, path, key string) (value, why string) {
+	switch class := r.classes[provider]; class {
+	case envProvider:
+		value, set := r.env(key)
+		if !set {
+			return "", fmt.Sprintf("names the variable %s, which the environment does not have; set it", key)
+		}
+		return value, ""
+	case fileProvider:
+		entries, ok := r.files[path]
+		if !ok {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return "", fmt.Sprintf("can't be replaced: %v", err)
+			}
+			entries = make(map[string]property)
+			list, _ := parseProperties(data)
+			for _, p := range list {
+				entries[p.key] = p
+			}
+			r.files[path] = entries
+		}
+		p, ok := entries[key]
+		if !ok {
+			return "", fmt.Sprintf("names the key %s, which %s does not have", key, path)
+		}
+		return p.value, ""
+	case directoryProvider:
+		if key != filepath.Base(key) {
+			return "", fmt.Sprintf("names the file %q, which is not one of the directory itself", key)
+		}
+		data, err := os.ReadFile(filepath.Join(path, key))
+		if err != nil {
+			return "", fmt.Sprintf("can't be replaced: %v", err)
+		}
+		return string(data), ""
+	default:
+		return "", fmt.Sprintf("names the provider %q, which config.providers does not have; write config.providers = %s and "+
+			"config.providers.%s.class, such as %s", provider, provider, provider, envProvider)
+	}
+}
