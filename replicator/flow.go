@@ -140,31 +140,41 @@ func newOwner(version string) offsets.Owner {
 	}
 }
 
-// makeClients makes one client for each side, and one more for each lane but the first: a client has one connection for the produce
-// requests to a broker, and each lane needs its own.
+// makeClients makes one client for each side, and one more for each lane but the first: a client has one connection to a broker for its
+// produce requests.
 func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
-	client := func(c config.Cluster, alias string, clientMetrics kgo.Hook) *kgo.Client {
-		options, problem := clientOptions(c, f.log.With("cluster", alias), clientMetrics, throttleHook{f.metrics.throttled.WithLabelValues(alias)})
-		if problem == nil {
-			var cl *kgo.Client
-			if cl, problem = kgo.NewClient(options...); problem == nil {
-				f.clients = append(f.clients, cl)
-				return cl
-			}
-		}
-		err = errors.Join(err, fmt.Errorf("cluster %s: %w", alias, problem))
-		return nil
+	sourceMetrics := kprom.NewMetrics("milena", kprom.Subsystem("source_client"), kprom.Registerer(r))
+	if f.source, err = f.client(f.options.Source, f.sourceAlias, "source", sourceMetrics); err != nil {
+		return err
 	}
-	f.source = client(f.options.Source, f.sourceAlias, kprom.NewMetrics("milena", kprom.Subsystem("source_client"), kprom.Registerer(r)))
 	targetMetrics := kprom.NewMetrics("milena", kprom.Subsystem("target_client"), kprom.Registerer(r))
-	f.target = client(f.options.Target, f.targetAlias, targetMetrics)
+	if f.target, err = f.client(f.options.Target, f.targetAlias, "target", targetMetrics); err != nil {
+		return err
+	}
 	f.sourceWire = wire{f.source, f.metrics.observer(f.sourceAlias)}
 	target := wire{f.target, f.metrics.observer(f.targetAlias)}
 	f.targetWire, f.laneWires[0] = target, target
 	for i := 1; i < lanes; i++ {
-		f.laneWires[i] = wire{client(f.options.Target, f.targetAlias, sharedMetrics{targetMetrics}), target.observe}
+		lane, err := f.client(f.options.Target, f.targetAlias, "target", sharedMetrics{targetMetrics})
+		if err != nil {
+			return err
+		}
+		f.laneWires[i] = wire{lane, target.observe}
 	}
-	return err
+	return nil
+}
+
+func (f *Flow) client(c config.Cluster, alias, side string, clientMetrics kgo.Hook) (*kgo.Client, error) {
+	options, err := clientOptions(c, f.log.With("client", side), clientMetrics, throttleHook{f.metrics.throttled.WithLabelValues(alias)})
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", alias, err)
+	}
+	cl, err := kgo.NewClient(options...)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", alias, err)
+	}
+	f.clients = append(f.clients, cl)
+	return cl, nil
 }
 
 // sharedMetrics counts for a second client into the series of the first, which registers them.
