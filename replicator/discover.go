@@ -92,9 +92,10 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	return err
 }
 
-// awaitTopics waits until the target's metadata shows the topics that were just created, with their leaders.
+// awaitTopics waits until the target's metadata shows the topics that were just created, with their leaders. It asks less and
+// less often: brokers that make a thousand logs have enough to do, and their answers are large.
 func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, error) {
-	for {
+	for pause := 20 * time.Millisecond; ; pause = min(pause*5/4, 2*refreshEvery) {
 		view, err := readTopics(ctx, f.target)
 		if err != nil {
 			return view, connectError(err, f.targetAlias, f.options.Target)
@@ -108,7 +109,7 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, 
 		if missing == 0 {
 			return view, nil
 		}
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := sleep(ctx, pause); err != nil {
 			return view, err
 		}
 	}
