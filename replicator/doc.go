@@ -3,7 +3,7 @@
 //
 // # The life of a batch
 //
-//	source.go     fetch    one loop per source broker: a raw Fetch for the partitions it leads, within a byte budget (budget.go),
+//	source.go     fetch    loops per source broker: a raw Fetch for the partitions it leads, within a byte budget (budget.go),
 //	                       in a session, so that only what moved is named (session.go)
 //	loss.go       check    is what the source answers what was there before? retention, truncation and recreation show here
 //	recordbatch/  admit    by its header: forward, rebuild or drop, with a reason
@@ -57,7 +57,7 @@
 //
 // # Goroutines
 //
-//	one per source broker      sourceBroker.loop
+//	one per source broker      sourceBroker.loop; up to four where it leads many partitions
 //	two per target broker      targetBroker.lane
 //	topics, configs, journal   one loop each, a pass each tick (syncTopics, syncConfigs, syncJournal)
 //	groups, heartbeats         one loop; one loop per cluster. They work while shard 0 is owned and the lease holds

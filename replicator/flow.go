@@ -56,6 +56,7 @@ type Flow struct {
 	source, target *kgo.Client
 	clients        []*kgo.Client // all
 	sourceWire     fetcher
+	loopWires      [sourceLoops]fetcher
 	targetWire     targetTransport
 	laneWires      [lanes]producer
 	journalTopic   string
@@ -140,8 +141,8 @@ func newOwner(version string) offsets.Owner {
 	}
 }
 
-// makeClients makes one client for each side, and one more for each lane but the first: a client has one connection to a broker for its
-// produce requests.
+// makeClients makes one client for each side, and one more for each source loop and lane but the first: a client has one connection to a
+// broker for its fetches and one for its produce requests. They open them when they need them.
 func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
 	sourceMetrics := kprom.NewMetrics("milena", kprom.Subsystem("source_client"), kprom.Registerer(r))
 	if f.source, err = f.client(f.options.Source, f.sourceAlias, "source", sourceMetrics); err != nil {
@@ -151,7 +152,15 @@ func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
 	if f.target, err = f.client(f.options.Target, f.targetAlias, "target", targetMetrics); err != nil {
 		return err
 	}
-	f.sourceWire = wire{f.source, f.metrics.observer(f.sourceAlias)}
+	source := wire{f.source, f.metrics.observer(f.sourceAlias)}
+	f.sourceWire, f.loopWires[0] = source, source
+	for i := 1; i < sourceLoops; i++ {
+		loop, err := f.client(f.options.Source, f.sourceAlias, "source", sharedMetrics{sourceMetrics})
+		if err != nil {
+			return err
+		}
+		f.loopWires[i] = wire{loop, source.observe}
+	}
 	target := wire{f.target, f.metrics.observer(f.targetAlias)}
 	f.targetWire, f.laneWires[0] = target, target
 	for i := 1; i < lanes; i++ {

@@ -106,6 +106,7 @@ type partition struct {
 
 	sourceLeader, targetLeader int32 // broker ids, -1 unknown
 	sourceLeaderEpoch          int32
+	sourceLoop                 sourceLoop // that fetches it
 	// As listed when the partition was found: where a new copy begins, and what the target held.
 	sourceStart, sourceLast, targetFirst, targetLast int64
 	own                                              []ownBatch // during recovery: our batches in the target's tail

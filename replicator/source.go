@@ -24,10 +24,22 @@ const (
 	maxFetchBytes = 8 << 20
 )
 
-// sourceBroker is one broker of the source and the partitions it leads.
+const (
+	// SourceLoops is how many loops may fetch from one broker, each in a session and on a connection of its own. A broker that has news of
+	// one partition looks at all partitions of the session before it answers.
+	sourceLoops = 4
+	// LoopPartitions is from how many partitions on it takes another loop.
+	loopPartitions = 250
+)
+
+// sourceLoop names one of the loops of a broker.
+type sourceLoop struct{ broker, number int32 }
+
+// sourceBroker is one broker of the source and the partitions that one loop fetches from it.
 type sourceBroker struct {
+	sourceLoop
 	flow    *Flow
-	id      int32
+	wire    fetcher
 	wake    chan struct{} // something may have become fetchable
 	session session       // the loop's own
 
@@ -50,7 +62,7 @@ func (b *sourceBroker) poke() {
 	}
 }
 
-// loop fetches from one broker until ctx ends. A request in flight is never cancelled: that would close the connection and fail
+// loop fetches until ctx ends. A request in flight is never cancelled: that would close the connection and fail
 // everything on it, so a stop waits for the poll to end.
 func (b *sourceBroker) loop(ctx context.Context) {
 	f := b.flow
@@ -84,7 +96,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			}
 			attempt++
 			f.metrics.retries.WithLabelValues("fetch").Inc()
-			f.warn("source fetch", "broker", b.id, "err", connectError(err, f.sourceAlias, f.options.Source))
+			f.warn("source fetch", "broker", b.broker, "err", connectError(err, f.sourceAlias, f.options.Source))
 			f.refreshSource(ctx)
 			if sleep(ctx, backoff(attempt)) != nil {
 				return
@@ -117,7 +129,7 @@ func (b *sourceBroker) pick(asks []asked, now time.Time, maxBytes int32) (_ []as
 	retry = longPoll
 	for _, p := range b.partitions {
 		p.mu.Lock()
-		if p.sourceLeader != b.id {
+		if p.sourceLeader != b.broker || p.sourceLoop != b.sourceLoop {
 			p.mu.Unlock()
 			continue
 		}
@@ -150,7 +162,7 @@ func (b *sourceBroker) fetch(ctx context.Context, asks []asked, bytes int64, wai
 	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(wait.Milliseconds()), 1, int32(bytes)
 	request.IsolationLevel = b.flow.isolation
 	b.session.request(request, asks)
-	response, err := b.flow.sourceWire.fetch(ctx, b.id, request)
+	response, err := b.wire.fetch(ctx, b.broker, request)
 	if err != nil {
 		b.session.drop() // the broker may have seen the request or not
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/milena-kafka/milena/offsets"
 )
 
 // refreshEvery bounds how often metadata is asked for early: many partitions may see the same leader move.
@@ -20,7 +22,7 @@ type topology struct {
 	targetAsked    time.Time
 	links          map[string]*topicLink // by source topic
 	partitions     map[topicPartition]*partition
-	sourceBrokers  map[int32]*sourceBroker
+	sourceBrokers  map[sourceLoop]*sourceBroker
 	brokersMu      sync.RWMutex // guards targetBrokers alone: it is looked up under a partition's lock
 	targetBrokers  map[int32]*targetBroker
 	firstPass      bool                                             // no pass over topics has ended yet
@@ -31,7 +33,7 @@ func (t *topology) init() {
 	t.firstPass = true
 	t.links = make(map[string]*topicLink)
 	t.partitions = make(map[topicPartition]*partition)
-	t.sourceBrokers = make(map[int32]*sourceBroker)
+	t.sourceBrokers = make(map[sourceLoop]*sourceBroker)
 	t.targetBrokers = make(map[int32]*targetBroker)
 }
 
@@ -204,14 +206,14 @@ func (f *Flow) follow() {
 		p.mu.Unlock()
 		if source >= 0 {
 			led[source] = append(led[source], p)
-			f.ensureSourceBroker(source)
 		}
 		if target >= 0 {
 			f.ensureTargetBroker(target)
 		}
 	}
-	for id, b := range t.sourceBrokers {
-		b.adopt(led[id])
+	loops := f.divide(led)
+	for loop, b := range t.sourceBrokers {
+		b.adopt(loops[loop])
 	}
 	t.mu.Unlock()
 	for _, p := range waiting {
@@ -219,14 +221,31 @@ func (f *Flow) follow() {
 	}
 }
 
-// ensureSourceBroker makes a broker's loop the first time it leads something. The topology's lock is held.
-func (f *Flow) ensureSourceBroker(id int32) {
+// divide gives the partitions of each leader to its loops. The topology's lock is held.
+func (f *Flow) divide(led map[int32][]*partition) map[sourceLoop][]*partition {
+	loops := make(map[sourceLoop][]*partition)
+	for leader, partitions := range led {
+		n := min(int32(1+len(partitions)/loopPartitions), sourceLoops)
+		for _, p := range partitions {
+			loop := sourceLoop{leader, offsets.ShardOf(p.topic.source, p.number, n)}
+			p.mu.Lock()
+			p.sourceLoop = loop
+			p.mu.Unlock()
+			loops[loop] = append(loops[loop], p)
+			f.ensureSourceBroker(loop)
+		}
+	}
+	return loops
+}
+
+// ensureSourceBroker makes a loop the first time it has something to fetch. The topology's lock is held.
+func (f *Flow) ensureSourceBroker(loop sourceLoop) {
 	t := &f.topology
-	if t.sourceBrokers[id] != nil {
+	if t.sourceBrokers[loop] != nil {
 		return
 	}
-	b := &sourceBroker{flow: f, id: id, wake: make(chan struct{}, 1)}
-	t.sourceBrokers[id] = b
+	b := &sourceBroker{flow: f, sourceLoop: loop, wire: f.loopWires[loop.number], wake: make(chan struct{}, 1)}
+	t.sourceBrokers[loop] = b
 	if t.start != nil {
 		t.start(b, nil)
 	}
@@ -247,7 +266,7 @@ func (f *Flow) ensureTargetBroker(id int32) {
 	}
 }
 
-// adopt takes the partitions that a broker leads now and keeps the order of those it had.
+// adopt takes the partitions that a loop has now and keeps the order of those it had.
 func (b *sourceBroker) adopt(led []*partition) {
 	b.mu.Lock()
 	wanted := make(map[*partition]bool, len(led))
@@ -271,13 +290,13 @@ func (b *sourceBroker) adopt(led []*partition) {
 	b.poke()
 }
 
-// wakeSource tells the loop of the partition's source leader that the partition may be fetched again.
+// wakeSource tells the loop that fetches a partition that the partition may be fetched again.
 func (f *Flow) wakeSource(p *partition) {
 	p.mu.Lock()
-	leader := p.sourceLeader
+	loop := p.sourceLoop
 	p.mu.Unlock()
 	f.topology.mu.Lock()
-	b := f.topology.sourceBrokers[leader]
+	b := f.topology.sourceBrokers[loop]
 	f.topology.mu.Unlock()
 	if b != nil {
 		b.poke()
@@ -292,13 +311,13 @@ func (f *Flow) targetBroker(id int32) *targetBroker {
 	return t.targetBrokers[id]
 }
 
-// fetchShare is what one source broker may ask for at a time, so that idle polls of many brokers do not hold the whole budget.
+// fetchShare is what one loop may ask for at a time, so that idle polls of many do not hold the whole budget.
 func (f *Flow) fetchShare() int64 {
 	t := &f.topology
 	t.mu.Lock()
-	brokers := max(1, len(t.sourceBrokers))
+	loops := max(1, len(t.sourceBrokers))
 	t.mu.Unlock()
-	return min(maxFetchBytes, max(f.budget.limit/int64(2*brokers), 256<<10))
+	return min(maxFetchBytes, max(f.budget.limit/int64(2*loops), 256<<10))
 }
 
 // delayFetch leaves a partition out of fetches for a moment after an error.
