@@ -18,6 +18,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
 	"github.com/milena-kafka/milena/e2e/mm2"
+	"github.com/milena-kafka/milena/e2e/proc"
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
@@ -406,7 +407,7 @@ func TestGroupsThatAreActiveOnTheTargetAreLeftAlone(t *testing.T) {
 	m := p.startMilena(lookOften(p.config("t")))
 	p.waitCopied(m, time.Minute, "t")
 
-	members := map[string]interface{ Kill() }{}
+	members := map[string]*proc.Process{}
 	for _, protocol := range []string{"classic", "consumer"} {
 		member, err := startConsumer(ctx, p, protocol, "active-"+protocol)
 		check(t, err)
@@ -609,11 +610,11 @@ func TestBothSidesAreActive(t *testing.T) {
 }
 
 // startConsumer runs Kafka's console consumer as a member of a group on the target.
-func startConsumer(ctx context.Context, p *pair, protocol, group string) (interface{ Kill() }, error) {
+func startConsumer(ctx context.Context, p *pair, protocol, group string) (*proc.Process, error) {
 	argv := p.target.Jars().Class([]string{"-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}, "org.apache.kafka.tools.consumer.ConsoleConsumer",
 		"--bootstrap-server", strings.Join(p.target.Addrs(), ","), "--topic", copied("t"), "--group", group, "--from-beginning",
 		"--command-property", "group.protocol="+protocol, "--command-property", "auto.commit.interval.ms=200")
-	return startProcess(ctx, group, filepath.Join(p.dir, group+".log"), argv)
+	return proc.Start(ctx, group, filepath.Join(p.dir, group+".log"), argv)
 }
 
 // Identity naming in both directions, with producers on both sides and a process that is killed: each side ends with all records, once each.

@@ -22,7 +22,6 @@ import (
 	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
-	"github.com/milena-kafka/milena/e2e/proc"
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
@@ -419,11 +418,6 @@ func (p *pair) in(t *testing.T) *pair {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
-
-// startProcess runs a program whose output goes to a file.
-func startProcess(ctx context.Context, name, log string, argv []string) (*proc.Process, error) {
-	return proc.Start(ctx, name, log, argv)
-}
 
 // refusals are the reasons why groups are not in place on the target, by group.
 func refusals(t *testing.T, m *milena) map[string]string {

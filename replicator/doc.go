@@ -51,7 +51,7 @@
 // # Invariants
 //
 //	journaled <= acked <= next                 per partition, exclusive source offsets
-//	targetEnd = target offset of acked         the BaseOffset that the next answer must have
+//	targetEnd = target offset of acked         the BaseOffset that the next answer must have; with provenance, at least
 //	at most one batch of a partition is in flight
 //	a batch's bytes are never touched again after a request without an answer
 //
@@ -71,7 +71,7 @@
 //	topology.mu          views, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu
 //	partition.mu
-//	topology.brokersMu, shard.partsMu, shard.namedMu, topicLink.mu, budget.mu, lease.mu
+//	topology.brokersMu, shard.partsMu, shard.namedMu, topicLink.mu, budget.mu, lease.mu, groups.mu, notebook.mu
 //
 // # Not obvious
 //

@@ -55,7 +55,6 @@ type groupPosition struct {
 
 	target  topicPartition
 	to      int64 // the same place on the target
-	exact   bool
 	refusal policy.Refusal
 	detail  string // for people, with a refusal
 }
@@ -256,12 +255,12 @@ func (g *groups) forward(ctx context.Context, now views, p *groupPosition) {
 		return
 	}
 	var err error
-	p.to, p.exact, err = part.forward(p.from)
+	p.to, err = part.forward(p.from)
 	var early *offsets.BeforeStartError
 	if errors.As(err, &early) && early.Forgotten {
 		var translation offsets.Translation
 		translation, err = g.journal.Forward(ctx, p.source.topic, p.source.partition, p.from)
-		p.to, p.exact = translation.Target, translation.Exact
+		p.to = translation.Target
 	}
 	p.settle(err)
 }
@@ -296,26 +295,26 @@ func (p *partition) isRewritten() bool {
 var errRewritten = errors.New("the partition is halted, as one of its logs is not the one that was copied")
 
 // forward translates a position with what is in memory. One behind the end of the copy gives the end: never past what is copied.
-func (p *partition) forward(source int64) (target int64, exact bool, err error) {
+func (p *partition) forward(source int64) (target int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.offsets == nil || !p.started {
-		return 0, false, errNotYet
+		return 0, errNotYet
 	}
 	if p.isRewritten() {
-		return 0, false, errRewritten
+		return 0, errRewritten
 	}
-	target, exact, err = p.offsets.Forward(source)
+	target, _, err = p.offsets.Forward(source)
 	var late *offsets.NotCopiedError
 	var early *offsets.BeforeStartError
 	switch {
 	case errors.As(err, &late):
 		_, end := p.offsets.End()
-		return end, false, nil
+		return end, nil
 	case errors.As(err, &early) && !early.Forgotten && p.record.Start.Target == 0:
-		return 0, false, nil // nothing can stand before the first record that was copied
+		return 0, nil // nothing can stand before the first record that was copied
 	}
-	return target, exact, err
+	return target, err
 }
 
 // clamp moves positions whose record the target has deleted to the oldest that is left: committed as they are, they would be out of range
@@ -342,7 +341,7 @@ func (g *groups) clamp(ctx context.Context, positions []*groupPosition) error {
 		case start.Err != nil:
 			p.refuse(policy.RefusedFailed, fmt.Sprintf("start of %s on the target: %v", p.target, start.Err))
 		case start.Offset > p.to:
-			p.to, p.exact = start.Offset, false
+			p.to = start.Offset
 		}
 	}
 	if err != nil {

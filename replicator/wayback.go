@@ -72,10 +72,10 @@ func (w *wayBack) translate(ctx context.Context, now views, p *groupPosition) bo
 		return true
 	}
 	translation, err := journal.Reverse(ctx, state.Topic, state.Partition, p.from)
-	p.to, p.exact = translation.Source, translation.Exact
+	p.to = translation.Source
 	var late *offsets.NotCopiedError
 	if errors.As(err, &late) { // the journal is a moment behind, or what follows is not a copy: never past what is known
-		p.to, p.exact, err = state.End.Source, false, nil
+		p.to, err = state.End.Source, nil
 	}
 	p.settle(err)
 	return true
