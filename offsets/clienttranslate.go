@@ -24,7 +24,21 @@ func (c *Client) Reverse(ctx context.Context, targetTopic string, partition int3
 }
 
 func (c *Client) translate(ctx context.Context, targetTopic string, partition int32, side Side, wanted int64) (Translation, error) {
-	t, err := c.byJournal(ctx, targetTopic, partition, side, wanted)
+	j, state, err := c.find(ctx, targetTopic, partition)
+	if err != nil {
+		return c.orBySyncs(ctx, Translation{}, err, nil, targetTopic, partition, side, wanted)
+	}
+	return c.translateBy(ctx, j, state, side, wanted)
+}
+
+// translateBy is translate with the journal that is meant, where several describe the copy.
+func (c *Client) translateBy(ctx context.Context, j *Journal, state *PartitionState, side Side, wanted int64) (Translation, error) {
+	t, err := j.translate(ctx, partitionKey{state.Topic, state.Partition}, side, wanted)
+	return c.orBySyncs(ctx, t, err, state, state.TargetTopic, state.Partition, side, wanted)
+}
+
+// orBySyncs is the journal's answer, or that of the offset-syncs where the journal has none. The state is nil if no journal was found.
+func (c *Client) orBySyncs(ctx context.Context, t Translation, err error, state *PartitionState, targetTopic string, partition int32, side Side, wanted int64) (Translation, error) {
 	var unknown *NotReplicatedError
 	var early *BeforeStartError
 	if err == nil || !errors.As(err, &unknown) && !errors.As(err, &early) {
@@ -40,23 +54,10 @@ func (c *Client) translate(ctx context.Context, targetTopic string, partition in
 		return other, nil
 	}
 	// What was copied before the map began is at most where it begins; syncs beyond it are of another history.
-	if state, stateErr := c.state(ctx, targetTopic, partition); stateErr == nil && other.Source <= state.Start.Source && other.Target <= state.Start.Target {
+	if state != nil && other.Source <= state.Start.Source && other.Target <= state.Start.Target {
 		return other, nil
 	}
 	return t, err
-}
-
-func (c *Client) byJournal(ctx context.Context, targetTopic string, partition int32, side Side, wanted int64) (Translation, error) {
-	j, state, err := c.find(ctx, targetTopic, partition)
-	if err != nil {
-		return Translation{}, err
-	}
-	return j.translate(ctx, partitionKey{state.Topic, partition}, side, wanted)
-}
-
-func (c *Client) state(ctx context.Context, targetTopic string, partition int32) (*PartitionState, error) {
-	_, state, err := c.find(ctx, targetTopic, partition)
-	return state, err
 }
 
 // ForwardFrom translates an offset of a source partition, named as it is on the source. From is the name of the flow or
@@ -67,8 +68,11 @@ func (c *Client) ForwardFrom(ctx context.Context, from, topic string, partition 
 	if err != nil {
 		return Translation{}, err
 	}
-	var found [4][]*PartitionState // by how well they fit, the best ones first
-	var flows [4][]string
+	type candidate struct {
+		journal *Journal
+		state   *PartitionState
+	}
+	var found [4][]candidate // by how well they fit, the best ones first
 	var failed error
 	for _, j := range journals {
 		state, err := j.state(ctx, topic, partition)
@@ -81,15 +85,19 @@ func (c *Client) ForwardFrom(ctx context.Context, from, topic string, partition 
 			continue
 		}
 		if fit := c.fit(from, j.flow, state); fit >= 0 {
-			found[fit], flows[fit] = append(found[fit], state), append(flows[fit], j.flow)
+			found[fit] = append(found[fit], candidate{j, state})
 		}
 	}
-	for fit, states := range found {
+	for _, equal := range found {
 		switch {
-		case len(states) == 1:
-			return c.Forward(ctx, states[0].TargetTopic, partition, source)
-		case len(states) > 1:
-			return Translation{}, &AmbiguousError{Topic: topic, Partition: partition, Flows: flows[fit]}
+		case len(equal) == 1:
+			return c.translateBy(ctx, equal[0].journal, equal[0].state, Source, source)
+		case len(equal) > 1:
+			ambiguous := &AmbiguousError{Topic: topic, Partition: partition}
+			for _, f := range equal {
+				ambiguous.Flows = append(ambiguous.Flows, f.journal.flow)
+			}
+			return Translation{}, ambiguous
 		}
 	}
 	switch {
