@@ -33,6 +33,9 @@ func (c *Config) validateFlow(i int, found *complaints) {
 	f.validateNaming(path, found)
 	found.oneOf(path+".start", f.Start, StartEarliest, StartLatest)
 	found.oneOf(path+".isolation", f.Isolation, ReadCommitted, ReadUncommitted)
+	if why := checkName(f.TakeOver, maxTopicName); f.TakeOver != "" && f.TakeOver != positionsTopic(f.Source) && why != "" {
+		found.add(path+".take_over", "%s", why)
+	}
 	found.oneOf(path+".offset_syncs", f.OffsetSyncs, OffsetSyncsTarget, OffsetSyncsSource, OffsetSyncsOff)
 	f.validateAnomalies(path, found)
 	f.validateNumbers(path, found)

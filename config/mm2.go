@@ -282,6 +282,7 @@ func mm2Flow(source, target string) Flow {
 	f.TopicsInterval, f.ConfigsInterval = 10*time.Minute, 10*time.Minute
 	f.GroupsSync, f.GroupsInterval = false, time.Minute
 	f.OffsetSyncs = OffsetSyncsSource
+	f.TakeOver = positionsTopic(source)
 	return f
 }
 
@@ -318,6 +319,7 @@ func (r *flowReader) read() {
 		r.HeartbeatsInterval = 0
 	}
 	r.offsetSyncs()
+	r.takeOver()
 	r.refuseClasses()
 	if p := r.first(r.prefix+"sync.topic.acls.enabled", "sync.topic.acls.enabled"); p == nil || r.boolean(p) {
 		n := Note{Key: "sync.topic.acls.enabled", Reason: "ACLs are not copied; MirrorMaker 2 does so unless this is false"}

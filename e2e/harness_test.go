@@ -242,6 +242,21 @@ func (p *pair) newMilena(name string, config daemon.Map) *milena {
 	check(p.t, err)
 	d, err := daemon.New(p.t.Context(), bin, filepath.Join(p.dir, name), config)
 	check(p.t, err)
+	return p.watched(name, d)
+}
+
+// newMilenaOf is a daemon with a file that is not of this harness, such as MirrorMaker 2's.
+func (p *pair) newMilenaOf(name, file string, args ...string) *milena {
+	p.t.Helper()
+	bin, err := buildMilena()
+	check(p.t, err)
+	d, err := daemon.NewOfFile(p.t.Context(), bin, filepath.Join(p.dir, name), file, args...)
+	check(p.t, err)
+	return p.watched(name, d)
+}
+
+// watched fails the test for what a daemon must never print.
+func (p *pair) watched(name string, d *daemon.Daemon) *milena {
 	m := &milena{d, p.t}
 	p.t.Cleanup(func() {
 		out := m.Output()

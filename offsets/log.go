@@ -127,6 +127,15 @@ type logReader struct {
 	*topicLeaders
 	partition int32
 	id        [16]byte // of the topic that was read until now; zero before
+	committed bool     // records of transactions count only when they are committed, and the end is that of those
+}
+
+// isolation is what requests call the choice.
+func (l *logReader) isolation() int8 {
+	if l.committed {
+		return 1
+	}
+	return 0
 }
 
 // at runs a request on the partition's leader, as long as the topic is the one that it was.
@@ -147,12 +156,13 @@ func (l *logReader) at(ctx context.Context, what string, ask func(leader int, id
 }
 
 // offset is the offset that ListOffsets answers for a timestamp: that of the first record at or after it, -1 if there is
-// none. The end is the high watermark.
+// none. The end is the high watermark, or the last stable offset if committed is set.
 func (l *logReader) offset(ctx context.Context, timestamp int64) (offset int64, err error) {
 	err = l.at(ctx, "list offsets of", func(leader int, _ [16]byte) error {
 		request := kmsg.NewPtrListOffsetsRequest()
 		topic, part := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
 		part.Partition, part.Timestamp = l.partition, timestamp
+		request.IsolationLevel = l.isolation()
 		topic.Topic, topic.Partitions = l.topic, append(topic.Partitions, part)
 		request.Topics = append(request.Topics, topic)
 		answer, err := l.client.Broker(leader).Request(ctx, request)
@@ -169,7 +179,7 @@ func (l *logReader) offset(ctx context.Context, timestamp int64) (offset int64, 
 	return offset, err
 }
 
-// read gives the records in [from, to), in order and whatever transaction they were in, to visit: those of one answer at
+// read gives the records in [from, to), in order and, unless committed is set, whatever transaction they were in, to visit: those of one answer at
 // a time, with the offset behind them. An answer holds whole batches only. It blocks until to is reached or visit fails.
 // It returns errAnew if the log turns out not to reach that far, OFFSET_OUT_OF_RANGE if it begins later.
 func (l *logReader) read(ctx context.Context, from, to int64, bytes int32, visit func([]*kgo.Record, int64) error) error {
@@ -182,6 +192,9 @@ func (l *logReader) read(ctx context.Context, from, to int64, bytes int32, visit
 				return err
 			}
 			options := kgo.ProcessFetchPartitionOpts{Offset: from, Topic: l.topic, Partition: l.partition}
+			if l.committed {
+				options.IsolationLevel = kgo.ReadCommitted()
+			}
 			fetched, next = kgo.ProcessFetchPartition(options, part, kgo.DefaultDecompressor(), nil)
 			return fetched.Err
 		})
@@ -206,6 +219,7 @@ func (l *logReader) read(ctx context.Context, from, to int64, bytes int32, visit
 func (l *logReader) fetch(ctx context.Context, leader int, id [16]byte, from int64, bytes int32) (*kmsg.FetchResponseTopicPartition, error) {
 	request := kmsg.NewPtrFetchRequest()
 	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = 500, 1, bytes
+	request.IsolationLevel = l.isolation()
 	topic, part := kmsg.NewFetchRequestTopic(), kmsg.NewFetchRequestTopicPartition()
 	part.Partition, part.FetchOffset, part.PartitionMaxBytes = l.partition, from, bytes
 	topic.Topic, topic.TopicID, topic.Partitions = l.topic, id, append(topic.Partitions, part)

@@ -27,6 +27,9 @@ import (
 // takeOverSlots is how many shards are fenced at a time: enough to hide round trips, few enough not to flood a coordinator.
 const takeOverSlots = 8
 
+// scans is how many copies of MirrorMaker 2 are compared at a time: each may hold a window of some tens of MiB.
+const scans = 4
+
 // Options are the named dependencies of a flow. All are required but Version.
 type Options struct {
 	Flow            config.Flow
@@ -36,6 +39,10 @@ type Options struct {
 	Buffer          int64                 // bytes of batches held at one time
 	ShutdownTimeout time.Duration         // how long a clean stop waits for batches in flight
 	Version         string                // of the program, for the owner record
+	// RebuildMap compares all that MirrorMaker 2 copied with the source when it is taken over, so that old offsets translate exactly too.
+	RebuildMap bool
+	// BesideMirrorMaker starts although a MirrorMaker 2 shows signs of life.
+	BesideMirrorMaker bool
 }
 
 // Flow copies one source cluster to one target cluster. Make it with New, run it once with Run; Status may be called at any time.
@@ -72,6 +79,8 @@ type Flow struct {
 	topology       topology
 	heartbeats     heartbeats
 	groups         *groups
+	predecessor    predecessor
+	scans          *semaphore.Weighted
 	kick           chan struct{} // an early pass over topics is wanted
 
 	background sync.WaitGroup
@@ -98,6 +107,7 @@ func New(o Options) (*Flow, error) {
 		lease:          newLease(o.Flow.Lease),
 		takeOvers:      make(chan *shard, o.Flow.Shards),
 		takeOverSlots:  semaphore.NewWeighted(takeOverSlots),
+		scans:          semaphore.NewWeighted(scans),
 		kick:           make(chan struct{}, 1),
 	}
 	if o.Flow.Isolation == "read_committed" {
@@ -124,6 +134,7 @@ func New(o Options) (*Flow, error) {
 		f.close()
 		return nil, err
 	}
+	f.predecessor.flow = f
 	f.topology.init()
 	f.owner = newOwner(o.Version)
 	registerer.MustRegister(newCollector(f))
@@ -216,6 +227,12 @@ func (f *Flow) Run(ctx context.Context) error {
 	f.hard = hard
 
 	if err := f.connect(soft); err != nil {
+		if soft.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	if err := f.awaitPredecessor(soft); err != nil {
 		if soft.Err() != nil {
 			return nil
 		}

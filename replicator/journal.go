@@ -130,7 +130,7 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	for _, p := range s.members() {
 		p.mu.Lock()
 		if p.offsets != nil && (p.started || p.settled) && (p.acked > p.journaled || p.dirty) {
-			p.journalInto(current())
+			p.journalInto(current)
 		}
 		p.mu.Unlock()
 	}
@@ -140,12 +140,18 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	return batches
 }
 
-// journalInto adds the partition's state and the chunks of its map that changed. The partition's lock is held.
-func (p *partition) journalInto(b *journalBatch) {
+// journalInto adds the partition's state and the chunks of its map that changed. The partition's lock is held. The map of a new partition
+// that was taken over from MirrorMaker 2 may be long: its chunks may go into batches before, since nothing counts without the state, which
+// is written last.
+func (p *partition) journalInto(current func() *journalBatch) {
+	b := current()
 	changes, moved := p.offsets.Changed()
 	if moved {
 		p.record.LeaderEpoch = p.doneEpoch
 		for _, chunk := range p.record.Take(changes) {
+			if !p.started {
+				b = current()
+			}
 			b.put(chunk)
 		}
 	}

@@ -27,6 +27,7 @@ type flowMetrics struct {
 	takeOvers       *prometheus.CounterVec // result
 	takeOverSeconds prometheus.Histogram
 	reconciled      prometheus.Counter
+	inherited       prometheus.Counter
 	journalWrites   *prometheus.CounterVec // result
 	journalCorrupt  prometheus.Counter
 	passes          *prometheus.CounterVec // pass, result
@@ -60,6 +61,7 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		doubts:         counter("doubts_total", "Partitions sent to a take-over because a write may or may not have happened."),
 		takeOvers:      counters("takeovers_total", "Take-overs of shards by result.", "result"),
 		reconciled:     counter("reconciled_batches_total", "Batches of unknown fate that were found in the target's log and kept."),
+		inherited:      counter("inherited_partitions_total", "Partitions that were taken over from MirrorMaker 2."),
 		journalWrites:  counters("journal_writes_total", "Writes to the journal by result.", "result"),
 		journalCorrupt: counter("journal_unreadable_records_total", "Journal records that could not be read and were left out."),
 		passes:         counters("passes_total", "Passes over topics, configs and groups by result.", "pass", "result"),

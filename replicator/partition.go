@@ -100,6 +100,7 @@ type partition struct {
 	rewindTo  int64                  // where the source's log was cut and the next map begins, -1 none
 	settled   bool                   // where the map of a new partition begins is decided, after a look at what the target holds
 	accepted  bool                   // what the target held before the start is known and accepted
+	inherited bool                   // the map begins with what MirrorMaker 2 copied
 	started   bool                   // the start of the map is journalled: the partition may be produced to
 	fromEpoch int32                  // partition leader epoch of the batch before next (KIP-320), -1 unknown
 	doneEpoch int32                  // the same, before acked

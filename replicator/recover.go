@@ -148,7 +148,7 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	var fresh, known []*partition
 	reload := !s.owned
 	for _, p := range parts {
-		if s.owned && p.isFresh() {
+		if s.owned && p.isFresh() && !f.takesOver() { // what MirrorMaker 2 left is read to a marker of ours
 			fresh = append(fresh, p)
 			continue
 		}
@@ -411,6 +411,8 @@ func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
 	f := r.flow
 	var truncated *targetTruncatedError
 	switch {
+	case t.unknown && f.takesOver() && (t.err == nil || errors.Is(t.err, errTargetNotEmpty)):
+		return r.inherit(ctx, p, t)
 	case errors.Is(t.err, errTargetNotEmpty):
 		if f.raise(p, policy.TargetNotEmpty, p.acked, p.acked, fmt.Sprintf("target %s-%d already holds records and the journal does not say whose", t.topic, t.partition)) == policy.Skip {
 			p.mu.Lock()
@@ -453,7 +455,7 @@ func (r *recovery) settle(p *partition, end int64) (ready bool, err error) {
 		return false, nil
 	}
 	p.own, p.foreign = nil, nil
-	if !p.started {
+	if !p.started && !p.inherited {
 		p.settleStartLocked(end)
 	} else if err := p.offsets.Advance(p.acked, end); err != nil {
 		return false, err

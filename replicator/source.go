@@ -402,7 +402,7 @@ func (p *partition) moveTo(next int64, leaderEpoch int32) error {
 }
 
 // fetchOne asks for one partition from one offset, for the walk of a recovery.
-func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch int32) (*kmsg.FetchResponseTopicPartition, error) {
+func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch int32, isolation int8) (*kmsg.FetchResponseTopicPartition, error) {
 	p.mu.Lock()
 	leader, leaderEpoch, gone := p.sourceLeader, p.sourceLeaderEpoch, p.sourceGone
 	p.mu.Unlock()
@@ -411,7 +411,7 @@ func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch i
 	}
 	request := kmsg.NewPtrFetchRequest()
 	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = 100, 1, maxFetchBytes
-	request.IsolationLevel, request.SessionEpoch = f.isolation, -1
+	request.IsolationLevel, request.SessionEpoch = isolation, -1
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID = p.topic.source, p.topic.sourceID
 	rp := kmsg.NewFetchRequestTopicPartition()

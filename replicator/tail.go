@@ -31,6 +31,8 @@ type tail struct {
 	// visit gets every batch at or above from, in order, control batches too.
 	visit func(h recordbatch.Header, batch []byte) error
 
+	committed bool // records of aborted transactions do not count, and those of open ones are waited for
+
 	started  bool  // the journal knows where the copy began
 	unknown  bool  // nobody knows whose records the target holds
 	next     int64 // where the next fetch begins
@@ -93,6 +95,9 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail) bool
 	request := kmsg.NewPtrFetchRequest()
 	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(tailWait.Milliseconds()), 1, 16<<20
 	request.SessionEpoch = -1
+	if group[0].committed { // all of a group, or none
+		request.IsolationLevel = 1
+	}
 	index := make(map[topicPartition]*tail, len(group))
 	topics := make(map[string]int)
 	for _, t := range group {
@@ -150,6 +155,7 @@ func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopi
 		return false
 	}
 	began := t.next
+	aborted := abortedOf(rp)
 	for data := rp.RecordBatches; len(data) > 0 && !t.done; {
 		batch, rest, err := recordbatch.Next(data)
 		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
@@ -170,7 +176,7 @@ func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopi
 		}
 		if h.Attributes.Control() && h.ProducerID == t.fence.producerID && h.ProducerEpoch >= t.fence.markerEpoch {
 			t.done, t.end = true, h.NextOffset()
-		} else if t.err = t.visit(h, batch); t.err != nil {
+		} else if t.err = t.take(h, batch, &aborted); t.err != nil {
 			return true
 		}
 		t.next = h.NextOffset()
@@ -179,6 +185,17 @@ func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopi
 		}
 	}
 	return t.done || t.next > began
+}
+
+// take gives one batch to visit. Of committed records only, when they alone count.
+func (t *tail) take(h recordbatch.Header, batch []byte, aborted *recordbatch.Aborted) error {
+	if t.committed {
+		lane, _, err := recordbatch.Admit(batch, h, aborted, recordbatch.Rules{})
+		if err != nil || lane == recordbatch.LaneDrop {
+			return err
+		}
+	}
+	return t.visit(h, batch)
 }
 
 // tailOutOfRange tells a target whose retention deleted the beginning of the tail from one that lost its end.

@@ -67,7 +67,7 @@ func (e *sourceLostError) Error() string { return e.detail }
 // walkSource feeds source batches to the aligner until every batch of the tail is paired.
 func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
 	for attempt := 0; !a.done(); attempt++ {
-		rp, err := f.fetchOne(ctx, p, a.next, a.leaderEpoch)
+		rp, err := f.fetchOne(ctx, p, a.next, a.leaderEpoch, f.isolation)
 		if err != nil {
 			f.log.Debug("source walk", "topic", p.topic.source, "partition", p.number, "err", err)
 			f.refreshSource(ctx)

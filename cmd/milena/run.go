@@ -15,6 +15,9 @@ import (
 func (p *program) run(ctx context.Context, args []string) error {
 	f := p.flags("run", "copy what the config says, until a signal")
 	file := f.StringP("config", "c", "", "the config, a milena.yaml or mm2.properties `file`")
+	listen := f.String("listen", "", "the `address` of HTTP, instead of the config's; an mm2.properties file has none")
+	rebuild := f.Bool("rebuild-map", false, "when copies of MirrorMaker 2 are taken over, compare all of them with the source, so that old offsets translate exactly")
+	beside := f.Bool("beside-mirrormaker", false, "start although a MirrorMaker 2 seems to run on a flow that is taken over from it")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -23,6 +26,9 @@ func (p *program) run(ctx context.Context, args []string) error {
 		return err
 	}
 	c := read.Config
+	if f.Changed("listen") {
+		c.HTTP.Listen = *listen
+	}
 	log := p.logger(c.Log)
 	for _, n := range read.Notes {
 		log.Info("a key of the config has no effect, or another one than in MirrorMaker 2", "key", n.Key, "line", n.Line, "reason", n.Reason)
@@ -37,7 +43,7 @@ func (p *program) run(ctx context.Context, args []string) error {
 		log.Info("listening", "address", a.address())
 	}
 	limitMemory(c, p.env)
-	flows, err := newFlows(c, log, registry)
+	flows, err := newFlows(c, log, registry, func(o *replicator.Options) { o.RebuildMap, o.BesideMirrorMaker = *rebuild, *beside })
 	if err != nil {
 		return err
 	}
@@ -53,11 +59,15 @@ func limitMemory(c *config.Config, env func(string) (string, bool)) {
 	}
 }
 
-// newFlows makes a Flow of each flow of the config.
-func newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer) ([]*replicator.Flow, error) {
+// newFlows makes a Flow of each flow of the config, with what was chosen for all of them.
+func newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer, choose ...func(*replicator.Options)) ([]*replicator.Flow, error) {
 	flows := make([]*replicator.Flow, 0, len(c.Flows))
 	for _, flow := range c.Flows {
-		f, err := replicator.New(options(c, flow, log, registry))
+		o := options(c, flow, log, registry)
+		for _, choice := range choose {
+			choice(&o)
+		}
+		f, err := replicator.New(o)
 		if err != nil {
 			return nil, err
 		}

@@ -27,6 +27,7 @@ type Map = map[string]any
 // Daemon is a milena process.
 type Daemon struct {
 	dir, bin, config string
+	args             []string // of run, besides the configuration
 	url              string
 	runs             int
 	process          *proc.Process
@@ -54,12 +55,26 @@ func New(ctx context.Context, bin, dir string, config Map) (*Daemon, error) {
 	return d, os.WriteFile(d.config, text, 0o600)
 }
 
+// NewOfFile takes a configuration file as it is, such as one of MirrorMaker 2.
+func NewOfFile(ctx context.Context, bin, dir, file string, args ...string) (*Daemon, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	ports, err := proc.FreePorts(ctx, 1)
+	if err != nil {
+		return nil, err
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", ports[0])
+	return &Daemon{dir: dir, bin: bin, config: file, args: append(args, "--listen", addr), url: "http://" + addr}, nil
+}
+
 // Start starts the process; its output is appended to what it wrote before.
 func (d *Daemon) Start(ctx context.Context) error {
 	d.runs++
 	var err error
 	// GORACE makes a race in a build with the race detector visible in the exit code.
-	d.process, err = proc.Start(ctx, fmt.Sprintf("milena %s (run %d)", filepath.Base(d.dir), d.runs), d.log(), []string{d.bin, "run", "-c", d.config}, "GORACE=exitcode=66")
+	argv := append([]string{d.bin, "run", "-c", d.config}, d.args...)
+	d.process, err = proc.Start(ctx, fmt.Sprintf("milena %s (run %d)", filepath.Base(d.dir), d.runs), d.log(), argv, "GORACE=exitcode=66")
 	return err
 }
 

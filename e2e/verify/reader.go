@@ -18,6 +18,8 @@ type reader struct {
 	topic     string
 	partition int32
 	next, end int64
+	// uncommitted: records of transactions that were aborted, or are open, are read as well.
+	uncommitted bool
 
 	id      kadm.TopicID
 	leader  int32
@@ -110,6 +112,10 @@ func (r *reader) fetchOnce(ctx context.Context) error {
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.IsolationLevel = 1000, 1, 8<<20, 1
+	isolation := kgo.ReadCommitted()
+	if r.uncommitted {
+		req.IsolationLevel, isolation = 0, kgo.ReadUncommitted()
+	}
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.TopicID = r.topic, r.id
 	part := kmsg.NewFetchRequestTopicPartition()
@@ -128,7 +134,7 @@ func (r *reader) fetchOnce(ctx context.Context) error {
 		return fmt.Errorf("the answer holds %d topics", len(resp.Topics))
 	}
 	got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		Offset: r.next, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic, Partition: r.partition,
+		Offset: r.next, IsolationLevel: isolation, Topic: r.topic, Partition: r.partition,
 	}, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
 	if got.Err != nil {
 		return got.Err

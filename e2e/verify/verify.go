@@ -30,6 +30,8 @@ type Options struct {
 	// Until bounds the comparison of a topic while it still grows: only source records below these ends are compared, and what the
 	// target holds behind them is not looked at. A topic that is not named is compared to both of its ends.
 	Until map[string]Ends
+	// Uncommitted compares all records of the source, those of transactions that were aborted too.
+	Uncommitted bool
 	// Concurrency is how many partitions are compared at a time; 4 if zero.
 	Concurrency int
 }
@@ -96,7 +98,7 @@ func Run(ctx context.Context, source, target *kgo.Client, o Options) (Report, er
 			}
 			g.Go(func() error {
 				c := comparison{
-					source:        &reader{client: source, topic: topic, partition: partition, next: sourceEnds.Start[partition], end: sourceEnds.End[partition]},
+					source:        &reader{client: source, topic: topic, partition: partition, next: sourceEnds.Start[partition], end: sourceEnds.End[partition], uncommitted: o.Uncommitted},
 					target:        &reader{client: target, topic: copied, partition: partition, next: targetEnds.Start[partition], end: targetEnds.End[partition]},
 					logAppendTime: logAppendTime,
 					bounded:       bounded,

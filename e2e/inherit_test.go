@@ -1,0 +1,132 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/load"
+	"github.com/milena-kafka/milena/e2e/mm2"
+	"github.com/milena-kafka/milena/e2e/proc"
+	"github.com/milena-kafka/milena/e2e/verify"
+)
+
+// inheritance is a load on 50 partitions that MirrorMaker 2 copies.
+type inheritance struct {
+	*pair
+	topics       []string
+	streams      []*load.Stream
+	transactions chan error
+	properties   map[string]string
+}
+
+// beginInheritance starts the load and a MirrorMaker 2 that copies it.
+func beginInheritance(t *testing.T, properties map[string]string) (*inheritance, *proc.Process) {
+	t.Helper()
+	i := &inheritance{
+		pair: startPair(t, kafka.Options{}, kafka.Options{}), topics: []string{"plain", "transactions", "compacted", "few", "empty"},
+		transactions: make(chan error, 1), properties: properties,
+	}
+	i.createTopic("plain", 38, 1)
+	i.createTopic("transactions", 6, 1)
+	i.createTopic("few", 2, 1)
+	i.createTopic("empty", 2, 1)
+	compact(t, i.pair, "compacted")
+	check(t, i.writer(load.Options{Topic: "few", Partitions: 2}).Write(t.Context(), 3))
+	ctx := t.Context()
+	plain := load.Options{Topic: "plain", Partitions: 38, Shapes: []load.Shape{load.Sized(200), load.Headers, load.Binary, load.NullKey, load.Tombstone}}
+	i.streams = append(i.streams, i.writer(plain).Stream(ctx, 6000))
+	keyed := load.Options{Topic: "compacted", Partitions: 2, Shapes: []load.Shape{load.Keyed("a", load.Sized(300)), load.Keyed("b", load.Sized(300))}}
+	i.streams = append(i.streams, i.writer(keyed).Stream(ctx, 300))
+	go func() {
+		_, err := load.Transactions(ctx, i.source, load.Options{Topic: "transactions", Partitions: 6}, 500, 30)
+		i.transactions <- err
+	}()
+	return i, i.startMirrorMaker(ctx)
+}
+
+func (i *inheritance) startMirrorMaker(ctx context.Context) *proc.Process {
+	i.t.Helper()
+	other, err := mm2.Start(ctx, i.source.Jars(), i.pair.dir, mm2.Options{
+		Primary: i.source.Addrs(), DR: i.target.Addrs(), Topics: strings.Join(i.topics, ","), Properties: i.properties,
+	})
+	check(i.t, err)
+	return other
+}
+
+// waitMirrored waits until MirrorMaker 2 has copied this many records of the plain topic.
+func (i *inheritance) waitMirrored(records int64) {
+	i.t.Helper()
+	eventually(i.t, 2*time.Minute, "MirrorMaker 2 has copied some", func() (bool, string) {
+		ends, err := verify.ReadEnds(i.t.Context(), i.targetClient, mm2.Copied("plain"))
+		if err != nil {
+			return false, err.Error()
+		}
+		var sum int64
+		for _, end := range ends.End {
+			sum += end
+		}
+		return sum >= records, fmt.Sprintf("%d records", sum)
+	})
+}
+
+// endLoad stops what writes and waits until it is acknowledged.
+func (i *inheritance) endLoad() {
+	i.t.Helper()
+	for _, s := range i.streams {
+		_, err := s.Stop(within(i.t, time.Minute, "the load ends"))
+		check(i.t, err)
+	}
+	select {
+	case err := <-i.transactions:
+		check(i.t, err)
+	case <-within(i.t, 2*time.Minute, "the transactions end").Done():
+		i.t.Fatal("the transactions do not end")
+	}
+}
+
+// verifyMirrored compares everything, aborted records too, which MirrorMaker 2 copies and the same file makes milena copy.
+func (i *inheritance) verifyMirrored(m *milena, atLeast int64) {
+	i.t.Helper()
+	i.waitCopied(m, time.Minute, i.topics...)
+	if n := i.report(verify.Options{Topics: i.topics, Name: mm2.Copied, Uncommitted: true}); n < atLeast {
+		i.t.Errorf("%d records are equal, want at least %d", n, atLeast)
+	}
+	for _, part := range m.partitions() {
+		if part.State != "replicating" {
+			i.t.Errorf("%s-%d is %s: %+v", part.Topic, part.Partition, part.State, part.Anomaly)
+		}
+	}
+}
+
+// MirrorMaker 2 copies half of a load that goes on and is stopped. milena starts with the same file and copies the rest: nothing is missing
+// and nothing is there twice.
+func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
+	for name, stop := range map[string]func(*testing.T, *proc.Process){
+		"after a clean stop": func(t *testing.T, other *proc.Process) {
+			check(t, other.Signal(syscall.SIGTERM))
+			_, err := other.Wait(within(t, time.Minute, "MirrorMaker 2 ends"))
+			check(t, err)
+		},
+		"after a kill -9": func(_ *testing.T, other *proc.Process) { other.Kill() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			i, other := beginInheritance(t, nil)
+			i.waitMirrored(40_000)
+			stop(t, other)
+			m := i.newMilenaOf("milena", filepath.Join(i.pair.dir, "mm2.properties"))
+			m.start()
+			m.waitReady(time.Minute)
+			i.waitMirrored(120_000)
+			i.endLoad()
+			i.verifyMirrored(m, 150_000)
+			m.waitMetric(time.Second, 50, "milena_inherited_partitions_total")
+			m.stop()
+		})
+	}
+}

@@ -1,0 +1,352 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+)
+
+// inherit finds out how far MirrorMaker 2 copied a partition and lets the flow go on there.
+//
+// Its positions are written once a minute, so they are behind; its offset-syncs are exact pairs, but only some. So both only say where to
+// begin to look: from a pair on, or from the beginning, the records of the copy are held against those of the source, and the first source
+// record that is not on the target is the next one to copy. A position is believed where nothing is left to compare.
+func (r *recovery) inherit(ctx context.Context, p *partition, t *tail) error {
+	f := r.flow
+	progress, err := f.predecessor.read(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f.scans.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer f.scans.Release(1)
+	key := offsets.TopicPartition{Topic: p.topic.source, Partition: p.number}
+	s := &scan{flow: f, partition: p, position: -1, syncs: progress.Syncs[key], seed: maphash.MakeSeed()}
+	if position, ok := progress.Positions[key]; ok {
+		s.position = position
+	}
+	if err := s.run(ctx, t); err != nil {
+		return err
+	}
+	if !r.accept(p, s) {
+		return nil
+	}
+	ready, err := r.settle(p, s.end)
+	if ready {
+		r.addReady(p)
+	}
+	return err
+}
+
+// accept makes the outcome of a scan the partition's map; false if policy stops it.
+func (r *recovery) accept(p *partition, s *scan) bool {
+	f := r.flow
+	found := s.pairer.result
+	begin := offsets.Position{Source: s.pairer.next, Target: s.end}
+	switch {
+	case s.pairer.unsure > 0:
+		f.halt(p, policy.TargetNotEmpty, fmt.Sprintf("%d records of target %s-%d were not found among %d source records that followed the ones before them: where MirrorMaker 2 stopped can't be told",
+			s.pairer.unsure, p.topic.target, p.number, windowAhead))
+		return false
+	case len(found.runs) > 0:
+		begin = offsets.Position{Source: min(found.runs[0].source, s.sourceFrom), Target: min(found.runs[0].target, s.targetFrom)}
+	case s.position < 0 && s.records == 0:
+		return true // MirrorMaker 2 never wrote here
+	case s.position > s.sourceEnd:
+		detail := fmt.Sprintf("MirrorMaker 2 stopped at source offset %d, but source %s ends at %d and holds nothing that is on the target: the source topic was made again", s.position, p, s.sourceEnd)
+		switch f.raise(p, policy.Recreated, s.position, s.position, detail) {
+		case policy.Restart:
+			begin.Source = s.sourceStart
+		case policy.Skip:
+			begin.Source = s.sourceEnd
+		case policy.Halt:
+			return false
+		}
+	case s.records == 0 && s.targetStart == 0 && s.position > s.sourceStart:
+		detail := fmt.Sprintf("MirrorMaker 2 copied %s up to source offset %d, but target topic %s holds nothing and never did: it was deleted and made again", p, s.position, p.topic.target)
+		if f.raise(p, policy.TargetRecreated, s.sourceStart, s.position, detail) == policy.Halt {
+			return false
+		}
+		begin.Source = s.sourceStart
+	case s.position >= 0 && (s.records == 0 || s.position <= s.firstSource):
+		begin.Source = s.position
+	default:
+		detail := fmt.Sprintf("target %s-%d holds %d records, none of which is on the source, and MirrorMaker 2 noted position %d", p.topic.target, p.number, s.records, s.position)
+		if f.raise(p, policy.TargetNotEmpty, s.sourceStart, s.sourceStart, detail) == policy.Halt {
+			return false
+		}
+		begin.Source = s.sourceStart
+	}
+	if err := p.inheritMap(begin, found.runs, s); err != nil {
+		f.halt(p, policy.TargetNotEmpty, err.Error())
+		return false
+	}
+	f.tellInherited(p, s)
+	return true
+}
+
+// inheritMap begins the map with what the predecessor copied.
+func (p *partition) inheritMap(begin offsets.Position, runs []alignedRun, s *scan) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != recovering {
+		return nil
+	}
+	p.beginMapLocked(begin.Source, begin.Target)
+	for _, run := range runs {
+		if err := p.offsets.Append(run.source, run.target, int64(run.count)); err != nil {
+			return err
+		}
+	}
+	if len(runs) > 0 {
+		p.acked = s.pairer.next
+	}
+	p.next, p.journaled, p.targetEnd = p.acked, p.acked, s.end
+	p.inherited, p.settled = true, true
+	return nil
+}
+
+// tellInherited logs what is worth a person's look, and the rest for those who look closely.
+func (f *Flow) tellInherited(p *partition, s *scan) {
+	found := s.pairer.result
+	f.metrics.inherited.Inc()
+	attrs := []any{
+		"topic", p.topic.source, "partition", p.number, "next", p.acked, "position", s.position, "compared", s.records,
+		"twice", found.twice, "not_on_source", found.strange, "not_on_target", found.missing,
+	}
+	if found.missing > 0 || found.twice > 0 || found.strange > 0 || s.position > p.acked {
+		f.log.Warn("MirrorMaker 2's copy is not the source's twin; milena goes on behind it", attrs...)
+		return
+	}
+	f.log.Debug("goes on where MirrorMaker 2 stopped", attrs...)
+}
+
+// scan holds the end of a copy, or all of it, against the source.
+type scan struct {
+	flow      *Flow
+	partition *partition
+	position  int64 // the predecessor's, -1 unknown
+	syncs     []offsets.Position
+	seed      maphash.Seed
+
+	pairer                             *pairer
+	hasher                             hasher
+	sourceStart, sourceEnd             int64 // of the source's log, as listed
+	targetStart, end                   int64 // of the target's log; end lies behind our marker
+	sourceFrom, targetFrom, sourceNext int64
+	firstSource                        int64 // offset of the first source record that was read, the end if there is none
+	ended                              bool  // all of the source was read
+	records                            int64 // of the target, that were read
+}
+
+var (
+	// errBrokersClock says that a log has timestamps of its broker, so that those of its records say nothing about the other log's.
+	errBrokersClock = errors.New("timestamps are the broker's")
+	// errNoAnchor says that the pair to begin at is no pair.
+	errNoAnchor = errors.New("the offset-sync does not hold")
+)
+
+// run scans from the last pair that can be relied on, or all of the copy.
+func (s *scan) run(ctx context.Context, t *tail) (err error) {
+	f, p := s.flow, s.partition
+	p.mu.Lock()
+	leader := p.sourceLeader
+	p.mu.Unlock()
+	if s.sourceStart, s.sourceEnd, err = f.listOffsets(ctx, f.source, leader, p.topic.source, p.number); err != nil {
+		return err
+	}
+	targetEnd := int64(0)
+	if s.targetStart, targetEnd, err = f.listOffsets(ctx, f.target, f.targetLeader(t.topic, t.partition), t.topic, t.partition); err != nil {
+		return err
+	}
+	anchor, ok := anchorOf(s.syncs, offsets.Position{Source: s.sourceStart, Target: s.targetStart}, offsets.Position{Source: s.sourceEnd, Target: targetEnd})
+	ok = ok && !f.options.RebuildMap
+	for timestamps := true; ; {
+		s.hasher = hasher{seed: s.seed, timestamps: timestamps}
+		err := s.compare(ctx, t, anchor, ok)
+		switch {
+		case errors.Is(err, errBrokersClock) && timestamps:
+			timestamps = false
+		case errors.Is(err, errNoAnchor) && ok:
+			ok = false
+		default:
+			return err
+		}
+	}
+}
+
+// anchorOf chooses the pair to begin at: the newest before which nothing was copied that lies behind it. A copier that was stopped begins
+// again earlier, and what it had copied beyond is there twice; between two syncs the source has no gap (a gap is noted by a sync), so how far
+// it had come is known.
+func anchorOf(syncs []offsets.Position, start, end offsets.Position) (int, bool) {
+	anchor := len(syncs) - 1
+	for i := len(syncs) - 2; i >= 0; i-- {
+		between := syncs[i+1].Target - syncs[i].Target
+		if between < 0 {
+			break // the target topic was made again: what is before speaks of another log
+		}
+		again := syncs[i+1].Source-syncs[i].Source < between // more records than source offsets: some are there twice
+		if again && syncs[i].Source+between > syncs[anchor].Source {
+			anchor = i
+		}
+	}
+	if anchor < 0 || syncs[anchor].Source < start.Source || syncs[anchor].Target < start.Target {
+		return 0, false
+	}
+	return anchor, syncs[anchor].Source < end.Source && syncs[anchor].Target < end.Target
+}
+
+// compare reads both logs side by side, from a sync on or from their beginnings, to our own marker on the target.
+func (s *scan) compare(ctx context.Context, t *tail, anchor int, anchored bool) error {
+	pins := make(map[int64]int64, len(s.syncs))
+	for _, sync := range s.syncs {
+		pins[sync.Target] = sync.Source
+	}
+	s.pairer = newPairer(pins)
+	s.sourceFrom, s.targetFrom, s.records, s.ended, s.firstSource = s.sourceStart, s.targetStart, 0, false, s.sourceEnd
+	if anchored {
+		s.sourceFrom, s.targetFrom = s.syncs[anchor].Source, s.syncs[anchor].Target
+		for _, later := range s.syncs[anchor:] {
+			s.sourceFrom = max(s.sourceStart, min(s.sourceFrom, later.Source))
+		}
+	}
+	s.sourceNext = s.sourceFrom
+	var early error
+	copied := &tail{topic: t.topic, id: t.id, partition: t.partition, from: s.targetFrom, fence: t.fence, until: toMarker, committed: true}
+	copied.visit = func(h recordbatch.Header, batch []byte) error {
+		early = s.takeTarget(ctx, h, batch)
+		if early == nil && anchored && len(s.pairer.result.runs) == 0 {
+			early = errNoAnchor
+		}
+		return early
+	}
+	if err := s.flow.readTails(ctx, []*tail{copied}, func(*tail) {}); err != nil {
+		return err
+	}
+	if copied.err != nil {
+		return copied.err
+	}
+	s.end = copied.end
+	if s.records > 0 && len(s.pairer.result.runs) == 0 {
+		return s.addSource(ctx) // what the source begins with decides whether the position can be believed
+	}
+	return nil
+}
+
+// takeTarget pairs the records of one target batch.
+func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byte) error {
+	if h.Attributes.Control() || h.Count == 0 {
+		return nil
+	}
+	if h.Attributes.LogAppendTime() && s.hasher.timestamps {
+		return errBrokersClock
+	}
+	records, err := recordbatch.Decode(batch)
+	if err != nil {
+		return fmt.Errorf("target %s-%d: %w", s.partition.topic.target, s.partition.number, err)
+	}
+	for i := range records {
+		if records[i].Offset < s.targetFrom {
+			continue
+		}
+		s.records++
+		hash := s.hasher.hash(&records[i])
+		for s.pairer.pair(records[i].Offset, hash, s.ended) == pairedMore {
+			if err := s.addSource(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addSource reads the next stretch of the source into the window. It waits for a broker that does not answer.
+func (s *scan) addSource(ctx context.Context) error {
+	f, p := s.flow, s.partition
+	for attempt := 0; !s.ended; attempt++ {
+		if s.sourceNext >= s.sourceEnd {
+			s.ended = true
+			return nil
+		}
+		rp, err := f.fetchOne(ctx, p, s.sourceNext, -1, 0)
+		if err == nil && rp.ErrorCode == 0 {
+			before := s.sourceNext
+			if err := s.addAnswer(rp); err != nil || s.sourceNext > before {
+				return err
+			}
+		}
+		if err != nil || rp.ErrorCode != 0 {
+			f.refreshSource(ctx)
+			if start, _, err := f.listSource(ctx, p); err == nil && start > s.sourceNext {
+				s.sourceNext = start // deleted meanwhile
+			}
+		}
+		if err := sleep(ctx, backoff(attempt)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Flow) listSource(ctx context.Context, p *partition) (start, end int64, err error) {
+	p.mu.Lock()
+	leader := p.sourceLeader
+	p.mu.Unlock()
+	return f.listOffsets(ctx, f.source, leader, p.topic.source, p.number)
+}
+
+// addAnswer takes the records of one fetch response. The log may hold batches whose last records were compacted away: where a batch ends
+// counts, not where its last record is.
+func (s *scan) addAnswer(rp *kmsg.FetchResponseTopicPartition) error {
+	for data := rp.RecordBatches; len(data) > 0; {
+		batch, rest, err := recordbatch.Next(data)
+		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data = rest
+		h, err := recordbatch.Parse(batch)
+		if err != nil {
+			return err
+		}
+		if h.NextOffset() <= s.sourceNext && h.Magic == 2 {
+			continue
+		}
+		if !h.Attributes.Control() {
+			if err := s.addBatch(h, batch); err != nil {
+				return err
+			}
+		}
+		s.sourceNext = max(s.sourceNext, h.NextOffset())
+	}
+	return nil
+}
+
+func (s *scan) addBatch(h recordbatch.Header, batch []byte) error {
+	records, err := recordbatch.Decode(batch)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", s.partition, err)
+	}
+	for i := range records {
+		r := &records[i]
+		if r.Offset < s.sourceNext {
+			continue
+		}
+		if r.Timestamp < 0 && s.hasher.timestamps {
+			return errBrokersClock // MirrorMaker 2's producer gave it the time of then
+		}
+		s.firstSource = min(s.firstSource, r.Offset)
+		s.pairer.add(r.Offset, s.hasher.hash(r), h.Attributes.Transactional() && s.flow.isolation == 1)
+	}
+	return nil
+}
