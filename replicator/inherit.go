@@ -52,9 +52,9 @@ func (r *recovery) accept(p *partition, s *scan) bool {
 	found := s.pairer.result
 	begin := offsets.Position{Source: s.pairer.next, Target: s.end}
 	switch {
-	case s.pairer.unsure > 0:
-		f.halt(p, policy.TargetNotEmpty, fmt.Sprintf("%d records of target %s-%d were not found among %d source records that followed the ones before them: where MirrorMaker 2 stopped can't be told",
-			s.pairer.unsure, p.topic.target, p.number, windowAhead))
+	case s.pairer.unsure > 0, !s.pairer.proved() && s.pairer.next > s.position:
+		f.halt(p, policy.TargetNotEmpty, fmt.Sprintf("where MirrorMaker 2 stopped can't be told: the end of target %s-%d can't be paired with source records, of which %d were read behind offset %d; it noted position %d",
+			p.topic.target, p.number, len(s.pairer.window), s.sourceFrom, s.position))
 		return false
 	case len(found.runs) > 0:
 		begin = offsets.Position{Source: min(found.runs[0].source, s.sourceFrom), Target: min(found.runs[0].target, s.targetFrom)}
@@ -108,6 +108,9 @@ func (p *partition) inheritMap(begin offsets.Position, runs []alignedRun, s *sca
 	}
 	if len(runs) > 0 {
 		p.acked = s.pairer.next
+		if s.pairer.tail > 0 {
+			p.acked = max(p.acked, s.position) // the records at the copy's end have left the source since, so only the position tells of them
+		}
 	}
 	p.next, p.journaled, p.targetEnd = p.acked, p.acked, s.end
 	p.inherited, p.settled = true, true
@@ -120,9 +123,9 @@ func (f *Flow) tellInherited(p *partition, s *scan) {
 	f.metrics.inherited.Inc()
 	attrs := []any{
 		"topic", p.topic.source, "partition", p.number, "next", p.acked, "position", s.position, "compared", s.records,
-		"twice", found.twice, "not_on_source", found.strange, "not_on_target", found.missing,
+		"twice", found.twice, "not_on_source", found.strange, "not_on_target", s.pairer.missing,
 	}
-	if found.missing > 0 || found.twice > 0 || found.strange > 0 || s.position > p.acked {
+	if s.pairer.missing > 0 || found.twice > 0 || found.strange > 0 || s.position > p.acked {
 		f.log.Warn("MirrorMaker 2's copy is not the source's twin; milena goes on behind it", attrs...)
 		return
 	}
@@ -167,6 +170,7 @@ func (s *scan) run(ctx context.Context, t *tail) (err error) {
 	if s.targetStart, targetEnd, err = f.listOffsets(ctx, f.target, f.targetLeader(t.topic, t.partition), t.topic, t.partition); err != nil {
 		return err
 	}
+	s.syncs = ascending(s.syncs)
 	anchor, ok := anchorOf(s.syncs, offsets.Position{Source: s.sourceStart, Target: s.targetStart}, offsets.Position{Source: s.sourceEnd, Target: targetEnd})
 	ok = ok && !f.options.RebuildMap
 	for timestamps := true; ; {
@@ -183,6 +187,16 @@ func (s *scan) run(ctx context.Context, t *tail) (err error) {
 	}
 }
 
+// ascending drops what was noted before the target topic was made again: it speaks of another log.
+func ascending(syncs []offsets.Position) []offsets.Position {
+	for i := len(syncs) - 1; i > 0; i-- {
+		if syncs[i].Target <= syncs[i-1].Target {
+			return syncs[i:]
+		}
+	}
+	return syncs
+}
+
 // anchorOf chooses the pair to begin at: the newest before which nothing was copied that lies behind it. A copier that was stopped begins
 // again earlier, and what it had copied beyond is there twice; between two syncs the source has no gap (a gap is noted by a sync), so how far
 // it had come is known.
@@ -190,9 +204,6 @@ func anchorOf(syncs []offsets.Position, start, end offsets.Position) (int, bool)
 	anchor := len(syncs) - 1
 	for i := len(syncs) - 2; i >= 0; i-- {
 		between := syncs[i+1].Target - syncs[i].Target
-		if between < 0 {
-			break // the target topic was made again: what is before speaks of another log
-		}
 		again := syncs[i+1].Source-syncs[i].Source < between // more records than source offsets: some are there twice
 		if again && syncs[i].Source+between > syncs[anchor].Source {
 			anchor = i
@@ -206,11 +217,7 @@ func anchorOf(syncs []offsets.Position, start, end offsets.Position) (int, bool)
 
 // compare reads both logs side by side, from a sync on or from their beginnings, to our own marker on the target.
 func (s *scan) compare(ctx context.Context, t *tail, anchor int, anchored bool) error {
-	pins := make(map[int64]int64, len(s.syncs))
-	for _, sync := range s.syncs {
-		pins[sync.Target] = sync.Source
-	}
-	s.pairer = newPairer(pins)
+	s.pairer = newPairer(s.syncs, s.hasher.timestamps)
 	s.sourceFrom, s.targetFrom, s.records, s.ended, s.firstSource = s.sourceStart, s.targetStart, 0, false, s.sourceEnd
 	if anchored {
 		s.sourceFrom, s.targetFrom = s.syncs[anchor].Source, s.syncs[anchor].Target

@@ -3,41 +3,64 @@ package replicator
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"sort"
 
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
 // pairer finds the source record that each record of a copy was made of, by what they hold. The copy was made by somebody else, record by
-// record and at least once: in order, with stretches that are there twice (a restart, a resent batch), without records that the copier left
-// out, and either log may have lost records to compaction since.
+// record and at least once: in order, with stretches that are there twice (a restart, a resent batch), perhaps without the records of some
+// transactions, and either log may have lost records to compaction since.
+//
+// Records may look alike, so what they hold is not enough: to take a record for one further on would pass what lies between, and that would
+// never be copied. A pair that is new must therefore fit in one of these ways: the copier noted it; it is the next record of the source; it
+// stands as far from the last pair on both sides; or the copy has lost at least as many records since the last pair as are passed.
 //
 // Both logs are given in order: source records with add, target records with pair. It keeps a window of the source: a hash and an offset per
 // record.
 type pairer struct {
+	pins       []offsets.Position // pairs that the copier noted, ascending on the target: at each start, at each gap of the source, and now and then
+	timestamps bool               // they are part of the hashes, so that records seldom look alike
+
 	window []windowRecord
+	must   uint32           // what the next record of the window gets
 	from   int              // what the window's first record is counted as, so that numbers stay when it moves
 	newest map[uint64]int32 // by hash: the last record of the window that has it, as number modulo 2^32
-	cursor int              // number of the record that the copy should hold next
-	pins   map[int64]int64  // target offset → source offset, as the copier noted them
-	next   int64            // one above the highest source offset that is on the target, -1: none yet
-	unsure int64            // target records that were not found within windowAhead: they may be further on
+
+	stand
+	before *stand // where it was before a leap that has not proved right yet
+	runs   int    // how many there were then
+	unsure int64  // target records that were not found within windowAhead: they may be further on
 	result pairing
+}
+
+// stand is how far a pairer has come.
+type stand struct {
+	cursor   int   // number of the first record behind the newest pair: what the copy should hold next
+	next     int64 // one above the newest pair's source offset, -1: none yet
+	last     int64 // target offset of the newest pair
+	since    int64 // target records since then
+	tail     int64 // those of them that are not on the source
+	missing  int64 // source records below next that the copy lacks
+	replayed int   // number of the record that a repetition should hold next, -1: none is going on
+	certain  bool  // the copier noted that repetition
 }
 
 // windowRecord is one source record.
 type windowRecord struct {
 	offset int64
 	hash   uint64
-	before int32 // how many records earlier the window has one with this hash, 0 none
-	left   bool  // it may be missing from the copy: part of a transaction, which the copier may have waited for
+	before int32  // how many records earlier the window has one with this hash, 0 none
+	must   uint32 // how many records before it the copy must have, modulo 2^32: all but those of transactions, or all
 }
 
 // pairing is what was found.
 type pairing struct {
 	runs []alignedRun // each source record once, where it first stands; ascending on both sides
-	// Counts of target records that are there a second time, of target records that are not on the source (compacted or deleted there, or
-	// written by somebody else), and of source records below next that the copy lacks.
-	twice, strange, missing int64
+	// Counts of target records that are there a second time, and of those that are not on the source: compacted or deleted there, or written
+	// by somebody else.
+	twice, strange int64
 }
 
 // What one target record led to.
@@ -46,22 +69,25 @@ type paired int
 const (
 	pairedYes  paired = iota
 	pairedMore        // more of the source must be added before it can be said
-	pairedNo          // the window does not hold it
+	pairedNo          // the source does not hold it
 )
 
 const (
 	windowBack  = 1 << 19 // how many records before the cursor are kept: those that a restarted copier may have copied again
-	windowAhead = 1 << 21 // how many behind it are kept at most in search of a record
+	windowAhead = 1 << 20 // how many behind it are kept at most
 )
 
-func newPairer(pins map[int64]int64) *pairer {
-	return &pairer{newest: make(map[uint64]int32), pins: pins, next: -1}
+func newPairer(pins []offsets.Position, timestamps bool) *pairer {
+	return &pairer{newest: make(map[uint64]int32), pins: pins, timestamps: timestamps, stand: stand{next: -1, last: -1, replayed: -1}}
 }
 
-// add appends one source record to the window.
-func (p *pairer) add(offset int64, hash uint64, left bool) {
-	number := p.from + len(p.window)
-	r := windowRecord{offset: offset, hash: hash, left: left}
+// add appends one source record to the window. optional says that the copier may have left it out.
+func (p *pairer) add(offset int64, hash uint64, optional bool) {
+	number := p.end()
+	r := windowRecord{offset: offset, hash: hash, must: p.must}
+	if !optional {
+		p.must++
+	}
 	if n, ok := p.newest[hash]; ok {
 		r.before = int32(number) - n //nolint:gosec // both are cut to 32 bits, the difference is right
 	}
@@ -69,109 +95,189 @@ func (p *pairer) add(offset int64, hash uint64, left bool) {
 	p.window = append(p.window, r)
 }
 
-// full says that no more may be added in search of one record.
-func (p *pairer) full() bool { return p.from+len(p.window)-p.cursor >= windowAhead }
+func (p *pairer) end() int { return p.from + len(p.window) }
+
+func (p *pairer) record(number int) *windowRecord { return &p.window[number-p.from] }
 
 // pair takes the next target record. ended says that the source holds nothing more that could be added.
 func (p *pairer) pair(target int64, hash uint64, ended bool) paired {
-	end := p.from + len(p.window)
-	if source, ok := p.pins[target]; ok {
-		if n, ok := p.at(source); ok && p.window[n-p.from].hash == hash {
-			p.take(n, target)
-			return pairedYes
-		}
-	}
+	lost := max(0, target-p.last-1-p.since) // target offsets since the newest pair that hold nothing now
+	full := p.end()-p.cursor >= windowAhead
+	pin := p.pin(target, hash)
+	reached := ended || full || p.reaches(target, lost)
+	n, leap := p.ahead(target, hash, lost, pin)
 	switch {
-	case p.cursor < end && p.window[p.cursor-p.from].hash == hash:
-		p.take(p.cursor, target)
+	case n >= 0 && (reached || n == p.cursor || n == pin):
+		p.take(n, target, leap)
 		return pairedYes
-	case p.cursor == end && !ended:
+	case !reached:
 		return pairedMore
+	case p.before != nil && p.refuted(target): // it led to a record that only looks alike
+		p.land()
+		return p.pair(target, hash, ended)
 	}
-	ahead, behind := p.find(hash)
+	p.since++
+	if n := p.behind(hash, pin); n >= 0 {
+		p.result.twice++
+		p.replayed, p.certain = n+1, p.certain && n == p.replayed || n == pin
+		return pairedYes
+	}
+	p.result.strange++
+	p.tail++
+	if full && !ended && p.next >= 0 { // before the first pair it may simply be older than the source's log
+		p.unsure++
+	}
+	return pairedNo
+}
+
+// refuted says whether the source holds something else where this target record would stand after the leap.
+func (p *pairer) refuted(target int64) bool {
+	_, ok := p.at(p.next - 1 + target - p.last)
+	return ok
+}
+
+// proved says whether the newest pair needs no further proof.
+func (p *pairer) proved() bool { return p.before == nil }
+
+// land goes back to before a leap.
+func (p *pairer) land() {
+	p.stand, p.before = *p.before, nil
+	p.result.runs = p.result.runs[:p.runs]
+	p.since++
+	p.tail++
+	p.result.strange++
+}
+
+// reaches says whether the window holds everything that this target record may be paired with.
+func (p *pairer) reaches(target, lost int64) bool {
+	if p.cursor == p.end() {
+		return false
+	}
+	if source, ok := p.noted(target); ok && p.record(p.end()-1).offset < source {
+		return false
+	}
+	return p.next >= 0 && (lost == 0 || p.passed(p.end()-1) >= lost)
+}
+
+// passed is how many records, which the copy must have, lie between the newest pair and a record of the window behind it.
+func (p *pairer) passed(number int) int64 {
+	return int64(p.record(number).must - p.record(p.cursor).must)
+}
+
+// noted is where a target record came from by the copier's notes: it notes a pair at every gap of the source, so both sides go on alike from
+// the last one. (A note may have been lost: that is why the records are compared.)
+func (p *pairer) noted(target int64) (source int64, ok bool) {
+	for len(p.pins) > 1 && p.pins[1].Target <= target {
+		p.pins = p.pins[1:]
+	}
+	if len(p.pins) == 0 || p.pins[0].Target > target {
+		return 0, false
+	}
+	return p.pins[0].Source + target - p.pins[0].Target, true
+}
+
+// pin is the record that the copier's notes give for a target offset, -1: none that holds the same.
+func (p *pairer) pin(target int64, hash uint64) int {
+	source, ok := p.noted(target)
+	if !ok {
+		return -1
+	}
+	if n, ok := p.at(source); ok && p.record(n).hash == hash {
+		return n
+	}
+	return -1
+}
+
+// ahead finds the new pair of a target record, -1: none. A leap is one that has to prove right with the next record.
+func (p *pairer) ahead(target int64, hash uint64, lost int64, pin int) (number int, leap bool) {
 	switch {
-	case ahead >= 0 && (behind < 0 || p.mayLeave(ahead)):
-		p.take(ahead, target)
-	case behind >= 0:
-		p.take(behind, target)
-	case !ended && !p.full():
-		return pairedMore
-	default:
-		if p.result.strange++; !ended {
-			p.unsure++
-		}
-		return pairedNo
+	case pin >= p.cursor:
+		return pin, false
+	case pin >= 0, p.certain && p.replayed < p.cursor && p.record(p.replayed).hash == hash:
+		return -1, false // it is in a repetition, whatever else looks like it
 	}
-	return pairedYes
+	if p.next >= 0 {
+		if n, ok := p.at(p.next - 1 + target - p.last); ok && n >= p.cursor && p.record(n).hash == hash && p.passed(n) <= lost {
+			return n, false
+		}
+	}
+	if p.cursor < p.end() && p.record(p.cursor).hash == hash {
+		return p.cursor, false
+	}
+	n := p.nearest(hash, p.cursor)
+	if n < 0 || p.before != nil {
+		return -1, false
+	}
+	if passed := p.passed(n); passed == 0 || p.timestamps && (passed <= lost || p.next < 0) {
+		return n, passed > 0
+	}
+	return -1, false
+}
+
+// behind finds where a repetition stands, -1: nowhere.
+func (p *pairer) behind(hash uint64, pin int) int {
+	if pin >= 0 {
+		return pin
+	}
+	if p.replayed >= p.from && p.replayed < p.cursor && p.record(p.replayed).hash == hash {
+		return p.replayed
+	}
+	n := p.nearest(hash, p.from)
+	for n >= 0 && n < p.cursor { // the last one before the cursor
+		later := p.nearest(hash, n+1)
+		if later < 0 || later >= p.cursor {
+			return n
+		}
+		n = later
+	}
+	return -1
 }
 
 // at is the number of the window's record with a source offset.
 func (p *pairer) at(source int64) (int, bool) {
-	low, high := 0, len(p.window)
-	for low < high {
-		mid := int(uint(low+high) >> 1)
-		if p.window[mid].offset < source {
-			low = mid + 1
-		} else {
-			high = mid
-		}
-	}
-	return p.from + low, low < len(p.window) && p.window[low].offset == source
+	i := sort.Search(len(p.window), func(i int) bool { return p.window[i].offset >= source })
+	return p.from + i, i < len(p.window) && p.window[i].offset == source
 }
 
-// find gives the nearest records with a hash, from the cursor on and before it; -1: none.
-func (p *pairer) find(hash uint64) (ahead, behind int) {
+// nearest gives the first record with a hash at or behind a number; -1: none.
+func (p *pairer) nearest(hash uint64, number int) int {
 	last, ok := p.newest[hash]
 	if !ok {
-		return -1, -1
+		return -1
 	}
-	end := p.from + len(p.window)
-	n := end - int(int32(end)-last) //nolint:gosec // the window is far below 2^31 records
-	for ahead = -1; n >= p.from; {
-		if n < p.cursor {
-			return ahead, n
-		}
-		ahead = n
-		before := int(p.window[n-p.from].before)
+	found := -1
+	for n := p.end() - int(int32(p.end())-last); n >= number; { //nolint:gosec // the window is far below 2^31 records
+		found = n
+		before := int(p.record(n).before)
 		if before == 0 {
 			break
 		}
 		n -= before
 	}
-	return ahead, -1
+	return found
 }
 
-// mayLeave says whether all records from the cursor to n may be missing from the copy.
-func (p *pairer) mayLeave(n int) bool {
-	for i := p.cursor; i < n; i++ {
-		if !p.window[i-p.from].left {
-			return false
-		}
+// take makes the record number n the newest pair.
+func (p *pairer) take(n int, target int64, leap bool) {
+	p.before = nil
+	if leap {
+		before := p.stand
+		p.before, p.runs = &before, len(p.result.runs)
 	}
-	return true
-}
-
-// take pairs the record number n with a target offset and goes on behind it.
-func (p *pairer) take(n int, target int64) {
-	r := &p.window[n-p.from]
-	if r.offset < p.next {
-		p.result.twice++
-		p.cursor = n + 1
-		return
+	r := p.record(n)
+	if p.next >= 0 {
+		p.missing += p.passed(n)
 	}
-	for i := p.cursor; i < n; i++ {
-		if w := &p.window[i-p.from]; !w.left && w.offset >= p.next {
-			p.result.missing++
-		}
-	}
-	p.cursor, p.next = n+1, r.offset+1
+	p.stand = stand{cursor: n + 1, next: r.offset + 1, last: target, missing: p.missing, replayed: -1}
 	runs := p.result.runs
-	if k := len(runs) - 1; k >= 0 && runs[k].source+int64(runs[k].count) == r.offset && runs[k].target+int64(runs[k].count) == target {
+	if k := len(runs) - 1; k >= 0 && !leap && runs[k].source+int64(runs[k].count) == r.offset && runs[k].target+int64(runs[k].count) == target {
 		runs[k].count++
 	} else {
 		p.result.runs = append(runs, alignedRun{source: r.offset, target: target, count: 1})
 	}
-	p.trim()
+	if !leap {
+		p.trim()
+	}
 }
 
 // trim forgets what lies far before the cursor, in large steps, as it costs a new index.
@@ -180,8 +286,8 @@ func (p *pairer) trim() {
 	if drop < windowBack {
 		return
 	}
-	for _, r := range p.window[:drop] {
-		if n, ok := p.newest[r.hash]; ok && n-int32(p.from) < int32(drop) { //nolint:gosec // see add
+	for i, r := range p.window[:drop] {
+		if p.newest[r.hash] == int32(p.from+i) { //nolint:gosec // see add
 			delete(p.newest, r.hash)
 		}
 	}

@@ -141,6 +141,7 @@ func New(source *kafka.Cluster, o Options) (*Writer, error) {
 	client, err := source.Client(append([]kgo.Opt{
 		o.Codec.option(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(o.BatchBytes), kgo.MaxBufferedRecords(20_000),
 		kgo.MaxBufferedBytes(128 << 20), kgo.ProducerLinger(2 * time.Millisecond), kgo.RetryTimeout(5 * time.Minute),
+		kgo.UnknownTopicRetries(-1), // a topic that was just made is not known everywhere
 	}, o.Client...)...)
 	if err != nil {
 		return nil, err

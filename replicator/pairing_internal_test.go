@@ -1,0 +1,238 @@
+package replicator
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/milena-kafka/milena/offsets"
+)
+
+// copier is a MirrorMaker 2 in miniature: it copies in order, and begins again earlier whenever it was stopped hard.
+type copier struct {
+	random *rand.Rand
+	source []logRecord
+	target []logRecord
+	origin map[int64]int64    // target offset → source offset, the truth
+	syncs  []offsets.Position // as it emits them: at a start, at each gap, each now and then
+	next   int                // index into source
+	stored int
+	end    int64
+}
+
+type logRecord struct {
+	offset int64
+	hash   uint64
+	left   bool
+}
+
+// newCopier makes a source log; alike is how many records in a hundred look like an earlier one.
+func newCopier(seed uint64, records, alike int) *copier {
+	c := &copier{random: rand.New(rand.NewPCG(seed, 7)), origin: map[int64]int64{}}
+	offset := int64(c.random.IntN(50))
+	for range records {
+		r := logRecord{offset: offset, hash: c.random.Uint64()}
+		if c.random.IntN(100) < alike && len(c.source) > 0 {
+			r.hash = c.source[c.random.IntN(len(c.source))].hash // some records are alike
+		}
+		c.source = append(c.source, r)
+		if offset++; c.random.IntN(10) == 0 {
+			offset += int64(c.random.IntN(5)) // markers, compaction
+		}
+	}
+	return c
+}
+
+// copy copies up to n records. A batch may be sent twice, as by a producer that is not idempotent.
+func (c *copier) copy(n int) {
+	first, since := true, 0
+	for ; n > 0 && c.next < len(c.source); n-- {
+		r := c.source[c.next]
+		gap := c.next > 0 && r.offset != c.source[c.next-1].offset+1
+		if since++; first || gap || since > 30 {
+			c.syncs = append(c.syncs, offsets.Position{Source: r.offset, Target: c.end})
+			first, since = false, 0
+		}
+		c.append(r)
+		c.next++
+		if c.random.IntN(60) == 0 {
+			c.stored = c.next
+		}
+	}
+}
+
+func (c *copier) append(r logRecord) {
+	c.target = append(c.target, logRecord{offset: c.end, hash: r.hash})
+	c.origin[c.end] = r.offset
+	c.end++
+}
+
+// kill lets it begin again at the last position that it stored.
+func (c *copier) kill() { c.next = c.stored }
+
+// pairAll does what a scan does, with small answers of the source.
+func pairAll(p *pairer, source, target []logRecord) {
+	for _, t := range target {
+		for p.pair(t.offset, t.hash, len(source) == 0) == pairedMore {
+			n := min(7, len(source))
+			for _, r := range source[:n] {
+				p.add(r.offset, r.hash, r.left)
+			}
+			source = source[n:]
+		}
+	}
+}
+
+func TestPairsOfACopyThatWasMadeInPieces(t *testing.T) {
+	for seed := range uint64(300) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			c := newCopier(seed, 2000, 5)
+			for range c.random.IntN(5) {
+				c.copy(c.random.IntN(600))
+				if c.random.IntN(2) == 0 {
+					c.kill()
+				}
+			}
+			c.copy(1 + c.random.IntN(100))
+			p := newPairer(c.syncs, true)
+			pairAll(p, c.source, c.target)
+			highest, twice := int64(-1), int64(0)
+			for _, r := range c.target {
+				if from := c.origin[r.offset]; from > highest {
+					highest = from
+				} else {
+					twice++
+				}
+			}
+			if p.next != highest+1 || p.result.twice != twice || p.missing != 0 || p.result.strange != 0 {
+				t.Fatalf("next %d, want %d; %d twice, want %d; %d missing, %d strange", p.next, highest+1, p.result.twice, twice, p.missing, p.result.strange)
+			}
+			next := int64(0)
+			for _, run := range p.result.runs {
+				for i := range int64(run.count) {
+					if c.origin[run.target+i] != run.source+i || run.source+i < next {
+						t.Fatalf("source %d is paired with target %d, which holds source %d", run.source+i, run.target+i, c.origin[run.target+i])
+					}
+					next = run.source + i + 1
+				}
+			}
+		})
+	}
+}
+
+// From the anchor that the syncs give, the outcome is the same as from the beginning.
+func TestAnAnchorLiesBeforeEverythingThatIsNew(t *testing.T) {
+	for seed := range uint64(300) {
+		c := newCopier(seed, 3000, 5)
+		for range 1 + c.random.IntN(5) {
+			c.copy(1 + c.random.IntN(700))
+			if c.random.IntN(2) == 0 {
+				c.kill()
+				c.copy(1 + c.random.IntN(40)) // it may be killed again before it has caught up
+			}
+		}
+		whole := newPairer(nil, true)
+		pairAll(whole, c.source, c.target)
+		start, end := offsets.Position{Source: c.source[0].offset}, offsets.Position{Source: c.source[len(c.source)-1].offset + 1, Target: c.end}
+		anchor, ok := anchorOf(c.syncs, start, end)
+		if !ok {
+			t.Fatalf("seed %d: no anchor", seed)
+		}
+		from := c.syncs[anchor]
+		low := from.Source
+		for _, s := range c.syncs[anchor:] {
+			low = min(low, s.Source)
+		}
+		p := newPairer(c.syncs, true)
+		pairAll(p,
+			slices.DeleteFunc(slices.Clone(c.source), func(r logRecord) bool { return r.offset < low }),
+			slices.DeleteFunc(slices.Clone(c.target), func(r logRecord) bool { return r.offset < from.Target }))
+		highest := int64(-1)
+		for _, s := range c.origin {
+			highest = max(highest, s)
+		}
+		if p.next != highest+1 {
+			t.Errorf("seed %d: next %d from the anchor %+v, want %d", seed, p.next, from, highest+1)
+		}
+	}
+}
+
+// Compaction takes records out of both logs; what is left of both is paired rightly, and nothing that is left of the source is passed.
+func TestPairsOfLogsThatWereCompacted(t *testing.T) {
+	for seed := range uint64(200) {
+		c := newCopier(seed, 1500, 5)
+		c.copy(600)
+		c.kill()
+		c.copy(500)
+		last := c.target[len(c.target)-1]
+		thin := func(log []logRecord) []logRecord {
+			return slices.DeleteFunc(slices.Clone(log), func(r logRecord) bool { return r != last && c.random.IntN(3) == 0 })
+		}
+		source := thin(c.source)
+		if i := slices.IndexFunc(source, func(r logRecord) bool { return r.offset == c.origin[last.offset] }); i < 0 {
+			source = append(source, logRecord{offset: c.origin[last.offset], hash: last.hash})
+			slices.SortFunc(source, func(a, b logRecord) int { return int(a.offset - b.offset) })
+		}
+		p := newPairer(c.syncs, true)
+		pairAll(p, source, thin(c.target))
+		if highest := c.source[c.next-1].offset; p.next != highest+1 {
+			t.Errorf("seed %d: next %d, want %d", seed, p.next, highest+1)
+		}
+	}
+}
+
+// Without notes of the copier, and with half of them, records that do not look alike are enough.
+func TestPairsWithoutTheCopiersNotes(t *testing.T) {
+	for seed := range uint64(300) {
+		c := newCopier(seed, 2000, 0)
+		for range 4 {
+			c.copy(c.random.IntN(500))
+			if c.random.IntN(2) == 0 {
+				c.kill()
+			}
+		}
+		c.copy(10)
+		highest := int64(-1)
+		for _, s := range c.origin {
+			highest = max(highest, s)
+		}
+		some := slices.DeleteFunc(slices.Clone(c.syncs), func(offsets.Position) bool { return c.random.IntN(2) == 0 })
+		for name, syncs := range map[string][]offsets.Position{"none": nil, "half": some} {
+			p := newPairer(syncs, true)
+			pairAll(p, c.source, c.target)
+			if p.next != highest+1 || p.missing != 0 || p.result.strange != 0 {
+				t.Errorf("seed %d, notes %s: next %d, want %d; %d missing, %d strange", seed, name, p.next, highest+1, p.missing, p.result.strange)
+			}
+		}
+	}
+}
+
+func TestAPairersWindowStaysBounded(t *testing.T) {
+	p := newPairer(nil, true)
+	random := rand.New(rand.NewPCG(1, 1))
+	for i := range int64(3 * windowBack) {
+		hash := random.Uint64()
+		p.add(i, hash, false)
+		if p.pair(i+5, hash, false) != pairedYes {
+			t.Fatal("not paired at", i)
+		}
+	}
+	if n := len(p.window); n > 2*windowBack+1 {
+		t.Errorf("%d records in the window", n)
+	}
+	if len(p.newest) > len(p.window) {
+		t.Errorf("%d records in the index", len(p.newest))
+	}
+	if len(p.result.runs) != 1 || p.next != 3*windowBack {
+		t.Errorf("%d runs, next %d", len(p.result.runs), p.next)
+	}
+	for i := range int64(1000) { // a restart within the window
+		if at := 3*windowBack - 1000 + i; p.pair(at+100_000, p.window[at-int64(p.from)].hash, true) != pairedYes {
+			t.Fatal("not found again at", at)
+		}
+	}
+	if p.result.twice != 1000 {
+		t.Errorf("%d twice", p.result.twice)
+	}
+}
