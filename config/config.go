@@ -24,6 +24,12 @@ const (
 	OffsetSyncsOff    = "off"
 )
 
+// Whose defaults the configs of a copy have that its source topic does not set (KIP-894).
+const (
+	DefaultsFromTarget = "target"
+	DefaultsFromSource = "source"
+)
+
 // Where a topic begins that was never copied before.
 const (
 	StartEarliest = "earliest"
@@ -135,10 +141,19 @@ type Flow struct {
 	ReplicationFactor int16 `koanf:"replication_factor"`
 	// ConfigsExclude are regular expressions of topic config names that are never copied.
 	ConfigsExclude []string `koanf:"configs_exclude"`
+	// UseDefaultsFrom says what a config that the source topic does not set is on the copy: the target's default, or, with
+	// source, the value in force on the source, set on the copy itself (KIP-894).
+	UseDefaultsFrom string `koanf:"use_defaults_from"`
 	// TopicsInterval is how often topics and partitions are looked for.
 	TopicsInterval time.Duration `koanf:"topics_interval"`
 	// ConfigsInterval is how often topic configs are compared.
 	ConfigsInterval time.Duration `koanf:"configs_interval"`
+	// ACLs copies the ACLs of topics that are copied, as far as readers need them.
+	ACLs bool `koanf:"acls"`
+	// ACLsDelete also deletes from the copies what the source does not have.
+	ACLsDelete bool `koanf:"acls_delete"`
+	// ACLsInterval is how often ACLs are compared.
+	ACLsInterval time.Duration `koanf:"acls_interval"`
 	// Shards is the number of partitions of the journal topic. It can't change once the journal exists.
 	Shards int32 `koanf:"shards"`
 	// JournalInterval is how often progress is journalled.

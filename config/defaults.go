@@ -44,8 +44,13 @@ func DefaultFlow(source, target string) Flow {
 			`unclean\.leader\.election\.enable`,
 			`min\.insync\.replicas`,
 		},
+		UseDefaultsFrom: DefaultsFromTarget,
 		TopicsInterval:  2 * time.Second,  // a new topic is copied within 5 s: looked for, created, fetched
 		ConfigsInterval: 30 * time.Second, // one DescribeConfigs of all topics; people change these by hand
+		// Off, unlike MirrorMaker 2: it needs the right to change all ACLs of the target, and where an operator or a pipeline
+		// owns those, both would undo each other's work.
+		ACLs:            false,
+		ACLsInterval:    30 * time.Second,
 		Shards:          64,               // as many owners as a flow can have; 64 small partitions cost nothing
 		JournalInterval: 2 * time.Second,  // what a take-over has to read again from the target
 		Lease:           10 * time.Second, // longer than a leader election, shorter than a person's patience

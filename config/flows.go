@@ -36,6 +36,10 @@ func (c *Config) validateFlow(i int, found *complaints) {
 	if why := checkName(f.TakeOver, maxTopicName); f.TakeOver != "" && f.TakeOver != positionsTopic(f.Source) && why != "" {
 		found.add(path+".take_over", "%s", why)
 	}
+	found.oneOf(path+".use_defaults_from", f.UseDefaultsFrom, DefaultsFromTarget, DefaultsFromSource)
+	if f.ACLsDelete && !f.ACLs {
+		found.add(path+".acls_delete", "is not used; write acls: true, or remove it")
+	}
 	found.oneOf(path+".offset_syncs", f.OffsetSyncs, OffsetSyncsTarget, OffsetSyncsSource, OffsetSyncsOff)
 	f.validateAnomalies(path, found)
 	f.validateNumbers(path, found)
@@ -123,6 +127,7 @@ func (f *Flow) validateNumbers(path string, found *complaints) {
 	}
 	found.atLeast(path+".topics_interval", f.TopicsInterval, 100*time.Millisecond, "as every look asks a broker for all topics")
 	found.atLeast(path+".configs_interval", f.ConfigsInterval, time.Second, "as every look asks for the configs of all topics")
+	found.atLeast(path+".acls_interval", f.ACLsInterval, time.Second, "as every look asks both clusters for the ACLs of all topics")
 	found.atLeast(path+".groups_interval", f.GroupsInterval, 100*time.Millisecond, "as every look asks both clusters for all groups")
 	if f.HeartbeatsInterval != 0 {
 		found.atLeast(path+".heartbeats_interval", f.HeartbeatsInterval, 100*time.Millisecond, "as every heartbeat is a record, or 0 for none")

@@ -280,6 +280,7 @@ func mm2Flow(source, target string) Flow {
 	f.Isolation = ReadUncommitted // the default of every Kafka consumer
 	f.ReplicationFactor = 2
 	f.TopicsInterval, f.ConfigsInterval = 10*time.Minute, 10*time.Minute
+	f.ACLs, f.ACLsInterval = true, 10*time.Minute
 	f.GroupsSync, f.GroupsInterval = false, time.Minute
 	f.OffsetSyncs = OffsetSyncsSource
 	f.TakeOver = positionsTopic(source)
@@ -314,6 +315,8 @@ func (r *flowReader) read() {
 	r.replicationFactor()
 	r.interval(&r.TopicsInterval, "topics_interval", "refresh.topics")
 	r.interval(&r.ConfigsInterval, "configs_interval", "sync.topic.configs")
+	r.acls()
+	r.defaults()
 	r.groups()
 	if r.interval(&r.HeartbeatsInterval, "heartbeats_interval", "emit.heartbeats"); r.HeartbeatsInterval == never {
 		r.HeartbeatsInterval = 0
@@ -321,15 +324,6 @@ func (r *flowReader) read() {
 	r.offsetSyncs()
 	r.takeOver()
 	r.refuseClasses()
-	if p := r.first(r.prefix+"sync.topic.acls.enabled", "sync.topic.acls.enabled"); p == nil || r.boolean(p) {
-		n := Note{Key: "sync.topic.acls.enabled", Reason: "ACLs are not copied; MirrorMaker 2 does so unless this is false"}
-		if p != nil {
-			n.Line = p.line
-		}
-		if !slices.Contains(r.notes, n) {
-			r.notes = append(r.notes, n)
-		}
-	}
 }
 
 // patterns reads a list of regular expressions, by the name of today or the one before Kafka 2.7.
@@ -516,6 +510,36 @@ func (r *flowReader) replicationFactor() {
 	}
 }
 
+// acls reads whether ACLs are copied. There is no word for deleting: MirrorMaker 2 never does.
+func (r *flowReader) acls() {
+	if p := r.get("acls_interval", "sync.topic.acls.interval.seconds"); p != nil {
+		r.seconds(p, &r.ACLsInterval)
+	}
+	if p := r.get("acls", "sync.topic.acls.enabled"); p != nil {
+		r.ACLs = r.boolean(p)
+	}
+}
+
+// defaults reads whose defaults copies have. The key is the filter's and not one of the connectors', so it counts for one flow only:
+// MirrorMaker 2 drops it at the top of the file (KIP-894).
+func (r *flowReader) defaults() {
+	p := r.first(r.prefix + "use.defaults.from")
+	if p == nil {
+		return
+	}
+	r.origins[r.path+".use_defaults_from"] = p
+	value, ok := r.value(p)
+	if !ok {
+		return
+	}
+	switch value = strings.TrimSpace(value); value {
+	case DefaultsFromTarget, DefaultsFromSource:
+		r.UseDefaultsFrom = value
+	default:
+		r.bad(p, "is not known; use source or target")
+	}
+}
+
 // groups reads checkpoints and the commits on the target. Both are done in one pass here, so the shorter interval counts.
 func (r *flowReader) groups() {
 	checkpoints, sync := r.GroupsInterval, r.GroupsInterval
@@ -577,11 +601,6 @@ func (r *flowReader) refuseClasses() {
 	for _, key := range []string{"transforms", "predicates"} {
 		if p := r.first(r.prefix+key, key); p != nil && strings.TrimSpace(p.value) != "" {
 			r.bad(p, "would change records, and milena copies them as they are; remove the key and change records behind the copy")
-		}
-	}
-	if p := r.first(r.prefix + "use.defaults.from"); p != nil {
-		if value, ok := r.value(p); ok && strings.TrimSpace(value) != "target" {
-			r.bad(p, "is not possible: configs that a source topic does not set are left to the target; remove the key, and set them on the source topics")
 		}
 	}
 	if p := r.first(r.prefix+"heartbeats.replication.enabled", "heartbeats.replication.enabled"); p != nil && !r.boolean(p) {

@@ -29,7 +29,15 @@ func validateTogether(c *Config, found *complaints) {
 			}
 		}
 	}
-	for i := range flows {
+	for i, f := range flows {
+		// With provenance a topic is copied both ways. Were its ACLs as well, what is revoked on one side would come back from the other.
+		for j, earlier := range flows[:i] {
+			both := f.ACLs && earlier.ACLs && f.Provenance && earlier.Provenance
+			if both && f.Source == earlier.Target && f.Target == earlier.Source {
+				found.add(fmt.Sprintf("flows[%d].acls", i),
+					"goes both ways together with flows[%d]: an ACL that is revoked on one side would come back from the other; keep acls: true in one of them", j)
+			}
+		}
 		if ring := identityRing(flows, i); ring != nil {
 			found.add(fmt.Sprintf("flows[%d].naming", i),
 				"identity closes the ring %s: records would circulate for ever; use prefix in one of its flows, or provenance: true in all of them",

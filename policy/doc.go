@@ -1,5 +1,5 @@
-// Package policy decides; it never acts. Which topics a flow copies and under which names, which topic configs the
-// target gets, and what happens when the source or the target lost or changed data.
+// Package policy decides; it never acts. Which topics a flow copies and under which names, which topic configs and ACLs
+// the target gets, and what happens when the source or the target lost or changed data.
 //
 // # Purity
 //
@@ -28,7 +28,8 @@
 //
 //   - Source(Target(t)) = t for every copied t, unless Collisions reports t.
 //   - Under prefix naming no sequence of flows, in a ring or a chain, copies a record back into a cluster that it was in.
-//   - After the changes of DiffConfigs were applied, DiffConfigs returns nothing.
+//   - After the changes of DiffConfigs were applied, DiffConfigs returns nothing; so does DiffACLs.
+//   - Nobody may do more with a copy than with its source topic, and DiffACLs gives nobody anything on other topics.
 //   - Every Kind of anomaly halts unless the user wrote another action.
 //
 // # What it does not do
