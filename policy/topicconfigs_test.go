@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/policy"
 )
 
@@ -19,7 +20,7 @@ func inherited(name, value string) policy.TopicConfig {
 
 func mustFilter(t *testing.T, expressions ...string) policy.ConfigFilter {
 	t.Helper()
-	f, err := policy.NewConfigFilter(expressions)
+	f, err := policy.NewConfigFilter(config.Flow{ConfigsExclude: expressions})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,10 +136,39 @@ func TestCreateConfigs(t *testing.T) {
 }
 
 func TestNewConfigFilter_refuses(t *testing.T) {
-	if _, err := policy.NewConfigFilter([]string{"("}); err == nil || !strings.Contains(err.Error(), "configs_exclude[0]") {
+	if _, err := policy.NewConfigFilter(config.Flow{ConfigsExclude: []string{"("}}); err == nil || !strings.Contains(err.Error(), "configs_exclude[0]") {
 		t.Errorf("err = %v", err)
 	}
-	if _, err := policy.NewConfigFilter(nil); err != nil {
+	if _, err := policy.NewConfigFilter(config.Flow{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// KIP-894: the copy behaves like its source, whatever the defaults of the target are.
+func TestConfigs_defaultsFromSource(t *testing.T) {
+	flow := config.DefaultFlow("a", "b")
+	flow.UseDefaultsFrom = config.DefaultsFromSource
+	filter, err := policy.NewConfigFilter(flow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := []policy.TopicConfig{
+		set("cleanup.policy", "compact"), inherited("retention.ms", "1"), inherited("segment.ms", "2"), inherited("max.message.bytes", "3"),
+		inherited("min.insync.replicas", "2"), inherited("compression.type", "producer"), inherited("vendor.key", "x"), {Name: "secret", Sensitive: true},
+	}
+	want := map[string]string{"cleanup.policy": "compact", "retention.ms": "1", "segment.ms": "2", "max.message.bytes": "3", "vendor.key": "x"}
+	if diff := cmp.Diff(want, policy.CreateConfigs(source, filter)); diff != "" {
+		t.Errorf("born with -want +got\n%s", diff)
+	}
+	target := []policy.TopicConfig{
+		set("cleanup.policy", "compact"), set("retention.ms", "9"), inherited("segment.ms", "2"), set("max.message.bytes", "3"),
+		set("min.insync.replicas", "1"), inherited("compression.type", "producer"), inherited("secret", ""),
+	}
+	changes := []policy.ConfigChange{{Name: "retention.ms", From: "9", To: "1"}, {Name: "segment.ms", From: "2", To: "2"}}
+	if diff := cmp.Diff(changes, policy.DiffConfigs(source, target, filter)); diff != "" {
+		t.Errorf("changes -want +got\n%s", diff)
+	}
+	if unknown := policy.UnknownConfigs(source, map[string]bool{}, filter); len(unknown) != 1 || unknown[0] != "cleanup.policy" {
+		t.Errorf("unknown to the target: %q; a default that it does not know is no news", unknown)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -146,6 +148,9 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topicPair, before map[strin
 	}
 	for s := range touched {
 		f.requestTakeOver(s)
+	}
+	if len(touched) > 0 {
+		f.acls.compareSoon()
 	}
 	return nil
 }
@@ -359,14 +364,18 @@ func (f *Flow) configsLoop(ctx context.Context) {
 func (f *Flow) syncConfigs(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	report := &ConfigsStatus{LastPass: time.Now()}
 	pairs, _ := f.topics.pair(f.sourceView(), f.targetView())
 	limits, errs := f.topics.syncConfigs(ctx, pairs)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	for topic, err := range errs {
-		f.warn("sync topic configs", "topic", topic, "err", err)
+	for _, topic := range slices.Sorted(maps.Keys(errs)) {
+		f.warn("sync topic configs", "topic", topic, "err", errs[topic])
+		report.Problems = append(report.Problems, errs[topic].Error())
 	}
+	report.Changed, report.Took = int(f.configsChanged.Swap(0)), time.Since(report.LastPass).Seconds()
+	f.configs.Store(report)
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -81,14 +81,17 @@ type Flow struct {
 	groups         *groups
 	predecessor    predecessor
 	scans          *semaphore.Weighted
+	acls           *acls
 	kick           chan struct{} // an early pass over topics is wanted
 
-	background sync.WaitGroup
-	hard       context.Context //nolint:containedctx // ends when requests in flight may be cut off: after the drain, not at the signal
-	cancel     context.CancelFunc
-	failure    atomic.Pointer[error]             // what ended the flow, if not a signal
-	problem    atomic.Pointer[string]            // why the clusters are not reached
-	notCopied  atomic.Pointer[map[string]string] // topics that should be copied and are not, with the reason
+	background     sync.WaitGroup
+	hard           context.Context //nolint:containedctx // ends when requests in flight may be cut off: after the drain, not at the signal
+	cancel         context.CancelFunc
+	failure        atomic.Pointer[error]             // what ended the flow, if not a signal
+	problem        atomic.Pointer[string]            // why the clusters are not reached
+	configs        atomic.Pointer[ConfigsStatus]     // the last look at topic configs
+	configsChanged atomic.Int64                      // since the look before
+	notCopied      atomic.Pointer[map[string]string] // topics that should be copied and are not, with the reason
 }
 
 // totals are the sums that a status shows.
@@ -125,7 +128,11 @@ func New(o Options) (*Flow, error) {
 		f.close()
 		return nil, err
 	}
-	f.topics.changed = func(n int) { f.metrics.configChanges.Add(float64(n)) }
+	f.topics.changed = func(n int) {
+		f.metrics.configChanges.Add(float64(n))
+		f.configsChanged.Add(int64(n))
+	}
+	f.acls = newACLs(f.topics, func(change string) { f.metrics.aclChanges.WithLabelValues(change).Inc() })
 	for k := range o.Flow.Shards {
 		f.shards = append(f.shards, &shard{flow: f, number: k, transactionalID: fmt.Sprintf("milena.%s.%d", f.name, k)})
 	}
@@ -248,6 +255,9 @@ func (f *Flow) Run(ctx context.Context) error {
 	}
 	if f.config.GroupsInterval > 0 && !f.config.Provenance { // a topic that both sides write has no one place for a group of the source
 		f.background.Go(func() { f.groups.loop(soft) })
+	}
+	if f.config.ACLs {
+		f.background.Go(func() { f.aclsLoop(soft) })
 	}
 	f.startHeartbeats(soft)
 	f.startBrokers(soft)

@@ -32,6 +32,7 @@ type flowMetrics struct {
 	journalCorrupt  prometheus.Counter
 	passes          *prometheus.CounterVec // pass, result
 	configChanges   prometheus.Counter
+	aclChanges      *prometheus.CounterVec // change
 	notes           *prometheus.CounterVec // cluster, topic
 	noteErrors      *prometheus.CounterVec // cluster, topic
 	groupCommits    prometheus.Counter
@@ -64,8 +65,9 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		inherited:      counter("inherited_partitions_total", "Partitions that were taken over from MirrorMaker 2."),
 		journalWrites:  counters("journal_writes_total", "Writes to the journal by result.", "result"),
 		journalCorrupt: counter("journal_unreadable_records_total", "Journal records that could not be read and were left out."),
-		passes:         counters("passes_total", "Passes over topics, configs and groups by result.", "pass", "result"),
+		passes:         counters("passes_total", "Passes over topics, configs, ACLs and groups by result.", "pass", "result"),
 		configChanges:  counter("topic_config_changes_total", "Topic configs altered on the target."),
+		aclChanges:     counters("acl_changes_total", "ACLs created and deleted on the target, and those that began to be refused there.", "change"),
 		notes:          counters("bookkeeping_records_total", "Heartbeats, checkpoints and offset-syncs written.", "cluster", "topic"),
 		noteErrors:     counters("bookkeeping_errors_total", "Writes of heartbeats, checkpoints and offset-syncs that failed; each is tried again.", "cluster", "topic"),
 		groupCommits:   counter("group_commits_total", "Positions of consumer groups committed on the target, by partition."),
@@ -171,6 +173,8 @@ func newCollector(f *Flow) *collector {
 	add("group_positions", "Positions of those groups in copied partitions.")
 	add("group_positions_refused", "Of those, the positions that are not on the target, by reason.", "reason")
 	add("groups_last_pass_timestamp_seconds", "When the last look at the groups began.")
+	add("configs_last_pass_timestamp_seconds", "When the last look at the topic configs began.")
+	add("acls_last_pass_timestamp_seconds", "When the last look at the ACLs began.")
 	add("buffer_bytes", "Bytes of batches held between source and target.")
 	add("ready", "1 when every shard is owned and recovered.")
 	return c
@@ -230,8 +234,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range refused {
 		gauge("group_positions_refused", float64(n), reason)
 	}
-	if !groups.LastPass.IsZero() {
-		gauge("groups_last_pass_timestamp_seconds", float64(groups.LastPass.UnixMilli())/1000)
+	passed := func(name string, at time.Time) {
+		if !at.IsZero() {
+			gauge(name, float64(at.UnixMilli())/1000)
+		}
+	}
+	passed("groups_last_pass_timestamp_seconds", groups.LastPass)
+	if status.Configs != nil {
+		passed("configs_last_pass_timestamp_seconds", status.Configs.LastPass)
+	}
+	if status.ACLs != nil {
+		passed("acls_last_pass_timestamp_seconds", status.ACLs.LastPass)
 	}
 	ready := 0.0
 	if status.Ready {

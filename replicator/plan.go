@@ -27,6 +27,8 @@ type Plan struct {
 	TargetClusterID string `json:"target_cluster_id"`
 	// Topics are those that are copied, sorted by source name.
 	Topics []PlanTopic `json:"topics"`
+	// ACLs are absent when they are not copied.
+	ACLs *PlanACLs `json:"acls,omitempty"`
 	// Skipped are the source topics that the flow does not ask for or must not copy.
 	Skipped []PlanSkip `json:"skipped"`
 	// Refused are sentences about what cannot work until a person changes something. A flow with any should not be started.
@@ -45,6 +47,14 @@ type PlanTopic struct {
 	Action string `json:"action"`
 	// Configs are those that the target topic is created with ("name=value") or that change on it ("name: old -> new").
 	Configs []string `json:"configs"`
+}
+
+// PlanACLs are the ACLs of the target that would change, each as a clause.
+type PlanACLs struct {
+	Create []string `json:"create"`
+	Delete []string `json:"delete"`
+	// InStep is how many are as on the source.
+	InStep int `json:"in_step"`
 }
 
 // PlanSkip is one source topic that is not copied.
@@ -96,6 +106,7 @@ func Check(ctx context.Context, o Options) (*Plan, error) {
 	c.choose()
 	c.validateCreates(ctx)
 	c.compareConfigs(ctx)
+	c.compareACLs(ctx)
 	c.checkJournal(ctx)
 	c.checkRights(ctx)
 	c.checkTransactions(ctx)
@@ -218,6 +229,38 @@ func (c *check) compareConfigs(ctx context.Context) {
 		c.topics.alter(ctx, changes, validateOnly, errs)
 	}
 	c.refuseAll(errs)
+}
+
+// compareACLs finds which ACLs would change. Copying goes on without them, so what is missing is a warning.
+func (c *check) compareACLs(ctx context.Context) {
+	if !c.flow.ACLs {
+		return
+	}
+	diff, err := newACLs(c.topics, nil).compare(ctx, c.source, c.target, nil)
+	if err != nil {
+		c.warn("%v", err)
+		return
+	}
+	for _, note := range diff.Notes {
+		c.warn("%s", note)
+	}
+	c.plan.ACLs = &PlanACLs{Create: []string{}, Delete: []string{}, InStep: diff.InStep}
+	for _, binding := range diff.Create {
+		c.plan.ACLs.Create = append(c.plan.ACLs.Create, binding.String())
+	}
+	for _, binding := range diff.Delete {
+		c.plan.ACLs.Delete = append(c.plan.ACLs.Delete, binding.String())
+	}
+	request := kmsg.NewPtrDescribeClusterRequest()
+	request.IncludeClusterAuthorizedOperations = true // KIP-430; KIP-700 since 2.8
+	answer, err := c.topics.target.Request(ctx, request)
+	if err != nil {
+		return // a broker that does not know this request: the rights show when ACLs are created
+	}
+	rights := answer.(*kmsg.DescribeClusterResponse).ClusterAuthorizedOperations
+	if rights != math.MinInt32 && rights&(1<<kmsg.ACLOperationAlter) == 0 {
+		c.warn("ACLs on cluster %s cannot be changed: grant ALTER on the cluster to milena's user, or turn acls off", c.flow.Target)
+	}
 }
 
 // checkJournal: its partitions are the flow's shards for ever.

@@ -133,7 +133,7 @@ type topics struct {
 // newTopics compiles the flow's rules; it talks to nobody.
 func newTopics(source, target *kgo.Client, flow config.Flow, log *slog.Logger) (*topics, error) {
 	rules, rulesErr := policy.NewTopics(flow, flow.Source, flow.Target)
-	filter, filterErr := policy.NewConfigFilter(flow.ConfigsExclude)
+	filter, filterErr := policy.NewConfigFilter(flow)
 	if err := errors.Join(rulesErr, filterErr); err != nil {
 		return nil, fmt.Errorf("flow %s: %w", flow.Name, err)
 	}

@@ -109,6 +109,15 @@ func (p *program) printPlan(r checked) {
 	}
 	_ = w.Flush()
 	p.printf("  %s to copy, %d not\n", count(len(plan.Topics), "topic"), len(plan.Skipped))
+	if a := plan.ACLs; a != nil {
+		p.printf("  ACLs that are as on the source: %d\n", a.InStep)
+		for _, text := range a.Create {
+			p.printf("  ACL to create: %s\n", text)
+		}
+		for _, text := range a.Delete {
+			p.printf("  ACL to delete: %s\n", text)
+		}
+	}
 	for _, s := range plan.Skipped {
 		p.printf("  not copied: %s %s\n", s.Topic, s.Reason)
 	}

@@ -68,6 +68,7 @@ func (p *program) printStatus(o overview) {
 	p.printf("  %s in %s, lag %s; copied since the start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), count(o.LagRecords, "record"), count(o.Records, "record"), size(o.Bytes))
 	p.printGroups(o.Groups)
+	p.printSettings(o.Status)
 	if o.AttentionCount == 0 {
 		p.printf("  no partition needs attention\n\n")
 		return
@@ -104,6 +105,23 @@ func (p *program) printGroups(g *replicator.GroupsStatus) {
 		p.printf("    and %d more; --json has all\n", more)
 	}
 	for _, text := range g.Problems {
+		p.printf("    %s\n", text)
+	}
+}
+
+// printSettings tells what the last looks at topic configs and ACLs changed, and what they could not.
+func (p *program) printSettings(s replicator.Status) {
+	var problems []string
+	if c := s.Configs; c != nil {
+		if problems = append(problems, c.Problems...); c.Changed > 0 {
+			p.printf("  %s changed in the last look\n", count(c.Changed, "topic config"))
+		}
+	}
+	if a := s.ACLs; a != nil && !a.LastPass.IsZero() {
+		p.printf("  %s as on the source; in the last look %d created, %d deleted, %d refused\n", count(a.InStep, "ACL"), a.Created, a.Deleted, a.Refused)
+		problems = append(problems, a.Problems...)
+	}
+	for _, text := range problems {
 		p.printf("    %s\n", text)
 	}
 }

@@ -1,0 +1,363 @@
+package replicator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/policy"
+)
+
+// aclsPerRequest bounds one CreateAcls or DeleteAcls: a controller handles a request in one go, with at most 10,000 records.
+const aclsPerRequest = 500
+
+// aclProblemsShown is how many refused bindings are a picture; the report has their number.
+const aclProblemsShown = 20
+
+// acls brings the ACLs of the copies to those of their sources; policy decides which. Only differences are sent. One pass after the other;
+// only the report is shared.
+type acls struct {
+	topics  *topics
+	flow    config.Flow
+	log     *slog.Logger
+	changed func(change string) // told of each binding that was created, deleted or begins to be refused
+	kick    chan struct{}       // an early pass is wanted
+
+	refused map[policy.ACL]bool // in the pass before
+	said    string              // what the log said last about ACLs that cannot be copied
+
+	mu     sync.Mutex
+	report ACLsStatus
+}
+
+func newACLs(t *topics, changed func(string)) *acls {
+	return &acls{topics: t, flow: t.flow, log: t.log, changed: changed, kick: make(chan struct{}, 1)}
+}
+
+// noAuthorizerError says that a cluster has no ACLs: nothing is wrong, and there is nothing to do.
+type noAuthorizerError struct{ cluster string }
+
+func (e *noAuthorizerError) Error() string {
+	return fmt.Sprintf("ACLs are not copied: cluster %s has no authorizer", e.cluster)
+}
+
+// aclsLoop compares ACLs, early when a topic was begun: who may read it and who may not need not wait.
+func (f *Flow) aclsLoop(ctx context.Context) {
+	soon := min(time.Second, f.config.ACLsInterval)
+	for wait := soon; ; {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-f.acls.kick:
+			timer.Stop()
+		case <-timer.C:
+		}
+		if wait = soon; !f.mayKeepBooks() {
+			continue
+		}
+		others, known := f.notCopies()
+		if !known {
+			continue
+		}
+		wait = f.config.ACLsInterval
+		err := f.acls.sync(ctx, others, f.mayKeepBooks)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			f.metrics.passes.WithLabelValues("acls", "failed").Inc()
+		default:
+			f.metrics.passes.WithLabelValues("acls", "done").Inc()
+		}
+	}
+}
+
+// notCopies are source topics whose namesakes on the target hold other records. What has the source's alias in front belongs to the flow in
+// any case; without it, nothing is known before the shards are recovered.
+func (f *Flow) notCopies() (topics map[string]bool, known bool) {
+	if f.config.Naming == config.NamingPrefix {
+		return nil, true
+	}
+	topics = map[string]bool{}
+	status := f.Status()
+	for _, p := range status.Partitions {
+		if p.Anomaly != nil && p.Anomaly.Kind == string(policy.TargetNotEmpty) {
+			topics[p.Topic] = true
+		}
+	}
+	return topics, status.Ready
+}
+
+// compareSoon asks for a pass.
+func (a *acls) compareSoon() {
+	select {
+	case a.kick <- struct{}{}:
+	default:
+	}
+}
+
+// sync is one pass. It ends early when may says no: another instance does the work then.
+func (a *acls) sync(ctx context.Context, notCopies map[string]bool, may func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	report := &ACLsStatus{LastPass: time.Now()}
+	err := a.pass(ctx, notCopies, may, report)
+	report.Took = time.Since(report.LastPass).Seconds()
+	var off *noAuthorizerError
+	switch {
+	case err == nil:
+		a.said = ""
+	default:
+		text := err.Error()
+		report.Problems = append(report.Problems, text)
+		if errors.As(err, &off) {
+			err = nil // nothing is wrong
+		}
+		if text == a.said {
+			break // it lasts, and was said
+		}
+		if a.said = text; err == nil {
+			a.log.Info("no ACLs to copy", "why", text)
+		} else {
+			a.log.Warn("ACLs are not copied", "err", err)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.report = *report
+	return err
+}
+
+func (a *acls) pass(ctx context.Context, notCopies map[string]bool, may func() bool, report *ACLsStatus) error {
+	source, err := readTopics(ctx, a.topics.source)
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", a.flow.Source, err)
+	}
+	target, err := readTopics(ctx, a.topics.target)
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", a.flow.Target, err)
+	}
+	diff, err := a.compare(ctx, source, target, notCopies)
+	if err != nil {
+		return err
+	}
+	report.InStep, report.Problems = diff.InStep, diff.Notes
+	refused := map[policy.ACL]bool{}
+	defer func() { a.refused = refused }()
+	for _, step := range []struct {
+		list []policy.ACL
+		send func(context.Context, []policy.ACL) ([]error, error)
+		done *int
+		word string
+	}{{diff.Create, a.create, &report.Created, "created"}, {diff.Delete, a.remove, &report.Deleted, "deleted"}} {
+		for part := range slices.Chunk(step.list, aclsPerRequest) {
+			if !may() {
+				return nil
+			}
+			results, err := step.send(ctx, part)
+			if err != nil {
+				return err
+			}
+			for i, err := range results {
+				if err == nil {
+					*step.done++
+					a.tell(step.word)
+					a.log.Info("ACL "+step.word+", as on the source", "cluster", a.flow.Target, "acl", part[i].String())
+					continue
+				}
+				a.refuse(part[i], err, refused, report)
+			}
+		}
+	}
+	report.InStep += report.Created
+	return nil
+}
+
+// refuse notes a binding that the target refused. The others go on.
+func (a *acls) refuse(binding policy.ACL, err error, refused map[policy.ACL]bool, report *ACLsStatus) {
+	refused[binding] = true
+	if report.Refused++; report.Refused <= aclProblemsShown {
+		report.Problems = append(report.Problems, fmt.Sprintf("cluster %s refuses %s: %v", a.flow.Target, binding, err))
+	}
+	if !a.refused[binding] {
+		a.tell("refused")
+		a.log.Warn("ACL is refused", "cluster", a.flow.Target, "acl", binding.String(), "err", err)
+	}
+}
+
+func (a *acls) tell(change string) {
+	if a.changed != nil {
+		a.changed(change)
+	}
+}
+
+// compare asks both clusters for the ACLs of their topics and finds the difference.
+func (a *acls) compare(ctx context.Context, source, target clusterTopics, notCopies map[string]bool) (policy.ACLDiff, error) {
+	state := policy.ACLState{Copied: map[string]string{}, TargetTopics: slices.Collect(maps.Keys(target.ByName))}
+	pairs, _ := a.topics.pair(source, target)
+	for _, p := range pairs {
+		if !notCopies[p.Source.Name] {
+			state.Copied[p.Source.Name] = p.TargetName
+		}
+	}
+	var sourceErr, targetErr error
+	var strange int
+	state.Source, strange, sourceErr = describeACLs(ctx, a.topics.source, a.flow.Source)
+	state.Target, _, targetErr = describeACLs(ctx, a.topics.target, a.flow.Target)
+	if err := cmp.Or(sourceErr, targetErr); err != nil {
+		return policy.ACLDiff{}, err
+	}
+	diff := a.topics.rules.DiffACLs(state, a.flow.ACLsDelete)
+	if strange > 0 {
+		diff.Notes = append(diff.Notes, fmt.Sprintf("%d ACLs of cluster %s are left out: they are of a kind that milena does not know", strange, a.flow.Source))
+	}
+	return diff, nil
+}
+
+// describeACLs asks for all bindings of topics. Any broker answers, from its own copy of the metadata. Strange are those of a Kafka to come.
+func describeACLs(ctx context.Context, client *kgo.Client, cluster string) (list []policy.ACL, strange int, err error) {
+	request := kmsg.NewPtrDescribeACLsRequest()
+	request.ResourceType, request.ResourcePatternType = kmsg.ACLResourceTypeTopic, kmsg.ACLResourcePatternTypeAny
+	request.Operation, request.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
+	answer, err := client.Request(ctx, request)
+	if err != nil {
+		return nil, 0, fmt.Errorf("describe ACLs of cluster %s: %w", cluster, err)
+	}
+	response := answer.(*kmsg.DescribeACLsResponse)
+	if err := aclError(cluster, "describe", response.ErrorCode, response.ErrorMessage); err != nil {
+		return nil, 0, err
+	}
+	for _, r := range response.Resources {
+		for _, b := range r.ACLs {
+			binding := policy.ACL{
+				Name: r.ResourceName, Prefixed: r.ResourcePatternType == kmsg.ACLResourcePatternTypePrefixed,
+				Principal: b.Principal, Host: b.Host, Operation: b.Operation.String(), Deny: b.PermissionType == kmsg.ACLPermissionTypeDeny,
+			}
+			_, err := kmsg.ParseACLOperation(binding.Operation)
+			pattern := binding.Prefixed || r.ResourcePatternType == kmsg.ACLResourcePatternTypeLiteral
+			permission := binding.Deny || b.PermissionType == kmsg.ACLPermissionTypeAllow
+			if err != nil || !pattern || !permission {
+				strange++
+				continue
+			}
+			list = append(list, binding)
+		}
+	}
+	return list, strange, nil
+}
+
+// aclError is nil, or a sentence with the right that is needed.
+func aclError(cluster, operation string, code int16, message *string) error {
+	err := kerr.ErrorForCode(code)
+	right := map[string]string{"describe": "DESCRIBE", "create": "ALTER", "delete": "ALTER"}[operation]
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kerr.SecurityDisabled):
+		return &noAuthorizerError{cluster}
+	case errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return fmt.Errorf("%s ACLs on cluster %s: not allowed; grant %s on the cluster to milena's user, or turn acls off: %w", operation, cluster, right, err)
+	case message != nil && strings.TrimSpace(*message) != "":
+		return fmt.Errorf("%s: %w", strings.TrimSpace(*message), err)
+	}
+	return err
+}
+
+// aclFailure tells what concerns all bindings of a request from what concerns one.
+func aclFailure(results []error) error {
+	var off *noAuthorizerError
+	for _, err := range results {
+		if errors.Is(err, kerr.ClusterAuthorizationFailed) || errors.As(err, &off) {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes bindings and answers what came of each.
+func (a *acls) create(ctx context.Context, list []policy.ACL) ([]error, error) {
+	request := kmsg.NewPtrCreateACLsRequest()
+	for _, binding := range list {
+		c := kmsg.NewCreateACLsRequestCreation()
+		pattern, operation, permission := kindsOf(binding)
+		c.ResourceType, c.ResourceName, c.ResourcePatternType = kmsg.ACLResourceTypeTopic, binding.Name, pattern
+		c.Principal, c.Host, c.Operation, c.PermissionType = binding.Principal, binding.Host, operation, permission
+		request.Creations = append(request.Creations, c)
+	}
+	answer, err := a.topics.target.Request(ctx, request)
+	if err != nil {
+		return nil, fmt.Errorf("create ACLs on cluster %s: %w", a.flow.Target, err)
+	}
+	var results []error
+	for _, r := range answer.(*kmsg.CreateACLsResponse).Results {
+		results = append(results, aclError(a.flow.Target, "create", r.ErrorCode, r.ErrorMessage))
+	}
+	return a.checked("create", list, results)
+}
+
+// remove deletes bindings, each by a filter that matches it alone, and answers what came of each.
+func (a *acls) remove(ctx context.Context, list []policy.ACL) ([]error, error) {
+	request := kmsg.NewPtrDeleteACLsRequest()
+	for _, binding := range list {
+		f := kmsg.NewDeleteACLsRequestFilter()
+		pattern, operation, permission := kindsOf(binding)
+		f.ResourceType, f.ResourceName, f.ResourcePatternType = kmsg.ACLResourceTypeTopic, &binding.Name, pattern
+		f.Principal, f.Host, f.Operation, f.PermissionType = &binding.Principal, &binding.Host, operation, permission
+		request.Filters = append(request.Filters, f)
+	}
+	answer, err := a.topics.target.Request(ctx, request)
+	if err != nil {
+		return nil, fmt.Errorf("delete ACLs on cluster %s: %w", a.flow.Target, err)
+	}
+	var results []error
+	for _, r := range answer.(*kmsg.DeleteACLsResponse).Results {
+		results = append(results, aclError(a.flow.Target, "delete", r.ErrorCode, r.ErrorMessage))
+	}
+	return a.checked("delete", list, results)
+}
+
+// checked gives the results if there is one for each binding and none is about all of them.
+func (a *acls) checked(operation string, list []policy.ACL, results []error) ([]error, error) {
+	if len(results) != len(list) {
+		return nil, fmt.Errorf("%s ACLs on cluster %s: %d results for %d ACLs", operation, a.flow.Target, len(results), len(list))
+	}
+	return results, aclFailure(results)
+}
+
+// kindsOf are the parts of a binding that Kafka has numbers for. Its operation came from a number, so it has one.
+func kindsOf(binding policy.ACL) (kmsg.ACLResourcePatternType, kmsg.ACLOperation, kmsg.ACLPermissionType) {
+	pattern, permission := kmsg.ACLResourcePatternTypeLiteral, kmsg.ACLPermissionTypeAllow
+	if binding.Prefixed {
+		pattern = kmsg.ACLResourcePatternTypePrefixed
+	}
+	if binding.Deny {
+		permission = kmsg.ACLPermissionTypeDeny
+	}
+	operation, _ := kmsg.ParseACLOperation(binding.Operation)
+	return pattern, operation, permission
+}
+
+// status is what the last pass found; nil when ACLs are not asked for.
+func (a *acls) status() *ACLsStatus {
+	if !a.flow.ACLs {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	report := a.report
+	return &report
+}
