@@ -257,17 +257,59 @@ func (t *topics) create(ctx context.Context, planned []kmsg.CreateTopicsRequestT
 			case errors.Is(err, kerr.TopicAlreadyExists):
 				// Created between our look and our request, by a person or by another instance.
 			default:
-				if errors.Is(err, kerr.InvalidConfig) {
-					if again, ok := t.withoutUnknown(byName[answered.Topic], known, answered.ErrorMessage); ok {
-						planned = append(planned, again)
-						continue
-					}
+				if again, ok := t.withLess(ctx, byName[answered.Topic], known, how, err, answered.ErrorMessage); ok {
+					planned = append(planned, again)
+					continue
 				}
 				errs[answered.Topic] = t.adminError("create", answered.Topic, err, answered.ErrorMessage)
 			}
 		}
 	}
 	return created
+}
+
+// withLess is a topic that was refused without the configs that it was refused for, or false if it cannot be made so.
+func (t *topics) withLess(ctx context.Context, topic kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, err error, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
+	invalid := errors.Is(err, kerr.InvalidConfig)
+	if invalid {
+		if less, ok := t.withoutUnknown(topic, known, message); ok {
+			return less, true
+		}
+	}
+	// Providers of Kafka keep some configs for themselves (KIP-133). A check tells that instead.
+	if how == validateOnly || (!invalid && !errors.Is(err, kerr.PolicyViolation)) {
+		return topic, false
+	}
+	return t.withoutRefused(ctx, topic)
+}
+
+// withoutRefused asks for each config of a topic by itself whether the target takes it, as its answer does not always name the culprit. A
+// copy is not made without cleanup.policy: it would lose by retention what it must keep (KAFKA-12254).
+func (t *topics) withoutRefused(ctx context.Context, topic kmsg.CreateTopicsRequestTopic) (kmsg.CreateTopicsRequestTopic, bool) {
+	refuses := func(configs ...kmsg.CreateTopicsRequestTopicConfig) bool {
+		alone := topic
+		alone.Configs = configs
+		errs := map[string]error{}
+		t.create(ctx, []kmsg.CreateTopicsRequestTopic{alone}, nil, validateOnly, errs)
+		return len(errs) > 0
+	}
+	if len(topic.Configs) == 0 || refuses() {
+		return topic, false // it is not about configs
+	}
+	var kept []kmsg.CreateTopicsRequestTopicConfig
+	for _, c := range topic.Configs {
+		switch {
+		case !refuses(c):
+			kept = append(kept, c)
+		case c.Name == "cleanup.policy":
+			return topic, false
+		default:
+			t.warnOnce("refused", topic.Topic, c.Name, "topic config left out: the target refuses it; add it to configs_exclude to leave it alone")
+		}
+	}
+	less := len(kept) < len(topic.Configs)
+	topic.Configs = kept
+	return topic, less
 }
 
 // withoutUnknown is the topic without the configs that the target does not know, or false if that leaves out nothing.
@@ -293,15 +335,17 @@ func (t *topics) withoutUnknown(topic kmsg.CreateTopicsRequestTopic, known map[s
 
 // warnUnknown logs each config once that the target does not know.
 func (t *topics) warnUnknown(targetName string, names []string) {
+	for _, name := range names {
+		t.warnOnce("unknown", targetName, name, "topic config left out: the target does not know it")
+	}
+}
+
+func (t *topics) warnOnce(why, targetName, name, text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, name := range names {
-		key := "unknown config " + targetName + " " + name
-		if t.warned[key] {
-			continue
-		}
+	if key := why + " " + targetName + " " + name; !t.warned[key] {
 		t.warned[key] = true
-		t.log.Warn("topic config left out: the target does not know it", "cluster", t.flow.Target, "topic", targetName, "config", name)
+		t.log.Warn(text, "cluster", t.flow.Target, "topic", targetName, "config", name) //nolint:sloglint // the text is the caller's constant
 	}
 }
 

@@ -337,6 +337,39 @@ func TestTopics_invalidConfigEnds(t *testing.T) {
 	wantErrors(t, errs, map[string]string{"primary.a": "create topic primary.a on cluster dr: INVALID_CONFIG"})
 }
 
+// Policies of the target do not always name the config that they are about.
+func TestTopics_refusedConfigIsLeftOut(t *testing.T) {
+	test := newTopicsTest(t, nil)
+	test.create(test.source, "a", 1, map[string]string{"cleanup.policy": "compact", "retention.ms": "5", "segment.ms": "9"})
+	test.create(test.source, "b", 1, map[string]string{"segment.bytes": "1000000"})
+	refuse := func(config string) func(kmsg.Request) bool {
+		return func(request kmsg.Request) bool {
+			return slices.ContainsFunc(request.(*kmsg.CreateTopicsRequest).Topics, func(topic kmsg.CreateTopicsRequestTopic) bool {
+				return topic.Topic == "primary.a" && slices.ContainsFunc(topic.Configs, func(c kmsg.CreateTopicsRequestTopicConfig) bool { return c.Name == config })
+			})
+		}
+	}
+	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "primary.a", Err: kerr.PolicyViolation, Count: -1, When: refuse("segment.ms")})
+	if created, _ := test.pass(); !slices.Equal(created, []string{"primary.a", "primary.b"}) {
+		t.Errorf("created %v", created)
+	}
+	if diff := cmp.Diff(map[string]string{"cleanup.policy": "compact", "retention.ms": "5"}, test.dynamic("primary.a")); diff != "" {
+		t.Error(diff)
+	}
+	if text := test.log.String(); strings.Count(text, "the target refuses it") != 1 || !strings.Contains(text, "config=segment.ms") {
+		t.Errorf("log:\n%s", text)
+	}
+
+	// Without cleanup.policy a copy would lose records.
+	other := newTopicsTest(t, nil)
+	other.create(other.source, "a", 1, map[string]string{"cleanup.policy": "compact", "retention.ms": "5"})
+	other.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "primary.a", Err: kerr.PolicyViolation, Count: -1, When: refuse("cleanup.policy")})
+	pairs, _ := other.look()
+	_, _, errs := other.createMissing(t.Context(), pairs)
+	wantErrors(t, errs, map[string]string{"primary.a": "create topic primary.a on cluster dr: POLICY_VIOLATION"})
+	wantLines(t, "refusals of a check", other.check().Refused, "create topic primary.a on cluster dr: POLICY_VIOLATION")
+}
+
 func TestTopics_missingRights(t *testing.T) {
 	test := newTopicsTest(t, nil)
 	for _, name := range []string{"create", "grow", "alter"} {

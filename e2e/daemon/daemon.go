@@ -195,6 +195,24 @@ type Status struct {
 	LagRecords      int64          `json:"lag_records"`
 	Partitions      []Partition    `json:"partitions"`
 	Groups          Groups         `json:"groups"`
+	Configs         *Configs       `json:"configs"`
+	ACLs            *ACLs          `json:"acls"`
+}
+
+// Configs is the JSON of the last look at topic configs.
+type Configs struct {
+	Problems []string  `json:"problems"`
+	LastPass time.Time `json:"last_pass"`
+}
+
+// ACLs is the JSON of the last look at ACLs.
+type ACLs struct {
+	InStep   int       `json:"in_step"`
+	Created  int       `json:"created"`
+	Deleted  int       `json:"deleted"`
+	Refused  int       `json:"refused"`
+	Problems []string  `json:"problems"`
+	LastPass time.Time `json:"last_pass"`
 }
 
 // Groups is the JSON of what a flow found out about consumer groups.

@@ -37,6 +37,8 @@ type Options struct {
 	Proxied bool
 	// Security adds a SASL_SSL listener.
 	Security *Security
+	// Classes is a directory of Java classes that brokers may be told to use, beside Kafka's own.
+	Classes string
 	// JVM options of the brokers; small and cheap to start if empty.
 	JVM []string
 }
@@ -74,6 +76,7 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	jars.classes = o.Classes
 	c := &Cluster{name: o.Name, id: uuid(), jars: jars, jvm: o.JVM}
 	voter := fmt.Sprintf("%d@127.0.0.1:%d", 1, ports[0])
 	if o.Brokers > 1 {

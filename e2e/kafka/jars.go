@@ -24,7 +24,10 @@ var pom []byte
 var log4j []byte
 
 // Jars is the directory of Kafka's class path, with what else is needed to start a broker quickly.
-type Jars struct{ dir string }
+type Jars struct {
+	dir     string
+	classes string // beside Kafka's own
+}
 
 // Resolve fetches Kafka's jars with Maven into the user's cache directory, unless they are there.
 func Resolve(ctx context.Context) (Jars, error) {
@@ -37,7 +40,7 @@ func Resolve(ctx context.Context) (Jars, error) {
 	if err != nil {
 		return Jars{}, err
 	}
-	j := Jars{filepath.Join(cache, "milena-kafka-"+Version)}
+	j := Jars{dir: filepath.Join(cache, "milena-kafka-"+Version)}
 	if _, err := os.Stat(j.dir); err == nil {
 		return j, j.writeLogging()
 	}
@@ -50,7 +53,7 @@ func Resolve(ctx context.Context) (Jars, error) {
 		return Jars{}, err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
-	if err := fill(ctx, Jars{tmp}); err != nil {
+	if err := fill(ctx, Jars{dir: tmp}); err != nil {
 		return Jars{}, err
 	}
 	if err := os.Rename(tmp, j.dir); err != nil {
@@ -114,7 +117,24 @@ func (j Jars) command(ctx context.Context, class string, args ...string) *exec.C
 
 func (j Jars) jvm(options ...string) []string {
 	return append(options, "-XX:-UsePerfData", "-Dlog4j2.configurationFile="+filepath.Join(j.dir, "log4j2.properties"), "-Dlog4j2.disable.jmx=true",
-		"-cp", filepath.Join(j.dir, "libs", "*"))
+		"-cp", j.classpath())
+}
+
+func (j Jars) classpath() string {
+	libs := filepath.Join(j.dir, "libs", "*")
+	if j.classes == "" {
+		return libs
+	}
+	return libs + string(filepath.ListSeparator) + j.classes
+}
+
+// Compile compiles a Java file against Kafka's classes into a directory, for Options.Classes.
+func (j Jars) Compile(ctx context.Context, source, into string) error {
+	javac := exec.CommandContext(ctx, "javac", "-cp", j.classpath(), "-d", into, source)
+	if out, err := javac.CombinedOutput(); err != nil {
+		return fmt.Errorf("compile %s: %w\n%s", source, err, out)
+	}
+	return nil
 }
 
 // Class is the argv that runs a class of Kafka's with these JVM options.

@@ -1,0 +1,19 @@
+import java.util.Map;
+import org.apache.kafka.common.errors.PolicyViolationException;
+import org.apache.kafka.server.policy.AlterConfigPolicy;
+
+/** Refuses a topic config, as providers of Kafka do with those that they keep for themselves. Brokers run it. */
+public class Policy implements AlterConfigPolicy {
+    @Override
+    public void validate(RequestMetadata request) {
+        if (request.configs().containsKey("file.delete.delay.ms")) {
+            throw new PolicyViolationException("file.delete.delay.ms is not yours to set");
+        }
+    }
+
+    @Override
+    public void configure(Map<String, ?> configs) {}
+
+    @Override
+    public void close() {}
+}
