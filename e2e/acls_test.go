@@ -231,7 +231,7 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 	flow := config["flows"].([]daemon.Map)[0]
 	flow["topics_exclude"] = []string{"secret", "__.*"}
 	flow["acls"], flow["acls_interval"], flow["configs_interval"] = true, "2s", "2s"
-	interval := 2*time.Second + 500*time.Millisecond // and what a look takes beside two clusters on two cores
+	interval := 2*time.Second + 2*time.Second // and what a look takes beside two clusters on two cores
 	copies := []string{
 		"ALLOW READ milena topic source.+", "ALLOW DESCRIBE_CONFIGS milena topic source.+", "ALLOW CREATE milena topic source.heartbeats",
 		"ALLOW READ alice topic source.orders", "ALLOW READ bob topic source.sto+", "ALLOW READ carol topic source.+", "DENY READ carol topic source.orders",

@@ -69,6 +69,8 @@ type ACLState struct {
 	Copied map[string]string
 	// TargetTopics are all topics of the target, copies or not.
 	TargetTopics []string
+	// Remove says that deletions are asked for.
+	Remove bool
 }
 
 // ACLDiff is what makes the target's bindings follow the source's.
@@ -90,11 +92,11 @@ type ACLDiff struct {
 //   - under identity naming a prefix stays while it covers copies only, else it becomes a binding for each copied topic that it covers;
 //     `*`, and under a rename table every prefix, always do so.
 //
-// With remove, Delete are bindings that this flow could have made and that no binding of the source stands for. Whether it did make them
+// With Remove, Delete are bindings that this flow could have made and that no binding of the source stands for. Whether it did make them
 // is not recorded, so the following are left alone: what names more than the flow's copies; ALLOW of WRITE and ALL; and all bindings of a
 // principal that may write to the same copies, which milena's own user must. A source without any binding deletes nothing: its authorizer
 // is more likely to be new than its last user gone.
-func (t *Topics) DiffACLs(state ACLState, remove bool) ACLDiff {
+func (t *Topics) DiffACLs(state ACLState) ACLDiff {
 	m := t.newACLMapper(state)
 	kept, have := map[ACL]bool{}, map[ACL]bool{}
 	for _, a := range state.Target {
@@ -115,7 +117,7 @@ func (t *Topics) DiffACLs(state ACLState, remove bool) ACLDiff {
 			}
 		}
 	}
-	if remove && len(state.Source) > 0 {
+	if state.Remove && len(state.Source) > 0 {
 		writers := map[string][]ACL{}
 		for _, a := range state.Target {
 			if a.grantsWrite() {

@@ -79,18 +79,18 @@ func (c aclCase) diff(t *testing.T) policy.ACLDiff {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state := policy.ACLState{Source: acls(t, c.source), Target: acls(t, c.target), Copied: map[string]string{}, TargetTopics: c.foreign}
+	state := policy.ACLState{Source: acls(t, c.source), Target: acls(t, c.target), Copied: map[string]string{}, TargetTopics: c.foreign, Remove: c.remove}
 	for _, topic := range c.topics {
 		if target, reason := rules.Target(topic); reason == "" {
 			state.Copied[topic] = target
 		}
 	}
 	state.TargetTopics = slices.AppendSeq(slices.Clone(c.foreign), maps.Values(state.Copied))
-	diff := rules.DiffACLs(state, c.remove)
+	diff := rules.DiffACLs(state)
 	// What was created needs no creation again, and what was deleted no deletion.
 	after := slices.DeleteFunc(slices.Concat(state.Target, diff.Create), func(a policy.ACL) bool { return slices.Contains(diff.Delete, a) })
 	state.Target = after
-	if again := rules.DiffACLs(state, c.remove); len(again.Create)+len(again.Delete) > 0 {
+	if again := rules.DiffACLs(state); len(again.Create)+len(again.Delete) > 0 {
 		t.Errorf("a second look still finds %v and %v", short(again.Create), short(again.Delete))
 	}
 	return diff
@@ -281,7 +281,7 @@ func FuzzDiffACLsNeverWiden(f *testing.F) {
 			for _, pattern := range pick(patterns, b>>16) {
 				state.Source = append(state.Source, acl(t, "DENY READ alice "+pattern))
 			}
-			after := rules.DiffACLs(state, false).Create
+			after := rules.DiffACLs(state).Create
 			back := map[string]string{}
 			for source, target := range state.Copied {
 				back[target] = source

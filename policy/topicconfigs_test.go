@@ -154,7 +154,8 @@ func TestConfigs_defaultsFromSource(t *testing.T) {
 	}
 	source := []policy.TopicConfig{
 		set("cleanup.policy", "compact"), inherited("retention.ms", "1"), inherited("segment.ms", "2"), inherited("max.message.bytes", "3"),
-		inherited("min.insync.replicas", "2"), inherited("compression.type", "producer"), inherited("vendor.key", "x"), {Name: "secret", Sensitive: true},
+		inherited("min.insync.replicas", "2"), inherited("compression.type", "producer"), inherited("vendor.key", "x"),
+		{Name: "secret", Sensitive: true},
 	}
 	want := map[string]string{"cleanup.policy": "compact", "retention.ms": "1", "segment.ms": "2", "max.message.bytes": "3", "vendor.key": "x"}
 	if diff := cmp.Diff(want, policy.CreateConfigs(source, filter)); diff != "" {

@@ -23,9 +23,6 @@ import (
 // aclsPerRequest bounds one CreateAcls or DeleteAcls: a controller handles a request in one go, with at most 10,000 records.
 const aclsPerRequest = 500
 
-// aclProblemsShown is how many refused bindings are a picture; the report has their number.
-const aclProblemsShown = 20
-
 // acls brings the ACLs of the copies to those of their sources; policy decides which. Only differences are sent. One pass after the other;
 // only the report is shared.
 type acls struct {
@@ -117,28 +114,34 @@ func (a *acls) sync(ctx context.Context, notCopies map[string]bool, may func() b
 	report := &ACLsStatus{LastPass: time.Now()}
 	err := a.pass(ctx, notCopies, may, report)
 	report.Took = time.Since(report.LastPass).Seconds()
-	var off *noAuthorizerError
-	switch {
-	case err == nil:
-		a.said = ""
-	default:
-		text := err.Error()
-		report.Problems = append(report.Problems, text)
-		if errors.As(err, &off) {
-			err = nil // nothing is wrong
-		}
-		if text == a.said {
-			break // it lasts, and was said
-		}
-		if a.said = text; err == nil {
-			a.log.Info("no ACLs to copy", "why", text)
-		} else {
-			a.log.Warn("ACLs are not copied", "err", err)
-		}
+	if err != nil {
+		report.Problems = append(report.Problems, err.Error())
 	}
+	err = a.say(err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.report = *report
+	return err
+}
+
+// say logs what keeps ACLs from being copied, once for as long as it lasts. That a cluster has none is no error.
+func (a *acls) say(err error) error {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	again := text == a.said
+	a.said = text
+	var off *noAuthorizerError
+	switch none := errors.As(err, &off); {
+	case none && !again:
+		a.log.Info("no ACLs to copy", "why", text)
+		return nil
+	case none:
+		return nil
+	case err != nil && !again:
+		a.log.Warn("ACLs are not copied", "err", err)
+	}
 	return err
 }
 
@@ -161,9 +164,16 @@ func (a *acls) pass(ctx context.Context, notCopies map[string]bool, may func() b
 	for _, step := range []struct {
 		list []policy.ACL
 		send func(context.Context, []policy.ACL) ([]error, error)
-		done *int
-		word string
-	}{{diff.Create, a.create, &report.Created, "created"}, {diff.Delete, a.remove, &report.Deleted, "deleted"}} {
+		done func(policy.ACL)
+	}{{diff.Create, a.create, func(binding policy.ACL) {
+		report.Created++
+		a.tell("created")
+		a.log.Info("ACL created, as on the source", "cluster", a.flow.Target, "acl", binding.String())
+	}}, {diff.Delete, a.remove, func(binding policy.ACL) {
+		report.Deleted++
+		a.tell("deleted")
+		a.log.Info("ACL deleted, as on the source", "cluster", a.flow.Target, "acl", binding.String())
+	}}} {
 		for part := range slices.Chunk(step.list, aclsPerRequest) {
 			if !may() {
 				return nil
@@ -173,13 +183,11 @@ func (a *acls) pass(ctx context.Context, notCopies map[string]bool, may func() b
 				return err
 			}
 			for i, err := range results {
-				if err == nil {
-					*step.done++
-					a.tell(step.word)
-					a.log.Info("ACL "+step.word+", as on the source", "cluster", a.flow.Target, "acl", part[i].String())
+				if err != nil {
+					a.refuse(part[i], err, refused, report)
 					continue
 				}
-				a.refuse(part[i], err, refused, report)
+				step.done(part[i])
 			}
 		}
 	}
@@ -190,7 +198,7 @@ func (a *acls) pass(ctx context.Context, notCopies map[string]bool, may func() b
 // refuse notes a binding that the target refused. The others go on.
 func (a *acls) refuse(binding policy.ACL, err error, refused map[policy.ACL]bool, report *ACLsStatus) {
 	refused[binding] = true
-	if report.Refused++; report.Refused <= aclProblemsShown {
+	if report.Refused++; report.Refused <= problemsShown {
 		report.Problems = append(report.Problems, fmt.Sprintf("cluster %s refuses %s: %v", a.flow.Target, binding, err))
 	}
 	if !a.refused[binding] {
@@ -207,7 +215,7 @@ func (a *acls) tell(change string) {
 
 // compare asks both clusters for the ACLs of their topics and finds the difference.
 func (a *acls) compare(ctx context.Context, source, target clusterTopics, notCopies map[string]bool) (policy.ACLDiff, error) {
-	state := policy.ACLState{Copied: map[string]string{}, TargetTopics: slices.Collect(maps.Keys(target.ByName))}
+	state := policy.ACLState{Copied: map[string]string{}, TargetTopics: slices.Collect(maps.Keys(target.ByName)), Remove: a.flow.ACLsDelete}
 	pairs, _ := a.topics.pair(source, target)
 	for _, p := range pairs {
 		if !notCopies[p.Source.Name] {
@@ -221,7 +229,7 @@ func (a *acls) compare(ctx context.Context, source, target clusterTopics, notCop
 	if err := cmp.Or(sourceErr, targetErr); err != nil {
 		return policy.ACLDiff{}, err
 	}
-	diff := a.topics.rules.DiffACLs(state, a.flow.ACLsDelete)
+	diff := a.topics.rules.DiffACLs(state)
 	if strange > 0 {
 		diff.Notes = append(diff.Notes, fmt.Sprintf("%d ACLs of cluster %s are left out: they are of a kind that milena does not know", strange, a.flow.Source))
 	}

@@ -372,7 +372,12 @@ func (f *Flow) syncConfigs(ctx context.Context) error {
 	}
 	for _, topic := range slices.Sorted(maps.Keys(errs)) {
 		f.warn("sync topic configs", "topic", topic, "err", errs[topic])
-		report.Problems = append(report.Problems, errs[topic].Error())
+		if len(report.Problems) < problemsShown {
+			report.Problems = append(report.Problems, errs[topic].Error())
+		}
+	}
+	if more := len(errs) - len(report.Problems); more > 0 {
+		report.Problems = append(report.Problems, fmt.Sprintf("and %d more topics, which the log names", more))
 	}
 	report.Changed, report.Took = int(f.configsChanged.Swap(0)), time.Since(report.LastPass).Seconds()
 	f.configs.Store(report)

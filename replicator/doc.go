@@ -48,6 +48,11 @@
 // A map begins at target offset 0 where the target's log held no record before the first copy, markers aside: so a position before the
 // start is known to be one before the first copy.
 //
+// # Topic configs and ACLs
+//
+//	topicconfigs.go  compare, alter   by difference; a topic that is refused is tried key by key, so that one bad key stops no other
+//	acls.go          compare, create, delete   by difference; policy/acls.go says which. Who asks is the owner of shard 0
+//
 // # Invariants
 //
 //	journaled <= acked <= next                 per partition, exclusive source offsets
@@ -60,7 +65,7 @@
 //	one per source broker      sourceBroker.loop; up to four where it leads many partitions
 //	two per target broker      targetBroker.lane
 //	topics, configs, journal   one loop each, a pass each tick (syncTopics, syncConfigs, syncJournal)
-//	groups, heartbeats         one loop; one loop per cluster. They work while shard 0 is owned and the lease holds
+//	groups, ACLs, heartbeats   one loop each; for heartbeats one per cluster. They work while shard 0 is owned and the lease holds
 //	take-over                  one loop; one goroutine for each shard that is being taken over
 //
 // None per partition, and memory is bounded by the byte budget whatever the number of partitions or the lag.
@@ -71,7 +76,7 @@
 //	topology.mu          views, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu
 //	partition.mu
-//	topology.brokersMu, shard.partsMu, shard.namedMu, topicLink.mu, budget.mu, lease.mu, groups.mu, notebook.mu
+//	topology.brokersMu, shard.partsMu, shard.namedMu, topicLink.mu, budget.mu, lease.mu, groups.mu, acls.mu, notebook.mu
 //
 // # Not obvious
 //
@@ -81,6 +86,7 @@
 //   - AddPartitionsToTxn goes through Client.Request: version 4 and later are for brokers only, and a broker sent one directly never answers.
 //   - A fetch always names LastFetchedEpoch: without it a log that was cut and has grown past our offset gives foreign records with no error.
 //   - The lease (lease.go) stops a process that was paused: old records are protected by it alone once the broker forgot the producer.
+//   - A DENY stands on the target before its topic does, and is sent before any ALLOW: between two requests nobody may do more than at the end.
 //   - A fetch session moves nothing by itself: a partition that is held back must be forgotten, or it is sent again with each answer. What
 //     an answer does not name has no news; the last stable offset never moves without the high watermark, which is news.
 //   - A fetch in flight is never cancelled: kgo would close the connection and fail everything on it.

@@ -118,6 +118,9 @@ type AnomalyState struct {
 	Since  time.Time `json:"since"`
 }
 
+// problemsShown is how many problems of one kind are a picture; more are a list for the log.
+const problemsShown = 20
+
 // Status says where the flow stands. It may be called at any time and blocks for moments only.
 func (f *Flow) Status() Status {
 	s := Status{
