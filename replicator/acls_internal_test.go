@@ -318,6 +318,8 @@ func TestPlan_acls(t *testing.T) {
 	if diff := cmp.Diff(before, test.onTarget()); diff != "" {
 		t.Errorf("check changed ACLs: %s", diff)
 	}
+	grant(t, test.topics.source, "DENY", "WRITE", "*", "orders")
+	wantLines(t, "warnings", test.check().Warnings, "DENY WRITE to User:* on topic primary.orders comes along with the ACLs, and stops milena too")
 	test.flow.ACLs = false
 	if plan := test.check(); plan.ACLs != nil {
 		t.Errorf("ACLs are off, and planned: %+v", plan.ACLs)

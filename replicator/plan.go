@@ -247,6 +247,10 @@ func (c *check) compareACLs(ctx context.Context) {
 	c.plan.ACLs = &PlanACLs{Create: []string{}, Delete: []string{}, InStep: diff.InStep}
 	for _, binding := range diff.Create {
 		c.plan.ACLs.Create = append(c.plan.ACLs.Create, binding.String())
+		// milena's own operations; who its user is, only brokers know.
+		if binding.Deny && binding.Principal == "User:*" && slices.Contains([]string{"ALL", "WRITE", "READ", "DESCRIBE"}, binding.Operation) {
+			c.warn("%s comes along with the ACLs, and stops milena too, unless its user is a super user of cluster %s", binding, c.flow.Target)
+		}
 	}
 	for _, binding := range diff.Delete {
 		c.plan.ACLs.Delete = append(c.plan.ACLs.Delete, binding.String())
