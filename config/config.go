@@ -2,8 +2,6 @@ package config
 
 import (
 	"fmt"
-	"os"
-	"strings"
 	"time"
 )
 
@@ -77,17 +75,6 @@ type Cluster struct {
 	SASL *SASL `koanf:"sasl"`
 }
 
-// TLS holds the paths of PEM files. An empty TLS section trusts the system's authorities.
-type TLS struct {
-	// CAFile holds the authorities that may sign the brokers' certificates; empty trusts the system's.
-	CAFile string `koanf:"ca_file"`
-	// CertFile and KeyFile are the client's own certificate; both or none.
-	CertFile string `koanf:"cert_file"`
-	KeyFile  string `koanf:"key_file"`
-	// ServerName is expected in the brokers' certificates instead of the host that was dialled.
-	ServerName string `koanf:"server_name"`
-}
-
 // SASL authenticates one client. Exactly one of Password and PasswordFile is set.
 type SASL struct {
 	// Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
@@ -105,17 +92,7 @@ func (s SASL) Format(f fmt.State, _ rune) {
 
 // Secret is the password itself, wherever it is written. A file is read at each call, so that a changed password is found
 // by the next connection; one newline at its end is not part of the password, as editors put it there.
-func (s SASL) Secret() (string, error) {
-	if s.PasswordFile == "" {
-		return s.Password.Reveal(), nil
-	}
-	b, err := os.ReadFile(s.PasswordFile)
-	if err != nil {
-		return "", err // *os.PathError already says what was done to which file.
-	}
-	text := strings.TrimSuffix(string(b), "\n")
-	return strings.TrimSuffix(text, "\r"), nil
-}
+func (s SASL) Secret() (string, error) { return readSecret(s.Password, s.PasswordFile) }
 
 // Flow is one direction of copying.
 type Flow struct {

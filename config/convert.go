@@ -22,10 +22,10 @@ type File struct {
 	// IsMM2 says that the file is an mm2.properties file and not one of milena.
 	IsMM2 bool
 
-	name      string
-	data      []byte
-	origins   map[string]*property
-	passwords map[string]string
+	name    string
+	data    []byte
+	origins map[string]*property
+	secrets map[string]string
 }
 
 // Format prints the file's name: what it holds may be secret.
@@ -88,7 +88,11 @@ func text(s string) *yaml.Node { return expression(strings.ReplaceAll(s, "${", "
 
 // expression is a string whose variables are to be replaced.
 func expression(s string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s, Style: yaml.SingleQuotedStyle}
+	style := yaml.SingleQuotedStyle
+	if strings.Contains(s, "\n") { // PEM
+		style = yaml.LiteralStyle
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s, Style: style}
 }
 
 // node is any value of a flow.
@@ -126,35 +130,51 @@ func (w converter) cluster(alias string) *yaml.Node {
 		w.put(n, "client_id", text(c.ClientID), w.from(path+".client_id"))
 	}
 	if c.TLS != nil {
-		t := mapping()
-		for _, file := range []struct{ key, path string }{
-			{"ca_file", c.TLS.CAFile}, {"cert_file", c.TLS.CertFile}, {"key_file", c.TLS.KeyFile},
-		} {
-			if file.path != "" {
-				w.put(t, file.key, text(file.path), w.from(path+".tls."+file.key))
-			}
-		}
-		w.put(n, "tls", t, "")
+		w.put(n, "tls", w.tls(alias, *c.TLS), "")
 	}
 	if c.SASL != nil {
 		s := mapping()
 		w.put(s, "mechanism", text(c.SASL.Mechanism), "")
 		w.put(s, "username", text(c.SASL.Username), "")
-		switch outside, ok := w.passwords[alias]; {
-		case c.SASL.PasswordFile != "":
-			w.put(s, "password_file", text(c.SASL.PasswordFile), "")
-		case ok:
-			comment := w.from(path + ".sasl")
-			if outside == "${"+variableName(alias)+"}" {
-				comment += "; put what it names into this variable, or use password_file"
-			}
-			w.put(s, "password", expression(outside), comment)
-		default:
-			w.put(s, "password", text(c.SASL.Password.Reveal()), "")
-		}
+		w.secret(s, alias, "sasl.password", c.SASL.Password, c.SASL.PasswordFile)
 		w.put(n, "sasl", s, "")
 	}
 	return n
+}
+
+func (w converter) tls(alias string, t TLS) *yaml.Node {
+	n := mapping()
+	plain := func(key, value string) {
+		if value != "" {
+			w.put(n, key, text(value), w.from("clusters."+alias+".tls."+key))
+		}
+	}
+	plain("ca", t.CA)
+	plain("ca_file", t.CAFile)
+	w.secret(n, alias, "tls.ca_password", t.CAPassword, t.CAPasswordFile)
+	plain("cert", t.Cert)
+	plain("cert_file", t.CertFile)
+	w.secret(n, alias, "tls.cert_password", t.CertPassword, t.CertPasswordFile)
+	w.secret(n, alias, "tls.key", t.Key, t.KeyFile)
+	w.secret(n, alias, "tls.key_password", t.KeyPassword, t.KeyPasswordFile)
+	return n
+}
+
+// secret writes one as it was found: a file stays a file, what came from elsewhere becomes a variable.
+func (w converter) secret(to *yaml.Node, alias, key string, value Secret, file string) {
+	path, name := "clusters."+alias+"."+key, key[strings.Index(key, ".")+1:]
+	switch outside, ok := w.secrets[path]; {
+	case file != "":
+		w.put(to, name+"_file", text(file), w.from(path))
+	case ok:
+		comment := w.from(path)
+		if outside == "${"+variableName(alias, key)+"}" {
+			comment += "; put what it names into this variable, or use " + name + "_file"
+		}
+		w.put(to, name, expression(outside), comment)
+	case value != "":
+		w.put(to, name, text(value.Reveal()), w.from(path))
+	}
 }
 
 // flow writes what differs from milena's defaults.

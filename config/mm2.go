@@ -77,8 +77,8 @@ type mm2 struct {
 	notes []Note
 	// origins say which property a path of the Config came from.
 	origins map[string]*property
-	// passwords is what a YAML file can say for the password of a cluster.
-	passwords map[string]string
+	// secrets is what a YAML file can say for a secret, by its path.
+	secrets map[string]string
 }
 
 // parseMM2 turns an mm2.properties file into a File, with the precedence of MirrorMaker 2's dedicated mode.
@@ -86,7 +86,7 @@ func parseMM2(name string, data []byte, env func(string) (string, bool)) (*File,
 	properties, bad := parseProperties(data)
 	m := &mm2{
 		props: make(map[string]*property), used: make(map[*property]bool), origins: make(map[string]*property),
-		passwords: make(map[string]string),
+		secrets: make(map[string]string),
 	}
 	m.resolver = newResolver(env, m.props)
 	m.problems = bad
@@ -123,7 +123,7 @@ func parseMM2(name string, data []byte, env func(string) (string, bool)) (*File,
 		return nil, err
 	}
 	slices.SortStableFunc(m.notes, func(a, b Note) int { return a.Line - b.Line })
-	return &File{Config: c, Notes: m.notes, IsMM2: true, name: name, origins: m.origins, passwords: m.passwords}, nil
+	return &File{Config: c, Notes: m.notes, IsMM2: true, name: name, origins: m.origins, secrets: m.secrets}, nil
 }
 
 // unique drops problems that were found twice: one property may count for several flows.

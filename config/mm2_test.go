@@ -66,7 +66,7 @@ func differing(c *config.Config) []string {
 	var lines []string
 	for _, path := range slices.Sorted(maps.Keys(got)) {
 		if got[path] != defaults[path] || strings.HasSuffix(path, ".source") || strings.HasSuffix(path, ".target") {
-			lines = append(lines, strings.TrimSpace(path+" = "+got[path]))
+			lines = append(lines, strings.TrimSpace(path+" = "+strings.ReplaceAll(got[path], "\n", `\n`)))
 		}
 	}
 	return lines
@@ -138,7 +138,7 @@ func TestMM2FilesConvertToTheSameConfig(t *testing.T) {
 				t.Fatal(err)
 			}
 			outside := func(name string) (string, bool) {
-				if strings.HasPrefix(name, "MILENA_") && strings.HasSuffix(name, "_PASSWORD") {
+				if strings.HasPrefix(name, "MILENA_") && (strings.HasSuffix(name, "_PASSWORD") || strings.HasSuffix(name, "_KEY")) {
 					return "s3cr3t", true
 				}
 				return env(name)

@@ -11,7 +11,6 @@ const (
 	protocolSSL      = "SSL"
 	protocolSASL     = "SASL_PLAINTEXT"
 	protocolSASLSSL  = "SASL_SSL"
-	storeTypePEM     = "PEM"
 	defaultMechanism = "GSSAPI"
 )
 
@@ -84,62 +83,6 @@ func (m *mm2) cluster(alias string) Cluster {
 	return c
 }
 
-// lookup finds a connection setting of one cluster.
-type lookup func(field, key string) *property
-
-func (m *mm2) tls(alias string, get lookup) *TLS {
-	for _, key := range []string{"ssl.truststore.certificates", "ssl.keystore.certificate.chain", "ssl.keystore.key"} {
-		if p := get("", key); p != nil {
-			m.bad(p, "is PEM inside the properties, and milena reads it from files; put it into a file, and write %s.ssl.%s.type = PEM and %s.ssl.%s.location",
-				alias, storeOf(key), alias, storeOf(key))
-		}
-	}
-	t := new(TLS)
-	if p := m.store(get, "tls.ca_file", "truststore", "keytool -list -rfc -keystore FILE > ca.pem"); p != nil {
-		t.CAFile, _ = m.value(p)
-	}
-	if p := m.store(get, "tls.cert_file", "keystore", "openssl pkcs12 -in FILE -nodes -out client.pem (a JKS file first becomes PKCS12 with keytool -importkeystore -deststoretype PKCS12)"); p != nil {
-		t.CertFile, _ = m.value(p)
-		t.KeyFile = t.CertFile
-		m.origins["clusters."+alias+".tls.key_file"] = p
-		if key := get("", "ssl.key.password"); key != nil {
-			m.bad(key, "is for a key that is encrypted, which milena does not read; write it in the clear with openssl pkcs8 -in FILE -out key.pem, guard the file, and remove this key")
-		}
-	}
-	if p := get("", "ssl.endpoint.identification.algorithm"); p != nil && strings.TrimSpace(p.value) == "" {
-		m.noteOnce(p, "the brokers' certificates are always checked for the host's name; tls.server_name in milena.yaml expects another one")
-	}
-	if p := get("", "ssl.engine.factory.class"); p != nil {
-		m.bad(p, "is Java code that milena can't run; write the certificates as PEM files with ssl.truststore.location and ssl.keystore.location")
-	}
-	return t
-}
-
-func storeOf(key string) string {
-	if strings.Contains(key, "truststore") {
-		return "truststore"
-	}
-	return "keystore"
-}
-
-// store is the file of a store, which has to be PEM.
-func (m *mm2) store(get lookup, field, kind, export string) *property {
-	location, format := get(field, "ssl."+kind+".location"), get("", "ssl."+kind+".type")
-	if location == nil {
-		return nil
-	}
-	is := "JKS" // Kafka's default
-	if format != nil {
-		value, _ := m.value(format)
-		is = strings.ToUpper(strings.TrimSpace(value))
-	}
-	if is == storeTypePEM {
-		return location
-	}
-	m.bad(location, "is a %s store, and milena reads PEM; export it with %s, and write ssl.%s.type = PEM and the new file", is, export, kind)
-	return nil
-}
-
 func (m *mm2) sasl(alias string, get lookup) *SASL {
 	s, named := &SASL{Mechanism: defaultMechanism}, get("sasl.mechanism", "sasl.mechanism")
 	if named != nil {
@@ -169,6 +112,7 @@ func (m *mm2) sasl(alias string, get lookup) *SASL {
 		m.bad(named, "needs %s.sasl.jaas.config with a username and a password", alias)
 		return s
 	}
+	m.origins["clusters."+alias+".sasl.password"] = p
 	m.jaas(alias, s, p)
 	return s
 }
@@ -224,32 +168,33 @@ func (m *mm2) jaas(alias string, s *SASL, p *property) {
 		return value
 	}
 	s.Username = resolve(options["username"])
-	m.password(alias, s, options["password"], resolve)
+	s.Password, s.PasswordFile = m.secret(alias, "sasl.password", options["password"], resolve)
 	if whole {
-		m.passwords[alias] = "${" + variableName(alias) + "}"
+		m.secrets["clusters."+alias+".sasl.password"] = "${" + variableName(alias, "sasl.password") + "}"
 	}
 }
 
-// password keeps what can be read again where it is: a file of a directory stays a file.
-func (m *mm2) password(alias string, s *SASL, written string, resolve func(string) string) {
+// secret keeps what can be read again where it is: a file of a directory stays a file.
+func (m *mm2) secret(alias, key, written string, resolve func(string) string) (value Secret, file string) {
 	found := onlyReference.FindStringSubmatch(written)
 	if found != nil && m.classes[found[1]] == directoryProvider {
-		if resolve(written) != "" {
-			s.PasswordFile = strings.TrimRight(found[3], "/") + "/" + found[4]
+		if resolve(written) == "" {
+			return "", ""
 		}
-		return
+		return "", strings.TrimRight(found[3], "/") + "/" + found[4]
 	}
-	s.Password = Secret(resolve(written))
-	switch {
+	switch path := "clusters." + alias + "." + key; {
 	case found != nil && m.classes[found[1]] == envProvider && variable.MatchString("${"+found[4]+"}"):
-		m.passwords[alias] = "${" + found[4] + "}"
+		m.secrets[path] = "${" + found[4] + "}"
 	case reference.MatchString(written):
-		m.passwords[alias] = "${" + variableName(alias) + "}"
+		m.secrets[path] = "${" + variableName(alias, key) + "}"
 	}
+	return Secret(resolve(written)), ""
 }
 
-// variableName is the environment's variable for a password that YAML has no other way to name.
-func variableName(alias string) string {
+// variableName is the environment's variable for a secret that YAML has no other way to name.
+func variableName(alias, key string) string {
+	_, key, _ = strings.Cut(key, ".")
 	return "MILENA_" + strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z':
@@ -259,7 +204,7 @@ func variableName(alias string) string {
 		default:
 			return '_'
 		}
-	}, alias) + "_PASSWORD"
+	}, alias+"_"+key)
 }
 
 // jaasWords splits a JAAS config as Java's tokenizer does.

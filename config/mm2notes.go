@@ -104,7 +104,7 @@ func cutClient(key string) (prefix, base string) {
 // isConnection says whether a key decides how a cluster is reached.
 func isConnection(key string) bool {
 	switch key {
-	case "bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.jaas.config":
+	case "bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.jaas.config", "ssl.key.password":
 		return true
 	default:
 		return strings.HasPrefix(key, "ssl.truststore.") || strings.HasPrefix(key, "ssl.keystore.")

@@ -48,6 +48,9 @@ func (*resolver) shown(p *property) string {
 			return hidden
 		}
 	}
+	if strings.Contains(p.value, "PRIVATE KEY") { // PEM at the wrong place
+		return hidden
+	}
 	const enough = 200
 	if len(p.value) > enough {
 		return fmt.Sprintf("%.*q...", enough, p.value)

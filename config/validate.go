@@ -144,8 +144,8 @@ func (c *Cluster) validate(alias string, found *complaints) {
 	if c.ClientID == "" {
 		found.add(path+".client_id", "is empty; remove the key to be called milena")
 	}
-	if t := c.TLS; t != nil && (t.CertFile == "") != (t.KeyFile == "") {
-		found.add(path+".tls", "cert_file and key_file belong together; write both or none")
+	if c.TLS != nil {
+		c.TLS.validate(path+".tls", found)
 	}
 	if c.SASL != nil {
 		c.SASL.validate(path+".sasl", found)

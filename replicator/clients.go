@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -134,41 +134,6 @@ type warnLogger struct{ kgo.Logger }
 // Level is for kgo.Logger.
 func (l warnLogger) Level() kgo.LogLevel { return min(l.Logger.Level(), kgo.LogLevelError) }
 
-// tlsConfig reads the PEM files. The server name stays empty where none is given: kgo sets each broker's host then.
-func tlsConfig(c config.TLS) (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls.ca_file: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls.ca_file: %s holds no PEM certificate", c.CAFile)
-		}
-	}
-	switch {
-	case c.CertFile == "" && c.KeyFile == "":
-		return conf, nil
-	case c.CertFile == "":
-		return nil, errors.New("tls.cert_file: missing, but tls.key_file is set; a client certificate needs both")
-	case c.KeyFile == "":
-		return nil, errors.New("tls.key_file: missing, but tls.cert_file is set; a client certificate needs both")
-	}
-	if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
-		return nil, fmt.Errorf("tls.cert_file: load %s with key %s: %w", c.CertFile, c.KeyFile, err)
-	}
-	// Read again at each handshake: certificates are rotated in place, often daily, and a process lives for months.
-	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls.cert_file: load %s with key %s: %w", c.CertFile, c.KeyFile, err)
-		}
-		return &pair, nil
-	}
-	return conf, nil
-}
-
 // saslMechanism asks for the password at each authentication, so that a rotated secret file is used by the next
 // connection and by a re-authentication (KIP-368).
 func saslMechanism(c config.SASL) (sasl.Mechanism, error) {
@@ -247,8 +212,12 @@ func saslSentence(err error, c config.Cluster) string {
 func tlsSentence(err error, c config.Cluster) string {
 	text := err.Error()
 	caFile := "the system's authorities"
-	if c.TLS != nil && c.TLS.CAFile != "" {
+	switch {
+	case c.TLS == nil:
+	case c.TLS.CAFile != "":
 		caFile = c.TLS.CAFile
+	case c.TLS.CA != "":
+		caFile = "tls.ca"
 	}
 	// A broker reads the handshake's first bytes as a request of 369 MB and closes, with or without a reset.
 	reset := c.TLS != nil && errors.Is(err, syscall.ECONNRESET) && strings.Contains(text, "unable to dial")
@@ -272,10 +241,11 @@ func tlsSentence(err error, c config.Cluster) string {
 	}
 	for _, alert := range []string{"tls: bad certificate", "tls: certificate required", "tls: unknown certificate", "tls: expired certificate"} {
 		if strings.Contains(text, alert) {
-			if c.TLS == nil || c.TLS.CertFile == "" {
+			if c.TLS == nil || c.TLS.Cert == "" && c.TLS.CertFile == "" {
 				return "the broker wants a client certificate; set tls.cert_file and tls.key_file"
 			}
-			return fmt.Sprintf("the broker refused the client certificate %s; check that an authority signed it that the broker trusts, and its dates", c.TLS.CertFile)
+			return fmt.Sprintf("the broker refused the client certificate %s; check that an authority signed it that the broker trusts, and its dates",
+				cmp.Or(c.TLS.CertFile, "tls.cert"))
 		}
 	}
 	return ""

@@ -320,7 +320,7 @@ func TestClients_badFiles(t *testing.T) {
 		{"no CA file", config.Cluster{TLS: &config.TLS{CAFile: absent}}, []string{"tls.ca_file", absent}},
 		{"CA file without certificate", config.Cluster{TLS: &config.TLS{CAFile: ca.file("empty")}}, []string{"tls.ca_file", ca.file("empty")}},
 		{"no certificate", config.Cluster{TLS: &config.TLS{CertFile: absent, KeyFile: ca.file("client.key")}}, []string{"tls.cert_file", absent}},
-		{"no key path", config.Cluster{TLS: &config.TLS{CertFile: ca.file("client.pem")}}, []string{"tls.key_file: missing"}},
+		{"no key path", config.Cluster{TLS: &config.TLS{CertFile: ca.file("client.pem")}}, []string{"tls.cert_file", "holds no private key"}},
 		{"no certificate path", config.Cluster{TLS: &config.TLS{KeyFile: ca.file("client.key")}}, []string{"tls.cert_file: missing"}},
 		{"key of another certificate", config.Cluster{TLS: &config.TLS{CertFile: ca.file("client.pem"), KeyFile: ca.file("ca.key")}}, []string{"tls.cert_file", ca.file("ca.key")}},
 		{"mechanism", config.Cluster{SASL: &config.SASL{Mechanism: "GSSAPI", Password: "s3cret"}}, []string{`sasl.mechanism: "GSSAPI"`}},

@@ -1,0 +1,236 @@
+package replicator
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/youmark/pkcs8"
+
+	"github.com/milena-kafka/milena/config"
+)
+
+// tlsConfig reads authorities and the client's own certificate, which may be PEM or stores of Java. The server name stays empty where none is
+// given: kgo sets each broker's host then.
+func tlsConfig(c config.TLS) (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
+	if c.CA != "" || c.CAFile != "" {
+		var err error
+		if conf.RootCAs, err = authorities(c); err != nil {
+			return nil, err
+		}
+	}
+	if c.Cert == "" && c.CertFile == "" {
+		if c.Key != "" || c.KeyFile != "" {
+			return nil, errors.New("tls.cert_file: missing, but tls.key_file is set; a client certificate needs both")
+		}
+		return conf, nil
+	}
+	if _, err := ownCertificates(c); err != nil {
+		return nil, err
+	}
+	// Read again at each handshake: certificates are rotated in place, often daily, and a process lives for months.
+	conf.GetClientCertificate = func(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		own, err := ownCertificates(c)
+		if err != nil {
+			return nil, err
+		}
+		// As Java does it: of several keys the first that the broker can take. If there is none, the broker says so better than we could.
+		for i := range own {
+			if asked.SupportsCertificate(&own[i]) == nil {
+				return &own[i], nil
+			}
+		}
+		return &own[0], nil
+	}
+	return conf, nil
+}
+
+// material is what a key of the config leads to, and the words that errors begin with.
+type material struct {
+	data []byte
+	name string
+}
+
+// readMaterial reads the file, unless the text is written out. key is that of the text, to which _file is added for that of the file.
+func readMaterial(key, written, file string) (material, error) {
+	if file == "" {
+		return material{data: []byte(written), name: key}, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return material{}, fmt.Errorf("%s_file: %w", key, err)
+	}
+	return material{data: data, name: fmt.Sprintf("%s_file: %s", key, file)}, nil
+}
+
+func (m material) errorf(format string, args ...any) error {
+	return fmt.Errorf(m.name+" "+format, args...)
+}
+
+// format is what the content is, whatever the file is called.
+type format int
+
+const (
+	formatPEM format = iota
+	formatJKS
+	formatPKCS12
+	formatJCEKS
+)
+
+func (m material) format() format {
+	switch {
+	case bytes.HasPrefix(m.data, []byte{0xFE, 0xED, 0xFE, 0xED}):
+		return formatJKS
+	case bytes.HasPrefix(m.data, []byte{0xCE, 0xCE, 0xCE, 0xCE}):
+		return formatJCEKS
+	case bytes.HasPrefix(m.data, []byte{0x30}): // a SEQUENCE of DER; no PEM begins with a zero
+		return formatPKCS12
+	default:
+		return formatPEM
+	}
+}
+
+const noJCEKS = "is a JCEKS store, which milena does not read; convert it with keytool -importkeystore -deststoretype PKCS12"
+
+func authorities(c config.TLS) (*x509.CertPool, error) {
+	m, err := readMaterial("tls.ca", c.CA, c.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	password, err := c.CASecret()
+	if err != nil {
+		return nil, fmt.Errorf("tls.ca_password_file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	var certificates []*x509.Certificate
+	switch m.format() {
+	case formatJKS:
+		certificates, err = m.trustedOfJKS(password)
+	case formatPKCS12:
+		certificates, err = m.trustedOfPKCS12(password)
+	case formatJCEKS:
+		return nil, m.errorf(noJCEKS)
+	case formatPEM:
+		if !pool.AppendCertsFromPEM(separateLines(m.data)) {
+			return nil, m.errorf("holds no certificate; it must be PEM, JKS or PKCS12")
+		}
+		return pool, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(certificates) == 0 {
+		return nil, m.errorf("holds no trusted certificate; import the authority with keytool -importcert -alias ca -file ca.pem -keystore FILE")
+	}
+	for _, certificate := range certificates {
+		pool.AddCert(certificate)
+	}
+	return pool, nil
+}
+
+// ownCertificates are the client's own ones, one at least: a store may hold several.
+func ownCertificates(c config.TLS) ([]tls.Certificate, error) {
+	m, err := readMaterial("tls.cert", c.Cert, c.CertFile)
+	if err != nil {
+		return nil, err
+	}
+	password, err := c.CertSecret()
+	if err != nil {
+		return nil, fmt.Errorf("tls.cert_password_file: %w", err)
+	}
+	keyPassword, err := c.KeySecret()
+	if err != nil {
+		return nil, fmt.Errorf("tls.key_password_file: %w", err)
+	}
+	is := m.format()
+	separate := c.Key != "" || c.KeyFile != "" && c.KeyFile != c.CertFile
+	if separate && is != formatPEM {
+		return nil, m.errorf("is a store, which has its keys itself; remove tls.key_file")
+	}
+	switch is {
+	case formatJKS:
+		return m.ownOfJKS(password, keyPassword)
+	case formatPKCS12:
+		return m.ownOfPKCS12(password)
+	case formatJCEKS:
+		return nil, m.errorf(noJCEKS)
+	case formatPEM:
+	}
+	key := m
+	if separate {
+		if key, err = readMaterial("tls.key", c.Key.Reveal(), c.KeyFile); err != nil {
+			return nil, err
+		}
+	}
+	pair, err := pairOfPEM(m, key, keyPassword)
+	if err != nil {
+		return nil, err
+	}
+	return []tls.Certificate{pair}, nil
+}
+
+var pemLine = regexp.MustCompile(`\s*(-----(?:BEGIN|END) [A-Z0-9 ]+-----)\s*`)
+
+// separateLines puts the first and last line of each PEM block on a line of its own. Java takes any white space there, and a value of a
+// properties file that goes on over several lines has but spaces (KIP-651).
+func separateLines(text []byte) []byte { return pemLine.ReplaceAll(text, []byte("\n$1\n")) }
+
+func pairOfPEM(chain, key material, password string) (tls.Certificate, error) {
+	certificates := separateLines(chain.data)
+	if !bytes.Contains(certificates, []byte("-----BEGIN CERTIFICATE-----")) {
+		return tls.Certificate{}, chain.errorf("holds no certificate; it must be PEM, JKS or PKCS12")
+	}
+	block, err := key.keyOfPEM(password)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(certificates, pem.EncodeToMemory(block))
+	if err != nil && chain.name != key.name {
+		return pair, chain.errorf("with %s: %w", key.name, err)
+	}
+	if err != nil {
+		return pair, chain.errorf("can't be used: %w", err)
+	}
+	return pair, nil
+}
+
+// keyOfPEM is the first private key, in the clear.
+func (m material) keyOfPEM(password string) (*pem.Block, error) {
+	for rest := separateLines(m.data); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, m.errorf("holds no private key; write tls.key_file, or add the key to the file")
+		}
+		switch {
+		case block.Type == "ENCRYPTED PRIVATE KEY":
+			return m.decrypted(block, password)
+		case !strings.HasSuffix(block.Type, "PRIVATE KEY"):
+		case block.Headers["DEK-Info"] != "":
+			return nil, m.errorf("has a key that is encrypted in OpenSSL's old way, which neither Java nor milena reads; convert it with openssl pkcs8 -topk8")
+		default:
+			return block, nil
+		}
+	}
+}
+
+func (m material) decrypted(block *pem.Block, password string) (*pem.Block, error) {
+	if password == "" {
+		return nil, m.errorf("has a key that is encrypted; write tls.key_password or tls.key_password_file")
+	}
+	key, err := pkcs8.ParsePKCS8PrivateKey(block.Bytes, []byte(password))
+	if err != nil {
+		return nil, m.errorf("has a key that can't be decrypted; check tls.key_password: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, m.errorf("has a key that can't be used: %w", err)
+	}
+	return &pem.Block{Type: "PRIVATE KEY", Bytes: der}, nil
+}
