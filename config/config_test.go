@@ -129,13 +129,22 @@ func TestEveryKeyArrives(t *testing.T) {
 		Clusters: map[string]config.Cluster{
 			"primary": {
 				Brokers: []string{"kafka-1.eu:9092", "[::1]:9092"}, ClientID: "copier",
-				TLS:  &config.TLS{CAFile: "ca.pem", CertFile: "me.pem", KeyFile: "me.key", ServerName: "kafka.eu"},
+				TLS: &config.TLS{
+					CAFile: "ca.jks", CAPassword: "s3cr3t", CertFile: "me.p12", CertPassword: "s3cr3t", KeyFile: "me.key", KeyPassword: "s3cr3t",
+					ServerName: "kafka.eu",
+				},
 				SASL: &config.SASL{Mechanism: config.MechanismScramSHA512, Username: "milena", Password: "s3cr3t"},
 			},
 			"dr": {
-				Brokers: []string{"dr-1:9092"}, ClientID: "milena", TLS: &config.TLS{},
+				Brokers: []string{"dr-1:9092"}, ClientID: "milena",
+				TLS:  &config.TLS{CA: "pem", Cert: "pem", Key: "s3cr3t", KeyPasswordFile: "/run/secrets/key"},
 				SASL: &config.SASL{Mechanism: config.MechanismPlain, Username: "me", PasswordFile: "/run/secrets/dr"},
 			},
+			"lab": {
+				Brokers: []string{"lab:9092"}, ClientID: "milena",
+				TLS: &config.TLS{CAFile: "ca.p12", CAPasswordFile: "/run/secrets/ca", CertFile: "me.jks", CertPasswordFile: "/run/secrets/cert"},
+			},
+			"open": {Brokers: []string{"open:9092"}, ClientID: "milena", TLS: &config.TLS{}},
 		},
 		Flows:  []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
 		HTTP:   config.HTTP{Listen: ":8080", PProf: true},
@@ -191,6 +200,9 @@ func TestSecretsNeverPrint(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t"} {
 		fmt.Fprintf(&out, verb+"\n", *c.Clusters["primary"].SASL)
 		fmt.Fprintf(&out, verb+"\n", c.Clusters["primary"].SASL.Password)
+		fmt.Fprintf(&out, verb+"\n", *c.Clusters["primary"].TLS)
+		fmt.Fprintf(&out, verb+"\n", *c.Clusters["dr"].TLS)
+		fmt.Fprintf(&out, verb+"\n", c.Clusters["dr"])
 		fmt.Fprintf(&out, verb+"\n", c)
 	}
 	asJSON, err := json.Marshal(c)
@@ -205,7 +217,7 @@ func TestSecretsNeverPrint(t *testing.T) {
 	out.Write(asYAML)
 	for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
 		slog.New(h).InfoContext(t.Context(), "config", "config", c, "sasl", c.Clusters["primary"].SASL,
-			"password", c.Clusters["primary"].SASL.Password)
+			"tls", c.Clusters["primary"].TLS, "password", c.Clusters["primary"].SASL.Password)
 	}
 	for _, form := range []string{"s3cr3t", fmt.Sprintf("%x", "s3cr3t")} {
 		if strings.Contains(out.String(), form) {
@@ -232,6 +244,27 @@ func TestPasswordFileLosesOneNewline(t *testing.T) {
 	}
 	if _, err := (config.SASL{PasswordFile: "nowhere"}).Secret(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file gives %v", err)
+	}
+}
+
+func TestKeyHasThePasswordOfItsStoreOrItsOwn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(path, []byte("in a file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		tls  config.TLS
+		want string
+	}{
+		{config.TLS{}, ""},
+		{config.TLS{CertPassword: "store"}, "store"},
+		{config.TLS{CertPasswordFile: path}, "in a file"},
+		{config.TLS{CertPassword: "store", KeyPassword: "own"}, "own"},
+		{config.TLS{CertPassword: "store", KeyPasswordFile: path}, "in a file"},
+	} {
+		if got, err := test.tls.KeySecret(); got != test.want || err != nil {
+			t.Errorf("%v gives %q, %v; want %q", test.tls, got, err, test.want)
+		}
 	}
 }
 

@@ -10,7 +10,7 @@
 // Go type of Config: whatever koanf sees has the right keys and the right types already, and every complaint has a line.
 //
 // A file of MirrorMaker 2 (mm2.properties, told by its content) takes another way to the same Config: properties.go reads
-// it as Java does, mm2.go and mm2clusters.go look its keys up with MirrorMaker 2's precedence, mm2notes.go says what
+// it as Java does, mm2.go, mm2clusters.go and mm2tls.go look its keys up with MirrorMaker 2's precedence, mm2notes.go says what
 // becomes of the keys that are left, javaregex.go refuses patterns that Go would read differently, and convert.go writes
 // the result as YAML. Its defaults are MirrorMaker 2's.
 //
@@ -26,8 +26,8 @@
 //     error. $${ stands for ${. Only a value that contains ${NAME} may turn into a number or a truth.
 //   - All problems come in one *Error, ordered by line. A mistake is told once: what follows from it is left out.
 //   - No network and no files other than the one that is loaded, and those that config providers of an mm2.properties file
-//     name: "milena check" does that. Paths in TLS and SASL are opened
-//     when a client is built.
+//     name: "milena check" does that. Paths in TLS and SASL are opened when a client is built, which is also when the
+//     format of a key store is seen.
 //   - A Secret never prints. No message quotes the value of a secret, nor a value that came from the environment.
 //
 // The package is floor 0: it imports no other package of milena and no Kafka client, so a text that names an anomaly or an

@@ -77,7 +77,7 @@ func TestFullConfigHasEveryKey(t *testing.T) {
 
 // What is off by default has to load as well, once somebody takes the # away.
 func TestFullConfigLoadsWithWhatIsOff(t *testing.T) {
-	off := regexp.MustCompile(`(?m)^( *)#( *)(tls|sasl|ca_file|cert_file|key_file|server_name|mechanism|username|password_file):`)
+	off := regexp.MustCompile(`(?m)^( *)#( *)(tls|sasl|ca_file|ca_password_file|cert_file|cert_password_file|key_file|key_password_file|server_name|mechanism|username|password_file):`)
 	text := off.ReplaceAllString(read(t, "milena.yaml"), "$1$2$3:")
 	dr := parse(t, "milena.yaml", text).Clusters["dr"]
 	if dr.TLS == nil || dr.TLS.ServerName == "" || dr.SASL == nil || dr.SASL.PasswordFile == "" {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pavlo-v-chernykh/keystore-go/v4"
@@ -16,23 +17,30 @@ import (
 
 // The stores of Java. Java lists no key whose password is wrong and fails instead, and so does this.
 
-// loadJKS opens a store, with its aliases in order.
+// loadJKS opens a store, with its aliases in order. The sum at its end is looked at first: the library takes lengths in the file for granted
+// and would ask for gigabytes where a bit has flipped.
 func (m material) loadJKS(password, option string) (keystore.KeyStore, error) {
-	store, data := keystore.New(keystore.WithOrderedAliases(), keystore.WithCaseExactAliases()), m.data
-	if password == "" && len(data) > sha1.Size {
-		// Without a password Java reads the certificates and leaves the store's sum unchecked. Here the sum is made anew.
-		data = bytes.Clone(data[:len(data)-sha1.Size])
-		sum := sha1.Sum(append([]byte("Mighty Aphrodite"), data...))
-		data = append(data, sum[:]...)
+	store := keystore.New(keystore.WithOrderedAliases(), keystore.WithCaseExactAliases())
+	end := max(len(m.data)-sha1.Size, 0)
+	if password != "" && !bytes.Equal(sumOfJKS(password, m.data[:end]), m.data[end:]) {
+		return store, m.errorf("is a JKS store that the password does not open, or it is damaged; check %s", option)
 	}
-	switch err := store.Load(bytes.NewReader(data), characters(password)); {
-	case err == nil:
-		return store, nil
-	case strings.Contains(err.Error(), "invalid digest"):
-		return store, m.errorf("is a JKS store that the password does not open; check %s", option)
-	default:
+	// Without a password Java reads the certificates and leaves the sum unchecked. The library does not, and gets one that fits.
+	data := slices.Concat(m.data[:end], sumOfJKS(password, m.data[:end]))
+	if err := store.Load(bytes.NewReader(data), characters(password)); err != nil {
 		return store, m.errorf("is a JKS store that can't be read: %w", err)
 	}
+	return store, nil
+}
+
+func sumOfJKS(password string, data []byte) []byte {
+	sum := sha1.New()
+	for _, c := range characters(password) {
+		sum.Write([]byte{0, c})
+	}
+	sum.Write([]byte("Mighty Aphrodite")) // of the format
+	sum.Write(data)
+	return sum.Sum(nil)
 }
 
 // characters is a password as the library takes it, one byte for each. Java's are of 16 bits; those above 255 can't be expressed.
@@ -73,6 +81,9 @@ func (m material) trustedOfJKS(password string) ([]*x509.Certificate, error) {
 }
 
 func (m material) ownOfJKS(password, keyPassword string) ([]tls.Certificate, error) {
+	if password == "" { // Java demands it as well
+		return nil, m.errorf("is a JKS store; write its password as tls.cert_password or tls.cert_password_file")
+	}
 	store, err := m.loadJKS(password, "tls.cert_password")
 	if err != nil {
 		return nil, err

@@ -58,7 +58,7 @@ type material struct {
 	name string
 }
 
-// readMaterial reads the file, unless the text is written out. key is that of the text, to which _file is added for that of the file.
+// readMaterial reads the file, unless the text is written out; the key of the file is that of the text with _file added.
 func readMaterial(key, written, file string) (material, error) {
 	if file == "" {
 		return material{data: []byte(written), name: key}, nil

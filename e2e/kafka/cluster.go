@@ -35,7 +35,7 @@ type Options struct {
 	Properties map[string]string
 	// Proxied adds a listener that is reached through a proxy per broker. Brokers among each other and the test itself don't use it.
 	Proxied bool
-	// Security adds a SASL_SSL listener.
+	// Security adds a SASL_SSL or SSL listener.
 	Security *Security
 	// Classes is a directory of Java classes that brokers may be told to use, beside Kafka's own.
 	Classes string
@@ -164,7 +164,7 @@ func (b *Broker) prepare(props map[string]string, voter string, o Options) error
 		"node.id":                        fmt.Sprint(b.id),
 		"controller.quorum.voters":       voter,
 		"controller.listener.names":      "CONTROLLER",
-		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+		"listener.security.protocol.map": protocols("SASL_SSL"),
 		"inter.broker.listener.name":     "PLAINTEXT",
 		"log.dirs":                       filepath.Join(b.dir, "data"),
 		"num.partitions":                 "1",

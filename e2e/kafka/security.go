@@ -20,9 +20,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// Security is a SASL_SSL listener: an authority made for the test, and users that log in with PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+// Security is a secure listener and an authority made for the test.
 type Security struct {
-	// Users are passwords by user name.
+	// Users are passwords by user name; they log in with PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. Without any the listener is SSL and not
+	// SASL_SSL, and requires a certificate that CA signed.
 	Users map[string]string
 	// CA signs the brokers.
 	CA *Authority
@@ -80,22 +81,35 @@ func (a *Authority) Issue(name string) (cert, key []byte, err error) {
 }
 
 func (s *Security) properties(dir string) map[string]string {
+	all := map[string]string{
+		"ssl.keystore.type":       "PEM",
+		"ssl.keystore.location":   filepath.Join(dir, "keystore.pem"),
+		"ssl.truststore.type":     "PEM",
+		"ssl.truststore.location": filepath.Join(dir, "truststore.pem"),
+		"ssl.client.auth":         "requested",
+	}
+	if len(s.Users) == 0 {
+		all["listener.security.protocol.map"] = protocols("SSL")
+		all["ssl.client.auth"] = "required"
+		return all
+	}
 	plain := "org.apache.kafka.common.security.plain.PlainLoginModule required"
 	for _, user := range slices.Sorted(maps.Keys(s.Users)) {
 		plain += fmt.Sprintf(" user_%s=%q", user, s.Users[user])
 	}
 	scram := "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-	return map[string]string{
+	maps.Copy(all, map[string]string{
 		"sasl.enabled.mechanisms":                             "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
 		"listener.name.secure.plain.sasl.jaas.config":         plain + ";",
 		"listener.name.secure.scram-sha-256.sasl.jaas.config": scram,
 		"listener.name.secure.scram-sha-512.sasl.jaas.config": scram,
-		"ssl.keystore.type":                                   "PEM",
-		"ssl.keystore.location":                               filepath.Join(dir, "keystore.pem"),
-		"ssl.truststore.type":                                 "PEM",
-		"ssl.truststore.location":                             filepath.Join(dir, "truststore.pem"),
-		"ssl.client.auth":                                     "requested",
-	}
+	})
+	return all
+}
+
+// protocols says what is spoken on which listener.
+func protocols(secure string) string {
+	return "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:" + secure
 }
 
 func (s *Security) writeKeystores(dir string) error {
@@ -111,6 +125,9 @@ func (s *Security) writeKeystores(dir string) error {
 
 // createUsers stores the SCRAM credentials; a request may hold one mechanism per user.
 func (s *Security) createUsers(ctx context.Context, c *Cluster) error {
+	if len(s.Users) == 0 {
+		return nil
+	}
 	return c.Admin(func(adm *kadm.Client) error {
 		for _, mechanism := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} {
 			var upserts []kadm.UpsertSCRAM
