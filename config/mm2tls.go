@@ -36,7 +36,7 @@ func (m *mm2) truststore(t *TLS, alias string, get lookup) {
 	case certificates != nil && location != nil:
 		m.bad(certificates, "is PEM inside the properties, and %s names a file; keep one", location.key)
 	case certificates != nil:
-		m.inline(certificates, is)
+		m.inline(certificates, "truststore", is)
 		t.CA, t.CAFile = m.certificates(certificates)
 	case location != nil:
 		t.CAFile, _ = m.value(location)
@@ -60,7 +60,7 @@ func (m *mm2) keystore(t *TLS, alias string, get lookup) {
 	case chain != nil && key == nil:
 		m.bad(chain, "is a certificate without its key; write %s.ssl.keystore.key as well", alias)
 	case chain != nil:
-		m.inline(chain, is)
+		m.inline(chain, "keystore", is)
 		t.Cert, t.CertFile = m.certificates(chain)
 		t.Key, t.KeyFile = m.secretOf(alias, "tls.key", key)
 	default:
@@ -84,7 +84,8 @@ func (m *mm2) storeType(get lookup, kind string) string {
 	is := strings.ToUpper(strings.TrimSpace(value))
 	known := []string{storeTypeJKS, storeTypePKCS12, storeTypePEM}
 	if ok && !slices.Contains(known, is) {
-		m.bad(p, "is a kind of store that milena can't read; use %s: keytool -importkeystore -deststoretype PKCS12 makes such a file of others", choice(known))
+		m.bad(p, "is a kind of store that milena can't read; use %s: keytool -importkeystore -deststoretype PKCS12 makes such a file of others",
+			choice(known))
 	}
 	return is
 }
@@ -98,9 +99,9 @@ func (m *mm2) storePassword(get lookup, field, kind, is string) *property {
 }
 
 // inline refuses PEM in the properties beside a type that says otherwise, as Kafka does: the type would be a leftover, or the PEM.
-func (m *mm2) inline(p *property, is string) {
+func (m *mm2) inline(p *property, kind, is string) {
 	if is != storeTypePEM {
-		m.bad(p, "is PEM, and the store's type is %s; write ssl.%s.type = PEM beside it", is, strings.Split(p.key[strings.Index(p.key, "ssl."):], ".")[1])
+		m.bad(p, "is PEM, and the store's type is %s; write ssl.%s.type = PEM beside it", is, kind)
 	}
 }
 

@@ -96,7 +96,6 @@ func TestStoresOfJavaReachBrokersThatWantACertificate(t *testing.T) {
 			if code, out := runFile(t, "check", "-c", file); code != 0 {
 				t.Errorf("check: exit code %d\n%s", code, out)
 			}
-			// The file itself has no word for the HTTP address, which is not free here: the one that convert makes of it has.
 			code, text := runFile(t, "convert", file)
 			if code != 0 {
 				t.Fatalf("convert: exit code %d\n%s", code, text)
@@ -113,6 +112,17 @@ func TestStoresOfJavaReachBrokersThatWantACertificate(t *testing.T) {
 			}
 		})
 	}
+	t.Run("run takes the file itself", func(t *testing.T) {
+		p := p.in(t)
+		check(t, w.Write(t.Context(), 1000))
+		file := filepath.Join(p.dir, "mm2.properties")
+		check(t, os.WriteFile(file, []byte(base+jks+p12), 0o600))
+		m := p.newMilenaOf("milena", file)
+		m.start()
+		m.waitReady(30 * time.Second)
+		p.copiedAndEqual(m, 30*time.Second, w.Acked(), "secure")
+		m.stop()
+	})
 	for _, tt := range []struct{ name, properties, want string }{
 		{"no key store", base + strings.ReplaceAll(jks, ".keystore.", ".unknown.") + p12, `source.*client certificate`},
 		{"a wrong password", base + strings.ReplaceAll(jks, storePassword, "Tr0ub4dor&3") + p12, `source\.tls\.ca_file: .*trust\.JKS.*password.*tls\.ca_password`},

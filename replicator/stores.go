@@ -123,7 +123,9 @@ func (m material) ownOfJKS(password, keyPassword string) ([]tls.Certificate, err
 
 // trustedOfPKCS12 takes what Java has marked as trusted, or, in a store that holds keys as well, all certificates.
 func (m material) trustedOfPKCS12(password string) ([]*x509.Certificate, error) {
-	certificates, err := withOrWithout(password, func(password string) ([]*x509.Certificate, error) { return pkcs12.DecodeTrustStore(m.data, password) })
+	certificates, err := withOrWithout(password, func(password string) ([]*x509.Certificate, error) {
+		return pkcs12.DecodeTrustStore(m.data, password)
+	})
 	switch {
 	case err == nil:
 		return certificates, nil

@@ -16,8 +16,8 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// tlsConfig reads authorities and the client's own certificate, which may be PEM or stores of Java. The server name stays empty where none is
-// given: kgo sets each broker's host then.
+// tlsConfig reads authorities and the client's own certificate, from PEM or stores of Java. The server name stays empty where
+// none is given: kgo sets each broker's host then.
 func tlsConfig(c config.TLS) (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
 	if c.CA != "" || c.CAFile != "" {
@@ -213,7 +213,8 @@ func (m material) keyOfPEM(password string) (*pem.Block, error) {
 			return m.decrypted(block, password)
 		case !strings.HasSuffix(block.Type, "PRIVATE KEY"):
 		case block.Headers["DEK-Info"] != "":
-			return nil, m.errorf("has a key that is encrypted in OpenSSL's old way, which neither Java nor milena reads; convert it with openssl pkcs8 -topk8")
+			return nil, m.errorf("has a key that is encrypted in OpenSSL's old way, which Java does not read either; " +
+				"convert it with openssl pkcs8 -topk8")
 		default:
 			return block, nil
 		}
