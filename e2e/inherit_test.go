@@ -52,7 +52,7 @@ func beginInheritance(t *testing.T, properties map[string]string) (*inheritance,
 
 func (i *inheritance) startMirrorMaker(ctx context.Context) *proc.Process {
 	i.t.Helper()
-	other, err := mm2.Start(ctx, i.source.Jars(), i.pair.dir, mm2.Options{
+	other, err := mm2.Start(ctx, i.source.Jars(), i.dir, mm2.Options{
 		Primary: i.source.Addrs(), DR: i.target.Addrs(), Topics: strings.Join(i.topics, ","), Properties: i.properties,
 	})
 	check(i.t, err)
@@ -111,7 +111,7 @@ func (i *inheritance) verifyMirrored(m *milena, atLeast int64) {
 	}
 }
 
-// MirrorMaker 2 copies half of a load that goes on and is stopped. milena starts with the same file and copies the rest: nothing is missing
+// MirrorMaker 2 copies half of a load that goes on and is stopped. With the same file milena copies the rest: nothing is missing
 // and nothing is there twice.
 func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
 	for name, stop := range map[string]func(*testing.T, *proc.Process){
@@ -126,7 +126,7 @@ func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
 			i, other := beginInheritance(t, nil)
 			i.waitMirrored(40_000)
 			stop(t, other)
-			m := i.newMilenaOf("milena", filepath.Join(i.pair.dir, "mm2.properties"))
+			m := i.newMilenaOf("milena", filepath.Join(i.dir, "mm2.properties"))
 			m.start()
 			m.waitReady(time.Minute)
 			i.waitMirrored(120_000)

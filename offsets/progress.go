@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -27,23 +28,13 @@ type ConnectPosition struct {
 	Next int64
 }
 
-// DecodeConnectPosition reads a record of Connect's offsets topic. ok is false for those of other connectors (heartbeats, checkpoints,
+// DecodeConnectPosition reads a record of Connect's offsets topic; ok is false for those of other connectors (heartbeats, checkpoints,
 // strangers), which share the topic. The key is matched by its fields: Java writes them in the order of a hash map, tools in any. It returns
 // a *[CorruptError] for a source position that cannot be read, with what its key says.
 func DecodeConnectPosition(key, value []byte) (p ConnectPosition, ok bool, err error) {
-	var parts []json.RawMessage
-	var where struct {
-		Cluster   *string `json:"cluster"`
-		Topic     *string `json:"topic"`
-		Partition *int32  `json:"partition"`
-	}
-	if json.Unmarshal(key, &parts) != nil || len(parts) != 2 || json.Unmarshal(parts[1], &where) != nil {
+	if p, ok = decodeConnectKey(key); !ok {
 		return p, false, nil
 	}
-	if where.Cluster == nil || where.Topic == nil || where.Partition == nil || *where.Partition < 0 {
-		return p, false, nil
-	}
-	p = ConnectPosition{Source: *where.Cluster, TopicPartition: TopicPartition{*where.Topic, *where.Partition}, Next: -1}
 	if value == nil || bytes.Equal(value, []byte("null")) {
 		return p, true, nil
 	}
@@ -53,11 +44,28 @@ func DecodeConnectPosition(key, value []byte) (p ConnectPosition, ok bool, err e
 	if err := json.Unmarshal(value, &position); err != nil {
 		return p, true, &CorruptError{What: "position of MirrorMaker 2", Reason: err.Error()}
 	}
-	if position.Offset == nil || *position.Offset < 0 {
+	if position.Offset == nil || *position.Offset < 0 || *position.Offset == math.MaxInt64 {
 		return p, true, &CorruptError{What: "position of MirrorMaker 2", Reason: "no offset of at least 0 in it"}
 	}
 	p.Next = *position.Offset + 1
 	return p, true, nil
+}
+
+// decodeConnectKey reads [connector name, {"cluster": ..., "partition": ..., "topic": ...}]. The name is whatever the connector is called.
+func decodeConnectKey(key []byte) (p ConnectPosition, ok bool) {
+	var parts []json.RawMessage
+	var where struct {
+		Cluster   *string `json:"cluster"`
+		Topic     *string `json:"topic"`
+		Partition *int32  `json:"partition"`
+	}
+	if json.Unmarshal(key, &parts) != nil || len(parts) != 2 || json.Unmarshal(parts[1], &where) != nil {
+		return p, false
+	}
+	if where.Cluster == nil || where.Topic == nil || where.Partition == nil || *where.Partition < 0 {
+		return p, false
+	}
+	return ConnectPosition{Source: *where.Cluster, TopicPartition: TopicPartition{*where.Topic, *where.Partition}, Next: -1}, true
 }
 
 // MirrorProgress is what MirrorMaker 2 left behind of one source's flow.

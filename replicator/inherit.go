@@ -126,7 +126,7 @@ func (f *Flow) tellInherited(p *partition, s *scan) {
 		"twice", found.twice, "not_on_source", found.strange, "not_on_target", s.pairer.missing,
 	}
 	if s.pairer.missing > 0 || found.twice > 0 || found.strange > 0 || s.position > p.acked {
-		f.log.Warn("MirrorMaker 2's copy is not the source's twin; milena goes on behind it", attrs...)
+		f.log.Warn("the copy of MirrorMaker 2 differs from its source; milena goes on behind it", attrs...)
 		return
 	}
 	f.log.Debug("goes on where MirrorMaker 2 stopped", attrs...)
@@ -146,14 +146,13 @@ type scan struct {
 	targetStart, end                   int64 // of the target's log; end lies behind our marker
 	sourceFrom, targetFrom, sourceNext int64
 	firstSource                        int64 // offset of the first source record that was read, the end if there is none
-	ended                              bool  // all of the source was read
 	records                            int64 // of the target, that were read
 }
 
 var (
-	// errBrokersClock says that a log has timestamps of its broker, so that those of its records say nothing about the other log's.
+	// It says that a log has timestamps of its broker, so that those of its records say nothing about the other log's.
 	errBrokersClock = errors.New("timestamps are the broker's")
-	// errNoAnchor says that the pair to begin at is no pair.
+	// It says that the pair to begin at is no pair.
 	errNoAnchor = errors.New("the offset-sync does not hold")
 )
 
@@ -166,21 +165,24 @@ func (s *scan) run(ctx context.Context, t *tail) (err error) {
 	if s.sourceStart, s.sourceEnd, err = f.listOffsets(ctx, f.source, leader, p.topic.source, p.number); err != nil {
 		return err
 	}
-	targetEnd := int64(0)
-	if s.targetStart, targetEnd, err = f.listOffsets(ctx, f.target, f.targetLeader(t.topic, t.partition), t.topic, t.partition); err != nil {
+	targetStart, targetEnd, err := f.listOffsets(ctx, f.target, f.targetLeader(t.topic, t.partition), t.topic, t.partition)
+	if err != nil {
 		return err
 	}
+	s.targetStart = targetStart
 	s.syncs = ascending(s.syncs)
-	anchor, ok := anchorOf(s.syncs, offsets.Position{Source: s.sourceStart, Target: s.targetStart}, offsets.Position{Source: s.sourceEnd, Target: targetEnd})
-	ok = ok && !f.options.RebuildMap
+	anchor := anchorOf(s.syncs, offsets.Position{Source: s.sourceStart, Target: s.targetStart}, offsets.Position{Source: s.sourceEnd, Target: targetEnd})
+	if f.options.RebuildMap {
+		anchor = -1
+	}
 	for timestamps := true; ; {
 		s.hasher = hasher{seed: s.seed, timestamps: timestamps}
-		err := s.compare(ctx, t, anchor, ok)
+		err := s.compare(ctx, t, anchor)
 		switch {
 		case errors.Is(err, errBrokersClock) && timestamps:
 			timestamps = false
-		case errors.Is(err, errNoAnchor) && ok:
-			ok = false
+		case errors.Is(err, errNoAnchor):
+			anchor = -1
 		default:
 			return err
 		}
@@ -199,8 +201,8 @@ func ascending(syncs []offsets.Position) []offsets.Position {
 
 // anchorOf chooses the pair to begin at: the newest before which nothing was copied that lies behind it. A copier that was stopped begins
 // again earlier, and what it had copied beyond is there twice; between two syncs the source has no gap (a gap is noted by a sync), so how far
-// it had come is known.
-func anchorOf(syncs []offsets.Position, start, end offsets.Position) (int, bool) {
+// it had come is known. -1: none will do.
+func anchorOf(syncs []offsets.Position, start, end offsets.Position) int {
 	anchor := len(syncs) - 1
 	for i := len(syncs) - 2; i >= 0; i-- {
 		between := syncs[i+1].Target - syncs[i].Target
@@ -209,17 +211,17 @@ func anchorOf(syncs []offsets.Position, start, end offsets.Position) (int, bool)
 			anchor = i
 		}
 	}
-	if anchor < 0 || syncs[anchor].Source < start.Source || syncs[anchor].Target < start.Target {
-		return 0, false
+	if anchor < 0 || syncs[anchor].Source < start.Source || syncs[anchor].Target < start.Target || syncs[anchor].Source >= end.Source || syncs[anchor].Target >= end.Target {
+		return -1
 	}
-	return anchor, syncs[anchor].Source < end.Source && syncs[anchor].Target < end.Target
+	return anchor
 }
 
-// compare reads both logs side by side, from a sync on or from their beginnings, to our own marker on the target.
-func (s *scan) compare(ctx context.Context, t *tail, anchor int, anchored bool) error {
+// compare reads both logs side by side, from a sync on or, without an anchor (-1), from their beginnings, to our own marker on the target.
+func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 	s.pairer = newPairer(s.syncs, s.hasher.timestamps)
-	s.sourceFrom, s.targetFrom, s.records, s.ended, s.firstSource = s.sourceStart, s.targetStart, 0, false, s.sourceEnd
-	if anchored {
+	s.sourceFrom, s.targetFrom, s.records, s.firstSource = s.sourceStart, s.targetStart, 0, s.sourceEnd
+	if anchor >= 0 {
 		s.sourceFrom, s.targetFrom = s.syncs[anchor].Source, s.syncs[anchor].Target
 		for _, later := range s.syncs[anchor:] {
 			s.sourceFrom = max(s.sourceStart, min(s.sourceFrom, later.Source))
@@ -230,7 +232,7 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int, anchored bool) 
 	copied := &tail{topic: t.topic, id: t.id, partition: t.partition, from: s.targetFrom, fence: t.fence, until: toMarker, committed: true}
 	copied.visit = func(h recordbatch.Header, batch []byte) error {
 		early = s.takeTarget(ctx, h, batch)
-		if early == nil && anchored && len(s.pairer.result.runs) == 0 {
+		if early == nil && anchor >= 0 && len(s.pairer.result.runs) == 0 {
 			early = errNoAnchor
 		}
 		return early
@@ -266,7 +268,7 @@ func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byt
 		}
 		s.records++
 		hash := s.hasher.hash(&records[i])
-		for s.pairer.pair(records[i].Offset, hash, s.ended) == pairedMore {
+		for s.pairer.pair(records[i].Offset, hash) == pairedMore {
 			if err := s.addSource(ctx); err != nil {
 				return err
 			}
@@ -278,9 +280,9 @@ func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byt
 // addSource reads the next stretch of the source into the window. It waits for a broker that does not answer.
 func (s *scan) addSource(ctx context.Context) error {
 	f, p := s.flow, s.partition
-	for attempt := 0; !s.ended; attempt++ {
+	for attempt := 0; !s.pairer.ended; attempt++ {
 		if s.sourceNext >= s.sourceEnd {
-			s.ended = true
+			s.pairer.ended = true
 			return nil
 		}
 		rp, err := f.fetchOne(ctx, p, s.sourceNext, -1, 0)
@@ -353,7 +355,7 @@ func (s *scan) addBatch(h recordbatch.Header, batch []byte) error {
 			return errBrokersClock // MirrorMaker 2's producer gave it the time of then
 		}
 		s.firstSource = min(s.firstSource, r.Offset)
-		s.pairer.add(r.Offset, s.hasher.hash(r), h.Attributes.Transactional() && s.flow.isolation == 1)
+		s.pairer.add(sourceRecord{r.Offset, s.hasher.hash(r), h.Attributes.Transactional() && s.flow.isolation == 1})
 	}
 	return nil
 }

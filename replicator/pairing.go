@@ -25,13 +25,14 @@ type pairer struct {
 
 	window []windowRecord
 	must   uint32           // what the next record of the window gets
+	ended  bool             // nothing more will be added: that was all of the source
 	from   int              // what the window's first record is counted as, so that numbers stay when it moves
 	newest map[uint64]int32 // by hash: the last record of the window that has it, as number modulo 2^32
 
 	stand
 	before *stand // where it was before a leap that has not proved right yet
-	runs   int    // how many there were then
-	unsure int64  // target records that were not found within windowAhead: they may be further on
+	runs   []alignedRun
+	unsure int64 // target records that were not found within windowAhead: they may be further on
 	result pairing
 }
 
@@ -81,17 +82,24 @@ func newPairer(pins []offsets.Position, timestamps bool) *pairer {
 	return &pairer{newest: make(map[uint64]int32), pins: pins, timestamps: timestamps, stand: stand{next: -1, last: -1, replayed: -1}}
 }
 
-// add appends one source record to the window. optional says that the copier may have left it out.
-func (p *pairer) add(offset int64, hash uint64, optional bool) {
+// sourceRecord is a record of the source as a pairer knows it.
+type sourceRecord struct {
+	offset   int64
+	hash     uint64
+	optional bool // the copier may have left it out: it is part of a transaction
+}
+
+// add appends one source record to the window.
+func (p *pairer) add(s sourceRecord) {
 	number := p.end()
-	r := windowRecord{offset: offset, hash: hash, must: p.must}
-	if !optional {
+	r := windowRecord{offset: s.offset, hash: s.hash, must: p.must}
+	if !s.optional {
 		p.must++
 	}
-	if n, ok := p.newest[hash]; ok {
+	if n, ok := p.newest[s.hash]; ok {
 		r.before = int32(number) - n //nolint:gosec // both are cut to 32 bits, the difference is right
 	}
-	p.newest[hash] = int32(number) //nolint:gosec // see above
+	p.newest[s.hash] = int32(number) //nolint:gosec // see above
 	p.window = append(p.window, r)
 }
 
@@ -99,22 +107,27 @@ func (p *pairer) end() int { return p.from + len(p.window) }
 
 func (p *pairer) record(number int) *windowRecord { return &p.window[number-p.from] }
 
-// pair takes the next target record. ended says that the source holds nothing more that could be added.
-func (p *pairer) pair(target int64, hash uint64, ended bool) paired {
+// pair takes the next target record.
+func (p *pairer) pair(target int64, hash uint64) paired {
 	lost := max(0, target-p.last-1-p.since) // target offsets since the newest pair that hold nothing now
 	full := p.end()-p.cursor >= windowAhead
 	pin := p.pin(target, hash)
-	reached := ended || full || p.reaches(target, lost)
+	reached := p.ended || full || p.reaches(target, lost)
 	n, leap := p.ahead(target, hash, lost, pin)
 	switch {
 	case n >= 0 && (reached || n == p.cursor || n == pin):
-		p.take(n, target, leap)
+		if leap {
+			p.leap(n, target)
+		} else {
+			p.take(n, target)
+			p.trim()
+		}
 		return pairedYes
 	case !reached:
 		return pairedMore
 	case p.before != nil && p.refuted(target): // it led to a record that only looks alike
 		p.land()
-		return p.pair(target, hash, ended)
+		return p.pair(target, hash)
 	}
 	p.since++
 	if n := p.behind(hash, pin); n >= 0 {
@@ -124,7 +137,7 @@ func (p *pairer) pair(target int64, hash uint64, ended bool) paired {
 	}
 	p.result.strange++
 	p.tail++
-	if full && !ended && p.next >= 0 { // before the first pair it may simply be older than the source's log
+	if full && !p.ended && p.next >= 0 { // before the first pair it may simply be older than the source's log
 		p.unsure++
 	}
 	return pairedNo
@@ -142,7 +155,7 @@ func (p *pairer) proved() bool { return p.before == nil }
 // land goes back to before a leap.
 func (p *pairer) land() {
 	p.stand, p.before = *p.before, nil
-	p.result.runs = p.result.runs[:p.runs]
+	p.result.runs = p.runs
 	p.since++
 	p.tail++
 	p.result.strange++
@@ -258,26 +271,26 @@ func (p *pairer) nearest(hash uint64, number int) int {
 }
 
 // take makes the record number n the newest pair.
-func (p *pairer) take(n int, target int64, leap bool) {
+func (p *pairer) take(n int, target int64) {
 	p.before = nil
-	if leap {
-		before := p.stand
-		p.before, p.runs = &before, len(p.result.runs)
-	}
 	r := p.record(n)
 	if p.next >= 0 {
 		p.missing += p.passed(n)
 	}
 	p.stand = stand{cursor: n + 1, next: r.offset + 1, last: target, missing: p.missing, replayed: -1}
 	runs := p.result.runs
-	if k := len(runs) - 1; k >= 0 && !leap && runs[k].source+int64(runs[k].count) == r.offset && runs[k].target+int64(runs[k].count) == target {
+	if k := len(runs) - 1; k >= 0 && runs[k].source+int64(runs[k].count) == r.offset && runs[k].target+int64(runs[k].count) == target {
 		runs[k].count++
 	} else {
 		p.result.runs = append(runs, alignedRun{source: r.offset, target: target, count: 1})
 	}
-	if !leap {
-		p.trim()
-	}
+}
+
+// leap takes a record that has to prove right with the next one. It passes others, so it begins a run of its own.
+func (p *pairer) leap(n int, target int64) {
+	before, runs := p.stand, p.result.runs
+	p.take(n, target)
+	p.before, p.runs = &before, runs
 }
 
 // trim forgets what lies far before the cursor, in large steps, as it costs a new index.

@@ -24,7 +24,6 @@ type copier struct {
 type logRecord struct {
 	offset int64
 	hash   uint64
-	left   bool
 }
 
 // newCopier makes a source log; alike is how many records in a hundred look like an earlier one.
@@ -74,12 +73,13 @@ func (c *copier) kill() { c.next = c.stored }
 // pairAll does what a scan does, with small answers of the source.
 func pairAll(p *pairer, source, target []logRecord) {
 	for _, t := range target {
-		for p.pair(t.offset, t.hash, len(source) == 0) == pairedMore {
+		for p.pair(t.offset, t.hash) == pairedMore {
 			n := min(7, len(source))
 			for _, r := range source[:n] {
-				p.add(r.offset, r.hash, r.left)
+				p.add(sourceRecord{offset: r.offset, hash: r.hash})
 			}
 			source = source[n:]
+			p.ended = n == 0
 		}
 	}
 }
@@ -135,8 +135,8 @@ func TestAnAnchorLiesBeforeEverythingThatIsNew(t *testing.T) {
 		whole := newPairer(nil, true)
 		pairAll(whole, c.source, c.target)
 		start, end := offsets.Position{Source: c.source[0].offset}, offsets.Position{Source: c.source[len(c.source)-1].offset + 1, Target: c.end}
-		anchor, ok := anchorOf(c.syncs, start, end)
-		if !ok {
+		anchor := anchorOf(c.syncs, start, end)
+		if anchor < 0 {
 			t.Fatalf("seed %d: no anchor", seed)
 		}
 		from := c.syncs[anchor]
@@ -213,8 +213,8 @@ func TestAPairersWindowStaysBounded(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	for i := range int64(3 * windowBack) {
 		hash := random.Uint64()
-		p.add(i, hash, false)
-		if p.pair(i+5, hash, false) != pairedYes {
+		p.add(sourceRecord{offset: i, hash: hash})
+		if p.pair(i+5, hash) != pairedYes {
 			t.Fatal("not paired at", i)
 		}
 	}
@@ -227,8 +227,9 @@ func TestAPairersWindowStaysBounded(t *testing.T) {
 	if len(p.result.runs) != 1 || p.next != 3*windowBack {
 		t.Errorf("%d runs, next %d", len(p.result.runs), p.next)
 	}
+	p.ended = true
 	for i := range int64(1000) { // a restart within the window
-		if at := 3*windowBack - 1000 + i; p.pair(at+100_000, p.window[at-int64(p.from)].hash, true) != pairedYes {
+		if at := 3*windowBack - 1000 + i; p.pair(at+100_000, p.window[at-int64(p.from)].hash) != pairedYes {
 			t.Fatal("not found again at", at)
 		}
 	}

@@ -31,6 +31,8 @@ type Plan struct {
 	ACLs *PlanACLs `json:"acls,omitempty"`
 	// Skipped are the source topics that the flow does not ask for or must not copy.
 	Skipped []PlanSkip `json:"skipped"`
+	// TakeOver says what a MirrorMaker 2 has left to go on with; empty when the flow takes nothing over.
+	TakeOver string `json:"take_over,omitempty"`
 	// Refused are sentences about what cannot work until a person changes something. A flow with any should not be started.
 	Refused []string `json:"refused"`
 	// Warnings are sentences about what works less well than it might.
@@ -111,6 +113,7 @@ func Check(ctx context.Context, o Options) (*Plan, error) {
 	c.checkRights(ctx)
 	c.checkTransactions(ctx)
 	c.checkBookkeeping(ctx)
+	c.checkTakeOver(ctx)
 	c.list()
 	return c.plan, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +40,7 @@ func (d *predecessor) read(ctx context.Context) (*offsets.MirrorProgress, error)
 	if err != nil {
 		return nil, err
 	}
-	f.log.Info("MirrorMaker 2 was here", "positions", len(progress.Positions), "partitions_with_syncs", len(progress.Syncs), "unreadable", progress.Unreadable, "topic", f.config.TakeOver)
+	f.log.Info("found what MirrorMaker 2 noted of its progress", "positions", len(progress.Positions), "partitions_with_syncs", len(progress.Syncs), "unreadable", progress.Unreadable, "topic", f.config.TakeOver)
 	d.progress = progress
 	return progress, nil
 }
@@ -106,19 +105,8 @@ func (f *Flow) awaitPredecessor(ctx context.Context) error {
 // predecessorRuns tells by which sign MirrorMaker 2 is seen at work, empty if by none: the Connect group of its dedicated mode has members, or,
 // before this flow has written anything, somebody else writes the flow's heartbeats, as one does that a Connect cluster hosts.
 func (f *Flow) predecessorRuns(ctx context.Context) (string, error) {
-	group := f.sourceAlias + "-mm2"
-	described, err := kadm.NewClient(f.target).DescribeGroups(ctx, group)
-	if err != nil {
-		return "", fmt.Errorf("describe group %s on cluster %s: %w", group, f.targetAlias, err)
-	}
-	switch g := described[group]; {
-	case errors.Is(g.Err, kerr.GroupIDNotFound):
-	case errors.Is(g.Err, kerr.GroupAuthorizationFailed):
-		return "", fmt.Errorf("describe group %s on cluster %s: %w; grant DESCRIBE on it to milena's user, or start with --beside-mirrormaker when MirrorMaker 2 has ended", group, f.targetAlias, g.Err)
-	case g.Err != nil:
-		return "", fmt.Errorf("describe group %s on cluster %s: %w", group, f.targetAlias, g.Err)
-	case len(g.Members) > 0:
-		return fmt.Sprintf("its group %s on cluster %s has %d members", group, f.targetAlias, len(g.Members)), nil
+	if sign, err := dedicatedRuns(ctx, f.target, f.config); err != nil || sign != "" {
+		return sign, err
 	}
 	written, err := kadm.NewClient(f.target).ListEndOffsets(ctx, f.journalTopic)
 	if err != nil {
@@ -130,6 +118,26 @@ func (f *Flow) predecessorRuns(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	return f.watchHeartbeats(ctx)
+}
+
+// dedicatedRuns looks for members of the Connect group that MirrorMaker 2 forms in its dedicated mode.
+func dedicatedRuns(ctx context.Context, target *kgo.Client, flow config.Flow) (sign string, err error) {
+	group := flow.Source + "-mm2"
+	described, err := kadm.NewClient(target).DescribeGroups(ctx, group)
+	if err == nil {
+		err = described[group].Err
+	}
+	switch members := len(described[group].Members); {
+	case errors.Is(err, kerr.GroupIDNotFound):
+		return "", nil
+	case errors.Is(err, kerr.GroupAuthorizationFailed):
+		return "", fmt.Errorf("describe group %s on cluster %s: %w; grant DESCRIBE on it to milena's user, or start with --beside-mirrormaker when MirrorMaker 2 has ended", group, flow.Target, err)
+	case err != nil:
+		return "", fmt.Errorf("describe group %s on cluster %s: %w", group, flow.Target, err)
+	case members > 0:
+		return fmt.Sprintf("its group %s on cluster %s has members (%d)", group, flow.Target, members), nil
+	}
+	return "", nil
 }
 
 // watchHeartbeats looks whether somebody writes this flow's heartbeats now. No clock is asked: a heartbeat that arrives is a sign of life.
@@ -166,12 +174,21 @@ func (f *Flow) watchHeartbeats(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// tellsOfMirrorMaker is for people who are about to take over: what is known, in one line.
-func tellsOfMirrorMaker(p *offsets.MirrorProgress, topic string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "goes on where MirrorMaker 2 stopped: %d positions in %s", len(p.Positions), topic)
-	if len(p.Syncs) > 0 {
-		fmt.Fprintf(&b, ", offset-syncs of %d partitions", len(p.Syncs))
+// checkTakeOver says what is known of the MirrorMaker 2 whose copies the flow goes on with. That it still runs is no reason against a check.
+func (c *check) checkTakeOver(ctx context.Context) {
+	if c.flow.TakeOver == "" {
+		return
 	}
-	return b.String()
+	progress, err := readProgress(ctx, c.flow, c.topics.source, c.topics.target)
+	if err != nil {
+		c.refuse("%v", err)
+		return
+	}
+	c.plan.TakeOver = fmt.Sprintf("%d positions of MirrorMaker 2 in topic %s, offset-syncs of %d partitions", len(progress.Positions), c.flow.TakeOver, len(progress.Syncs))
+	switch sign, err := dedicatedRuns(ctx, c.topics.target, c.flow); {
+	case err != nil:
+		c.warn("%v", err)
+	case sign != "":
+		c.warn("MirrorMaker 2 runs: %s; the flow starts when it has ended", sign)
+	}
 }

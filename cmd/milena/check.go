@@ -109,6 +109,9 @@ func (p *program) printPlan(r checked) {
 	}
 	_ = w.Flush()
 	p.printf("  %s to copy, %d not\n", count(len(plan.Topics), "topic"), len(plan.Skipped))
+	if plan.TakeOver != "" {
+		p.printf("  to go on with: %s\n", plan.TakeOver)
+	}
 	if a := plan.ACLs; a != nil {
 		p.printf("  ACLs that are as on the source: %d\n", a.InStep)
 		for _, text := range a.Create {
