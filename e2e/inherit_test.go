@@ -14,6 +14,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/mm2"
 	"github.com/milena-kafka/milena/e2e/proc"
 	"github.com/milena-kafka/milena/e2e/verify"
+	"github.com/milena-kafka/milena/offsets"
 )
 
 // inheritance is a load on 50 partitions that MirrorMaker 2 copies.
@@ -125,8 +126,13 @@ func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			i, other := beginInheritance(t, nil)
 			i.waitMirrored(40_000)
-			stop(t, other)
 			m := i.newMilenaOf("milena", filepath.Join(i.dir, "mm2.properties"))
+			m.start()
+			m.waitExit(time.Minute, 1)
+			if !strings.Contains(m.Tail(5), "MirrorMaker 2 still runs: its group primary-mm2 on cluster dr has members (1); stop it first") {
+				t.Error("milena does not say why it ended")
+			}
+			stop(t, other)
 			m.start()
 			m.waitReady(time.Minute)
 			i.waitMirrored(120_000)
@@ -135,5 +141,116 @@ func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
 			m.waitMetric(time.Second, 48, "milena_inherited_partitions_total")
 			m.stop()
 		})
+	}
+}
+
+// MirrorMaker 2 is killed twice, so that records are on the target twice, and it passes over aborted records. What it left is compared from
+// the beginning: milena adds nothing twice, and every offset translates, old ones too.
+func TestEveryOffsetOfAMirroredCopyTranslates(t *testing.T) {
+	i, other := beginInheritance(t, map[string]string{"primary.consumer.isolation.level": "read_committed", "dr.offset.flush.interval.ms": "3000"})
+	ctx := t.Context()
+	i.waitMirrored(30_000)
+	other.Kill()
+	other = i.startMirrorMaker(ctx)
+	i.waitMirrored(80_000)
+	other.Kill()
+	before := map[string]verify.Ends{}
+	for _, topic := range i.topics {
+		ends, err := verify.ReadEnds(ctx, i.targetClient, mm2.Copied(topic))
+		check(t, err)
+		before[topic] = ends
+	}
+	m := i.newMilenaOf("milena", filepath.Join(i.dir, "mm2.properties"), "--rebuild-map")
+	m.start()
+	m.waitReady(2 * time.Minute)
+	i.endLoad()
+	i.waitCopied(m, time.Minute, i.topics...)
+	m.stop()
+
+	client, err := offsets.Open(ctx, offsets.Options{Client: i.targetClient})
+	check(t, err)
+	defer client.Close()
+	twice := 0
+	for _, topic := range i.topics {
+		ends, err := verify.ReadEnds(ctx, i.sourceClient, topic)
+		check(t, err)
+		from, to := readContents(t, i.sourceClient, topic), readContents(t, i.targetClient, mm2.Copied(topic))
+		for partition := range ends.End {
+			c := mirrored{t: t, client: client, topic: topic, partition: partition, source: from[partition], sourceEnd: ends.End[partition]}
+			twice += c.firsts(to[partition], before[topic].End[partition])
+			c.translateAll(ctx)
+		}
+	}
+	t.Logf("%d records are there twice, as MirrorMaker 2 left them", twice)
+	if twice == 0 {
+		t.Error("MirrorMaker 2 left nothing twice: the test shows less than it says")
+	}
+}
+
+// mirrored is one partition that MirrorMaker 2 and milena have copied.
+type mirrored struct {
+	t         *testing.T
+	client    *offsets.Client
+	topic     string
+	partition int32
+	source    []placed
+	sourceEnd int64
+	first     []placed // the copies: of each source record the first one, in order
+}
+
+// firsts finds the first copy of each record and says how many others there are, all of which must lie below what MirrorMaker 2 wrote.
+func (c *mirrored) firsts(target []placed, mirrorEnd int64) (twice int) {
+	c.t.Helper()
+	for _, r := range target {
+		id, _, _ := strings.Cut(r.id, "#") // the verifier numbers records that are alike
+		n := len(c.first)
+		if n < len(c.source) {
+			if want, _, _ := strings.Cut(c.source[n].id, "#"); want == id {
+				c.first = append(c.first, r)
+				continue
+			}
+		}
+		twice++
+		if r.offset >= mirrorEnd {
+			c.t.Fatalf("%s-%d: milena wrote %s at %d, which is out of its turn", c.topic, c.partition, r.id, r.offset)
+		}
+	}
+	if len(c.first) != len(c.source) {
+		c.t.Fatalf("%s-%d: %d of %d records are on the target", c.topic, c.partition, len(c.first), len(c.source))
+	}
+	return twice
+}
+
+func (c *mirrored) translateAll(ctx context.Context) {
+	c.t.Helper()
+	end, err := c.client.Forward(ctx, mm2.Copied(c.topic), c.partition, c.sourceEnd)
+	check(c.t, err)
+	i := 0
+	for o := int64(0); o < c.sourceEnd; o++ {
+		for i < len(c.source) && c.source[i].offset < o {
+			i++
+		}
+		want, hit := end.Target, false
+		if i < len(c.source) {
+			want, hit = c.first[i].offset, c.source[i].offset == o
+		}
+		got, err := c.client.Forward(ctx, mm2.Copied(c.topic), c.partition, o)
+		if err != nil || got.Target != want || got.Exact != hit {
+			c.t.Fatalf("%s-%d forward %d: %+v, %v; want %d, %v", c.topic, c.partition, o, got, err, want, hit)
+		}
+	}
+	i = 0
+	for o := int64(0); o < end.Target; o++ {
+		for i < len(c.first) && c.first[i].offset < o {
+			i++
+		}
+		want := c.sourceEnd
+		if i < len(c.first) {
+			want = c.source[i].offset
+		}
+		got, err := c.client.Reverse(ctx, mm2.Copied(c.topic), c.partition, o)
+		if err != nil || got.Source != want {
+			c.t.Fatalf("%s-%d reverse %d: %+v, %v; want %d", c.topic, c.partition, o, got, err, want)
+		}
 	}
 }
