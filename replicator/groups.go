@@ -133,13 +133,13 @@ func (g *groups) pass(ctx context.Context) error {
 	for _, p := range forward {
 		g.forward(ctx, now, p)
 	}
-	err = errors.Join(err, g.carry(ctx, forward))
+	err = errors.Join(err, g.carry(ctx, forward, began))
 	g.writeSyncs(ctx)
 	// The way back reads journals of others on the source: it comes last, and has a time of its own.
 	backCtx, cancelBack := context.WithTimeout(ctx, wayBackPatience)
 	defer cancelBack()
 	back = g.back.translateAll(backCtx, now, back)
-	err = errors.Join(err, g.carry(ctx, back))
+	err = errors.Join(err, g.carry(ctx, back, began))
 	g.note(slices.Concat(forward, back), count, began, err)
 	return err
 }
@@ -147,15 +147,15 @@ func (g *groups) pass(ctx context.Context) error {
 // wayBackPatience is what the way back may take of a pass.
 const wayBackPatience = 10 * time.Second
 
-// carry writes positions that are translated to the target.
-func (g *groups) carry(ctx context.Context, positions []*groupPosition) error {
+// carry writes positions that are translated to the target. They were read after began.
+func (g *groups) carry(ctx context.Context, positions []*groupPosition, began time.Time) error {
 	if len(positions) == 0 || !g.flow.mayKeepBooks() { // a pass may take long, and its owner may have changed
 		return nil
 	}
 	err := g.clamp(ctx, positions)
 	// A checkpoint stands before its commit: the flow in the other direction knows by it that nobody has consumed there. Where milena has no
 	// right to write checkpoints at all, groups are moved without them.
-	if noted := g.writeCheckpoints(ctx, positions); noted != nil && !errors.Is(noted, kerr.TopicAuthorizationFailed) && !errors.Is(noted, kerr.ClusterAuthorizationFailed) {
+	if noted := g.writeCheckpoints(ctx, positions, began); noted != nil && !errors.Is(noted, kerr.TopicAuthorizationFailed) && !errors.Is(noted, kerr.ClusterAuthorizationFailed) {
 		return err // the notebook has said why
 	}
 	if g.flow.config.GroupsSync && g.flow.mayKeepBooks() {
@@ -351,7 +351,7 @@ func (g *groups) clamp(ctx context.Context, positions []*groupPosition) error {
 }
 
 // writeCheckpoints writes those that changed.
-func (g *groups) writeCheckpoints(ctx context.Context, positions []*groupPosition) error {
+func (g *groups) writeCheckpoints(ctx context.Context, positions []*groupPosition, began time.Time) error {
 	var notes []note
 	for _, p := range positions {
 		checkpoint := offsets.Checkpoint{
@@ -367,7 +367,9 @@ func (g *groups) writeCheckpoints(ctx context.Context, positions []*groupPositio
 	if err := g.checkpoints.write(ctx, time.Now(), notes); err != nil {
 		return err
 	}
+	took := time.Since(began).Seconds()
 	for _, n := range notes {
+		g.flow.metrics.checkpoints.Observe(took)
 		checkpoint := n.(offsets.Checkpoint)
 		g.written[groupPartition{checkpoint.Group, topicPartition{checkpoint.Topic, checkpoint.Partition}}] = checkpoint
 	}

@@ -18,6 +18,8 @@ type flowMetrics struct {
 	bytes           *prometheus.CounterVec // topic
 	anomalies       *prometheus.CounterVec // topic, kind, action
 	latency         prometheus.Histogram
+	recordAge       prometheus.Histogram
+	checkpoints     prometheus.Histogram
 	requests        *prometheus.HistogramVec // cluster, request
 	requestErrors   *prometheus.CounterVec   // cluster, request
 	throttled       *prometheus.CounterVec   // cluster
@@ -73,17 +75,23 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		groupCommits:   counter("group_commits_total", "Positions of consumer groups committed on the target, by partition."),
 		groupRefusals:  counters("group_refusals_total", "Positions of consumer groups that began to be refused, by partition and reason.", "reason"),
 	}
-	m.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "milena_latency_seconds", Help: "Time from a batch's newest record timestamp to the target's acknowledgement.",
-		Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600, 3600, 86400},
-	})
+	ages := func(name, help string) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "milena_" + name, Help: help, Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600, 3600, 86400},
+		})
+		r.MustRegister(h)
+		return h
+	}
+	m.latency = ages("latency_seconds", "Time from a batch's newest record timestamp to the target's acknowledgement.")
+	m.recordAge = ages("record_age_seconds", "Age of a batch's newest record when it was read from the source.")
+	m.checkpoints = ages("checkpoint_latency_seconds", "Time from the look at a group's position on the source to the acknowledgement of its checkpoint.")
 	m.takeOverSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "milena_takeover_seconds", Help: "Time that take-overs of shards took.", Buckets: prometheus.ExponentialBuckets(.002, 2, 14),
 	})
 	m.requests = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "milena_request_seconds", Help: "Time of fetch and produce requests; a fetch waits for records up to half a second.", Buckets: prometheus.ExponentialBuckets(.0005, 2, 16),
 	}, []string{"cluster", "request"})
-	r.MustRegister(m.latency, m.takeOverSeconds, m.requests)
+	r.MustRegister(m.takeOverSeconds, m.requests)
 	return m
 }
 
@@ -125,6 +133,13 @@ func (m *flowMetrics) forTopic(topic string, t *totals) *topicMetrics {
 		flow: m, topic: topic, totals: t,
 		forwarded: m.batches.WithLabelValues(topic, recordbatch.LaneForward.String(), ""),
 		records:   m.records.WithLabelValues(topic), bytes: m.bytes.WithLabelValues(topic),
+	}
+}
+
+// read notes the age of what is copied. A batch without a timestamp (-1) has none.
+func (m *flowMetrics) read(maxTimestamp int64, now time.Time) {
+	if maxTimestamp > 0 {
+		m.recordAge.Observe(max(0, float64(now.UnixMilli()-maxTimestamp)/1000))
 	}
 }
 

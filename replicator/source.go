@@ -313,6 +313,7 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 	if p.maxBytes > 0 && (rules.MaxBytes == 0 || p.maxBytes < rules.MaxBytes) {
 		rules.MaxBytes = p.maxBytes
 	}
+	now := time.Now()
 	for data := rp.RecordBatches; len(data) > 0; {
 		batch, rest, err := recordbatch.Next(data)
 		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
@@ -330,6 +331,9 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 		lane, reason, err := recordbatch.Admit(batch, h, &aborted, rules)
 		if err != nil {
 			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
+		}
+		if lane != recordbatch.LaneDrop {
+			f.metrics.read(h.MaxTimestamp, now)
 		}
 		if problem := f.route(p, batch, h, lane, reason, rules, s); problem != nil {
 			return problem

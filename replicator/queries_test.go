@@ -1,0 +1,206 @@
+package replicator_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/milena-kafka/milena/replicator"
+)
+
+// written are the files with queries that people copy.
+var written = []string{"../docs/mirrormaker2-metrics.md", "../deploy/grafana.json", "../deploy/alerts.yaml", "../README.md"}
+
+var (
+	metricName  = regexp.MustCompile(`\bmilena_[a-z_]*[a-z]\b`)
+	selector    = regexp.MustCompile(`\b(milena_[a-z_]*[a-z])\{([^}]*)\}`)
+	matcher     = regexp.MustCompile(`([a-z_]+)\s*(?:=~|!~|!=|=)`)
+	aggregation = regexp.MustCompile(`\b(?:by|on|without) \(([a-z_, ]*)\)`)
+)
+
+// series are the labels of every series that the descriptors of a flow can give, by its name.
+func series(t *testing.T, r *running) map[string][]string {
+	t.Helper()
+	families, err := r.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	types := make(map[string]string)
+	for _, f := range families {
+		types[f.GetName()] = f.GetType().String()
+	}
+	labels := regexp.MustCompile(`variableLabels: \{([^}]*)\}`)
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		r.reg.Describe(descs)
+		close(descs)
+	}()
+	all := make(map[string][]string)
+	for d := range descs {
+		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ := strings.Cut(rest, `"`)
+		has := append(strings.Split(labels.FindStringSubmatch(d.String())[1], ","), "flow", "instance", "job")
+		all[name] = has
+		if types[name] == "HISTOGRAM" {
+			all[name+"_sum"], all[name+"_count"], all[name+"_bucket"] = has, has, append(has, "le")
+		}
+	}
+	return all
+}
+
+// unreal lists the names and labels of a text that no series has.
+func unreal(text string, all map[string][]string) (problems []string) {
+	for _, name := range metricName.FindAllString(text, -1) {
+		if _, ok := all[name]; !ok && !ofClient(name+"_") {
+			problems = append(problems, name+" does not exist")
+		}
+	}
+	for _, s := range selector.FindAllStringSubmatch(text, -1) {
+		for _, m := range matcher.FindAllStringSubmatch(s[2], -1) {
+			if !slices.Contains(all[s[1]], m[1]) {
+				problems = append(problems, fmt.Sprintf("%s has no label %s", s[1], m[1]))
+			}
+		}
+	}
+	return problems
+}
+
+// query is an expression with metrics of milena; unmatched labels of an aggregation would silently give one series for all.
+func unrealQuery(query string, all map[string][]string) (problems []string) {
+	names := metricName.FindAllString(query, -1)
+	for _, a := range aggregation.FindAllStringSubmatch(query, -1) {
+		for label := range strings.SplitSeq(a[1], ",") {
+			for _, name := range names {
+				if label = strings.TrimSpace(label); !slices.Contains(all[name], label) {
+					problems = append(problems, fmt.Sprintf("%s has no label %s: %s", name, label, query))
+				}
+			}
+		}
+	}
+	for _, pair := range []string{"()", "{}", "[]"} {
+		if strings.Count(query, pair[:1]) != strings.Count(query, pair[1:]) {
+			problems = append(problems, fmt.Sprintf("%s do not match: %s", pair, query))
+		}
+	}
+	return append(problems, unreal(query, all)...)
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// queries are the code spans and the lines of promql blocks that have something of milena in them, and the expressions of the dashboard.
+func queries(text string) (found []string) {
+	for _, block := range regexp.MustCompile("(?s)```promql\n(.*?)```").FindAllStringSubmatch(text, -1) {
+		found = append(found, strings.Split(block[1], "\n")...)
+	}
+	for _, span := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(text, -1) {
+		found = append(found, span[1])
+	}
+	for _, expr := range regexp.MustCompile(`"expr": "(.*)",`).FindAllStringSubmatch(text, -1) {
+		found = append(found, strings.ReplaceAll(expr[1], `\"`, `"`))
+	}
+	return slices.DeleteFunc(found, func(q string) bool { return !strings.Contains(q, "milena_") })
+}
+
+func TestQueriesAreAboutMetricsThatExist(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 10, "before")
+	commit(t, p.sourceCl, "billing", "orders", 0, 5, "")
+	r := p.start(withGroups)
+	r.caughtUp("orders", 10)
+	r.until("the group is looked at", func(s replicator.Status) bool { return s.Groups.Positions == 1 && !s.Groups.LastPass.IsZero() })
+	all := series(t, r)
+	for _, file := range written {
+		text := readFile(t, file)
+		for _, problem := range unreal(text, all) {
+			t.Errorf("%s: %s", file, problem)
+		}
+		for _, query := range queries(text) {
+			for _, problem := range unrealQuery(query, all) {
+				t.Errorf("%s: %s", file, problem)
+			}
+		}
+	}
+
+	page := readFile(t, "../docs/mirrormaker2-metrics.md")
+	for _, attribute := range []string{
+		"record-count", "record-rate", "byte-count", "byte-rate",
+		"record-age-ms", "record-age-ms-max", "record-age-ms-min", "record-age-ms-avg",
+		"replication-latency-ms", "replication-latency-ms-max", "replication-latency-ms-min", "replication-latency-ms-avg",
+		"checkpoint-latency-ms", "checkpoint-latency-ms-max", "checkpoint-latency-ms-min", "checkpoint-latency-ms-avg",
+	} {
+		if !regexp.MustCompile("(?m)^\\|[^|]*`" + attribute + "`[^|]*\\|[^|]*milena_").MatchString(page) {
+			t.Errorf("the page has no answer to MirrorMaker 2's %s", attribute)
+		}
+	}
+	dashboard := queries(readFile(t, "../deploy/grafana.json"))
+	blocks := regexp.MustCompile("(?s)### (.*?)\n```promql\n.*?# now\n(.*?)```").FindAllStringSubmatch(page, -1)
+	if len(blocks) != 5 {
+		t.Errorf("the page has %d dashboards, want 5", len(blocks))
+	}
+	for _, block := range blocks {
+		for query := range strings.Lines(block[2]) {
+			if !slices.Contains(dashboard, strings.TrimSpace(query)) {
+				t.Errorf("deploy/grafana.json does not answer %q with %s", block[1], query)
+			}
+		}
+	}
+}
+
+// The check above must see what it is for.
+func TestQueriesThatAreWrongAreFound(t *testing.T) {
+	t.Parallel()
+	all := map[string][]string{"milena_lag_records": {"topic", "flow"}}
+	for query, want := range map[string]int{
+		`sum by (flow, topic) (milena_lag_records{topic=~"a.*"})`: 0,
+		`sum by (flow, topics) (milena_lag_records)`:              1,
+		`sum(milena_lag_records{partition="1", topic="a"})`:       1,
+		`sum(milena_lag_record)`:                                  1,
+		`sum(milena_lag_records`:                                  1,
+	} {
+		if got := unrealQuery(query, all); len(got) != want {
+			t.Errorf("%s: %v", query, got)
+		}
+	}
+}
+
+// What the new histograms measure.
+func TestAgeWhenReadAndLatencyOfCheckpointsAreMeasured(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 10, "before")
+	commit(t, p.sourceCl, "billing", "orders", 0, 5, "")
+	r := p.start(withGroups)
+	r.caughtUp("orders", 10)
+	eventually(t, "a checkpoint is written", func() (bool, string) {
+		families, err := r.reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted := make(map[string]uint64)
+		for _, f := range families {
+			if h := f.GetMetric()[0].GetHistogram(); h != nil {
+				counted[f.GetName()] = h.GetSampleCount()
+				if age := h.GetSampleSum(); f.GetName() == "milena_record_age_seconds" && age > 10*patience.Seconds() {
+					t.Errorf("records of now are %v s old", age)
+				}
+			}
+		}
+		read, acked, checkpoints := counted["milena_record_age_seconds"], counted["milena_latency_seconds"], counted["milena_checkpoint_latency_seconds"]
+		return read > 0 && read >= acked && acked > 0 && checkpoints > 0, fmt.Sprint(counted)
+	})
+}
