@@ -66,6 +66,7 @@
 //	two per target broker      targetBroker.lane
 //	topics, configs, journal   one loop each, a pass each tick (syncTopics, syncConfigs, syncJournal)
 //	groups, ACLs, heartbeats   one loop each; for heartbeats one per cluster. They work while shard 0 is owned and the lease holds
+//	throttles                  one loop, which says when a quota throttles no more
 //	take-over                  one loop; one goroutine for each shard that is being taken over
 //
 // None per partition, and memory is bounded by the byte budget whatever the number of partitions or the lag.
@@ -76,7 +77,7 @@
 //	topology.mu          views, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu
 //	partition.mu
-//	topology.brokersMu, shard.partsMu, shard.namedMu, topicLink.mu, budget.mu, lease.mu, groups.mu, acls.mu, notebook.mu
+//	topology.brokersMu, shard.partsMu, shard.namedMu, topicLink.mu, budget.mu, lease.mu, throttles.mu, groups.mu, acls.mu, notebook.mu
 //
 // # Not obvious
 //
@@ -89,5 +90,8 @@
 //   - A DENY stands on the target before its topic does, and is sent before any ALLOW: between two requests nobody may do more than at the end.
 //   - A fetch session moves nothing by itself: a partition that is held back must be forgotten, or it is sent again with each answer. What
 //     an answer does not name has no news; the last stable offset never moves without the high watermark, which is news.
+//   - A quota (throttle.go) holds up one connection, but kgo writes a broker's requests of one client one after the other, so that the others
+//     of that client wait as well: batches, the journal, and requests about transactions have clients of their own. Giving up on a request
+//     that waits closes the connection, and a new one would get around the quota.
 //   - A fetch in flight is never cancelled: kgo would close the connection and fail everything on it.
 package replicator

@@ -60,12 +60,14 @@ type Flow struct {
 	isolation                int8
 	produceTimeout           time.Duration
 
-	source, target *kgo.Client
+	source, target *kgo.Client   // for all that no quota of bytes holds up
+	books          *kgo.Client   // of the target, for what the flow writes about itself
 	clients        []*kgo.Client // all
 	sourceWire     fetcher
 	loopWires      [sourceLoops]fetcher
 	targetWire     targetTransport
 	laneWires      [lanes]producer
+	throttles      *throttles
 	journalTopic   string
 	owner          offsets.Owner
 
@@ -113,6 +115,7 @@ func New(o Options) (*Flow, error) {
 		scans:          semaphore.NewWeighted(scans),
 		kick:           make(chan struct{}, 1),
 	}
+	f.throttles = newThrottles(f.log)
 	if o.Flow.Isolation == "read_committed" {
 		f.isolation = 1
 	}
@@ -159,40 +162,44 @@ func newOwner(version string) offsets.Owner {
 	}
 }
 
-// makeClients makes one client for each side, and one more for each source loop and lane but the first: a client has one connection to a
-// broker for its fetches and one for its produce requests. They open them when they need them.
+// makeClients makes clients for each side: one for requests about topics, groups and transactions, and one for each source loop and each
+// lane, as a client has one connection to a broker for its fetches and one for its produce requests. They open them when they need them.
+//
+// A client sends one request after the other to a broker, on all of its connections: one that a quota holds up (KIP-219) holds up the others.
+// So the batches do not share a client with the journal, on which the lease hangs, and neither does with the requests about transactions.
 func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
 	sourceMetrics := kprom.NewMetrics("milena", kprom.Subsystem("source_client"), kprom.Registerer(r))
+	targetMetrics := kprom.NewMetrics("milena", kprom.Subsystem("target_client"), kprom.Registerer(r))
 	if f.source, err = f.client(f.options.Source, f.sourceAlias, "source", sourceMetrics); err != nil {
 		return err
 	}
-	targetMetrics := kprom.NewMetrics("milena", kprom.Subsystem("target_client"), kprom.Registerer(r))
 	if f.target, err = f.client(f.options.Target, f.targetAlias, "target", targetMetrics); err != nil {
 		return err
 	}
-	source := wire{f.source, f.metrics.observer(f.sourceAlias)}
-	f.sourceWire, f.loopWires[0] = source, source
-	for i := 1; i < sourceLoops; i++ {
+	if f.books, err = f.client(f.options.Target, f.targetAlias, "target", sharedMetrics{targetMetrics}); err != nil {
+		return err
+	}
+	f.targetWire = wire{f.books, f.metrics.observer(f.targetAlias)}
+	for i := range f.loopWires {
 		loop, err := f.client(f.options.Source, f.sourceAlias, "source", sharedMetrics{sourceMetrics})
 		if err != nil {
 			return err
 		}
-		f.loopWires[i] = wire{loop, source.observe}
+		f.loopWires[i] = wire{loop, f.metrics.observer(f.sourceAlias)}
 	}
-	target := wire{f.target, f.metrics.observer(f.targetAlias)}
-	f.targetWire, f.laneWires[0] = target, target
-	for i := 1; i < lanes; i++ {
+	f.sourceWire = f.loopWires[0]
+	for i := range f.laneWires {
 		lane, err := f.client(f.options.Target, f.targetAlias, "target", sharedMetrics{targetMetrics})
 		if err != nil {
 			return err
 		}
-		f.laneWires[i] = wire{lane, target.observe}
+		f.laneWires[i] = wire{lane, f.metrics.observer(f.targetAlias)}
 	}
 	return nil
 }
 
 func (f *Flow) client(c config.Cluster, alias, side string, clientMetrics kgo.Hook) (*kgo.Client, error) {
-	options, err := clientOptions(c, f.log.With("client", side), clientMetrics, throttleHook{f.metrics.throttled.WithLabelValues(alias)})
+	options, err := clientOptions(c, f.log.With("client", side), clientMetrics, throttleHook{f.throttles, f.metrics.throttled.WithLabelValues(alias), side, alias})
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", alias, err)
 	}
@@ -250,7 +257,7 @@ func (f *Flow) Run(ctx context.Context) error {
 		return err
 	}
 	f.requestTakeOver(f.shards[0]) // the others follow when it is owned
-	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop} {
+	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.throttles.loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	if f.config.GroupsInterval > 0 && !f.config.Provenance { // a topic that both sides write has no one place for a group of the source

@@ -50,7 +50,6 @@ func (f *Flow) journalLoop(ctx context.Context) {
 
 // syncJournal is one pass: every shard that has something new writes it. A shard that is being taken over is left for the next pass.
 func (f *Flow) syncJournal(ctx context.Context) error {
-	began := time.Now()
 	confirmed := false
 	failures := make(map[int32]int) // by leader
 	for _, s := range f.shards {
@@ -65,16 +64,18 @@ func (f *Flow) syncJournal(ctx context.Context) error {
 		if !confirmed {
 			owner = f.ownerNow()
 		}
-		err := f.journalShard(ctx, s, owner, &confirmed)
+		began, wrote := time.Now(), false
+		err := f.journalShard(ctx, s, owner, &wrote)
 		s.mu.Unlock()
+		if wrote { // at once: with a quota that holds up each write a pass takes longer than the lease
+			f.lease.confirm(began)
+			confirmed = true
+		}
 		if errors.Is(err, errJournalLater) {
 			failures[leader]++
 		} else if err != nil {
 			return err
 		}
-	}
-	if confirmed {
-		f.lease.confirm(began)
 	}
 	return nil
 }

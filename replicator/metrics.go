@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
@@ -109,14 +108,6 @@ func (m *flowMetrics) observer(cluster string) func(request string, took time.Du
 			produce.Observe(took.Seconds())
 		}
 	}
-}
-
-// throttleHook counts the time that quotas cost.
-type throttleHook struct{ seconds prometheus.Counter }
-
-// OnBrokerThrottle implements kgo.HookBrokerThrottle.
-func (h throttleHook) OnBrokerThrottle(_ kgo.BrokerMetadata, interval time.Duration, _ bool) {
-	h.seconds.Add(interval.Seconds())
 }
 
 // topicMetrics are the counters of one source topic, looked up once.
@@ -267,5 +258,3 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge("ready", ready)
 }
-
-var _ kgo.HookBrokerThrottle = throttleHook{}

@@ -31,6 +31,7 @@ type note interface {
 type notebook struct {
 	flow   *Flow
 	client *kgo.Client
+	side   string // source or target
 	alias  string
 	topic  string
 	view   func() clusterTopics
@@ -41,11 +42,11 @@ type notebook struct {
 }
 
 func (f *Flow) sourceNotebook(topic string) *notebook {
-	return &notebook{flow: f, client: f.source, alias: f.sourceAlias, topic: topic, view: f.sourceView}
+	return &notebook{flow: f, client: f.source, side: "source", alias: f.sourceAlias, topic: topic, view: f.sourceView}
 }
 
 func (f *Flow) targetNotebook(topic string) *notebook {
-	return &notebook{flow: f, client: f.target, alias: f.targetAlias, topic: topic, view: f.targetView}
+	return &notebook{flow: f, client: f.books, side: "target", alias: f.targetAlias, topic: topic, view: f.targetView}
 }
 
 // id is that of the topic as it was seen last, zero while there is none.
@@ -92,6 +93,9 @@ func (n *notebook) produce(ctx context.Context, records []recordbatch.Record) er
 		n.flow.refreshTargetSoon()
 		return fmt.Errorf("topic %s on cluster %s has no leader", n.topic, n.alias)
 	}
+	if n.flow.throttles.left(n.side, leader) > notebookTimeout {
+		return errThrottled
+	}
 	request := newProduceRequest(notebookTimeout)
 	addToProduceRequest(request, make(map[[16]byte]int), n.topic, info.ID, 0, batch)
 	answer, err := n.client.Broker(int(leader)).Request(ctx, request)
@@ -116,6 +120,10 @@ func (n *notebook) produce(ctx context.Context, records []recordbatch.Record) er
 
 // errNotebookMade says that the topic exists now and can be written to as soon as the next look at the cluster has found it.
 var errNotebookMade = errors.New("the topic was made just now")
+
+// errThrottled says that a quota asks for a longer wait than a write may take. Giving up on one that waits closes its connection, and a new
+// connection would get around the quota.
+var errThrottled = errors.New("a quota of the broker makes it wait")
 
 // create makes the topic as MirrorMaker 2 does: one partition, compacted, nothing else set. One that exists is taken as it is.
 func (n *notebook) create(ctx context.Context) error {
@@ -150,7 +158,7 @@ func (n *notebook) create(ctx context.Context) error {
 // fail notes how the last write ended. A trouble that lasts is logged when it begins and when it ends: rights that nobody means to give are
 // no news every half minute.
 func (n *notebook) fail(err error) {
-	if errors.Is(err, errNotebookMade) {
+	if errors.Is(err, errNotebookMade) || errors.Is(err, errThrottled) {
 		return
 	}
 	n.mu.Lock()

@@ -41,7 +41,8 @@ type sourceBroker struct {
 	flow    *Flow
 	wire    fetcher
 	wake    chan struct{} // something may have become fetchable
-	session session       // the loop's own
+	session session       // the loop's own, as is the pace of its requests
+	pace    pace
 
 	mu         sync.Mutex
 	partitions []*partition // in the order of the next full request: whoever was served last stands at the end
@@ -68,7 +69,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 	f := b.flow
 	var asks []asked
 	for attempt := 0; ctx.Err() == nil; {
-		share := f.fetchShare()
+		share := int64(b.pace.of(int(f.fetchShare())))
 		if f.budget.reserve(ctx, share) != nil {
 			return
 		}
@@ -107,6 +108,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			return // what came after the stop is fetched again at the next start
 		}
 		attempt = 0
+		b.pace.answered(response.ThrottleMillis)
 		b.accept(asks, response, share)
 	}
 }

@@ -27,6 +27,7 @@ type targetBroker struct {
 
 	mu    sync.Mutex
 	ready []*partition
+	pace  pace // of its requests
 }
 
 // sent is one partition in a produce request.
@@ -89,6 +90,9 @@ func (b *targetBroker) lane(ctx context.Context, wire producer) {
 			f.refreshTargetSoon()
 			continue
 		}
+		b.mu.Lock()
+		b.pace.answered(response.ThrottleMillis)
+		b.mu.Unlock()
 		if err := b.accept(list, response); err != nil {
 			f.fail(err)
 			return
@@ -106,9 +110,9 @@ func (b *targetBroker) take() (*kmsg.ProduceRequest, []sent) {
 	request := newProduceRequest(b.flow.produceTimeout)
 	topics := make(map[[16]byte]int)
 	list := make([]sent, 0, len(b.ready))
-	bytes, n := 0, 0
+	bytes, n, limit := 0, 0, b.pace.of(maxProduceBytes)
 	for _, p := range b.ready {
-		if bytes >= maxProduceBytes {
+		if bytes >= limit {
 			break
 		}
 		n++

@@ -377,6 +377,7 @@ func ptr[T any](v T) *T { return &v }
 func sample() replicator.Status {
 	return replicator.Status{
 		Flow: "a-b", Source: "a", Target: "b", Ready: true, Shards: map[string]int{"owned": 4}, Records: 12, Bytes: 3456, LagRecords: 7,
+		Throttled: []replicator.ThrottleStatus{{Side: "target", Cluster: "b", Broker: 1, LastMinute: 41, Text: "throttled by target broker 1: 41.0 s in the last minute"}},
 		Partitions: []replicator.PartitionStatus{
 			{Topic: "orders", TargetTopic: "a.orders", State: "replicating", Acked: 5, LagRecords: ptr(int64(3)), LagSeconds: ptr(0.5)},
 			{Topic: "orders", TargetTopic: "a.orders", Partition: 1, State: "replicating", LagRecords: ptr(int64(4)), LagSeconds: ptr(90.0)},
@@ -433,6 +434,7 @@ func TestStatusTableShowsWhatNeedsAttention(t *testing.T) {
 	code, stdout, stderr := milena(t, "status", "--url", server.URL)
 	want := `flow a-b: a -> b, ready
   4 partitions in 2 topics, lag 7 records; copied since the start: 12 records, 3.5 kB
+  throttled by target broker 1: 41.0 s in the last minute
 
   TOPIC   PARTITION  STATE        WHY
   orders  2          halted       truncated: lost 3 records; skip them

@@ -67,6 +67,9 @@ func (p *program) printStatus(o overview) {
 	}
 	p.printf("  %s in %s, lag %s; copied since the start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), count(o.LagRecords, "record"), count(o.Records, "record"), size(o.Bytes))
+	for _, t := range o.Throttled {
+		p.printf("  %s\n", t.Text)
+	}
 	p.printGroups(o.Groups)
 	p.printSettings(o.Status)
 	if o.AttentionCount == 0 {

@@ -83,6 +83,9 @@ func (d *Daemon) log() string { return filepath.Join(d.dir, "milena.log") }
 // URL is where the process serves HTTP.
 func (d *Daemon) URL() string { return d.url }
 
+// Binary is the path of the program.
+func (d *Daemon) Binary() string { return d.bin }
+
 // Config is the path of the configuration file.
 func (d *Daemon) Config() string { return d.config }
 
@@ -195,6 +198,7 @@ type Status struct {
 	LagRecords      int64          `json:"lag_records"`
 	Partitions      []Partition    `json:"partitions"`
 	Groups          Groups         `json:"groups"`
+	Throttled       []Throttle     `json:"throttled"`
 	Configs         *Configs       `json:"configs"`
 	ACLs            *ACLs          `json:"acls"`
 }
@@ -213,6 +217,16 @@ type ACLs struct {
 	Refused  int       `json:"refused"`
 	Problems []string  `json:"problems"`
 	LastPass time.Time `json:"last_pass"`
+}
+
+// Throttle is the JSON of how a broker's quota slows a flow down.
+type Throttle struct {
+	Side       string  `json:"side"`
+	Cluster    string  `json:"cluster"`
+	Broker     int32   `json:"broker"`
+	LastMinute float64 `json:"last_minute_seconds"`
+	Left       float64 `json:"left_seconds"`
+	Text       string  `json:"text"`
 }
 
 // Groups is the JSON of what a flow found out about consumer groups.

@@ -1,0 +1,118 @@
+package replicator
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// A quota that lasts for ten minutes, on two connections that wait at the same time.
+func TestThrottleIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		throttles := newThrottles(slog.New(slog.NewTextHandler(&log, nil)))
+		seconds := prometheus.NewCounter(prometheus.CounterOpts{Name: "waited_seconds_total", Help: "Time."})
+		hook := throttleHook{throttles, seconds, "target", "dr"}
+		broker := kgo.BrokerMetadata{NodeID: 1}
+		lines := func() int { return strings.Count(log.String(), "\n") }
+
+		hook.OnBrokerThrottle(broker, 5*time.Millisecond, true)
+		time.Sleep(2 * throttleMemory)
+		throttles.end(time.Now())
+		if lines() != 0 || throttles.status(time.Now()) != nil {
+			t.Errorf("a moment's wait is news: %s, %+v", log.String(), throttles.status(time.Now()))
+		}
+
+		const step, rounds = 2 * time.Second, 300
+		for range rounds {
+			hook.OnBrokerThrottle(broker, time.Second, true)
+			hook.OnBrokerThrottle(broker, time.Second, true)
+			if left := throttles.left("target", 1); left != time.Second || throttles.left("target", 2) != 0 || throttles.left("source", 1) != 0 {
+				t.Fatalf("%s are left", left)
+			}
+			if !throttles.holding("target") || throttles.holding("source") {
+				t.Fatal("the target holds the flow up, and the source does not")
+			}
+			time.Sleep(step)
+			throttles.end(time.Now())
+		}
+		if throttles.holding("target") {
+			t.Error("the target does not hold the flow up between two waits")
+		}
+		status := throttles.status(time.Now())
+		if len(status) != 1 || status[0].LastMinute != 30 || status[0].Text != "throttled by target broker 1: 30.0 s in the last minute" {
+			t.Errorf("status is %+v", status)
+		}
+		if lines() != 1 || !strings.Contains(log.String(), "a quota throttles the flow") {
+			t.Errorf("while it lasts the log says:\n%s", log.String())
+		}
+
+		time.Sleep(throttleMemory)
+		throttles.end(time.Now())
+		throttles.end(time.Now())
+		if lines() != 2 || !strings.Contains(log.String(), `any more" side=target cluster=dr broker=1 waited=5m0s`) {
+			t.Errorf("when it has ended the log says:\n%s", log.String())
+		}
+		if status := throttles.status(time.Now()); status != nil {
+			t.Errorf("status is %+v", status)
+		}
+		var counted dto.Metric
+		if err := seconds.Write(&counted); err != nil || int(counted.GetCounter().GetValue()) != 2*rounds { // each connection by itself
+			t.Errorf("%v are counted, %v", &counted, err)
+		}
+	})
+}
+
+func TestThrottleOfAnHourSaysHowLongItTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		throttles := newThrottles(slog.New(slog.DiscardHandler))
+		throttles.begin(throttledBy{"source", "primary", 3}, time.Now(), time.Now().Add(time.Hour))
+		time.Sleep(30 * time.Minute)
+		throttles.end(time.Now())
+		status := throttles.status(time.Now())
+		if len(status) != 1 || status[0].Text != "throttled by source broker 3: 60.0 s in the last minute, 1800 s to go" {
+			t.Errorf("status is %+v", status)
+		}
+	})
+}
+
+func TestRequestsAreSmallWhileABrokerThrottles(t *testing.T) {
+	const most = 64 << 10
+	var p pace
+	if got := p.of(most); got != most {
+		t.Errorf("without a quota a request may have %d bytes", got)
+	}
+	for range 3 {
+		p.answered(3000)
+	}
+	if got := p.of(most); got != most/8 {
+		t.Errorf("after three long waits a request may have %d bytes", got)
+	}
+	p.answered(500)
+	if got := p.of(most); got != most/8 {
+		t.Errorf("after a wait as it should be a request may have %d bytes", got)
+	}
+	for range 20 {
+		p.answered(60_000)
+	}
+	if got := p.of(most); got != most/64 {
+		t.Errorf("with a tiny quota a request may have %d bytes", got)
+	}
+	p.answered(0)
+	if got := p.of(most); got != most/32 {
+		t.Errorf("after an answer without a wait a request may have %d bytes", got)
+	}
+	for range 100 {
+		p.answered(0)
+	}
+	if got := p.of(most); got != most {
+		t.Errorf("when the quota is gone a request may have %d bytes", got)
+	}
+}
