@@ -53,6 +53,11 @@ func Start(ctx context.Context, jars kafka.Jars, dir string, o Options) (*proc.P
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		return nil, err
 	}
+	return StartFile(ctx, jars, dir, file)
+}
+
+// StartFile starts MirrorMaker 2 with a file of its own format. The log is in dir; the process ends with ctx.
+func StartFile(ctx context.Context, jars kafka.Jars, dir, file string) (*proc.Process, error) {
 	return proc.Start(ctx, "MirrorMaker 2", filepath.Join(dir, "mm2.log"),
 		jars.Class([]string{"-Xms512m", "-Xmx2g", "-XX:+UseG1GC"}, "org.apache.kafka.connect.mirror.MirrorMaker", file))
 }
