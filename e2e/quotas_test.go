@@ -66,8 +66,8 @@ func unharmed(t *testing.T, m *milena, takeOvers float64) {
 func TestQuotasAreHonoured(t *testing.T) {
 	const (
 		quota      = 1 << 20 // bytes a second
-		partitions = 8
-		perRound   = 3 << 10 // records of 1 KiB in each partition: 24 MiB
+		partitions = 64      // one for each shard, so that each look at the journal is many writes
+		perRound   = 3 << 7  // records of 1 KiB in each partition: 24 MiB
 		bytes      = perRound * partitions << 10
 	)
 	p := startPair(t, kafka.Options{}, kafka.Options{})
