@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -116,12 +117,8 @@ func (i *inheritance) verifyMirrored(m *milena, atLeast int64) {
 // and nothing is there twice.
 func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
 	for name, stop := range map[string]func(*testing.T, *proc.Process){
-		"after a clean stop": func(t *testing.T, other *proc.Process) {
-			check(t, other.Signal(syscall.SIGTERM))
-			_, err := other.Wait(within(t, time.Minute, "MirrorMaker 2 ends"))
-			check(t, err)
-		},
-		"after a kill -9": func(_ *testing.T, other *proc.Process) { other.Kill() },
+		"after a clean stop": stopMirrorMaker,
+		"after a kill -9":    func(_ *testing.T, other *proc.Process) { other.Kill() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			i, other := beginInheritance(t, nil)
@@ -142,6 +139,77 @@ func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
 			m.stop()
 		})
 	}
+}
+
+// The way back: milena tells MirrorMaker 2 where to go on, while the load goes on. Nothing is missing and nothing is there twice.
+func TestMirrorMakerGoesOnWithMilenasCopy(t *testing.T) {
+	i, other := beginInheritance(t, map[string]string{"dr.offset.flush.interval.ms": "2000"})
+	i.waitMirrored(20_000)
+	stopMirrorMaker(t, other)
+	m := i.newMilenaOf("milena", filepath.Join(i.dir, "mm2.properties"))
+	m.start()
+	m.waitReady(time.Minute)
+	i.waitMirrored(60_000)
+	handback := func(args ...string) (string, error) {
+		bin, err := buildMilena()
+		check(t, err)
+		out, err := exec.CommandContext(within(t, time.Minute, "handback ends"), bin, append([]string{"handback", "-c", m.Config()}, args...)...).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := handback(); err == nil || !strings.Contains(out, "still runs") {
+		t.Errorf("handback beside milena: %v\n%s", err, out)
+	}
+	m.Kill()
+	if out, err := handback(); err == nil || !strings.Contains(out, "hold more than the journal knows of") {
+		t.Errorf("handback after a kill: %v\n%s", err, out)
+	}
+	m.start()
+	m.waitReady(time.Minute)
+	m.stop()
+	out, err := handback("--write")
+	if err != nil || !strings.Contains(out, "written to topic mm2-offsets.primary.internal") {
+		t.Fatalf("handback: %v\n%s", err, out)
+	}
+	if out, err := handback(); err != nil || !strings.Contains(out, "are right already") {
+		t.Errorf("handback once more: %v\n%s", err, out)
+	}
+	other = i.startMirrorMaker(t.Context())
+	i.waitMirrored(120_000)
+	i.endLoad()
+	eventually(t, time.Minute, "MirrorMaker 2 has copied everything", func() (bool, string) {
+		for _, topic := range i.topics {
+			for _, part := range i.behind(topic) {
+				return false, part
+			}
+		}
+		return true, ""
+	})
+	stopMirrorMaker(t, other)
+	if n := i.report(verify.Options{Topics: i.topics, Name: mm2.Copied, Uncommitted: true}); n < 150_000 {
+		t.Errorf("%d records are equal", n)
+	}
+}
+
+// behind names the partitions of which the target holds fewer records than the source.
+func (i *inheritance) behind(topic string) (parts []string) {
+	i.t.Helper()
+	source, err := verify.Contents(i.t.Context(), i.sourceClient, topic)
+	check(i.t, err)
+	target, err := verify.Contents(i.t.Context(), i.targetClient, mm2.Copied(topic))
+	check(i.t, err)
+	for partition, c := range source {
+		if n := target[partition].Records; n < c.Records {
+			parts = append(parts, fmt.Sprintf("%s-%d has %d of %d records", topic, partition, n, c.Records))
+		}
+	}
+	return parts
+}
+
+func stopMirrorMaker(t *testing.T, other *proc.Process) {
+	t.Helper()
+	check(t, other.Signal(syscall.SIGTERM))
+	_, err := other.Wait(within(t, time.Minute, "MirrorMaker 2 ends"))
+	check(t, err)
 }
 
 // MirrorMaker 2 is killed twice, so that records are on the target twice, and it passes over aborted records. What it left is compared from

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"time"
 
@@ -21,7 +22,9 @@ type TopicPartition struct {
 
 // ConnectPosition is how far MirrorMaker 2's source connector had got in one partition when it last noted it, which it does each minute.
 type ConnectPosition struct {
-	Source string // alias of the cluster that is read
+	// Connector is the source connector's name: MirrorSourceConnector in the dedicated mode, the user's elsewhere.
+	Connector string
+	Source    string // alias of the cluster that is read
 	TopicPartition
 	// Next is the source offset to go on at: one above that of the last record that the target had acknowledged. -1 if the position was
 	// taken back (a tombstone).
@@ -59,19 +62,36 @@ func decodeConnectKey(key []byte) (p ConnectPosition, ok bool) {
 		Topic     *string `json:"topic"`
 		Partition *int32  `json:"partition"`
 	}
-	if json.Unmarshal(key, &parts) != nil || len(parts) != 2 || json.Unmarshal(parts[1], &where) != nil {
+	if json.Unmarshal(key, &parts) != nil || len(parts) != 2 || json.Unmarshal(parts[0], &p.Connector) != nil || json.Unmarshal(parts[1], &where) != nil {
 		return p, false
 	}
 	if where.Cluster == nil || where.Topic == nil || where.Partition == nil || *where.Partition < 0 {
 		return p, false
 	}
-	return ConnectPosition{Source: *where.Cluster, TopicPartition: TopicPartition{*where.Topic, *where.Partition}, Next: -1}, true
+	p.Source, p.TopicPartition, p.Next = *where.Cluster, TopicPartition{*where.Topic, *where.Partition}, -1
+	return p, true
+}
+
+// Key is the record's key, byte for byte as Java writes it, because Java finds it by its bytes. The fields of names that Kafka allows need
+// no escapes.
+func (p ConnectPosition) Key() []byte {
+	return fmt.Appendf(nil, `["%s",{"cluster":"%s","partition":%d,"topic":"%s"}]`, p.Connector, p.Source, p.Partition, p.Topic)
+}
+
+// Value is the record's value. It panics for a position that has no offset before it.
+func (p ConnectPosition) Value() []byte {
+	if p.Next < 1 {
+		panic(fmt.Sprintf("offsets: position %d has no value", p.Next))
+	}
+	return fmt.Appendf(nil, `{"offset":%d}`, p.Next-1)
 }
 
 // MirrorProgress is what MirrorMaker 2 left behind of one source's flow.
 type MirrorProgress struct {
 	// Positions by source partition: the offset to go on at. A partition without one was never noted, or was reset.
 	Positions map[TopicPartition]int64
+	// Connector is the name of the connector that noted them, empty if there are none.
+	Connector string
 	// Syncs are exact pairs of offsets of one record, in the order in which they were written, the newest of each partition.
 	Syncs map[TopicPartition][]Position
 	// Unreadable counts records that are left out because nothing can be made of them.
@@ -106,6 +126,7 @@ func ReadMirrorProgress(ctx context.Context, target *kgo.Client, positions, sour
 			return
 		}
 		noted[at.TopicPartition] = note{r.Partition, r.Timestamp}
+		p.Connector = at.Connector
 		if delete(p.Positions, at.TopicPartition); err == nil && at.Next >= 0 {
 			p.Positions[at.TopicPartition] = at.Next
 		}

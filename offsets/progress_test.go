@@ -16,7 +16,7 @@ import (
 
 func TestConnectPositions(t *testing.T) {
 	at := func(topic string, partition int32, next int64) offsets.ConnectPosition {
-		return offsets.ConnectPosition{Source: "A", TopicPartition: offsets.TopicPartition{Topic: topic, Partition: partition}, Next: next}
+		return offsets.ConnectPosition{Connector: "MirrorSourceConnector", Source: "A", TopicPartition: offsets.TopicPartition{Topic: topic, Partition: partition}, Next: next}
 	}
 	const key = `["MirrorSourceConnector",{"cluster":"A","partition":0,"topic":"t"}]`
 	for _, tt := range []struct {
@@ -49,10 +49,33 @@ func TestConnectPositions(t *testing.T) {
 			if ok != tt.ok || (err != nil) != tt.bad {
 				t.Fatalf("%v, %v, %v", got, ok, err)
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if tt.name == "Strimzi's connector, fields in another order, spaces" {
+				tt.want.Connector = "a->b.MirrorSourceConnector"
+			}
+			if diff := cmp.Diff(tt.want, got); tt.ok && diff != "" {
 				t.Error(diff)
 			}
+			if again, ok, err := offsets.DecodeConnectPosition(got.Key(), value); tt.ok && !tt.bad && (!ok || err != nil || again.Next != got.Next) && tt.name != "a strange topic" {
+				t.Errorf("its own key %s is read as %+v, %v, %v", got.Key(), again, ok, err)
+			}
 		})
+	}
+}
+
+func TestConnectPositionsAreWrittenAsJavaDoes(t *testing.T) {
+	p := offsets.ConnectPosition{Connector: "MirrorSourceConnector", Source: "A", TopicPartition: offsets.TopicPartition{Topic: "t"}, Next: 124}
+	if got := string(p.Key()) + " " + string(p.Value()); got != `["MirrorSourceConnector",{"cluster":"A","partition":0,"topic":"t"}] {"offset":123}` {
+		t.Error(got)
+	}
+	// Kafka's partitioner over the 25 partitions of the topic, with the places that Java chose.
+	for key, want := range map[*offsets.ConnectPosition]int{
+		&p: 7,
+		{Connector: "MirrorSourceConnector", Source: "primary", TopicPartition: offsets.TopicPartition{Topic: "orders"}}: 24,
+	} {
+		chosen := kgo.StickyKeyPartitioner(nil).ForTopic("t").Partition(&kgo.Record{Key: key.Key()}, 25)
+		if chosen != want {
+			t.Errorf("%s goes to partition %d, want %d", key.Key(), chosen, want)
+		}
 	}
 }
 
@@ -115,6 +138,7 @@ func TestTheNewestPositionWins(t *testing.T) {
 			tp("later in another partition", 0): 21, tp("earlier in another partition", 0): 21,
 			tp("later in the same, by an older clock", 0): 21, tp("reset and copied again", 0): 4,
 		},
+		Connector:  "MirrorSourceConnector",
 		Syncs:      map[offsets.TopicPartition][]offsets.Position{tp("t", 0): {{Source: 5, Target: 0}, {Source: 9, Target: 4}}, tp("u", 1): {{Source: 1, Target: 1}}},
 		Unreadable: 2,
 	}

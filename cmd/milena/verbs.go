@@ -28,6 +28,7 @@ const usage = `milena replicates Kafka clusters.
   milena status           ask a running milena which partitions need attention
   milena convert FILE     print a MirrorMaker 2 file (mm2.properties) as a milena.yaml that means the same
   milena translate        where a group, an offset or a moment is on the other side
+  milena handback         tell MirrorMaker 2 where to go on with a flow that milena has stopped copying
   milena demo             two clusters, load and a flow in this process, and a page to look at
   milena version          what this is
   milena help             this
@@ -98,6 +99,8 @@ func (p *program) verb(ctx context.Context, args []string) error {
 		return p.status(ctx, rest)
 	case "translate":
 		return p.translate(ctx, rest)
+	case "handback":
+		return p.handback(ctx, rest)
 	case "convert":
 		return p.convert(rest)
 	case "demo":
