@@ -98,7 +98,6 @@ func (k Kind) Hint() string {
 			"or set anomalies.record_refused to skip to leave such records out."
 	case TargetNotEmpty:
 		return "The target partition held records before milena copied anything into it: make sure that no other tool or flow writes this topic, " +
-			""+
 			"then delete the target topic, or set anomalies.target_not_empty to skip to append behind those records; if MirrorMaker 2 wrote them, set take_over to the topic of its positions."
 	default:
 		return "This kind of anomaly is not known to this version."

@@ -26,6 +26,7 @@ type pair struct {
 	sourceCl, targetCl   *kgo.Client
 	sourceAdm, targetAdm *kadm.Client
 	shutdown             time.Duration // of the flows that are started from here on
+	rebuildMap           bool          // the same
 }
 
 func newPair(t *testing.T, brokers int) *pair {
@@ -107,6 +108,7 @@ func (p *pair) run(from, to string, source, target *kfake.Cluster, change func(*
 	r := &running{t: p.t, done: make(chan error, 1), reg: prometheus.NewRegistry()}
 	var err error
 	r.flow, err = replicator.New(replicator.Options{
+		RebuildMap: p.rebuildMap,
 		Flow: flow, Source: config.Cluster{Brokers: source.ListenAddrs()}, Target: config.Cluster{Brokers: target.ListenAddrs()},
 		Log: slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})), Registerer: r.reg, Buffer: 16 << 20, ShutdownTimeout: p.shutdown,
 	})

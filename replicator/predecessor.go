@@ -147,7 +147,7 @@ func (f *Flow) watchHeartbeats(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("list offsets of %s on cluster %s: %w", offsets.HeartbeatsTopic, f.targetAlias, err)
 	}
 	end, ok := ends.Lookup(offsets.HeartbeatsTopic, 0)
-	if !ok || end.Err != nil || end.Offset == 0 {
+	if !ok || end.Err != nil {
 		return "", nil
 	}
 	options, err := clientOptions(f.options.Target, f.log.With("client", "target"))

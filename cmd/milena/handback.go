@@ -48,13 +48,20 @@ func (p *program) handback(ctx context.Context, args []string) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(h)
 	}
-	p.printHandBack(h, *write)
+	positions := count(len(h.Positions), "position")
+	switch p.printHandBack(h); {
+	case len(h.Positions) == 0:
+		p.printf("flow %s: MirrorMaker 2's positions in topic %s are right already\n", h.Flow, h.Topic)
+	case *write:
+		p.printf("%s written to topic %s; start MirrorMaker 2 now, and milena on this flow no more\n", positions, h.Topic)
+	default:
+		p.printf("nothing is written; --write puts %s into topic %s\n", positions, h.Topic)
+	}
 	return nil
 }
 
-func (p *program) printHandBack(h *replicator.HandBack, written bool) {
+func (p *program) printHandBack(h *replicator.HandBack) {
 	if len(h.Positions) == 0 {
-		p.printf("flow %s: MirrorMaker 2's positions in topic %s are right already\n", h.Flow, h.Topic)
 		return
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
@@ -67,9 +74,4 @@ func (p *program) printHandBack(h *replicator.HandBack, written bool) {
 		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", position.Topic, position.Partition, position.Next, was)
 	}
 	_ = w.Flush()
-	if written {
-		p.printf("%s written to topic %s; start MirrorMaker 2 now, and milena on this flow no more\n", count(len(h.Positions), "position"), h.Topic)
-		return
-	}
-	p.printf("nothing is written; --write puts %s into topic %s\n", count(len(h.Positions), "position"), h.Topic)
 }

@@ -1,0 +1,270 @@
+package replicator_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator"
+)
+
+// mirror is a MirrorMaker 2 in miniature, which copies the topic orders record by record.
+type mirror struct {
+	*pair
+	syncs   bool
+	records []*kgo.Record // of partition 0 of the source, as they were when it began
+	texts   []string      // the same
+}
+
+const mirrorPositions = "mm2-offsets.a.internal"
+
+func (p *pair) newMirror() *mirror {
+	p.t.Helper()
+	for name, n := range map[string]int32{mirrorPositions: 25, "mm2-offset-syncs.a.internal": 1, "a.orders": 1} {
+		if _, err := p.targetAdm.CreateTopic(p.t.Context(), n, 1, nil, name); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	return &mirror{
+		pair: p, syncs: true, records: p.records(p.sourceCl, p.source, "orders", 1)[0], texts: p.read(p.sourceCl, p.source, "orders", 1)[0],
+	}
+}
+
+// copy copies source records [from, to) by their place in the log, and says where the first of them landed if it emits syncs.
+func (m *mirror) copy(from, to int) {
+	m.t.Helper()
+	for i, r := range m.records[from:to] {
+		landed, err := m.targetCl.ProduceSync(m.t.Context(), &kgo.Record{Topic: "a.orders", Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp}).First()
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if i == 0 && m.syncs {
+			s := offsets.OffsetSync{Topic: "orders", Source: r.Offset, Target: landed.Offset}
+			m.note("mm2-offset-syncs.a.internal", s.AppendKey(nil), s.AppendValue(nil))
+		}
+	}
+}
+
+// store notes a position: the source offset of the last record that was acknowledged.
+func (m *mirror) store(last int64) {
+	m.t.Helper()
+	p := offsets.ConnectPosition{Connector: "MirrorSourceConnector", Source: "a", TopicPartition: offsets.TopicPartition{Topic: "orders"}, Next: last + 1}
+	m.note(mirrorPositions, p.Key(), p.Value())
+}
+
+func (m *mirror) note(topic string, key, value []byte) {
+	m.t.Helper()
+	if err := m.targetCl.ProduceSync(m.t.Context(), &kgo.Record{Topic: topic, Key: key, Value: value}).FirstErr(); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func takeOver(f *config.Flow) { f.TakeOver, f.OffsetSyncs = mirrorPositions, "target" }
+
+// Whatever MirrorMaker 2 noted, milena goes on behind what it copied.
+func TestACopyOfMirrorMakerIsGoneOnWith(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		left func(*mirror) // what it did to orders-0, which has 100 records
+		// want are the numbers of the source's records on the target at the end.
+		want [][2]int
+	}{
+		{"stopped cleanly", func(m *mirror) { m.copy(0, 60); m.store(59) }, [][2]int{{0, 100}}},
+		{"killed, the position is behind", func(m *mirror) { m.copy(0, 60); m.store(20) }, [][2]int{{0, 100}}},
+		{"killed before it noted anything", func(m *mirror) { m.copy(0, 60) }, [][2]int{{0, 100}}},
+		{"no syncs either", func(m *mirror) { m.syncs = false; m.copy(0, 60) }, [][2]int{{0, 100}}},
+		{"it had copied everything", func(m *mirror) { m.copy(0, 100); m.store(99) }, [][2]int{{0, 100}}},
+		{"nothing was copied", func(*mirror) {}, [][2]int{{0, 100}}},
+		{"killed twice, and behind its own copy", func(m *mirror) {
+			m.copy(0, 60)
+			m.store(29)
+			m.copy(30, 45)
+		}, [][2]int{{0, 60}, {30, 45}, {60, 100}}},
+		{"the same without syncs", func(m *mirror) {
+			m.syncs = false
+			m.copy(0, 60)
+			m.store(29)
+			m.copy(30, 45)
+		}, [][2]int{{0, 60}, {30, 45}, {60, 100}}},
+		{"the copy's retention deleted what is old", func(m *mirror) {
+			m.copy(0, 60)
+			m.store(40)
+			m.delete(m.target, "a.orders", 50)
+		}, [][2]int{{50, 100}}},
+		{"the copy's retention deleted everything", func(m *mirror) {
+			m.copy(0, 60)
+			m.store(59)
+			m.delete(m.target, "a.orders", 60)
+		}, [][2]int{{60, 100}}},
+		{"the source's retention deleted what is old", func(m *mirror) {
+			m.copy(0, 60)
+			m.store(40)
+			m.delete(m.source, "orders", 50)
+		}, [][2]int{{0, 100}}},
+		{"both did, up to where it stopped", func(m *mirror) {
+			m.syncs = false
+			m.copy(0, 60)
+			m.store(59)
+			m.delete(m.source, "orders", 60)
+		}, [][2]int{{0, 100}}},
+	} {
+		for _, rebuild := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, rebuild %v", tt.name, rebuild), func(t *testing.T) {
+				t.Parallel()
+				p := newPair(t, 1)
+				p.createTopic("orders", 1)
+				p.produce("orders", 1, 100, "old")
+				m := p.newMirror()
+				tt.left(m)
+				p.rebuildMap = rebuild
+				r := p.start(takeOver)
+				p.settled(r, "orders")
+				var want []string
+				for _, part := range tt.want {
+					want = append(want, m.texts[part[0]:part[1]]...)
+				}
+				mustEqual(t, "the copy", want, p.read(p.targetCl, p.target, "a.orders", 1)[0])
+				p.produce("orders", 1, 10, "new")
+				p.settled(r, "orders")
+				if err := r.stopped(); err != nil {
+					t.Fatal(err)
+				}
+				r = p.start(takeOver) // the journal knows now
+				p.produce("orders", 1, 10, "newer")
+				p.settled(r, "orders")
+				if got := p.read(p.targetCl, p.target, "a.orders", 1)[0]; len(got) != len(want)+20 {
+					t.Errorf("%d records on the target, want %d", len(got), len(want)+20)
+				}
+			})
+		}
+	}
+}
+
+func (m *mirror) delete(cluster interface {
+	DeleteRecords(topic string, partition int32, offset int64) error
+}, topic string, before int64,
+) {
+	m.t.Helper()
+	if err := cluster.DeleteRecords(topic, 0, before); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// What does not fit together halts the partition that it concerns, with a sentence, and writes nothing.
+func TestWhatDoesNotFitMirrorMakersNotesHalts(t *testing.T) {
+	for _, tt := range []struct {
+		name, kind, says string
+		left             func(*mirror)
+	}{
+		{"the target topic was made again", "target_recreated", "copied orders-0 up to source offset 60, but target topic a.orders holds nothing", func(m *mirror) { m.store(59) }},
+		{"the source topic was made again", "recreated", "stopped at source offset 501, but source orders-0 ends at 100", func(m *mirror) {
+			m.store(500)
+			m.write("somebody else's")
+		}},
+		{"somebody else's records", "target_not_empty", "none of which is on the source", func(m *mirror) {
+			m.store(59)
+			m.write("somebody else's")
+		}},
+		{"somebody else's records, and no position", "target_not_empty", "none of which is on the source", func(m *mirror) { m.write("somebody else's") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t, 1)
+			p.createTopic("orders", 1)
+			p.produce("orders", 1, 100, "old")
+			m := p.newMirror()
+			tt.left(m)
+			before := p.read(p.targetCl, p.target, "a.orders", 1)[0]
+			r := p.start(takeOver)
+			a := r.mustHalt("orders", 0, tt.kind)
+			if !strings.Contains(a.Detail, tt.says) {
+				t.Errorf("it says %q, want %q", a.Detail, tt.says)
+			}
+			mustEqual(t, "the copy", before, p.read(p.targetCl, p.target, "a.orders", 1)[0])
+		})
+	}
+}
+
+func (m *mirror) write(value string) {
+	m.t.Helper()
+	for range 3 {
+		if err := m.targetCl.ProduceSync(m.t.Context(), &kgo.Record{Topic: "a.orders", Value: []byte(value)}).FirstErr(); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+// A topic whose brokers stamp the time themselves is paired by everything else. Its records look alike, but for their order.
+func TestACopyWithTimesOfItsOwnIsGoneOnWith(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 300 {
+		r := &kgo.Record{Topic: "orders", Value: fmt.Appendf(nil, "state %d", random.IntN(3)), Timestamp: time.UnixMilli(1_700_000_000_000 + int64(i))}
+		if err := p.sourceCl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := p.newMirror()
+	stamp := "LogAppendTime"
+	if _, err := p.targetAdm.AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "message.timestamp.type", Value: &stamp}}, "a.orders"); err != nil {
+		t.Fatal(err)
+	}
+	m.copy(0, 120)
+	m.store(80)
+	m.copy(81, 200)
+	r := p.start(takeOver)
+	p.settled(r, "orders")
+	got, want := p.records(p.targetCl, p.target, "a.orders", 1)[0], append(append(m.records[:120:120], m.records[81:200]...), m.records[200:]...)
+	if len(got) != len(want) {
+		t.Fatalf("%d records on the target, want %d", len(got), len(want))
+	}
+	for i := range got {
+		if string(got[i].Value) != string(want[i].Value) {
+			t.Fatalf("record %d is %q, want %q", i, got[i].Value, want[i].Value)
+		}
+	}
+}
+
+// A MirrorMaker 2 that a Connect cluster hosts shows by its heartbeats.
+func TestHeartbeatsOfAnotherKeepAFlowFromBeginning(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 10, "old")
+	m := p.newMirror()
+	if _, err := p.targetAdm.CreateTopic(t.Context(), 1, 1, nil, offsets.HeartbeatsTopic); err != nil {
+		t.Fatal(err)
+	}
+	beating, end := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(beating)
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(50 * time.Millisecond):
+				h := offsets.Heartbeat{Source: "a", Target: "b", At: time.Now()}
+				m.targetCl.Produce(t.Context(), &kgo.Record{Topic: offsets.HeartbeatsTopic, Key: h.AppendKey(nil), Value: h.AppendValue(nil)}, nil)
+			}
+		}
+	}()
+	r := p.start(func(f *config.Flow) {
+		takeOver(f)
+		f.HeartbeatsInterval = 100 * time.Millisecond
+	})
+	r.until("it waits and says why", func(s replicator.Status) bool {
+		return len(s.NotReady) > 0 && strings.Contains(strings.Join(s.NotReady, " "), "heartbeats of a -> b arrive on cluster b")
+	})
+	close(end)
+	<-beating
+	p.settled(r, "orders")
+}
