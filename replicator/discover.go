@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
@@ -132,7 +133,7 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topicPair, before map[strin
 		notCopied[topic] = err.Error()
 		f.warn("sync topic configs", "topic", topic, "err", err)
 	}
-	edges, err := f.listEdges(ctx, fresh)
+	edges, err := listEdges(ctx, f.source, f.target, fresh)
 	if err != nil {
 		return err
 	}
@@ -182,14 +183,14 @@ func (f *Flow) newPairs(pairs []topicPair) []topicPair {
 // edges are the first and last offsets of topics on one side or both.
 type edges struct{ sourceStart, sourceEnd, targetStart, targetEnd kadm.ListedOffsets }
 
-func (f *Flow) listEdges(ctx context.Context, pairs []topicPair) (edges, error) {
+func listEdges(ctx context.Context, sourceClient, targetClient *kgo.Client, pairs []topicPair) (edges, error) {
 	var sources, targets []string
 	for _, pair := range pairs {
 		sources, targets = append(sources, pair.Source.Name), append(targets, pair.TargetName)
 	}
 	var e edges
 	var errs [4]error
-	source, target := kadm.NewClient(f.source), kadm.NewClient(f.target)
+	source, target := kadm.NewClient(sourceClient), kadm.NewClient(targetClient)
 	e.sourceStart, errs[0] = source.ListStartOffsets(ctx, sources...)
 	e.sourceEnd, errs[1] = source.ListEndOffsets(ctx, sources...)
 	e.targetStart, errs[2] = target.ListStartOffsets(ctx, targets...)

@@ -53,6 +53,13 @@
 //	topicconfigs.go  compare, alter   by difference; a topic that is refused is tried key by key, so that one bad key stops no other
 //	acls.go          compare, create, delete   by difference; policy/acls.go says which. Who asks is the owner of shard 0
 //
+// # Shadow mode
+//
+//	compare.go           look      topics, plan, leaders, checkpoints; nothing is written, and nothing is asked for that makes a broker write
+//	comparefetch.go      fetch     the target's news first, then the source's: what is on the target was on the source before
+//	comparepartition.go  pair      by what the records hold (pairing.go), with a window that all partitions share
+//	comparison.go        tell      counts, lag, sentences
+//
 // # Invariants
 //
 //	journaled <= acked <= next                 per partition, exclusive source offsets

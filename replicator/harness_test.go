@@ -34,6 +34,7 @@ const (
 // trap sits on the connections to a fake cluster and spoils requests of one key.
 type trap struct {
 	epochs epochs
+	sees   func(client string, request kmsg.Request) // is told of every request, if it is set before the first one
 
 	mu     sync.Mutex
 	key    kmsg.Key
@@ -97,16 +98,23 @@ type trapConn struct {
 func (c *trapConn) note(frame []byte) {
 	reader := kbin.Reader{Src: frame[4:]}
 	key, version, correlation := reader.Int16(), reader.Int16(), reader.Int32()
-	if key != int16(kmsg.InitProducerID) && key != int16(kmsg.EndTxn) {
+	tells := key == int16(kmsg.InitProducerID) || key == int16(kmsg.EndTxn)
+	if !tells && c.trap.sees == nil {
 		return
 	}
-	reader.NullableString()
+	client := reader.NullableString()
 	request := kmsg.RequestForKey(key)
 	request.SetVersion(version)
 	if request.IsFlexible() {
 		kmsg.SkipTags(&reader)
 	}
-	if request.ReadFrom(reader.Src) == nil {
+	if request.ReadFrom(reader.Src) != nil {
+		return
+	}
+	if c.trap.sees != nil {
+		c.trap.sees(*client, request)
+	}
+	if tells {
 		c.mu.Lock()
 		c.asked[uint32(correlation)] = request
 		c.mu.Unlock()

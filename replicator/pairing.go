@@ -22,6 +22,9 @@ import (
 type pairer struct {
 	pins       []offsets.Position // pairs that the copier noted, ascending on the target: at each start, at each gap of the source, and now and then
 	timestamps bool               // they are part of the hashes, so that records seldom look alike
+	// Loose lets a new pair pass whatever it likes, if no record before looks like it: for who counts what differs, and decides nothing by it.
+	loose       bool
+	ahead, back int // how many records of the window are kept at most from the cursor on and before it
 
 	window []windowRecord
 	must   uint32           // what the next record of the window gets
@@ -32,7 +35,7 @@ type pairer struct {
 	stand
 	before *stand // where it was before a leap that has not proved right yet
 	runs   []alignedRun
-	unsure int64 // target records that were not found within windowAhead: they may be further on
+	unsure int64 // target records that were not found, with more of the source to come: they may be further on
 	result pairing
 }
 
@@ -74,12 +77,15 @@ const (
 )
 
 const (
-	windowBack  = 1 << 19 // how many records before the cursor are kept: those that a restarted copier may have copied again
-	windowAhead = 1 << 20 // how many behind it are kept at most
+	windowBack  = 1 << 19 // those that a restarted copier may have copied again
+	windowAhead = 1 << 20
 )
 
 func newPairer(pins []offsets.Position, timestamps bool) *pairer {
-	return &pairer{newest: make(map[uint64]int32), pins: pins, timestamps: timestamps, stand: stand{next: -1, last: -1, replayed: -1}}
+	return &pairer{
+		newest: make(map[uint64]int32), pins: pins, timestamps: timestamps, ahead: windowAhead, back: windowBack,
+		stand: stand{next: -1, last: -1, replayed: -1},
+	}
 }
 
 // sourceRecord is a record of the source as a pairer knows it.
@@ -101,6 +107,9 @@ func (p *pairer) add(s sourceRecord) {
 	}
 	p.newest[s.hash] = int32(number) //nolint:gosec // see above
 	p.window = append(p.window, r)
+	if s.offset < p.next {
+		p.cursor = p.end() // it is on the target already
+	}
 }
 
 func (p *pairer) end() int { return p.from + len(p.window) }
@@ -110,12 +119,11 @@ func (p *pairer) record(number int) *windowRecord { return &p.window[number-p.fr
 // pair takes the next target record.
 func (p *pairer) pair(target int64, hash uint64) paired {
 	lost := max(0, target-p.last-1-p.since) // target offsets since the newest pair that hold nothing now
-	full := p.end()-p.cursor >= windowAhead
 	pin := p.pin(target, hash)
-	reached := p.ended || full || p.reaches(target, lost)
-	n, leap := p.ahead(target, hash, lost, pin)
+	reached := p.ended || p.full() || !p.loose && p.reaches(target, lost)
+	n, leap := p.newPair(target, hash, lost, pin)
 	switch {
-	case n >= 0 && (reached || n == p.cursor || n == pin):
+	case n >= 0 && (reached || p.loose || n == p.cursor || n == pin):
 		if leap {
 			p.leap(n, target)
 		} else {
@@ -123,21 +131,25 @@ func (p *pairer) pair(target int64, hash uint64) paired {
 			p.trim()
 		}
 		return pairedYes
-	case !reached:
+	case !reached && !p.loose:
 		return pairedMore
 	case p.before != nil && p.refuted(target): // it led to a record that only looks alike
 		p.land()
 		return p.pair(target, hash)
 	}
+	n = p.repetition(hash, pin)
+	if n < 0 && !reached {
+		return pairedMore
+	}
 	p.since++
-	if n := p.behind(hash, pin); n >= 0 {
+	if n >= 0 {
 		p.result.twice++
 		p.replayed, p.certain = n+1, p.certain && n == p.replayed || n == pin
 		return pairedYes
 	}
 	p.result.strange++
 	p.tail++
-	if full && !p.ended && p.next >= 0 { // before the first pair it may simply be older than the source's log
+	if !p.ended && p.full() && p.next >= 0 { // before the first pair it may simply be older than the source's log
 		p.unsure++
 	}
 	return pairedNo
@@ -148,6 +160,9 @@ func (p *pairer) refuted(target int64) bool {
 	_, ok := p.at(p.next - 1 + target - p.last)
 	return ok
 }
+
+// full says that no more may be added in search of a record.
+func (p *pairer) full() bool { return p.end()-p.cursor >= p.ahead }
 
 // proved says whether the newest pair needs no further proof.
 func (p *pairer) proved() bool { return p.before == nil }
@@ -201,8 +216,8 @@ func (p *pairer) pin(target int64, hash uint64) int {
 	return -1
 }
 
-// ahead finds the new pair of a target record, -1: none. A leap is one that has to prove right with the next record.
-func (p *pairer) ahead(target int64, hash uint64, lost int64, pin int) (number int, leap bool) {
+// newPair finds the new pair of a target record, -1: none. A leap is one that has to prove right with the next record.
+func (p *pairer) newPair(target int64, hash uint64, lost int64, pin int) (number int, leap bool) {
 	switch {
 	case pin >= p.cursor:
 		return pin, false
@@ -221,14 +236,21 @@ func (p *pairer) ahead(target int64, hash uint64, lost int64, pin int) (number i
 	if n < 0 || p.before != nil {
 		return -1, false
 	}
-	if passed := p.passed(n); passed == 0 || p.timestamps && (passed <= lost || p.next < 0) {
+	passed := p.passed(n)
+	if p.loose {
+		if passed == 0 || p.repetition(hash, pin) < 0 {
+			return n, passed > 0 && p.next >= 0
+		}
+		return -1, false
+	}
+	if passed == 0 || p.timestamps && (passed <= lost || p.next < 0) {
 		return n, passed > 0
 	}
 	return -1, false
 }
 
-// behind finds where a repetition stands, -1: nowhere.
-func (p *pairer) behind(hash uint64, pin int) int {
+// repetition finds where a record stands that is there already, -1: nowhere.
+func (p *pairer) repetition(hash uint64, pin int) int {
 	if pin >= 0 {
 		return pin
 	}
@@ -295,8 +317,8 @@ func (p *pairer) leap(n int, target int64) {
 
 // trim forgets what lies far before the cursor, in large steps, as it costs a new index.
 func (p *pairer) trim() {
-	drop := p.cursor - p.from - windowBack
-	if drop < windowBack {
+	drop := p.cursor - p.from - p.back
+	if drop < p.back {
 		return
 	}
 	for i, r := range p.window[:drop] {

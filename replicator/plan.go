@@ -76,6 +76,7 @@ type check struct {
 	source, target clusterTopics
 	pairs          []topicPair
 	configs        map[string][]string // by target name
+	compacted      map[string]bool     // target topics
 	colliding      map[string]bool     // source topics that are refused as a group
 	plan           *Plan
 }
@@ -95,7 +96,21 @@ func Check(ctx context.Context, o Options) (*Plan, error) {
 		return nil, err
 	}
 	defer target.Close()
-	c := &check{flow: o.Flow, plan: &Plan{Flow: o.Flow.Name}, configs: map[string][]string{}, colliding: map[string]bool{}}
+	c, err := newCheck(ctx, o, source, target)
+	if err != nil {
+		return nil, err
+	}
+	c.checkTransactions(ctx)
+	c.checkTakeOver(ctx)
+	c.list()
+	return c.plan, nil
+}
+
+// newCheck finds out all of the plan that is asked for without a trace: the question for a transaction coordinator is not, as it makes
+// brokers create the topic __transaction_state. What is copied is yet to be listed.
+func newCheck(ctx context.Context, o Options, source, target *kgo.Client) (*check, error) {
+	c := &check{flow: o.Flow, plan: &Plan{Flow: o.Flow.Name}, configs: map[string][]string{}, compacted: map[string]bool{}, colliding: map[string]bool{}}
+	var err error
 	if c.topics, err = newTopics(source, target, o.Flow, o.Log); err != nil {
 		return nil, err
 	}
@@ -111,11 +126,8 @@ func Check(ctx context.Context, o Options) (*Plan, error) {
 	c.compareACLs(ctx)
 	c.checkJournal(ctx)
 	c.checkRights(ctx)
-	c.checkTransactions(ctx)
 	c.checkBookkeeping(ctx)
-	c.checkTakeOver(ctx)
-	c.list()
-	return c.plan, nil
+	return c, nil
 }
 
 // reach reads both clusters, so that two that are down are both in the error.
@@ -215,6 +227,7 @@ func (c *check) compareConfigs(ctx context.Context) {
 				continue
 			}
 			described := target[p.TargetName]
+			c.compacted[p.TargetName] = limitsOf(described).Compacted
 			if kind := limitsOf(described).CompressionType; kind != "" && kind != "producer" {
 				c.warn("topic %s on cluster %s has compression.type %s: its brokers decompress and rebuild batches of another codec; `producer` spares them that", p.TargetName, c.flow.Target, kind)
 			}

@@ -1,6 +1,7 @@
 // Command milena replicates Kafka clusters.
 //
 //	milena run -c milena.yaml     copy until told to stop
+//	milena run --compare -c ...   copy nothing: say what a running MirrorMaker 2 does otherwise
 //	milena check -c milena.yaml   say what run would do, and change nothing
 //	milena status                 ask a running milena which partitions need attention
 //	milena convert mm2.properties print the milena.yaml that means the same
@@ -13,7 +14,7 @@
 // # Exit codes
 //
 //	0  done, or stopped cleanly by a signal
-//	1  failed: a sentence on stderr says what and what to do
+//	1  failed, or a comparison found a difference: a sentence on stderr says what and what to do
 //	2  the command line or the config is wrong; all problems are listed
 //
 // # Signals

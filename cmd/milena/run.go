@@ -18,7 +18,12 @@ func (p *program) run(ctx context.Context, args []string) error {
 	listen := f.String("listen", "", "the `address` of HTTP, instead of the config's; an mm2.properties file has none")
 	rebuild := f.Bool("rebuild-map", false, "when copies of MirrorMaker 2 are taken over, compare all of them with the source, so that old offsets translate exactly")
 	beside := f.Bool("beside-mirrormaker", false, "start although a MirrorMaker 2 seems to run on a flow that is taken over from it")
+	var s shadow
+	s.flags(f)
 	if err := parse(f, args); err != nil {
+		return err
+	}
+	if err := s.check(f); err != nil {
 		return err
 	}
 	read, err := p.read(*file)
@@ -26,6 +31,9 @@ func (p *program) run(ctx context.Context, args []string) error {
 		return err
 	}
 	c := read.Config
+	if s.compare != "" {
+		return p.compareFlows(ctx, c, s)
+	}
 	if f.Changed("listen") {
 		c.HTTP.Listen = *listen
 	}

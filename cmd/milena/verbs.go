@@ -24,6 +24,8 @@ const (
 const usage = `milena replicates Kafka clusters.
 
   milena run -c FILE      copy until told to stop
+  milena run --compare -c FILE
+                          copy nothing: say what a running MirrorMaker 2 does otherwise; exit code 1 for a difference
   milena check -c FILE    reach both sides and say what run would do; changes nothing
   milena status           ask a running milena which partitions need attention
   milena convert FILE     print a MirrorMaker 2 file (mm2.properties) as a milena.yaml that means the same

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator"
+)
+
+// Beside a MirrorMaker 2 that copied well the comparison ends with 0; when somebody else writes into the copy, with 1 and a sentence.
+func TestCompareEndsWithOneWhenSomethingDiffers(t *testing.T) {
+	source, write := comparedCluster(t, "one", "orders")
+	target, mirror := comparedCluster(t, "two", "a.orders")
+	for i := range 10 {
+		r := &kgo.Record{Topic: "orders", Value: fmt.Appendf(nil, "order %d", i)}
+		write(r)
+		mirror(&kgo.Record{Topic: "a.orders", Value: r.Value, Timestamp: r.Timestamp})
+	}
+	properties := file(t, fmt.Sprintf("clusters = a, b\na.bootstrap.servers = %s\nb.bootstrap.servers = %s\na->b.enabled = true\nreplication.factor = 1\n", source, target))
+	code, stdout, stderr := milena(t, "run", "--compare", "--for", "2s", "-c", properties)
+	if code != exitClean || !strings.Contains(stdout, "10 records equal") || !strings.Contains(stdout, "nothing differs") || stderr != "" {
+		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+	}
+	mirror(&kgo.Record{Topic: "a.orders", Value: []byte("somebody else's")})
+	sentence := "orders-0: 1 record of a.orders-0 not on the source"
+	code, stdout, stderr = milena(t, "run", "--compare", "--for", "2s", "-c", properties)
+	if code != exitFailed || !strings.Contains(stdout, "differs: "+sentence) || !strings.Contains(stderr, "compare: 1 difference\n") {
+		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+	}
+	var all []replicator.Comparison
+	code, stdout, _ = milena(t, "run", "--compare=all", "--for", "2s", "--json", "-c", properties)
+	if err := json.Unmarshal([]byte(stdout), &all); code != exitFailed || err != nil || len(all) != 1 || !strings.HasPrefix(all[0].Differences[0], sentence) {
+		t.Errorf("exit %d, %v\n%s", code, err, stdout)
+	}
+}
+
+// comparedCluster is a cluster with a topic, and gives its address and what writes one record there.
+func comparedCluster(t *testing.T, id, topic string) (string, func(*kgo.Record)) {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ClusterID(id), kfake.SeedTopics(1, topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return c.ListenAddrs()[0], func(r *kgo.Record) {
+		t.Helper()
+		if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// On a terminal the picture is renewed in its place until the end.
+func TestComparisonIsShownWhileItGoesOn(t *testing.T) {
+	var out lockedBuffer
+	p := &program{stdout: &out, stderr: io.Discard, env: noEnv}
+	flow := config.DefaultFlow("a", "b")
+	c, err := replicator.NewComparer(replicator.Options{
+		Flow: flow, Source: config.Cluster{Brokers: []string{"127.0.0.1:1"}}, Target: config.Cluster{Brokers: []string{"127.0.0.1:2"}}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		p.watchComparison(ctx, []*replicator.Comparer{c})
+	}()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for strings.Count(out.String(), "flow a-b: a -> b, both clusters are being asked") < 2 {
+		select {
+		case <-deadline:
+			t.Fatalf("shown:\n%s", out.String())
+		case <-tick.C:
+		}
+	}
+	end()
+	<-shown
+	if !strings.Contains(out.String(), "Ctrl-C ends the comparison. Nothing is written to either cluster.") {
+		t.Errorf("shown:\n%s", out.String())
+	}
+}

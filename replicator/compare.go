@@ -1,0 +1,319 @@
+package replicator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/offsets"
+)
+
+const (
+	// LookEvery is how often topics, leaders and ends are asked for.
+	lookEvery = 5 * time.Second
+	// StudyEvery is how often the whole plan is made again, with the configs of all topics.
+	studyEvery = time.Minute
+	// PublishEvery is how often a new picture of the comparison is made.
+	publishEvery = 250 * time.Millisecond
+	// LookTimeout is how long that may take.
+	lookTimeout = 15 * time.Second
+	// FinalRounds is how long what stands on the target in the end may take to be compared.
+	finalRounds = 30 * time.Second
+	// RoundPause is the pause after a round in which nothing came, besides the wait of the fetches.
+	roundPause = 100 * time.Millisecond
+
+	// WindowTotal is how many source records are kept at most of all partitions, some 60 bytes each. WindowLeast is what a partition
+	// may have of them in any case.
+	windowTotal = 1 << 22
+	windowLeast = 1 << 10
+	// WindowFollowed is what it may have while there is room: of records that MirrorMaker 2 has copied, which a restart may let it copy again,
+	// and of those that it has not.
+	windowFollowed = 1 << 19
+)
+
+// Comparer is milena in shadow mode beside a running MirrorMaker 2: it reads both clusters, writes to neither, and says how far each is and
+// what would differ if milena did the work. Make it with NewComparer, run it once with Run; Comparison may be called at any time.
+//
+// One loop reads the target's news, then the source's, then pairs them. A copy is read before the source, so a target record whose like is
+// not on the source up to the end that is answered afterwards is none of the source's.
+type Comparer struct {
+	options        Options
+	log            *slog.Logger
+	source, target *kgo.Client
+	sides          [2]side // target, source
+	topics         *topics
+	books          *offsets.Client // of the target
+	progress       *offsets.MirrorProgress
+	seed           maphash.Seed
+
+	sourceView, targetView clusterTopics
+	pairs                  []topicPair
+	plan                   *Plan
+	studied                time.Time
+	compacted              map[string]bool // target topics
+	followed               map[topicPartition]*followed
+	order                  []*followed // by topic and partition
+	turn                   int         // where in the order the next round begins
+	level                  int         // what one partition may have of the window
+	groups                 []GroupComparison
+	trouble                string // why the last look failed
+	over                   bool   // no more is read
+
+	began  time.Time
+	stale  atomic.Bool // a fetch says that the metadata is old
+	latest atomic.Pointer[Comparison]
+}
+
+// NewComparer makes the clients. It reaches no network. Of the options only the flow, the clusters, the log and RebuildMap count: with it
+// copies are compared from their beginning, not only from where they are now.
+func NewComparer(o Options) (*Comparer, error) {
+	c := &Comparer{
+		options: o, log: o.Log.With("flow", o.Flow.Name), seed: maphash.MakeSeed(),
+		followed: make(map[topicPartition]*followed), level: windowFollowed, began: time.Now(),
+	}
+	var err error
+	if c.source, err = newClient(o, o.Source, o.Flow.Source); err != nil {
+		return nil, err
+	}
+	if c.target, err = newClient(o, o.Target, o.Flow.Target); err != nil {
+		c.source.Close()
+		return nil, err
+	}
+	if c.topics, err = newTopics(c.source, c.target, o.Flow, o.Log); err != nil {
+		c.close()
+		return nil, err
+	}
+	unobserved := func(string, time.Duration, error) {}
+	c.sides = [2]side{
+		{wire: wire{c.target, unobserved}, alias: o.Flow.Target, cluster: o.Target, isolation: 1, view: &c.targetView, ask: (*followed).askTarget, take: (*followed).takeTarget},
+		// Read uncommitted whatever the flow reads: MirrorMaker 2 may be ahead of an open transaction. Which ones were aborted, their markers say.
+		{wire: wire{c.source, unobserved}, alias: o.Flow.Source, cluster: o.Source, view: &c.sourceView, ask: (*followed).askSource, take: (*followed).takeSource},
+	}
+	c.latest.Store(&Comparison{Flow: o.Flow.Name, Source: o.Flow.Source, Target: o.Flow.Target})
+	return c, nil
+}
+
+func (c *Comparer) close() {
+	c.source.Close()
+	c.target.Close()
+}
+
+// Comparison is what is known now; the picture is renewed some times a second.
+func (c *Comparer) Comparison() *Comparison { return c.latest.Load() }
+
+// Run compares until ctx ends, which gives nil, or returns why it did not begin. A cluster that is lost later is waited for, and said in
+// the comparison.
+func (c *Comparer) Run(ctx context.Context) error {
+	defer c.close()
+	if err := c.begin(ctx); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("flow %s: nothing was compared, it ended before both clusters had answered: %w", c.options.Flow.Name, err)
+		}
+		return err
+	}
+	looked, published := time.Now(), time.Time{}
+	for ctx.Err() == nil {
+		if c.stale.Swap(false) || time.Since(looked) > lookEvery {
+			c.look(ctx)
+			looked = time.Now()
+		}
+		moved := c.round(ctx)
+		c.spread()
+		if time.Since(published) > publishEvery {
+			c.publish()
+			published = time.Now()
+		}
+		if !moved && sleep(ctx, roundPause) != nil {
+			break
+		}
+	}
+	c.conclude(context.WithoutCancel(ctx))
+	return nil
+}
+
+// conclude makes the picture complete: what stands on the target when the comparison ends is compared, and what MirrorMaker 2 did meanwhile
+// with topics and groups counts.
+func (c *Comparer) conclude(ctx context.Context) {
+	rest, cancel := context.WithTimeout(ctx, finalRounds)
+	defer cancel()
+	ends, err := kadm.NewClient(c.target).ListCommittedOffsets(rest, targetNames(c.pairs)...)
+	unread := func(p *followed) bool {
+		end, ok := ends.Lookup(p.target, p.partition)
+		return ok && end.Err == nil && p.problem == "" && (p.targetNext < end.Offset || len(p.waiting) > 0 && p.waiting[0].offset < end.Offset)
+	}
+	for err == nil && rest.Err() == nil && slices.ContainsFunc(c.order, unread) {
+		if c.stale.Swap(false) {
+			c.look(rest)
+		}
+		if !c.round(rest) {
+			err = sleep(rest, roundPause)
+		}
+		c.spread()
+	}
+	c.studied, c.over = time.Time{}, true
+	c.look(ctx)
+	c.publish()
+}
+
+// begin reaches both clusters and reads what MirrorMaker 2 noted of its progress.
+func (c *Comparer) begin(ctx context.Context) error {
+	if err := c.study(ctx); err != nil {
+		return err
+	}
+	flow := c.options.Flow
+	flow.TakeOver = cmp.Or(flow.TakeOver, "mm2-offsets."+flow.Source+".internal") // a milena.yaml need not name it
+	var err error
+	if c.progress, err = readProgress(ctx, flow, c.source, c.target); err != nil {
+		return err
+	}
+	if c.books, err = offsets.Open(ctx, offsets.Options{Client: c.target, Names: bookkeepingNames(flow)}); err != nil {
+		return connectError(err, flow.Target, c.options.Target)
+	}
+	return c.readGroups(ctx)
+}
+
+// look asks for what changes beside the records: topics, leaders, ends, checkpoints.
+func (c *Comparer) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	err := c.lookAtTopics(ctx)
+	if err == nil {
+		err = errors.Join(c.lookAtEnds(ctx), c.readGroups(ctx))
+	}
+	switch {
+	case err == nil:
+		c.trouble = ""
+	case !errors.Is(err, context.Canceled): // else it is the end that cut it short
+		c.trouble = err.Error()
+	}
+}
+
+// lookAtTopics reads the metadata, and makes the plan anew when MirrorMaker 2 or anybody else has changed topics, or some time has passed.
+func (c *Comparer) lookAtTopics(ctx context.Context) error {
+	if time.Since(c.studied) > studyEvery {
+		return c.study(ctx)
+	}
+	source, err := readTopics(ctx, c.source)
+	if err != nil {
+		return connectError(err, c.options.Flow.Source, c.options.Source)
+	}
+	target, err := readTopics(ctx, c.target)
+	if err != nil {
+		return connectError(err, c.options.Flow.Target, c.options.Target)
+	}
+	pairs, _ := c.topics.pair(source, target)
+	same := func(a, b topicPair) bool {
+		return a.Source.ID == b.Source.ID && a.Target.ID == b.Target.ID && a.TargetName == b.TargetName && action(a) == action(b)
+	}
+	if !slices.EqualFunc(pairs, c.pairs, same) {
+		return c.study(ctx)
+	}
+	c.sourceView, c.targetView = source, target
+	c.follow(pairs)
+	return nil
+}
+
+// study makes the whole plan.
+func (c *Comparer) study(ctx context.Context) error {
+	plan, err := newCheck(ctx, c.options, c.source, c.target)
+	if err != nil {
+		return err
+	}
+	plan.list()
+	c.plan, c.compacted, c.sourceView, c.targetView, c.studied = plan.plan, plan.compacted, plan.source, plan.target, time.Now()
+	c.follow(plan.pairs)
+	return nil
+}
+
+// follow begins with partitions that are new, and again with those of a topic that was made again. What is gone is no longer compared.
+func (c *Comparer) follow(pairs []topicPair) {
+	c.pairs = pairs
+	wanted := make(map[topicPartition]*followed, len(c.followed))
+	c.order = c.order[:0]
+	for _, pair := range pairs {
+		for n := range pair.Source.Partitions {
+			tp := topicPartition{pair.Source.Name, int32(n)}
+			p := c.followed[tp]
+			if p == nil || p.sourceID != pair.Source.ID || p.targetID != pair.Target.ID {
+				p = newFollowed(tp, pair, c.options.Flow.Isolation)
+				p.whole = c.options.RebuildMap
+			}
+			p.absent = n >= len(pair.Target.Partitions)
+			p.compacted = c.compacted[pair.TargetName]
+			wanted[tp] = p
+			c.order = append(c.order, p)
+		}
+	}
+	c.followed = wanted
+}
+
+// lookAtEnds learns the ends of the source where no fetch tells them.
+func (c *Comparer) lookAtEnds(ctx context.Context) error {
+	ends, err := kadm.NewClient(c.source).ListEndOffsets(ctx, sourceNames(c.pairs)...)
+	var shard *kadm.ShardErrors
+	if err != nil && !errors.As(err, &shard) {
+		return fmt.Errorf("list offsets of cluster %s: %w", c.options.Flow.Source, err)
+	}
+	for tp, p := range c.followed {
+		if end, ok := ends.Lookup(tp.topic, tp.partition); ok && end.Err == nil {
+			p.sourceEnd = max(p.sourceEnd, end.Offset)
+		}
+	}
+	return nil
+}
+
+// readGroups holds MirrorMaker 2's checkpoints against the pairs that were found.
+func (c *Comparer) readGroups(ctx context.Context) error {
+	c.groups = nil
+	list, err := c.books.Checkpoints(ctx, c.options.Flow.Source)
+	if errors.As(err, new(*offsets.NoCheckpointsError)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read MirrorMaker 2's checkpoints on cluster %s: %w", c.options.Flow.Target, err)
+	}
+	byTarget := make(map[topicPartition]*followed, len(c.order))
+	for _, p := range c.order {
+		byTarget[topicPartition{p.target, p.partition}] = p
+	}
+	for _, checkpoint := range list {
+		p := byTarget[topicPartition{checkpoint.Topic, checkpoint.Partition}]
+		if p == nil {
+			continue
+		}
+		if exact, ok := p.translate(checkpoint.Source); ok {
+			c.groups = append(c.groups, GroupComparison{
+				Group: checkpoint.Group, Topic: p.topic, Partition: p.partition, Committed: checkpoint.Source,
+				Mirrored: checkpoint.Target, Exact: exact, ReadAgain: exact - checkpoint.Target,
+			})
+		}
+	}
+	return nil
+}
+
+// spread gives each partition its part of the window: as much as there is room for, and the same to all that want more.
+func (c *Comparer) spread() {
+	for c.level = windowFollowed; c.level > windowLeast; c.level /= 2 {
+		total := 0
+		for _, p := range c.order {
+			behind, ahead := p.pairer.size()
+			total += min(behind, 2*c.level) + min(ahead, c.level)
+		}
+		if total <= windowTotal {
+			break
+		}
+	}
+	for _, p := range c.order {
+		p.pairer.ahead, p.pairer.back = c.level, c.level
+		p.pairer.trim()
+	}
+}

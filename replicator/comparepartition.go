@@ -1,0 +1,433 @@
+package replicator
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+)
+
+const (
+	// LostAfter is how many target records in a row must be unknown to the window before the comparison looks for another place.
+	lostAfter = 1000
+	// SegmentsKept bounds the pairs that are remembered of a partition, to translate checkpoints by.
+	segmentsKept = offsets.ChunkSegments
+)
+
+// followed is one partition whose two logs are read side by side as they grow.
+type followed struct {
+	topicPartition
+	target             string
+	sourceID, targetID [16]byte
+	committed          bool // the flow is read_committed
+	compacted, absent  bool // absent: MirrorMaker 2 has not made the partition
+	whole              bool // compare from the beginning of both logs
+	withoutSyncs       bool // they do not hold, or the comparison has left them behind
+	brokersClock       bool // timestamps are the broker's and say nothing
+
+	placed      bool // it is known where to begin
+	anchored    bool // at an offset-sync, which has to hold
+	begun       bool // a pair was found
+	ended       bool // the source has no more, at an end that is younger than all that waits
+	position    int64
+	sourceStart int64
+	sourceNext  int64 // of the next fetch, -1: to be found by time
+	sourceEnd   int64
+	targetNext  int64
+	targetEnd   int64
+
+	pairer   *pairer
+	hasher   hasher
+	waiting  []targetRecord // read, and not paired yet
+	lost     int            // records in a row that the window did not hold, while the source has more
+	strange  int            // records in a row that are not on the source
+	probe    bool           // the first that waits may be older than the window
+	probed   int64          // target offset below which that was answered
+	failed   int            // answers in a row that said no
+	known    int64          // source offset below which transactions are counted: the window may have gone back
+	segments *offsets.Map
+	open     map[int64]*transaction // by producer id
+	batches  []transactionBatch     // that were read and are not behind the pairs
+	counts   ComparedRecords
+	earlier  ComparedRecords // before the comparison began again
+
+	sourceAt, mirroredAt int64 // timestamps of the newest record that was read on the source, and that is on the target; -1 unknown
+	restarted            string
+	problem              string
+}
+
+type targetRecord struct {
+	offset, at int64
+	hash       uint64
+}
+
+// transaction is one of the source; its outcome is known when its marker is read.
+type transaction struct {
+	first          int64
+	ended, aborted bool
+	on, off        int64 // records that are on the target and that are not, of batches that the pairs have passed
+}
+
+type transactionBatch struct {
+	first, next, count int64
+	on                 int64 // records that are on the target
+	transaction        *transaction
+}
+
+func newFollowed(tp topicPartition, pair topicPair, isolation string) *followed {
+	return &followed{
+		topicPartition: tp, target: pair.TargetName, sourceID: pair.Source.ID, targetID: pair.Target.ID, committed: isolation == "read_committed",
+		pairer: newLoosePairer(nil, true), position: -1, sourceNext: -1, sourceAt: -1, mirroredAt: -1,
+	}
+}
+
+// newLoosePairer makes a pairer that a comparison counts with.
+func newLoosePairer(pins []offsets.Position, timestamps bool) *pairer {
+	p := newPairer(pins, timestamps)
+	p.loose = true
+	return p
+}
+
+// place chooses where the comparison begins: at the newest offset-sync that can be relied on, else near the end of the copy.
+func (p *followed) place(start, end offsets.Position, position int64, syncs []offsets.Position, h hasher) {
+	p.placed, p.begun, p.lost, p.waiting, p.batches = true, false, 0, nil, nil
+	p.position, p.sourceStart, p.sourceEnd, p.hasher = position, start.Source, max(p.sourceEnd, end.Source), h
+	p.open, p.segments = make(map[int64]*transaction), nil
+	p.probe, p.known = false, 0
+	var pins []offsets.Position
+	syncs = ascending(syncs)
+	anchor := anchorOf(syncs, start, end)
+	p.anchored = anchor >= 0 && !p.whole && !p.withoutSyncs && end.Target-syncs[anchor].Target <= comparedFurthest
+	switch {
+	case p.anchored:
+		p.sourceNext, p.targetNext = syncs[anchor].Source, syncs[anchor].Target
+		pins = syncs[anchor:]
+		for _, sync := range pins {
+			p.sourceNext = max(start.Source, min(p.sourceNext, sync.Source))
+		}
+	case p.whole:
+		p.sourceNext, p.targetNext = start.Source, start.Target
+	case start.Target == end.Target && position >= start.Source: // nothing to find the place by, and nothing to compare yet
+		p.sourceNext, p.targetNext = min(position, end.Source), end.Target
+	case start.Target == end.Target:
+		p.sourceNext, p.targetNext = start.Source, end.Target
+	default:
+		p.sourceNext, p.targetNext = -1, max(start.Target, end.Target-comparedTail)
+	}
+	p.pairer = newLoosePairer(pins, h.timestamps)
+}
+
+// restart begins again with what is counted kept, near the end of the copy.
+func (p *followed) restart(why string) {
+	p.settleCounts()
+	p.earlier, p.counts = p.total(), ComparedRecords{}
+	p.restarted, p.withoutSyncs, p.whole, p.placed = why, true, false, false
+}
+
+// forget begins again as if nothing had been compared since the last place.
+func (p *followed) forget() {
+	p.counts, p.placed = ComparedRecords{}, false
+}
+
+func (p *followed) askTarget() (string, [16]byte, int64, bool) {
+	return p.target, p.targetID, p.targetNext, p.placed && !p.absent && len(p.waiting) == 0 && p.problem == ""
+}
+
+func (p *followed) askSource() (string, [16]byte, int64, bool) {
+	return p.topic, p.sourceID, p.sourceNext, p.placed && p.sourceNext >= 0 && !p.pairer.full() && p.problem == ""
+}
+
+// takeTarget reads what MirrorMaker 2 wrote. It may have written in transactions (KIP-618), so only committed records count.
+func (p *followed) takeTarget(rp *kmsg.FetchResponseTopicPartition) bool {
+	aborted, before := abortedOf(rp), p.targetNext
+	err := eachBatch(rp.RecordBatches, func(h recordbatch.Header, batch []byte) error {
+		if h.Magic == 2 && h.NextOffset() <= p.targetNext {
+			return nil
+		}
+		lane, _, err := recordbatch.Admit(batch, h, &aborted, recordbatch.Rules{})
+		if err == nil && lane != recordbatch.LaneDrop {
+			err = p.takeTargetBatch(h, batch)
+		}
+		p.targetNext = max(p.targetNext, h.NextOffset())
+		return err
+	})
+	p.targetEnd = max(rp.HighWatermark, p.targetNext)
+	p.judge(err, p.target)
+	return p.targetNext > before
+}
+
+func (p *followed) takeTargetBatch(h recordbatch.Header, batch []byte) error {
+	if h.Attributes.LogAppendTime() && p.hasher.timestamps {
+		return errBrokersClock
+	}
+	records, err := recordbatch.Decode(batch)
+	for i := range records {
+		if r := &records[i]; r.Offset >= p.targetNext {
+			p.waiting = append(p.waiting, targetRecord{r.Offset, r.Timestamp, p.hasher.hash(r)})
+		}
+	}
+	return err
+}
+
+// judge obeys what the reading of a log ended with.
+func (p *followed) judge(err error, topic string) {
+	switch {
+	case errors.Is(err, errBrokersClock):
+		p.brokersClock = true
+		p.forget()
+	case err != nil:
+		p.problem = fmt.Sprintf("%s-%d cannot be read on: %v", topic, p.partition, err)
+	}
+}
+
+// takeSource reads what milena would read.
+func (p *followed) takeSource(rp *kmsg.FetchResponseTopicPartition) bool {
+	before := p.sourceNext
+	err := eachBatch(rp.RecordBatches, func(h recordbatch.Header, batch []byte) error {
+		if h.Magic == 2 && h.NextOffset() <= p.sourceNext {
+			return nil
+		}
+		var err error
+		if h.Attributes.Control() {
+			err = p.takeMarker(h, batch)
+		} else {
+			err = p.takeSourceBatch(h, batch)
+		}
+		p.sourceNext = max(p.sourceNext, h.NextOffset())
+		return err
+	})
+	p.sourceEnd = max(rp.HighWatermark, p.sourceNext)
+	p.ended = p.sourceNext >= rp.HighWatermark
+	p.judge(err, p.topic)
+	return p.sourceNext > before
+}
+
+func (p *followed) takeSourceBatch(h recordbatch.Header, batch []byte) error {
+	records, err := recordbatch.Decode(batch)
+	if err != nil {
+		return err
+	}
+	transactional, first, count := h.Attributes.Transactional(), int64(-1), int64(0)
+	for i := range records {
+		r := &records[i]
+		if r.Offset < p.sourceNext {
+			continue
+		}
+		if r.Timestamp < 0 && p.hasher.timestamps {
+			return errBrokersClock // MirrorMaker 2's producer gave it the time of then
+		}
+		if count++; first < 0 {
+			first = r.Offset
+		}
+		p.sourceAt = max(p.sourceAt, r.Timestamp)
+		p.pairer.add(sourceRecord{r.Offset, p.hasher.hash(r), transactional})
+	}
+	if !transactional || count == 0 || first < p.known {
+		return nil
+	}
+	t := p.open[h.ProducerID]
+	if t == nil {
+		t = &transaction{first: first}
+		p.open[h.ProducerID] = t
+	}
+	p.batches = append(p.batches, transactionBatch{first: first, next: h.NextOffset(), count: count, transaction: t})
+	return nil
+}
+
+// takeMarker ends a transaction. One whose marker the cleaner has emptied has no records left either.
+func (p *followed) takeMarker(h recordbatch.Header, batch []byte) error {
+	t := p.open[h.ProducerID]
+	if t == nil || h.BaseOffset < p.known {
+		return nil
+	}
+	commit := true
+	if h.Count > 0 {
+		var err error
+		if commit, _, err = recordbatch.ParseMarker(batch); err != nil {
+			return err
+		}
+	}
+	delete(p.open, h.ProducerID)
+	t.ended, t.aborted = true, !commit
+	p.settle(t)
+	return nil
+}
+
+// settle counts what is known of a transaction now.
+func (p *followed) settle(t *transaction) {
+	if !t.ended {
+		return
+	}
+	if t.aborted {
+		p.counts.AbortedOnTarget += t.on
+		p.counts.AbortedNotOnTarget += t.off
+	} else {
+		p.counts.NotOnTarget += t.off
+	}
+	t.on, t.off = 0, 0
+}
+
+// pairWaiting pairs the target records that wait, as far as the source is known.
+func (p *followed) pairWaiting() {
+	p.pairer.ended = p.ended
+	done := 0
+	for _, w := range p.waiting {
+		before, unsure := p.pairer.next, p.pairer.unsure
+		got := p.pairer.pair(w.offset, w.hash)
+		if got == pairedNo && p.mayBeOlder(w) {
+			p.pairer.result.strange--
+			p.probe = true
+			break
+		}
+		if got == pairedMore {
+			break
+		}
+		done++
+		if got == pairedNo && p.anchored && !p.begun {
+			p.withoutSyncs = true // the sync does not hold
+			p.forget()
+			return
+		}
+		if p.lost++; p.pairer.unsure == unsure {
+			p.lost = 0
+		}
+		if p.strange++; got == pairedYes {
+			p.strange = 0
+		}
+		if p.pairer.next > before && p.hasher.timestamps {
+			p.mirroredAt = w.at
+		}
+		if got == pairedYes && !p.begun {
+			p.beginAt(w.offset)
+		}
+	}
+	p.waiting = p.waiting[:copy(p.waiting, p.waiting[done:])]
+	p.settleCounts()
+	if p.lost >= lostAfter {
+		p.counts.NotOnSource -= int64(p.lost) // they were not found, which is less
+		p.restart(fmt.Sprintf("%d records of the copy in a row were not among the next %d of the source", p.lost, p.pairer.ahead))
+	}
+}
+
+const (
+	// ProbesFailed is how often in a row the search before the window may find nothing; from then on it is made for one record in some.
+	probesFailed = 20
+	probeOneIn   = 100
+)
+
+// mayBeOlder says whether a target record that the window does not hold is to be searched before it: a MirrorMaker 2 that was killed begins
+// again up to a minute back, or where it had begun when it had never noted a position.
+func (p *followed) mayBeOlder(w targetRecord) bool {
+	return p.begun && p.hasher.timestamps && w.at >= 0 && w.offset >= p.probed && (p.failed < probesFailed || p.strange%probeOneIn == 0)
+}
+
+// probedAt takes the answer: the source offset of the record, or -1. The window goes back to it.
+func (p *followed) probedAt(source int64) {
+	p.probe, p.probed = false, p.waiting[0].offset+1
+	if source < 0 {
+		p.failed++
+		return
+	}
+	before := p.pairer
+	p.failed, p.known = 0, max(p.known, p.sourceNext)
+	p.pairer = newLoosePairer(nil, before.timestamps)
+	p.pairer.next, p.pairer.last, p.sourceNext = before.next, p.waiting[0].offset-1, source
+}
+
+// beginAt notes the first pair. What lies before it on either side was not compared: the two beginnings were guessed.
+func (p *followed) beginAt(target int64) {
+	p.begun = true
+	p.pairer.missing = 0
+	if !p.whole {
+		p.pairer.result.strange, p.counts = 0, ComparedRecords{}
+	}
+	source := p.pairer.next - 1
+	p.segments = offsets.NewMap(source, target)
+	for len(p.batches) > 0 && p.batches[0].next <= source {
+		p.batches = p.batches[1:]
+	}
+	if len(p.batches) > 0 && p.batches[0].first < source {
+		b := &p.batches[0]
+		b.first, b.count = source, min(b.count, b.next-source)
+	}
+}
+
+// settleCounts moves what the pairer has found into the counts, so that it keeps nothing but its window.
+func (p *followed) settleCounts() {
+	if !p.pairer.proved() {
+		return
+	}
+	found := &p.pairer.result
+	for _, run := range found.runs {
+		p.counts.Equal += int64(run.count)
+		p.markTransactions(run)
+		if p.segments.Len() > segmentsKept {
+			p.segments = offsets.NewMap(run.source, run.target)
+		}
+		if err := p.segments.Append(run.source, run.target, int64(run.count)); err != nil {
+			p.segments = offsets.NewMap(run.source+int64(run.count), run.target+int64(run.count))
+		}
+	}
+	found.runs = found.runs[:0]
+	for len(p.batches) > 0 && p.batches[0].next <= p.pairer.next {
+		b := p.batches[0]
+		b.transaction.on += b.on
+		b.transaction.off += b.count - b.on
+		p.settle(b.transaction)
+		p.batches = p.batches[1:]
+	}
+	p.counts.Twice, p.counts.NotOnSource = p.counts.Twice+found.twice, p.counts.NotOnSource+found.strange
+	p.counts.NotOnTarget += p.pairer.missing
+	found.twice, found.strange, p.pairer.missing = 0, 0, 0
+}
+
+// markTransactions notes which transactional records a run of copies holds.
+func (p *followed) markTransactions(run alignedRun) {
+	end := run.source + int64(run.count)
+	for i := range p.batches {
+		b := &p.batches[i]
+		if b.first >= end {
+			return
+		}
+		b.on += max(0, min(b.next, end)-max(b.first, run.source))
+	}
+}
+
+// translate is the exact target offset of a source offset in the part that was compared.
+func (p *followed) translate(source int64) (int64, bool) {
+	if p.segments == nil {
+		return 0, false
+	}
+	target, _, err := p.segments.Forward(source)
+	return target, err == nil
+}
+
+// size is how many records the window holds before the cursor and from it on.
+func (p *pairer) size() (behind, ahead int) {
+	return p.cursor - p.from, p.from + len(p.window) - p.cursor
+}
+
+// eachBatch gives the whole batches of a fetch response to visit.
+func eachBatch(data []byte, visit func(h recordbatch.Header, batch []byte) error) error {
+	for len(data) > 0 {
+		batch, rest, err := recordbatch.Next(data)
+		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data = rest
+		h, err := recordbatch.Parse(batch)
+		if err != nil {
+			return err
+		}
+		if err := visit(h, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
