@@ -87,7 +87,11 @@ func (p *program) compareFlows(ctx context.Context, c *config.Config, s shadow) 
 			p.watchComparison(watchCtx, comparers)
 		}
 	}()
-	err := runAll(ctx, comparers, func() {})
+	err := runAll(ctx, comparers, func() {
+		if isTerminal(p.stderr) {
+			p.complain("comparing what is copied by now; Ctrl-C ends that too")
+		}
+	})
 	end()
 	<-watching
 	if err != nil {
