@@ -230,6 +230,11 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 	s.sourceNext = s.sourceFrom
 	var early error
 	copied := &tail{topic: t.topic, id: t.id, partition: t.partition, from: s.targetFrom, fence: t.fence, until: toMarker, committed: true}
+	copied.dropped = func(h recordbatch.Header) {
+		if from := max(h.BaseOffset, s.targetFrom); h.Attributes.Control() || h.Count > 0 {
+			s.pairer.pass(from, h.NextOffset())
+		}
+	}
 	copied.visit = func(h recordbatch.Header, batch []byte) error {
 		early = s.takeTarget(ctx, h, batch)
 		if early == nil && anchor >= 0 && len(s.pairer.result.runs) == 0 {

@@ -234,6 +234,59 @@ func TestACopyWithTimesOfItsOwnIsGoneOnWith(t *testing.T) {
 	}
 }
 
+// A MirrorMaker 2 in its exactly-once mode leaves markers and aborted records on the target. They stand for no record of the source, also
+// where all records look alike.
+func TestACopyInTransactionsIsGoneOnWith(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	for range 100 {
+		r := &kgo.Record{Topic: "orders", Value: []byte("tick"), Timestamp: time.UnixMilli(1_700_000_000_000)}
+		if err := p.sourceCl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := p.newMirror()
+	m.copyInTransactions(0, 60, 10)
+	r := p.start(takeOver)
+	p.settled(r, "orders")
+	if n := len(p.records(p.targetCl, p.target, "a.orders", 1)[0]); n != 100 {
+		t.Errorf("%d committed records on the target, want 100", n)
+	}
+}
+
+// copyInTransactions copies in transactions of so many records, of which the first one notes a sync. It is killed in the last one, of which
+// half is written.
+func (m *mirror) copyInTransactions(from, to, each int) {
+	m.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(m.target.ListenAddrs()...), kgo.TransactionalID("a-mm2-MirrorSourceConnector-0"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer cl.Close()
+	write := func(records []*kgo.Record, end kgo.TransactionEndTry) {
+		if err := cl.BeginTransaction(); err != nil {
+			m.t.Fatal(err)
+		}
+		var copies []*kgo.Record
+		for _, r := range records {
+			copies = append(copies, &kgo.Record{Topic: "a.orders", Key: r.Key, Value: r.Value, Timestamp: r.Timestamp})
+		}
+		if err := cl.ProduceSync(m.t.Context(), copies...).FirstErr(); err != nil {
+			m.t.Fatal(err)
+		}
+		if err := cl.EndTransaction(m.t.Context(), end); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	s := offsets.OffsetSync{Topic: "orders", Source: m.records[from].Offset}
+	m.note("mm2-offset-syncs.a.internal", s.AppendKey(nil), s.AppendValue(nil))
+	for ; from < to; from += each {
+		write(m.records[from:from+each], kgo.TryCommit)
+	}
+	write(m.records[to:to+each/2], kgo.TryAbort)
+}
+
 // A MirrorMaker 2 that a Connect cluster hosts shows by its heartbeats.
 func TestHeartbeatsOfAnotherKeepAFlowFromBeginning(t *testing.T) {
 	t.Parallel()

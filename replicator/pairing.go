@@ -21,6 +21,7 @@ import (
 // record.
 type pairer struct {
 	pins       []offsets.Position // pairs that the copier noted, ascending on the target: at each start, at each gap of the source, and now and then
+	unpinned   int64              // target offsets behind the pin in use that never held a record of the copy
 	timestamps bool               // they are part of the hashes, so that records seldom look alike
 	// Loose lets a new pair pass whatever it likes, if no record before looks like it: for who counts what differs, and decides nothing by it.
 	loose       bool
@@ -45,6 +46,7 @@ type stand struct {
 	next     int64 // one above the newest pair's source offset, -1: none yet
 	last     int64 // target offset of the newest pair
 	since    int64 // target records since then
+	blank    int64 // target offsets since then that never held a record of the copy
 	tail     int64 // those of them that are not on the source
 	missing  int64 // source records below next that the copy lacks
 	replayed int   // number of the record that a repetition should hold next, -1: none is going on
@@ -118,7 +120,7 @@ func (p *pairer) record(number int) *windowRecord { return &p.window[number-p.fr
 
 // pair takes the next target record.
 func (p *pairer) pair(target int64, hash uint64) paired {
-	lost := max(0, target-p.last-1-p.since) // target offsets since the newest pair that hold nothing now
+	lost := max(0, target-p.last-1-p.since-p.blank) // target offsets since the newest pair that hold nothing now and did once
 	pin := p.pin(target, hash)
 	reached := p.ended || p.full() || !p.loose && p.reaches(target, lost)
 	n, leap := p.newPair(target, hash, lost, pin)
@@ -155,9 +157,17 @@ func (p *pairer) pair(target int64, hash uint64) paired {
 	return pairedNo
 }
 
+// pass tells of target offsets [from, to) that hold a marker or an aborted transaction: MirrorMaker 2 makes them in its exactly-once mode
+// (KIP-618), and they stand for no record of the source.
+func (p *pairer) pass(from, to int64) {
+	p.noted(from)
+	p.blank += to - from
+	p.unpinned += to - from
+}
+
 // refuted says whether the source holds something else where this target record would stand after the leap.
 func (p *pairer) refuted(target int64) bool {
-	_, ok := p.at(p.next - 1 + target - p.last)
+	_, ok := p.at(p.beside(target))
 	return ok
 }
 
@@ -169,10 +179,12 @@ func (p *pairer) proved() bool { return p.before == nil }
 
 // land goes back to before a leap.
 func (p *pairer) land() {
+	leapt := p.stand
 	p.stand, p.before = *p.before, nil
 	p.result.runs = p.runs
-	p.since++
-	p.tail++
+	p.since += 1 + leapt.since
+	p.blank += leapt.blank
+	p.tail += 1 + leapt.tail
 	p.result.strange++
 }
 
@@ -196,13 +208,17 @@ func (p *pairer) passed(number int) int64 {
 // the last one. (A note may have been lost: that is why the records are compared.)
 func (p *pairer) noted(target int64) (source int64, ok bool) {
 	for len(p.pins) > 1 && p.pins[1].Target <= target {
-		p.pins = p.pins[1:]
+		p.pins, p.unpinned = p.pins[1:], 0
 	}
 	if len(p.pins) == 0 || p.pins[0].Target > target {
+		p.unpinned = 0
 		return 0, false
 	}
-	return p.pins[0].Source + target - p.pins[0].Target, true
+	return p.pins[0].Source + target - p.pins[0].Target - p.unpinned, true
 }
+
+// beside is where a target record comes from if it stands as far from the newest pair on both sides.
+func (p *pairer) beside(target int64) int64 { return p.next - 1 + target - p.last - p.blank }
 
 // pin is the record that the copier's notes give for a target offset, -1: none that holds the same.
 func (p *pairer) pin(target int64, hash uint64) int {
@@ -225,7 +241,7 @@ func (p *pairer) newPair(target int64, hash uint64, lost int64, pin int) (number
 		return -1, false // it is in a repetition, whatever else looks like it
 	}
 	if p.next >= 0 {
-		if n, ok := p.at(p.next - 1 + target - p.last); ok && n >= p.cursor && p.record(n).hash == hash && p.passed(n) <= lost {
+		if n, ok := p.at(p.beside(target)); ok && n >= p.cursor && p.record(n).hash == hash && p.passed(n) <= lost {
 			return n, false
 		}
 	}

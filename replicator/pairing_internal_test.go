@@ -182,6 +182,50 @@ func TestPairsOfLogsThatWereCompacted(t *testing.T) {
 	}
 }
 
+// Markers of transactions on the target are no lost records: records that look alike must not be passed for them.
+func TestMarkersOnTheTargetPassNothing(t *testing.T) {
+	for name, pins := range map[string][]offsets.Position{"noted once": {{Source: 0, Target: 0}}, "never noted": nil} {
+		t.Run(name, func(t *testing.T) {
+			p := newPairer(pins, true)
+			for i := range int64(100) {
+				p.add(sourceRecord{offset: i, hash: 1}) // all in one millisecond
+			}
+			p.ended = true
+			target := int64(0)
+			for i := range 40 {
+				if i > 0 && i%10 == 0 { // a transaction ends
+					p.pass(target, target+1)
+					target++
+				}
+				p.pair(target, 1)
+				target++
+			}
+			p.pass(target, target+1)
+			if p.next != 40 || p.missing != 0 || p.result.twice != 0 || p.result.strange != 0 {
+				t.Errorf("next %d, want 40; %d missing, %d twice, %d strange", p.next, p.missing, p.result.twice, p.result.strange)
+			}
+		})
+	}
+}
+
+// A pair that did not prove right leaves nothing behind: what came after it was there too.
+func TestARefutedPairForgetsNoTargetRecord(t *testing.T) {
+	p := newPairer(nil, true)
+	for i, hash := range []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10} {
+		if i != 5 {
+			p.add(sourceRecord{offset: int64(i), hash: hash})
+		}
+	}
+	p.ended = true
+	p.pair(0, 1)
+	p.pair(5, 5)  // four target offsets hold nothing, and it looks like a record further on
+	p.pair(6, 99) // would be the one that the source lost
+	p.pair(7, 98) // the source has another one there
+	if lost := 8 - p.last - 1 - p.since; lost != 4 || p.tail != 3 || p.result.strange != 3 {
+		t.Errorf("%d lost, want 4; %d behind the last pair, %d strange, want 3", lost, p.tail, p.result.strange)
+	}
+}
+
 // Without notes of the copier, and with half of them, records that do not look alike are enough.
 func TestPairsWithoutTheCopiersNotes(t *testing.T) {
 	for seed := range uint64(300) {

@@ -32,6 +32,8 @@ type tail struct {
 	visit func(h recordbatch.Header, batch []byte) error
 
 	committed bool // records of aborted transactions do not count, and those of open ones are waited for
+	// dropped gets the batches that visit does not get because of that.
+	dropped func(h recordbatch.Header)
 
 	started  bool  // the journal knows where the copy began
 	unknown  bool  // nobody knows whose records the target holds
@@ -191,8 +193,12 @@ func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopi
 func (t *tail) take(h recordbatch.Header, batch []byte, aborted *recordbatch.Aborted) error {
 	if t.committed {
 		lane, _, err := recordbatch.Admit(batch, h, aborted, recordbatch.Rules{})
-		if err != nil || lane == recordbatch.LaneDrop {
+		if err != nil {
 			return err
+		}
+		if lane == recordbatch.LaneDrop {
+			t.dropped(h)
+			return nil
 		}
 	}
 	return t.visit(h, batch)
