@@ -257,7 +257,7 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 
 // takeTarget pairs the records of one target batch.
 func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byte) error {
-	if h.Attributes.Control() || h.Count == 0 {
+	if h.Attributes.Control() || h.Magic == 2 && h.Count == 0 {
 		return nil
 	}
 	if h.Attributes.LogAppendTime() && s.hasher.timestamps {
@@ -270,6 +270,9 @@ func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byt
 	for i := range records {
 		if records[i].Offset < s.targetFrom {
 			continue
+		}
+		if records[i].Timestamp < 0 && s.hasher.timestamps {
+			return errBrokersClock // a format that has none
 		}
 		s.records++
 		hash := s.hasher.hash(&records[i])

@@ -389,7 +389,7 @@ func (r *recovery) tailOf(p *partition, until int64) *tail {
 // sort puts one batch of the tail where it belongs: ours, foreign, or nothing but a marker.
 func (r *recovery) sort(p *partition, t *tail, h recordbatch.Header, batch []byte) error {
 	switch {
-	case h.Attributes.Control() || h.Count == 0:
+	case h.Attributes.Control() || h.Magic == 2 && h.Count == 0:
 	case t.unknown:
 		return r.flow.knownToOthers(batch)
 	case r.shard.ownsProducer(h.ProducerID):
