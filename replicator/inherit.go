@@ -100,6 +100,9 @@ func (p *partition) inheritMap(begin offsets.Position, runs []alignedRun, s *sca
 	if p.state != recovering {
 		return nil
 	}
+	if p.inherited {
+		p.record.Generation++ // chunks of the one before may be in the journal
+	}
 	p.beginMapLocked(begin.Source, begin.Target)
 	for _, run := range runs {
 		if err := p.offsets.Append(run.source, run.target, int64(run.count)); err != nil {

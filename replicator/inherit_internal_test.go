@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -36,5 +37,29 @@ func TestACopyInAnOldFormatIsSeen(t *testing.T) {
 	r := &recovery{flow: &Flow{config: config.Flow{}}}
 	if err := r.sort(&partition{}, &tail{unknown: true}, h, batch); !errors.Is(err, errTargetNotEmpty) {
 		t.Errorf("a target with it is said to be empty (%v)", err)
+	}
+}
+
+// A long map is journalled in several batches, its state last. Chunks of one that was not finished must not mix with those of the next one,
+// which may begin elsewhere, as retention goes on.
+func TestChunksOfAnUnfinishedMapAreLeftOut(t *testing.T) {
+	tp := topicPartition{"orders", 0}
+	left := &loadedState{chunks: map[int64]*offsets.Chunk{0: {Generation: 0}, 512: {First: 512, Generation: 2}}}
+	r := &recovery{flow: &Flow{}, shard: &shard{loaded: map[topicPartition]*loadedState{tp: left}}}
+	p := &partition{topic: &topicLink{source: "orders"}, state: recovering}
+	if err := r.adopt(p); err != nil {
+		t.Fatal(err)
+	}
+	if p.record.Generation != 3 {
+		t.Errorf("the map is generation %d, want 3", p.record.Generation)
+	}
+	for range 2 { // the journal could not be written, so the copy is read again
+		s := &scan{pairer: newPairer(nil, true)}
+		if err := p.inheritMap(offsets.Position{}, []alignedRun{{count: 1}}, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.record.Generation != 4 {
+		t.Errorf("the second map is generation %d, want 4", p.record.Generation)
 	}
 }

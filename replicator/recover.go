@@ -281,6 +281,11 @@ func (r *recovery) adopt(p *partition) error {
 			Topic: p.topic.source, Partition: p.number, SourceClusterID: f.sourceID(), SourceTopicID: p.topic.sourceID,
 			TargetTopic: p.topic.target, TargetTopicID: p.topic.targetID, LeaderEpoch: -1,
 		}
+		if l != nil {
+			for _, c := range l.chunks { // of a long map whose state was never written: the next one may be cut otherwise
+				p.record.Generation = max(p.record.Generation, c.Generation+1)
+			}
+		}
 		p.beginMapLocked(p.sourceStart, p.targetLast)
 		return nil
 	}
