@@ -330,6 +330,9 @@ func (s *shard) remove(p *partition) {
 	p.mu.Lock()
 	p.doubtLocked()
 	p.state = halted
+	if p.endScan != nil {
+		p.endScan()
+	}
 	p.mu.Unlock()
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()

@@ -24,8 +24,13 @@ func (r *recovery) inherit(ctx context.Context, p *partition, t *tail) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !p.scanUntil(cancel) {
+		return nil
+	}
 	if err := f.scans.Acquire(ctx, 1); err != nil {
-		return err
+		return p.unlessRetired(err)
 	}
 	defer f.scans.Release(1)
 	key := offsets.TopicPartition{Topic: p.topic.source, Partition: p.number}
@@ -34,7 +39,7 @@ func (r *recovery) inherit(ctx context.Context, p *partition, t *tail) error {
 		s.position = position
 	}
 	if err := s.run(ctx, t); err != nil {
-		return err
+		return p.unlessRetired(err)
 	}
 	if !r.accept(p, s) {
 		return nil
@@ -42,6 +47,24 @@ func (r *recovery) inherit(ctx context.Context, p *partition, t *tail) error {
 	ready, err := r.settle(p, s.end)
 	if ready {
 		r.addReady(p)
+	}
+	return err
+}
+
+// scanUntil notes what ends a scan when the partition's topic is deleted: it would wait for its records for ever. False if it is already.
+func (p *partition) scanUntil(end context.CancelFunc) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endScan = end
+	return p.state == recovering
+}
+
+// unlessRetired drops the error of a scan whose topic was deleted.
+func (p *partition) unlessRetired(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != recovering {
+		return nil
 	}
 	return err
 }
@@ -288,23 +311,33 @@ func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byt
 	return nil
 }
 
-// addSource reads the next stretch of the source into the window. It waits for a broker that does not answer.
+// scanPatience is how many attempts a scan waits, half a minute or so, for a source that gives nothing.
+const scanPatience = 40
+
+// addSource reads the next stretch of the source into the window. It waits for a broker that does not answer, but not for ever: others want
+// to be compared too, and the source's end may have moved back (an unclean leader election).
 func (s *scan) addSource(ctx context.Context) error {
 	f, p := s.flow, s.partition
+	var reason error
 	for attempt := 0; !s.pairer.ended; attempt++ {
 		if s.sourceNext >= s.sourceEnd {
 			s.pairer.ended = true
 			return nil
 		}
-		rp, err := f.fetchOne(ctx, p, s.sourceNext, -1, 0)
-		if err == nil && rp.ErrorCode == 0 {
+		if attempt >= scanPatience {
+			return fmt.Errorf("compare the copy of source %s: nothing comes from offset %d on, below its end %d (%w); it is compared again", p, s.sourceNext, s.sourceEnd, reason)
+		}
+		var rp *kmsg.FetchResponseTopicPartition
+		if rp, reason = f.fetchOne(ctx, p, s.sourceNext, -1, 0); reason == nil {
+			reason = codeError(rp.ErrorCode)
+		}
+		if reason == nil {
 			before := s.sourceNext
 			if err := s.addAnswer(rp); err != nil || s.sourceNext > before {
 				return err
 			}
-		}
-		if err != nil || rp.ErrorCode != 0 {
-			f.refreshSource(ctx)
+			reason = errors.New("an empty answer")
+		} else if f.refreshSource(ctx); rp != nil {
 			if start, _, err := f.listSource(ctx, p); err == nil && start > s.sourceNext {
 				s.sourceNext = start // deleted meanwhile
 			}

@@ -1,10 +1,14 @@
 package replicator
 
 import (
+	"context"
 	"errors"
 	"hash/crc32"
 	"hash/maphash"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -62,4 +66,18 @@ func TestChunksOfAnUnfinishedMapAreLeftOut(t *testing.T) {
 	if p.record.Generation != 4 {
 		t.Errorf("the second map is generation %d, want 4", p.record.Generation)
 	}
+}
+
+// A source that gives nothing keeps a scan only for a while, as others wait for their turn.
+func TestAScanGivesUpOnASourceThatGivesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &Flow{}
+		f.topology.sourceAsked = time.Now().Add(time.Hour) // no metadata either
+		s := &scan{flow: f, partition: &partition{topic: &topicLink{source: "orders"}, sourceLeader: -1}, pairer: newPairer(nil, true), sourceEnd: 10}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		if err := s.addSource(ctx); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "orders-0 has no leader") {
+			t.Errorf("it ends with %v", err)
+		}
+	})
 }

@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
@@ -253,6 +256,44 @@ func TestACopyInTransactionsIsGoneOnWith(t *testing.T) {
 	if n := len(p.records(p.targetCl, p.target, "a.orders", 1)[0]); n != 100 {
 		t.Errorf("%d committed records on the target, want 100", n)
 	}
+}
+
+// Topics that are deleted while their copies are compared do not keep others from being taken over.
+func TestDeletedTopicsHoldUpNoTakeOver(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 10, "old")
+	m := p.newMirror()
+	m.copy(0, 5)
+	var gone []string
+	var asked []*kfake.FaultHandle
+	for i := range 4 { // as many as are compared at a time
+		name := fmt.Sprintf("gone-%d", i)
+		gone = append(gone, name)
+		p.createTopic(name, 1)
+		p.produce(name, 1, 10, "old")
+		if _, err := p.targetAdm.CreateTopic(t.Context(), 1, 1, nil, "a."+name); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.targetCl.ProduceSync(t.Context(), &kgo.Record{Topic: "a." + name, Value: []byte("a copy")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		asked = append(asked, p.source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: name, Err: kerr.NotLeaderForPartition, Count: -1}))
+	}
+	r := p.start(takeOver)
+	for i, name := range gone {
+		if err := asked[i].Wait(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.source.DeleteTopic(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.settled(r, "orders")
+	p.createTopic("later", 1)
+	p.produce("later", 1, 5, "new")
+	p.settled(r, "later")
 }
 
 // copyInTransactions copies in transactions of so many records, of which the first one notes a sync. It is killed in the last one, of which

@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -101,6 +102,7 @@ type partition struct {
 	settled   bool                   // where the map of a new partition begins is decided, after a look at what the target holds
 	accepted  bool                   // what the target held before the start is known and accepted
 	inherited bool                   // the map begins with what MirrorMaker 2 copied
+	endScan   context.CancelFunc     // of a comparison with what MirrorMaker 2 copied that is under way
 	started   bool                   // the start of the map is journalled: the partition may be produced to
 	fromEpoch int32                  // partition leader epoch of the batch before next (KIP-320), -1 unknown
 	doneEpoch int32                  // the same, before acked
