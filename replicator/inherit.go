@@ -80,7 +80,7 @@ func (r *recovery) accept(p *partition, s *scan) bool {
 			p.topic.target, p.number, len(s.pairer.window), s.sourceFrom, s.position))
 		return false
 	case len(found.runs) > 0:
-		begin = offsets.Position{Source: min(found.runs[0].source, s.sourceFrom), Target: min(found.runs[0].target, s.targetFrom)}
+		begin = offsets.Position{Source: min(found.runs[0].source, s.mapFrom), Target: min(found.runs[0].target, s.targetFrom)}
 	case s.position < 0 && s.records == 0:
 		return true // MirrorMaker 2 never wrote here
 	case s.position > s.sourceEnd:
@@ -171,6 +171,7 @@ type scan struct {
 	sourceStart, sourceEnd             int64 // of the source's log, as listed
 	targetStart, end                   int64 // of the target's log; end lies behind our marker
 	sourceFrom, targetFrom, sourceNext int64
+	mapFrom                            int64 // what stands below on the source may have been copied before targetFrom
 	firstSource                        int64 // offset of the first source record that was read, the end if there is none
 	records                            int64 // of the target, that were read
 }
@@ -254,6 +255,9 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 		}
 	}
 	s.sourceNext = s.sourceFrom
+	if s.mapFrom = s.sourceFrom; anchor >= 0 {
+		s.mapFrom = s.syncs[anchor].Source
+	}
 	var early error
 	copied := &tail{topic: t.topic, id: t.id, partition: t.partition, from: s.targetFrom, fence: t.fence, until: toMarker, committed: true}
 	copied.dropped = func(h recordbatch.Header) {

@@ -296,6 +296,30 @@ func TestDeletedTopicsHoldUpNoTakeOver(t *testing.T) {
 	p.settled(r, "later")
 }
 
+// A map begins with the pair at which the comparison began. What was copied before is unknown to it, also where it is there a second time.
+func TestAMapOfACopyBeginsWhereItIsKnown(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 100, "old")
+	m := p.newMirror()
+	m.copy(0, 30)
+	m.copy(30, 60)
+	m.copy(20, 40) // after a kill
+	r := p.start(takeOver)
+	p.settled(r, "orders")
+	if err := r.stopped(); err != nil {
+		t.Fatal(err)
+	}
+	states, err := offsets.NewJournal(p.targetCl, offsets.JournalTopic("a-b"), offsets.JournalOptions{}).States(t.Context())
+	if err != nil || len(states) != 1 {
+		t.Fatal(states, err)
+	}
+	if want := (offsets.Position{Source: 30, Target: 30}); states[0].Start != want {
+		t.Errorf("the map begins at %+v, want %+v: source offset 25 stands at target offset 25, not at 30", states[0].Start, want)
+	}
+}
+
 // copyInTransactions copies in transactions of so many records, of which the first one notes a sync. It is killed in the last one, of which
 // half is written.
 func (m *mirror) copyInTransactions(from, to, each int) {
