@@ -134,8 +134,8 @@ func (p *partition) inheritMap(begin offsets.Position, runs []alignedRun, s *sca
 	}
 	if len(runs) > 0 {
 		p.acked = s.pairer.next
-		if s.pairer.tail > 0 {
-			p.acked = max(p.acked, s.position) // the records at the copy's end have left the source since, so only the position tells of them
+		if s.believed {
+			p.acked = max(p.acked, s.position) // the copy's last records have left one of the logs since, so only the position tells of them
 		}
 	}
 	p.next, p.journaled, p.targetEnd = p.acked, p.acked, s.end
@@ -163,6 +163,7 @@ type scan struct {
 	flow      *Flow
 	partition *partition
 	position  int64 // the predecessor's, -1 unknown
+	believed  bool  // the copy doesn't contradict the position
 	syncs     []offsets.Position
 	seed      maphash.Seed
 
@@ -282,6 +283,23 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 	if s.records > 0 && len(s.pairer.result.runs) == 0 {
 		return s.addSource(ctx) // what the source begins with decides whether the position can be believed
 	}
+	return s.judgePosition(ctx)
+}
+
+// judgePosition holds a position that lies behind the newest pair against the copy: source records between them must have been there and be
+// gone. Otherwise it was noted for an earlier topic of that name.
+func (s *scan) judgePosition(ctx context.Context) error {
+	s.believed = false
+	if len(s.pairer.result.runs) == 0 || s.position <= s.pairer.next || s.position > s.sourceEnd {
+		return nil
+	}
+	for !s.pairer.ended && s.sourceNext < s.position && !s.pairer.full() {
+		if err := s.addSource(ctx); err != nil {
+			return err
+		}
+	}
+	const marker = 1 // ours, the last offset of all
+	s.believed = s.pairer.until(s.position) <= s.pairer.lost(s.end-marker)
 	return nil
 }
 

@@ -320,6 +320,22 @@ func TestAMapOfACopyBeginsWhereItIsKnown(t *testing.T) {
 	}
 }
 
+// A position says nothing of records that the copy doesn't hold and never lost: it was noted for an earlier topic of that name.
+func TestAPositionThatTheCopyContradictsIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 100, "old")
+	m := p.newMirror()
+	m.copy(0, 60)
+	m.store(79)
+	m.write("somebody else's")
+	r := p.start(takeOver)
+	p.settled(r, "orders")
+	got := p.read(p.targetCl, p.target, "a.orders", 1)[0]
+	mustEqual(t, "the copy", m.texts, append(got[:60:60], got[63:]...))
+}
+
 // copyInTransactions copies in transactions of so many records, of which the first one notes a sync. It is killed in the last one, of which
 // half is written.
 func (m *mirror) copyInTransactions(from, to, each int) {

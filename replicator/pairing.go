@@ -120,7 +120,7 @@ func (p *pairer) record(number int) *windowRecord { return &p.window[number-p.fr
 
 // pair takes the next target record.
 func (p *pairer) pair(target int64, hash uint64) paired {
-	lost := max(0, target-p.last-1-p.since-p.blank) // target offsets since the newest pair that hold nothing now and did once
+	lost := p.lost(target)
 	pin := p.pin(target, hash)
 	reached := p.ended || p.full() || !p.loose && p.reaches(target, lost)
 	n, leap := p.newPair(target, hash, lost, pin)
@@ -171,8 +171,17 @@ func (p *pairer) refuted(target int64) bool {
 	return ok
 }
 
+// lost is how many target offsets between the newest pair and another offset hold nothing now and did once.
+func (p *pairer) lost(target int64) int64 { return max(0, target-p.last-1-p.since-p.blank) }
+
 // full says that no more may be added in search of a record.
 func (p *pairer) full() bool { return p.end()-p.cursor >= p.ahead }
+
+// until is how many records of the window lie between the newest pair and a source offset.
+func (p *pairer) until(source int64) int64 {
+	n, _ := p.at(source)
+	return int64(n - p.cursor)
+}
 
 // proved says whether the newest pair needs no further proof.
 func (p *pairer) proved() bool { return p.before == nil }
