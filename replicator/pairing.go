@@ -139,7 +139,7 @@ func (p *pairer) pair(target int64, hash uint64) paired {
 		p.land()
 		return p.pair(target, hash)
 	}
-	n = p.repetition(hash, pin)
+	n = p.repetition(target, hash, pin)
 	if n < 0 && !reached {
 		return pairedMore
 	}
@@ -243,11 +243,16 @@ func (p *pairer) pin(target int64, hash uint64) int {
 
 // newPair finds the new pair of a target record, -1: none. A leap is one that has to prove right with the next record.
 func (p *pairer) newPair(target int64, hash uint64, lost int64, pin int) (number int, leap bool) {
+	exact := pin >= 0 && p.pins[0].Target == target
 	switch {
+	case !exact && p.repeats(hash):
+		return -1, false // it is in a repetition, whatever else looks like it
+	case !exact && (p.replayed < 0 || p.replayed == p.cursor) && lost == 0 && p.cursor < p.end() && p.record(p.cursor).hash == hash:
+		return p.cursor, false // a note of a gap may have been lost since the last one
 	case pin >= p.cursor:
 		return pin, false
-	case pin >= 0, p.certain && p.replayed < p.cursor && p.record(p.replayed).hash == hash:
-		return -1, false // it is in a repetition, whatever else looks like it
+	case pin >= 0:
+		return -1, false
 	}
 	if p.next >= 0 {
 		if n, ok := p.at(p.beside(target)); ok && n >= p.cursor && p.record(n).hash == hash && p.passed(n) <= lost {
@@ -263,7 +268,7 @@ func (p *pairer) newPair(target int64, hash uint64, lost int64, pin int) (number
 	}
 	passed := p.passed(n)
 	if p.loose {
-		if passed == 0 || p.repetition(hash, pin) < 0 {
+		if passed == 0 || p.repetition(target, hash, pin) < 0 {
 			return n, passed > 0 && p.next >= 0
 		}
 		return -1, false
@@ -274,9 +279,14 @@ func (p *pairer) newPair(target int64, hash uint64, lost int64, pin int) (number
 	return -1, false
 }
 
+// repeats says whether a record is the next one of a repetition that the copier noted.
+func (p *pairer) repeats(hash uint64) bool {
+	return p.certain && p.replayed < p.cursor && p.record(p.replayed).hash == hash
+}
+
 // repetition finds where a record stands that is there already, -1: nowhere.
-func (p *pairer) repetition(hash uint64, pin int) int {
-	if pin >= 0 {
+func (p *pairer) repetition(target int64, hash uint64, pin int) int {
+	if pin >= 0 && (p.pins[0].Target == target || !p.repeats(hash)) {
 		return pin
 	}
 	if p.replayed >= p.from && p.replayed < p.cursor && p.record(p.replayed).hash == hash {
