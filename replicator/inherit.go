@@ -173,6 +173,7 @@ type scan struct {
 	targetStart, end                   int64 // of the target's log; end lies behind our marker
 	sourceFrom, targetFrom, sourceNext int64
 	mapFrom                            int64 // what stands below on the source may have been copied before targetFrom
+	open                               bool  // what comes on the source may belong to transactions that are under way
 	firstSource                        int64 // offset of the first source record that was read, the end if there is none
 	records                            int64 // of the target, that were read
 }
@@ -256,6 +257,7 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 		}
 	}
 	s.sourceNext = s.sourceFrom
+	s.open = false
 	if s.mapFrom = s.sourceFrom; anchor >= 0 {
 		s.mapFrom = s.syncs[anchor].Source
 	}
@@ -350,13 +352,21 @@ func (s *scan) addSource(ctx context.Context) error {
 			return fmt.Errorf("compare the copy of source %s: nothing comes from offset %d on, below its end %d (%w); it is compared again", p, s.sourceNext, s.sourceEnd, reason)
 		}
 		var rp *kmsg.FetchResponseTopicPartition
-		if rp, reason = f.fetchOne(ctx, p, s.sourceNext, -1, 0); reason == nil {
+		isolation := f.isolation
+		if s.open {
+			isolation = 0
+		}
+		if rp, reason = f.fetchOne(ctx, p, s.sourceNext, -1, isolation); reason == nil {
 			reason = codeError(rp.ErrorCode)
 		}
 		if reason == nil {
 			before := s.sourceNext
 			if err := s.addAnswer(rp); err != nil || s.sourceNext > before {
 				return err
+			}
+			if isolation == 1 && rp.LastStableOffset <= s.sourceNext {
+				s.open = true
+				continue
 			}
 			reason = errors.New("an empty answer")
 		} else if f.refreshSource(ctx); rp != nil {
@@ -379,8 +389,9 @@ func (f *Flow) listSource(ctx context.Context, p *partition) (start, end int64, 
 }
 
 // addAnswer takes the records of one fetch response. The log may hold batches whose last records were compacted away: where a batch ends
-// counts, not where its last record is.
+// counts, not where its last record is. What was aborted is left out if the flow leaves it out: the same may have been written again.
 func (s *scan) addAnswer(rp *kmsg.FetchResponseTopicPartition) error {
+	aborted := abortedOf(rp)
 	for data := rp.RecordBatches; len(data) > 0; {
 		batch, rest, err := recordbatch.Next(data)
 		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
@@ -397,7 +408,11 @@ func (s *scan) addAnswer(rp *kmsg.FetchResponseTopicPartition) error {
 		if h.NextOffset() <= s.sourceNext && h.Magic == 2 {
 			continue
 		}
-		if !h.Attributes.Control() {
+		lane, _, err := recordbatch.Admit(batch, h, &aborted, recordbatch.Rules{})
+		if err != nil {
+			return fmt.Errorf("source %s: %w", s.partition, err)
+		}
+		if lane != recordbatch.LaneDrop {
 			if err := s.addBatch(h, batch); err != nil {
 				return err
 			}
@@ -421,7 +436,7 @@ func (s *scan) addBatch(h recordbatch.Header, batch []byte) error {
 			return errBrokersClock // MirrorMaker 2's producer gave it the time of then
 		}
 		s.firstSource = min(s.firstSource, r.Offset)
-		s.pairer.add(sourceRecord{r.Offset, s.hasher.hash(r), h.Attributes.Transactional() && s.flow.isolation == 1})
+		s.pairer.add(sourceRecord{r.Offset, s.hasher.hash(r), h.Attributes.Transactional() && s.open})
 	}
 	return nil
 }

@@ -336,36 +336,71 @@ func TestAPositionThatTheCopyContradictsIsNotBelieved(t *testing.T) {
 	mustEqual(t, "the copy", m.texts, append(got[:60:60], got[63:]...))
 }
 
+// A writer that aborts writes the same again, with the same times if it passes on those of its input. MirrorMaker 2 copied what was committed.
+func TestAnAbortedRecordIsNotTakenForTheOneThatWasCopied(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 10, "before")
+	var input []*kgo.Record
+	for i := range 5 {
+		input = append(input, &kgo.Record{Value: fmt.Appendf(nil, "passed on %d", i), Timestamp: time.UnixMilli(1_700_000_000_000)})
+	}
+	writer := newWriter(t, p.source, "streams-app")
+	writer.write("orders", input, kgo.TryAbort)
+	writer.write("orders", input, kgo.TryCommit)
+	m := p.newMirror()
+	m.copy(0, 15)
+	r := p.start(takeOver)
+	p.settled(r, "orders")
+	mustEqual(t, "the copy", m.texts, p.read(p.targetCl, p.target, "a.orders", 1)[0])
+}
+
 // copyInTransactions copies in transactions of so many records, of which the first one notes a sync. It is killed in the last one, of which
 // half is written.
 func (m *mirror) copyInTransactions(from, to, each int) {
 	m.t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(m.target.ListenAddrs()...), kgo.TransactionalID("a-mm2-MirrorSourceConnector-0"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	defer cl.Close()
-	write := func(records []*kgo.Record, end kgo.TransactionEndTry) {
-		if err := cl.BeginTransaction(); err != nil {
-			m.t.Fatal(err)
-		}
-		var copies []*kgo.Record
-		for _, r := range records {
-			copies = append(copies, &kgo.Record{Topic: "a.orders", Key: r.Key, Value: r.Value, Timestamp: r.Timestamp})
-		}
-		if err := cl.ProduceSync(m.t.Context(), copies...).FirstErr(); err != nil {
-			m.t.Fatal(err)
-		}
-		if err := cl.EndTransaction(m.t.Context(), end); err != nil {
-			m.t.Fatal(err)
-		}
-	}
+	w := newWriter(m.t, m.target, "a-mm2-MirrorSourceConnector-0")
 	s := offsets.OffsetSync{Topic: "orders", Source: m.records[from].Offset}
 	m.note("mm2-offset-syncs.a.internal", s.AppendKey(nil), s.AppendValue(nil))
 	for ; from < to; from += each {
-		write(m.records[from:from+each], kgo.TryCommit)
+		w.write("a.orders", m.records[from:from+each], kgo.TryCommit)
 	}
-	write(m.records[to:to+each/2], kgo.TryAbort)
+	w.write("a.orders", m.records[to:to+each/2], kgo.TryAbort)
+}
+
+// writer writes in transactions.
+type writer struct {
+	t  *testing.T
+	cl *kgo.Client
+}
+
+func newWriter(t *testing.T, cluster *kfake.Cluster, id string) *writer {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.TransactionalID(id), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return &writer{t, cl}
+}
+
+// write makes one transaction of copies of the records.
+func (w *writer) write(topic string, records []*kgo.Record, end kgo.TransactionEndTry) {
+	w.t.Helper()
+	if err := w.cl.BeginTransaction(); err != nil {
+		w.t.Fatal(err)
+	}
+	var copies []*kgo.Record
+	for _, r := range records {
+		copies = append(copies, &kgo.Record{Topic: topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp})
+	}
+	if err := w.cl.ProduceSync(w.t.Context(), copies...).FirstErr(); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.cl.EndTransaction(w.t.Context(), end); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // A MirrorMaker 2 that a Connect cluster hosts shows by its heartbeats.

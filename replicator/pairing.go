@@ -58,7 +58,7 @@ type windowRecord struct {
 	offset int64
 	hash   uint64
 	before int32  // how many records earlier the window has one with this hash, 0 none
-	must   uint32 // how many records before it the copy must have, modulo 2^32: all but those of transactions, or all
+	must   uint32 // how many records before it the copy must have, modulo 2^32: all but those of transactions that may not have ended
 }
 
 // pairing is what was found.
@@ -94,7 +94,7 @@ func newPairer(pins []offsets.Position, timestamps bool) *pairer {
 type sourceRecord struct {
 	offset   int64
 	hash     uint64
-	optional bool // the copier may have left it out: it is part of a transaction
+	optional bool // the copier may have left it out: it is part of a transaction that may not have ended
 }
 
 // add appends one source record to the window.
