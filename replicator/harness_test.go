@@ -29,6 +29,7 @@ const (
 	loseAnswer  spoil = iota // the cluster handles the request, the connection closes instead of the answer
 	loseRequest              // the connection closes before the cluster sees the request
 	neverAnswer              // the cluster handles the request, the connection stays open and silent
+	slowAnswer               // the answer takes its time, as a large one does on a slow line
 )
 
 // trap sits on the connections to a fake cluster and spoils requests of one key.
@@ -161,6 +162,9 @@ func (c *trapConn) Write(b []byte) (int, error) {
 		return c.Conn.Write(b)
 	case how == neverAnswer:
 		return len(b), nil
+	case how == slowAnswer:
+		<-time.After(2 * time.Second)
+		return c.Conn.Write(b)
 	default:
 		return 0, errors.New("the answer is lost")
 	}

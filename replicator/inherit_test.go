@@ -356,6 +356,21 @@ func TestAnAbortedRecordIsNotTakenForTheOneThatWasCopied(t *testing.T) {
 	mustEqual(t, "the copy", m.texts, p.read(p.targetCl, p.target, "a.orders", 1)[0])
 }
 
+// A slow line to the target makes a comparison slow, not endless.
+func TestACopyIsComparedOverASlowLine(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 10, "old")
+	p.newMirror().copy(0, 5)
+	id := p.target.TopicInfo("a.orders").TopicID
+	p.targetTrap.set(kmsg.Fetch, id[:], slowAnswer, 1000)
+	r := p.start(takeOver)
+	p.settled(r, "orders")
+	p.targetTrap.set(kmsg.Fetch, id[:], slowAnswer, 0)
+	p.verify("orders", "a.orders", 1)
+}
+
 // copyInTransactions copies in transactions of so many records, of which the first one notes a sync. It is killed in the last one, of which
 // half is written.
 func (m *mirror) copyInTransactions(from, to, each int) {

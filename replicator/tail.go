@@ -15,8 +15,12 @@ import (
 // stand in line and a partition below min.insync.replicas gets its marker late.
 const tailWait = 20 * time.Millisecond
 
-// tailPatience is how long one tail fetch may take in all.
-const tailPatience = 1500 * time.Millisecond
+// tailPatience is how long one tail fetch may take in all. Each time that this is too short it doubles, so many times at most: on a slow
+// line a large answer takes its time.
+const (
+	tailPatience  = 1500 * time.Millisecond
+	tailDoublings = 3
+)
 
 // tail is one partition of the target that is read from an offset to the abort marker of a fence. What stands before the marker is all
 // there will ever be of earlier owners, and as a fetch ends at the high watermark it is replicated. (ListOffsets is no substitute: a
@@ -51,7 +55,7 @@ func (f *Flow) readTails(ctx context.Context, tails []*tail, finished func(*tail
 	for _, t := range tails {
 		t.next, t.since = t.from, time.Now()
 	}
-	pending := tails
+	pending, late := tails, 0 // late counts fetches that took too long
 	for attempt := 0; len(pending) > 0; {
 		byLeader := make(map[int32][]*tail)
 		for _, t := range pending {
@@ -63,8 +67,10 @@ func (f *Flow) readTails(ctx context.Context, tails []*tail, finished func(*tail
 			if leader < 0 {
 				continue
 			}
-			if f.fetchTails(ctx, leader, group) {
-				progress = true
+			moved, inTime := f.fetchTails(ctx, leader, group, tailPatience<<min(late, tailDoublings))
+			progress = progress || moved
+			if !inTime {
+				late++
 			}
 		}
 		var rest []*tail
@@ -92,8 +98,8 @@ func (f *Flow) readTails(ctx context.Context, tails []*tail, finished func(*tail
 	return nil
 }
 
-// fetchTails asks one broker once; it says whether any tail moved.
-func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail) bool {
+// fetchTails asks one broker once; it says whether any tail moved, and whether the answer came in time.
+func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail, patience time.Duration) (moved, inTime bool) {
 	request := kmsg.NewPtrFetchRequest()
 	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(tailWait.Milliseconds()), 1, 16<<20
 	request.SessionEpoch = -1
@@ -118,18 +124,17 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail) bool
 	}
 	// Only tails are fetched from the target, so a deadline, which closes the connection, harms nobody else; a connection that is dead
 	// without a sign of it must not hold up a recovery for longer.
-	ctx, cancel := context.WithTimeout(ctx, tailPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	response, err := f.targetWire.fetch(ctx, leader, request)
 	if err != nil {
 		f.log.Debug("tail fetch", "err", err)
-		return false
+		return false, ctx.Err() == nil
 	}
 	names := make(map[[16]byte]string, len(group))
 	for _, t := range group {
 		names[t.id] = t.topic
 	}
-	moved := false
 	for i := range response.Topics {
 		name := response.Topics[i].Topic
 		if name == "" {
@@ -142,7 +147,7 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail) bool
 			}
 		}
 	}
-	return moved
+	return moved, true
 }
 
 func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopicPartition) bool {
