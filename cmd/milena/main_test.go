@@ -90,6 +90,9 @@ http: {listen: ""}
 			if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) {
 				t.Errorf("exit %d, want %d\nstdout: %s\nstderr: %s", code, c.code, stdout, stderr)
 			}
+			if c.stdout != "" && strings.Count(stdout, c.stdout) > 1 {
+				t.Errorf("said more than once:\n%s", stdout)
+			}
 		})
 	}
 }
