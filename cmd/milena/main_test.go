@@ -97,6 +97,18 @@ http: {listen: ""}
 	}
 }
 
+// A log line has no number without its unit, whoever collects it.
+func TestDurationsAreLoggedWithTheirUnit(t *testing.T) {
+	for format, want := range map[string]string{"json": `"took":"2ms"`, "text": "took=2ms"} {
+		var out bytes.Buffer
+		p := &program{stderr: &out}
+		p.logger(config.Log{Level: "info", Format: format}).Info("stopped", "took", 2*time.Millisecond)
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %s", format, &out)
+		}
+	}
+}
+
 func TestBadConfigIsPrintedWithAllProblems(t *testing.T) {
 	path := file(t, "clusters:\n  a: {brokers: [a]}\nflows:\n  - {source: a, target: b, topcis: []}\n")
 	for _, verb := range []string{"run", "check"} {
