@@ -41,7 +41,7 @@ func (e *BeforeStartError) Error() string {
 		return fmt.Sprintf("translate %s offset %d: the map in memory starts at %d, earlier ones are in the journal",
 			e.Side, e.Wanted, e.Start)
 	}
-	return fmt.Sprintf("translate %s offset %d: the copy starts at %d", e.Side, e.Wanted, e.Start)
+	return fmt.Sprintf("translate %s offset %d: what is known of the copy starts at %d", e.Side, e.Wanted, e.Start)
 }
 
 // NotCopiedError is a translation of an offset behind the end of the map. A source offset will translate once the flow
