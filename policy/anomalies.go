@@ -84,7 +84,8 @@ func (k Kind) Hint() string {
 			"then set anomalies.truncated to skip to keep the copied records and go on with what the source holds now."
 	case ForeignWrite:
 		return "Something other than milena wrote into the target partition: find that producer by the reported offsets and stop it (take its WRITE right away), " +
-			"then set anomalies.foreign_write to skip to go on behind its records."
+			"then set anomalies.foreign_write to skip to go on behind its records; if MirrorMaker 2 copied on there since milena stopped, do not skip, which would copy those records twice: " +
+			"stop milena, delete the topic of its journal, and start it with take_over."
 	case TargetRecreated:
 		return "The target topic was deleted and created again, so its copied records are gone: set anomalies.target_recreated to restart to copy what the source still holds from its beginning."
 	case Shrunk:
