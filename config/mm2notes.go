@@ -168,7 +168,7 @@ func (m *mm2) explain(p *property, key string, meant []string) {
 		m.bad(p, "has no effect: the key is not known; did you mean %q?", strings.TrimSuffix(p.key, key)+near)
 		return
 	}
-	m.note(p, "is not known to milena")
+	m.note(p, "is not known to milena; what only milena has is set in a milena.yaml, as convert writes one")
 }
 
 // reasonOf says why a key that MirrorMaker 2 or one of its clients knows has no effect, or is "".
