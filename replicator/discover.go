@@ -263,7 +263,7 @@ func (f *Flow) beginTopic(pair topicPair, limits topicLimits, e edges, before in
 		begun = append(begun, p)
 	}
 	if !known {
-		f.log.Info("topic", "topic", name, "target_topic", pair.TargetName, "partitions", len(begun))
+		f.log.Info("copying topic", "topic", name, "target_topic", pair.TargetName, "partitions", len(begun))
 	}
 	return begun
 }
