@@ -452,7 +452,8 @@ func TestAdminPages(t *testing.T) {
 
 func TestStatusTableShowsWhatNeedsAttention(t *testing.T) {
 	a := newAdmin(newRegistry(), config.HTTP{})
-	a.serveStatuses(func() []replicator.Status { return []replicator.Status{sample()} })
+	flow := sample()
+	a.serveStatuses(func() []replicator.Status { return []replicator.Status{flow} })
 	server := httptest.NewServer(a.server.Handler)
 	defer server.Close()
 	code, stdout, stderr := milena(t, "status", "--url", server.URL)
@@ -468,6 +469,14 @@ func TestStatusTableShowsWhatNeedsAttention(t *testing.T) {
 `
 	if code != exitClean || stdout != want {
 		t.Errorf("exit %d %s\n%s", code, stderr, stdout)
+	}
+	flow.Groups = &replicator.GroupsStatus{}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  no look at consumer groups so far\n") {
+		t.Errorf("before the first look at groups:\n%s", stdout)
+	}
+	flow.Groups = &replicator.GroupsStatus{Groups: 1, Positions: 2, LastPass: time.Unix(1, 0)}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  1 consumer group at 2 positions\n") {
+		t.Errorf("after the first look at groups:\n%s", stdout)
 	}
 	code, stdout, _ = milena(t, "status", "--json", "--url", server.URL+"/")
 	var got []replicator.Status

@@ -93,7 +93,11 @@ func (p *program) printStatus(o overview) {
 const refusalsShown = 20
 
 func (p *program) printGroups(g *replicator.GroupsStatus) {
-	if g == nil {
+	switch {
+	case g == nil:
+		return
+	case g.LastPass.IsZero() && len(g.Problems) == 0:
+		p.printf("  no look at consumer groups so far\n")
 		return
 	}
 	p.printf("  %s at %s", count(g.Groups, "consumer group"), count(g.Positions, "position"))
