@@ -401,7 +401,7 @@ func (c *check) checkTransactions(ctx context.Context) {
 	case errors.Is(response.Err, kerr.TransactionalIDAuthorizationFailed):
 		c.refuse("transactional id %s on cluster %s: grant WRITE on transactional ids with the prefix milena.%s. to milena's user", id, c.flow.Target, c.flow.Name)
 	case response.Err != nil:
-		c.warn("no transaction coordinator on cluster %s yet: %v", c.flow.Target, response.Err)
+		c.warn("no transaction coordinator on cluster %s yet, as on a cluster that is new: %v", c.flow.Target, response.Err)
 	}
 }
 
