@@ -208,6 +208,10 @@ func TestWhatAUserAsksOfTranslate(t *testing.T) {
 		if code != 0 || !strings.Contains(out, "committed on target: 1 position") { // the other one is there already
 			t.Errorf("exit %d\n%s%s", code, out, errs)
 		}
+		out, errs, code = translate(t, m, "--group", "app", "--commit")
+		if code != 0 || !strings.Contains(out, "committed on target: 0 positions; the group stands there already") {
+			t.Errorf("the same again: exit %d\n%s%s", code, out, errs)
+		}
 		commitGroup(t, p.targetAdmin, "app", copied("orders"), 0, place(0, 900), "")
 		out, errs, code = translate(t, m, "--group", "app", "--commit")
 		if code != 1 || !strings.Contains(errs, "stands further there already") {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -243,7 +244,11 @@ func (p *program) commit(ctx context.Context, t *replicator.Translator, side rep
 		return fmt.Errorf("translate: commit: %w", err)
 	}
 	if !q.json && !q.script {
-		p.printf("committed on %s: %s\n", alias, count(moved, "position"))
+		p.printf("committed on %s: %s", alias, count(moved, "position"))
+		if moved == 0 && len(refusals) == 0 && slices.ContainsFunc(positions, func(p offsets.GroupPosition) bool { return p.Err == nil }) {
+			p.printf("; the group stands there already")
+		}
+		p.printf("\n")
 	}
 	if len(refusals) == 0 {
 		return nil
