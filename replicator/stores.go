@@ -17,6 +17,12 @@ import (
 
 // The stores of Java. Java lists no key whose password is wrong and fails instead, and so does this.
 
+// What passwords of stores are called, in a milena.yaml and where they are from for those who come from MirrorMaker 2.
+const (
+	caPassword   = "tls.ca_password (ssl.truststore.password in an mm2.properties)"
+	certPassword = "tls.cert_password (ssl.keystore.password in an mm2.properties)"
+)
+
 // loadJKS opens a store, with its aliases in order. The sum at its end is looked at first: the library takes lengths in the file for granted
 // and would ask for gigabytes where a bit has flipped.
 func (m material) loadJKS(password, option string) (keystore.KeyStore, error) {
@@ -57,7 +63,7 @@ func characters(password string) []byte {
 
 // trustedOfJKS are the certificates that Java trusts: the entries of authorities, and the own certificate of each key.
 func (m material) trustedOfJKS(password string) ([]*x509.Certificate, error) {
-	store, err := m.loadJKS(password, "tls.ca_password")
+	store, err := m.loadJKS(password, caPassword)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +90,7 @@ func (m material) ownOfJKS(password, keyPassword string) ([]tls.Certificate, err
 	if password == "" { // Java demands it as well
 		return nil, m.errorf("is a JKS store; write its password as tls.cert_password or tls.cert_password_file")
 	}
-	store, err := m.loadJKS(password, "tls.cert_password")
+	store, err := m.loadJKS(password, certPassword)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +136,7 @@ func (m material) trustedOfPKCS12(password string) ([]*x509.Certificate, error) 
 	case err == nil:
 		return certificates, nil
 	case errors.Is(err, pkcs12.ErrIncorrectPassword):
-		return nil, m.errorf("is a PKCS12 store that the password does not open; check tls.ca_password")
+		return nil, m.errorf("is a PKCS12 store that the password does not open; check %s", caPassword)
 	case strings.Contains(err.Error(), "not marked as trusted"):
 		return nil, m.errorf("is a PKCS12 store that marks no certificate as trusted, so that Java trusts none of it either; " +
 			"make it with keytool -importcert or openssl pkcs12 -jdktrust anyExtendedKeyUsage, or write a PEM file")
@@ -146,7 +152,7 @@ func (m material) ownOfPKCS12(password string) ([]tls.Certificate, error) {
 	found, err := m.contentsOfPKCS12(password)
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword):
-		return nil, m.errorf("is a PKCS12 store that the password does not open; check tls.cert_password")
+		return nil, m.errorf("is a PKCS12 store that the password does not open; check %s", certPassword)
 	case err != nil && strings.Contains(err.Error(), "private key missing"), err == nil && len(found.keys) == 0:
 		return nil, m.errorf("holds no private key; is it the truststore?")
 	case err != nil:
