@@ -108,7 +108,7 @@ type NoJournalError struct {
 }
 
 func (e *NoJournalError) Error() string {
-	return fmt.Sprintf("there is no topic %s on this cluster: ask the cluster that the flow writes to, and check the flow's name", e.Topic)
+	return fmt.Sprintf("there is no topic %s on this cluster: start the flow, which makes it, or check the flow's name and that this is the cluster that it writes to", e.Topic)
 }
 
 // NoCheckpointsError is a source whose groups nobody translates to the cluster that was asked.

@@ -404,7 +404,7 @@ func adminError(cluster, operation, topic string, err error, message *string) er
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return fmt.Errorf("%s: not allowed; grant %s to milena's user: %w", where, rights[operation], err)
 	case errors.Is(err, kerr.InvalidReplicationFactor):
-		return fmt.Errorf("%s: %s; set replication_factor to at most the number of brokers: %w", where, cmp.Or(detail, "too many replicas"), err)
+		return fmt.Errorf("%s: %s; set replication_factor (replication.factor in an mm2.properties) to at most the number of brokers: %w", where, cmp.Or(detail, "too many replicas"), err)
 	case errors.Is(err, kerr.InvalidTopicException) && strings.Contains(detail, "collide"):
 		return fmt.Errorf("%s: %s; Kafka takes '.' and '_' for the same in metric names: exclude one of the topics or rename it: %w", where, detail, err)
 	case detail != "":
