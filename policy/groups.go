@@ -45,7 +45,7 @@ func (r Refusal) Explain() string {
 	case RefusedNotCopied:
 		return "has positions in topics that are not copied"
 	case RefusedBeforeStart:
-		return "stands before the first record whose copy milena knows, and the target holds older ones (if MirrorMaker 2 wrote them, see run --rebuild-map)"
+		return "stands before the first record whose copy milena knows, and the target holds older ones; if MirrorMaker 2 wrote them, see run --rebuild-map"
 	case RefusedRecovering:
 		return "has positions in partitions that are being recovered"
 	case RefusedRecreated:

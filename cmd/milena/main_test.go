@@ -478,6 +478,14 @@ func TestStatusTableShowsWhatNeedsAttention(t *testing.T) {
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  1 consumer group at 2 positions\n") {
 		t.Errorf("after the first look at groups:\n%s", stdout)
 	}
+	flow.ACLs = &replicator.ACLsStatus{LastPass: time.Unix(1, 0), Problems: []string{"ACLs are not copied: cluster a has no authorizer"}}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "no authorizer") || strings.Contains(stdout, "0 ACLs") {
+		t.Errorf("without an authorizer:\n%s", stdout)
+	}
+	flow.ACLs = &replicator.ACLsStatus{LastPass: time.Unix(1, 0), InStep: 3}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  3 ACLs as on the source; in the last look 0 created") {
+		t.Errorf("with ACLs:\n%s", stdout)
+	}
 	code, stdout, _ = milena(t, "status", "--json", "--url", server.URL+"/")
 	var got []replicator.Status
 	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != exitClean || len(got) != 1 || len(got[0].Partitions) != 4 {

@@ -125,7 +125,9 @@ func (p *program) printSettings(s replicator.Status) {
 		}
 	}
 	if a := s.ACLs; a != nil && !a.LastPass.IsZero() {
-		p.printf("  %s as on the source; in the last look %d created, %d deleted, %d refused\n", count(a.InStep, "ACL"), a.Created, a.Deleted, a.Refused)
+		if a.InStep+a.Created+a.Deleted+a.Refused > 0 || len(a.Problems) == 0 { // else only the problem is news
+			p.printf("  %s as on the source; in the last look %d created, %d deleted, %d refused\n", count(a.InStep, "ACL"), a.Created, a.Deleted, a.Refused)
+		}
 		problems = append(problems, a.Problems...)
 	}
 	for _, text := range problems {
