@@ -105,7 +105,7 @@ func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner,
 				return err
 			}
 			f.metrics.journalWrites.WithLabelValues("failed").Inc()
-			f.log.Warn("journal write", "shard", s.number, "err", err)
+			f.warn("journal write failed; it is tried again", "err", fmt.Errorf("shard %d: %w", s.number, err)) // one line for all shards: they fail together
 			if s.inDoubt {
 				f.requestTakeOver(s)
 			}
