@@ -45,7 +45,7 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 			return
 		default:
 			f.metrics.passes.WithLabelValues("topics", "failed").Inc()
-			f.warn("topics pass", "err", err)
+			f.warn("look at topics failed; it is tried again", "err", err)
 		}
 	}
 }
@@ -358,7 +358,7 @@ func (f *Flow) configsLoop(ctx context.Context) {
 		}
 		if err := f.syncConfigs(ctx); err != nil && ctx.Err() == nil {
 			f.metrics.passes.WithLabelValues("configs", "failed").Inc()
-			f.warn("configs pass", "err", err)
+			f.warn("look at topic configs failed; it is tried again", "err", err)
 			continue
 		}
 		f.metrics.passes.WithLabelValues("configs", "done").Inc()

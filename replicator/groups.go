@@ -108,7 +108,7 @@ func (g *groups) loop(ctx context.Context) {
 			return
 		case err != nil:
 			g.flow.metrics.passes.WithLabelValues("groups", "failed").Inc()
-			g.flow.warn("groups pass", "err", err)
+			g.flow.warn("look at groups failed; it is tried again", "err", err)
 		default:
 			g.flow.metrics.passes.WithLabelValues("groups", "done").Inc()
 		}
