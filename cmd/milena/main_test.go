@@ -410,6 +410,7 @@ func sample() replicator.Status {
 				Anomaly: &replicator.AnomalyState{Kind: "truncated", Detail: "lost 3 records", Hint: "skip them"},
 			},
 			{Topic: "clicks", TargetTopic: "a.clicks", State: "recovering"},
+			{Topic: "clicks", TargetTopic: "a.clicks", Partition: 1, State: "waiting"},
 		},
 	}
 }
@@ -426,7 +427,7 @@ func TestAdminPages(t *testing.T) {
 	a.serveStatuses(func() []replicator.Status { return []replicator.Status{s} })
 	for path, want := range map[string]string{
 		"/": "<title>milena</title>", "/healthz": "alive", "/readyz": "ready", "/metrics": "go_goroutines", "/status": `"lag_records":7`,
-		"/overview": `"attention_count":3`,
+		"/overview": `"attention_count":4`,
 	} {
 		if code, body := ask(a, path); code != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", path, code, body)
@@ -458,13 +459,14 @@ func TestStatusTableShowsWhatNeedsAttention(t *testing.T) {
 	defer server.Close()
 	code, stdout, stderr := milena(t, "status", "--url", server.URL)
 	want := `flow a-b: a -> b, ready
-  4 partitions in 2 topics, lag 7 records; copied since the start: 12 records, 3.5 kB
+  5 partitions in 2 topics, lag 7 records; copied since the start: 12 records, 3.5 kB
   throttled by target broker 1: 41.0 s in the last minute
 
   TOPIC   PARTITION  STATE        WHY
   orders  2          halted       truncated: lost 3 records; skip them
   orders  1          replicating  is 1m30s behind
   clicks  0          recovering   is recovering
+  clicks  1          waiting      waits until its shard is taken over
 
 `
 	if code != exitClean || stdout != want {
@@ -488,7 +490,7 @@ func TestStatusTableShowsWhatNeedsAttention(t *testing.T) {
 	}
 	code, stdout, _ = milena(t, "status", "--json", "--url", server.URL+"/")
 	var got []replicator.Status
-	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != exitClean || len(got) != 1 || len(got[0].Partitions) != 4 {
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != exitClean || len(got) != 1 || len(got[0].Partitions) != 5 {
 		t.Errorf("exit %d, %v: %s", code, err, stdout)
 	}
 }

@@ -18,6 +18,8 @@ func attention(p replicator.PartitionStatus) string {
 	switch {
 	case p.Anomaly != nil:
 		return fmt.Sprintf("%s: %s; %s", p.Anomaly.Kind, p.Anomaly.Detail, p.Anomaly.Hint)
+	case p.State == "waiting":
+		return "waits until its shard is taken over"
 	case p.State != "replicating":
 		return "is " + p.State
 	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
