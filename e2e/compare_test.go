@@ -104,7 +104,7 @@ func TestComparisonBesideMirrorMaker(t *testing.T) {
 	t.Logf("twins: %d records are equal in %d partitions; notes: %q", twins.Records.Equal, len(twins.Partitions), twins.Notes)
 
 	shadow := i.startComparer("shadow")
-	i.waitMirrored(100_000 + twins.Records.Equal)
+	i.waitMirrored(60_000)
 	other.Kill()
 	i.startMirrorMaker(t.Context())
 	i.endLoad()

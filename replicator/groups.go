@@ -91,17 +91,15 @@ func newGroups(f *Flow) (*groups, error) {
 const journalMemory = 8 << 20
 
 func (g *groups) loop(ctx context.Context) {
-	tick := time.NewTicker(g.flow.config.GroupsInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	soon := min(time.Second, g.flow.config.GroupsInterval)
+	for wait := soon; ; { // the first look does not wait for an interval of minutes
+		if sleep(ctx, wait) != nil {
 			return
-		case <-tick.C:
 		}
-		if !g.flow.mayKeepBooks() {
+		if wait = soon; !g.flow.mayKeepBooks() {
 			continue
 		}
+		wait = g.flow.config.GroupsInterval
 		err := g.pass(ctx)
 		switch {
 		case ctx.Err() != nil:

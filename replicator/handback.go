@@ -135,7 +135,7 @@ func stoppedCleanly(ctx context.Context, target *kgo.Client, flow config.Flow, s
 		}
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("flow %s: %d copies hold more than the journal knows of (%s): start milena once more and stop it with SIGTERM, or find out who else writes there",
+		return fmt.Errorf("flow %s: copies hold more than the journal knows of (%d, such as %s): start milena once more and stop it with SIGTERM, or find out who else writes there",
 			flow.Name, len(wrong), strings.Join(wrong[:min(len(wrong), 3)], "; "))
 	}
 	return nil

@@ -102,7 +102,8 @@ func (r *recovery) accept(p *partition, s *scan) bool {
 	case s.position >= 0 && (s.records == 0 || s.position <= s.firstSource):
 		begin.Source = s.position
 	default:
-		detail := fmt.Sprintf("target %s-%d holds %d records, none of which is on the source, and MirrorMaker 2 noted position %d", p.topic.target, p.number, s.records, s.position)
+		detail := fmt.Sprintf("target %s-%d holds %d records, and none of them is among those that were read of the source, %d from offset %d on; MirrorMaker 2 noted position %d",
+			p.topic.target, p.number, s.records, len(s.pairer.window), s.sourceFrom, s.position)
 		if f.raise(p, policy.TargetNotEmpty, s.sourceStart, s.sourceStart, detail) == policy.Halt {
 			return false
 		}
@@ -149,13 +150,17 @@ func (f *Flow) tellInherited(p *partition, s *scan) {
 	f.metrics.inherited.Inc()
 	attrs := []any{
 		"topic", p.topic.source, "partition", p.number, "next", p.acked, "position", s.position, "compared", s.records,
-		"twice", found.twice, "not_on_source", found.strange, "not_on_target", s.pairer.missing,
+		"compared_from", s.sourceFrom, "twice", found.twice, "not_found_there", found.strange, "missing", s.pairer.missing,
 	}
-	if s.pairer.missing > 0 || found.twice > 0 || found.strange > 0 || s.position > p.acked {
+	switch {
+	case s.records > 0 && (s.pairer.missing > 0 || found.twice > 0 || found.strange > 0 || s.position > p.acked):
 		f.log.Warn("the copy of MirrorMaker 2 differs from its source; milena goes on behind it", attrs...)
-		return
+	case p.topic.inherited.CompareAndSwap(false, true):
+		f.log.Info("goes on where MirrorMaker 2 stopped", "topic", p.topic.source, "target_topic", p.topic.target)
+		fallthrough
+	default:
+		f.log.Debug("goes on where MirrorMaker 2 stopped", attrs...)
 	}
-	f.log.Debug("goes on where MirrorMaker 2 stopped", attrs...)
 }
 
 // scan holds the end of a copy, or all of it, against the source.
@@ -201,8 +206,9 @@ func (s *scan) run(ctx context.Context, t *tail) (err error) {
 	s.targetStart = targetStart
 	s.syncs = ascending(s.syncs)
 	anchor := anchorOf(s.syncs, offsets.Position{Source: s.sourceStart, Target: s.targetStart}, offsets.Position{Source: s.sourceEnd, Target: targetEnd})
+	fallback := -1
 	if f.options.RebuildMap {
-		anchor = -1
+		anchor, fallback = -1, anchor
 	}
 	for timestamps := true; ; {
 		s.hasher = hasher{seed: s.seed, timestamps: timestamps}
@@ -211,7 +217,9 @@ func (s *scan) run(ctx context.Context, t *tail) (err error) {
 		case errors.Is(err, errBrokersClock) && timestamps:
 			timestamps = false
 		case errors.Is(err, errNoAnchor):
-			anchor = -1
+			anchor, fallback = -1, -1
+		case err == nil && s.records > 0 && len(s.pairer.result.runs) == 0 && fallback >= 0:
+			anchor, fallback = fallback, -1 // the beginnings lie further apart than the window reaches
 		default:
 			return err
 		}

@@ -171,11 +171,11 @@ func TestWhatDoesNotFitMirrorMakersNotesHalts(t *testing.T) {
 			m.store(500)
 			m.write("somebody else's")
 		}},
-		{"somebody else's records", "target_not_empty", "none of which is on the source", func(m *mirror) {
+		{"somebody else's records", "target_not_empty", "none of them is among those that were read of the source", func(m *mirror) {
 			m.store(59)
 			m.write("somebody else's")
 		}},
-		{"somebody else's records, and no position", "target_not_empty", "none of which is on the source", func(m *mirror) { m.write("somebody else's") }},
+		{"somebody else's records, and no position", "target_not_empty", "none of them is among those that were read of the source", func(m *mirror) { m.write("somebody else's") }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -48,7 +49,8 @@ type topicLink struct {
 	source, target     string
 	sourceID, targetID [16]byte
 	metrics            *topicMetrics
-	missed             int // passes in a row that did not find it on the source; the topology's lock guards it
+	inherited          atomic.Bool // the log told that MirrorMaker 2's copy is gone on with
+	missed             int         // passes in a row that did not find it on the source; the topology's lock guards it
 
 	mu     sync.Mutex
 	limits topicLimits // of the target topic, as last described

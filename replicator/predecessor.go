@@ -14,6 +14,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
 )
 
 // predecessor is the MirrorMaker 2 whose copies a flow goes on with: what it noted of its progress, read once when the first partition
@@ -95,7 +96,7 @@ func (f *Flow) awaitPredecessor(ctx context.Context) error {
 		if errors.As(err, &runs) && time.Since(began) > deadWorker {
 			return &fatalError{err}
 		}
-		f.warn("waiting for MirrorMaker 2 to end", "err", err)
+		f.warn("waiting for MirrorMaker 2 to end", "at_most", deadWorker, "err", err)
 		if err := sleep(ctx, refreshEvery); err != nil {
 			return err
 		}
@@ -124,6 +125,10 @@ func (f *Flow) predecessorRuns(ctx context.Context) (string, error) {
 func dedicatedRuns(ctx context.Context, target *kgo.Client, flow config.Flow) (sign string, err error) {
 	group := flow.Source + "-mm2"
 	described, err := kadm.NewClient(target).DescribeGroups(ctx, group)
+	var shards *kadm.ShardErrors
+	if errors.As(err, &shards) && len(shards.Errs) > 0 {
+		err = shards.Errs[0].Err
+	}
 	if err == nil {
 		err = described[group].Err
 	}
@@ -185,10 +190,43 @@ func (c *check) checkTakeOver(ctx context.Context) {
 		return
 	}
 	c.plan.TakeOver = fmt.Sprintf("%d positions of MirrorMaker 2 in topic %s, offset-syncs of %d partitions", len(progress.Positions), c.flow.TakeOver, len(progress.Syncs))
+	c.checkLeftovers(ctx, progress)
 	switch sign, err := dedicatedRuns(ctx, c.topics.target, c.flow); {
 	case err != nil:
 		c.warn("%v", err)
 	case sign != "":
 		c.warn("MirrorMaker 2 runs: %s; the flow starts when it has ended", sign)
+	}
+}
+
+// checkLeftovers finds what a take-over would stumble over: copies that are gone, and a journal that tells of an earlier time.
+func (c *check) checkLeftovers(ctx context.Context, progress *offsets.MirrorProgress) {
+	known := make(map[offsets.TopicPartition]bool)
+	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].exists() {
+		states, err := offsets.NewJournal(c.topics.target, journal, offsets.JournalOptions{Log: c.topics.log}).States(ctx)
+		if err != nil {
+			c.warn("journal %s on cluster %s: %v", journal, c.flow.Target, err)
+		}
+		behind := 0
+		for _, s := range states {
+			tp := offsets.TopicPartition{Topic: s.Topic, Partition: s.Partition}
+			if known[tp] = true; progress.Positions[tp] > s.End.Source {
+				behind++
+			}
+		}
+		if behind > 0 {
+			c.warn("MirrorMaker 2 has copied on since milena did, in %d partitions: delete the topic %s on cluster %s before the start, or they halt with %s", behind, journal, c.flow.Target, policy.ForeignWrite)
+		}
+	}
+	for _, p := range c.pairs {
+		if p.Target.exists() {
+			continue
+		}
+		for n := range p.Source.Partitions {
+			if tp := (offsets.TopicPartition{Topic: p.Source.Name, Partition: int32(n)}); progress.Positions[tp] > 0 && !known[tp] {
+				c.warn("topic %s is gone from cluster %s, and MirrorMaker 2 had copied it: its partitions halt with %s", p.TargetName, c.flow.Target, policy.TargetRecreated)
+				break
+			}
+		}
 	}
 }

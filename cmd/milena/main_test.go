@@ -63,7 +63,7 @@ http: {listen: ""}
 		{"run --help", exitClean, "--config file", ""},
 		{"run -c nowhere.yaml", exitUsage, "", "open nowhere.yaml: no such file or directory; name the config"},
 		{"run --colour", exitUsage, "", "run: unknown flag: --colour; see milena run --help"},
-		{"run --help", exitClean, "--compare", ""},
+		{"run --help", exitClean, "--compare how", ""},
 		{"run --compare=some -c x", exitUsage, "", "--compare=some is neither new nor all"},
 		{"run --compare= -c x", exitUsage, "", "--compare= is neither new nor all"},
 		{"run --for 3s -c x", exitUsage, "", "--for and --json are for --compare"},
