@@ -10,7 +10,7 @@
 // Go type of Config: whatever koanf sees has the right keys and the right types already, and every complaint has a line.
 //
 // A file of MirrorMaker 2 (mm2.properties, told by its content) takes another way to the same Config: properties.go reads
-// it as Java does, mm2.go, mm2clusters.go and mm2tls.go look its keys up with MirrorMaker 2's precedence, mm2notes.go says what
+// it as Java does, mm2.go, mm2flows.go, mm2takeover.go, mm2clusters.go and mm2tls.go look its keys up with MirrorMaker 2's precedence, mm2notes.go says what
 // becomes of the keys that are left, javaregex.go refuses patterns that Go would read differently, and convert.go writes
 // the result as YAML. Its defaults are MirrorMaker 2's.
 //

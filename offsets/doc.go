@@ -16,6 +16,7 @@
 //	clienttranslate.go              an offset or a moment, there and back
 //	clientgroups.go                 a group, there and back
 //	books.go                        MirrorMaker 2's topics
+//	progress.go                     how far MirrorMaker 2 had come by its own notes
 //	reader.go journalshard.go       the Journal: which partitions are read, and when they are shown
 //	history.go memory.go            a map whose chunks are in memory, or in the journal
 //	tail.go log.go                  one partition, followed to its end

@@ -18,7 +18,7 @@
 // The target's log is the truth; the journal only says how to read it. Data batches are plain idempotent batches: no transactions, no
 // markers per batch, nothing for readers to wait for. A transactional id per shard serves only as a fence.
 //
-// Taking a shard over (recover.go), in this order:
+// Taking a shard over (recover.go; takeovers.go says when), in this order:
 //
 //  1. fence (shard.go): InitProducerId, AddPartitionsToTxn, EndTxn(abort). The coordinator writes an abort marker with the new epoch into
 //     each partition, which from then on refuses every write of an earlier owner.
@@ -35,6 +35,19 @@
 //
 // A partition that the journal does not know needs no fence: its start is journalled before its first batch, and the journal partition is
 // fenced, so no earlier owner can have begun it.
+//
+// # Going on with MirrorMaker 2's copies
+//
+// A partition that the journal does not know, and whose copy holds records, may be one that MirrorMaker 2 made, if the flow says so. It takes
+// the way of every take-over, and reconciles by what records hold:
+//
+//	predecessor.go  wait     until nothing shows a MirrorMaker 2 at work: two copiers would both append
+//	                read     its positions, which are a minute behind, and its offset-syncs, which are exact and few
+//	inherit.go      anchor   at the newest sync before which nothing was copied that lies behind it; else at the beginning
+//	                scan     the copy to our own marker, beside the source
+//	pairing.go      pair     record by record; what only looks alike is no pair
+//	inherit.go      accept   the map, and the source record to go on at; a doubt halts the partition
+//	handback.go              the way back: the positions as Connect keeps them
 //
 // # Consumer groups
 //

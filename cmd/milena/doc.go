@@ -4,7 +4,9 @@
 //	milena run --compare -c ...   copy nothing: say what a running MirrorMaker 2 does otherwise
 //	milena check -c milena.yaml   say what run would do, and change nothing
 //	milena status                 ask a running milena which partitions need attention
+//	milena translate              where a group, an offset or a moment is on the other side
 //	milena convert mm2.properties print the milena.yaml that means the same
+//	milena handback               tell MirrorMaker 2 where to go on
 //	milena demo                   two clusters, load and a flow in this process: nothing to install
 //	milena version
 //

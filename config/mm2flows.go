@@ -1,0 +1,335 @@
+package config
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// flowReader reads what the file says about one flow.
+type flowReader struct {
+	*mm2
+	Flow
+	prefix string // "a->b."
+	path   string // "flows[0]"
+}
+
+// get finds a key of MirrorMaker 2's connectors: of this flow, or else of all flows.
+func (r *flowReader) get(field, key string) *property {
+	p := r.first(r.prefix+key, key)
+	if p != nil {
+		r.origins[r.path+"."+field] = p
+	}
+	return p
+}
+
+func (r *flowReader) read() {
+	r.patterns(&r.Topics, "topics", "topics", "")
+	r.patterns(&r.TopicsExclude, "topics_exclude", "topics.exclude", "topics.blacklist")
+	r.patterns(&r.Groups, "groups", "groups", "")
+	r.patterns(&r.GroupsExclude, "groups_exclude", "groups.exclude", "groups.blacklist")
+	r.patterns(&r.ConfigsExclude, "configs_exclude", "config.properties.exclude", "config.properties.blacklist")
+	r.policy()
+	r.consumer()
+	r.replicationFactor()
+	r.interval(&r.TopicsInterval, "topics_interval", "refresh.topics")
+	r.interval(&r.ConfigsInterval, "configs_interval", "sync.topic.configs")
+	r.acls()
+	r.defaults()
+	r.groups()
+	if r.interval(&r.HeartbeatsInterval, "heartbeats_interval", "emit.heartbeats"); r.HeartbeatsInterval == never {
+		r.HeartbeatsInterval = 0
+	}
+	r.offsetSyncs()
+	r.takeOver()
+	r.refuseClasses()
+}
+
+// patterns reads a list of regular expressions, by the name of today or the one before Kafka 2.7.
+func (r *flowReader) patterns(list *[]string, field, key, legacy string) {
+	p := r.get(field, key)
+	if legacy != "" {
+		old := r.first(r.prefix+legacy, legacy)
+		switch {
+		case old != nil && p != nil:
+			r.noteOnce(old, "is not used, as "+p.key+" is written too")
+		case old != nil:
+			r.noteOnce(old, "is read as "+key+", its name since Kafka 2.7; MirrorMaker 2 of Kafka 4 ignores it")
+			p = old
+			r.origins[r.path+"."+field] = p
+		}
+	}
+	if p == nil {
+		return
+	}
+	value, ok := r.value(p)
+	if !ok {
+		return
+	}
+	if strings.Contains(value, " #") {
+		r.bad(p, "has a # in it: a comment must have a line of its own, else it is a part of the value")
+		return
+	}
+	items := splitList(value)
+	if field == "topics" && len(items) == 0 {
+		r.bad(p, "selects no topic; write .* for all of them, or %senabled = false", r.prefix)
+		return
+	}
+	*list = []string{}
+	for _, item := range items {
+		pattern, why := javaPattern(item)
+		if why == "" {
+			*list = append(*list, pattern)
+			continue
+		}
+		// MirrorMaker 2 joins the items with | and compiles that: (a, b) is a pattern there, though ( and b) are none.
+		if joined, alone := javaPattern(strings.Join(items, "|")); alone == "" {
+			*list = []string{joined}
+			return
+		}
+		r.bad(p, "the pattern %q %s", item, why)
+	}
+}
+
+func (m *mm2) noteOnce(p *property, reason string) {
+	if n := (Note{Key: p.key, Line: p.line, Reason: reason}); !slices.Contains(m.notes, n) {
+		m.note(p, reason)
+	}
+}
+
+// boolean reads a BOOLEAN of Kafka: true or false in any case, with white space around it.
+func (m *mm2) boolean(p *property) bool {
+	value, ok := m.value(p)
+	if !ok {
+		return false
+	}
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "true":
+		return true
+	case "false":
+	default:
+		m.bad(p, "is neither true nor false; a comment needs a line of its own")
+	}
+	return false
+}
+
+// interval reads KEY.enabled and KEY.interval.seconds.
+func (r *flowReader) interval(d *time.Duration, field, key string) {
+	if p := r.get(field, key+".interval.seconds"); p != nil {
+		r.seconds(p, d)
+	}
+	p := r.first(r.prefix+key+".enabled", key+".enabled")
+	if p == nil || r.boolean(p) {
+		return
+	}
+	r.origins[r.path+"."+field] = p
+	*d = never
+	if key == "refresh.topics" {
+		r.noteOnce(p, "new topics are still found when a leader moves on the source")
+	}
+}
+
+func (r *flowReader) seconds(p *property, d *time.Duration) {
+	value, ok := r.value(p)
+	if !ok {
+		return
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+	switch {
+	case err != nil:
+		r.bad(p, "is not a whole number of seconds; a comment needs a line of its own")
+	case n < 1:
+		r.bad(p, "is not a positive number of seconds; to switch it off write %s = false",
+			strings.Replace(p.key, ".interval.seconds", ".enabled", 1))
+	default:
+		*d = time.Duration(min(n, int64(never/time.Second))) * time.Second
+	}
+}
+
+// policy reads how topics are named.
+func (r *flowReader) policy() {
+	if p := r.get("naming", "replication.policy.class"); p != nil {
+		value, ok := r.value(p)
+		switch class := strings.TrimSpace(value); {
+		case !ok || class == defaultPolicy:
+		case class == identityPolicy:
+			r.Naming = NamingIdentity
+		case strings.HasSuffix(class, "IdentityReplicationPolicy") || strings.HasSuffix(class, "IdentityMirrorMaker2ReplicationPolicy"):
+			r.bad(p, "is not a class of Kafka; write %s, which keeps names too", identityPolicy)
+		default:
+			r.bad(p, "is Java code that milena can't run; write %s for names with the source's alias or %s for the same names, "+
+				"or list other names in milena.yaml under naming: rename", defaultPolicy, identityPolicy)
+		}
+	}
+	separator := r.get("separator", "replication.policy.separator")
+	if separator != nil {
+		if value, ok := r.value(separator); ok {
+			r.Separator = value
+		}
+		if !names.MatchString(r.Separator) {
+			r.bad(separator, "can't stand in a topic's name; use letters, digits, dot, dash and underscore, and no space behind it")
+		}
+	}
+	const internal = "replication.policy.internal.topic.separator.enabled"
+	p := r.get("internal_separator", internal)
+	if p == nil || r.boolean(p) {
+		return
+	}
+	if separator == nil {
+		r.noteOnce(p, "counts only beside replication.policy.separator")
+		return
+	}
+	r.InternalSeparator = "."
+}
+
+// consumer reads what MirrorMaker 2 gives to the consumer of records.
+func (r *flowReader) consumer() {
+	find := func(field, key string) *property {
+		p := r.first(r.prefix+"source.consumer."+key, r.Source+".consumer."+key, r.prefix+"consumer."+key)
+		if p != nil {
+			r.origins[r.path+"."+field] = p
+		}
+		return p
+	}
+	if p := find("start", "auto.offset.reset"); p != nil {
+		if value, ok := r.value(p); ok {
+			r.Start = strings.ToLower(strings.TrimSpace(value))
+			if r.Start != StartEarliest && r.Start != StartLatest {
+				r.bad(p, "is not known here; use earliest or latest")
+			}
+		}
+	}
+	if p := find("isolation", "isolation.level"); p != nil {
+		if value, ok := r.value(p); ok {
+			r.Isolation = strings.ToLower(strings.TrimSpace(value))
+			if r.Isolation != ReadCommitted && r.Isolation != ReadUncommitted {
+				r.bad(p, "is not known; use read_committed or read_uncommitted")
+			}
+		}
+	}
+}
+
+func (r *flowReader) replicationFactor() {
+	p := r.get("replication_factor", "replication.factor")
+	if p == nil {
+		return
+	}
+	value, ok := r.value(p)
+	if !ok {
+		return
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32)
+	switch {
+	case err != nil || n < -1 || n == 0 || n > math.MaxInt16:
+		r.bad(p, "is not a number of replicas; write 1 or more, or -1 for the target's default")
+	case n == -1:
+		r.ReplicationFactor = 0
+	default:
+		r.ReplicationFactor = int16(n)
+	}
+}
+
+// acls reads whether ACLs are copied. There is no word for deleting: MirrorMaker 2 never does.
+func (r *flowReader) acls() {
+	if p := r.get("acls_interval", "sync.topic.acls.interval.seconds"); p != nil {
+		r.seconds(p, &r.ACLsInterval)
+	}
+	if p := r.get("acls", "sync.topic.acls.enabled"); p != nil {
+		r.ACLs = r.boolean(p)
+	}
+}
+
+// defaults reads whose defaults copies have. The key is the filter's and not one of the connectors', so it counts for one flow only:
+// MirrorMaker 2 drops it at the top of the file (KIP-894).
+func (r *flowReader) defaults() {
+	p := r.first(r.prefix + "use.defaults.from")
+	if p == nil {
+		return
+	}
+	r.origins[r.path+".use_defaults_from"] = p
+	value, ok := r.value(p)
+	if !ok {
+		return
+	}
+	switch value = strings.TrimSpace(value); value {
+	case DefaultsFromTarget, DefaultsFromSource:
+		r.UseDefaultsFrom = value
+	default:
+		r.bad(p, "is not known; use source or target")
+	}
+}
+
+// groups reads checkpoints and the commits on the target. Both are done in one pass here, so the shorter interval counts.
+func (r *flowReader) groups() {
+	checkpoints, sync := r.GroupsInterval, r.GroupsInterval
+	r.interval(&checkpoints, "groups_interval", "emit.checkpoints")
+	if p := r.first(r.prefix+"sync.group.offsets.interval.seconds", "sync.group.offsets.interval.seconds"); p != nil {
+		r.seconds(p, &sync)
+	}
+	if p := r.get("groups_sync", "sync.group.offsets.enabled"); p != nil {
+		r.GroupsSync = r.boolean(p)
+	}
+	if checkpoints == never { // no checkpoint connector, and nobody else commits
+		p := r.origins[r.path+".groups_interval"]
+		r.origins[r.path+".groups"], r.origins[r.path+".groups_sync"] = p, p
+		delete(r.origins, r.path+".groups_interval")
+		r.Groups, r.GroupsSync = []string{}, false
+		return
+	}
+	r.GroupsInterval = checkpoints
+	if r.GroupsSync && sync < checkpoints {
+		r.GroupsInterval = sync
+		if p := r.first(r.prefix+"sync.group.offsets.interval.seconds", "sync.group.offsets.interval.seconds"); p != nil {
+			r.origins[r.path+".groups_interval"] = p
+		}
+	}
+}
+
+func (r *flowReader) offsetSyncs() {
+	if p := r.get("offset_syncs", "offset-syncs.topic.location"); p != nil {
+		if value, ok := r.value(p); ok {
+			r.OffsetSyncs = strings.TrimSpace(value)
+			if r.OffsetSyncs != OffsetSyncsSource && r.OffsetSyncs != OffsetSyncsTarget {
+				r.bad(p, "is not known; use source or target")
+			}
+		}
+	}
+	if p := r.first(r.prefix+"emit.offset-syncs.enabled", "emit.offset-syncs.enabled"); p != nil && !r.boolean(p) {
+		r.origins[r.path+".offset_syncs"] = p
+		r.OffsetSyncs = OffsetSyncsOff
+	}
+}
+
+// refuseClasses is about what would change what is copied and can't be done.
+func (r *flowReader) refuseClasses() {
+	for _, class := range []struct{ key, same, instead string }{
+		{"topic.filter.class", defaultTopicFilter, "use topics and topics.exclude"},
+		{"group.filter.class", defaultGroupFilter, "use groups and groups.exclude"},
+		{"config.property.filter.class", defaultPropertyFilter, "use config.properties.exclude"},
+		{"forwarding.admin.class", forwardingAdmin, "topics are made through Kafka's protocol"},
+		{"key.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
+		{"value.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
+		{"header.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
+	} {
+		if p := r.first(r.prefix+class.key, class.key, r.Target+"."+class.key); p != nil {
+			if value, ok := r.value(p); ok && strings.TrimSpace(value) != class.same {
+				r.bad(p, "is Java code that milena can't run; remove the key: %s", class.instead)
+			}
+		}
+	}
+	for _, key := range []string{"transforms", "predicates"} {
+		if p := r.first(r.prefix+key, key); p != nil && strings.TrimSpace(p.value) != "" {
+			r.bad(p, "would change records, and milena copies them as they are; remove the key and change records behind the copy")
+		}
+	}
+	if p := r.first(r.prefix+"heartbeats.replication.enabled", "heartbeats.replication.enabled"); p != nil && !r.boolean(p) {
+		r.bad(p, "is not possible: a topic heartbeats is always copied; remove the key, and write emit.heartbeats.enabled = false so that there is none")
+	}
+	for key, alias := range map[string]string{"source.cluster.alias": r.Source, "target.cluster.alias": r.Target} {
+		if p := r.first(r.prefix+key, key); p != nil && strings.TrimSpace(p.value) != alias {
+			r.bad(p, "differs from the alias %s of the flow; name the cluster so in clusters, and remove the key", alias)
+		}
+	}
+}
