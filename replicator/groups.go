@@ -260,6 +260,11 @@ func (g *groups) forward(ctx context.Context, now views, p *groupPosition) {
 		translation, err = g.journal.Forward(ctx, p.source.topic, p.source.partition, p.from)
 		p.to = translation.Target
 	}
+	if errors.As(err, &early) && g.flow.takesOver() {
+		if to, ok := g.flow.predecessor.forward(ctx, p.source, p.from); ok {
+			p.to, err = min(to, part.mapStart()), nil
+		}
+	}
 	p.settle(err)
 }
 

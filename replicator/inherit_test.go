@@ -2,6 +2,7 @@ package replicator_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -415,6 +416,40 @@ func (w *writer) write(topic string, records []*kgo.Record, end kgo.TransactionE
 	}
 	if err := w.cl.EndTransaction(w.t.Context(), end); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// A group that lags behind the take-over is followed by MirrorMaker 2's syncs: never too far, and exactly from the map's beginning on.
+func TestAGroupThatLagsIsFollowedAfterTheTakeOver(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, 100, "old")
+	m := p.newMirror()
+	m.copy(0, 20)
+	m.copy(20, 40)
+	m.copy(40, 60)
+	for group, at := range map[string]int64{"at a sync": 20, "behind one": 25, "at the beginning": 0, "in the map": 50} {
+		commit(t, p.sourceCl, group, "orders", 0, at, "")
+	}
+	r := p.start(func(f *config.Flow) {
+		takeOver(f)
+		f.Groups, f.GroupsSync, f.GroupsInterval = []string{".*"}, true, 50*time.Millisecond
+	})
+	p.settled(r, "orders")
+	want := map[string]int64{"at a sync": 20, "behind one": 21, "at the beginning": 0, "in the map": 50}
+	var got map[string]int64
+	r.until("the groups are on the target", func(replicator.Status) bool {
+		got = map[string]int64{}
+		for group := range want {
+			if o, ok := p.targetAdm.FetchManyOffsets(t.Context(), group)[group].Fetched.Lookup("a.orders", 0); ok {
+				got[group] = o.At
+			}
+		}
+		return len(got) == len(want)
+	})
+	if !maps.Equal(want, got) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

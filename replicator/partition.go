@@ -148,6 +148,14 @@ func (p *partition) logAttrs() []any {
 	return []any{"topic", p.topic.source, "partition", p.number}
 }
 
+// mapStart is the lowest target offset that the map describes.
+func (p *partition) mapStart() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, target := p.offsets.Start()
+	return target
+}
+
 // begin enters recovery with what the journal says, or what is known in memory.
 func (p *partition) begin() {
 	p.mu.Lock()

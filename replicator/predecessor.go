@@ -46,6 +46,26 @@ func (d *predecessor) read(ctx context.Context) (*offsets.MirrorProgress, error)
 	return progress, nil
 }
 
+// forward translates a source offset from before the take-over as MirrorMaker 2 does: it goes on behind the newest sync that is not beyond it,
+// which is never too late and seldom exact. False: no sync is as old.
+func (d *predecessor) forward(ctx context.Context, tp topicPartition, source int64) (target int64, ok bool) {
+	progress, err := d.read(ctx)
+	if err != nil {
+		d.flow.warn("read what MirrorMaker 2 noted", "err", err)
+		return 0, false
+	}
+	syncs := ascending(progress.Syncs[offsets.TopicPartition{Topic: tp.topic, Partition: tp.partition}])
+	for _, s := range slices.Backward(syncs) {
+		switch {
+		case s.Source == source:
+			return s.Target, true
+		case s.Source < source:
+			return s.Target + 1, true
+		}
+	}
+	return 0, false
+}
+
 func readProgress(ctx context.Context, c config.Flow, source, target *kgo.Client) (*offsets.MirrorProgress, error) {
 	names := bookkeepingNames(c)
 	syncsAt, syncs := target, names.OffsetSyncs(c.Source)
