@@ -138,7 +138,7 @@ func TestGroupsTravelAlongAChain(t *testing.T) {
 		var o outcome
 		eventually(t, 30*time.Second, "all groups are everywhere", func() (bool, string) {
 			o = judge()
-			return o.unknown == 0, o.String()
+			return o.unknown+o.again == 0, o.String() // a copy that is not there yet holds a group back for one look
 		})
 		t.Log(o)
 		if o.skipped+o.again > 0 || o.positions != 2*2*(3*5+3) {

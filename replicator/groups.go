@@ -90,9 +90,13 @@ func newGroups(f *Flow) (*groups, error) {
 // journalMemory bounds what is kept of the maps' older parts, which only groups far behind ask for.
 const journalMemory = 8 << 20
 
+// firstLook is how long the first look waits at most: MirrorMaker 2's interval is a minute, and a person who has just started the flow looks
+// on. Earlier, many positions would lie behind the end of a copy that has just begun, and be held back until the next look.
+const firstLook = 5 * time.Second
+
 func (g *groups) loop(ctx context.Context) {
-	soon := min(time.Second, g.flow.config.GroupsInterval)
-	for wait := soon; ; { // the first look does not wait for an interval of minutes
+	soon := min(firstLook, g.flow.config.GroupsInterval)
+	for wait := soon; ; {
 		if sleep(ctx, wait) != nil {
 			return
 		}
