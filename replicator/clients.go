@@ -29,7 +29,7 @@ import (
 // clientOptions turns a cluster's config into options of a client: the one place that does, so that a new mechanism or
 // timeout reaches every client. Errors begin with the key inside the cluster's section; the caller puts the path to the
 // section in front. The log should say already which client it belongs to.
-func clientOptions(c config.Cluster, log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error) {
+func clientOptions(c config.Cluster, limits *dialLimits, log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error) {
 	clientID := c.ClientID
 	if clientID == "" {
 		clientID = "milena"
@@ -61,7 +61,7 @@ func clientOptions(c config.Cluster, log *slog.Logger, hooks ...kgo.Hook) ([]kgo
 		// A fetch answer is as large as its largest batch at least, whatever the request's limit (KIP-74).
 		kgo.BrokerMaxReadBytes(100 << 20),
 	}
-	d := &dialer{limits: make(map[string]*rate.Limiter)}
+	d := &dialer{limits: limits}
 	if c.TLS != nil {
 		conf, err := tlsConfig(*c.TLS)
 		if err != nil {
@@ -82,7 +82,7 @@ func clientOptions(c config.Cluster, log *slog.Logger, hooks ...kgo.Hook) ([]kgo
 
 // newClient makes a client of one cluster for a look at it, without metrics. It reaches no network.
 func newClient(o Options, c config.Cluster, alias string) (*kgo.Client, error) {
-	opts, err := clientOptions(c, o.Log.With("cluster", alias))
+	opts, err := clientOptions(c, &dialLimits{}, o.Log.With("cluster", alias))
 	if err != nil {
 		return nil, fmt.Errorf("clusters.%s.%w", alias, err)
 	}
@@ -93,23 +93,27 @@ func newClient(o Options, c config.Cluster, alias string) (*kgo.Client, error) {
 	return client, nil
 }
 
-// dialer opens connections, and not more than a few a second to one address: who closes each connection at once must not be stormed by
-// everything that waits for an answer.
+// dialer opens connections, as fast as the limits allow.
 type dialer struct {
-	tls *tls.Config // nil for plaintext
-
-	mu     sync.Mutex
-	limits map[string]*rate.Limiter // by address
+	tls    *tls.Config // nil for plaintext
+	limits *dialLimits
 }
 
-// A client needs five connections to a broker; the burst lets them all come at once, twice.
+// dialLimits lets not more than a few connections a second be opened to one address: who closes each connection at once must not be stormed
+// by everything that waits for an answer. All clients of one side of a flow share them. The zero value is ready.
+type dialLimits struct {
+	mu        sync.Mutex
+	byAddress map[string]*rate.Limiter
+}
+
+// The clients of one side need some ten connections to a broker; the burst lets them all come at once, twice.
 const (
-	dialsPerSecond = 5
-	dialBurst      = 10
+	dialsPerSecond = 6
+	dialBurst      = 20
 )
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if err := d.limit(address).Wait(ctx); err != nil {
+	if err := d.limits.of(address).Wait(ctx); err != nil {
 		return nil, err
 	}
 	plain := &net.Dialer{Timeout: 3 * time.Second}
@@ -119,13 +123,16 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	return (&tls.Dialer{NetDialer: plain, Config: d.tls}).DialContext(ctx, network, address)
 }
 
-func (d *dialer) limit(address string) *rate.Limiter {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.limits[address] == nil {
-		d.limits[address] = rate.NewLimiter(dialsPerSecond, dialBurst)
+func (l *dialLimits) of(address string) *rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byAddress == nil {
+		l.byAddress = make(map[string]*rate.Limiter)
 	}
-	return d.limits[address]
+	if l.byAddress[address] == nil {
+		l.byAddress[address] = rate.NewLimiter(dialsPerSecond, dialBurst)
+	}
+	return l.byAddress[address]
 }
 
 // warnLogger keeps all but errors of a client out of our log: it warns per request and per try, and what lasts is said once by who asked.

@@ -113,7 +113,7 @@ func fakeCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 // reach connects as the product does and asks one question.
 func reach(t *testing.T, c config.Cluster) error {
 	t.Helper()
-	opts, err := clientOptions(c, slog.New(slog.DiscardHandler))
+	opts, err := clientOptions(c, &dialLimits{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -329,7 +329,7 @@ func TestClients_badFiles(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := clientOptions(test.cluster, slog.New(slog.DiscardHandler))
+			_, err := clientOptions(test.cluster, &dialLimits{}, slog.New(slog.DiscardHandler))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -361,7 +361,7 @@ func TestClients_rotatedPasswordIsUsed(t *testing.T) {
 func TestClients_logOnlyWarnings(t *testing.T) {
 	var out bytes.Buffer
 	opts, err := clientOptions(
-		config.Cluster{Brokers: fakeCluster(t).ListenAddrs()},
+		config.Cluster{Brokers: fakeCluster(t).ListenAddrs()}, &dialLimits{},
 		slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	)
 	if err != nil {

@@ -60,9 +60,10 @@ type Flow struct {
 	isolation                int8
 	produceTimeout           time.Duration
 
-	source, target *kgo.Client   // for all that no quota of bytes holds up
-	books          *kgo.Client   // of the target, for what the flow writes about itself
-	clients        []*kgo.Client // all
+	source, target *kgo.Client            // for all that no quota of bytes holds up
+	books          *kgo.Client            // of the target, for what the flow writes about itself
+	clients        []*kgo.Client          // all
+	dials          map[string]*dialLimits // by side: source or target
 	sourceWire     fetcher
 	loopWires      [sourceLoops]fetcher
 	targetWire     targetTransport
@@ -116,6 +117,7 @@ func New(o Options) (*Flow, error) {
 		kick:           make(chan struct{}, 1),
 	}
 	f.throttles = newThrottles(f.log)
+	f.dials = map[string]*dialLimits{"source": {}, "target": {}}
 	if o.Flow.Isolation == "read_committed" {
 		f.isolation = 1
 	}
@@ -199,7 +201,7 @@ func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
 }
 
 func (f *Flow) client(c config.Cluster, alias, side string, clientMetrics kgo.Hook) (*kgo.Client, error) {
-	options, err := clientOptions(c, f.log.With("client", side), clientMetrics, throttleHook{f.throttles, f.metrics.throttled.WithLabelValues(alias), side, alias})
+	options, err := clientOptions(c, f.dials[side], f.log.With("client", side), clientMetrics, throttleHook{f.throttles, f.metrics.throttled.WithLabelValues(alias), side, alias})
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", alias, err)
 	}

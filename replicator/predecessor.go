@@ -175,7 +175,7 @@ func (f *Flow) watchHeartbeats(ctx context.Context) (string, error) {
 	if !ok || end.Err != nil {
 		return "", nil
 	}
-	options, err := clientOptions(f.options.Target, f.log.With("client", "target"))
+	options, err := clientOptions(f.options.Target, f.dials["target"], f.log.With("client", "target"))
 	if err != nil {
 		return "", err
 	}

@@ -54,7 +54,7 @@ func newTopicsTest(t *testing.T, change func(*config.Flow), targetOpts ...kfake.
 
 func testClient(t *testing.T, c config.Cluster) *kgo.Client {
 	t.Helper()
-	opts, err := clientOptions(c, slog.New(slog.DiscardHandler))
+	opts, err := clientOptions(c, &dialLimits{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
