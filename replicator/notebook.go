@@ -99,6 +99,9 @@ func (n *notebook) produce(ctx context.Context, records []recordbatch.Record) er
 	request := newProduceRequest(notebookTimeout)
 	addToProduceRequest(request, make(map[[16]byte]int), n.topic, info.ID, 0, batch)
 	answer, err := n.client.Broker(int(leader)).Request(ctx, request)
+	if errors.Is(err, context.DeadlineExceeded) && n.flow.throttles.lately(n.side) {
+		return errThrottled // it stood behind a write of the journal, which has to wait
+	}
 	if err != nil {
 		n.flow.refreshTargetSoon()
 		return fmt.Errorf("write to %s on cluster %s: %w", n.topic, n.alias, err)

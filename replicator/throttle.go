@@ -125,6 +125,11 @@ func (t *throttles) holding(side string) bool {
 	return slices.ContainsFunc(t.status(now), func(s ThrottleStatus) bool { return s.Side == side && s.Left > 0 })
 }
 
+// lately says whether a broker of one side has asked to wait within the last minute.
+func (t *throttles) lately(side string) bool {
+	return slices.ContainsFunc(t.status(time.Now()), func(s ThrottleStatus) bool { return s.Side == side })
+}
+
 // loop says in the log when a throttle has ended.
 func (t *throttles) loop(ctx context.Context) {
 	tick := time.NewTicker(throttleLook)
