@@ -192,11 +192,8 @@ var (
 
 // run scans from the last pair that can be relied on, or all of the copy.
 func (s *scan) run(ctx context.Context, t *tail) (err error) {
-	f, p := s.flow, s.partition
-	p.mu.Lock()
-	leader := p.sourceLeader
-	p.mu.Unlock()
-	if s.sourceStart, s.sourceEnd, err = f.listOffsets(ctx, f.source, leader, p.topic.source, p.number); err != nil {
+	f := s.flow
+	if s.sourceStart, s.sourceEnd, err = f.listSource(ctx, s.partition); err != nil {
 		return err
 	}
 	targetStart, targetEnd, err := f.listOffsets(ctx, f.target, f.targetLeader(t.topic, t.partition), t.topic, t.partition)
@@ -313,11 +310,8 @@ func (s *scan) judgePosition(ctx context.Context) error {
 	return nil
 }
 
-// takeTarget pairs the records of one target batch.
+// takeTarget pairs the records of one target batch, which has some: the tail hands on nothing else of committed records.
 func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byte) error {
-	if h.Attributes.Control() || h.Magic == 2 && h.Count == 0 {
-		return nil
-	}
 	if h.Attributes.LogAppendTime() && s.hasher.timestamps {
 		return errBrokersClock
 	}
@@ -400,21 +394,9 @@ func (f *Flow) listSource(ctx context.Context, p *partition) (start, end int64, 
 // counts, not where its last record is. What was aborted is left out if the flow leaves it out: the same may have been written again.
 func (s *scan) addAnswer(rp *kmsg.FetchResponseTopicPartition) error {
 	aborted := abortedOf(rp)
-	for data := rp.RecordBatches; len(data) > 0; {
-		batch, rest, err := recordbatch.Next(data)
-		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		data = rest
-		h, err := recordbatch.Parse(batch)
-		if err != nil {
-			return err
-		}
+	return eachBatch(rp.RecordBatches, func(h recordbatch.Header, batch []byte) error {
 		if h.NextOffset() <= s.sourceNext && h.Magic == 2 {
-			continue
+			return nil
 		}
 		lane, _, err := recordbatch.Admit(batch, h, &aborted, recordbatch.Rules{})
 		if err != nil {
@@ -426,8 +408,8 @@ func (s *scan) addAnswer(rp *kmsg.FetchResponseTopicPartition) error {
 			}
 		}
 		s.sourceNext = max(s.sourceNext, h.NextOffset())
-	}
-	return nil
+		return nil
+	})
 }
 
 func (s *scan) addBatch(h recordbatch.Header, batch []byte) error {

@@ -27,6 +27,15 @@ type mirror struct {
 	texts   []string      // the same
 }
 
+// newMirroredPair is two clusters, a topic of one partition with so many records, and a MirrorMaker 2 that has copied nothing yet.
+func newMirroredPair(t *testing.T, records int) (*pair, *mirror) {
+	t.Helper()
+	p := newPair(t, 1)
+	p.createTopic("orders", 1)
+	p.produce("orders", 1, records, "old")
+	return p, p.newMirror()
+}
+
 const mirrorPositions = "mm2-offsets.a.internal"
 
 func (p *pair) newMirror() *mirror {
@@ -122,10 +131,7 @@ func TestACopyOfMirrorMakerIsGoneOnWith(t *testing.T) {
 		for _, rebuild := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, rebuild %v", tt.name, rebuild), func(t *testing.T) {
 				t.Parallel()
-				p := newPair(t, 1)
-				p.createTopic("orders", 1)
-				p.produce("orders", 1, 100, "old")
-				m := p.newMirror()
+				p, m := newMirroredPair(t, 100)
 				tt.left(m)
 				p.rebuildMap = rebuild
 				r := p.start(takeOver)
@@ -180,10 +186,7 @@ func TestWhatDoesNotFitMirrorMakersNotesHalts(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, 1)
-			p.createTopic("orders", 1)
-			p.produce("orders", 1, 100, "old")
-			m := p.newMirror()
+			p, m := newMirroredPair(t, 100)
 			tt.left(m)
 			before := p.read(p.targetCl, p.target, "a.orders", 1)[0]
 			r := p.start(takeOver)
@@ -262,10 +265,7 @@ func TestACopyInTransactionsIsGoneOnWith(t *testing.T) {
 // Topics that are deleted while their copies are compared do not keep others from being taken over.
 func TestDeletedTopicsHoldUpNoTakeOver(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 1)
-	p.produce("orders", 1, 10, "old")
-	m := p.newMirror()
+	p, m := newMirroredPair(t, 10)
 	m.copy(0, 5)
 	var gone []string
 	var asked []*kfake.FaultHandle
@@ -300,10 +300,7 @@ func TestDeletedTopicsHoldUpNoTakeOver(t *testing.T) {
 // A map begins with the pair at which the comparison began. What was copied before is unknown to it, also where it is there a second time.
 func TestAMapOfACopyBeginsWhereItIsKnown(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 1)
-	p.produce("orders", 1, 100, "old")
-	m := p.newMirror()
+	p, m := newMirroredPair(t, 100)
 	m.copy(0, 30)
 	m.copy(30, 60)
 	m.copy(20, 40) // after a kill
@@ -324,10 +321,7 @@ func TestAMapOfACopyBeginsWhereItIsKnown(t *testing.T) {
 // A position says nothing of records that the copy doesn't hold and never lost: it was noted for an earlier topic of that name.
 func TestAPositionThatTheCopyContradictsIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 1)
-	p.produce("orders", 1, 100, "old")
-	m := p.newMirror()
+	p, m := newMirroredPair(t, 100)
 	m.copy(0, 60)
 	m.store(79)
 	m.write("somebody else's")
@@ -422,10 +416,7 @@ func (w *writer) write(topic string, records []*kgo.Record, end kgo.TransactionE
 // A group that lags behind the take-over is followed by MirrorMaker 2's syncs: never too far, and exactly from the map's beginning on.
 func TestAGroupThatLagsIsFollowedAfterTheTakeOver(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 1)
-	p.produce("orders", 1, 100, "old")
-	m := p.newMirror()
+	p, m := newMirroredPair(t, 100)
 	m.copy(0, 20)
 	m.copy(20, 40)
 	m.copy(40, 60)
@@ -456,10 +447,7 @@ func TestAGroupThatLagsIsFollowedAfterTheTakeOver(t *testing.T) {
 // A MirrorMaker 2 that a Connect cluster hosts shows by its heartbeats.
 func TestHeartbeatsOfAnotherKeepAFlowFromBeginning(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 1)
-	p.produce("orders", 1, 10, "old")
-	m := p.newMirror()
+	p, m := newMirroredPair(t, 10)
 	if _, err := p.targetAdm.CreateTopic(t.Context(), 1, 1, nil, offsets.HeartbeatsTopic); err != nil {
 		t.Fatal(err)
 	}

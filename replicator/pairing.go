@@ -46,8 +46,8 @@ type stand struct {
 	next     int64 // one above the newest pair's source offset, -1: none yet
 	last     int64 // target offset of the newest pair
 	since    int64 // target records since then
-	blank    int64 // target offsets since then that never held a record of the copy
 	tail     int64 // those of them that are not on the source
+	blank    int64 // target offsets since then that never held a record of the copy
 	missing  int64 // source records below next that the copy lacks
 	replayed int   // number of the record that a repetition should hold next, -1: none is going on
 	certain  bool  // the copier noted that repetition

@@ -136,3 +136,25 @@ func (f *Flow) alignResponse(p *partition, rp *kmsg.FetchResponseTopicPartition,
 	}
 	return nil
 }
+
+// eachBatch gives the whole batches of a fetch response to visit.
+func eachBatch(data []byte, visit func(h recordbatch.Header, batch []byte) error) error {
+	for len(data) > 0 {
+		batch, rest, err := recordbatch.Next(data)
+		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data = rest
+		h, err := recordbatch.Parse(batch)
+		if err != nil {
+			return err
+		}
+		if err := visit(h, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
