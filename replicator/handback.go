@@ -51,9 +51,9 @@ func PrepareHandBack(ctx context.Context, o Options) (*HandBack, error) {
 	defer target.Close()
 	if sign, err := dedicatedRuns(ctx, target, o.Flow); err != nil || sign != "" {
 		if err == nil {
-			err = fmt.Errorf("flow %s: MirrorMaker 2 runs: %s; stop it first, as it reads its positions when it starts", o.Flow.Name, sign)
+			return nil, fmt.Errorf("flow %s: MirrorMaker 2 runs: %s; stop it first, as it reads its positions when it starts", o.Flow.Name, sign)
 		}
-		return nil, err
+		return nil, connectError(err, o.Flow.Target, o.Target)
 	}
 	if err := flowStands(ctx, target, o.Flow); err != nil {
 		return nil, err

@@ -48,6 +48,7 @@ clusters: {a: {brokers: ["127.0.0.1:1"]}, b: {brokers: ["127.0.0.1:2"]}}
 flows: [{source: a, target: b}]
 http: {listen: ""}
 `)
+	mirrored := file(t, "clusters = a, b\na.bootstrap.servers = 127.0.0.1:1\nb.bootstrap.servers = 127.0.0.1:2\na->b.enabled = true\n")
 	for _, c := range []struct {
 		args           string
 		code           int
@@ -81,6 +82,8 @@ http: {listen: ""}
 		{"check -c x --timeout 0s", exitUsage, "", "--timeout"},
 		{"check --timeout 300ms -c " + unreachable, exitFailed, "cannot be planned", "1 of 1 flow cannot work"},
 		{"status --url http://127.0.0.1:1", exitFailed, "", "is milena running"},
+		{"handback -c " + unreachable, exitFailed, "", "name the topic of MirrorMaker 2's positions as take_over"},
+		{"handback --timeout 2s -c " + mirrored, exitFailed, "", "cluster b (127.0.0.1:2): nothing listens there; check brokers"},
 		{"demo --for -1s", exitUsage, "", "--for can't be negative"},
 		{"demo --rate 0", exitUsage, "", "--rate"},
 		{"demo --listen nonsense", exitUsage, "", "is not host:port"},
