@@ -20,6 +20,9 @@ type TopicPartition struct {
 	Partition int32
 }
 
+// String is topic-partition, as Kafka's own tools write it.
+func (tp TopicPartition) String() string { return fmt.Sprintf("%s-%d", tp.Topic, tp.Partition) }
+
 // ConnectPosition is how far MirrorMaker 2's source connector had got in one partition when it last noted it, which it does each minute.
 type ConnectPosition struct {
 	// Connector is the source connector's name: MirrorSourceConnector in the dedicated mode, the user's elsewhere.

@@ -80,19 +80,6 @@ func clientOptions(c config.Cluster, limits *dialLimits, log *slog.Logger, hooks
 	return opts, nil
 }
 
-// newClient makes a client of one cluster for a look at it, without metrics. It reaches no network.
-func newClient(o Options, c config.Cluster, alias string) (*kgo.Client, error) {
-	opts, err := clientOptions(c, &dialLimits{}, o.Log.With("cluster", alias))
-	if err != nil {
-		return nil, fmt.Errorf("clusters.%s.%w", alias, err)
-	}
-	client, err := kgo.NewClient(opts...)
-	if err != nil {
-		return nil, fmt.Errorf("clusters.%s: %w", alias, err)
-	}
-	return client, nil
-}
-
 // dialer opens connections, as fast as the limits allow.
 type dialer struct {
 	tls    *tls.Config // nil for plaintext

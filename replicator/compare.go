@@ -46,7 +46,8 @@ const (
 // One loop reads the target's news, then the source's, then pairs them. A copy is read before the source, so a target record whose like is
 // not on the source up to the end that is answered afterwards is none of the source's.
 type Comparer struct {
-	options        Options
+	clusters       Clusters
+	whole          bool // compare each copy from its beginning
 	log            *slog.Logger
 	source, target *kgo.Client
 	sides          [2]side // target, source
@@ -60,7 +61,7 @@ type Comparer struct {
 	plan                   *Plan
 	studied                time.Time
 	compacted              map[string]bool // target topics
-	followed               map[topicPartition]*followed
+	followed               map[offsets.TopicPartition]*followed
 	order                  []*followed // by topic and partition
 	turn                   int         // where in the order the next round begins
 	level                  int         // what one partition may have of the window
@@ -73,19 +74,15 @@ type Comparer struct {
 	latest atomic.Pointer[Comparison]
 }
 
-// NewComparer makes the clients. It reaches no network. Of the options only the flow, the clusters, the log and RebuildMap count: with it
-// copies are compared from their beginning, not only from where they are now.
-func NewComparer(o Options) (*Comparer, error) {
+// NewComparer makes the clients. It reaches no network. With whole, copies are compared from their beginning, not only
+// from where they are now.
+func NewComparer(o Clusters, whole bool) (*Comparer, error) {
 	c := &Comparer{
-		options: o, log: o.Log.With("flow", o.Flow.Name), seed: maphash.MakeSeed(),
-		followed: make(map[topicPartition]*followed), level: windowFollowed, began: time.Now(),
+		clusters: o, whole: whole, log: o.Log.With("flow", o.Flow.Name), seed: maphash.MakeSeed(),
+		followed: make(map[offsets.TopicPartition]*followed), level: windowFollowed, began: time.Now(),
 	}
 	var err error
-	if c.source, err = newClient(o, o.Source, o.Flow.Source); err != nil {
-		return nil, err
-	}
-	if c.target, err = newClient(o, o.Target, o.Flow.Target); err != nil {
-		c.source.Close()
+	if c.source, c.target, err = o.Open(); err != nil {
 		return nil, err
 	}
 	if c.topics, err = newTopics(c.source, c.target, o.Flow, o.Log); err != nil {
@@ -116,7 +113,7 @@ func (c *Comparer) Run(ctx context.Context) error {
 	defer c.close()
 	if err := c.begin(ctx); err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("flow %s: nothing was compared, it ended before both clusters had answered: %w", c.options.Flow.Name, err)
+			return fmt.Errorf("flow %s: nothing was compared, it ended before both clusters had answered: %w", c.clusters.Flow.Name, err)
 		}
 		return err
 	}
@@ -147,7 +144,7 @@ func (c *Comparer) conclude(ctx context.Context) {
 	defer cancel()
 	ends, err := kadm.NewClient(c.target).ListCommittedOffsets(rest, targetNames(c.pairs)...)
 	unread := func(p *followed) bool {
-		end, ok := ends.Lookup(p.target, p.partition)
+		end, ok := ends.Lookup(p.target, p.Partition)
 		return ok && end.Err == nil && p.problem == "" && (p.targetNext < end.Offset || len(p.waiting) > 0 && p.waiting[0].offset < end.Offset)
 	}
 	for err == nil && rest.Err() == nil && slices.ContainsFunc(c.order, unread) {
@@ -169,14 +166,15 @@ func (c *Comparer) begin(ctx context.Context) error {
 	if err := c.study(ctx); err != nil {
 		return err
 	}
-	flow := c.options.Flow
+	clusters := c.clusters
+	flow := &clusters.Flow
 	flow.TakeOver = cmp.Or(flow.TakeOver, "mm2-offsets."+flow.Source+".internal") // a milena.yaml need not name it
 	var err error
-	if c.progress, err = readProgress(ctx, flow, c.source, c.target); err != nil {
+	if c.progress, err = readProgress(ctx, clusters, c.source, c.target); err != nil {
 		return err
 	}
-	if c.books, err = offsets.Open(ctx, offsets.Options{Client: c.target, Names: bookkeepingNames(flow)}); err != nil {
-		return connectError(err, flow.Target, c.options.Target)
+	if c.books, err = offsets.Open(ctx, offsets.Options{Client: c.target, Names: c.clusters.InternalTopics()}); err != nil {
+		return c.clusters.TargetError(err)
 	}
 	return c.readGroups(ctx)
 }
@@ -204,11 +202,11 @@ func (c *Comparer) lookAtTopics(ctx context.Context) error {
 	}
 	source, err := readTopics(ctx, c.source)
 	if err != nil {
-		return connectError(err, c.options.Flow.Source, c.options.Source)
+		return c.clusters.SourceError(err)
 	}
 	target, err := readTopics(ctx, c.target)
 	if err != nil {
-		return connectError(err, c.options.Flow.Target, c.options.Target)
+		return c.clusters.TargetError(err)
 	}
 	pairs, _ := c.topics.pair(source, target)
 	same := func(a, b topicPair) bool {
@@ -224,7 +222,7 @@ func (c *Comparer) lookAtTopics(ctx context.Context) error {
 
 // study makes the whole plan.
 func (c *Comparer) study(ctx context.Context) error {
-	plan, err := newCheck(ctx, c.options, c.source, c.target)
+	plan, err := newCheck(ctx, c.clusters, c.source, c.target)
 	if err != nil {
 		return err
 	}
@@ -237,15 +235,15 @@ func (c *Comparer) study(ctx context.Context) error {
 // follow begins with partitions that are new, and again with those of a topic that was made again. What is gone is no longer compared.
 func (c *Comparer) follow(pairs []topicPair) {
 	c.pairs = pairs
-	wanted := make(map[topicPartition]*followed, len(c.followed))
+	wanted := make(map[offsets.TopicPartition]*followed, len(c.followed))
 	c.order = c.order[:0]
 	for _, pair := range pairs {
 		for n := range pair.Source.Partitions {
-			tp := topicPartition{pair.Source.Name, int32(n)}
+			tp := offsets.TopicPartition{Topic: pair.Source.Name, Partition: int32(n)}
 			p := c.followed[tp]
 			if p == nil || p.sourceID != pair.Source.ID || p.targetID != pair.Target.ID {
-				p = newFollowed(tp, pair, c.options.Flow.Isolation)
-				p.whole = c.options.RebuildMap
+				p = newFollowed(tp, pair, c.clusters.Flow.Isolation)
+				p.whole = c.whole
 			}
 			p.absent = n >= len(pair.Target.Partitions)
 			p.compacted = c.compacted[pair.TargetName]
@@ -261,10 +259,10 @@ func (c *Comparer) lookAtEnds(ctx context.Context) error {
 	ends, err := kadm.NewClient(c.source).ListEndOffsets(ctx, sourceNames(c.pairs)...)
 	var shard *kadm.ShardErrors
 	if err != nil && !errors.As(err, &shard) {
-		return fmt.Errorf("list offsets of cluster %s: %w", c.options.Flow.Source, err)
+		return fmt.Errorf("list offsets of cluster %s: %w", c.clusters.Flow.Source, err)
 	}
 	for tp, p := range c.followed {
-		if end, ok := ends.Lookup(tp.topic, tp.partition); ok && end.Err == nil {
+		if end, ok := ends.Lookup(tp.Topic, tp.Partition); ok && end.Err == nil {
 			p.sourceEnd = max(p.sourceEnd, end.Offset)
 		}
 	}
@@ -274,25 +272,25 @@ func (c *Comparer) lookAtEnds(ctx context.Context) error {
 // readGroups holds MirrorMaker 2's checkpoints against the pairs that were found.
 func (c *Comparer) readGroups(ctx context.Context) error {
 	c.groups = nil
-	list, err := c.books.Checkpoints(ctx, c.options.Flow.Source)
+	list, err := c.books.Checkpoints(ctx, c.clusters.Flow.Source)
 	if errors.As(err, new(*offsets.NoCheckpointsError)) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read MirrorMaker 2's checkpoints on cluster %s: %w", c.options.Flow.Target, err)
+		return fmt.Errorf("read MirrorMaker 2's checkpoints on cluster %s: %w", c.clusters.Flow.Target, err)
 	}
-	byTarget := make(map[topicPartition]*followed, len(c.order))
+	byTarget := make(map[offsets.TopicPartition]*followed, len(c.order))
 	for _, p := range c.order {
-		byTarget[topicPartition{p.target, p.partition}] = p
+		byTarget[offsets.TopicPartition{Topic: p.target, Partition: p.Partition}] = p
 	}
 	for _, checkpoint := range list {
-		p := byTarget[topicPartition{checkpoint.Topic, checkpoint.Partition}]
+		p := byTarget[offsets.TopicPartition{Topic: checkpoint.Topic, Partition: checkpoint.Partition}]
 		if p == nil {
 			continue
 		}
 		if exact, ok := p.translate(checkpoint.Source); ok {
 			c.groups = append(c.groups, GroupComparison{
-				Group: checkpoint.Group, Topic: p.topic, Partition: p.partition, Committed: checkpoint.Source,
+				Group: checkpoint.Group, Topic: p.Topic, Partition: p.Partition, Committed: checkpoint.Source,
 				Mirrored: checkpoint.Target, Exact: exact, ReadAgain: exact - checkpoint.Target,
 			})
 		}

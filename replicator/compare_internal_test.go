@@ -16,7 +16,7 @@ import (
 // followedOf is a partition whose source holds n records that are read, and whose copy is to be compared from the beginning.
 func followedOf(t *testing.T, n int) *followed {
 	t.Helper()
-	p := newFollowed(topicPartition{"orders", 0}, topicPair{TargetName: "a.orders"}, "read_committed")
+	p := newFollowed(offsets.TopicPartition{Topic: "orders", Partition: 0}, topicPair{TargetName: "a.orders"}, "read_committed")
 	p.whole = true
 	p.place(offsets.Position{}, offsets.Position{Source: int64(n), Target: 1}, -1, nil, hasher{seed: maphash.MakeSeed()})
 	for i := range n {
@@ -112,7 +112,7 @@ func TestComparisonObeysABrokersErrors(t *testing.T) {
 		t.Run(c.err.Message, func(t *testing.T) {
 			p := followedOf(t, 100)
 			request := newCompareRequest(0)
-			request.add(p, p.topic, p.sourceID, p.sourceNext)
+			request.add(p, p.Topic, p.sourceID, p.sourceNext)
 			s := &side{wire: answers{c.err.Code}, alias: "a", take: (*followed).takeSource}
 			_, err := request.send(t.Context(), 1, s)
 			if (err != nil) != c.failed || p.placed != c.placed {

@@ -106,7 +106,8 @@ func TestComparisonBeginsAtTheNewestSync(t *testing.T) {
 			s.produce("orders", 1, 100, "early")
 			s.mirror("orders", 0, s.sourceRecords("orders", 0))
 			s.sync(c.sync)
-			r := s.compare(func(o *replicator.Options) { o.RebuildMap = c.all })
+			s.whole = c.all
+			r := s.compare(nil)
 			r.equal(c.equal)
 			differences(t, r.end())
 		})
@@ -174,7 +175,7 @@ func TestComparisonTellsOfAbortedTransactions(t *testing.T) {
 			s.createBoth("orders", 1)
 			s.produce("orders", 1, 20, "early")
 			s.mirror("orders", 0, s.sourceRecords("orders", 0))
-			r := s.compare(func(o *replicator.Options) { o.Flow.Isolation = c.isolation })
+			r := s.compare(func(o *replicator.Clusters) { o.Flow.Isolation = c.isolation })
 			r.equal(20)
 			s.transaction("orders", "aborted", kgo.TryAbort, 10)
 			s.transaction("orders", "committed", kgo.TryCommit, 10)
@@ -209,7 +210,7 @@ func TestComparisonHoldsTopicsAgainstThePlan(t *testing.T) {
 	}
 	s.createBoth("secret", 1)
 	s.position("secret", 3)
-	exclude := func(o *replicator.Options) { o.Flow.TopicsExclude = []string{"secret"} }
+	exclude := func(o *replicator.Clusters) { o.Flow.TopicsExclude = []string{"secret"} }
 	r := s.compare(exclude)
 	r.equal(5)
 	end := r.end()
@@ -264,10 +265,10 @@ func TestComparisonOfNothingIsNoProof(t *testing.T) {
 	r.until("it has begun", func(c *replicator.Comparison) bool { return len(c.Partitions) == 1 })
 	differences(t, r.end(), "no record of the source was found on the target: is MirrorMaker 2 running")
 
-	c, err := replicator.NewComparer(replicator.Options{
+	c, err := replicator.NewComparer(replicator.Clusters{
 		Flow: config.DefaultFlow("a", "b"), Source: config.Cluster{Brokers: s.source.ListenAddrs()}, Target: config.Cluster{Brokers: s.target.ListenAddrs()},
 		Log: slog.New(slog.DiscardHandler),
-	})
+	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

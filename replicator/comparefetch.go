@@ -66,7 +66,7 @@ func (c *Comparer) fetch(ctx context.Context, s *side) bool {
 		if !ok {
 			continue
 		}
-		leader := s.view.leader(topic, p.partition)
+		leader := s.view.leader(topic, p.Partition)
 		if leader < 0 {
 			c.stale.Store(true)
 			continue
@@ -107,7 +107,7 @@ type compareRequest struct {
 	*kmsg.FetchRequest
 	topics map[string]int
 	asked  []*followed
-	at     []topicPartition
+	at     []offsets.TopicPartition
 	ids    [][16]byte
 	from   []int64
 }
@@ -129,8 +129,8 @@ func (r *compareRequest) add(p *followed, topic string, id [16]byte, offset int6
 		r.Topics = append(r.Topics, t)
 	}
 	position := position{offset: offset, leaderEpoch: -1, lastEpoch: -1, maxBytes: partitionBytes}
-	r.Topics[i].Partitions = append(r.Topics[i].Partitions, position.fetch(p.partition))
-	r.asked, r.at, r.ids = append(r.asked, p), append(r.at, topicPartition{topic, p.partition}), append(r.ids, id)
+	r.Topics[i].Partitions = append(r.Topics[i].Partitions, position.fetch(p.Partition))
+	r.asked, r.at, r.ids = append(r.asked, p), append(r.at, offsets.TopicPartition{Topic: topic, Partition: p.Partition}), append(r.ids, id)
 	r.from = append(r.from, offset)
 }
 
@@ -146,7 +146,7 @@ func (r *compareRequest) send(ctx context.Context, broker int32, s *side) (got b
 	}
 	parts, _ := index(response)
 	for i, p := range r.asked {
-		rp := parts[keyOf(response.Version, r.at[i].topic, r.ids[i], r.at[i].partition)]
+		rp := parts[keyOf(response.Version, r.at[i].Topic, r.ids[i], r.at[i].Partition)]
 		if rp == nil {
 			continue
 		}
@@ -169,7 +169,7 @@ func (c *Comparer) beginPartitions(ctx context.Context) {
 	fresh := make(map[string]bool)
 	for _, p := range c.order {
 		if !p.placed && !p.absent {
-			fresh[p.topic] = true
+			fresh[p.Topic] = true
 		}
 	}
 	if len(fresh) == 0 {
@@ -191,12 +191,12 @@ func (c *Comparer) beginPartitions(ctx context.Context) {
 		if p.placed || p.absent {
 			continue
 		}
-		sourceStart, sourceEnd, targetStart, targetEnd, ok := edges.of(byName[p.topic], p.partition)
+		sourceStart, sourceEnd, targetStart, targetEnd, ok := edges.of(byName[p.Topic], p.Partition)
 		if !ok {
 			c.stale.Store(true)
 			continue
 		}
-		key := offsets.TopicPartition{Topic: p.topic, Partition: p.partition}
+		key := offsets.TopicPartition{Topic: p.Topic, Partition: p.Partition}
 		position, noted := c.progress.Positions[key]
 		if !noted {
 			position = -1
@@ -220,7 +220,7 @@ func (c *Comparer) placeByTime(ctx context.Context) {
 		at := int64(-1)
 		if oldest >= 0 && p.hasher.timestamps {
 			var err error
-			if at, err = listOffset(ctx, c.source, c.sourceView.leader(p.topic, p.partition), p.topic, p.partition, oldest); err != nil {
+			if at, err = listOffset(ctx, c.source, c.sourceView.leader(p.Topic, p.Partition), p.Topic, p.Partition, oldest); err != nil {
 				c.stale.Store(true)
 				continue
 			}
@@ -252,13 +252,13 @@ func (c *Comparer) lookBack(ctx context.Context) {
 
 // find is the offset of a record before the window, -1 if it is not there: in one fetch, from the first record that is as young.
 func (c *Comparer) find(ctx context.Context, p *followed, w targetRecord) (int64, error) {
-	leader := c.sourceView.leader(p.topic, p.partition)
-	from, err := listOffset(ctx, c.source, leader, p.topic, p.partition, w.at)
+	leader := c.sourceView.leader(p.Topic, p.Partition)
+	from, err := listOffset(ctx, c.source, leader, p.Topic, p.Partition, w.at)
 	if err != nil || from < 0 || len(p.pairer.window) == 0 || from >= p.pairer.window[0].offset {
 		return -1, err
 	}
 	request := newCompareRequest(0)
-	request.add(p, p.topic, p.sourceID, from)
+	request.add(p, p.Topic, p.sourceID, from)
 	ctx, cancel := context.WithTimeout(ctx, comparePatience)
 	defer cancel()
 	response, err := c.sides[1].wire.fetch(ctx, leader, request.FetchRequest)

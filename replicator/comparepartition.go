@@ -19,7 +19,7 @@ const (
 
 // followed is one partition whose two logs are read side by side as they grow.
 type followed struct {
-	topicPartition
+	offsets.TopicPartition
 	target             string
 	sourceID, targetID [16]byte
 	committed          bool // the flow is read_committed
@@ -77,9 +77,9 @@ type transactionBatch struct {
 	transaction        *transaction
 }
 
-func newFollowed(tp topicPartition, pair topicPair, isolation string) *followed {
+func newFollowed(tp offsets.TopicPartition, pair topicPair, isolation string) *followed {
 	return &followed{
-		topicPartition: tp, target: pair.TargetName, sourceID: pair.Source.ID, targetID: pair.Target.ID, committed: isolation == "read_committed",
+		TopicPartition: tp, target: pair.TargetName, sourceID: pair.Source.ID, targetID: pair.Target.ID, committed: isolation == "read_committed",
 		pairer: newLoosePairer(nil, true), position: -1, sourceNext: -1, sourceAt: -1, mirroredAt: -1,
 	}
 }
@@ -137,7 +137,7 @@ func (p *followed) askTarget() (string, [16]byte, int64, bool) {
 }
 
 func (p *followed) askSource() (string, [16]byte, int64, bool) {
-	return p.topic, p.sourceID, p.sourceNext, p.placed && p.sourceNext >= 0 && !p.pairer.full() && p.problem == ""
+	return p.Topic, p.sourceID, p.sourceNext, p.placed && p.sourceNext >= 0 && !p.pairer.full() && p.problem == ""
 }
 
 // takeTarget reads what MirrorMaker 2 wrote. It may have written in transactions (KIP-618), so only committed records count.
@@ -179,7 +179,7 @@ func (p *followed) judge(err error, topic string) {
 		p.brokersClock = true
 		p.forget()
 	case err != nil:
-		p.problem = fmt.Sprintf("%s-%d cannot be read on: %v", topic, p.partition, err)
+		p.problem = fmt.Sprintf("%s-%d cannot be read on: %v", topic, p.Partition, err)
 	}
 }
 
@@ -201,7 +201,7 @@ func (p *followed) takeSource(rp *kmsg.FetchResponseTopicPartition) bool {
 	})
 	p.sourceEnd = max(rp.HighWatermark, p.sourceNext)
 	p.ended = p.sourceNext >= rp.HighWatermark
-	p.judge(err, p.topic)
+	p.judge(err, p.Topic)
 	return p.sourceNext > before
 }
 

@@ -91,7 +91,7 @@ const roundsToBegin = 20
 
 // publish makes a new picture.
 func (c *Comparer) publish() {
-	flow := c.options.Flow
+	flow := c.clusters.Flow
 	s := &Comparison{
 		Flow: flow.Name, Source: flow.Source, Target: flow.Target, Seconds: time.Since(c.began).Seconds(),
 		Partitions: make([]PartitionComparison, 0, len(c.order)), Differences: c.planDifferences(), Groups: c.groups,
@@ -161,7 +161,7 @@ func (c *Comparer) planDifferences() []string {
 // picture is what is known of a partition.
 func (p *followed) picture() PartitionComparison {
 	s := PartitionComparison{
-		Topic: p.topic, TargetTopic: p.target, Partition: p.partition, SourceEnd: p.sourceEnd, Milena: max(p.sourceNext, p.known, p.sourceStart, 0),
+		Topic: p.Topic, TargetTopic: p.target, Partition: p.Partition, SourceEnd: p.sourceEnd, Milena: max(p.sourceNext, p.known, p.sourceStart, 0),
 		ComparedRecords: p.total(), AtLeast: max(p.sourceNext, p.known) < p.sourceEnd,
 	}
 	s.Unread = max(0, p.targetEnd-p.targetNext) + int64(len(p.waiting))
@@ -222,7 +222,7 @@ func (p *followed) differences() []string {
 	t := p.total()
 	say(t.Twice, "twice on the target: MirrorMaker 2 was restarted or sent them again; milena writes each once, and takes over what is there as it is")
 	if !p.compacted {
-		say(t.NotOnSource, fmt.Sprintf("of %s-%d not on the source: somebody else writes to the copy, or the source lost them; find out before you switch, milena halts a partition that others write (foreign_write)", p.target, p.partition))
+		say(t.NotOnSource, fmt.Sprintf("of %s-%d not on the source: somebody else writes to the copy, or the source lost them; find out before you switch, milena halts a partition that others write (foreign_write)", p.target, p.Partition))
 		say(t.NotOnTarget, "before MirrorMaker 2's position not on the target: it left them out, and milena does not go back for them when it takes over")
 	}
 	if p.committed {

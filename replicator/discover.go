@@ -56,11 +56,11 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	defer cancel()
 	source, err := readTopics(ctx, f.source)
 	if err != nil {
-		return connectError(err, f.sourceAlias, f.options.Source)
+		return f.options.SourceError(err)
 	}
 	target, err := readTopics(ctx, f.target)
 	if err != nil {
-		return connectError(err, f.targetAlias, f.options.Target)
+		return f.options.TargetError(err)
 	}
 	notCopied := make(map[string]string)
 	defer func() { f.notCopied.Store(&notCopied) }()
@@ -101,7 +101,7 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, 
 	for pause := 20 * time.Millisecond; ; pause = min(pause*5/4, 2*refreshEvery) {
 		view, err := readTopics(ctx, f.target)
 		if err != nil {
-			return view, connectError(err, f.targetAlias, f.options.Target)
+			return view, f.options.TargetError(err)
 		}
 		missing := 0
 		for _, name := range names {
@@ -171,7 +171,7 @@ func (f *Flow) newPairs(pairs []topicPair) []topicPair {
 		count := min(len(pair.Source.Partitions), len(pair.Target.Partitions))
 		missing := false
 		for n := range count {
-			missing = missing || t.partitions[topicPartition{pair.Source.Name, int32(n)}] == nil
+			missing = missing || t.partitions[offsets.TopicPartition{Topic: pair.Source.Name, Partition: int32(n)}] == nil
 		}
 		if changed || missing {
 			fresh = append(fresh, pair)
@@ -239,7 +239,7 @@ func (f *Flow) beginTopic(pair topicPair, limits topicLimits, e edges, before in
 	link.setLimits(limits)
 	var begun []*partition
 	for n := range min(len(pair.Source.Partitions), len(pair.Target.Partitions)) {
-		tp := topicPartition{name, int32(n)}
+		tp := offsets.TopicPartition{Topic: name, Partition: int32(n)}
 		if t.partitions[tp] != nil {
 			continue
 		}
@@ -275,17 +275,17 @@ func (f *Flow) noteShrunk(s *shard) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for tp, l := range s.loaded {
-		link, info := t.links[tp.topic], t.source.ByName[tp.topic]
-		if l.state == nil || link == nil || t.partitions[tp] != nil || int(tp.partition) < len(info.Partitions) {
+		link, info := t.links[tp.Topic], t.source.ByName[tp.Topic]
+		if l.state == nil || link == nil || t.partitions[tp] != nil || int(tp.Partition) < len(info.Partitions) {
 			continue
 		}
 		p := &partition{
-			topic: link, number: tp.partition, shard: s, record: *l.state, rewindTo: -1, sourceEnd: -1, sourceLeader: -1, targetLeader: -1,
+			topic: link, number: tp.Partition, shard: s, record: *l.state, rewindTo: -1, sourceEnd: -1, sourceLeader: -1, targetLeader: -1,
 			acked: l.state.End.Source, next: l.state.End.Source, journaled: l.state.End.Source, targetEnd: l.state.End.Target,
 		}
 		t.partitions[tp] = p
 		p.mu.Lock()
-		detail := fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.topic, len(info.Partitions), tp.partition, p.acked)
+		detail := fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.Topic, len(info.Partitions), tp.Partition, p.acked)
 		if f.raiseLocked(p, policy.Shrunk, p.acked, p.acked, detail) == policy.Skip {
 			delete(t.partitions, tp)
 		}
@@ -317,7 +317,7 @@ func (f *Flow) retireGone(source clusterTopics) {
 func (f *Flow) retire(name string) {
 	t := &f.topology
 	for tp, p := range t.partitions {
-		if tp.topic == name {
+		if tp.Topic == name {
 			delete(t.partitions, tp)
 			p.shard.remove(p)
 		}
@@ -343,7 +343,7 @@ func (s *shard) remove(p *partition) {
 		}
 	}
 	s.partitions = rest
-	s.journalled(topicPartition{p.topic.source, p.number})
+	s.journalled(offsets.TopicPartition{Topic: p.topic.source, Partition: p.number})
 }
 
 // configsLoop compares topic configs and learns the target's limits.

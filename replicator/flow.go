@@ -32,9 +32,7 @@ const scans = 4
 
 // Options are the named dependencies of a flow. All are required but Version.
 type Options struct {
-	Flow            config.Flow
-	Source, Target  config.Cluster
-	Log             *slog.Logger
+	Clusters
 	Registerer      prometheus.Registerer // every series gets the flow's name as a label
 	Buffer          int64                 // bytes of batches held at one time
 	ShutdownTimeout time.Duration         // how long a clean stop waits for batches in flight
@@ -358,11 +356,11 @@ func (f *Flow) connectOnce(ctx context.Context) error {
 	defer cancel()
 	source, err := readTopics(ctx, f.source)
 	if err != nil {
-		return connectError(err, f.sourceAlias, f.options.Source)
+		return f.options.SourceError(err)
 	}
 	target, err := readTopics(ctx, f.target)
 	if err != nil {
-		return connectError(err, f.targetAlias, f.options.Target)
+		return f.options.TargetError(err)
 	}
 	f.topology.setSource(source)
 	f.topology.setTarget(target)

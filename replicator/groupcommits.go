@@ -80,7 +80,7 @@ func commitGroup(ctx context.Context, admin *kadm.Client, there kadm.ListedGroup
 	var moved []*groupPosition
 	for _, p := range list {
 		group := policy.TargetGroup{Protocol: there.ProtocolType, State: there.State, Committed: -1}
-		if o, ok := committed.Fetched.Lookup(p.target.topic, p.target.partition); ok {
+		if o, ok := committed.Fetched.Lookup(p.target.Topic, p.target.Partition); ok {
 			if o.Err != nil {
 				refuseAll([]*groupPosition{p}, o.Err) // it may stand anywhere
 				continue
@@ -93,7 +93,7 @@ func commitGroup(ctx context.Context, admin *kadm.Client, there kadm.ListedGroup
 		}
 		if may {
 			// No leader epoch: the source's means nothing here, and a wrong one would look like a truncated log (KIP-320).
-			moves.Add(kadm.Offset{Topic: p.target.topic, Partition: p.target.partition, At: p.to, LeaderEpoch: -1, Metadata: p.metadata})
+			moves.Add(kadm.Offset{Topic: p.target.Topic, Partition: p.target.Partition, At: p.to, LeaderEpoch: -1, Metadata: p.metadata})
 			moved = append(moved, p)
 		}
 	}
@@ -107,7 +107,7 @@ func commitGroup(ctx context.Context, admin *kadm.Client, there kadm.ListedGroup
 	}
 	n := 0
 	for _, p := range moved {
-		o, _ := answer.Lookup(p.target.topic, p.target.partition)
+		o, _ := answer.Lookup(p.target.Topic, p.target.Partition)
 		if o.Err != nil {
 			refuseAll([]*groupPosition{p}, o.Err)
 			continue

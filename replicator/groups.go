@@ -32,7 +32,7 @@ type groups struct {
 	back        *wayBack
 
 	written map[groupPartition]offsets.Checkpoint // the checkpoints as they stand on the target, once written by this process
-	synced  map[topicPartition]int64              // source offset of the last offset-sync
+	synced  map[offsets.TopicPartition]int64      // source offset of the last offset-sync
 	books   [2][16]byte                           // ids of the topics that these two are about
 	refused map[groupPartition]policy.Refusal     // in the pass before
 
@@ -43,17 +43,17 @@ type groups struct {
 // groupPartition names what a group committed for one partition of the target.
 type groupPartition struct {
 	group string
-	topicPartition
+	offsets.TopicPartition
 }
 
 // groupPosition is what a group committed for one partition of the source, on its way to the target.
 type groupPosition struct {
 	group    string
-	source   topicPartition
+	source   offsets.TopicPartition
 	from     int64 // the source offset to go on at
 	metadata string
 
-	target  topicPartition
+	target  offsets.TopicPartition
 	to      int64 // the same place on the target
 	refusal policy.Refusal
 	detail  string // for people, with a refusal
@@ -68,14 +68,14 @@ func newGroups(f *Flow) (*groups, error) {
 	if err != nil {
 		return nil, fmt.Errorf("flow %s: %w", f.name, err)
 	}
-	names := bookkeepingNames(f.config)
+	names := f.options.InternalTopics()
 	g := &groups{
 		flow: f, rules: rules,
 		checkpoints: f.targetNotebook(names.Checkpoints(f.sourceAlias)),
 		journal:     offsets.NewJournal(f.target, f.journalTopic, offsets.JournalOptions{Memory: journalMemory, Log: f.log}),
 		back:        &wayBack{flow: f},
 		written:     make(map[groupPartition]offsets.Checkpoint),
-		synced:      make(map[topicPartition]int64),
+		synced:      make(map[offsets.TopicPartition]int64),
 		refused:     make(map[groupPartition]policy.Refusal),
 	}
 	switch f.config.OffsetSyncs {
@@ -185,10 +185,10 @@ func (g *groups) look(ctx context.Context) (views, error) {
 // sort tells the positions in topics that are copied from those in topics that may have come from the target. Others have no place there.
 func (g *groups) sort(positions []*groupPosition) (forward, back []*groupPosition) {
 	for _, p := range positions {
-		copied, reason := g.flow.topics.rules.Target(p.source.topic)
+		copied, reason := g.flow.topics.rules.Target(p.source.Topic)
 		switch {
 		case reason == "":
-			p.target = topicPartition{copied, p.source.partition}
+			p.target = offsets.TopicPartition{Topic: copied, Partition: p.source.Partition}
 			forward = append(forward, p)
 		case reason != policy.ReasonInternal:
 			back = append(back, p)
@@ -235,7 +235,7 @@ func (g *groups) read(ctx context.Context) (positions []*groupPosition, count in
 			}
 			for _, o := range fetched.Fetched.Sorted() {
 				if o.Err == nil && o.At >= 0 {
-					positions = append(positions, &groupPosition{group: fetched.Group, source: topicPartition{o.Topic, o.Partition}, from: o.At, metadata: o.Metadata})
+					positions = append(positions, &groupPosition{group: fetched.Group, source: offsets.TopicPartition{Topic: o.Topic, Partition: o.Partition}, from: o.At, metadata: o.Metadata})
 				}
 			}
 		}
@@ -252,7 +252,7 @@ func (g *groups) forward(ctx context.Context, now views, p *groupPosition) {
 		p.refuse(policy.RefusedNotCopied, fmt.Sprintf("%s is not copied yet", p.source))
 		return
 	}
-	if now.source.ByName[p.source.topic].ID != part.topic.sourceID || now.target.ByName[p.target.topic].ID != part.topic.targetID {
+	if now.source.ByName[p.source.Topic].ID != part.topic.sourceID || now.target.ByName[p.target.Topic].ID != part.topic.targetID {
 		p.refuse(policy.RefusedRecreated, fmt.Sprintf("%s is not the topic that the map of %s is about", p.target, p.source))
 		return
 	}
@@ -261,7 +261,7 @@ func (g *groups) forward(ctx context.Context, now views, p *groupPosition) {
 	var early *offsets.BeforeStartError
 	if errors.As(err, &early) && early.Forgotten {
 		var translation offsets.Translation
-		translation, err = g.journal.Forward(ctx, p.source.topic, p.source.partition, p.from)
+		translation, err = g.journal.Forward(ctx, p.source.Topic, p.source.Partition, p.from)
 		p.to = translation.Target
 	}
 	if errors.As(err, &early) && g.flow.takesOver() {
@@ -330,7 +330,7 @@ func (g *groups) clamp(ctx context.Context, positions []*groupPosition) error {
 	topics := make(map[string]bool)
 	for _, p := range positions {
 		if p.refusal == "" {
-			topics[p.target.topic] = true
+			topics[p.target.Topic] = true
 		}
 	}
 	if len(topics) == 0 {
@@ -341,7 +341,7 @@ func (g *groups) clamp(ctx context.Context, positions []*groupPosition) error {
 		if p.refusal != "" {
 			continue
 		}
-		start, ok := starts.Lookup(p.target.topic, p.target.partition)
+		start, ok := starts.Lookup(p.target.Topic, p.target.Partition)
 		switch {
 		case !ok:
 			p.refuse(policy.RefusedFailed, fmt.Sprintf("the start of %s on the target is not known", p.target))
@@ -362,7 +362,7 @@ func (g *groups) writeCheckpoints(ctx context.Context, positions []*groupPositio
 	var notes []note
 	for _, p := range positions {
 		checkpoint := offsets.Checkpoint{
-			Group: p.group, Topic: p.target.topic, Partition: p.target.partition, Source: p.from, Target: p.to, Metadata: p.metadata,
+			Group: p.group, Topic: p.target.Topic, Partition: p.target.Partition, Source: p.from, Target: p.to, Metadata: p.metadata,
 		}
 		if p.refusal == "" && g.written[p.key()] != checkpoint {
 			notes = append(notes, checkpoint)
@@ -378,7 +378,7 @@ func (g *groups) writeCheckpoints(ctx context.Context, positions []*groupPositio
 	for _, n := range notes {
 		g.flow.metrics.checkpoints.Observe(took)
 		checkpoint := n.(offsets.Checkpoint)
-		g.written[groupPartition{checkpoint.Group, topicPartition{checkpoint.Topic, checkpoint.Partition}}] = checkpoint
+		g.written[groupPartition{checkpoint.Group, offsets.TopicPartition{Topic: checkpoint.Topic, Partition: checkpoint.Partition}}] = checkpoint
 	}
 	return nil
 }
@@ -396,7 +396,7 @@ func (g *groups) writeSyncs(ctx context.Context) {
 	var notes []note
 	for _, p := range partitions {
 		sync, ok := p.lastSync()
-		if before, known := g.synced[topicPartition{sync.Topic, sync.Partition}]; ok && (!known || before != sync.Source) {
+		if before, known := g.synced[offsets.TopicPartition{Topic: sync.Topic, Partition: sync.Partition}]; ok && (!known || before != sync.Source) {
 			notes = append(notes, sync)
 		}
 	}
@@ -405,7 +405,7 @@ func (g *groups) writeSyncs(ctx context.Context) {
 	}
 	for _, n := range notes {
 		sync := n.(offsets.OffsetSync)
-		g.synced[topicPartition{sync.Topic, sync.Partition}] = sync.Source
+		g.synced[offsets.TopicPartition{Topic: sync.Topic, Partition: sync.Partition}] = sync.Source
 	}
 }
 

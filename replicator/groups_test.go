@@ -285,7 +285,7 @@ func TestATranslatorAnswersBesideTheFlowAndWithoutTheSource(t *testing.T) {
 		return err == nil && end.Offset >= 2, fmt.Sprint(ends, err)
 	})
 	flow := config.DefaultFlow("a", "b")
-	translator, err := replicator.OpenTranslator(t.Context(), replicator.Options{
+	translator, err := replicator.OpenTranslator(t.Context(), replicator.Clusters{
 		Flow: flow, Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

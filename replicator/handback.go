@@ -39,12 +39,11 @@ type HandedBack struct {
 
 // PrepareHandBack works out the positions and changes nothing. It takes a few seconds, as it looks whether the flow still runs. An error
 // says what must be done first: stop the flow cleanly, so that its journal knows of everything that it wrote, and MirrorMaker 2 as well.
-// It uses only the flow and the clusters of the options.
-func PrepareHandBack(ctx context.Context, o Options) (*HandBack, error) {
+func PrepareHandBack(ctx context.Context, o Clusters) (*HandBack, error) {
 	if o.Flow.TakeOver == "" {
 		return nil, fmt.Errorf("flow %s: name the topic of MirrorMaker 2's positions as take_over, which is mm2-offsets.%s.internal in its dedicated mode", o.Flow.Name, o.Flow.Source)
 	}
-	target, err := newClient(o, o.Target, o.Flow.Target)
+	target, err := o.OpenTarget()
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +52,7 @@ func PrepareHandBack(ctx context.Context, o Options) (*HandBack, error) {
 		if err == nil {
 			return nil, fmt.Errorf("flow %s: MirrorMaker 2 runs: %s; stop it first, as it reads its positions when it starts", o.Flow.Name, sign)
 		}
-		return nil, connectError(err, o.Flow.Target, o.Target)
+		return nil, o.TargetError(err)
 	}
 	if err := flowStands(ctx, target, o.Flow); err != nil {
 		return nil, err
@@ -143,8 +142,8 @@ func stoppedCleanly(ctx context.Context, target *kgo.Client, flow config.Flow, s
 
 // Write notes the positions where MirrorMaker 2 looks for them when it starts, by Kafka's own partitioner (murmur2), as Java does. The topic is made, as
 // Connect makes it, if it is not there.
-func (h *HandBack) Write(ctx context.Context, o Options) error {
-	target, err := newClient(o, o.Target, o.Flow.Target)
+func (h *HandBack) Write(ctx context.Context, o Clusters) error {
+	target, err := o.OpenTarget()
 	if err != nil {
 		return err
 	}

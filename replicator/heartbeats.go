@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 )
 
@@ -40,8 +39,3 @@ func (f *Flow) heartbeatsLoop(ctx context.Context, n *notebook, from, to string)
 
 // mayKeepBooks says whether this process does the work that needs one doer: that of the owner of shard 0, for as long as it is sure of it.
 func (f *Flow) mayKeepBooks() bool { return f.shards[0].hasOwner() && f.lease.left() > 0 }
-
-// bookkeepingNames are the names of MirrorMaker 2's topics for this flow.
-func bookkeepingNames(flow config.Flow) offsets.Names {
-	return offsets.Names{Separator: flow.Separator, InternalSeparator: flow.InternalSeparator}
-}

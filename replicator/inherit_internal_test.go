@@ -47,9 +47,9 @@ func TestACopyInAnOldFormatIsSeen(t *testing.T) {
 // A long map is journalled in several batches, its state last. Chunks of one that was not finished must not mix with those of the next one,
 // which may begin elsewhere, as retention goes on.
 func TestChunksOfAnUnfinishedMapAreLeftOut(t *testing.T) {
-	tp := topicPartition{"orders", 0}
+	tp := offsets.TopicPartition{Topic: "orders", Partition: 0}
 	left := &loadedState{chunks: map[int64]*offsets.Chunk{0: {Generation: 0}, 512: {First: 512, Generation: 2}}}
-	r := &recovery{flow: &Flow{}, shard: &shard{loaded: map[topicPartition]*loadedState{tp: left}}}
+	r := &recovery{flow: &Flow{}, shard: &shard{loaded: map[offsets.TopicPartition]*loadedState{tp: left}}}
 	p := &partition{topic: &topicLink{source: "orders"}, state: recovering}
 	if err := r.adopt(p); err != nil {
 		t.Fatal(err)

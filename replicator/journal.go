@@ -227,7 +227,7 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 
 // loadJournalLocked reads the shard's journal partition from its start to our own marker. The shard's lock is held.
 func (s *shard) loadJournalLocked(ctx context.Context, mark fence) error {
-	loaded := make(map[topicPartition]*loadedState)
+	loaded := make(map[offsets.TopicPartition]*loadedState)
 	s.producerIDs = nil
 	err := s.readJournal(ctx, &tail{from: 0, until: toMarker, fence: mark}, func(r recordbatch.Record) error { return s.load(loaded, r) })
 	if err == nil {
@@ -288,7 +288,7 @@ func (f *Flow) findOwner(ctx context.Context) string {
 
 // load takes one journal record. A record that cannot be read is counted and left out, except one from a newer milena: writing on
 // without understanding it could copy records twice.
-func (s *shard) load(loaded map[topicPartition]*loadedState, r recordbatch.Record) error {
+func (s *shard) load(loaded map[offsets.TopicPartition]*loadedState, r recordbatch.Record) error {
 	f := s.flow
 	entry, err := offsets.DecodeJournal(r.Key, r.Value)
 	var newer *offsets.VersionError
@@ -301,7 +301,7 @@ func (s *shard) load(loaded map[topicPartition]*loadedState, r recordbatch.Recor
 		return nil
 	}
 	at := func(topic string, partition int32) *loadedState {
-		tp := topicPartition{topic, partition}
+		tp := offsets.TopicPartition{Topic: topic, Partition: partition}
 		if loaded[tp] == nil {
 			loaded[tp] = &loadedState{chunks: make(map[int64]*offsets.Chunk)}
 		}
@@ -312,7 +312,7 @@ func (s *shard) load(loaded map[topicPartition]*loadedState, r recordbatch.Recor
 		s.setProducerIDs(e.ProducerIDs)
 	case *offsets.PartitionState:
 		at(e.Topic, e.Partition).state = e
-		s.journalled(topicPartition{e.Topic, e.Partition})
+		s.journalled(offsets.TopicPartition{Topic: e.Topic, Partition: e.Partition})
 	case *offsets.Chunk:
 		at(e.Topic, e.Partition).chunks[e.First] = e
 	case *offsets.Tombstone:

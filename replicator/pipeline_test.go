@@ -109,8 +109,11 @@ func (p *pair) run(from, to string, source, target *kfake.Cluster, change func(*
 	var err error
 	r.flow, err = replicator.New(replicator.Options{
 		RebuildMap: p.rebuildMap,
-		Flow:       flow, Source: config.Cluster{Brokers: source.ListenAddrs()}, Target: config.Cluster{Brokers: target.ListenAddrs()},
-		Log: slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})), Registerer: r.reg, Buffer: 16 << 20, ShutdownTimeout: p.shutdown,
+		Clusters: replicator.Clusters{
+			Flow: flow, Source: config.Cluster{Brokers: source.ListenAddrs()}, Target: config.Cluster{Brokers: target.ListenAddrs()},
+			Log: slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		},
+		Registerer: r.reg, Buffer: 16 << 20, ShutdownTimeout: p.shutdown,
 	})
 	if err != nil {
 		p.t.Fatal(err)

@@ -71,6 +71,7 @@ const checkTimeout = 15 * time.Second
 
 // check collects the plan of one flow.
 type check struct {
+	clusters       Clusters
 	flow           config.Flow
 	topics         *topics
 	source, target clusterTopics
@@ -84,17 +85,12 @@ type check struct {
 // Check reaches both clusters and works out what the flow would do, asking brokers to validate without acting: it changes
 // nothing and fences nobody, so it may run beside the flow itself. An error means that there is no plan: a cluster that
 // cannot be reached, bad options, or one cluster on both sides. Everything else that cannot work is in Plan.Refused.
-// It uses only the flow, the clusters and the log of the options.
-func Check(ctx context.Context, o Options) (*Plan, error) {
-	source, err := newClient(o, o.Source, o.Flow.Source)
+func Check(ctx context.Context, o Clusters) (*Plan, error) {
+	source, target, err := o.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer source.Close()
-	target, err := newClient(o, o.Target, o.Flow.Target)
-	if err != nil {
-		return nil, err
-	}
 	defer target.Close()
 	c, err := newCheck(ctx, o, source, target)
 	if err != nil {
@@ -108,8 +104,8 @@ func Check(ctx context.Context, o Options) (*Plan, error) {
 
 // newCheck finds out all of the plan that is asked for without a trace: the question for a transaction coordinator is not, as it makes
 // brokers create the topic __transaction_state. What is copied is yet to be listed.
-func newCheck(ctx context.Context, o Options, source, target *kgo.Client) (*check, error) {
-	c := &check{flow: o.Flow, plan: &Plan{Flow: o.Flow.Name}, configs: map[string][]string{}, compacted: map[string]bool{}, colliding: map[string]bool{}}
+func newCheck(ctx context.Context, o Clusters, source, target *kgo.Client) (*check, error) {
+	c := &check{clusters: o, flow: o.Flow, plan: &Plan{Flow: o.Flow.Name}, configs: map[string][]string{}, compacted: map[string]bool{}, colliding: map[string]bool{}}
 	var err error
 	if c.topics, err = newTopics(source, target, o.Flow, o.Log); err != nil {
 		return nil, err
@@ -117,7 +113,7 @@ func newCheck(ctx context.Context, o Options, source, target *kgo.Client) (*chec
 	if _, err := policy.NewAnomalies(o.Flow.Anomalies); err != nil {
 		return nil, fmt.Errorf("flow %s: %w", o.Flow.Name, err)
 	}
-	if err := c.reach(ctx, o); err != nil {
+	if err := c.reach(ctx); err != nil {
 		return nil, err
 	}
 	c.choose()
@@ -131,7 +127,7 @@ func newCheck(ctx context.Context, o Options, source, target *kgo.Client) (*chec
 }
 
 // reach reads both clusters, so that two that are down are both in the error.
-func (c *check) reach(ctx context.Context, o Options) error {
+func (c *check) reach(ctx context.Context) error {
 	read := func(client *kgo.Client, alias string, cluster config.Cluster) (clusterTopics, error) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
@@ -139,8 +135,8 @@ func (c *check) reach(ctx context.Context, o Options) error {
 		return view, connectError(err, alias, cluster)
 	}
 	var sourceErr, targetErr error
-	c.source, sourceErr = read(c.topics.source, c.flow.Source, o.Source)
-	c.target, targetErr = read(c.topics.target, c.flow.Target, o.Target)
+	c.source, sourceErr = read(c.topics.source, c.flow.Source, c.clusters.Source)
+	c.target, targetErr = read(c.topics.target, c.flow.Target, c.clusters.Target)
 	if err := errors.Join(sourceErr, targetErr); err != nil {
 		return err
 	}
@@ -319,7 +315,7 @@ func (c *check) checkRights(ctx context.Context) {
 
 // checkBookkeeping looks at MirrorMaker 2's topics, as far as they exist. Copying goes on without them, so what is missing is a warning.
 func (c *check) checkBookkeeping(ctx context.Context) {
-	names := bookkeepingNames(c.flow)
+	names := c.clusters.InternalTopics()
 	books := map[string][]string{c.flow.Target: {names.Checkpoints(c.flow.Source)}}
 	if c.flow.HeartbeatsInterval > 0 {
 		books[c.flow.Source] = append(books[c.flow.Source], offsets.HeartbeatsTopic)

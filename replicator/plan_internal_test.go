@@ -21,8 +21,8 @@ func kadmClient(client *kgo.Client) *kadm.Client { return kadm.NewClient(client)
 
 func cmpOr[T comparable](values ...T) T { return cmp.Or(values...) }
 
-func (test *topicsTest) options() Options {
-	return Options{
+func (test *topicsTest) clusters() Clusters {
+	return Clusters{
 		Flow:   test.flow,
 		Source: config.Cluster{Brokers: test.source.ListenAddrs()},
 		Target: config.Cluster{Brokers: test.target.ListenAddrs()},
@@ -32,7 +32,7 @@ func (test *topicsTest) options() Options {
 
 func (test *topicsTest) check() *Plan {
 	test.t.Helper()
-	plan, err := Check(test.t.Context(), test.options())
+	plan, err := Check(test.t.Context(), test.clusters())
 	if err != nil {
 		test.t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestPlan_asksForRights(t *testing.T) {
 	test.create(test.source, "a", 1, nil)
 	test.create(test.source, "b", 1, nil)
 	test.create(test.target, "primary.a", 1, nil)
-	o := test.options()
+	o := test.clusters()
 	o.Target.SASL = &config.SASL{Mechanism: "PLAIN", Username: "milena", Password: "s3cret"}
 	plan, err := Check(t.Context(), o)
 	if err != nil {
@@ -159,22 +159,22 @@ func TestPlan_noPlanAtAll(t *testing.T) {
 	test := newTopicsTest(t, nil)
 	for _, c := range []struct {
 		name   string
-		change func(*Options)
+		change func(*Clusters)
 		want   []string
 	}{
-		{"one cluster on both sides", func(o *Options) { o.Target = o.Source }, []string{"primary and dr are the same cluster (id S)"}},
+		{"one cluster on both sides", func(o *Clusters) { o.Target = o.Source }, []string{"primary and dr are the same cluster (id S)"}},
 		{
-			"both down", func(o *Options) {
+			"both down", func(o *Clusters) {
 				o.Source.Brokers, o.Target.Brokers = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
 			},
 			[]string{"cluster primary (127.0.0.1:1): nothing listens there", "cluster dr (127.0.0.1:2): nothing listens there"},
 		},
-		{"a bad file", func(o *Options) { o.Target.TLS = &config.TLS{CAFile: "/absent"} }, []string{"clusters.dr.tls.ca_file", "/absent"}},
-		{"a bad expression", func(o *Options) { o.Flow.Topics = []string{"("} }, []string{"flow primary-dr: topics[0]"}},
-		{"a bad action", func(o *Options) { o.Flow.Anomalies = map[string]string{"shrunk": "restart"} }, []string{"flow primary-dr: anomalies.shrunk"}},
+		{"a bad file", func(o *Clusters) { o.Target.TLS = &config.TLS{CAFile: "/absent"} }, []string{"clusters.dr.tls.ca_file", "/absent"}},
+		{"a bad expression", func(o *Clusters) { o.Flow.Topics = []string{"("} }, []string{"flow primary-dr: topics[0]"}},
+		{"a bad action", func(o *Clusters) { o.Flow.Anomalies = map[string]string{"shrunk": "restart"} }, []string{"flow primary-dr: anomalies.shrunk"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := test.options()
+			o := test.clusters()
 			c.change(&o)
 			_, err := Check(t.Context(), o)
 			if err == nil {

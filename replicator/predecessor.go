@@ -37,7 +37,7 @@ func (d *predecessor) read(ctx context.Context) (*offsets.MirrorProgress, error)
 		return d.progress, nil
 	}
 	f := d.flow
-	progress, err := readProgress(ctx, f.config, f.source, f.target)
+	progress, err := readProgress(ctx, f.options.Clusters, f.source, f.target)
 	if err != nil {
 		return nil, err
 	}
@@ -48,13 +48,13 @@ func (d *predecessor) read(ctx context.Context) (*offsets.MirrorProgress, error)
 
 // forward translates a source offset from before the take-over as MirrorMaker 2 does: it goes on behind the newest sync that is not beyond it,
 // which is never too late and seldom exact. False: no sync is as old.
-func (d *predecessor) forward(ctx context.Context, tp topicPartition, source int64) (target int64, ok bool) {
+func (d *predecessor) forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
 	progress, err := d.read(ctx)
 	if err != nil {
 		d.flow.warn("read what MirrorMaker 2 noted", "err", err)
 		return 0, false
 	}
-	syncs := ascending(progress.Syncs[offsets.TopicPartition{Topic: tp.topic, Partition: tp.partition}])
+	syncs := ascending(progress.Syncs[offsets.TopicPartition{Topic: tp.Topic, Partition: tp.Partition}])
 	for _, s := range slices.Backward(syncs) {
 		switch {
 		case s.Source == source:
@@ -66,8 +66,8 @@ func (d *predecessor) forward(ctx context.Context, tp topicPartition, source int
 	return 0, false
 }
 
-func readProgress(ctx context.Context, c config.Flow, source, target *kgo.Client) (*offsets.MirrorProgress, error) {
-	names := bookkeepingNames(c)
+func readProgress(ctx context.Context, o Clusters, source, target *kgo.Client) (*offsets.MirrorProgress, error) {
+	c, names := o.Flow, o.InternalTopics()
 	syncsAt, syncs := target, names.OffsetSyncs(c.Source)
 	switch c.OffsetSyncs {
 	case config.OffsetSyncsSource:
@@ -204,7 +204,7 @@ func (c *check) checkTakeOver(ctx context.Context) {
 	if c.flow.TakeOver == "" {
 		return
 	}
-	progress, err := readProgress(ctx, c.flow, c.topics.source, c.topics.target)
+	progress, err := readProgress(ctx, c.clusters, c.topics.source, c.topics.target)
 	if err != nil {
 		c.refuse("%v", err)
 		return

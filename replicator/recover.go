@@ -149,7 +149,7 @@ func (r *recovery) reconcile(ctx context.Context, known, fresh []*partition) (er
 func (p *partition) isFresh() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.offsets == nil && !p.shard.isJournalled(topicPartition{p.topic.source, p.number})
+	return p.offsets == nil && !p.shard.isJournalled(offsets.TopicPartition{Topic: p.topic.source, Partition: p.number})
 }
 
 func (p *partition) isAdopted() bool {
@@ -166,7 +166,7 @@ func (r *recovery) adopt(p *partition) error {
 	if p.offsets != nil || p.state != recovering {
 		return nil
 	}
-	l := r.shard.loaded[topicPartition{p.topic.source, p.number}]
+	l := r.shard.loaded[offsets.TopicPartition{Topic: p.topic.source, Partition: p.number}]
 	if l == nil || l.state == nil {
 		p.record = offsets.PartitionState{
 			Topic: p.topic.source, Partition: p.number, SourceClusterID: f.sourceID(), SourceTopicID: p.topic.sourceID,

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
 )
 
 // position is where a partition is fetched from: all that a fetch says of it, and all that a session remembers.
@@ -28,7 +30,7 @@ type position struct {
 type session struct {
 	id         int32 // 0: none
 	epoch      int32 // of the next request; 0 names all partitions, closes the session of this id and asks for another one
-	remembered map[topicPartition]*rememberedPosition
+	remembered map[offsets.TopicPartition]*rememberedPosition
 	round      int64 // of requests, to find what is not wanted any more
 }
 
@@ -49,37 +51,37 @@ func (s *session) drop() {
 func (s *session) request(request *kmsg.FetchRequest, asks []asked) {
 	for _, a := range asks {
 		// Brokers before 3.1 know partitions by name alone, and would forget the topic of today with the one of yesterday.
-		if r := s.remembered[a.topicPartition]; r != nil && r.topicID != a.topicID {
+		if r := s.remembered[a.TopicPartition]; r != nil && r.topicID != a.topicID {
 			s.drop()
 			break
 		}
 	}
 	if s.epoch == 0 {
-		s.remembered = make(map[topicPartition]*rememberedPosition, len(asks))
+		s.remembered = make(map[offsets.TopicPartition]*rememberedPosition, len(asks))
 	}
 	request.SessionID, request.SessionEpoch = s.id, s.epoch
 	s.round++
 	topics := make(map[string]int)
 	for _, a := range asks {
-		r := s.remembered[a.topicPartition]
+		r := s.remembered[a.TopicPartition]
 		switch {
 		case r == nil:
-			s.remembered[a.topicPartition] = &rememberedPosition{a.position, s.round}
+			s.remembered[a.TopicPartition] = &rememberedPosition{a.position, s.round}
 		case r.position == a.position:
 			r.round = s.round
 			continue
 		default:
 			*r = rememberedPosition{a.position, s.round}
 		}
-		i, ok := topics[a.topic]
+		i, ok := topics[a.Topic]
 		if !ok {
 			t := kmsg.NewFetchRequestTopic()
-			t.Topic, t.TopicID = a.topic, a.topicID
+			t.Topic, t.TopicID = a.Topic, a.topicID
 			i = len(request.Topics)
-			topics[a.topic] = i
+			topics[a.Topic] = i
 			request.Topics = append(request.Topics, t)
 		}
-		request.Topics[i].Partitions = append(request.Topics[i].Partitions, a.fetch(a.partition))
+		request.Topics[i].Partitions = append(request.Topics[i].Partitions, a.fetch(a.Partition))
 	}
 	if len(s.remembered) > len(asks) {
 		s.forget(request)
@@ -94,15 +96,15 @@ func (s *session) forget(request *kmsg.FetchRequest) {
 			continue
 		}
 		delete(s.remembered, tp)
-		i, ok := topics[tp.topic]
+		i, ok := topics[tp.Topic]
 		if !ok {
 			t := kmsg.NewFetchRequestForgottenTopic()
-			t.Topic, t.TopicID = tp.topic, r.topicID
+			t.Topic, t.TopicID = tp.Topic, r.topicID
 			i = len(request.ForgottenTopics)
-			topics[tp.topic] = i
+			topics[tp.Topic] = i
 			request.ForgottenTopics = append(request.ForgottenTopics, t)
 		}
-		request.ForgottenTopics[i].Partitions = append(request.ForgottenTopics[i].Partitions, tp.partition)
+		request.ForgottenTopics[i].Partitions = append(request.ForgottenTopics[i].Partitions, tp.Partition)
 	}
 }
 

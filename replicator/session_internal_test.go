@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
 )
 
 // sessionTwin is the broker's side of KIP-227, as plain as it can be. It knows partitions by topic id, or by name like brokers before 3.1.
@@ -130,7 +132,7 @@ func TestSessionAsksForWhatIsWanted(t *testing.T) {
 				}
 				want := make(map[partitionKey]position)
 				for _, a := range asks {
-					want[b.key(a.topic, a.topicID, a.partition)] = a.position
+					want[b.key(a.Topic, a.topicID, a.Partition)] = a.position
 				}
 				if !maps.Equal(fetched, want) {
 					t.Fatalf("the broker fetches %v, wanted is %v", fetched, want)
@@ -147,14 +149,14 @@ func TestSessionAsksForWhatIsWanted(t *testing.T) {
 type wantedWorld struct {
 	random *rand.Rand
 	ids    [4]byte
-	all    map[topicPartition]position
+	all    map[offsets.TopicPartition]position
 }
 
 func newWantedWorld(random *rand.Rand) *wantedWorld {
-	w := &wantedWorld{random: random, all: make(map[topicPartition]position)}
+	w := &wantedWorld{random: random, all: make(map[offsets.TopicPartition]position)}
 	for topic := range w.ids {
 		for n := range int32(5) {
-			w.all[topicPartition{fmt.Sprintf("topic-%d", topic), n}] = position{topicID: [16]byte{byte(topic)}, lastEpoch: -1, maxBytes: 100}
+			w.all[offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}] = position{topicID: [16]byte{byte(topic)}, lastEpoch: -1, maxBytes: 100}
 		}
 	}
 	return w
@@ -165,7 +167,7 @@ func (w *wantedWorld) next() []asked {
 		topic := w.random.IntN(len(w.ids))
 		w.ids[topic]++
 		for n := range int32(5) {
-			w.all[topicPartition{fmt.Sprintf("topic-%d", topic), n}] = position{topicID: [16]byte{byte(topic), w.ids[topic]}, lastEpoch: -1, maxBytes: 100}
+			w.all[offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}] = position{topicID: [16]byte{byte(topic), w.ids[topic]}, lastEpoch: -1, maxBytes: 100}
 		}
 	}
 	var asks []asked
@@ -181,7 +183,7 @@ func (w *wantedWorld) next() []asked {
 			continue // paused
 		}
 		w.all[tp] = p
-		asks = append(asks, asked{topicPartition: tp, position: p})
+		asks = append(asks, asked{TopicPartition: tp, position: p})
 	}
 	return asks
 }
@@ -190,7 +192,7 @@ func TestSessionNamesOnlyWhatChanged(t *testing.T) {
 	b := &sessionTwin{sessions: make(map[int32]*twinSession)}
 	var asks []asked
 	for n := range int32(1000) {
-		asks = append(asks, asked{topicPartition: topicPartition{"t", n}, position: position{topicID: [16]byte{1}, lastEpoch: -1, maxBytes: 1}})
+		asks = append(asks, asked{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: n}, position: position{topicID: [16]byte{1}, lastEpoch: -1, maxBytes: 1}})
 	}
 	var s session
 	ask := func(what string, want int) {
@@ -222,7 +224,7 @@ func TestSessionNamesOnlyWhatChanged(t *testing.T) {
 }
 
 func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
-	asks := []asked{{topicPartition: topicPartition{"t", 0}}}
+	asks := []asked{{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: 0}}}
 	answer := func(id int32, code int16) *kmsg.FetchResponse {
 		response := kmsg.NewPtrFetchResponse()
 		response.SessionID, response.ErrorCode = id, code
@@ -248,7 +250,7 @@ func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
 		{"a full request is refused", 7, 0, answer(0, kerr.UnknownServerError.Code), kerr.UnknownServerError, 7, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := session{id: test.id, epoch: test.epoch, remembered: make(map[topicPartition]*rememberedPosition)}
+			s := session{id: test.id, epoch: test.epoch, remembered: make(map[offsets.TopicPartition]*rememberedPosition)}
 			request := kmsg.NewPtrFetchRequest()
 			s.request(request, asks)
 			if request.SessionID != test.id || request.SessionEpoch != test.epoch {
@@ -267,7 +269,7 @@ func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
 func BenchmarkSessionOfAThousand(b *testing.B) {
 	var asks []asked
 	for n := range int32(1000) {
-		asks = append(asks, asked{topicPartition: topicPartition{"some.topic", n}, position: position{topicID: [16]byte{1}, lastEpoch: -1, maxBytes: 1}})
+		asks = append(asks, asked{TopicPartition: offsets.TopicPartition{Topic: "some.topic", Partition: n}, position: position{topicID: [16]byte{1}, lastEpoch: -1, maxBytes: 1}})
 	}
 	var s session
 	response := kmsg.NewPtrFetchResponse()

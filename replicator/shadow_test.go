@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -24,6 +23,7 @@ import (
 type shadowed struct {
 	*pair
 	writes *writes
+	whole  bool // compare each copy from its beginning
 }
 
 // writes are the requests of milena that change anything.
@@ -161,20 +161,20 @@ type comparing struct {
 	done chan error
 }
 
-func (s *shadowed) compare(change func(*replicator.Options)) *comparing {
+func (s *shadowed) compare(change func(*replicator.Clusters)) *comparing {
 	s.t.Helper()
-	o := replicator.Options{
+	o := replicator.Clusters{
 		Flow: config.Flow{
 			Name: "a-b", Source: "a", Target: "b", Topics: []string{".*"}, Naming: "prefix", Separator: ".", Start: "earliest",
 			Isolation: "read_committed", OffsetSyncs: config.OffsetSyncsTarget, Shards: 4, ReplicationFactor: 1, Anomalies: map[string]string{},
 		},
 		Source: config.Cluster{Brokers: s.source.ListenAddrs()}, Target: config.Cluster{Brokers: s.target.ListenAddrs()},
-		Log: slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), Registerer: prometheus.NewRegistry(),
+		Log: slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	if change != nil {
 		change(&o)
 	}
-	c, err := replicator.NewComparer(o)
+	c, err := replicator.NewComparer(o, s.whole)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -52,27 +52,19 @@ type shard struct {
 	epoch       int16 // the newest, as EndTxn returned it
 	sequence    int32 // of the next journal batch
 	producerIDs []int64
-	loaded      map[topicPartition]*loadedState // from the journal, until the partition is adopted
+	loaded      map[offsets.TopicPartition]*loadedState // from the journal, until the partition is adopted
 
 	known     atomic.Bool // owned, to be read without mu
 	requested atomic.Bool // a take-over is asked for and not begun
 
 	namedMu sync.Mutex
-	named   map[topicPartition]bool // what the journal has a state of
+	named   map[offsets.TopicPartition]bool // what the journal has a state of
 
 	partsMu    sync.Mutex
 	partitions []*partition
 	ours       map[int64]bool // producerIDs as a set
 	problem    string         // why the shard is not recovered, for people
 }
-
-// topicPartition names a source partition.
-type topicPartition struct {
-	topic     string
-	partition int32
-}
-
-func (tp topicPartition) String() string { return fmt.Sprintf("%s-%d", tp.topic, tp.partition) }
 
 // loadedState is what the journal says of one partition.
 type loadedState struct {
@@ -91,16 +83,16 @@ type fence struct {
 func (s *shard) hasOwner() bool { return s.known.Load() }
 
 // journalled notes that the journal has, or may have, something to say of a partition: the next one of that name is not fresh.
-func (s *shard) journalled(tp topicPartition) {
+func (s *shard) journalled(tp offsets.TopicPartition) {
 	s.namedMu.Lock()
 	defer s.namedMu.Unlock()
 	if s.named == nil {
-		s.named = make(map[topicPartition]bool)
+		s.named = make(map[offsets.TopicPartition]bool)
 	}
 	s.named[tp] = true
 }
 
-func (s *shard) isJournalled(tp topicPartition) bool {
+func (s *shard) isJournalled(tp offsets.TopicPartition) bool {
 	s.namedMu.Lock()
 	defer s.namedMu.Unlock()
 	return s.named[tp]
@@ -208,7 +200,7 @@ func (s *shard) addPartitions(ctx context.Context, parts []*partition) ([]*parti
 	s.open = true // also when the answer is lost
 	for {
 		request := s.addPartitionsRequest(parts)
-		missing := make(map[topicPartition]bool)
+		missing := make(map[offsets.TopicPartition]bool)
 		err := s.coordinator(ctx, "AddPartitionsToTxn", func(ctx context.Context) (int16, error) {
 			response, err := request.RequestWith(ctx, s.flow.target)
 			if err != nil {
@@ -220,7 +212,7 @@ func (s *shard) addPartitions(ctx context.Context, parts []*partition) ([]*parti
 					switch p.ErrorCode {
 					case 0, kerr.OperationNotAttempted.Code:
 					case kerr.UnknownTopicOrPartition.Code:
-						missing[topicPartition{t.Topic, p.Partition}] = true
+						missing[offsets.TopicPartition{Topic: t.Topic, Partition: p.Partition}] = true
 					default:
 						code = p.ErrorCode
 					}
@@ -234,12 +226,12 @@ func (s *shard) addPartitions(ctx context.Context, parts []*partition) ([]*parti
 		if len(missing) == 0 {
 			return parts, nil
 		}
-		if missing[topicPartition{s.flow.journalTopic, s.number}] {
+		if missing[offsets.TopicPartition{Topic: s.flow.journalTopic, Partition: s.number}] {
 			return nil, fmt.Errorf("journal partition %s-%d is missing on the target: was the journal topic deleted? Nothing is copied without it", s.flow.journalTopic, s.number)
 		}
 		var rest []*partition
 		for _, p := range parts {
-			if !missing[topicPartition{p.topic.target, p.number}] {
+			if !missing[offsets.TopicPartition{Topic: p.topic.target, Partition: p.number}] {
 				rest = append(rest, p)
 			}
 		}

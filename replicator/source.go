@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
@@ -50,7 +51,7 @@ type sourceBroker struct {
 
 // asked is one partition that is to be fetched: what the answer must fit.
 type asked struct {
-	topicPartition
+	offsets.TopicPartition
 	position
 	from       *partition
 	generation int
@@ -97,7 +98,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			}
 			attempt++
 			f.metrics.retries.WithLabelValues("fetch").Inc()
-			f.warn("source fetch", "broker", b.broker, "err", connectError(err, f.sourceAlias, f.options.Source))
+			f.warn("source fetch", "broker", b.broker, "err", f.options.SourceError(err))
 			f.refreshSource(ctx)
 			if sleep(ctx, backoff(attempt)) != nil {
 				return
@@ -139,7 +140,7 @@ func (b *sourceBroker) pick(asks []asked, now time.Time, maxBytes int32) (_ []as
 		if ok {
 			p.fetching = true
 			asks = append(asks, asked{
-				topicPartition{p.topic.source, p.number}, position{p.topic.sourceID, p.next, p.sourceLeaderEpoch, p.fromEpoch, maxBytes}, p, p.generation,
+				offsets.TopicPartition{Topic: p.topic.source, Partition: p.number}, position{p.topic.sourceID, p.next, p.sourceLeaderEpoch, p.fromEpoch, maxBytes}, p, p.generation,
 			})
 		} else if after := p.fetchAfter.Sub(now); after > 0 {
 			retry = min(retry, after)
@@ -183,7 +184,7 @@ func (b *sourceBroker) accept(asks []asked, response *kmsg.FetchResponse, reserv
 		p := a.from
 		var rp *kmsg.FetchResponseTopicPartition
 		if len(parts) > 0 {
-			rp = parts[keyOf(response.Version, a.topic, a.topicID, a.partition)]
+			rp = parts[keyOf(response.Version, a.Topic, a.topicID, a.Partition)]
 		}
 		p.mu.Lock()
 		p.fetching = false

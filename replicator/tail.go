@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -106,7 +107,7 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail, pati
 	if group[0].committed { // all of a group, or none
 		request.IsolationLevel = 1
 	}
-	index := make(map[topicPartition]*tail, len(group))
+	index := make(map[offsets.TopicPartition]*tail, len(group))
 	topics := make(map[string]int)
 	for _, t := range group {
 		i, ok := topics[t.topic]
@@ -120,7 +121,7 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail, pati
 		rp := kmsg.NewFetchRequestTopicPartition()
 		rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = t.partition, t.next, 4<<20
 		request.Topics[i].Partitions = append(request.Topics[i].Partitions, rp)
-		index[topicPartition{t.topic, t.partition}] = t
+		index[offsets.TopicPartition{Topic: t.topic, Partition: t.partition}] = t
 	}
 	// Only tails are fetched from the target, so a deadline, which closes the connection, harms nobody else; a connection that is dead
 	// without a sign of it must not hold up a recovery for longer.
@@ -142,7 +143,7 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail, pati
 		}
 		for j := range response.Topics[i].Partitions {
 			rp := &response.Topics[i].Partitions[j]
-			if t := index[topicPartition{name, rp.Partition}]; t != nil && f.readTail(ctx, t, rp) {
+			if t := index[offsets.TopicPartition{Topic: name, Partition: rp.Partition}]; t != nil && f.readTail(ctx, t, rp) {
 				moved = true
 			}
 		}

@@ -85,7 +85,7 @@ func (b *targetBroker) lane(ctx context.Context, wire producer) {
 		response, err := wire.produce(ctx, b.id, request)
 		if err != nil {
 			f.metrics.retries.WithLabelValues("produce").Inc()
-			f.warn("target produce", "broker", b.id, "err", connectError(err, f.targetAlias, f.options.Target))
+			f.warn("target produce", "broker", b.id, "err", f.options.TargetError(err))
 			f.doubtAll(list)
 			f.refreshTargetSoon()
 			continue

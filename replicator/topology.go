@@ -21,7 +21,7 @@ type topology struct {
 	sourceAsked    time.Time
 	targetAsked    time.Time
 	links          map[string]*topicLink // by source topic
-	partitions     map[topicPartition]*partition
+	partitions     map[offsets.TopicPartition]*partition
 	sourceBrokers  map[sourceLoop]*sourceBroker
 	brokersMu      sync.RWMutex // guards targetBrokers alone: it is looked up under a partition's lock
 	targetBrokers  map[int32]*targetBroker
@@ -32,7 +32,7 @@ type topology struct {
 func (t *topology) init() {
 	t.firstPass = true
 	t.links = make(map[string]*topicLink)
-	t.partitions = make(map[topicPartition]*partition)
+	t.partitions = make(map[offsets.TopicPartition]*partition)
 	t.sourceBrokers = make(map[sourceLoop]*sourceBroker)
 	t.targetBrokers = make(map[int32]*targetBroker)
 }

@@ -19,32 +19,27 @@ import (
 // Translator answers for one flow where a place on one side is on the other. It changes nothing, except in Commit, and may
 // run beside the flow. Make it with [OpenTranslator].
 type Translator struct {
-	options Options
-	rules   *policy.Topics
-	source  *kgo.Client
-	target  *kgo.Client
-	offsets *offsets.Client
+	clusters Clusters
+	rules    *policy.Topics
+	source   *kgo.Client
+	target   *kgo.Client
+	offsets  *offsets.Client
 }
 
-// OpenTranslator reaches the target of a flow; the source may be down. It uses only the flow, the clusters and the log of
-// the options.
-func OpenTranslator(ctx context.Context, o Options) (*Translator, error) {
+// OpenTranslator reaches the target of a flow; the source may be down.
+func OpenTranslator(ctx context.Context, o Clusters) (*Translator, error) {
 	rules, err := policy.NewTopics(o.Flow, o.Flow.Source, o.Flow.Target)
 	if err != nil {
 		return nil, fmt.Errorf("flow %s: %w", o.Flow.Name, err)
 	}
-	t := &Translator{options: o, rules: rules}
-	if t.source, err = newClient(o, o.Source, o.Flow.Source); err != nil {
+	t := &Translator{clusters: o, rules: rules}
+	if t.source, t.target, err = o.Open(); err != nil {
 		return nil, err
 	}
-	if t.target, err = newClient(o, o.Target, o.Flow.Target); err != nil {
-		t.source.Close()
-		return nil, err
-	}
-	t.offsets, err = offsets.Open(ctx, offsets.Options{Client: t.target, Names: bookkeepingNames(o.Flow), Log: o.Log})
+	t.offsets, err = offsets.Open(ctx, offsets.Options{Client: t.target, Names: o.InternalTopics(), Log: o.Log})
 	if err != nil {
 		t.Close()
-		return nil, connectError(err, o.Flow.Target, o.Target)
+		return nil, o.TargetError(err)
 	}
 	return t, nil
 }
@@ -68,19 +63,19 @@ func (t *Translator) Group(ctx context.Context, group string) (positions []offse
 	defer cancel()
 	committed, err := t.committed(soon, t.source, group)
 	if err != nil && ctx.Err() == nil {
-		text = fmt.Sprintf("cluster %s does not tell where the group is (%v); these are its newest checkpoints on %s", t.options.Flow.Source, err, t.options.Flow.Target)
+		text = fmt.Sprintf("cluster %s does not tell where the group is (%v); these are its newest checkpoints on %s", t.clusters.Flow.Source, err, t.clusters.Flow.Target)
 		if committed, err = t.checkpoints(ctx, group); err != nil {
 			return nil, text, err
 		}
 		if len(committed) == 0 {
-			return nil, text, &offsets.UnknownGroupError{Group: group, Where: "the checkpoints of " + t.options.Flow.Source}
+			return nil, text, &offsets.UnknownGroupError{Group: group, Where: "the checkpoints of " + t.clusters.Flow.Source}
 		}
 	}
 	if err != nil {
 		return nil, "", err
 	}
 	if len(committed) == 0 {
-		return nil, "", &offsets.UnknownGroupError{Group: group, Where: "cluster " + t.options.Flow.Source}
+		return nil, "", &offsets.UnknownGroupError{Group: group, Where: "cluster " + t.clusters.Flow.Source}
 	}
 	for _, o := range committed {
 		if copied, reason := t.rules.Target(o.Topic); reason == "" {
@@ -90,15 +85,15 @@ func (t *Translator) Group(ctx context.Context, group string) (positions []offse
 		}
 	}
 	if len(positions) == 0 {
-		return nil, fmt.Sprintf("the group has positions, and none of them in a topic that flow %s copies", t.options.Flow.Name), nil
+		return nil, fmt.Sprintf("the group has positions, and none of them in a topic that flow %s copies", t.clusters.Flow.Name), nil
 	}
 	return positions, text, t.offsets.Complete(ctx, positions)
 }
 
 // hasGroups says why groups of this flow have no place on the other side, if that is so.
 func (t *Translator) hasGroups() error {
-	if t.options.Flow.Provenance {
-		return fmt.Errorf("flow %s keeps provenance, so others may write its topics too: no one place there belongs to a group's place here", t.options.Flow.Name)
+	if t.clusters.Flow.Provenance {
+		return fmt.Errorf("flow %s keeps provenance, so others may write its topics too: no one place there belongs to a group's place here", t.clusters.Flow.Name)
 	}
 	return nil
 }
@@ -126,7 +121,7 @@ func (t *Translator) committed(ctx context.Context, client *kgo.Client, group st
 
 // checkpoints is the same as the newest checkpoints tell it.
 func (t *Translator) checkpoints(ctx context.Context, group string) ([]kadm.Offset, error) {
-	all, err := t.offsets.Checkpoints(ctx, t.options.Flow.Source)
+	all, err := t.offsets.Checkpoints(ctx, t.clusters.Flow.Source)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +136,7 @@ func (t *Translator) checkpoints(ctx context.Context, group string) ([]kadm.Offs
 
 // journal is the flow's own: another flow may write topics of the same names, and its offsets are other ones.
 func (t *Translator) journal(ctx context.Context) (*offsets.Journal, error) {
-	return t.offsets.Journal(ctx, t.options.Flow.Name)
+	return t.offsets.Journal(ctx, t.clusters.Flow.Name)
 }
 
 // forward translates a group's offset: never past what is copied.
@@ -167,10 +162,10 @@ func (t *Translator) GroupBack(ctx context.Context, group string) ([]offsets.Gro
 	}
 	committed, err := t.committed(ctx, t.target, group)
 	if err != nil {
-		return nil, connectError(err, t.options.Flow.Target, t.options.Target)
+		return nil, t.clusters.TargetError(err)
 	}
 	if len(committed) == 0 {
-		return nil, &offsets.UnknownGroupError{Group: group, Where: "cluster " + t.options.Flow.Target}
+		return nil, &offsets.UnknownGroupError{Group: group, Where: "cluster " + t.clusters.Flow.Target}
 	}
 	var positions []offsets.GroupPosition
 	for _, o := range committed {
@@ -193,7 +188,7 @@ func (t *Translator) GroupBack(ctx context.Context, group string) ([]offsets.Gro
 // Offset translates one offset of a source topic. Errors are those of [offsets.Journal.Forward].
 func (t *Translator) Offset(ctx context.Context, topic string, partition int32, source int64) (offsets.Translation, error) {
 	if _, reason := t.rules.Target(topic); reason != "" {
-		return offsets.Translation{}, fmt.Errorf("flow %s: topic %s %s", t.options.Flow.Name, topic, reason.Explain())
+		return offsets.Translation{}, fmt.Errorf("flow %s: topic %s %s", t.clusters.Flow.Name, topic, reason.Explain())
 	}
 	journal, err := t.journal(ctx)
 	if err != nil {
@@ -220,7 +215,7 @@ func (t *Translator) OffsetBack(ctx context.Context, targetTopic string, partiti
 func (t *Translator) At(ctx context.Context, topic string, moment time.Time) ([]offsets.Translation, error) {
 	copied, reason := t.rules.Target(topic)
 	if reason != "" {
-		return nil, fmt.Errorf("flow %s: topic %s %s", t.options.Flow.Name, topic, reason.Explain())
+		return nil, fmt.Errorf("flow %s: topic %s %s", t.clusters.Flow.Name, topic, reason.Explain())
 	}
 	soon, cancel := context.WithTimeout(ctx, sourcePatience)
 	defer cancel()
@@ -239,10 +234,10 @@ func (t *Translator) At(ctx context.Context, topic string, moment time.Time) ([]
 	}
 	details, err := kadm.NewClient(t.target).ListTopics(ctx, copied)
 	if err != nil {
-		return nil, connectError(err, t.options.Flow.Target, t.options.Target)
+		return nil, t.clusters.TargetError(err)
 	}
 	if !details.Has(copied) {
-		return nil, &offsets.NotReplicatedError{Flow: t.options.Flow.Name, Topic: topic}
+		return nil, &offsets.NotReplicatedError{Flow: t.clusters.Flow.Name, Topic: topic}
 	}
 	var list []offsets.Translation
 	for _, partition := range details[copied].Partitions.Numbers() {
@@ -261,25 +256,25 @@ type Side = offsets.Side
 // Commit commits a group's positions on one side, under the rules of groups_sync: only a group without members is moved,
 // and only forward. It answers how many positions were moved and why others were not.
 func (t *Translator) Commit(ctx context.Context, side Side, group string, positions []offsets.GroupPosition) (int, []GroupRefusal, error) {
-	client, alias := t.target, t.options.Flow.Target
+	client, alias := t.target, t.clusters.Flow.Target
 	if side == offsets.Source {
-		client, alias = t.source, t.options.Flow.Source
+		client, alias = t.source, t.clusters.Flow.Source
 	}
 	var list []*groupPosition
 	for _, p := range positions {
 		if p.Err != nil {
 			continue
 		}
-		at := &groupPosition{group: group, metadata: p.Metadata, target: topicPartition{p.TargetTopic, p.Partition}, to: p.Target}
+		at := &groupPosition{group: group, metadata: p.Metadata, target: offsets.TopicPartition{Topic: p.TargetTopic, Partition: p.Partition}, to: p.Target}
 		if side == offsets.Source {
-			at.target, at.to = topicPartition{p.Topic, p.Partition}, p.Source
+			at.target, at.to = offsets.TopicPartition{Topic: p.Topic, Partition: p.Partition}, p.Source
 		}
 		list = append(list, at)
 	}
 	admin := kadm.NewClient(client)
 	var topics []string
 	for _, at := range list {
-		topics = append(topics, at.target.topic)
+		topics = append(topics, at.target.Topic)
 	}
 	if len(topics) == 0 {
 		return 0, nil, nil
@@ -289,7 +284,7 @@ func (t *Translator) Commit(ctx context.Context, side Side, group string, positi
 		return 0, nil, fmt.Errorf("list start offsets of cluster %s: %w", alias, err)
 	}
 	for _, at := range list { // what was deleted meanwhile would be out of range
-		if start, ok := starts.Lookup(at.target.topic, at.target.partition); ok && start.Err == nil {
+		if start, ok := starts.Lookup(at.target.Topic, at.target.Partition); ok && start.Err == nil {
 			at.to = max(at.to, start.Offset)
 		}
 	}

@@ -57,7 +57,7 @@ func (w *wayBack) translate(ctx context.Context, now views, p *groupPosition) bo
 	if journal == nil {
 		return false
 	}
-	state, err := journal.Lookup(ctx, p.source.topic, p.source.partition)
+	state, err := journal.Lookup(ctx, p.source.Topic, p.source.Partition)
 	var unknown *offsets.NotReplicatedError
 	if errors.As(err, &unknown) {
 		return false
@@ -66,8 +66,8 @@ func (w *wayBack) translate(ctx context.Context, now views, p *groupPosition) bo
 		w.failed[journal] = err
 		return fail(err)
 	}
-	p.target = topicPartition{state.Topic, state.Partition}
-	if now.target.ByName[state.Topic].ID != state.SourceTopicID || now.source.ByName[p.source.topic].ID != state.TargetTopicID {
+	p.target = offsets.TopicPartition{Topic: state.Topic, Partition: state.Partition}
+	if now.target.ByName[state.Topic].ID != state.SourceTopicID || now.source.ByName[p.source.Topic].ID != state.TargetTopicID {
 		p.refuse(policy.RefusedRecreated, fmt.Sprintf("%s or %s is not the topic that the journal is about", p.source, p.target))
 		return true
 	}
@@ -95,7 +95,7 @@ func (w *wayBack) withoutOurs(ctx context.Context, positions []*groupPosition) [
 		return positions
 	}
 	if w.client == nil {
-		client, err := offsets.Open(ctx, offsets.Options{Client: f.source, Names: bookkeepingNames(f.config), MaxAge: time.Nanosecond, Log: f.log})
+		client, err := offsets.Open(ctx, offsets.Options{Client: f.source, Names: f.options.InternalTopics(), MaxAge: time.Nanosecond, Log: f.log})
 		if err != nil {
 			return fail(err)
 		}
@@ -111,7 +111,7 @@ func (w *wayBack) withoutOurs(ctx context.Context, positions []*groupPosition) [
 	}
 	newest := make(map[groupPartition]int64, len(checkpoints))
 	for _, c := range checkpoints {
-		newest[groupPartition{c.Group, topicPartition{c.Topic, c.Partition}}] = c.Target
+		newest[groupPartition{c.Group, offsets.TopicPartition{Topic: c.Topic, Partition: c.Partition}}] = c.Target
 	}
 	put := make(map[groupPartition]int64)
 	positions = slices.DeleteFunc(positions, func(p *groupPosition) bool {
@@ -130,8 +130,8 @@ func (w *wayBack) withoutOurs(ctx context.Context, positions []*groupPosition) [
 
 // find is the journal that describes a topic as a copy from the target cluster, nil if there is none. An error means that one of the
 // journals could not be asked, so that nothing is known.
-func (w *wayBack) find(ctx context.Context, tp topicPartition) (*offsets.Journal, error) {
-	if h, ok := w.homes[tp.topic]; ok && (h.journal != nil || time.Since(h.looked) < lookAgain) {
+func (w *wayBack) find(ctx context.Context, tp offsets.TopicPartition) (*offsets.Journal, error) {
+	if h, ok := w.homes[tp.Topic]; ok && (h.journal != nil || time.Since(h.looked) < lookAgain) {
 		return h.journal, w.failed[h.journal]
 	}
 	if w.homes == nil {
@@ -153,19 +153,19 @@ func (w *wayBack) find(ctx context.Context, tp topicPartition) (*offsets.Journal
 			failed = err
 			continue
 		}
-		state, err := journal.Lookup(ctx, tp.topic, tp.partition)
+		state, err := journal.Lookup(ctx, tp.Topic, tp.Partition)
 		var unknown *offsets.NotReplicatedError
 		switch {
 		case err == nil && state.SourceClusterID == f.targetID():
 			h.journal = journal
-			w.homes[tp.topic] = h
+			w.homes[tp.Topic] = h
 			return journal, nil
 		case err != nil && !errors.As(err, &unknown):
 			w.failed[journal], failed = err, err
 		}
 	}
 	if failed == nil {
-		w.homes[tp.topic] = h
+		w.homes[tp.Topic] = h
 	}
 	return nil, failed
 }

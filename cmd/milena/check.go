@@ -10,8 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/milena-kafka/milena/replicator"
 )
 
@@ -44,7 +42,7 @@ func (p *program) check(ctx context.Context, args []string) error {
 	for _, flow := range c.Flows {
 		result := checked{Flow: flow.Name}
 		checkCtx, cancel := context.WithTimeout(ctx, *timeout)
-		plan, err := replicator.Check(checkCtx, options(c, flow, log, prometheus.NewRegistry()))
+		plan, err := replicator.Check(checkCtx, clustersOf(c, flow, log))
 		cancel()
 		switch {
 		case ctx.Err() != nil:

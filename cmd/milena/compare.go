@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"github.com/milena-kafka/milena/config"
@@ -71,9 +70,7 @@ func (p *program) compareFlows(ctx context.Context, c *config.Config, s shadow) 
 	log := slog.New(slog.DiscardHandler) // the comparison says what a client would log
 	comparers := make([]*replicator.Comparer, 0, len(c.Flows))
 	for _, flow := range c.Flows {
-		o := options(c, flow, log, prometheus.NewRegistry())
-		o.RebuildMap = s.compare == compareAll
-		comparer, err := replicator.NewComparer(o)
+		comparer, err := replicator.NewComparer(clustersOf(c, flow, log), s.compare == compareAll)
 		if err != nil {
 			return err
 		}

@@ -70,9 +70,9 @@ func TestComparisonIsShownWhileItGoesOn(t *testing.T) {
 	var out lockedBuffer
 	p := &program{stdout: &out, stderr: io.Discard, env: noEnv}
 	flow := config.DefaultFlow("a", "b")
-	c, err := replicator.NewComparer(replicator.Options{
+	c, err := replicator.NewComparer(replicator.Clusters{
 		Flow: flow, Source: config.Cluster{Brokers: []string{"127.0.0.1:1"}}, Target: config.Cluster{Brokers: []string{"127.0.0.1:2"}}, Log: slog.New(slog.DiscardHandler),
-	})
+	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/milena-kafka/milena/replicator"
 )
 
@@ -33,7 +31,7 @@ func (p *program) handback(ctx context.Context, args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
-	o := options(c, flow, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	o := clustersOf(c, flow, slog.New(slog.DiscardHandler))
 	h, err := replicator.PrepareHandBack(ctx, o)
 	if err != nil {
 		return fmt.Errorf("handback: %w", err)

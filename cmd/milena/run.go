@@ -86,10 +86,14 @@ func newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer
 
 func options(c *config.Config, flow config.Flow, log *slog.Logger, registry prometheus.Registerer) replicator.Options {
 	return replicator.Options{
-		Flow: flow, Source: c.Clusters[flow.Source], Target: c.Clusters[flow.Target],
-		Log: log, Registerer: registry,
+		Clusters: clustersOf(c, flow, log), Registerer: registry,
 		Buffer: int64(c.Buffer), ShutdownTimeout: c.ShutdownTimeout, Version: buildVersion(),
 	}
+}
+
+// clustersOf is one flow of the config with both of its clusters.
+func clustersOf(c *config.Config, flow config.Flow, log *slog.Logger) replicator.Clusters {
+	return replicator.Clusters{Flow: flow, Source: c.Clusters[flow.Source], Target: c.Clusters[flow.Target], Log: log}
 }
 
 // runner is what has to be started and waited for.

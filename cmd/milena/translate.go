@@ -12,7 +12,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"github.com/milena-kafka/milena/config"
@@ -66,7 +65,7 @@ func (p *program) translate(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	log := slog.New(slog.DiscardHandler) // the answer says what a client would log
-	t, err := replicator.OpenTranslator(ctx, options(c, flow, log, prometheus.NewRegistry()))
+	t, err := replicator.OpenTranslator(ctx, clustersOf(c, flow, log))
 	if err != nil {
 		return fmt.Errorf("translate: %w", err)
 	}
