@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 const (
@@ -46,7 +47,7 @@ const (
 // One loop reads the target's news, then the source's, then pairs them. A copy is read before the source, so a target record whose like is
 // not on the source up to the end that is answered afterwards is none of the source's.
 type Comparer struct {
-	clusters       Clusters
+	clusters       client.Clusters
 	whole          bool // compare each copy from its beginning
 	log            *slog.Logger
 	source, target *kgo.Client
@@ -76,7 +77,7 @@ type Comparer struct {
 
 // NewComparer makes the clients. It reaches no network. With whole, copies are compared from their beginning, not only
 // from where they are now.
-func NewComparer(o Clusters, whole bool) (*Comparer, error) {
+func NewComparer(o client.Clusters, whole bool) (*Comparer, error) {
 	c := &Comparer{
 		clusters: o, whole: whole, log: o.Log.With("flow", o.Flow.Name), seed: maphash.MakeSeed(),
 		followed: make(map[offsets.TopicPartition]*followed), level: windowFollowed, began: time.Now(),
@@ -129,7 +130,7 @@ func (c *Comparer) Run(ctx context.Context) error {
 			c.publish()
 			published = time.Now()
 		}
-		if !moved && sleep(ctx, roundPause) != nil {
+		if !moved && client.Sleep(ctx, roundPause) != nil {
 			break
 		}
 	}
@@ -152,7 +153,7 @@ func (c *Comparer) conclude(ctx context.Context) {
 			c.look(rest)
 		}
 		if !c.round(rest) {
-			err = sleep(rest, roundPause)
+			err = client.Sleep(rest, roundPause)
 		}
 		c.spread()
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // MirrorMaker 2 copies well while milena looks on: nothing differs, and neither cluster has anything of milena's.
@@ -175,7 +176,7 @@ func TestComparisonTellsOfAbortedTransactions(t *testing.T) {
 			s.createBoth("orders", 1)
 			s.produce("orders", 1, 20, "early")
 			s.mirror("orders", 0, s.sourceRecords("orders", 0))
-			r := s.compare(func(o *replicator.Clusters) { o.Flow.Isolation = c.isolation })
+			r := s.compare(func(o *client.Clusters) { o.Flow.Isolation = c.isolation })
 			r.equal(20)
 			s.transaction("orders", "aborted", kgo.TryAbort, 10)
 			s.transaction("orders", "committed", kgo.TryCommit, 10)
@@ -210,7 +211,7 @@ func TestComparisonHoldsTopicsAgainstThePlan(t *testing.T) {
 	}
 	s.createBoth("secret", 1)
 	s.position("secret", 3)
-	exclude := func(o *replicator.Clusters) { o.Flow.TopicsExclude = []string{"secret"} }
+	exclude := func(o *client.Clusters) { o.Flow.TopicsExclude = []string{"secret"} }
 	r := s.compare(exclude)
 	r.equal(5)
 	end := r.end()
@@ -265,7 +266,7 @@ func TestComparisonOfNothingIsNoProof(t *testing.T) {
 	r.until("it has begun", func(c *replicator.Comparison) bool { return len(c.Partitions) == 1 })
 	differences(t, r.end(), "no record of the source was found on the target: is MirrorMaker 2 running")
 
-	c, err := replicator.NewComparer(replicator.Clusters{
+	c, err := replicator.NewComparer(client.Clusters{
 		Flow: config.DefaultFlow("a", "b"), Source: config.Cluster{Brokers: s.source.ListenAddrs()}, Target: config.Cluster{Brokers: s.target.ListenAddrs()},
 		Log: slog.New(slog.DiscardHandler),
 	}, false)

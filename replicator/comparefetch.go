@@ -11,6 +11,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -96,7 +97,7 @@ func (c *Comparer) fetch(ctx context.Context, s *side) bool {
 	}
 	s.trouble.Store(nil)
 	if err := group.Wait(); err != nil {
-		text := connectError(err, s.alias, s.cluster).Error()
+		text := client.Explain(err, s.alias, s.cluster).Error()
 		s.trouble.Store(&text)
 	}
 	return moved.Load()

@@ -16,6 +16,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // topicsLoop looks for new topics and partitions, and early when a leader moved or a topic changed.
@@ -29,7 +30,7 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 		case <-tick.C:
 			early = 0
 		case <-f.kick: // by many partitions perhaps, and for a reason that may last: each early pass waits longer
-			if sleep(ctx, min(refreshEvery<<min(early, 8), f.config.TopicsInterval)) != nil {
+			if client.Sleep(ctx, min(refreshEvery<<min(early, 8), f.config.TopicsInterval)) != nil {
 				return
 			}
 			early++
@@ -112,7 +113,7 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, 
 		if missing == 0 {
 			return view, nil
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := client.Sleep(ctx, pause); err != nil {
 			return view, err
 		}
 	}

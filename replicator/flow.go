@@ -22,6 +22,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // takeOverSlots is how many shards are fenced at a time: enough to hide round trips, few enough not to flood a coordinator.
@@ -32,7 +33,7 @@ const scans = 4
 
 // Options are the named dependencies of a flow. All are required but Version.
 type Options struct {
-	Clusters
+	client.Clusters
 	Registerer      prometheus.Registerer // every series gets the flow's name as a label
 	Buffer          int64                 // bytes of batches held at one time
 	ShutdownTimeout time.Duration         // how long a clean stop waits for batches in flight
@@ -58,15 +59,15 @@ type Flow struct {
 	isolation                int8
 	produceTimeout           time.Duration
 
-	source, target *kgo.Client            // for all that no quota of bytes holds up
-	books          *kgo.Client            // of the target, for what the flow writes about itself
-	clients        []*kgo.Client          // all
-	dials          map[string]*dialLimits // by side: source or target
+	source, target *kgo.Client                   // for all that no quota of bytes holds up
+	books          *kgo.Client                   // of the target, for what the flow writes about itself
+	clients        []*kgo.Client                 // all
+	dials          map[string]*client.DialLimits // by side: source or target
 	sourceWire     fetcher
 	loopWires      [sourceLoops]fetcher
 	targetWire     targetTransport
 	laneWires      [lanes]producer
-	throttles      *throttles
+	throttles      *client.Throttles
 	journalTopic   string
 	owner          offsets.Owner
 
@@ -114,8 +115,8 @@ func New(o Options) (*Flow, error) {
 		scans:          semaphore.NewWeighted(scans),
 		kick:           make(chan struct{}, 1),
 	}
-	f.throttles = newThrottles(f.log)
-	f.dials = map[string]*dialLimits{"source": {}, "target": {}}
+	f.throttles = client.NewThrottles(f.log)
+	f.dials = map[string]*client.DialLimits{"source": {}, "target": {}}
 	if o.Flow.Isolation == "read_committed" {
 		f.isolation = 1
 	}
@@ -199,7 +200,7 @@ func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
 }
 
 func (f *Flow) client(c config.Cluster, alias, side string, clientMetrics kgo.Hook) (*kgo.Client, error) {
-	options, err := clientOptions(c, f.dials[side], f.log.With("client", side), clientMetrics, throttleHook{f.throttles, f.metrics.throttled.WithLabelValues(alias), side, alias})
+	options, err := client.Options(c, f.dials[side], f.log.With("client", side), clientMetrics, f.throttles.Hook(side, alias, f.metrics.throttled.WithLabelValues(alias)))
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", alias, err)
 	}
@@ -257,7 +258,7 @@ func (f *Flow) Run(ctx context.Context) error {
 		return err
 	}
 	f.requestTakeOver(f.shards[0]) // the others follow when it is owned
-	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.throttles.loop} {
+	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	if f.config.GroupsInterval > 0 && !f.config.Provenance { // a topic that both sides write has no one place for a group of the source
@@ -309,7 +310,7 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 // drain waits until nothing is queued or in flight, and says how many batches were left at the deadline.
 func (f *Flow) drain(ctx context.Context) int64 {
 	for f.pending.Load() > 0 && f.failure.Load() == nil {
-		if sleep(ctx, 2*time.Millisecond) != nil {
+		if client.Sleep(ctx, 2*time.Millisecond) != nil {
 			break
 		}
 	}
@@ -345,7 +346,7 @@ func (f *Flow) connect(ctx context.Context) error {
 			return err
 		}
 		f.warn("waiting for a cluster", "err", err)
-		if err := sleep(ctx, 4*backoff(attempt)); err != nil {
+		if err := client.Sleep(ctx, 4*client.Backoff(attempt)); err != nil {
 			return err
 		}
 	}

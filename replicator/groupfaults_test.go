@@ -15,6 +15,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // pass waits for n more looks at the groups.
@@ -305,7 +306,7 @@ func TestACommitBackBeginsWhereTheSourceDoes(t *testing.T) {
 	if resp, err := p.sourceAdm.DeleteRecords(t.Context(), upTo("orders", 60)); err != nil || resp.Error() != nil {
 		t.Fatal(err)
 	}
-	tr, err := replicator.OpenTranslator(t.Context(), replicator.Clusters{Flow: config.DefaultFlow("a", "b"), Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()}, Log: slog.New(slog.DiscardHandler)})
+	tr, err := replicator.OpenTranslator(t.Context(), client.Clusters{Flow: config.DefaultFlow("a", "b"), Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +346,7 @@ func TestATranslatorAsksItsOwnFlow(t *testing.T) {
 	pass(r, 5)
 	flow := config.DefaultFlow("a", "b")
 	flow.Name = "second"
-	tr, err := replicator.OpenTranslator(t.Context(), replicator.Clusters{Flow: flow, Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()}, Log: slog.New(slog.DiscardHandler)})
+	tr, err := replicator.OpenTranslator(t.Context(), client.Clusters{Flow: flow, Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // groupsPerRequest bounds one OffsetFetch, which names many groups since KIP-709.
@@ -97,7 +98,7 @@ const firstLook = 5 * time.Second
 func (g *groups) loop(ctx context.Context) {
 	soon := min(firstLook, g.flow.config.GroupsInterval)
 	for wait := soon; ; {
-		if sleep(ctx, wait) != nil {
+		if client.Sleep(ctx, wait) != nil {
 			return
 		}
 		if wait = soon; !g.flow.mayKeepBooks() {

@@ -15,6 +15,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 func withGroups(f *config.Flow) {
@@ -285,7 +286,7 @@ func TestATranslatorAnswersBesideTheFlowAndWithoutTheSource(t *testing.T) {
 		return err == nil && end.Offset >= 2, fmt.Sprint(ends, err)
 	})
 	flow := config.DefaultFlow("a", "b")
-	translator, err := replicator.OpenTranslator(t.Context(), replicator.Clusters{
+	translator, err := replicator.OpenTranslator(t.Context(), client.Clusters{
 		Flow: flow, Source: config.Cluster{Brokers: p.source.ListenAddrs()}, Target: config.Cluster{Brokers: p.target.ListenAddrs()}, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

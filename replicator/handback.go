@@ -15,6 +15,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // HandBack is where MirrorMaker 2 has to go on when it takes a flow over from milena.
@@ -39,7 +40,7 @@ type HandedBack struct {
 
 // PrepareHandBack works out the positions and changes nothing. It takes a few seconds, as it looks whether the flow still runs. An error
 // says what must be done first: stop the flow cleanly, so that its journal knows of everything that it wrote, and MirrorMaker 2 as well.
-func PrepareHandBack(ctx context.Context, o Clusters) (*HandBack, error) {
+func PrepareHandBack(ctx context.Context, o client.Clusters) (*HandBack, error) {
 	if o.Flow.TakeOver == "" {
 		return nil, fmt.Errorf("flow %s: name the topic of MirrorMaker 2's positions as take_over, which is mm2-offsets.%s.internal in its dedicated mode", o.Flow.Name, o.Flow.Source)
 	}
@@ -105,7 +106,7 @@ func flowStands(ctx context.Context, target *kgo.Client, flow config.Flow) error
 	if err != nil {
 		return err
 	}
-	if err := sleep(ctx, 2*min(flow.JournalInterval, flow.Lease/4)+500*time.Millisecond); err != nil {
+	if err := client.Sleep(ctx, 2*min(flow.JournalInterval, flow.Lease/4)+500*time.Millisecond); err != nil {
 		return err
 	}
 	after, err := ends()
@@ -142,7 +143,7 @@ func stoppedCleanly(ctx context.Context, target *kgo.Client, flow config.Flow, s
 
 // Write notes the positions where MirrorMaker 2 looks for them when it starts, by Kafka's own partitioner (murmur2), as Java does. The topic is made, as
 // Connect makes it, if it is not there.
-func (h *HandBack) Write(ctx context.Context, o Clusters) error {
+func (h *HandBack) Write(ctx context.Context, o client.Clusters) error {
 	target, err := o.OpenTarget()
 	if err != nil {
 		return err

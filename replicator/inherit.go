@@ -10,6 +10,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -376,7 +377,7 @@ func (s *scan) addSource(ctx context.Context) error {
 				s.sourceNext = start // deleted meanwhile
 			}
 		}
-		if err := sleep(ctx, backoff(attempt)); err != nil {
+		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -280,7 +281,7 @@ func (f *Flow) findOwner(ctx context.Context) string {
 		if err == nil && owner != nil && owner.Instance != f.owner.Instance {
 			return fmt.Sprintf("on host %s (pid %d, since %s)", owner.Host, owner.PID, owner.Since.Format(time.RFC3339))
 		}
-		if sleep(ctx, 5*refreshEvery) != nil {
+		if client.Sleep(ctx, 5*refreshEvery) != nil {
 			return ""
 		}
 	}

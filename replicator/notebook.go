@@ -93,13 +93,13 @@ func (n *notebook) produce(ctx context.Context, records []recordbatch.Record) er
 		n.flow.refreshTargetSoon()
 		return fmt.Errorf("topic %s on cluster %s has no leader", n.topic, n.alias)
 	}
-	if n.flow.throttles.left(n.side, leader) > notebookTimeout {
+	if n.flow.throttles.Left(n.side, leader) > notebookTimeout {
 		return errThrottled
 	}
 	request := newProduceRequest(notebookTimeout)
 	addToProduceRequest(request, make(map[[16]byte]int), n.topic, info.ID, 0, batch)
 	answer, err := n.client.Broker(int(leader)).Request(ctx, request)
-	if errors.Is(err, context.DeadlineExceeded) && n.flow.throttles.lately(n.side) {
+	if errors.Is(err, context.DeadlineExceeded) && n.flow.throttles.Lately(n.side) {
 		return errThrottled // it stood behind a write of the journal, which has to wait
 	}
 	if err != nil {

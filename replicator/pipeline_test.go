@@ -14,6 +14,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // pair is two clusters in this process and a client on each.
@@ -109,7 +110,7 @@ func (p *pair) run(from, to string, source, target *kfake.Cluster, change func(*
 	var err error
 	r.flow, err = replicator.New(replicator.Options{
 		RebuildMap: p.rebuildMap,
-		Clusters: replicator.Clusters{
+		Clusters: client.Clusters{
 			Flow: flow, Source: config.Cluster{Brokers: source.ListenAddrs()}, Target: config.Cluster{Brokers: target.ListenAddrs()},
 			Log: slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 		},

@@ -18,6 +18,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // Plan is what a flow would do if it were started now.
@@ -71,7 +72,7 @@ const checkTimeout = 15 * time.Second
 
 // check collects the plan of one flow.
 type check struct {
-	clusters       Clusters
+	clusters       client.Clusters
 	flow           config.Flow
 	topics         *topics
 	source, target clusterTopics
@@ -85,7 +86,7 @@ type check struct {
 // Check reaches both clusters and works out what the flow would do, asking brokers to validate without acting: it changes
 // nothing and fences nobody, so it may run beside the flow itself. An error means that there is no plan: a cluster that
 // cannot be reached, bad options, or one cluster on both sides. Everything else that cannot work is in Plan.Refused.
-func Check(ctx context.Context, o Clusters) (*Plan, error) {
+func Check(ctx context.Context, o client.Clusters) (*Plan, error) {
 	source, target, err := o.Open()
 	if err != nil {
 		return nil, err
@@ -104,7 +105,7 @@ func Check(ctx context.Context, o Clusters) (*Plan, error) {
 
 // newCheck finds out all of the plan that is asked for without a trace: the question for a transaction coordinator is not, as it makes
 // brokers create the topic __transaction_state. What is copied is yet to be listed.
-func newCheck(ctx context.Context, o Clusters, source, target *kgo.Client) (*check, error) {
+func newCheck(ctx context.Context, o client.Clusters, source, target *kgo.Client) (*check, error) {
 	c := &check{clusters: o, flow: o.Flow, plan: &Plan{Flow: o.Flow.Name}, configs: map[string][]string{}, compacted: map[string]bool{}, colliding: map[string]bool{}}
 	var err error
 	if c.topics, err = newTopics(source, target, o.Flow, o.Log); err != nil {
@@ -128,16 +129,15 @@ func newCheck(ctx context.Context, o Clusters, source, target *kgo.Client) (*che
 
 // reach reads both clusters, so that two that are down are both in the error.
 func (c *check) reach(ctx context.Context) error {
-	read := func(client *kgo.Client, alias string, cluster config.Cluster) (clusterTopics, error) {
+	read := func(cl *kgo.Client) (clusterTopics, error) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
-		view, err := readTopics(ctx, client)
-		return view, connectError(err, alias, cluster)
+		return readTopics(ctx, cl)
 	}
 	var sourceErr, targetErr error
-	c.source, sourceErr = read(c.topics.source, c.flow.Source, c.clusters.Source)
-	c.target, targetErr = read(c.topics.target, c.flow.Target, c.clusters.Target)
-	if err := errors.Join(sourceErr, targetErr); err != nil {
+	c.source, sourceErr = read(c.topics.source)
+	c.target, targetErr = read(c.topics.target)
+	if err := errors.Join(c.clusters.SourceError(sourceErr), c.clusters.TargetError(targetErr)); err != nil {
 		return err
 	}
 	if c.source.ClusterID != "" && c.source.ClusterID == c.target.ClusterID {

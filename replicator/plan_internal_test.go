@@ -15,14 +15,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 func kadmClient(client *kgo.Client) *kadm.Client { return kadm.NewClient(client) }
 
 func cmpOr[T comparable](values ...T) T { return cmp.Or(values...) }
 
-func (test *topicsTest) clusters() Clusters {
-	return Clusters{
+func (test *topicsTest) clusters() client.Clusters {
+	return client.Clusters{
 		Flow:   test.flow,
 		Source: config.Cluster{Brokers: test.source.ListenAddrs()},
 		Target: config.Cluster{Brokers: test.target.ListenAddrs()},
@@ -159,19 +160,19 @@ func TestPlan_noPlanAtAll(t *testing.T) {
 	test := newTopicsTest(t, nil)
 	for _, c := range []struct {
 		name   string
-		change func(*Clusters)
+		change func(*client.Clusters)
 		want   []string
 	}{
-		{"one cluster on both sides", func(o *Clusters) { o.Target = o.Source }, []string{"primary and dr are the same cluster (id S)"}},
+		{"one cluster on both sides", func(o *client.Clusters) { o.Target = o.Source }, []string{"primary and dr are the same cluster (id S)"}},
 		{
-			"both down", func(o *Clusters) {
+			"both down", func(o *client.Clusters) {
 				o.Source.Brokers, o.Target.Brokers = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
 			},
 			[]string{"cluster primary (127.0.0.1:1): nothing listens there", "cluster dr (127.0.0.1:2): nothing listens there"},
 		},
-		{"a bad file", func(o *Clusters) { o.Target.TLS = &config.TLS{CAFile: "/absent"} }, []string{"clusters.dr.tls.ca_file", "/absent"}},
-		{"a bad expression", func(o *Clusters) { o.Flow.Topics = []string{"("} }, []string{"flow primary-dr: topics[0]"}},
-		{"a bad action", func(o *Clusters) { o.Flow.Anomalies = map[string]string{"shrunk": "restart"} }, []string{"flow primary-dr: anomalies.shrunk"}},
+		{"a bad file", func(o *client.Clusters) { o.Target.TLS = &config.TLS{CAFile: "/absent"} }, []string{"clusters.dr.tls.ca_file", "/absent"}},
+		{"a bad expression", func(o *client.Clusters) { o.Flow.Topics = []string{"("} }, []string{"flow primary-dr: topics[0]"}},
+		{"a bad action", func(o *client.Clusters) { o.Flow.Anomalies = map[string]string{"shrunk": "restart"} }, []string{"flow primary-dr: anomalies.shrunk"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := test.clusters()

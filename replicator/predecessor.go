@@ -15,6 +15,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // predecessor is the MirrorMaker 2 whose copies a flow goes on with: what it noted of its progress, read once when the first partition
@@ -66,7 +67,7 @@ func (d *predecessor) forward(ctx context.Context, tp offsets.TopicPartition, so
 	return 0, false
 }
 
-func readProgress(ctx context.Context, o Clusters, source, target *kgo.Client) (*offsets.MirrorProgress, error) {
+func readProgress(ctx context.Context, o client.Clusters, source, target *kgo.Client) (*offsets.MirrorProgress, error) {
 	c, names := o.Flow, o.InternalTopics()
 	syncsAt, syncs := target, names.OffsetSyncs(c.Source)
 	switch c.OffsetSyncs {
@@ -117,7 +118,7 @@ func (f *Flow) awaitPredecessor(ctx context.Context) error {
 			return &fatalError{err}
 		}
 		f.warn("waiting for MirrorMaker 2 to end", "at_most", deadWorker, "err", err)
-		if err := sleep(ctx, refreshEvery); err != nil {
+		if err := client.Sleep(ctx, refreshEvery); err != nil {
 			return err
 		}
 	}
@@ -175,7 +176,7 @@ func (f *Flow) watchHeartbeats(ctx context.Context) (string, error) {
 	if !ok || end.Err != nil {
 		return "", nil
 	}
-	options, err := clientOptions(f.options.Target, f.dials["target"], f.log.With("client", "target"))
+	options, err := client.Options(f.options.Target, f.dials["target"], f.log.With("client", "target"))
 	if err != nil {
 		return "", err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // shadowed is a pair whose source another program copies, record by record as MirrorMaker 2 does.
@@ -161,9 +162,9 @@ type comparing struct {
 	done chan error
 }
 
-func (s *shadowed) compare(change func(*replicator.Clusters)) *comparing {
+func (s *shadowed) compare(change func(*client.Clusters)) *comparing {
 	s.t.Helper()
-	o := replicator.Clusters{
+	o := client.Clusters{
 		Flow: config.Flow{
 			Name: "a-b", Source: "a", Target: "b", Topics: []string{".*"}, Naming: "prefix", Separator: ".", Start: "earliest",
 			Isolation: "read_committed", OffsetSyncs: config.OffsetSyncsTarget, Shards: 4, ReplicationFactor: 1, Anomalies: map[string]string{},

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // transactionTimeout is how long the coordinator lets our fencing transaction stay open. It is open for milliseconds; a long timeout
@@ -304,9 +305,9 @@ func (s *shard) coordinator(ctx context.Context, name string, ask func(context.C
 			s.setProblem(fmt.Sprintf("shard %d: %s on cluster %s: %v", s.number, name, s.flow.targetAlias, err))
 		}
 		if errors.Is(err, kerr.ConcurrentTransactions) && attempt < 50 {
-			err = sleep(ctx, time.Duration(min(2+attempt, 50))*time.Millisecond)
+			err = client.Sleep(ctx, time.Duration(min(2+attempt, 50))*time.Millisecond)
 		} else {
-			err = sleep(ctx, backoff(attempt))
+			err = client.Sleep(ctx, client.Backoff(attempt))
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

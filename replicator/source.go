@@ -11,6 +11,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -43,7 +44,7 @@ type sourceBroker struct {
 	wire    fetcher
 	wake    chan struct{} // something may have become fetchable
 	session session       // the loop's own, as is the pace of its requests
-	pace    pace
+	pace    client.Pace
 
 	mu         sync.Mutex
 	partitions []*partition // in the order of the next full request: whoever was served last stands at the end
@@ -70,7 +71,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 	f := b.flow
 	var asks []asked
 	for attempt := 0; ctx.Err() == nil; {
-		share := int64(b.pace.of(int(f.fetchShare())))
+		share := int64(b.pace.Of(int(f.fetchShare())))
 		if f.budget.reserve(ctx, share) != nil {
 			return
 		}
@@ -100,7 +101,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			f.metrics.retries.WithLabelValues("fetch").Inc()
 			f.warn("source fetch", "broker", b.broker, "err", f.options.SourceError(err))
 			f.refreshSource(ctx)
-			if sleep(ctx, backoff(attempt)) != nil {
+			if client.Sleep(ctx, client.Backoff(attempt)) != nil {
 				return
 			}
 			continue
@@ -109,7 +110,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			return // what came after the stop is fetched again at the next start
 		}
 		attempt = 0
-		b.pace.answered(response.ThrottleMillis)
+		b.pace.Answered(response.ThrottleMillis)
 		b.accept(asks, response, share)
 	}
 }

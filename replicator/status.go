@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // Status is what a flow knows of itself at one moment; it is served as JSON and printed as a table.
@@ -26,7 +28,7 @@ type Status struct {
 	// NotCopied names topics that were asked for and are not copied, or not wholly, with the reason.
 	NotCopied map[string]string `json:"not_copied,omitempty"`
 	// Throttled names the brokers whose quotas made the flow wait within the last minute.
-	Throttled []ThrottleStatus `json:"throttled,omitempty"`
+	Throttled []client.ThrottleStatus `json:"throttled,omitempty"`
 	// LagRecords is the sum over all partitions whose lag is known.
 	LagRecords int64             `json:"lag_records"`
 	Partitions []PartitionStatus `json:"partitions"`
@@ -60,18 +62,6 @@ type ACLsStatus struct {
 	Took     float64   `json:"took_seconds"`
 	// Problems are sentences about ACLs that were refused or are not copied as they are, and why there are none at all.
 	Problems []string `json:"problems,omitempty"`
-}
-
-// ThrottleStatus is how a broker's quota slows the flow down.
-type ThrottleStatus struct {
-	Side    string `json:"side"` // source or target
-	Cluster string `json:"cluster"`
-	Broker  int32  `json:"broker"`
-	// LastMinute is for how many seconds of the last minute at least one connection had to wait, Left for how many more one has to.
-	LastMinute float64 `json:"last_minute_seconds"`
-	Left       float64 `json:"left_seconds"`
-	// Text is all of this as a sentence.
-	Text string `json:"text"`
 }
 
 // GroupsStatus is what the last look at the consumer groups found.
@@ -168,7 +158,7 @@ func (f *Flow) Status() Status {
 		s.Partitions = append(s.Partitions, ps)
 	}
 	s.Groups, s.Configs, s.ACLs = f.groups.status(), f.configs.Load(), f.acls.status()
-	s.Throttled = f.throttles.status(now)
+	s.Throttled = f.throttles.Status(now)
 	s.NotReady = f.notReady(unrecovered, s.Shards)
 	s.Ready = len(s.NotReady) == 0
 	return s
@@ -201,7 +191,7 @@ func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []str
 	if n := states["starting"]; n > 0 {
 		reasons = append(reasons, fmt.Sprintf("%d of %d shards are not owned yet", n, len(f.shards)))
 	}
-	if f.lease.left() <= 0 && states["starting"] == 0 && !f.throttles.holding("target") { // whom a quota holds up is healthy
+	if f.lease.left() <= 0 && states["starting"] == 0 && !f.throttles.Holding("target") { // whom a quota holds up is healthy
 		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, nothing is sent until it is")
 	}
 	return reasons

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -91,7 +92,7 @@ func (f *Flow) readTails(ctx context.Context, tails []*tail, finished func(*tail
 			continue
 		}
 		f.refreshTarget(ctx)
-		if err := sleep(ctx, min(backoff(attempt), longPoll)); err != nil {
+		if err := client.Sleep(ctx, min(client.Backoff(attempt), longPoll)); err != nil {
 			return err
 		}
 		attempt++

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // takeOverLoop runs the take-overs that partitions and journal writes ask for, several shards at a time. A take-over that fails is
@@ -68,7 +70,7 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 		}
 		if errors.Is(err, errNotYet) {
 			f.refreshTarget(ctx)
-			if err := sleep(ctx, backoff(min(attempt, 2))); err != nil {
+			if err := client.Sleep(ctx, client.Backoff(min(attempt, 2))); err != nil {
 				return nil //nolint:nilerr // ctx ended: the flow stops
 			}
 			continue
@@ -77,7 +79,7 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 		s.setProblem(fmt.Sprintf("shard %d: %v", s.number, err))
 		f.warn("take-over", "shard", s.number, "err", err)
 		f.refreshTarget(ctx)
-		if err := sleep(ctx, backoff(attempt)); err != nil {
+		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
 			return nil //nolint:nilerr // ctx ended: the flow stops
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -27,7 +28,7 @@ type targetBroker struct {
 
 	mu    sync.Mutex
 	ready []*partition
-	pace  pace // of its requests
+	pace  client.Pace // of its requests
 }
 
 // sent is one partition in a produce request.
@@ -91,7 +92,7 @@ func (b *targetBroker) lane(ctx context.Context, wire producer) {
 			continue
 		}
 		b.mu.Lock()
-		b.pace.answered(response.ThrottleMillis)
+		b.pace.Answered(response.ThrottleMillis)
 		b.mu.Unlock()
 		if err := b.accept(list, response); err != nil {
 			f.fail(err)
@@ -110,7 +111,7 @@ func (b *targetBroker) take() (*kmsg.ProduceRequest, []sent) {
 	request := newProduceRequest(b.flow.produceTimeout)
 	topics := make(map[[16]byte]int)
 	list := make([]sent, 0, len(b.ready))
-	bytes, n, limit := 0, 0, b.pace.of(maxProduceBytes)
+	bytes, n, limit := 0, 0, b.pace.Of(maxProduceBytes)
 	for _, p := range b.ready {
 		if bytes >= limit {
 			break

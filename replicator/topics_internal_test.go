@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // topicsTest is one flow from primary to dr between two fake clusters.
@@ -36,7 +37,7 @@ func testFlow() config.Flow {
 
 func newTopicsTest(t *testing.T, change func(*config.Flow), targetOpts ...kfake.Opt) *topicsTest {
 	t.Helper()
-	test := &topicsTest{t: t, source: fakeCluster(t, kfake.ClusterID("S")), target: fakeCluster(t, append(targetOpts, kfake.ClusterID("T"))...)}
+	test := &topicsTest{t: t, source: newFake(t, kfake.ClusterID("S")), target: newFake(t, append(targetOpts, kfake.ClusterID("T"))...)}
 	flow := testFlow()
 	if change != nil {
 		change(&flow)
@@ -52,9 +53,19 @@ func newTopicsTest(t *testing.T, change func(*config.Flow), targetOpts ...kfake.
 	return test
 }
 
+func newFake(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	return cluster
+}
+
 func testClient(t *testing.T, c config.Cluster) *kgo.Client {
 	t.Helper()
-	opts, err := clientOptions(c, &dialLimits{}, slog.New(slog.DiscardHandler))
+	opts, err := client.Options(c, &client.DialLimits{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +132,7 @@ func (test *topicsTest) dynamic(topic string) map[string]string {
 }
 
 func TestTopics_read(t *testing.T) {
-	cluster := fakeCluster(t, kfake.NumBrokers(3), kfake.ClusterID("S"))
+	cluster := newFake(t, kfake.NumBrokers(3), kfake.ClusterID("S"))
 	for topic, partitions := range map[string]int32{"a": 1, "b": 7, "__x": 2} {
 		if err := cluster.CreateTopic(topic, partitions, nil); err != nil {
 			t.Fatal(err)

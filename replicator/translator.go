@@ -14,12 +14,13 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // Translator answers for one flow where a place on one side is on the other. It changes nothing, except in Commit, and may
 // run beside the flow. Make it with [OpenTranslator].
 type Translator struct {
-	clusters Clusters
+	clusters client.Clusters
 	rules    *policy.Topics
 	source   *kgo.Client
 	target   *kgo.Client
@@ -27,7 +28,7 @@ type Translator struct {
 }
 
 // OpenTranslator reaches the target of a flow; the source may be down.
-func OpenTranslator(ctx context.Context, o Clusters) (*Translator, error) {
+func OpenTranslator(ctx context.Context, o client.Clusters) (*Translator, error) {
 	rules, err := policy.NewTopics(o.Flow, o.Flow.Source, o.Flow.Target)
 	if err != nil {
 		return nil, fmt.Errorf("flow %s: %w", o.Flow.Name, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -71,7 +72,7 @@ func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
 		if err != nil {
 			f.log.Debug("source walk", "topic", p.topic.source, "partition", p.number, "err", err)
 			f.refreshSource(ctx)
-			if err := sleep(ctx, backoff(attempt)); err != nil {
+			if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
 				return err
 			}
 			continue
@@ -80,7 +81,7 @@ func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
 			if lost != nil {
 				return lost
 			}
-			if err := sleep(ctx, backoff(attempt)); err != nil {
+			if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
 				return err
 			}
 			continue

@@ -15,6 +15,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // Beside a MirrorMaker 2 that copied well the comparison ends with 0; when somebody else writes into the copy, with 1 and a sentence.
@@ -70,7 +71,7 @@ func TestComparisonIsShownWhileItGoesOn(t *testing.T) {
 	var out lockedBuffer
 	p := &program{stdout: &out, stderr: io.Discard, env: noEnv}
 	flow := config.DefaultFlow("a", "b")
-	c, err := replicator.NewComparer(replicator.Clusters{
+	c, err := replicator.NewComparer(client.Clusters{
 		Flow: flow, Source: config.Cluster{Brokers: []string{"127.0.0.1:1"}}, Target: config.Cluster{Brokers: []string{"127.0.0.1:2"}}, Log: slog.New(slog.DiscardHandler),
 	}, false)
 	if err != nil {

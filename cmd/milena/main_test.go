@@ -21,6 +21,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 func noEnv(string) (string, bool) { return "", false }
@@ -404,7 +405,7 @@ func ptr[T any](v T) *T { return &v }
 func sample() replicator.Status {
 	return replicator.Status{
 		Flow: "a-b", Source: "a", Target: "b", Ready: true, Shards: map[string]int{"owned": 4}, Records: 12, Bytes: 3456, LagRecords: 7,
-		Throttled: []replicator.ThrottleStatus{{Side: "target", Cluster: "b", Broker: 1, LastMinute: 41, Text: "throttled by target broker 1: 41.0 s in the last minute"}},
+		Throttled: []client.ThrottleStatus{{Side: "target", Cluster: "b", Broker: 1, LastMinute: 41, Text: "throttled by target broker 1: 41.0 s in the last minute"}},
 		Partitions: []replicator.PartitionStatus{
 			{Topic: "orders", TargetTopic: "a.orders", State: "replicating", Acked: 5, LagRecords: ptr(int64(3)), LagSeconds: ptr(0.5)},
 			{Topic: "orders", TargetTopic: "a.orders", Partition: 1, State: "replicating", LagRecords: ptr(int64(4)), LagSeconds: ptr(90.0)},

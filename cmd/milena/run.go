@@ -10,6 +10,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 func (p *program) run(ctx context.Context, args []string) error {
@@ -92,8 +93,8 @@ func options(c *config.Config, flow config.Flow, log *slog.Logger, registry prom
 }
 
 // clustersOf is one flow of the config with both of its clusters.
-func clustersOf(c *config.Config, flow config.Flow, log *slog.Logger) replicator.Clusters {
-	return replicator.Clusters{Flow: flow, Source: c.Clusters[flow.Source], Target: c.Clusters[flow.Target], Log: log}
+func clustersOf(c *config.Config, flow config.Flow, log *slog.Logger) client.Clusters {
+	return client.Clusters{Flow: flow, Source: c.Clusters[flow.Source], Target: c.Clusters[flow.Target], Log: log}
 }
 
 // runner is what has to be started and waited for.

@@ -1,4 +1,4 @@
-package replicator
+package client
 
 import (
 	"cmp"
@@ -13,14 +13,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// throttles knows which brokers make this flow wait because of quotas. Since 2.0 a broker answers at once, says for how long it reads
+// Throttles knows which brokers make this flow wait because of quotas. Since 2.0 a broker answers at once, says for how long it reads
 // nothing more from the connection, and expects the client to hold off for as long (KIP-219): kgo does, connection by connection, and
 // tells it here. What is waited for is no failure: it is counted, shown, and logged when it begins and when it ends.
-type throttles struct {
+type Throttles struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
 	brokers map[throttledBy]*throttle
+}
+
+// ThrottleStatus is how a broker's quota slows the flow down.
+type ThrottleStatus struct {
+	Side    string `json:"side"` // source or target
+	Cluster string `json:"cluster"`
+	Broker  int32  `json:"broker"`
+	// LastMinute is for how many seconds of the last minute at least one connection had to wait, Left for how many more one has to.
+	LastMinute float64 `json:"last_minute_seconds"`
+	Left       float64 `json:"left_seconds"`
+	// Text is all of this as a sentence.
+	Text string `json:"text"`
 }
 
 // throttledBy names a broker of one side.
@@ -47,12 +59,13 @@ const (
 	throttleLook = 5 * time.Second
 )
 
-func newThrottles(log *slog.Logger) *throttles {
-	return &throttles{log: log, brokers: make(map[throttledBy]*throttle)}
+// NewThrottles logs when a quota begins and ceases to throttle. Its Loop must run for the latter.
+func NewThrottles(log *slog.Logger) *Throttles {
+	return &Throttles{log: log, brokers: make(map[throttledBy]*throttle)}
 }
 
 // begin notes that a broker asks for a wait.
-func (t *throttles) begin(by throttledBy, from, until time.Time) {
+func (t *Throttles) begin(by throttledBy, from, until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := t.brokers[by]
@@ -106,8 +119,8 @@ func (b *throttle) lately(now time.Time) time.Duration {
 	return sum
 }
 
-// left is for how long a broker still asks to wait.
-func (t *throttles) left(side string, broker int32) time.Duration {
+// Left is for how long a broker still asks to wait.
+func (t *Throttles) Left(side string, broker int32) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var left time.Duration
@@ -119,19 +132,19 @@ func (t *throttles) left(side string, broker int32) time.Duration {
 	return left
 }
 
-// holding says whether a broker of one side still asks to wait.
-func (t *throttles) holding(side string) bool {
+// Holding says whether a broker of one side still asks to wait.
+func (t *Throttles) Holding(side string) bool {
 	now := time.Now()
-	return slices.ContainsFunc(t.status(now), func(s ThrottleStatus) bool { return s.Side == side && s.Left > 0 })
+	return slices.ContainsFunc(t.Status(now), func(s ThrottleStatus) bool { return s.Side == side && s.Left > 0 })
 }
 
-// lately says whether a broker of one side has asked to wait within the last minute.
-func (t *throttles) lately(side string) bool {
-	return slices.ContainsFunc(t.status(time.Now()), func(s ThrottleStatus) bool { return s.Side == side })
+// Lately says whether a broker of one side has asked to wait within the last minute.
+func (t *Throttles) Lately(side string) bool {
+	return slices.ContainsFunc(t.Status(time.Now()), func(s ThrottleStatus) bool { return s.Side == side })
 }
 
-// loop says in the log when a throttle has ended.
-func (t *throttles) loop(ctx context.Context) {
+// Loop says in the log when a throttle has ended.
+func (t *Throttles) Loop(ctx context.Context) {
 	tick := time.NewTicker(throttleLook)
 	defer tick.Stop()
 	for {
@@ -145,7 +158,7 @@ func (t *throttles) loop(ctx context.Context) {
 }
 
 // end forgets the brokers that have not throttled for as long as is remembered.
-func (t *throttles) end(now time.Time) {
+func (t *Throttles) end(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for by, b := range t.brokers {
@@ -159,8 +172,8 @@ func (t *throttles) end(now time.Time) {
 	}
 }
 
-// status lists the brokers that have throttled within the last minute.
-func (t *throttles) status(now time.Time) []ThrottleStatus {
+// Status lists the brokers that have throttled within the last minute.
+func (t *Throttles) Status(now time.Time) []ThrottleStatus {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var list []ThrottleStatus
@@ -185,30 +198,14 @@ func newThrottleStatus(by throttledBy, lately, left time.Duration) ThrottleStatu
 	return s
 }
 
-// pace makes requests small while a quota asks for long waits. A broker averages over many seconds (quota.window.num), and lets a client
-// wait for as long as it takes to work off all that exceeds the quota: one large request brings about a long wait on every connection, also
-// on that of the journal, on which the lease hangs. The zero pace is full speed.
-type pace struct{ slower int } // 1/64 that is left out; 0 to 63
-
-// paceWait is the longest wait that one request should bring about.
-const paceWait = time.Second
-
-// of is how many of the most bytes the next request should have.
-func (p *pace) of(most int) int { return most * (64 - p.slower) / 64 }
-
-// answered learns from the wait that an answer asks for: it halves after a long one, and grows by little after a short one.
-func (p *pace) answered(throttleMillis int32) {
-	switch wait := time.Duration(throttleMillis) * time.Millisecond; {
-	case wait > paceWait:
-		p.slower = 64 - max(1, (64-p.slower)/2)
-	case wait < paceWait/4:
-		p.slower = max(0, p.slower-1)
-	}
+// Hook counts what the brokers of one side ask for, in seconds too.
+func (t *Throttles) Hook(side, alias string, seconds prometheus.Counter) kgo.Hook {
+	return throttleHook{t, seconds, side, alias}
 }
 
 // throttleHook tells what the brokers of one side ask for.
 type throttleHook struct {
-	throttles   *throttles
+	throttles   *Throttles
 	seconds     prometheus.Counter
 	side, alias string
 }

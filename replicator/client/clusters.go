@@ -1,4 +1,4 @@
-package replicator
+package client
 
 import (
 	"fmt"
@@ -37,7 +37,7 @@ func (c Clusters) OpenSource() (*kgo.Client, error) { return c.open(c.Source, c.
 func (c Clusters) OpenTarget() (*kgo.Client, error) { return c.open(c.Target, c.Flow.Target) }
 
 func (c Clusters) open(cluster config.Cluster, alias string) (*kgo.Client, error) {
-	opts, err := clientOptions(cluster, &dialLimits{}, c.Log.With("cluster", alias))
+	opts, err := Options(cluster, &DialLimits{}, c.Log.With("cluster", alias))
 	if err != nil {
 		return nil, fmt.Errorf("clusters.%s.%w", alias, err)
 	}
@@ -48,11 +48,11 @@ func (c Clusters) open(cluster config.Cluster, alias string) (*kgo.Client, error
 	return client, nil
 }
 
-// SourceError is connectError for the source.
-func (c Clusters) SourceError(err error) error { return connectError(err, c.Flow.Source, c.Source) }
+// SourceError is Explain for the source.
+func (c Clusters) SourceError(err error) error { return Explain(err, c.Flow.Source, c.Source) }
 
-// TargetError is connectError for the target.
-func (c Clusters) TargetError(err error) error { return connectError(err, c.Flow.Target, c.Target) }
+// TargetError is Explain for the target.
+func (c Clusters) TargetError(err error) error { return Explain(err, c.Flow.Target, c.Target) }
 
 // InternalTopics are the names of MirrorMaker 2's internal topics for this flow: heartbeats, checkpoints, offset-syncs.
 func (c Clusters) InternalTopics() offsets.Names {

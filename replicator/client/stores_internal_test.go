@@ -1,4 +1,4 @@
-package replicator
+package client
 
 import (
 	"bytes"
@@ -143,7 +143,7 @@ func TestStores_sayWhatIsWrong(t *testing.T) {
 		{"key written out, not PEM", config.TLS{CertFile: store("client.pem"), Key: "hunter2"}, "tls.key holds no private key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := clientOptions(config.Cluster{TLS: &test.tls}, &dialLimits{}, slog.New(slog.DiscardHandler))
+			_, err := Options(config.Cluster{TLS: &test.tls}, &DialLimits{}, slog.New(slog.DiscardHandler))
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "tls.") {
 				t.Errorf("error is %v\nwant %s", err, test.want)
 			}

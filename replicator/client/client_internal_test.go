@@ -1,4 +1,4 @@
-package replicator
+package client
 
 import (
 	"bytes"
@@ -113,7 +113,7 @@ func fakeCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 // reach connects as the product does and asks one question.
 func reach(t *testing.T, c config.Cluster) error {
 	t.Helper()
-	opts, err := clientOptions(c, &dialLimits{}, slog.New(slog.DiscardHandler))
+	opts, err := Options(c, &DialLimits{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func reach(t *testing.T, c config.Cluster) error {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err = client.Request(ctx, kmsg.NewPtrMetadataRequest())
-	return connectError(err, "dr", c)
+	return Explain(err, "dr", c)
 }
 
 func TestClients_reachEveryListener(t *testing.T) {
@@ -294,15 +294,15 @@ func TestClients_connectError(t *testing.T) {
 		{errors.New("remote error: tls: bad certificate"), "wants a client certificate"},
 		{kerr.CoordinatorLoadInProgress, "COORDINATOR_LOAD_IN_PROGRESS"},
 	} {
-		got := connectError(test.err, "dr", c)
+		got := Explain(test.err, "dr", c)
 		if !errors.Is(got, test.err) || !strings.Contains(got.Error(), test.want) || !strings.HasPrefix(got.Error(), "cluster dr (a:9092, b:9092): ") {
 			t.Errorf("connectError(%v) = %v; want %q", test.err, got, test.want)
 		}
 	}
-	if err := connectError(nil, "dr", c); err != nil {
+	if err := Explain(nil, "dr", c); err != nil {
 		t.Error(err)
 	}
-	if err := connectError(context.Canceled, "dr", c); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "dr") {
+	if err := Explain(context.Canceled, "dr", c); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "dr") {
 		t.Errorf("a stop is not a fault of the cluster: %v", err)
 	}
 }
@@ -329,7 +329,7 @@ func TestClients_badFiles(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := clientOptions(test.cluster, &dialLimits{}, slog.New(slog.DiscardHandler))
+			_, err := Options(test.cluster, &DialLimits{}, slog.New(slog.DiscardHandler))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -360,8 +360,8 @@ func TestClients_rotatedPasswordIsUsed(t *testing.T) {
 
 func TestClients_logOnlyWarnings(t *testing.T) {
 	var out bytes.Buffer
-	opts, err := clientOptions(
-		config.Cluster{Brokers: fakeCluster(t).ListenAddrs()}, &dialLimits{},
+	opts, err := Options(
+		config.Cluster{Brokers: fakeCluster(t).ListenAddrs()}, &DialLimits{},
 		slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	)
 	if err != nil {

@@ -1,4 +1,4 @@
-package replicator
+package client
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 func TestThrottleIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		throttles := newThrottles(slog.New(slog.NewTextHandler(&log, nil)))
+		throttles := NewThrottles(slog.New(slog.NewTextHandler(&log, nil)))
 		seconds := prometheus.NewCounter(prometheus.CounterOpts{Name: "waited_seconds_total", Help: "Time."})
 		hook := throttleHook{throttles, seconds, "target", "dr"}
 		broker := kgo.BrokerMetadata{NodeID: 1}
@@ -26,27 +26,27 @@ func TestThrottleIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
 		hook.OnBrokerThrottle(broker, 5*time.Millisecond, true)
 		time.Sleep(2 * throttleMemory)
 		throttles.end(time.Now())
-		if lines() != 0 || throttles.status(time.Now()) != nil {
-			t.Errorf("a moment's wait is news: %s, %+v", log.String(), throttles.status(time.Now()))
+		if lines() != 0 || throttles.Status(time.Now()) != nil {
+			t.Errorf("a moment's wait is news: %s, %+v", log.String(), throttles.Status(time.Now()))
 		}
 
 		const step, rounds = 2 * time.Second, 300
 		for range rounds {
 			hook.OnBrokerThrottle(broker, time.Second, true)
 			hook.OnBrokerThrottle(broker, time.Second, true)
-			if left := throttles.left("target", 1); left != time.Second || throttles.left("target", 2) != 0 || throttles.left("source", 1) != 0 {
+			if left := throttles.Left("target", 1); left != time.Second || throttles.Left("target", 2) != 0 || throttles.Left("source", 1) != 0 {
 				t.Fatalf("%s are left", left)
 			}
-			if !throttles.holding("target") || throttles.holding("source") {
+			if !throttles.Holding("target") || throttles.Holding("source") {
 				t.Fatal("the target holds the flow up, and the source does not")
 			}
 			time.Sleep(step)
 			throttles.end(time.Now())
 		}
-		if throttles.holding("target") {
+		if throttles.Holding("target") {
 			t.Error("the target does not hold the flow up between two waits")
 		}
-		status := throttles.status(time.Now())
+		status := throttles.Status(time.Now())
 		if len(status) != 1 || status[0].LastMinute != 30 || status[0].Text != "throttled by target broker 1: 30.0 s in the last minute" {
 			t.Errorf("status is %+v", status)
 		}
@@ -60,7 +60,7 @@ func TestThrottleIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
 		if lines() != 2 || !strings.Contains(log.String(), `any more" side=target cluster=dr broker=1 waited=5m0s`) {
 			t.Errorf("when it has ended the log says:\n%s", log.String())
 		}
-		if status := throttles.status(time.Now()); status != nil {
+		if status := throttles.Status(time.Now()); status != nil {
 			t.Errorf("status is %+v", status)
 		}
 		var counted dto.Metric
@@ -72,11 +72,11 @@ func TestThrottleIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
 
 func TestThrottleOfAnHourSaysHowLongItTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		throttles := newThrottles(slog.New(slog.DiscardHandler))
+		throttles := NewThrottles(slog.New(slog.DiscardHandler))
 		throttles.begin(throttledBy{"source", "primary", 3}, time.Now(), time.Now().Add(time.Hour))
 		time.Sleep(30 * time.Minute)
 		throttles.end(time.Now())
-		status := throttles.status(time.Now())
+		status := throttles.Status(time.Now())
 		if len(status) != 1 || status[0].Text != "throttled by source broker 3: 60.0 s in the last minute, 1800 s to go" {
 			t.Errorf("status is %+v", status)
 		}
@@ -85,34 +85,34 @@ func TestThrottleOfAnHourSaysHowLongItTakes(t *testing.T) {
 
 func TestRequestsAreSmallWhileABrokerThrottles(t *testing.T) {
 	const most = 64 << 10
-	var p pace
-	if got := p.of(most); got != most {
+	var p Pace
+	if got := p.Of(most); got != most {
 		t.Errorf("without a quota a request may have %d bytes", got)
 	}
 	for range 3 {
-		p.answered(3000)
+		p.Answered(3000)
 	}
-	if got := p.of(most); got != most/8 {
+	if got := p.Of(most); got != most/8 {
 		t.Errorf("after three long waits a request may have %d bytes", got)
 	}
-	p.answered(500)
-	if got := p.of(most); got != most/8 {
+	p.Answered(500)
+	if got := p.Of(most); got != most/8 {
 		t.Errorf("after a wait as it should be a request may have %d bytes", got)
 	}
 	for range 20 {
-		p.answered(60_000)
+		p.Answered(60_000)
 	}
-	if got := p.of(most); got != most/64 {
+	if got := p.Of(most); got != most/64 {
 		t.Errorf("with a tiny quota a request may have %d bytes", got)
 	}
-	p.answered(0)
-	if got := p.of(most); got != most/32 {
+	p.Answered(0)
+	if got := p.Of(most); got != most/32 {
 		t.Errorf("after an answer without a wait a request may have %d bytes", got)
 	}
 	for range 100 {
-		p.answered(0)
+		p.Answered(0)
 	}
-	if got := p.of(most); got != most {
+	if got := p.Of(most); got != most {
 		t.Errorf("when the quota is gone a request may have %d bytes", got)
 	}
 }

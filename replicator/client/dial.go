@@ -1,0 +1,53 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// dialer opens connections, as fast as the limits allow.
+type dialer struct {
+	tls    *tls.Config // nil for plaintext
+	limits *DialLimits
+}
+
+// DialLimits lets not more than a few connections a second be opened to one address: who closes each connection at once must not be stormed
+// by everything that waits for an answer. All clients of one side of a flow share them. The zero value is ready.
+type DialLimits struct {
+	mu        sync.Mutex
+	byAddress map[string]*rate.Limiter
+}
+
+// The clients of one side need some ten connections to a broker; the burst lets them all come at once, twice.
+const (
+	dialsPerSecond = 6
+	dialBurst      = 20
+)
+
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if err := d.limits.of(address).Wait(ctx); err != nil {
+		return nil, err
+	}
+	plain := &net.Dialer{Timeout: 3 * time.Second}
+	if d.tls == nil {
+		return plain.DialContext(ctx, network, address)
+	}
+	return (&tls.Dialer{NetDialer: plain, Config: d.tls}).DialContext(ctx, network, address)
+}
+
+func (l *DialLimits) of(address string) *rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byAddress == nil {
+		l.byAddress = make(map[string]*rate.Limiter)
+	}
+	if l.byAddress[address] == nil {
+		l.byAddress[address] = rate.NewLimiter(dialsPerSecond, dialBurst)
+	}
+	return l.byAddress[address]
+}
