@@ -16,6 +16,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 const (
@@ -92,9 +93,9 @@ func NewComparer(o client.Clusters, whole bool) (*Comparer, error) {
 	}
 	unobserved := func(string, time.Duration, error) {}
 	c.sides = [2]side{
-		{wire: wire{c.target, unobserved}, alias: o.Flow.Target, cluster: o.Target, isolation: 1, view: &c.targetView, ask: (*followed).askTarget, take: (*followed).takeTarget},
+		{wire: wire.Kgo{Client: c.target, Observe: unobserved}, alias: o.Flow.Target, cluster: o.Target, isolation: 1, view: &c.targetView, ask: (*followed).askTarget, take: (*followed).takeTarget},
 		// Read uncommitted whatever the flow reads: MirrorMaker 2 may be ahead of an open transaction. Which ones were aborted, their markers say.
-		{wire: wire{c.source, unobserved}, alias: o.Flow.Source, cluster: o.Source, view: &c.sourceView, ask: (*followed).askSource, take: (*followed).takeSource},
+		{wire: wire.Kgo{Client: c.source, Observe: unobserved}, alias: o.Flow.Source, cluster: o.Source, view: &c.sourceView, ask: (*followed).askSource, take: (*followed).takeSource},
 	}
 	c.latest.Store(&Comparison{Flow: o.Flow.Name, Source: o.Flow.Source, Target: o.Flow.Target})
 	return c, nil

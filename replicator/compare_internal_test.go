@@ -84,7 +84,7 @@ func TestComparisonsMemoryIsBounded(t *testing.T) {
 // answers is a broker that answers every fetch with one error for each partition.
 type answers struct{ code int16 }
 
-func (a answers) fetch(_ context.Context, _ int32, request *kmsg.FetchRequest) (*kmsg.FetchResponse, error) {
+func (a answers) Fetch(_ context.Context, _ int32, request *kmsg.FetchRequest) (*kmsg.FetchResponse, error) {
 	response := kmsg.NewPtrFetchResponse()
 	for _, t := range request.Topics {
 		answered := kmsg.FetchResponseTopic{Topic: t.Topic}
@@ -112,7 +112,7 @@ func TestComparisonObeysABrokersErrors(t *testing.T) {
 		t.Run(c.err.Message, func(t *testing.T) {
 			p := followedOf(t, 100)
 			request := newCompareRequest(0)
-			request.add(p, p.Topic, p.sourceID, p.sourceNext)
+			request.add(p, fetchFrom(p.TopicPartition, p.sourceID, p.sourceNext))
 			s := &side{wire: answers{c.err.Code}, alias: "a", take: (*followed).takeSource}
 			_, err := request.send(t.Context(), 1, s)
 			if (err != nil) != c.failed || p.placed != c.placed {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 const (
@@ -30,12 +32,12 @@ const (
 
 // side is one of the two clusters, and what a partition does with it.
 type side struct {
-	wire      fetcher
+	wire      wire.Fetcher
 	alias     string
 	cluster   config.Cluster
 	isolation int8
 	view      *clusterTopics
-	ask       func(p *followed) (topic string, id [16]byte, offset int64, ok bool)
+	ask       func(p *followed) (next wire.FetchPartition, ok bool)
 	take      func(p *followed, rp *kmsg.FetchResponseTopicPartition) (moved bool)
 	trouble   atomic.Pointer[string] // why the last fetch failed
 }
@@ -63,11 +65,11 @@ func (c *Comparer) fetch(ctx context.Context, s *side) bool {
 	requests, parts := make(map[int32]*compareRequest), len(c.order)
 	for i := range c.order {
 		p := c.order[(c.turn+i)%parts] // a broker fills an answer in the order of the request, so the first could starve the rest
-		topic, id, offset, ok := s.ask(p)
+		next, ok := s.ask(p)
 		if !ok {
 			continue
 		}
-		leader := s.view.leader(topic, p.Partition)
+		leader := s.view.leader(next.TopicPartition)
 		if leader < 0 {
 			c.stale.Store(true)
 			continue
@@ -75,7 +77,7 @@ func (c *Comparer) fetch(ctx context.Context, s *side) bool {
 		if requests[leader] == nil {
 			requests[leader] = newCompareRequest(s.isolation)
 		}
-		requests[leader].add(p, topic, id, offset)
+		requests[leader].add(p, next)
 	}
 	var (
 		moved atomic.Bool
@@ -105,61 +107,46 @@ func (c *Comparer) fetch(ctx context.Context, s *side) bool {
 
 // compareRequest is one fetch at one broker. It has no session: it lives for minutes, and others may need the broker's cache more.
 type compareRequest struct {
-	*kmsg.FetchRequest
-	topics map[string]int
+	*wire.FetchRequest
 	asked  []*followed
-	at     []offsets.TopicPartition
-	ids    [][16]byte
-	from   []int64
+	wanted []wire.FetchPartition
 }
 
 func newCompareRequest(isolation int8) *compareRequest {
-	r := &compareRequest{FetchRequest: kmsg.NewPtrFetchRequest(), topics: make(map[string]int)}
-	r.MaxWaitMillis, r.MinBytes, r.MaxBytes = int32(compareWait.Milliseconds()), 1, maxFetchBytes
-	r.IsolationLevel, r.SessionEpoch = isolation, -1
-	return r
+	return &compareRequest{FetchRequest: wire.NewFetchRequest(compareWait, wire.MaxFetchBytes, isolation)}
 }
 
-func (r *compareRequest) add(p *followed, topic string, id [16]byte, offset int64) {
-	i, ok := r.topics[topic]
-	if !ok {
-		t := kmsg.NewFetchRequestTopic()
-		t.Topic, t.TopicID = topic, id
-		i = len(r.Topics)
-		r.topics[topic] = i
-		r.Topics = append(r.Topics, t)
-	}
-	position := position{offset: offset, leaderEpoch: -1, lastEpoch: -1, maxBytes: partitionBytes}
-	r.Topics[i].Partitions = append(r.Topics[i].Partitions, position.fetch(p.Partition))
-	r.asked, r.at, r.ids = append(r.asked, p), append(r.at, offsets.TopicPartition{Topic: topic, Partition: p.Partition}), append(r.ids, id)
-	r.from = append(r.from, offset)
+func (r *compareRequest) add(p *followed, next wire.FetchPartition) {
+	r.Add(next)
+	r.asked, r.wanted = append(r.asked, p), append(r.wanted, next)
 }
 
 func (r *compareRequest) send(ctx context.Context, broker int32, s *side) (got bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, comparePatience)
 	defer cancel()
-	response, err := s.wire.fetch(ctx, broker, r.FetchRequest)
+	response, err := s.wire.Fetch(ctx, broker, r.FetchRequest.FetchRequest)
 	if err != nil {
 		return false, err
 	}
-	if err := codeError(response.ErrorCode); err != nil {
+	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
 		return false, fmt.Errorf("fetch at broker %d: %w", broker, err)
 	}
-	parts, _ := index(response)
+	answer := wire.IndexFetch(response)
 	for i, p := range r.asked {
-		rp := parts[keyOf(response.Version, r.at[i].Topic, r.ids[i], r.at[i].Partition)]
+		wanted := r.wanted[i]
+		rp := answer.Of(wanted.TopicPartition, wanted.TopicID)
 		if rp == nil {
 			continue
 		}
-		switch classifyFetch(rp.ErrorCode) {
-		case fetched:
+		switch wire.ClassifyFetch(rp.ErrorCode) {
+		case wire.Fetched:
 			got = s.take(p, rp) || got
-		case absent:
-			p.restart(fmt.Sprintf("cluster %s no longer holds offset %d of %s, which was the next one to compare", s.alias, r.from[i], r.at[i]))
-		case denied:
-			p.problem = fmt.Sprintf("%s on cluster %s may not be read: grant READ on the topic to milena's user and start again", r.at[i], s.alias)
-		case gone, moved, later:
-			err = fmt.Errorf("fetch %s: %w", r.at[i], codeError(rp.ErrorCode))
+		case wire.Absent:
+			p.restart(fmt.Sprintf("cluster %s no longer holds offset %d of %s, which was the next one to compare", s.alias, wanted.Offset, wanted.TopicPartition))
+		case wire.Denied:
+			p.problem = fmt.Sprintf("%s on cluster %s may not be read: grant READ on the topic to milena's user and start again", wanted.TopicPartition, s.alias)
+		case wire.Gone, wire.Moved, wire.Later:
+			err = fmt.Errorf("fetch %s: %w", wanted.TopicPartition, kerr.ErrorForCode(rp.ErrorCode))
 		}
 	}
 	return got, err
@@ -221,7 +208,7 @@ func (c *Comparer) placeByTime(ctx context.Context) {
 		at := int64(-1)
 		if oldest >= 0 && p.hasher.timestamps {
 			var err error
-			if at, err = listOffset(ctx, c.source, c.sourceView.leader(p.Topic, p.Partition), p.Topic, p.Partition, oldest); err != nil {
+			if at, err = wire.ListOffset(ctx, c.source, c.sourceView.leader(p.TopicPartition), p.TopicPartition, oldest); err != nil {
 				c.stale.Store(true)
 				continue
 			}
@@ -253,34 +240,45 @@ func (c *Comparer) lookBack(ctx context.Context) {
 
 // find is the offset of a record before the window, -1 if it is not there: in one fetch, from the first record that is as young.
 func (c *Comparer) find(ctx context.Context, p *followed, w targetRecord) (int64, error) {
-	leader := c.sourceView.leader(p.Topic, p.Partition)
-	from, err := listOffset(ctx, c.source, leader, p.Topic, p.Partition, w.at)
+	leader := c.sourceView.leader(p.TopicPartition)
+	from, err := wire.ListOffset(ctx, c.source, leader, p.TopicPartition, w.at)
 	if err != nil || from < 0 || len(p.pairer.window) == 0 || from >= p.pairer.window[0].offset {
 		return -1, err
 	}
-	request := newCompareRequest(0)
-	request.add(p, p.Topic, p.sourceID, from)
+	wanted := fetchFrom(p.TopicPartition, p.sourceID, from)
+	request := newCompareRequest(wire.ReadUncommitted)
+	request.add(p, wanted)
 	ctx, cancel := context.WithTimeout(ctx, comparePatience)
 	defer cancel()
-	response, err := c.sides[1].wire.fetch(ctx, leader, request.FetchRequest)
+	response, err := c.sides[1].wire.Fetch(ctx, leader, request.FetchRequest.FetchRequest)
 	if err != nil {
 		return -1, err
 	}
-	found := int64(-1)
-	parts, _ := index(response)
-	for _, rp := range parts {
-		err = eachBatch(rp.RecordBatches, func(h recordbatch.Header, batch []byte) error {
-			if h.Attributes.Control() || found >= 0 {
-				return nil
-			}
-			records, err := recordbatch.Decode(batch)
-			for i := range records {
-				if found < 0 && records[i].Offset >= from && p.hasher.hash(&records[i]) == w.hash {
-					found = records[i].Offset
-				}
-			}
-			return err
-		})
+	rp := wire.IndexFetch(response).Of(wanted.TopicPartition, wanted.TopicID)
+	if rp == nil {
+		return -1, nil
 	}
-	return found, err
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
+		if err != nil {
+			return -1, err
+		}
+		if batch.Attributes.Control() {
+			continue
+		}
+		records, err := recordbatch.Decode(batch.Bytes)
+		if err != nil {
+			return -1, err
+		}
+		for i := range records {
+			if records[i].Offset >= from && p.hasher.hash(&records[i]) == w.hash {
+				return records[i].Offset, nil
+			}
+		}
+	}
+	return -1, nil
+}
+
+// fetchFrom asks for a partition from an offset on, whoever leads it.
+func fetchFrom(tp offsets.TopicPartition, id [16]byte, offset int64) wire.FetchPartition {
+	return wire.FetchPartition{TopicPartition: tp, FetchOffset: wire.FetchOffset{TopicID: id, Offset: offset, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: partitionBytes}}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 const (
@@ -132,31 +133,44 @@ func (p *followed) forget() {
 	p.counts, p.placed = ComparedRecords{}, false
 }
 
-func (p *followed) askTarget() (string, [16]byte, int64, bool) {
-	return p.target, p.targetID, p.targetNext, p.placed && !p.absent && len(p.waiting) == 0 && p.problem == ""
+func (p *followed) askTarget() (wire.FetchPartition, bool) {
+	copied := offsets.TopicPartition{Topic: p.target, Partition: p.Partition}
+	return fetchFrom(copied, p.targetID, p.targetNext), p.placed && !p.absent && len(p.waiting) == 0 && p.problem == ""
 }
 
-func (p *followed) askSource() (string, [16]byte, int64, bool) {
-	return p.Topic, p.sourceID, p.sourceNext, p.placed && p.sourceNext >= 0 && !p.pairer.full() && p.problem == ""
+func (p *followed) askSource() (wire.FetchPartition, bool) {
+	return fetchFrom(p.TopicPartition, p.sourceID, p.sourceNext), p.placed && p.sourceNext >= 0 && !p.pairer.full() && p.problem == ""
 }
 
 // takeTarget reads what MirrorMaker 2 wrote. It may have written in transactions (KIP-618), so only committed records count.
 func (p *followed) takeTarget(rp *kmsg.FetchResponseTopicPartition) bool {
-	aborted, before := abortedOf(rp), p.targetNext
-	err := eachBatch(rp.RecordBatches, func(h recordbatch.Header, batch []byte) error {
-		if h.Magic == 2 && h.NextOffset() <= p.targetNext {
-			return nil
-		}
-		lane, _, err := recordbatch.Admit(batch, h, &aborted, recordbatch.Rules{})
-		if err == nil && lane != recordbatch.LaneDrop {
-			err = p.takeTargetBatch(h, batch)
-		}
-		p.targetNext = max(p.targetNext, h.NextOffset())
-		return err
-	})
+	before := p.targetNext
+	err := p.readTarget(rp)
 	p.targetEnd = max(rp.HighWatermark, p.targetNext)
 	p.judge(err, p.target)
 	return p.targetNext > before
+}
+
+func (p *followed) readTarget(rp *kmsg.FetchResponseTopicPartition) error {
+	aborted := wire.AbortedOf(rp)
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
+		if err != nil {
+			return err
+		}
+		h := batch.Header
+		if h.Magic == 2 && h.NextOffset() <= p.targetNext {
+			continue
+		}
+		lane, _, err := recordbatch.Admit(batch.Bytes, h, &aborted, recordbatch.Rules{})
+		if err == nil && lane != recordbatch.LaneDrop {
+			err = p.takeTargetBatch(h, batch.Bytes)
+		}
+		p.targetNext = max(p.targetNext, h.NextOffset())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *followed) takeTargetBatch(h recordbatch.Header, batch []byte) error {
@@ -186,23 +200,33 @@ func (p *followed) judge(err error, topic string) {
 // takeSource reads what milena would read.
 func (p *followed) takeSource(rp *kmsg.FetchResponseTopicPartition) bool {
 	before := p.sourceNext
-	err := eachBatch(rp.RecordBatches, func(h recordbatch.Header, batch []byte) error {
-		if h.Magic == 2 && h.NextOffset() <= p.sourceNext {
-			return nil
-		}
-		var err error
-		if h.Attributes.Control() {
-			err = p.takeMarker(h, batch)
-		} else {
-			err = p.takeSourceBatch(h, batch)
-		}
-		p.sourceNext = max(p.sourceNext, h.NextOffset())
-		return err
-	})
+	err := p.readSource(rp)
 	p.sourceEnd = max(rp.HighWatermark, p.sourceNext)
 	p.ended = p.sourceNext >= rp.HighWatermark
 	p.judge(err, p.Topic)
 	return p.sourceNext > before
+}
+
+func (p *followed) readSource(rp *kmsg.FetchResponseTopicPartition) error {
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
+		if err != nil {
+			return err
+		}
+		h := batch.Header
+		if h.Magic == 2 && h.NextOffset() <= p.sourceNext {
+			continue
+		}
+		if h.Attributes.Control() {
+			err = p.takeMarker(h, batch.Bytes)
+		} else {
+			err = p.takeSourceBatch(h, batch.Bytes)
+		}
+		p.sourceNext = max(p.sourceNext, h.NextOffset())
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *followed) takeSourceBatch(h recordbatch.Header, batch []byte) error {

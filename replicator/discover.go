@@ -106,7 +106,7 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, 
 		}
 		missing := 0
 		for _, name := range names {
-			if view.leader(name, 0) < 0 {
+			if view.leader(offsets.TopicPartition{Topic: name}) < 0 {
 				missing++
 			}
 		}
@@ -344,7 +344,7 @@ func (s *shard) remove(p *partition) {
 		}
 	}
 	s.partitions = rest
-	s.journalled(offsets.TopicPartition{Topic: p.topic.source, Partition: p.number})
+	s.journalled(p.source())
 }
 
 // configsLoop compares topic configs and learns the target's limits.

@@ -23,6 +23,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // takeOverSlots is how many shards are fenced at a time: enough to hide round trips, few enough not to flood a coordinator.
@@ -63,10 +64,10 @@ type Flow struct {
 	books          *kgo.Client                   // of the target, for what the flow writes about itself
 	clients        []*kgo.Client                 // all
 	dials          map[string]*client.DialLimits // by side: source or target
-	sourceWire     fetcher
-	loopWires      [sourceLoops]fetcher
-	targetWire     targetTransport
-	laneWires      [lanes]producer
+	sourceWire     wire.Fetcher
+	loopWires      [sourceLoops]wire.Fetcher
+	targetWire     wire.Transport
+	laneWires      [lanes]wire.Producer
 	throttles      *client.Throttles
 	journalTopic   string
 	owner          offsets.Owner
@@ -180,13 +181,13 @@ func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
 	if f.books, err = f.client(f.options.Target, f.targetAlias, "target", sharedMetrics{targetMetrics}); err != nil {
 		return err
 	}
-	f.targetWire = wire{f.books, f.metrics.observer(f.targetAlias)}
+	f.targetWire = wire.Kgo{Client: f.books, Observe: f.metrics.observer(f.targetAlias)}
 	for i := range f.loopWires {
 		loop, err := f.client(f.options.Source, f.sourceAlias, "source", sharedMetrics{sourceMetrics})
 		if err != nil {
 			return err
 		}
-		f.loopWires[i] = wire{loop, f.metrics.observer(f.sourceAlias)}
+		f.loopWires[i] = wire.Kgo{Client: loop, Observe: f.metrics.observer(f.sourceAlias)}
 	}
 	f.sourceWire = f.loopWires[0]
 	for i := range f.laneWires {
@@ -194,7 +195,7 @@ func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
 		if err != nil {
 			return err
 		}
-		f.laneWires[i] = wire{lane, f.metrics.observer(f.targetAlias)}
+		f.laneWires[i] = wire.Kgo{Client: lane, Observe: f.metrics.observer(f.targetAlias)}
 	}
 	return nil
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"hash/maphash"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // inherit finds out how far MirrorMaker 2 copied a partition and lets the flow go on there.
@@ -34,7 +36,7 @@ func (r *recovery) inherit(ctx context.Context, p *partition, t *tail) error {
 		return p.unlessRetired(err)
 	}
 	defer f.scans.Release(1)
-	key := offsets.TopicPartition{Topic: p.topic.source, Partition: p.number}
+	key := p.source()
 	s := &scan{flow: f, partition: p, position: -1, syncs: progress.Syncs[key], seed: maphash.MakeSeed()}
 	if position, ok := progress.Positions[key]; ok {
 		s.position = position
@@ -197,7 +199,7 @@ func (s *scan) run(ctx context.Context, t *tail) (err error) {
 	if s.sourceStart, s.sourceEnd, err = f.listSource(ctx, s.partition); err != nil {
 		return err
 	}
-	targetStart, targetEnd, err := f.listOffsets(ctx, f.target, f.targetLeader(t.topic, t.partition), t.topic, t.partition)
+	targetStart, targetEnd, err := wire.Bounds(ctx, f.target, f.targetLeader(t.partition), t.partition)
 	if err != nil {
 		return err
 	}
@@ -268,7 +270,7 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 		s.mapFrom = s.syncs[anchor].Source
 	}
 	var early error
-	copied := &tail{topic: t.topic, id: t.id, partition: t.partition, from: s.targetFrom, fence: t.fence, until: toMarker, committed: true}
+	copied := &tail{partition: t.partition, id: t.id, from: s.targetFrom, fence: t.fence, until: toMarker, committed: true}
 	copied.dropped = func(h recordbatch.Header) {
 		if from := max(h.BaseOffset, s.targetFrom); h.Attributes.Control() || h.Count > 0 {
 			s.pairer.pass(from, h.NextOffset())
@@ -360,7 +362,7 @@ func (s *scan) addSource(ctx context.Context) error {
 			isolation = 0
 		}
 		if rp, reason = f.fetchOne(ctx, p, s.sourceNext, -1, isolation); reason == nil {
-			reason = codeError(rp.ErrorCode)
+			reason = kerr.ErrorForCode(rp.ErrorCode)
 		}
 		if reason == nil {
 			before := s.sourceNext
@@ -388,29 +390,33 @@ func (f *Flow) listSource(ctx context.Context, p *partition) (start, end int64, 
 	p.mu.Lock()
 	leader := p.sourceLeader
 	p.mu.Unlock()
-	return f.listOffsets(ctx, f.source, leader, p.topic.source, p.number)
+	return wire.Bounds(ctx, f.source, leader, p.source())
 }
 
 // addAnswer takes the records of one fetch response. The log may hold batches whose last records were compacted away: where a batch ends
 // counts, not where its last record is. What was aborted is left out if the flow leaves it out: the same may have been written again.
 func (s *scan) addAnswer(rp *kmsg.FetchResponseTopicPartition) error {
-	aborted := abortedOf(rp)
-	return eachBatch(rp.RecordBatches, func(h recordbatch.Header, batch []byte) error {
-		if h.NextOffset() <= s.sourceNext && h.Magic == 2 {
-			return nil
+	aborted := wire.AbortedOf(rp)
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
+		if err != nil {
+			return err
 		}
-		lane, _, err := recordbatch.Admit(batch, h, &aborted, recordbatch.Rules{})
+		h := batch.Header
+		if h.NextOffset() <= s.sourceNext && h.Magic == 2 {
+			continue
+		}
+		lane, _, err := recordbatch.Admit(batch.Bytes, h, &aborted, recordbatch.Rules{})
 		if err != nil {
 			return fmt.Errorf("source %s: %w", s.partition, err)
 		}
 		if lane != recordbatch.LaneDrop {
-			if err := s.addBatch(h, batch); err != nil {
+			if err := s.addBatch(h, batch.Bytes); err != nil {
 				return err
 			}
 		}
 		s.sourceNext = max(s.sourceNext, h.NextOffset())
-		return nil
-	})
+	}
+	return nil
 }
 
 func (s *scan) addBatch(h recordbatch.Header, batch []byte) error {

@@ -7,9 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // journalBatchBytes bounds one batch of the journal, far below the default max.message.bytes. What belongs to one partition is never
@@ -54,7 +57,7 @@ func (f *Flow) syncJournal(ctx context.Context) error {
 	confirmed := false
 	failures := make(map[int32]int) // by leader
 	for _, s := range f.shards {
-		leader := f.targetLeader(f.journalTopic, s.number)
+		leader := f.targetLeader(s.journal())
 		if failures[leader] > 1 {
 			continue // that broker is not well: the rest would only knock at its door as well
 		}
@@ -189,41 +192,41 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	}
 	view := f.targetView()
 	topic, ok := view.ByName[f.journalTopic]
-	leader := f.targetLeader(f.journalTopic, s.number)
+	leader := f.targetLeader(s.journal())
 	if !ok || leader < 0 {
 		f.refreshTarget(ctx)
-		return fmt.Errorf("journal partition %s-%d has no leader on cluster %s", f.journalTopic, s.number, f.targetAlias)
+		return fmt.Errorf("journal partition %s has no leader on cluster %s", s.journal(), f.targetAlias)
 	}
 	recordbatch.Rewrite(batch, s.producerID, s.epoch, s.sequence)
-	request := newProduceRequest(f.produceTimeout)
-	addToProduceRequest(request, make(map[[16]byte]int), f.journalTopic, topic.ID, s.number, batch)
-	response, err := f.targetWire.produce(ctx, leader, request)
+	request := wire.NewProduceRequest(f.produceTimeout)
+	request.Add(s.journal(), topic.ID, batch)
+	response, err := f.targetWire.Produce(ctx, leader, request.ProduceRequest)
 	if err != nil {
 		s.inDoubt = true
 		f.refreshTarget(ctx)
 		return err
 	}
-	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
+	rp := wire.IndexProduce(response).Of(s.journal(), topic.ID)
+	if rp == nil {
 		s.inDoubt = true
-		return fmt.Errorf("journal write to %s-%d: the answer does not name the partition", f.journalTopic, s.number)
+		return fmt.Errorf("journal write to %s: the answer does not name the partition", s.journal())
 	}
-	rp := &response.Topics[0].Partitions[0]
-	code := codeError(rp.ErrorCode)
-	switch classifyProduce(rp.ErrorCode) {
-	case acked:
+	code := kerr.ErrorForCode(rp.ErrorCode)
+	switch wire.ClassifyProduce(rp.ErrorCode) {
+	case wire.Acked:
 		s.sequence = int32((int64(s.sequence) + int64(len(b.records))) & 0x7fffffff)
 		for _, written := range b.written {
 			written()
 		}
 		return nil
-	case unauthorized:
+	case wire.Unauthorized:
 		return fmt.Errorf("journal write: %w; grant WRITE on topic %s of cluster %s", code, f.journalTopic, f.targetAlias)
-	case doubtful, fenced:
+	case wire.Doubtful, wire.Fenced:
 		s.inDoubt = true
-	case refused, oversized, unacceptable, unplaced:
+	case wire.Refused, wire.Oversized, wire.Unacceptable, wire.Unplaced:
 	}
 	f.refreshTarget(ctx)
-	return fmt.Errorf("journal write to %s-%d: %w", f.journalTopic, s.number, code)
+	return fmt.Errorf("journal write to %s: %w", s.journal(), code)
 }
 
 // loadJournalLocked reads the shard's journal partition from its start to our own marker. The shard's lock is held.
@@ -240,14 +243,14 @@ func (s *shard) loadJournalLocked(ctx context.Context, mark fence) error {
 // readJournal gives every record of one stretch of the shard's journal partition to visit.
 func (s *shard) readJournal(ctx context.Context, t *tail, visit func(recordbatch.Record) error) error {
 	f := s.flow
-	t.topic, t.id, t.partition = f.journalTopic, f.targetView().ByName[f.journalTopic].ID, s.number
+	t.partition, t.id = s.journal(), f.targetView().ByName[f.journalTopic].ID
 	t.visit = func(h recordbatch.Header, batch []byte) error {
 		if h.Attributes.Control() || h.Count == 0 {
 			return nil
 		}
 		records, err := recordbatch.Decode(batch)
 		if err != nil {
-			return fmt.Errorf("journal %s-%d at offset %d: %w", f.journalTopic, s.number, h.BaseOffset, err)
+			return fmt.Errorf("journal %s at offset %d: %w", s.journal(), h.BaseOffset, err)
 		}
 		for _, r := range records {
 			if err := visit(r); err != nil {
@@ -266,7 +269,7 @@ func (f *Flow) findOwner(ctx context.Context) string {
 	defer cancel()
 	s := f.shards[0]
 	for {
-		start, end, err := f.listOffsets(ctx, f.target, f.targetLeader(f.journalTopic, 0), f.journalTopic, 0)
+		start, end, err := wire.Bounds(ctx, f.target, f.targetLeader(s.journal()), s.journal())
 		var owner *offsets.Owner
 		if err == nil && start < end {
 			err = s.readJournal(ctx, &tail{from: start, until: end}, func(r recordbatch.Record) error {
@@ -294,7 +297,7 @@ func (s *shard) load(loaded map[offsets.TopicPartition]*loadedState, r recordbat
 	entry, err := offsets.DecodeJournal(r.Key, r.Value)
 	var newer *offsets.VersionError
 	if errors.As(err, &newer) {
-		return fmt.Errorf("journal %s-%d at offset %d: %w; run the newer milena, or delete the journal topic to begin again (which copies everything again)", f.journalTopic, s.number, r.Offset, err)
+		return fmt.Errorf("journal %s at offset %d: %w; run the newer milena, or delete the journal topic to begin again (which copies everything again)", s.journal(), r.Offset, err)
 	}
 	if err != nil {
 		f.metrics.journalCorrupt.Inc()

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // maxRefusals is how often the target may refuse the same batch before it is an anomaly: a payload that was damaged on the way comes
@@ -21,18 +23,18 @@ var errNotNow = errors.New("the source can't answer for this partition now")
 
 // checkSource looks at an answer for loss on the source. Nil and nil: the records may be used. An error: ask again later.
 func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) (*sourceLostError, error) {
-	switch classifyFetch(rp.ErrorCode) {
-	case fetched:
-	case absent:
+	switch wire.ClassifyFetch(rp.ErrorCode) {
+	case wire.Fetched:
+	case wire.Absent:
 		return f.sourceOutOfRange(ctx, p, offset)
-	case moved, gone:
+	case wire.Moved, wire.Gone:
 		f.refreshSource(ctx) // a recreated topic shows there by its new id
 		return nil, errNotNow
-	case denied:
-		f.warn("source fetch", "topic", p.topic.source, "err", fmt.Errorf("%w; grant READ on topic %s of cluster %s", codeError(rp.ErrorCode), p.topic.source, f.sourceAlias))
+	case wire.Denied:
+		f.warn("source fetch", "topic", p.topic.source, "err", fmt.Errorf("%w; grant READ on topic %s of cluster %s", kerr.ErrorForCode(rp.ErrorCode), p.topic.source, f.sourceAlias))
 		return nil, errNotNow
-	case later:
-		f.warn("source fetch", "topic", p.topic.source, "partition", p.number, "err", codeError(rp.ErrorCode))
+	case wire.Later:
+		f.warn("source fetch", "topic", p.topic.source, "partition", p.number, "err", kerr.ErrorForCode(rp.ErrorCode))
 		return nil, errNotNow
 	}
 	p.mu.Lock()
@@ -52,7 +54,7 @@ func (f *Flow) sourceOutOfRange(ctx context.Context, p *partition, offset int64)
 	p.mu.Lock()
 	leader := p.sourceLeader
 	p.mu.Unlock()
-	start, end, err := f.listOffsets(ctx, f.source, leader, p.topic.source, p.number)
+	start, end, err := wire.Bounds(ctx, f.source, leader, p.source())
 	switch {
 	case err != nil:
 		f.refreshSource(ctx)

@@ -13,7 +13,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // notebookTimeout is what one write may take. Bookkeeping that is late is written again soon, so there is no point in waiting long.
@@ -88,7 +90,8 @@ func (n *notebook) produce(ctx context.Context, records []recordbatch.Record) er
 	if !info.exists() {
 		return n.create(ctx)
 	}
-	leader := view.leader(n.topic, 0)
+	partition := offsets.TopicPartition{Topic: n.topic}
+	leader := view.leader(partition)
 	if leader < 0 {
 		n.flow.refreshTargetSoon()
 		return fmt.Errorf("topic %s on cluster %s has no leader", n.topic, n.alias)
@@ -96,9 +99,9 @@ func (n *notebook) produce(ctx context.Context, records []recordbatch.Record) er
 	if n.flow.throttles.Left(n.side, leader) > notebookTimeout {
 		return errThrottled
 	}
-	request := newProduceRequest(notebookTimeout)
-	addToProduceRequest(request, make(map[[16]byte]int), n.topic, info.ID, 0, batch)
-	answer, err := n.client.Broker(int(leader)).Request(ctx, request)
+	request := wire.NewProduceRequest(notebookTimeout)
+	request.Add(partition, info.ID, batch)
+	answer, err := n.client.Broker(int(leader)).Request(ctx, request.ProduceRequest)
 	if errors.Is(err, context.DeadlineExceeded) && n.flow.throttles.Lately(n.side) {
 		return errThrottled // it stood behind a write of the journal, which has to wait
 	}
@@ -106,11 +109,11 @@ func (n *notebook) produce(ctx context.Context, records []recordbatch.Record) er
 		n.flow.refreshTargetSoon()
 		return fmt.Errorf("write to %s on cluster %s: %w", n.topic, n.alias, err)
 	}
-	response := answer.(*kmsg.ProduceResponse)
-	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
+	answered := wire.IndexProduce(answer.(*kmsg.ProduceResponse)).Of(partition, info.ID)
+	if answered == nil {
 		return fmt.Errorf("write to %s on cluster %s: the answer does not name the partition", n.topic, n.alias)
 	}
-	err = codeError(response.Topics[0].Partitions[0].ErrorCode)
+	err = kerr.ErrorForCode(answered.ErrorCode)
 	switch {
 	case err == nil:
 		return nil

@@ -144,6 +144,15 @@ type partition struct {
 
 func (p *partition) String() string { return fmt.Sprintf("%s-%d", p.topic.source, p.number) }
 
+// source names the partition on the source, remote its copy on the target.
+func (p *partition) source() offsets.TopicPartition {
+	return offsets.TopicPartition{Topic: p.topic.source, Partition: p.number}
+}
+
+func (p *partition) remote() offsets.TopicPartition {
+	return offsets.TopicPartition{Topic: p.topic.target, Partition: p.number}
+}
+
 func (p *partition) logAttrs() []any {
 	return []any{"topic", p.topic.source, "partition", p.number}
 }

@@ -30,7 +30,7 @@ type recovery struct {
 func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	s.mu.Lock()
 	first := !s.owned
-	if first && (!f.hosted(ctx, f.journalTopic, s.number) || s.number > 0 && !f.ownsFirst(ctx)) {
+	if first && (!f.hosted(ctx, s.journal()) || s.number > 0 && !f.ownsFirst(ctx)) {
 		s.mu.Unlock()
 		f.takeOverSlots.Release(1)
 		return errNotYet
@@ -149,7 +149,7 @@ func (r *recovery) reconcile(ctx context.Context, known, fresh []*partition) (er
 func (p *partition) isFresh() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.offsets == nil && !p.shard.isJournalled(offsets.TopicPartition{Topic: p.topic.source, Partition: p.number})
+	return p.offsets == nil && !p.shard.isJournalled(p.source())
 }
 
 func (p *partition) isAdopted() bool {
@@ -166,7 +166,7 @@ func (r *recovery) adopt(p *partition) error {
 	if p.offsets != nil || p.state != recovering {
 		return nil
 	}
-	l := r.shard.loaded[offsets.TopicPartition{Topic: p.topic.source, Partition: p.number}]
+	l := r.shard.loaded[p.source()]
 	if l == nil || l.state == nil {
 		p.record = offsets.PartitionState{
 			Topic: p.topic.source, Partition: p.number, SourceClusterID: f.sourceID(), SourceTopicID: p.topic.sourceID,
@@ -264,7 +264,7 @@ func (r *recovery) tailOf(p *partition, until int64) *tail {
 	if p.state != recovering {
 		return nil
 	}
-	t := &tail{topic: p.topic.target, id: p.topic.targetID, partition: p.number, from: p.targetEnd, fence: r.mark}
+	t := &tail{partition: p.remote(), id: p.topic.targetID, from: p.targetEnd, fence: r.mark}
 	if !p.started && !p.accepted {
 		t.from = p.targetFirst // a copy that nobody knows of must not be continued blindly
 	}
@@ -310,7 +310,7 @@ func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
 	case t.unknown && f.takesOver() && (t.err == nil || errors.Is(t.err, errTargetNotEmpty)):
 		return r.inherit(ctx, p, t)
 	case errors.Is(t.err, errTargetNotEmpty):
-		if f.raise(p, policy.TargetNotEmpty, p.acked, p.acked, fmt.Sprintf("target %s-%d already holds records and the journal does not say whose", t.topic, t.partition)) == policy.Skip {
+		if f.raise(p, policy.TargetNotEmpty, p.acked, p.acked, fmt.Sprintf("target %s already holds records and the journal does not say whose", t.partition)) == policy.Skip {
 			p.mu.Lock()
 			p.accepted = true
 			p.mu.Unlock()
@@ -325,7 +325,7 @@ func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
 		return t.err
 	}
 	if len(p.foreign) > 0 && !f.config.Provenance {
-		detail := fmt.Sprintf("target %s-%d holds %d batches of another producer, the first at target offset %d", t.topic, t.partition, len(p.foreign), p.foreign[0])
+		detail := fmt.Sprintf("target %s holds %d batches of another producer, the first at target offset %d", t.partition, len(p.foreign), p.foreign[0])
 		if f.raise(p, policy.ForeignWrite, p.acked, p.acked, detail) == policy.Halt {
 			return nil
 		}

@@ -80,6 +80,11 @@ type fence struct {
 	markerEpoch int16 // the marker carries this epoch or, with KIP-890, the next one
 }
 
+// journal names the shard's partition of the journal topic.
+func (s *shard) journal() offsets.TopicPartition {
+	return offsets.TopicPartition{Topic: s.flow.journalTopic, Partition: s.number}
+}
+
 // hasOwner says whether this process owns the shard.
 func (s *shard) hasOwner() bool { return s.known.Load() }
 
@@ -227,12 +232,12 @@ func (s *shard) addPartitions(ctx context.Context, parts []*partition) ([]*parti
 		if len(missing) == 0 {
 			return parts, nil
 		}
-		if missing[offsets.TopicPartition{Topic: s.flow.journalTopic, Partition: s.number}] {
-			return nil, fmt.Errorf("journal partition %s-%d is missing on the target: was the journal topic deleted? Nothing is copied without it", s.flow.journalTopic, s.number)
+		if missing[s.journal()] {
+			return nil, fmt.Errorf("journal partition %s is missing on the target: was the journal topic deleted? Nothing is copied without it", s.journal())
 		}
 		var rest []*partition
 		for _, p := range parts {
-			if !missing[offsets.TopicPartition{Topic: p.topic.target, Partition: p.number}] {
+			if !missing[p.remote()] {
 				rest = append(rest, p)
 			}
 		}

@@ -7,12 +7,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 const (
@@ -22,8 +23,6 @@ const (
 	shortPoll = 5 * time.Millisecond
 	// PartitionBytes is what one partition may fill of one answer; its queue is topped up until twice that.
 	partitionBytes = 1 << 20
-	// MaxFetchBytes is the most that one answer may hold, whatever the budget.
-	maxFetchBytes = 8 << 20
 )
 
 const (
@@ -41,20 +40,24 @@ type sourceLoop struct{ broker, number int32 }
 type sourceBroker struct {
 	sourceLoop
 	flow    *Flow
-	wire    fetcher
+	wire    wire.Fetcher
 	wake    chan struct{} // something may have become fetchable
-	session session       // the loop's own, as is the pace of its requests
+	session wire.Session  // the loop's own, as is the pace of its requests
 	pace    client.Pace
 
 	mu         sync.Mutex
 	partitions []*partition // in the order of the next full request: whoever was served last stands at the end
 }
 
-// asked is one partition that is to be fetched: what the answer must fit.
+// fetchRound is one request of a loop: what it asks for, and of which partition at which generation. Both lists are in the same order.
+type fetchRound struct {
+	wanted []wire.FetchPartition
+	asked  []asked
+}
+
+// asked is what an answer must fit.
 type asked struct {
-	offsets.TopicPartition
-	position
-	from       *partition
+	partition  *partition
 	generation int
 }
 
@@ -69,7 +72,7 @@ func (b *sourceBroker) poke() {
 // everything on it, so a stop waits for the poll to end.
 func (b *sourceBroker) loop(ctx context.Context) {
 	f := b.flow
-	var asks []asked
+	var round fetchRound
 	for attempt := 0; ctx.Err() == nil; {
 		share := int64(b.pace.Of(int(f.fetchShare())))
 		if f.budget.reserve(ctx, share) != nil {
@@ -77,8 +80,8 @@ func (b *sourceBroker) loop(ctx context.Context) {
 		}
 		var behind bool
 		var retry time.Duration
-		asks, behind, retry = b.pick(asks[:0], time.Now(), int32(min(share, partitionBytes)))
-		if len(asks) == 0 {
+		behind, retry = b.pick(&round, time.Now(), int32(min(share, partitionBytes)))
+		if len(round.asked) == 0 {
 			f.budget.add(-share)
 			b.idle(ctx, retry)
 			continue
@@ -87,14 +90,14 @@ func (b *sourceBroker) loop(ctx context.Context) {
 		if behind {
 			wait = shortPoll
 		}
-		response, err := b.fetch(f.hard, asks, share, wait) //nolint:contextcheck // never cancelled by the signal
+		response, err := b.fetch(f.hard, round.wanted, share, wait) //nolint:contextcheck // never cancelled by the signal
 		if err != nil {
 			f.budget.add(-share)
-			b.unask(asks)
+			b.unask(round.asked)
 			if ctx.Err() != nil {
 				return // the stop has cut the poll
 			}
-			if errors.Is(err, errSessionLost) {
+			if errors.Is(err, wire.ErrSessionLost) {
 				continue
 			}
 			attempt++
@@ -111,7 +114,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 		}
 		attempt = 0
 		b.pace.Answered(response.ThrottleMillis)
-		b.accept(asks, response, share)
+		b.accept(&round, response, share)
 	}
 }
 
@@ -126,10 +129,11 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	}
 }
 
-// pick adds to asks what to ask for. Behind says that a partition was left out because its queue is full.
-func (b *sourceBroker) pick(asks []asked, now time.Time, maxBytes int32) (_ []asked, behind bool, retry time.Duration) {
+// pick fills in what to ask for. Behind says that a partition was left out because its queue is full.
+func (b *sourceBroker) pick(round *fetchRound, now time.Time, maxBytes int32) (behind bool, retry time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	round.wanted, round.asked = round.wanted[:0], round.asked[:0]
 	retry = longPoll
 	for _, p := range b.partitions {
 		p.mu.Lock()
@@ -140,56 +144,55 @@ func (b *sourceBroker) pick(asks []asked, now time.Time, maxBytes int32) (_ []as
 		ok, full := p.fetchableLocked(now, 2*partitionBytes)
 		if ok {
 			p.fetching = true
-			asks = append(asks, asked{
-				offsets.TopicPartition{Topic: p.topic.source, Partition: p.number}, position{p.topic.sourceID, p.next, p.sourceLeaderEpoch, p.fromEpoch, maxBytes}, p, p.generation,
+			round.wanted = append(round.wanted, wire.FetchPartition{
+				TopicPartition: p.source(),
+				FetchOffset: wire.FetchOffset{
+					TopicID: p.topic.sourceID, Offset: p.next, LeaderEpoch: p.sourceLeaderEpoch, LastEpoch: p.fromEpoch, MaxBytes: maxBytes,
+				},
 			})
+			round.asked = append(round.asked, asked{p, p.generation})
 		} else if after := p.fetchAfter.Sub(now); after > 0 {
 			retry = min(retry, after)
 		}
 		behind = behind || full
 		p.mu.Unlock()
 	}
-	return asks, behind, retry
+	return behind, retry
 }
 
 func (b *sourceBroker) unask(asks []asked) {
 	for _, a := range asks {
-		a.from.mu.Lock()
-		a.from.fetching = false
-		a.from.mu.Unlock()
+		a.partition.mu.Lock()
+		a.partition.fetching = false
+		a.partition.mu.Unlock()
 	}
 }
 
 // fetch asks for records of the partitions. What the answer does not name has no news.
-func (b *sourceBroker) fetch(ctx context.Context, asks []asked, bytes int64, wait time.Duration) (*kmsg.FetchResponse, error) {
-	request := kmsg.NewPtrFetchRequest()
-	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(wait.Milliseconds()), 1, int32(bytes)
-	request.IsolationLevel = b.flow.isolation
-	b.session.request(request, asks)
-	response, err := b.wire.fetch(ctx, b.broker, request)
+func (b *sourceBroker) fetch(ctx context.Context, wanted []wire.FetchPartition, bytes int64, wait time.Duration) (*kmsg.FetchResponse, error) {
+	request := wire.NewFetchRequest(wait, int32(bytes), b.flow.isolation)
+	b.session.Request(request, wanted)
+	response, err := b.wire.Fetch(ctx, b.broker, request.FetchRequest)
 	if err != nil {
-		b.session.drop() // the broker may have seen the request or not
+		b.session.Drop() // the broker may have seen the request or not
 		return nil, err
 	}
-	return response, b.session.answered(response)
+	return response, b.session.Answered(response)
 }
 
 // accept hands each partition its part of the answer. The answer's bytes stay in the budget until the last batch of it is done.
-func (b *sourceBroker) accept(asks []asked, response *kmsg.FetchResponse, reserved int64) {
+func (b *sourceBroker) accept(round *fetchRound, response *kmsg.FetchResponse, reserved int64) {
 	f := b.flow
-	parts, bytes := index(response)
-	f.budget.add(bytes - reserved)
-	s := newSlab(f.budget, bytes)
+	answer := wire.IndexFetch(response)
+	f.budget.add(answer.Bytes - reserved)
+	s := newSlab(f.budget, answer.Bytes)
 	served := make(map[*partition]bool)
-	for _, a := range asks {
-		p := a.from
-		var rp *kmsg.FetchResponseTopicPartition
-		if len(parts) > 0 {
-			rp = parts[keyOf(response.Version, a.Topic, a.topicID, a.Partition)]
-		}
+	for i, a := range round.asked {
+		p, wanted := a.partition, &round.wanted[i]
+		rp := answer.Of(wanted.TopicPartition, wanted.TopicID)
 		p.mu.Lock()
 		p.fetching = false
-		current := rp != nil && p.generation == a.generation && p.next == a.offset && p.state == replicating
+		current := rp != nil && p.generation == a.generation && p.next == wanted.Offset && p.state == replicating
 		p.mu.Unlock()
 		if !current {
 			continue
@@ -220,34 +223,6 @@ func (b *sourceBroker) rotate(served map[*partition]bool) {
 		}
 	}
 	b.partitions = append(rest, last...)
-}
-
-type partitionKey struct {
-	id        [16]byte
-	partition int32
-	name      string
-}
-
-// keyOf names a partition as a fetch response of that version does: by its topic's id since v13, by its name before.
-func keyOf(version int16, name string, id [16]byte, partition int32) partitionKey {
-	if version >= 13 {
-		return partitionKey{id: id, partition: partition}
-	}
-	return partitionKey{name: name, partition: partition}
-}
-
-// index finds the partitions of a response.
-func index(response *kmsg.FetchResponse) (parts map[partitionKey]*kmsg.FetchResponseTopicPartition, bytes int64) {
-	parts = make(map[partitionKey]*kmsg.FetchResponseTopicPartition)
-	for i := range response.Topics {
-		t := &response.Topics[i]
-		for j := range t.Partitions {
-			rp := &t.Partitions[j]
-			bytes += int64(len(rp.RecordBatches))
-			parts[keyOf(response.Version, t.Topic, t.TopicID, rp.Partition)] = rp
-		}
-	}
-	return parts, bytes
 }
 
 // acceptPartition turns one partition's answer into queued batches, or into an anomaly.
@@ -288,17 +263,6 @@ func (f *Flow) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 {
 	return rp.HighWatermark
 }
 
-func abortedOf(rp *kmsg.FetchResponseTopicPartition) recordbatch.Aborted {
-	if len(rp.AbortedTransactions) == 0 {
-		return recordbatch.Aborted{}
-	}
-	list := make([]recordbatch.AbortedTransaction, 0, len(rp.AbortedTransactions))
-	for _, t := range rp.AbortedTransactions {
-		list = append(list, recordbatch.AbortedTransaction{ProducerID: t.ProducerID, FirstOffset: t.FirstOffset})
-	}
-	return recordbatch.NewAborted(list)
-}
-
 // prepareError says which batch stopped a partition.
 type prepareError struct {
 	kind     policy.Kind
@@ -311,35 +275,27 @@ func (e *prepareError) Error() string { return e.err.Error() }
 // prepare admits batch by batch: forward as it is, rebuild, or drop. The partition's lock is held; rebuilding under it is right, because order is all
 // that this lock protects and nobody else needs the partition meanwhile.
 func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) *prepareError {
-	aborted := abortedOf(rp)
+	aborted := wire.AbortedOf(rp)
 	limits := p.topic.getLimits()
 	rules := recordbatch.Rules{MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance}
 	if p.maxBytes > 0 && (rules.MaxBytes == 0 || p.maxBytes < rules.MaxBytes) {
 		rules.MaxBytes = p.maxBytes
 	}
 	now := time.Now()
-	for data := rp.RecordBatches; len(data) > 0; {
-		batch, rest, err := recordbatch.Next(data)
-		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
-			return nil
-		}
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
 		if err != nil {
 			return &prepareError{policy.RecordRefused, p.next, p.next, fmt.Errorf("the source's bytes at offset %d are no batch: %w", p.next, err)}
 		}
-		data = rest
-		h, err := recordbatch.Parse(batch)
-		if err != nil {
-			return &prepareError{policy.RecordRefused, p.next, p.next, fmt.Errorf("the source's bytes at offset %d are no batch: %w", p.next, err)}
-		}
+		h := batch.Header
 		rules.Wanted = p.next
-		lane, reason, err := recordbatch.Admit(batch, h, &aborted, rules)
+		lane, reason, err := recordbatch.Admit(batch.Bytes, h, &aborted, rules)
 		if err != nil {
 			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
 		}
 		if lane != recordbatch.LaneDrop {
 			f.metrics.read(h.MaxTimestamp, now)
 		}
-		if problem := f.route(p, batch, h, lane, reason, rules, s); problem != nil {
+		if problem := f.route(p, batch.Bytes, h, lane, reason, rules, s); problem != nil {
 			return problem
 		}
 	}
@@ -417,23 +373,18 @@ func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch i
 	if leader < 0 || gone {
 		return nil, fmt.Errorf("source %s has no leader", p)
 	}
-	request := kmsg.NewPtrFetchRequest()
-	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = 100, 1, maxFetchBytes
-	request.IsolationLevel, request.SessionEpoch = isolation, -1
-	t := kmsg.NewFetchRequestTopic()
-	t.Topic, t.TopicID = p.topic.source, p.topic.sourceID
-	rp := kmsg.NewFetchRequestTopicPartition()
-	rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = p.number, offset, 4<<20
-	rp.CurrentLeaderEpoch, rp.LastFetchedEpoch = leaderEpoch, epoch
-	t.Partitions = append(t.Partitions, rp)
-	request.Topics = append(request.Topics, t)
-	response, err := f.sourceWire.fetch(ctx, leader, request)
+	wanted := wire.FetchPartition{
+		TopicPartition: p.source(),
+		FetchOffset:    wire.FetchOffset{TopicID: p.topic.sourceID, Offset: offset, LeaderEpoch: leaderEpoch, LastEpoch: epoch, MaxBytes: 4 << 20},
+	}
+	request := wire.NewFetchRequest(100*time.Millisecond, wire.MaxFetchBytes, isolation)
+	request.Add(wanted)
+	response, err := f.sourceWire.Fetch(ctx, leader, request.FetchRequest)
 	if err != nil {
 		return nil, err
 	}
-	parts, _ := index(response)
-	for _, rp := range parts {
+	if rp := wire.IndexFetch(response).Of(wanted.TopicPartition, wanted.TopicID); rp != nil {
 		return rp, nil
 	}
-	return nil, fmt.Errorf("source %s: the answer does not name the partition (%w)", p, codeError(response.ErrorCode))
+	return nil, fmt.Errorf("source %s: the answer does not name the partition (%w)", p, kerr.ErrorForCode(response.ErrorCode))
 }

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // tailWait is how long a tail fetch may wait for a marker that is not written yet. It is short, because fetches of one connection
@@ -28,9 +28,8 @@ const (
 // there will ever be of earlier owners, and as a fetch ends at the high watermark it is replicated. (ListOffsets is no substitute: a
 // batch that is appended and not yet replicated is invisible to it and appears later.)
 type tail struct {
-	topic     string
+	partition offsets.TopicPartition // of the target
 	id        [16]byte
-	partition int32
 	from      int64
 	fence     fence
 	until     int64 // read to here instead of to a marker, unless it is toMarker
@@ -61,7 +60,7 @@ func (f *Flow) readTails(ctx context.Context, tails []*tail, finished func(*tail
 	for attempt := 0; len(pending) > 0; {
 		byLeader := make(map[int32][]*tail)
 		for _, t := range pending {
-			leader := f.targetLeader(t.topic, t.partition)
+			leader := f.targetLeader(t.partition)
 			byLeader[leader] = append(byLeader[leader], t)
 		}
 		progress := false
@@ -102,95 +101,68 @@ func (f *Flow) readTails(ctx context.Context, tails []*tail, finished func(*tail
 
 // fetchTails asks one broker once; it says whether any tail moved, and whether the answer came in time.
 func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail, patience time.Duration) (moved, inTime bool) {
-	request := kmsg.NewPtrFetchRequest()
-	request.MaxWaitMillis, request.MinBytes, request.MaxBytes = int32(tailWait.Milliseconds()), 1, 16<<20
-	request.SessionEpoch = -1
+	isolation := wire.ReadUncommitted
 	if group[0].committed { // all of a group, or none
-		request.IsolationLevel = 1
+		isolation = wire.ReadCommitted
 	}
-	index := make(map[offsets.TopicPartition]*tail, len(group))
-	topics := make(map[string]int)
+	request := wire.NewFetchRequest(tailWait, 16<<20, isolation)
 	for _, t := range group {
-		i, ok := topics[t.topic]
-		if !ok {
-			rt := kmsg.NewFetchRequestTopic()
-			rt.Topic, rt.TopicID = t.topic, t.id
-			i = len(request.Topics)
-			topics[t.topic] = i
-			request.Topics = append(request.Topics, rt)
-		}
-		rp := kmsg.NewFetchRequestTopicPartition()
-		rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = t.partition, t.next, 4<<20
-		request.Topics[i].Partitions = append(request.Topics[i].Partitions, rp)
-		index[offsets.TopicPartition{Topic: t.topic, Partition: t.partition}] = t
+		request.Add(wire.FetchPartition{
+			TopicPartition: t.partition,
+			FetchOffset:    wire.FetchOffset{TopicID: t.id, Offset: t.next, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: 4 << 20},
+		})
 	}
 	// Only tails are fetched from the target, so a deadline, which closes the connection, harms nobody else; a connection that is dead
 	// without a sign of it must not hold up a recovery for longer.
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	response, err := f.targetWire.fetch(ctx, leader, request)
+	response, err := f.targetWire.Fetch(ctx, leader, request.FetchRequest)
 	if err != nil {
 		f.log.Debug("tail fetch", "err", err)
 		return false, ctx.Err() == nil
 	}
-	names := make(map[[16]byte]string, len(group))
+	answer := wire.IndexFetch(response)
 	for _, t := range group {
-		names[t.id] = t.topic
-	}
-	for i := range response.Topics {
-		name := response.Topics[i].Topic
-		if name == "" {
-			name = names[response.Topics[i].TopicID]
-		}
-		for j := range response.Topics[i].Partitions {
-			rp := &response.Topics[i].Partitions[j]
-			if t := index[offsets.TopicPartition{Topic: name, Partition: rp.Partition}]; t != nil && f.readTail(ctx, t, rp) {
-				moved = true
-			}
+		if rp := answer.Of(t.partition, t.id); rp != nil && f.readTail(ctx, t, rp) {
+			moved = true
 		}
 	}
 	return moved, true
 }
 
 func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopicPartition) bool {
-	switch classifyFetch(rp.ErrorCode) {
-	case fetched:
-	case absent:
+	switch wire.ClassifyFetch(rp.ErrorCode) {
+	case wire.Fetched:
+	case wire.Absent:
 		return f.tailOutOfRange(ctx, t)
-	case denied:
-		t.err = fmt.Errorf("read %s-%d on cluster %s: not authorized; milena reads its own copies back, grant READ on the topic", t.topic, t.partition, f.targetAlias)
+	case wire.Denied:
+		t.err = fmt.Errorf("read %s on cluster %s: not authorized; milena reads its own copies back, grant READ on the topic", t.partition, f.targetAlias)
 		return true
-	case gone, moved, later:
+	case wire.Gone, wire.Moved, wire.Later:
 		return false
 	}
 	began := t.next
-	aborted := abortedOf(rp)
-	for data := rp.RecordBatches; len(data) > 0 && !t.done; {
-		batch, rest, err := recordbatch.Next(data)
-		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
-			break
-		}
+	aborted := wire.AbortedOf(rp)
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
 		if err != nil {
-			t.err = fmt.Errorf("read %s-%d on cluster %s from offset %d: %w", t.topic, t.partition, f.targetAlias, t.next, err)
+			t.err = fmt.Errorf("read %s on cluster %s from offset %d: %w", t.partition, f.targetAlias, t.next, err)
 			return true
 		}
-		data = rest
-		h, err := recordbatch.Parse(batch)
-		if err != nil {
-			t.err = fmt.Errorf("read %s-%d on cluster %s from offset %d: %w", t.topic, t.partition, f.targetAlias, t.next, err)
-			return true
-		}
+		h := batch.Header
 		if h.NextOffset() <= t.from {
 			continue
 		}
 		if h.Attributes.Control() && h.ProducerID == t.fence.producerID && h.ProducerEpoch >= t.fence.markerEpoch {
 			t.done, t.end = true, h.NextOffset()
-		} else if t.err = t.take(h, batch, &aborted); t.err != nil {
+		} else if t.err = t.take(h, batch.Bytes, &aborted); t.err != nil {
 			return true
 		}
 		t.next = h.NextOffset()
 		if t.until != toMarker && t.next >= t.until && !t.done {
 			t.done, t.end = true, t.next
+		}
+		if t.done {
+			break
 		}
 	}
 	return t.done || t.next > began
@@ -213,7 +185,7 @@ func (t *tail) take(h recordbatch.Header, batch []byte, aborted *recordbatch.Abo
 
 // tailOutOfRange tells a target whose retention deleted the beginning of the tail from one that lost its end.
 func (f *Flow) tailOutOfRange(ctx context.Context, t *tail) bool {
-	start, end, err := f.listOffsets(ctx, f.target, f.targetLeader(t.topic, t.partition), t.topic, t.partition)
+	start, end, err := wire.Bounds(ctx, f.target, f.targetLeader(t.partition), t.partition)
 	switch {
 	case err != nil:
 		return false
@@ -221,7 +193,7 @@ func (f *Flow) tailOutOfRange(ctx context.Context, t *tail) bool {
 		t.logStart, t.next = start, start
 		return true
 	case end < t.next:
-		t.err = &targetTruncatedError{topic: t.topic, partition: t.partition, expected: t.next, end: end}
+		t.err = &targetTruncatedError{partition: t.partition, expected: t.next, end: end}
 		return true
 	}
 	return false // a replica that is behind
@@ -229,47 +201,10 @@ func (f *Flow) tailOutOfRange(ctx context.Context, t *tail) bool {
 
 // targetTruncatedError says that the target lost records that it had acknowledged.
 type targetTruncatedError struct {
-	topic         string
-	partition     int32
+	partition     offsets.TopicPartition
 	expected, end int64
 }
 
 func (e *targetTruncatedError) Error() string {
-	return fmt.Sprintf("target %s-%d ends at offset %d, but everything below %d was acknowledged: the target lost records (unclean leader election?)", e.topic, e.partition, e.end, e.expected)
-}
-
-// The timestamps that ask for the first offset and for the high watermark.
-const (
-	startOffset = -2
-	endOffset   = -1
-)
-
-// listOffsets asks the leader of one partition for its first offset and its high watermark.
-func (f *Flow) listOffsets(ctx context.Context, cl *kgo.Client, leader int32, topic string, partition int32) (start, end int64, err error) {
-	if start, err = listOffset(ctx, cl, leader, topic, partition, startOffset); err != nil {
-		return 0, 0, err
-	}
-	end, err = listOffset(ctx, cl, leader, topic, partition, endOffset)
-	return start, end, err
-}
-
-func listOffset(ctx context.Context, cl *kgo.Client, leader int32, topic string, partition int32, timestamp int64) (int64, error) {
-	request := kmsg.NewPtrListOffsetsRequest()
-	request.ReplicaID = -1
-	rt := kmsg.NewListOffsetsRequestTopic()
-	rt.Topic = topic
-	rp := kmsg.NewListOffsetsRequestTopicPartition()
-	rp.Partition, rp.Timestamp = partition, timestamp
-	rt.Partitions = append(rt.Partitions, rp)
-	request.Topics = append(request.Topics, rt)
-	response, err := cl.Broker(int(leader)).Request(ctx, request)
-	if err != nil {
-		return 0, fmt.Errorf("list offsets of %s-%d: %w", topic, partition, err)
-	}
-	for _, t := range response.(*kmsg.ListOffsetsResponse).Topics {
-		for _, p := range t.Partitions {
-			return p.Offset, codeError(p.ErrorCode)
-		}
-	}
-	return 0, fmt.Errorf("list offsets of %s-%d: empty answer", topic, partition)
+	return fmt.Sprintf("target %s ends at offset %d, but everything below %d was acknowledged: the target lost records (unclean leader election?)", e.partition, e.end, e.expected)
 }

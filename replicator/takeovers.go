@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // takeOverLoop runs the take-overs that partitions and journal writes ask for, several shards at a time. A take-over that fails is
@@ -109,11 +111,11 @@ func (f *Flow) ownsFirst(ctx context.Context) bool {
 // hosted says whether the leader of a target partition really has it. Metadata and the transaction coordinator know a new partition before
 // its broker has made the log; a marker that is sent meanwhile is held up for request.timeout.ms (30 s), and with it all others of that
 // coordinator.
-func (f *Flow) hosted(ctx context.Context, topic string, partition int32) bool {
-	leader := f.targetLeader(topic, partition)
+func (f *Flow) hosted(ctx context.Context, tp offsets.TopicPartition) bool {
+	leader := f.targetLeader(tp)
 	if leader < 0 {
 		return false
 	}
-	_, err := listOffset(ctx, f.target, leader, topic, partition, endOffset)
+	_, err := wire.ListOffset(ctx, f.target, leader, tp, wire.Latest)
 	return err == nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 const (
@@ -68,7 +69,7 @@ func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 }
 
 // lane sends one request after the other until ctx ends.
-func (b *targetBroker) lane(ctx context.Context, wire producer) {
+func (b *targetBroker) lane(ctx context.Context, w wire.Producer) {
 	f := b.flow
 	for {
 		request, list := b.take()
@@ -83,7 +84,7 @@ func (b *targetBroker) lane(ctx context.Context, wire producer) {
 		if f.lease.wait(ctx) != nil {
 			return // what was taken is reconciled at the next start
 		}
-		response, err := wire.produce(ctx, b.id, request)
+		response, err := w.Produce(ctx, b.id, request.ProduceRequest)
 		if err != nil {
 			f.metrics.retries.WithLabelValues("produce").Inc()
 			f.warn("target produce", "broker", b.id, "err", f.options.TargetError(err))
@@ -102,14 +103,13 @@ func (b *targetBroker) lane(ctx context.Context, wire producer) {
 }
 
 // take builds a request of the batches at the heads of ready partitions: one batch per partition, as Kafka demands, many partitions.
-func (b *targetBroker) take() (*kmsg.ProduceRequest, []sent) {
+func (b *targetBroker) take() (*wire.ProduceRequest, []sent) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.ready) == 0 {
 		return nil, nil
 	}
-	request := newProduceRequest(b.flow.produceTimeout)
-	topics := make(map[[16]byte]int)
+	request := wire.NewProduceRequest(b.flow.produceTimeout)
 	list := make([]sent, 0, len(b.ready))
 	bytes, n, limit := 0, 0, b.pace.Of(maxProduceBytes)
 	for _, p := range b.ready {
@@ -118,7 +118,7 @@ func (b *targetBroker) take() (*kmsg.ProduceRequest, []sent) {
 		}
 		n++
 		if s, ok := b.takeHead(p); ok {
-			addToProduceRequest(request, topics, p.topic.target, p.topic.targetID, p.number, s.batch)
+			request.Add(p.remote(), p.topic.targetID, s.batch)
 			list = append(list, s)
 			bytes += len(s.batch)
 		}
@@ -153,49 +153,14 @@ func (b *targetBroker) takeHead(p *partition) (sent, bool) {
 	return sent{p, p.generation, batch}, true
 }
 
-// newProduceRequest has no transactional id and no transactional batches: plain idempotent writes. Acks are all in-sync replicas.
-func newProduceRequest(timeout time.Duration) *kmsg.ProduceRequest {
-	request := kmsg.NewPtrProduceRequest()
-	request.Acks, request.TimeoutMillis = -1, int32(timeout.Milliseconds())
-	return request
-}
-
-func addToProduceRequest(request *kmsg.ProduceRequest, topics map[[16]byte]int, name string, id [16]byte, partition int32, batch []byte) {
-	i, ok := topics[id]
-	if !ok {
-		t := kmsg.NewProduceRequestTopic()
-		t.Topic, t.TopicID = name, id
-		i = len(request.Topics)
-		topics[id] = i
-		request.Topics = append(request.Topics, t)
-	}
-	rp := kmsg.NewProduceRequestTopicPartition()
-	rp.Partition, rp.Records = partition, batch
-	request.Topics[i].Partitions = append(request.Topics[i].Partitions, rp)
-}
-
 // accept obeys the outcome of each partition. A partition that the answer does not name is in doubt.
 func (b *targetBroker) accept(list []sent, response *kmsg.ProduceResponse) error {
 	f := b.flow
-	answers := make(map[partitionKey]*kmsg.ProduceResponseTopicPartition, len(list))
-	for i := range response.Topics {
-		t := &response.Topics[i]
-		for j := range t.Partitions {
-			key := partitionKey{partition: t.Partitions[j].Partition, name: t.Topic}
-			if response.Version >= 13 {
-				key = partitionKey{id: t.TopicID, partition: t.Partitions[j].Partition}
-			}
-			answers[key] = &t.Partitions[j]
-		}
-	}
+	answers := wire.IndexProduce(response)
 	now := time.Now()
 	for _, s := range list {
 		p := s.partition
-		key := partitionKey{partition: p.number, name: p.topic.target}
-		if response.Version >= 13 {
-			key = partitionKey{id: p.topic.targetID, partition: p.number}
-		}
-		answer := answers[key]
+		answer := answers.Of(p.remote(), p.topic.targetID)
 		if answer == nil {
 			f.doubtAll([]sent{s})
 			continue
@@ -214,24 +179,24 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 		p.mu.Unlock()
 		return nil // set back meanwhile: the fence decides about this batch
 	}
-	verdict := classifyProduce(answer.ErrorCode)
-	if verdict == acked {
+	verdict := wire.ClassifyProduce(answer.ErrorCode)
+	if verdict == wire.Acked {
 		return f.ack(p, answer.BaseOffset, now) // unlocks
 	}
-	code := codeError(answer.ErrorCode)
+	code := kerr.ErrorForCode(answer.ErrorCode)
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
 	switch verdict {
-	case refused, unplaced, unauthorized:
+	case wire.Refused, wire.Unplaced, wire.Unauthorized:
 		p.inFlight = false
 		f.warn("target refuses batches for now", "topic", p.topic.target, "partition", p.number, "err", code)
 		p.mu.Unlock()
 		f.refreshTarget(f.hard)
 		f.scheduleAfter(p, longPoll)
 		return nil
-	case oversized:
+	case wire.Oversized:
 		p.maxBytes = int32(len(s.batch) - 1) // read again and split below what was refused
 		p.resetLocked()
-	case unacceptable:
+	case wire.Unacceptable:
 		p.refused++
 		p.refusal = code.Error()
 		if answer.ErrorMessage != nil {
@@ -241,7 +206,7 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 		if p.refused >= maxRefusals {
 			f.refusedLocked(p)
 		}
-	case acked, doubtful, fenced:
+	case wire.Acked, wire.Doubtful, wire.Fenced:
 		if kerr.UnknownServerError.Code == answer.ErrorCode {
 			p.refused++ // 4.x answers so for compressed garbage with a right CRC
 			p.refusal = code.Error()
@@ -250,7 +215,7 @@ func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time
 		p.doubtLocked()
 		p.mu.Unlock()
 		f.metrics.doubts.Inc()
-		if verdict == fenced {
+		if verdict == wire.Fenced {
 			p.shard.doubtMembers()
 		}
 		f.refreshTargetSoon()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // refreshEvery bounds how often metadata is asked for early: many partitions may see the same leader move.
@@ -81,16 +82,16 @@ func loadString(p *atomic.Pointer[string]) string {
 }
 
 // targetLeader is the broker that leads a target partition, -1 when nobody does or the partition is unknown.
-func (f *Flow) targetLeader(topic string, partition int32) int32 {
-	return f.targetView().leader(topic, partition)
+func (f *Flow) targetLeader(tp offsets.TopicPartition) int32 {
+	return f.targetView().leader(tp)
 }
 
-func (c clusterTopics) leader(topic string, partition int32) int32 {
-	info, ok := c.ByName[topic]
-	if !ok || int(partition) >= len(info.Partitions) || info.Partitions[partition].Err != nil {
+func (c clusterTopics) leader(tp offsets.TopicPartition) int32 {
+	info, ok := c.ByName[tp.Topic]
+	if !ok || int(tp.Partition) >= len(info.Partitions) || info.Partitions[tp.Partition].Err != nil {
 		return -1
 	}
-	return info.Partitions[partition].Leader
+	return info.Partitions[tp.Partition].Leader
 }
 
 // refreshSource asks the source for its metadata now, unless that was done a moment ago, and lets the loops follow.
@@ -198,7 +199,7 @@ func (f *Flow) follow() {
 		if present && info.Partitions[p.number].Err == nil {
 			p.sourceLeader, p.sourceLeaderEpoch = info.Partitions[p.number].Leader, info.Partitions[p.number].LeaderEpoch
 		}
-		p.targetLeader = t.target.leader(p.topic.target, p.number)
+		p.targetLeader = t.target.leader(p.remote())
 		if len(p.queue) > 0 && !p.inFlight && !p.scheduled {
 			waiting = append(waiting, p)
 		}
@@ -317,7 +318,7 @@ func (f *Flow) fetchShare() int64 {
 	t.mu.Lock()
 	loops := max(1, len(t.sourceBrokers))
 	t.mu.Unlock()
-	return min(maxFetchBytes, max(f.budget.limit/int64(2*loops), 256<<10))
+	return min(wire.MaxFetchBytes, max(f.budget.limit/int64(2*loops), 256<<10))
 }
 
 // delayFetch leaves a partition out of fetches for a moment after an error.

@@ -10,6 +10,7 @@ import (
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // align walks the source from the last known edge and pairs it with the batches of ours in the tail. It says whether the partition goes on.
@@ -109,52 +110,25 @@ func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
 
 // alignResponse feeds one fetch response to the aligner.
 func (f *Flow) alignResponse(p *partition, rp *kmsg.FetchResponseTopicPartition, a *aligner) error {
-	aborted := abortedOf(rp)
+	aborted := wire.AbortedOf(rp)
 	limits := p.topic.getLimits()
-	for data := rp.RecordBatches; len(data) > 0 && !a.done(); {
-		batch, rest, err := recordbatch.Next(data)
-		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
-			return nil
-		}
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
 		if err != nil {
 			return err
 		}
-		data = rest
-		h, err := recordbatch.Parse(batch)
-		if err != nil {
-			return err
-		}
+		h := batch.Header
 		if h.Magic == 2 && h.NextOffset() <= a.next {
 			continue
 		}
-		lane, _, err := recordbatch.Admit(batch, h, &aborted, recordbatch.Rules{Wanted: a.next, MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance})
+		lane, _, err := recordbatch.Admit(batch.Bytes, h, &aborted, recordbatch.Rules{Wanted: a.next, MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance})
 		if err != nil {
 			return err
 		}
-		if err := a.accept(h, batch, lane); err != nil {
+		if err := a.accept(h, batch.Bytes, lane); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// eachBatch gives the whole batches of a fetch response to visit.
-func eachBatch(data []byte, visit func(h recordbatch.Header, batch []byte) error) error {
-	for len(data) > 0 {
-		batch, rest, err := recordbatch.Next(data)
-		if err == recordbatch.ErrTruncated { //nolint:errorlint // a sentinel that is never wrapped
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		data = rest
-		h, err := recordbatch.Parse(batch)
-		if err != nil {
-			return err
-		}
-		if err := visit(h, batch); err != nil {
-			return err
+		if a.done() {
+			break
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package replicator
+package wire
 
 import (
 	"errors"
@@ -14,20 +14,20 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// sessionTwin is the broker's side of KIP-227, as plain as it can be. It knows partitions by topic id, or by name like brokers before 3.1.
-type sessionTwin struct {
+// fakeSessions is the broker's side of KIP-227, as plain as it can be. It knows partitions by topic id, or by name like brokers before 3.1.
+type fakeSessions struct {
 	byName   bool
 	lastID   int32
-	sessions map[int32]*twinSession
+	sessions map[int32]*fakeSession
 	full     bool // gives out no session
 }
 
-type twinSession struct {
+type fakeSession struct {
 	epoch      int32
-	partitions map[partitionKey]position
+	partitions map[partitionKey]FetchOffset
 }
 
-func (b *sessionTwin) key(name string, id [16]byte, partition int32) partitionKey {
+func (b *fakeSessions) key(name string, id [16]byte, partition int32) partitionKey {
 	if b.byName {
 		return partitionKey{name: name, partition: partition}
 	}
@@ -35,17 +35,17 @@ func (b *sessionTwin) key(name string, id [16]byte, partition int32) partitionKe
 }
 
 // fetch answers a request; fetched is what a real broker would read, named counts what the request names.
-func (b *sessionTwin) fetch(t *testing.T, request *kmsg.FetchRequest) (response *kmsg.FetchResponse, fetched map[partitionKey]position, named int) {
+func (b *fakeSessions) fetch(t *testing.T, request *kmsg.FetchRequest) (response *kmsg.FetchResponse, fetched map[partitionKey]FetchOffset, named int) {
 	t.Helper()
 	response = kmsg.NewPtrFetchResponse()
-	told := make(map[partitionKey]position)
+	told := make(map[partitionKey]FetchOffset)
 	for _, topic := range request.Topics {
 		for _, p := range topic.Partitions {
 			key := b.key(topic.Topic, topic.TopicID, p.Partition)
 			if _, twice := told[key]; twice {
 				t.Fatalf("%v is named twice", key)
 			}
-			told[key] = position{topic.TopicID, p.FetchOffset, p.CurrentLeaderEpoch, p.LastFetchedEpoch, p.PartitionMaxBytes}
+			told[key] = FetchOffset{topic.TopicID, p.FetchOffset, p.CurrentLeaderEpoch, p.LastFetchedEpoch, p.PartitionMaxBytes}
 			named++
 		}
 	}
@@ -56,7 +56,7 @@ func (b *sessionTwin) fetch(t *testing.T, request *kmsg.FetchRequest) (response 
 		delete(b.sessions, request.SessionID)
 		if !b.full {
 			b.lastID++
-			b.sessions[b.lastID] = &twinSession{1, told}
+			b.sessions[b.lastID] = &fakeSession{1, told}
 			response.SessionID = b.lastID
 		}
 		return response, told, named
@@ -96,43 +96,43 @@ func TestSessionAsksForWhatIsWanted(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
-			b := &sessionTwin{byName: seed%2 == 0, sessions: make(map[int32]*twinSession)}
+			b := &fakeSessions{byName: seed%2 == 0, sessions: make(map[int32]*fakeSession)}
 			world := newWantedWorld(random)
-			var s session
+			var s Session
 			for range 200 {
 				asks := world.next()
-				request := kmsg.NewPtrFetchRequest()
-				s.request(request, asks)
+				request := NewFetchRequest(0, 0, ReadUncommitted)
+				s.Request(request, asks)
 				switch random.IntN(12) {
 				case 0: // lost on the way there
-					s.drop()
+					s.Drop()
 					continue
 				case 1: // lost on the way back: a session that was just given is never known
-					if response, _, _ := b.fetch(t, request); request.SessionEpoch == 0 {
+					if response, _, _ := b.fetch(t, request.FetchRequest); request.SessionEpoch == 0 {
 						delete(b.sessions, response.SessionID)
 					}
-					s.drop()
+					s.Drop()
 					continue
 				case 2: // the broker made room for others
 					clear(b.sessions)
 				case 3:
 					b.full = !b.full
 				}
-				response, fetched, _ := b.fetch(t, request)
-				if err := s.answered(response); err != nil {
-					if !errors.Is(err, errSessionLost) {
+				response, fetched, _ := b.fetch(t, request.FetchRequest)
+				if err := s.Answered(response); err != nil {
+					if !errors.Is(err, ErrSessionLost) {
 						t.Fatal(err)
 					}
-					request = kmsg.NewPtrFetchRequest()
-					s.request(request, asks)
-					response, fetched, _ = b.fetch(t, request)
-					if err := s.answered(response); err != nil {
+					request = NewFetchRequest(0, 0, ReadUncommitted)
+					s.Request(request, asks)
+					response, fetched, _ = b.fetch(t, request.FetchRequest)
+					if err := s.Answered(response); err != nil {
 						t.Fatalf("after a full request: %v", err)
 					}
 				}
-				want := make(map[partitionKey]position)
+				want := make(map[partitionKey]FetchOffset)
 				for _, a := range asks {
-					want[b.key(a.Topic, a.topicID, a.Partition)] = a.position
+					want[b.key(a.Topic, a.TopicID, a.Partition)] = a.FetchOffset
 				}
 				if !maps.Equal(fetched, want) {
 					t.Fatalf("the broker fetches %v, wanted is %v", fetched, want)
@@ -149,58 +149,58 @@ func TestSessionAsksForWhatIsWanted(t *testing.T) {
 type wantedWorld struct {
 	random *rand.Rand
 	ids    [4]byte
-	all    map[offsets.TopicPartition]position
+	all    map[offsets.TopicPartition]FetchOffset
 }
 
 func newWantedWorld(random *rand.Rand) *wantedWorld {
-	w := &wantedWorld{random: random, all: make(map[offsets.TopicPartition]position)}
+	w := &wantedWorld{random: random, all: make(map[offsets.TopicPartition]FetchOffset)}
 	for topic := range w.ids {
 		for n := range int32(5) {
-			w.all[offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}] = position{topicID: [16]byte{byte(topic)}, lastEpoch: -1, maxBytes: 100}
+			w.all[offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}] = FetchOffset{TopicID: [16]byte{byte(topic)}, LastEpoch: -1, MaxBytes: 100}
 		}
 	}
 	return w
 }
 
-func (w *wantedWorld) next() []asked {
+func (w *wantedWorld) next() []FetchPartition {
 	if w.random.IntN(20) == 0 {
 		topic := w.random.IntN(len(w.ids))
 		w.ids[topic]++
 		for n := range int32(5) {
-			w.all[offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}] = position{topicID: [16]byte{byte(topic), w.ids[topic]}, lastEpoch: -1, maxBytes: 100}
+			w.all[offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}] = FetchOffset{TopicID: [16]byte{byte(topic), w.ids[topic]}, LastEpoch: -1, MaxBytes: 100}
 		}
 	}
-	var asks []asked
+	var asks []FetchPartition
 	for tp, p := range w.all {
 		switch w.random.IntN(12) {
 		case 0:
-			p.offset, p.lastEpoch = p.offset+1, 3
+			p.Offset, p.LastEpoch = p.Offset+1, 3
 		case 1:
-			p.leaderEpoch++
+			p.LeaderEpoch++
 		case 2:
-			p.maxBytes = 100 + w.random.Int32N(2)
+			p.MaxBytes = 100 + w.random.Int32N(2)
 		case 3:
 			continue // paused
 		}
 		w.all[tp] = p
-		asks = append(asks, asked{TopicPartition: tp, position: p})
+		asks = append(asks, FetchPartition{TopicPartition: tp, FetchOffset: p})
 	}
 	return asks
 }
 
 func TestSessionNamesOnlyWhatChanged(t *testing.T) {
-	b := &sessionTwin{sessions: make(map[int32]*twinSession)}
-	var asks []asked
+	b := &fakeSessions{sessions: make(map[int32]*fakeSession)}
+	var asks []FetchPartition
 	for n := range int32(1000) {
-		asks = append(asks, asked{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: n}, position: position{topicID: [16]byte{1}, lastEpoch: -1, maxBytes: 1}})
+		asks = append(asks, FetchPartition{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: n}, FetchOffset: FetchOffset{TopicID: [16]byte{1}, LastEpoch: -1, MaxBytes: 1}})
 	}
-	var s session
+	var s Session
 	ask := func(what string, want int) {
 		t.Helper()
-		request := kmsg.NewPtrFetchRequest()
-		s.request(request, asks)
-		response, _, named := b.fetch(t, request)
-		if err := s.answered(response); err != nil {
+		request := NewFetchRequest(0, 0, ReadUncommitted)
+		s.Request(request, asks)
+		response, _, named := b.fetch(t, request.FetchRequest)
+		if err := s.Answered(response); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		if named != want {
@@ -209,7 +209,7 @@ func TestSessionNamesOnlyWhatChanged(t *testing.T) {
 	}
 	ask("the first", 1000)
 	ask("nothing new", 0)
-	asks[17].offset++
+	asks[17].Offset++
 	ask("one has moved", 1)
 	asks[3], asks[9] = asks[9], asks[3]
 	ask("another order", 0)
@@ -217,14 +217,14 @@ func TestSessionNamesOnlyWhatChanged(t *testing.T) {
 	ask("ten are left out", 10)
 	asks = asks[:1000]
 	ask("they are back", 10)
-	s.drop()
+	s.Drop()
 	ask("after a doubt", 1000)
-	asks[17].topicID = [16]byte{2}
+	asks[17].TopicID = [16]byte{2}
 	ask("another topic of that name", 1000)
 }
 
 func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
-	asks := []asked{{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: 0}}}
+	asks := []FetchPartition{{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: 0}}}
 	answer := func(id int32, code int16) *kmsg.FetchResponse {
 		response := kmsg.NewPtrFetchResponse()
 		response.SessionID, response.ErrorCode = id, code
@@ -244,19 +244,19 @@ func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
 		{"it goes on", 7, 5, answer(7, 0), nil, 7, 6, 1},
 		{"the epoch wraps", 7, math.MaxInt32, answer(7, 0), nil, 7, 1, 1},
 		{"the broker closes it", 7, 5, answer(0, 0), nil, 0, 0, 0},
-		{"the broker does not know it", 7, 5, answer(0, kerr.FetchSessionIDNotFound.Code), errSessionLost, 7, 0, 0},
-		{"epochs differ", 7, 5, answer(0, kerr.InvalidFetchSessionEpoch.Code), errSessionLost, 7, 0, 0},
-		{"ids begin or end", 7, 5, answer(0, kerr.FetchSessionTopicIDError.Code), errSessionLost, 7, 0, 0},
+		{"the broker does not know it", 7, 5, answer(0, kerr.FetchSessionIDNotFound.Code), ErrSessionLost, 7, 0, 0},
+		{"epochs differ", 7, 5, answer(0, kerr.InvalidFetchSessionEpoch.Code), ErrSessionLost, 7, 0, 0},
+		{"ids begin or end", 7, 5, answer(0, kerr.FetchSessionTopicIDError.Code), ErrSessionLost, 7, 0, 0},
 		{"a full request is refused", 7, 0, answer(0, kerr.UnknownServerError.Code), kerr.UnknownServerError, 7, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := session{id: test.id, epoch: test.epoch, remembered: make(map[offsets.TopicPartition]*rememberedPosition)}
-			request := kmsg.NewPtrFetchRequest()
-			s.request(request, asks)
+			s := Session{id: test.id, epoch: test.epoch, remembered: make(map[offsets.TopicPartition]*rememberedOffset)}
+			request := NewFetchRequest(0, 0, ReadUncommitted)
+			s.Request(request, asks)
 			if request.SessionID != test.id || request.SessionEpoch != test.epoch {
 				t.Errorf("session %d epoch %d is asked, want %d and %d", request.SessionID, request.SessionEpoch, test.id, test.epoch)
 			}
-			if err := s.answered(test.answer); !errors.Is(err, test.err) {
+			if err := s.Answered(test.answer); !errors.Is(err, test.err) {
 				t.Errorf("error %v, want %v", err, test.err)
 			}
 			if s.id != test.thenID || s.epoch != test.thenEpoch || len(s.remembered) != test.remembered {
@@ -267,17 +267,17 @@ func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
 }
 
 func BenchmarkSessionOfAThousand(b *testing.B) {
-	var asks []asked
+	var asks []FetchPartition
 	for n := range int32(1000) {
-		asks = append(asks, asked{TopicPartition: offsets.TopicPartition{Topic: "some.topic", Partition: n}, position: position{topicID: [16]byte{1}, lastEpoch: -1, maxBytes: 1}})
+		asks = append(asks, FetchPartition{TopicPartition: offsets.TopicPartition{Topic: "some.topic", Partition: n}, FetchOffset: FetchOffset{TopicID: [16]byte{1}, LastEpoch: -1, MaxBytes: 1}})
 	}
-	var s session
+	var s Session
 	response := kmsg.NewPtrFetchResponse()
 	response.SessionID = 1
 	for b.Loop() {
-		asks[17].offset++
-		s.request(kmsg.NewPtrFetchRequest(), asks)
-		if err := s.answered(response); err != nil {
+		asks[17].Offset++
+		s.Request(NewFetchRequest(0, 0, ReadUncommitted), asks)
+		if err := s.Answered(response); err != nil {
 			b.Fatal(err)
 		}
 	}
