@@ -300,20 +300,32 @@ func (c *Comparer) readGroups(ctx context.Context) error {
 	return nil
 }
 
-// spread gives each partition its part of the window: as much as there is room for, and the same to all that want more.
+// windowSize is how many source records a partition keeps before and behind its newest match.
+type windowSize struct{ behind, ahead int }
+
+// spread gives each partition its part of the window.
 func (c *Comparer) spread() {
-	for c.level = windowFollowed; c.level > windowLeast; c.level /= 2 {
+	sizes := make([]windowSize, len(c.order))
+	for i, p := range c.order {
+		sizes[i].behind, sizes[i].ahead = p.matcher.Size()
+	}
+	c.level = levelOf(sizes)
+	for _, p := range c.order {
+		p.limit(c.level)
+	}
+}
+
+// levelOf is what one partition may have of the window: as much as there is room for, and the same for all that want more.
+func levelOf(sizes []windowSize) int {
+	level := windowFollowed
+	for ; level > windowLeast; level /= 2 {
 		total := 0
-		for _, p := range c.order {
-			behind, ahead := p.pairer.size()
-			total += min(behind, 2*c.level) + min(ahead, c.level)
+		for _, s := range sizes {
+			total += min(s.behind, 2*level) + min(s.ahead, level) // a matcher trims in steps of its limit
 		}
 		if total <= windowTotal {
 			break
 		}
 	}
-	for _, p := range c.order {
-		p.pairer.ahead, p.pairer.back = c.level, c.level
-		p.pairer.trim()
-	}
+	return level
 }

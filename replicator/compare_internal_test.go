@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/match"
 )
 
 // followedOf is a partition whose source holds n records that are read, and whose copy is to be compared from the beginning.
@@ -18,9 +19,9 @@ func followedOf(t *testing.T, n int) *followed {
 	t.Helper()
 	p := newFollowed(offsets.TopicPartition{Topic: "orders", Partition: 0}, topicPair{TargetName: "a.orders"}, "read_committed")
 	p.whole = true
-	p.place(offsets.Position{}, offsets.Position{Source: int64(n), Target: 1}, -1, nil, hasher{seed: maphash.MakeSeed()})
+	p.place(offsets.Position{}, offsets.Position{Source: int64(n), Target: 1}, -1, nil, match.Hasher{Seed: maphash.MakeSeed()})
 	for i := range n {
-		p.pairer.add(sourceRecord{offset: int64(i), hash: uint64(i + 1)})
+		p.matcher.Add(match.SourceRecord{Offset: int64(i), Hash: uint64(i + 1)})
 	}
 	p.sourceNext, p.ended = int64(n), true
 	return p
@@ -38,9 +39,10 @@ func (p *followed) copies(from, to int) {
 // A copy that goes on further ahead than the window reaches is looked for elsewhere, and what was counted stays.
 func TestComparisonLooksElsewhereWhenItIsLost(t *testing.T) {
 	p := followedOf(t, 100)
-	p.pairer.ahead, p.ended = 100, false
+	p.limit(100)
+	p.ended = false
 	p.copies(0, 10)
-	p.pairer.ahead = 90
+	p.limit(90)
 	p.copies(5000, 5000+lostAfter-1)
 	if !p.placed || p.restarted != "" {
 		t.Fatalf("looks elsewhere after %d unknown records: %q", p.lost, p.restarted)
@@ -55,27 +57,21 @@ func TestComparisonLooksElsewhereWhenItIsLost(t *testing.T) {
 }
 
 // Partitions share the window: each has as much as there is room for.
-func TestComparisonsMemoryIsBounded(t *testing.T) {
+func TestComparisonMemoryIsBounded(t *testing.T) {
 	for _, c := range []struct{ partitions, records, level int }{
 		{1, 1000, windowFollowed},
 		{5000, 100, windowFollowed},
 		{100, 60_000, 16384},
 	} {
 		t.Run(fmt.Sprintf("%d of %d", c.partitions, c.records), func(t *testing.T) {
-			s := &Comparer{}
-			for range c.partitions {
-				p := followedOf(t, 0)
-				p.pairer.window = make([]windowRecord, c.records) // of which nothing is looked at
-				p.pairer.cursor = c.records
-				s.order = append(s.order, p)
-			}
-			s.spread()
+			sizes := make([]windowSize, c.partitions)
 			total := 0
-			for _, p := range s.order {
-				total += len(p.pairer.window)
+			for i := range sizes {
+				sizes[i].behind = c.records
+				total += min(c.records, 2*c.level)
 			}
-			if s.level != c.level || total > windowTotal {
-				t.Errorf("level %d, want %d; %d records are kept", s.level, c.level, total)
+			if level := levelOf(sizes); level != c.level || total > windowTotal {
+				t.Errorf("level %d, want %d; %d records are kept", level, c.level, total)
 			}
 		})
 	}

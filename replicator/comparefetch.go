@@ -13,6 +13,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
@@ -190,7 +191,7 @@ func (c *Comparer) beginPartitions(ctx context.Context) {
 			position = -1
 		}
 		p.place(offsets.Position{Source: sourceStart, Target: targetStart}, offsets.Position{Source: sourceEnd, Target: targetEnd},
-			position, c.progress.Syncs[key], hasher{seed: c.seed, timestamps: !p.brokersClock})
+			position, c.progress.Syncs[key], match.Hasher{Seed: c.seed, Timestamps: !p.brokersClock})
 	}
 }
 
@@ -206,7 +207,7 @@ func (c *Comparer) placeByTime(ctx context.Context) {
 			oldest = min(oldest, w.at)
 		}
 		at := int64(-1)
-		if oldest >= 0 && p.hasher.timestamps {
+		if oldest >= 0 && p.hasher.Timestamps {
 			var err error
 			if at, err = wire.ListOffset(ctx, c.source, c.sourceView.leader(p.TopicPartition), p.TopicPartition, oldest); err != nil {
 				c.stale.Store(true)
@@ -242,7 +243,7 @@ func (c *Comparer) lookBack(ctx context.Context) {
 func (c *Comparer) find(ctx context.Context, p *followed, w targetRecord) (int64, error) {
 	leader := c.sourceView.leader(p.TopicPartition)
 	from, err := wire.ListOffset(ctx, c.source, leader, p.TopicPartition, w.at)
-	if err != nil || from < 0 || len(p.pairer.window) == 0 || from >= p.pairer.window[0].offset {
+	if start, ok := p.matcher.WindowStart(); err != nil || from < 0 || !ok || from >= start {
 		return -1, err
 	}
 	wanted := fetchFrom(p.TopicPartition, p.sourceID, from)
@@ -270,7 +271,7 @@ func (c *Comparer) find(ctx context.Context, p *followed, w targetRecord) (int64
 			return -1, err
 		}
 		for i := range records {
-			if records[i].Offset >= from && p.hasher.hash(&records[i]) == w.hash {
+			if records[i].Offset >= from && p.hasher.Hash(&records[i]) == w.hash {
 				return records[i].Offset, nil
 			}
 		}

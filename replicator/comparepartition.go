@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
@@ -40,8 +41,9 @@ type followed struct {
 	targetNext  int64
 	targetEnd   int64
 
-	pairer   *pairer
-	hasher   hasher
+	matcher  *match.Matcher
+	window   int // how many records of the source it looks ahead at most
+	hasher   match.Hasher
 	waiting  []targetRecord // read, and not paired yet
 	lost     int            // records in a row that the window did not hold, while the source has more
 	strange  int            // records in a row that are not on the source
@@ -81,32 +83,25 @@ type transactionBatch struct {
 func newFollowed(tp offsets.TopicPartition, pair topicPair, isolation string) *followed {
 	return &followed{
 		TopicPartition: tp, target: pair.TargetName, sourceID: pair.Source.ID, targetID: pair.Target.ID, committed: isolation == "read_committed",
-		pairer: newLoosePairer(nil, true), position: -1, sourceNext: -1, sourceAt: -1, mirroredAt: -1,
+		matcher: match.NewLoose(nil, true), position: -1, sourceNext: -1, sourceAt: -1, mirroredAt: -1,
 	}
 }
 
-// newLoosePairer makes a pairer that a comparison counts with.
-func newLoosePairer(pins []offsets.Position, timestamps bool) *pairer {
-	p := newPairer(pins, timestamps)
-	p.loose = true
-	return p
-}
-
 // place chooses where the comparison begins: at the newest offset-sync that can be relied on, else near the end of the copy.
-func (p *followed) place(start, end offsets.Position, position int64, syncs []offsets.Position, h hasher) {
+func (p *followed) place(start, end offsets.Position, position int64, syncs []offsets.Position, h match.Hasher) {
 	p.placed, p.begun, p.lost, p.waiting, p.batches = true, false, 0, nil, nil
 	p.position, p.sourceStart, p.sourceEnd, p.hasher = position, start.Source, max(p.sourceEnd, end.Source), h
 	p.open, p.segments = make(map[int64]*transaction), nil
 	p.probe, p.known = false, 0
-	var pins []offsets.Position
-	syncs = ascending(syncs)
-	anchor := anchorOf(syncs, start, end)
+	var syncPoints []offsets.Position
+	syncs = match.Ascending(syncs)
+	anchor := match.Anchor(syncs, start, end)
 	p.anchored = anchor >= 0 && !p.whole && !p.withoutSyncs && end.Target-syncs[anchor].Target <= comparedFurthest
 	switch {
 	case p.anchored:
 		p.sourceNext, p.targetNext = syncs[anchor].Source, syncs[anchor].Target
-		pins = syncs[anchor:]
-		for _, sync := range pins {
+		syncPoints = syncs[anchor:]
+		for _, sync := range syncPoints {
 			p.sourceNext = max(start.Source, min(p.sourceNext, sync.Source))
 		}
 	case p.whole:
@@ -118,7 +113,7 @@ func (p *followed) place(start, end offsets.Position, position int64, syncs []of
 	default:
 		p.sourceNext, p.targetNext = -1, max(start.Target, end.Target-comparedTail)
 	}
-	p.pairer = newLoosePairer(pins, h.timestamps)
+	p.matcher = match.NewLoose(syncPoints, h.Timestamps)
 }
 
 // restart begins again with what is counted kept, near the end of the copy.
@@ -139,7 +134,7 @@ func (p *followed) askTarget() (wire.FetchPartition, bool) {
 }
 
 func (p *followed) askSource() (wire.FetchPartition, bool) {
-	return fetchFrom(p.TopicPartition, p.sourceID, p.sourceNext), p.placed && p.sourceNext >= 0 && !p.pairer.full() && p.problem == ""
+	return fetchFrom(p.TopicPartition, p.sourceID, p.sourceNext), p.placed && p.sourceNext >= 0 && !p.matcher.Full() && p.problem == ""
 }
 
 // takeTarget reads what MirrorMaker 2 wrote. It may have written in transactions (KIP-618), so only committed records count.
@@ -174,13 +169,13 @@ func (p *followed) readTarget(rp *kmsg.FetchResponseTopicPartition) error {
 }
 
 func (p *followed) takeTargetBatch(h recordbatch.Header, batch []byte) error {
-	if h.Attributes.LogAppendTime() && p.hasher.timestamps {
+	if h.Attributes.LogAppendTime() && p.hasher.Timestamps {
 		return errBrokersClock
 	}
 	records, err := recordbatch.Decode(batch)
 	for i := range records {
 		if r := &records[i]; r.Offset >= p.targetNext {
-			p.waiting = append(p.waiting, targetRecord{r.Offset, r.Timestamp, p.hasher.hash(r)})
+			p.waiting = append(p.waiting, targetRecord{r.Offset, r.Timestamp, p.hasher.Hash(r)})
 		}
 	}
 	return err
@@ -240,14 +235,14 @@ func (p *followed) takeSourceBatch(h recordbatch.Header, batch []byte) error {
 		if r.Offset < p.sourceNext {
 			continue
 		}
-		if r.Timestamp < 0 && p.hasher.timestamps {
+		if r.Timestamp < 0 && p.hasher.Timestamps {
 			return errBrokersClock // MirrorMaker 2's producer gave it the time of then
 		}
 		if count++; first < 0 {
 			first = r.Offset
 		}
 		p.sourceAt = max(p.sourceAt, r.Timestamp)
-		p.pairer.add(sourceRecord{r.Offset, p.hasher.hash(r), transactional})
+		p.matcher.Add(match.SourceRecord{Offset: r.Offset, Hash: p.hasher.Hash(r), Optional: transactional})
 	}
 	if !transactional || count == 0 || first < p.known {
 		return nil
@@ -296,35 +291,35 @@ func (p *followed) settle(t *transaction) {
 
 // pairWaiting pairs the target records that wait, as far as the source is known.
 func (p *followed) pairWaiting() {
-	p.pairer.ended = p.ended
+	p.matcher.Ended = p.ended
 	done := 0
 	for _, w := range p.waiting {
-		before, unsure := p.pairer.next, p.pairer.unsure
-		got := p.pairer.pair(w.offset, w.hash)
-		if got == pairedNo && p.mayBeOlder(w) {
-			p.pairer.result.strange--
+		before, uncertain := p.matcher.Next(), p.matcher.Uncertain()
+		got := p.matcher.Match(w.offset, w.hash)
+		if got == match.Unmatched && p.mayBeOlder(w) {
+			p.matcher.Retract()
 			p.probe = true
 			break
 		}
-		if got == pairedMore {
+		if got == match.NeedMore {
 			break
 		}
 		done++
-		if got == pairedNo && p.anchored && !p.begun {
+		if got == match.Unmatched && p.anchored && !p.begun {
 			p.withoutSyncs = true // the sync does not hold
 			p.forget()
 			return
 		}
-		if p.lost++; p.pairer.unsure == unsure {
+		if p.lost++; p.matcher.Uncertain() == uncertain {
 			p.lost = 0
 		}
-		if p.strange++; got == pairedYes {
+		if p.strange++; got == match.Matched {
 			p.strange = 0
 		}
-		if p.pairer.next > before && p.hasher.timestamps {
+		if p.matcher.Next() > before && p.hasher.Timestamps {
 			p.mirroredAt = w.at
 		}
-		if got == pairedYes && !p.begun {
+		if got == match.Matched && !p.begun {
 			p.beginAt(w.offset)
 		}
 	}
@@ -332,7 +327,7 @@ func (p *followed) pairWaiting() {
 	p.settleCounts()
 	if p.lost >= lostAfter {
 		p.counts.NotOnSource -= int64(p.lost) // they were not found, which is less
-		p.restart(fmt.Sprintf("%d records of the copy in a row were not among the next %d of the source", p.lost, p.pairer.ahead))
+		p.restart(fmt.Sprintf("%d records of the copy in a row were not among the next %d of the source", p.lost, p.window))
 	}
 }
 
@@ -345,7 +340,7 @@ const (
 // mayBeOlder says whether a target record that the window does not hold is to be searched before it: a MirrorMaker 2 that was killed begins
 // again up to a minute back, or where it had begun when it had never noted a position.
 func (p *followed) mayBeOlder(w targetRecord) bool {
-	return p.begun && p.hasher.timestamps && w.at >= 0 && w.offset >= p.probed && (p.failed < probesFailed || p.strange%probeOneIn == 0)
+	return p.begun && p.hasher.Timestamps && w.at >= 0 && w.offset >= p.probed && (p.failed < probesFailed || p.strange%probeOneIn == 0)
 }
 
 // probedAt takes the answer: the source offset of the record, or -1. The window goes back to it.
@@ -355,20 +350,19 @@ func (p *followed) probedAt(source int64) {
 		p.failed++
 		return
 	}
-	before := p.pairer
 	p.failed, p.known = 0, max(p.known, p.sourceNext)
-	p.pairer = newLoosePairer(nil, before.timestamps)
-	p.pairer.next, p.pairer.last, p.sourceNext = before.next, p.waiting[0].offset-1, source
+	p.matcher, p.sourceNext = p.matcher.Restart(p.waiting[0].offset), source
 }
 
 // beginAt notes the first pair. What lies before it on either side was not compared: the two beginnings were guessed.
 func (p *followed) beginAt(target int64) {
 	p.begun = true
-	p.pairer.missing = 0
+	p.matcher.ForgetMissing()
 	if !p.whole {
-		p.pairer.result.strange, p.counts = 0, ComparedRecords{}
+		p.matcher.ForgetUnmatched()
+		p.counts = ComparedRecords{}
 	}
-	source := p.pairer.next - 1
+	source := p.matcher.Next() - 1
 	p.segments = offsets.NewMap(source, target)
 	for len(p.batches) > 0 && p.batches[0].next <= source {
 		p.batches = p.batches[1:]
@@ -379,44 +373,42 @@ func (p *followed) beginAt(target int64) {
 	}
 }
 
-// settleCounts moves what the pairer has found into the counts, so that it keeps nothing but its window.
+// settleCounts moves what the matcher has found into the counts, so that it keeps nothing but its window.
 func (p *followed) settleCounts() {
-	if !p.pairer.proved() {
+	if !p.matcher.Proven() {
 		return
 	}
-	found := &p.pairer.result
-	for _, run := range found.runs {
-		p.counts.Equal += int64(run.count)
-		p.markTransactions(run)
+	found := p.matcher.Take()
+	for _, s := range found.Segments {
+		p.counts.Equal += s.Count
+		p.markTransactions(s)
 		if p.segments.Len() > segmentsKept {
-			p.segments = offsets.NewMap(run.source, run.target)
+			p.segments = offsets.NewMap(s.Source, s.Target)
 		}
-		if err := p.segments.Append(run.source, run.target, int64(run.count)); err != nil {
-			p.segments = offsets.NewMap(run.source+int64(run.count), run.target+int64(run.count))
+		if err := p.segments.Append(s.Source, s.Target, s.Count); err != nil {
+			p.segments = offsets.NewMap(s.SourceEnd(), s.TargetEnd())
 		}
 	}
-	found.runs = found.runs[:0]
-	for len(p.batches) > 0 && p.batches[0].next <= p.pairer.next {
+	for len(p.batches) > 0 && p.batches[0].next <= p.matcher.Next() {
 		b := p.batches[0]
 		b.transaction.on += b.on
 		b.transaction.off += b.count - b.on
 		p.settle(b.transaction)
 		p.batches = p.batches[1:]
 	}
-	p.counts.Twice, p.counts.NotOnSource = p.counts.Twice+found.twice, p.counts.NotOnSource+found.strange
-	p.counts.NotOnTarget += p.pairer.missing
-	found.twice, found.strange, p.pairer.missing = 0, 0, 0
+	p.counts.Twice += found.Duplicates
+	p.counts.NotOnSource += found.Unmatched
+	p.counts.NotOnTarget += found.Missing
 }
 
 // markTransactions notes which transactional records a run of copies holds.
-func (p *followed) markTransactions(run alignedRun) {
-	end := run.source + int64(run.count)
+func (p *followed) markTransactions(s offsets.Segment) {
 	for i := range p.batches {
 		b := &p.batches[i]
-		if b.first >= end {
+		if b.first >= s.SourceEnd() {
 			return
 		}
-		b.on += max(0, min(b.next, end)-max(b.first, run.source))
+		b.on += max(0, min(b.next, s.SourceEnd())-max(b.first, s.Source))
 	}
 }
 
@@ -429,7 +421,8 @@ func (p *followed) translate(source int64) (int64, bool) {
 	return target, err == nil
 }
 
-// size is how many records the window holds before the cursor and from it on.
-func (p *pairer) size() (behind, ahead int) {
-	return p.cursor - p.from, p.from + len(p.window) - p.cursor
+// limit bounds the records of the source that are kept, before and behind the newest match.
+func (p *followed) limit(records int) {
+	p.window = records
+	p.matcher.Limit(records)
 }

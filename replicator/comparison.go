@@ -172,7 +172,7 @@ func (p *followed) picture() PartitionComparison {
 	}
 	mirrored := p.position
 	if p.begun {
-		mirrored = p.pairer.next
+		mirrored = p.matcher.Next()
 	}
 	if mirrored >= 0 {
 		s.Mirrored = &mirrored
@@ -193,8 +193,7 @@ func (p *followed) lag(mirrored int64) int64 {
 	if !p.begun {
 		return max(0, p.sourceEnd-max(mirrored, p.sourceStart))
 	}
-	n, _ := p.pairer.at(mirrored)
-	lag := int64(p.pairer.from+len(p.pairer.window)-n) + max(0, p.sourceEnd-max(p.sourceNext, mirrored))
+	lag := p.matcher.From(mirrored) + max(0, p.sourceEnd-max(p.sourceNext, mirrored))
 	for _, b := range p.batches {
 		if b.transaction.aborted && b.first >= mirrored {
 			lag -= b.count

@@ -12,6 +12,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
@@ -75,15 +76,15 @@ func (p *partition) unlessRetired(err error) error {
 // accept makes the outcome of a scan the partition's map; false if policy stops it.
 func (r *recovery) accept(p *partition, s *scan) bool {
 	f := r.flow
-	found := s.pairer.result
-	begin := offsets.Position{Source: s.pairer.next, Target: s.end}
+	found := s.matcher.Result()
+	begin := offsets.Position{Source: s.matcher.Next(), Target: s.end}
 	switch {
-	case s.pairer.unsure > 0, !s.pairer.proved() && s.pairer.next > s.position:
+	case s.matcher.Uncertain() > 0, !s.matcher.Proven() && s.matcher.Next() > s.position:
 		f.halt(p, policy.TargetNotEmpty, fmt.Sprintf("where MirrorMaker 2 stopped can't be told: the end of target %s-%d can't be paired with source records, of which %d were read behind offset %d; it noted position %d",
-			p.topic.target, p.number, len(s.pairer.window), s.sourceFrom, s.position))
+			p.topic.target, p.number, s.matcher.Window(), s.sourceFrom, s.position))
 		return false
-	case len(found.runs) > 0:
-		begin = offsets.Position{Source: min(found.runs[0].source, s.mapFrom), Target: min(found.runs[0].target, s.targetFrom)}
+	case len(found.Segments) > 0:
+		begin = offsets.Position{Source: min(found.Segments[0].Source, s.mapFrom), Target: min(found.Segments[0].Target, s.targetFrom)}
 	case s.position < 0 && s.records == 0:
 		return true // MirrorMaker 2 never wrote here
 	case s.position > s.sourceEnd:
@@ -106,13 +107,13 @@ func (r *recovery) accept(p *partition, s *scan) bool {
 		begin.Source = s.position
 	default:
 		detail := fmt.Sprintf("target %s-%d holds %d records, and none of them is among those that were read of the source, %d from offset %d on; MirrorMaker 2 noted position %d",
-			p.topic.target, p.number, s.records, len(s.pairer.window), s.sourceFrom, s.position)
+			p.topic.target, p.number, s.records, s.matcher.Window(), s.sourceFrom, s.position)
 		if f.raise(p, policy.TargetNotEmpty, s.sourceStart, s.sourceStart, detail) == policy.Halt {
 			return false
 		}
 		begin.Source = s.sourceStart
 	}
-	if err := p.inheritMap(begin, found.runs, s); err != nil {
+	if err := p.inheritMap(begin, found.Segments, s); err != nil {
 		f.halt(p, policy.TargetNotEmpty, err.Error())
 		return false
 	}
@@ -121,7 +122,7 @@ func (r *recovery) accept(p *partition, s *scan) bool {
 }
 
 // inheritMap begins the map with what the predecessor copied.
-func (p *partition) inheritMap(begin offsets.Position, runs []alignedRun, s *scan) error {
+func (p *partition) inheritMap(begin offsets.Position, segments []offsets.Segment, s *scan) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != recovering {
@@ -131,13 +132,13 @@ func (p *partition) inheritMap(begin offsets.Position, runs []alignedRun, s *sca
 		p.record.Generation++ // chunks of the one before may be in the journal
 	}
 	p.beginMapLocked(begin.Source, begin.Target)
-	for _, run := range runs {
-		if err := p.offsets.Append(run.source, run.target, int64(run.count)); err != nil {
+	for _, segment := range segments {
+		if err := p.offsets.Append(segment.Source, segment.Target, segment.Count); err != nil {
 			return err
 		}
 	}
-	if len(runs) > 0 {
-		p.acked = s.pairer.next
+	if len(segments) > 0 {
+		p.acked = s.matcher.Next()
 		if s.believed {
 			p.acked = max(p.acked, s.position) // the copy's last records have left one of the logs since, so only the position tells of them
 		}
@@ -149,14 +150,14 @@ func (p *partition) inheritMap(begin offsets.Position, runs []alignedRun, s *sca
 
 // tellInherited logs what is worth a person's look, and the rest for those who look closely.
 func (f *Flow) tellInherited(p *partition, s *scan) {
-	found := s.pairer.result
+	found := s.matcher.Result()
 	f.metrics.inherited.Inc()
 	attrs := []any{
 		"topic", p.topic.source, "partition", p.number, "next", p.acked, "position", s.position, "compared", s.records,
-		"compared_from", s.sourceFrom, "twice", found.twice, "not_found_there", found.strange, "missing", s.pairer.missing,
+		"compared_from", s.sourceFrom, "twice", found.Duplicates, "not_found_there", found.Unmatched, "missing", found.Missing,
 	}
 	switch {
-	case s.records > 0 && (s.pairer.missing > 0 || found.twice > 0 || found.strange > 0 || s.position > p.acked):
+	case s.records > 0 && (found.Missing > 0 || found.Duplicates > 0 || found.Unmatched > 0 || s.position > p.acked):
 		f.log.Warn("the copy of MirrorMaker 2 differs from its source; milena goes on behind it", attrs...)
 	case p.topic.inherited.CompareAndSwap(false, true):
 		f.log.Info("goes on where MirrorMaker 2 stopped", "topic", p.topic.source, "target_topic", p.topic.target)
@@ -175,8 +176,8 @@ type scan struct {
 	syncs     []offsets.Position
 	seed      maphash.Seed
 
-	pairer                             *pairer
-	hasher                             hasher
+	matcher                            *match.Matcher
+	hasher                             match.Hasher
 	sourceStart, sourceEnd             int64 // of the source's log, as listed
 	targetStart, end                   int64 // of the target's log; end lies behind our marker
 	sourceFrom, targetFrom, sourceNext int64
@@ -204,21 +205,21 @@ func (s *scan) run(ctx context.Context, t *tail) (err error) {
 		return err
 	}
 	s.targetStart = targetStart
-	s.syncs = ascending(s.syncs)
-	anchor := anchorOf(s.syncs, offsets.Position{Source: s.sourceStart, Target: s.targetStart}, offsets.Position{Source: s.sourceEnd, Target: targetEnd})
+	s.syncs = match.Ascending(s.syncs)
+	anchor := match.Anchor(s.syncs, offsets.Position{Source: s.sourceStart, Target: s.targetStart}, offsets.Position{Source: s.sourceEnd, Target: targetEnd})
 	fallback := -1
 	if f.options.RebuildMap {
 		anchor, fallback = -1, anchor
 	}
 	for timestamps := true; ; {
-		s.hasher = hasher{seed: s.seed, timestamps: timestamps}
+		s.hasher = match.Hasher{Seed: s.seed, Timestamps: timestamps}
 		err := s.compare(ctx, t, anchor)
 		switch {
 		case errors.Is(err, errBrokersClock) && timestamps:
 			timestamps = false
 		case errors.Is(err, errNoAnchor):
 			anchor, fallback = -1, -1
-		case err == nil && s.records > 0 && len(s.pairer.result.runs) == 0 && fallback >= 0:
+		case err == nil && s.records > 0 && len(s.matcher.Result().Segments) == 0 && fallback >= 0:
 			anchor, fallback = fallback, -1 // the beginnings lie further apart than the window reaches
 		default:
 			return err
@@ -226,37 +227,9 @@ func (s *scan) run(ctx context.Context, t *tail) (err error) {
 	}
 }
 
-// ascending drops what was noted before the target topic was made again: it speaks of another log.
-func ascending(syncs []offsets.Position) []offsets.Position {
-	for i := len(syncs) - 1; i > 0; i-- {
-		if syncs[i].Target <= syncs[i-1].Target {
-			return syncs[i:]
-		}
-	}
-	return syncs
-}
-
-// anchorOf chooses the pair to begin at: the newest before which nothing was copied that lies behind it. A copier that was stopped begins
-// again earlier, and what it had copied beyond is there twice; between two syncs the source has no gap (a gap is noted by a sync), so how far
-// it had come is known. -1: none will do.
-func anchorOf(syncs []offsets.Position, start, end offsets.Position) int {
-	anchor := len(syncs) - 1
-	for i := len(syncs) - 2; i >= 0; i-- {
-		between := syncs[i+1].Target - syncs[i].Target
-		again := syncs[i+1].Source-syncs[i].Source < between // more records than source offsets: some are there twice
-		if again && syncs[i].Source+between > syncs[anchor].Source {
-			anchor = i
-		}
-	}
-	if anchor < 0 || syncs[anchor].Source < start.Source || syncs[anchor].Target < start.Target || syncs[anchor].Source >= end.Source || syncs[anchor].Target >= end.Target {
-		return -1
-	}
-	return anchor
-}
-
 // compare reads both logs side by side, from a sync on or, without an anchor (-1), from their beginnings, to our own marker on the target.
 func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
-	s.pairer = newPairer(s.syncs, s.hasher.timestamps)
+	s.matcher = match.New(s.syncs, s.hasher.Timestamps)
 	s.sourceFrom, s.targetFrom, s.records, s.firstSource = s.sourceStart, s.targetStart, 0, s.sourceEnd
 	if anchor >= 0 {
 		s.sourceFrom, s.targetFrom = s.syncs[anchor].Source, s.syncs[anchor].Target
@@ -273,12 +246,12 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 	copied := &tail{partition: t.partition, id: t.id, from: s.targetFrom, fence: t.fence, until: toMarker, committed: true}
 	copied.dropped = func(h recordbatch.Header) {
 		if from := max(h.BaseOffset, s.targetFrom); h.Attributes.Control() || h.Count > 0 {
-			s.pairer.pass(from, h.NextOffset())
+			s.matcher.Skip(from, h.NextOffset())
 		}
 	}
 	copied.visit = func(h recordbatch.Header, batch []byte) error {
 		early = s.takeTarget(ctx, h, batch)
-		if early == nil && anchor >= 0 && len(s.pairer.result.runs) == 0 {
+		if early == nil && anchor >= 0 && len(s.matcher.Result().Segments) == 0 {
 			early = errNoAnchor
 		}
 		return early
@@ -290,7 +263,7 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 		return copied.err
 	}
 	s.end = copied.end
-	if s.records > 0 && len(s.pairer.result.runs) == 0 {
+	if s.records > 0 && len(s.matcher.Result().Segments) == 0 {
 		return s.addSource(ctx) // what the source begins with decides whether the position can be believed
 	}
 	return s.judgePosition(ctx)
@@ -300,22 +273,22 @@ func (s *scan) compare(ctx context.Context, t *tail, anchor int) error {
 // gone. Otherwise it was noted for an earlier topic of that name.
 func (s *scan) judgePosition(ctx context.Context) error {
 	s.believed = false
-	if len(s.pairer.result.runs) == 0 || s.position <= s.pairer.next || s.position > s.sourceEnd {
+	if len(s.matcher.Result().Segments) == 0 || s.position <= s.matcher.Next() || s.position > s.sourceEnd {
 		return nil
 	}
-	for !s.pairer.ended && s.sourceNext < s.position && !s.pairer.full() {
+	for !s.matcher.Ended && s.sourceNext < s.position && !s.matcher.Full() {
 		if err := s.addSource(ctx); err != nil {
 			return err
 		}
 	}
 	const marker = 1 // ours, the last offset of all
-	s.believed = s.pairer.until(s.position) <= s.pairer.lost(s.end-marker)
+	s.believed = s.matcher.Between(s.position) <= s.matcher.Lost(s.end-marker)
 	return nil
 }
 
 // takeTarget pairs the records of one target batch, which has some: the tail hands on nothing else of committed records.
 func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byte) error {
-	if h.Attributes.LogAppendTime() && s.hasher.timestamps {
+	if h.Attributes.LogAppendTime() && s.hasher.Timestamps {
 		return errBrokersClock
 	}
 	records, err := recordbatch.Decode(batch)
@@ -326,12 +299,12 @@ func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byt
 		if records[i].Offset < s.targetFrom {
 			continue
 		}
-		if records[i].Timestamp < 0 && s.hasher.timestamps {
+		if records[i].Timestamp < 0 && s.hasher.Timestamps {
 			return errBrokersClock // a format that has none
 		}
 		s.records++
-		hash := s.hasher.hash(&records[i])
-		for s.pairer.pair(records[i].Offset, hash) == pairedMore {
+		hash := s.hasher.Hash(&records[i])
+		for s.matcher.Match(records[i].Offset, hash) == match.NeedMore {
 			if err := s.addSource(ctx); err != nil {
 				return err
 			}
@@ -348,9 +321,9 @@ const scanPatience = 40
 func (s *scan) addSource(ctx context.Context) error {
 	f, p := s.flow, s.partition
 	var reason error
-	for attempt := 0; !s.pairer.ended; attempt++ {
+	for attempt := 0; !s.matcher.Ended; attempt++ {
 		if s.sourceNext >= s.sourceEnd {
-			s.pairer.ended = true
+			s.matcher.Ended = true
 			return nil
 		}
 		if attempt >= scanPatience {
@@ -429,11 +402,11 @@ func (s *scan) addBatch(h recordbatch.Header, batch []byte) error {
 		if r.Offset < s.sourceNext {
 			continue
 		}
-		if r.Timestamp < 0 && s.hasher.timestamps {
+		if r.Timestamp < 0 && s.hasher.Timestamps {
 			return errBrokersClock // MirrorMaker 2's producer gave it the time of then
 		}
 		s.firstSource = min(s.firstSource, r.Offset)
-		s.pairer.add(sourceRecord{r.Offset, s.hasher.hash(r), h.Attributes.Transactional() && s.open})
+		s.matcher.Add(match.SourceRecord{Offset: r.Offset, Hash: s.hasher.Hash(r), Optional: h.Attributes.Transactional() && s.open})
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -28,15 +29,15 @@ func TestACopyInAnOldFormatIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	seed := maphash.MakeSeed()
-	s := &scan{pairer: newPairer(nil, true), hasher: hasher{seed: seed, timestamps: true}}
-	source := hasher{seed: seed, timestamps: true}
-	s.pairer.add(sourceRecord{offset: 3, hash: source.hash(&recordbatch.Record{Timestamp: m.Timestamp, Value: m.Value})})
-	s.pairer.ended = true
+	s := &scan{matcher: match.New(nil, true), hasher: match.Hasher{Seed: seed, Timestamps: true}}
+	source := match.Hasher{Seed: seed, Timestamps: true}
+	s.matcher.Add(match.SourceRecord{Offset: 3, Hash: source.Hash(&recordbatch.Record{Timestamp: m.Timestamp, Value: m.Value})})
+	s.matcher.Ended = true
 	if err := s.takeTarget(t.Context(), h, batch); err != nil {
 		t.Fatal(err)
 	}
-	if s.records != 1 || s.pairer.next != 4 {
-		t.Errorf("%d records, next %d; want one, which is source offset 3", s.records, s.pairer.next)
+	if s.records != 1 || s.matcher.Next() != 4 {
+		t.Errorf("%d records, next %d; want one, which is source offset 3", s.records, s.matcher.Next())
 	}
 	r := &recovery{flow: &Flow{config: config.Flow{}}}
 	if err := r.sort(&partition{}, &tail{unknown: true}, h, batch); !errors.Is(err, errTargetNotEmpty) {
@@ -58,8 +59,8 @@ func TestChunksOfAnUnfinishedMapAreLeftOut(t *testing.T) {
 		t.Errorf("the map is generation %d, want 3", p.record.Generation)
 	}
 	for range 2 { // the journal could not be written, so the copy is read again
-		s := &scan{pairer: newPairer(nil, true)}
-		if err := p.inheritMap(offsets.Position{}, []alignedRun{{count: 1}}, s); err != nil {
+		s := &scan{matcher: match.New(nil, true)}
+		if err := p.inheritMap(offsets.Position{}, []offsets.Segment{{Count: 1}}, s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,7 +74,7 @@ func TestAScanGivesUpOnASourceThatGivesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &Flow{}
 		f.topology.sourceAsked = time.Now().Add(time.Hour) // no metadata either
-		s := &scan{flow: f, partition: &partition{topic: &topicLink{source: "orders"}, sourceLeader: -1}, pairer: newPairer(nil, true), sourceEnd: 10}
+		s := &scan{flow: f, partition: &partition{topic: &topicLink{source: "orders"}, sourceLeader: -1}, matcher: match.New(nil, true), sourceEnd: 10}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		if err := s.addSource(ctx); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "orders-0 has no leader") {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -114,10 +115,10 @@ type partition struct {
 	sourceLoop                 sourceLoop // that fetches it
 	// As listed when the partition was found: where a new copy begins, and what the target held.
 	sourceStart, sourceLast, targetFirst, targetLast int64
-	own                                              []ownBatch // during recovery: our batches in the target's tail
-	foreign                                          []int64    // during recovery: target offsets of other producers' batches
-	sourceGone                                       bool       // the source topic or partition does not exist now
-	sourceEnd                                        int64      // end of what may be read there, -1 unknown
+	own                                              []match.OwnBatch // during recovery: our batches in the target's tail
+	foreign                                          []int64          // during recovery: target offsets of other producers' batches
+	sourceGone                                       bool             // the source topic or partition does not exist now
+	sourceEnd                                        int64            // end of what may be read there, -1 unknown
 	fetching                                         bool
 	fetchAfter                                       time.Time // backoff after an error
 	beyondSince                                      time.Time // since when the source says that next lies beyond its end

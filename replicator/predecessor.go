@@ -16,6 +16,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/match"
 )
 
 // predecessor is the MirrorMaker 2 whose copies a flow goes on with: what it noted of its progress, read once when the first partition
@@ -55,7 +56,7 @@ func (d *predecessor) forward(ctx context.Context, tp offsets.TopicPartition, so
 		d.flow.warn("read what MirrorMaker 2 noted", "err", err)
 		return 0, false
 	}
-	syncs := ascending(progress.Syncs[offsets.TopicPartition{Topic: tp.Topic, Partition: tp.Partition}])
+	syncs := match.Ascending(progress.Syncs[offsets.TopicPartition{Topic: tp.Topic, Partition: tp.Partition}])
 	for _, s := range slices.Backward(syncs) {
 		switch {
 		case s.Source == source:

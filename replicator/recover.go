@@ -11,6 +11,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -289,11 +290,7 @@ func (r *recovery) sort(p *partition, t *tail, h recordbatch.Header, batch []byt
 	case t.unknown:
 		return r.flow.knownToOthers(batch)
 	case r.shard.ownsProducer(h.ProducerID):
-		own := ownBatch{offset: h.BaseOffset, count: h.Count, recordsCRC: recordbatch.RecordsCRC(batch), maxTimestamp: h.MaxTimestamp}
-		if h.Attributes.LogAppendTime() {
-			own.maxTimestamp = -1 // the broker's clock, not the source's
-		}
-		p.own = append(p.own, own)
+		p.own = append(p.own, match.NewOwnBatch(recordbatch.Batch{Header: h, Bytes: batch}))
 	default:
 		p.foreign = append(p.foreign, h.BaseOffset)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
@@ -16,9 +17,9 @@ import (
 // align walks the source from the last known edge and pairs it with the batches of ours in the tail. It says whether the partition goes on.
 func (r *recovery) align(ctx context.Context, p *partition, t *tail) (bool, error) {
 	f := r.flow
-	a := &aligner{own: p.own, next: p.acked, leaderEpoch: p.doneEpoch, searching: t.logStart > t.from, provenance: f.provenance()}
+	a := &match.Reconciler{Own: p.own, Next: p.acked, LeaderEpoch: p.doneEpoch, Searching: t.logStart > t.from, Provenance: f.provenance()}
 	err := f.walkSource(ctx, p, a)
-	var mismatch *misalignedError
+	var mismatch *match.MismatchError
 	var lost *sourceLostError
 	switch {
 	case errors.As(err, &lost):
@@ -32,27 +33,25 @@ func (r *recovery) align(ctx context.Context, p *partition, t *tail) (bool, erro
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, run := range a.runs {
-		if err := p.offsets.Append(run.source, run.target, int64(run.count)); err != nil {
+	for _, s := range a.Segments() {
+		if err := p.offsets.Append(s.Source, s.Target, s.Count); err != nil {
 			return false, err
 		}
+		p.targetEnd = s.TargetEnd()
 	}
-	p.acked, p.next, p.doneEpoch, p.fromEpoch = a.next, a.next, a.leaderEpoch, a.leaderEpoch
-	if n := len(a.runs); n > 0 {
-		p.targetEnd = a.runs[n-1].target + int64(a.runs[n-1].count)
-	}
+	p.acked, p.next, p.doneEpoch, p.fromEpoch = a.Next, a.Next, a.LeaderEpoch, a.LeaderEpoch
 	f.metrics.reconciled.Add(float64(len(p.own)))
 	return true, p.offsets.Advance(p.acked, p.targetEnd)
 }
 
 // alignedAfterLoss goes on behind a loss on the source when policy skips it. The tail's batches stay out of the map.
-func (f *Flow) alignedAfterLoss(p *partition, a *aligner, lost *sourceLostError) bool {
+func (f *Flow) alignedAfterLoss(p *partition, a *match.Reconciler, lost *sourceLostError) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == halted {
 		return false
 	}
-	p.acked = max(a.next, lost.to)
+	p.acked = max(a.Next, lost.to)
 	p.next, p.doneEpoch, p.fromEpoch = p.acked, -1, -1
 	return true
 }
@@ -67,9 +66,9 @@ type sourceLostError struct {
 func (e *sourceLostError) Error() string { return e.detail }
 
 // walkSource feeds source batches to the aligner until every batch of the tail is paired.
-func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
-	for attempt := 0; !a.done(); attempt++ {
-		rp, err := f.fetchOne(ctx, p, a.next, a.leaderEpoch, f.isolation)
+func (f *Flow) walkSource(ctx context.Context, p *partition, a *match.Reconciler) error {
+	for attempt := 0; !a.Done(); attempt++ {
+		rp, err := f.fetchOne(ctx, p, a.Next, a.LeaderEpoch, f.isolation)
 		if err != nil {
 			f.log.Debug("source walk", "topic", p.topic.source, "partition", p.number, "err", err)
 			f.refreshSource(ctx)
@@ -78,7 +77,7 @@ func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
 			}
 			continue
 		}
-		if lost, err := f.checkSource(ctx, p, rp, a.next); err != nil || lost != nil {
+		if lost, err := f.checkSource(ctx, p, rp, a.Next); err != nil || lost != nil {
 			if lost != nil {
 				return lost
 			}
@@ -87,21 +86,21 @@ func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
 			}
 			continue
 		}
-		before := a.next
+		before := a.Next
 		if err := f.alignResponse(p, rp, a); err != nil {
 			return err
 		}
-		if a.next > before {
+		if a.Next > before {
 			attempt = 0
-		} else if end := f.readableEnd(rp); a.next >= end && a.searching {
-			return &misalignedError{
-				source: a.next, target: a.own[0].offset,
-				detail: "the target's retention deleted the beginning of what was not journalled yet, and what is left of it cannot be found on the source by its bytes",
+		} else if end := f.readableEnd(rp); a.Next >= end && a.Searching {
+			return &match.MismatchError{
+				Source: a.Next, Target: a.Own[0].Offset,
+				Detail: "the target's retention deleted the beginning of what was not journalled yet, and what is left of it cannot be found on the source by its bytes",
 			}
-		} else if a.next >= end {
+		} else if a.Next >= end {
 			return &sourceLostError{
-				kind: policy.Truncated, from: a.next, to: a.next,
-				detail: fmt.Sprintf("source %s ends at offset %d, but the target holds %d more batches of it: the source lost records", p, end, len(a.own)),
+				kind: policy.Truncated, from: a.Next, to: a.Next,
+				detail: fmt.Sprintf("source %s ends at offset %d, but the target holds %d more batches of it: the source lost records", p, end, len(a.Own)),
 			}
 		}
 	}
@@ -109,7 +108,7 @@ func (f *Flow) walkSource(ctx context.Context, p *partition, a *aligner) error {
 }
 
 // alignResponse feeds one fetch response to the aligner.
-func (f *Flow) alignResponse(p *partition, rp *kmsg.FetchResponseTopicPartition, a *aligner) error {
+func (f *Flow) alignResponse(p *partition, rp *kmsg.FetchResponseTopicPartition, a *match.Reconciler) error {
 	aborted := wire.AbortedOf(rp)
 	limits := p.topic.getLimits()
 	for batch, err := range recordbatch.Each(rp.RecordBatches) {
@@ -117,17 +116,17 @@ func (f *Flow) alignResponse(p *partition, rp *kmsg.FetchResponseTopicPartition,
 			return err
 		}
 		h := batch.Header
-		if h.Magic == 2 && h.NextOffset() <= a.next {
+		if h.Magic == 2 && h.NextOffset() <= a.Next {
 			continue
 		}
-		lane, _, err := recordbatch.Admit(batch.Bytes, h, &aborted, recordbatch.Rules{Wanted: a.next, MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance})
+		lane, _, err := recordbatch.Admit(batch.Bytes, h, &aborted, recordbatch.Rules{Wanted: a.Next, MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance})
 		if err != nil {
 			return err
 		}
-		if err := a.accept(h, batch.Bytes, lane); err != nil {
+		if err := a.Accept(batch, lane); err != nil {
 			return err
 		}
-		if a.done() {
+		if a.Done() {
 			break
 		}
 	}

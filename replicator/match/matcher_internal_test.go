@@ -1,4 +1,4 @@
-package replicator
+package match
 
 import (
 	"fmt"
@@ -72,21 +72,21 @@ func (c *copier) append(r logRecord) {
 // kill lets it begin again at the last position that it stored.
 func (c *copier) kill() { c.next = c.stored }
 
-// pairAll does what a scan does, with small answers of the source.
-func pairAll(p *pairer, source, target []logRecord) {
+// matchAll does what a scan does, with small answers of the source.
+func matchAll(m *Matcher, source, target []logRecord) {
 	for _, t := range target {
-		for p.pair(t.offset, t.hash) == pairedMore {
+		for m.Match(t.offset, t.hash) == NeedMore {
 			n := min(7, len(source))
 			for _, r := range source[:n] {
-				p.add(sourceRecord{offset: r.offset, hash: r.hash})
+				m.Add(SourceRecord{Offset: r.offset, Hash: r.hash})
 			}
 			source = source[n:]
-			p.ended = n == 0
+			m.Ended = n == 0
 		}
 	}
 }
 
-func TestPairsOfACopyThatWasMadeInPieces(t *testing.T) {
+func TestMatcherOfACopyMadeInPieces(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			c := newCopier(seed, 2000, 5)
@@ -97,8 +97,8 @@ func TestPairsOfACopyThatWasMadeInPieces(t *testing.T) {
 				}
 			}
 			c.copy(1 + c.random.IntN(100))
-			p := newPairer(c.syncs, true)
-			pairAll(p, c.source, c.target)
+			m := New(c.syncs, true)
+			matchAll(m, c.source, c.target)
 			highest, twice := int64(-1), int64(0)
 			for _, r := range c.target {
 				if from := c.origin[r.offset]; from > highest {
@@ -107,16 +107,16 @@ func TestPairsOfACopyThatWasMadeInPieces(t *testing.T) {
 					twice++
 				}
 			}
-			if p.next != highest+1 || p.result.twice != twice || p.missing != 0 || p.result.strange != 0 {
-				t.Fatalf("next %d, want %d; %d twice, want %d; %d missing, %d strange", p.next, highest+1, p.result.twice, twice, p.missing, p.result.strange)
+			if m.next != highest+1 || m.duplicates != twice || m.missing != 0 || m.unmatched != 0 {
+				t.Fatalf("next %d, want %d; %d twice, want %d; %d missing, %d strange", m.next, highest+1, m.duplicates, twice, m.missing, m.unmatched)
 			}
 			next := int64(0)
-			for _, run := range p.result.runs {
-				for i := range int64(run.count) {
-					if c.origin[run.target+i] != run.source+i || run.source+i < next {
-						t.Fatalf("source %d is paired with target %d, which holds source %d", run.source+i, run.target+i, c.origin[run.target+i])
+			for _, run := range m.segments {
+				for i := range run.Count {
+					if c.origin[run.Target+i] != run.Source+i || run.Source+i < next {
+						t.Fatalf("source %d is paired with target %d, which holds source %d", run.Source+i, run.Target+i, c.origin[run.Target+i])
 					}
-					next = run.source + i + 1
+					next = run.Source + i + 1
 				}
 			}
 		})
@@ -124,7 +124,7 @@ func TestPairsOfACopyThatWasMadeInPieces(t *testing.T) {
 }
 
 // From the anchor that the syncs give, the outcome is the same as from the beginning.
-func TestAnAnchorLiesBeforeEverythingThatIsNew(t *testing.T) {
+func TestAnchorIsBeforeEverythingNew(t *testing.T) {
 	for seed := range uint64(300) {
 		c := newCopier(seed, 3000, 5)
 		for range 1 + c.random.IntN(5) {
@@ -134,10 +134,10 @@ func TestAnAnchorLiesBeforeEverythingThatIsNew(t *testing.T) {
 				c.copy(1 + c.random.IntN(40)) // it may be killed again before it has caught up
 			}
 		}
-		whole := newPairer(nil, true)
-		pairAll(whole, c.source, c.target)
+		whole := New(nil, true)
+		matchAll(whole, c.source, c.target)
 		start, end := offsets.Position{Source: c.source[0].offset}, offsets.Position{Source: c.source[len(c.source)-1].offset + 1, Target: c.end}
-		anchor := anchorOf(c.syncs, start, end)
+		anchor := Anchor(c.syncs, start, end)
 		if anchor < 0 {
 			t.Fatalf("seed %d: no anchor", seed)
 		}
@@ -146,22 +146,22 @@ func TestAnAnchorLiesBeforeEverythingThatIsNew(t *testing.T) {
 		for _, s := range c.syncs[anchor:] {
 			low = min(low, s.Source)
 		}
-		p := newPairer(c.syncs, true)
-		pairAll(p,
+		m := New(c.syncs, true)
+		matchAll(m,
 			slices.DeleteFunc(slices.Clone(c.source), func(r logRecord) bool { return r.offset < low }),
 			slices.DeleteFunc(slices.Clone(c.target), func(r logRecord) bool { return r.offset < from.Target }))
 		highest := int64(-1)
 		for _, s := range c.origin {
 			highest = max(highest, s)
 		}
-		if p.next != highest+1 {
-			t.Errorf("seed %d: next %d from the anchor %+v, want %d", seed, p.next, from, highest+1)
+		if m.next != highest+1 {
+			t.Errorf("seed %d: next %d from the anchor %+v, want %d", seed, m.next, from, highest+1)
 		}
 	}
 }
 
 // Compaction takes records out of both logs; what is left of both is paired rightly, and nothing that is left of the source is passed.
-func TestPairsOfLogsThatWereCompacted(t *testing.T) {
+func TestMatcherOfCompactedLogs(t *testing.T) {
 	for seed := range uint64(200) {
 		c := newCopier(seed, 1500, 5)
 		c.copy(600)
@@ -176,60 +176,60 @@ func TestPairsOfLogsThatWereCompacted(t *testing.T) {
 			source = append(source, logRecord{offset: c.origin[last.offset], hash: last.hash})
 			slices.SortFunc(source, func(a, b logRecord) int { return int(a.offset - b.offset) })
 		}
-		p := newPairer(c.syncs, true)
-		pairAll(p, source, thin(c.target))
-		if highest := c.source[c.next-1].offset; p.next != highest+1 {
-			t.Errorf("seed %d: next %d, want %d", seed, p.next, highest+1)
+		m := New(c.syncs, true)
+		matchAll(m, source, thin(c.target))
+		if highest := c.source[c.next-1].offset; m.next != highest+1 {
+			t.Errorf("seed %d: next %d, want %d", seed, m.next, highest+1)
 		}
 	}
 }
 
 // Markers of transactions on the target are no lost records: records that look alike must not be passed for them.
-func TestMarkersOnTheTargetPassNothing(t *testing.T) {
-	for name, pins := range map[string][]offsets.Position{"noted once": {{Source: 0, Target: 0}}, "never noted": nil} {
+func TestMatcherSkipsMarkers(t *testing.T) {
+	for name, syncPoints := range map[string][]offsets.Position{"noted once": {{Source: 0, Target: 0}}, "never noted": nil} {
 		t.Run(name, func(t *testing.T) {
-			p := newPairer(pins, true)
+			m := New(syncPoints, true)
 			for i := range int64(100) {
-				p.add(sourceRecord{offset: i, hash: 1}) // all in one millisecond
+				m.Add(SourceRecord{Offset: i, Hash: 1}) // all in one millisecond
 			}
-			p.ended = true
+			m.Ended = true
 			target := int64(0)
 			for i := range 40 {
 				if i > 0 && i%10 == 0 { // a transaction ends
-					p.pass(target, target+1)
+					m.Skip(target, target+1)
 					target++
 				}
-				p.pair(target, 1)
+				m.Match(target, 1)
 				target++
 			}
-			p.pass(target, target+1)
-			if p.next != 40 || p.missing != 0 || p.result.twice != 0 || p.result.strange != 0 {
-				t.Errorf("next %d, want 40; %d missing, %d twice, %d strange", p.next, p.missing, p.result.twice, p.result.strange)
+			m.Skip(target, target+1)
+			if m.next != 40 || m.missing != 0 || m.duplicates != 0 || m.unmatched != 0 {
+				t.Errorf("next %d, want 40; %d missing, %d twice, %d strange", m.next, m.missing, m.duplicates, m.unmatched)
 			}
 		})
 	}
 }
 
 // A pair that did not prove right leaves nothing behind: what came after it was there too.
-func TestARefutedPairForgetsNoTargetRecord(t *testing.T) {
-	p := newPairer(nil, true)
+func TestRefutedMatchLosesNoTargetRecord(t *testing.T) {
+	m := New(nil, true)
 	for i, hash := range []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10} {
 		if i != 5 {
-			p.add(sourceRecord{offset: int64(i), hash: hash})
+			m.Add(SourceRecord{Offset: int64(i), Hash: hash})
 		}
 	}
-	p.ended = true
-	p.pair(0, 1)
-	p.pair(5, 5)  // four target offsets hold nothing, and it looks like a record further on
-	p.pair(6, 99) // would be the one that the source lost
-	p.pair(7, 98) // the source has another one there
-	if lost := 8 - p.last - 1 - p.since; lost != 4 || p.tail != 3 || p.result.strange != 3 {
-		t.Errorf("%d lost, want 4; %d behind the last pair, %d strange, want 3", lost, p.tail, p.result.strange)
+	m.Ended = true
+	m.Match(0, 1)
+	m.Match(5, 5)  // four target offsets hold nothing, and it looks like a record further on
+	m.Match(6, 99) // would be the one that the source lost
+	m.Match(7, 98) // the source has another one there
+	if lost := 8 - m.last - 1 - m.since; lost != 4 || m.strange != 3 || m.unmatched != 3 {
+		t.Errorf("%d lost, want 4; %d behind the last pair, %d strange, want 3", lost, m.strange, m.unmatched)
 	}
 }
 
 // Without notes of the copier, and with half of them, records that do not look alike are enough.
-func TestPairsWithoutTheCopiersNotes(t *testing.T) {
+func TestMatcherWithoutSyncPoints(t *testing.T) {
 	for seed := range uint64(300) {
 		c := newCopier(seed, 2000, 0)
 		for range 4 {
@@ -245,10 +245,10 @@ func TestPairsWithoutTheCopiersNotes(t *testing.T) {
 		}
 		some := slices.DeleteFunc(slices.Clone(c.syncs), func(offsets.Position) bool { return c.random.IntN(2) == 0 })
 		for name, syncs := range map[string][]offsets.Position{"none": nil, "half": some} {
-			p := newPairer(syncs, true)
-			pairAll(p, c.source, c.target)
-			if p.next != highest+1 || p.missing != 0 || p.result.strange != 0 {
-				t.Errorf("seed %d, notes %s: next %d, want %d; %d missing, %d strange", seed, name, p.next, highest+1, p.missing, p.result.strange)
+			m := New(syncs, true)
+			matchAll(m, c.source, c.target)
+			if m.next != highest+1 || m.missing != 0 || m.unmatched != 0 {
+				t.Errorf("seed %d, notes %s: next %d, want %d; %d missing, %d strange", seed, name, m.next, highest+1, m.missing, m.unmatched)
 			}
 		}
 	}
@@ -256,7 +256,7 @@ func TestPairsWithoutTheCopiersNotes(t *testing.T) {
 
 // MirrorMaker 2 drops notes when many are under way, of gaps mostly. Where all records look alike, what one note says further on is then less
 // than that a copier goes on in order.
-func TestPairsOfRecordsThatLookAlikeWithNotesOfStartsOnly(t *testing.T) {
+func TestMatcherOfRecordsThatLookAlike(t *testing.T) {
 	for seed := range uint64(300) {
 		c := newCopier(seed, 1000, 0)
 		for i := range c.source {
@@ -273,40 +273,40 @@ func TestPairsOfRecordsThatLookAlikeWithNotesOfStartsOnly(t *testing.T) {
 			highest = max(highest, s)
 		}
 		starts := slices.DeleteFunc(slices.Clone(c.syncs), func(s offsets.Position) bool { return !c.starts[s.Target] })
-		p := newPairer(starts, false)
-		pairAll(p, c.source, c.target)
-		if p.next != highest+1 || p.missing != 0 || p.result.strange != 0 {
-			t.Errorf("seed %d: next %d, want %d; %d missing, %d strange", seed, p.next, highest+1, p.missing, p.result.strange)
+		m := New(starts, false)
+		matchAll(m, c.source, c.target)
+		if m.next != highest+1 || m.missing != 0 || m.unmatched != 0 {
+			t.Errorf("seed %d: next %d, want %d; %d missing, %d strange", seed, m.next, highest+1, m.missing, m.unmatched)
 		}
 	}
 }
 
-func TestAPairersWindowStaysBounded(t *testing.T) {
-	p := newPairer(nil, true)
+func TestMatcherWindowIsBounded(t *testing.T) {
+	m := New(nil, true)
 	random := rand.New(rand.NewPCG(1, 1))
 	for i := range int64(3 * windowBack) {
 		hash := random.Uint64()
-		p.add(sourceRecord{offset: i, hash: hash})
-		if p.pair(i+5, hash) != pairedYes {
+		m.Add(SourceRecord{Offset: i, Hash: hash})
+		if m.Match(i+5, hash) != Matched {
 			t.Fatal("not paired at", i)
 		}
 	}
-	if n := len(p.window); n > 2*windowBack+1 {
+	if n := len(m.window); n > 2*windowBack+1 {
 		t.Errorf("%d records in the window", n)
 	}
-	if len(p.newest) > len(p.window) {
-		t.Errorf("%d records in the index", len(p.newest))
+	if len(m.newest) > len(m.window) {
+		t.Errorf("%d records in the index", len(m.newest))
 	}
-	if len(p.result.runs) != 1 || p.next != 3*windowBack {
-		t.Errorf("%d runs, next %d", len(p.result.runs), p.next)
+	if len(m.segments) != 1 || m.next != 3*windowBack {
+		t.Errorf("%d runs, next %d", len(m.segments), m.next)
 	}
-	p.ended = true
+	m.Ended = true
 	for i := range int64(1000) { // a restart within the window
-		if at := 3*windowBack - 1000 + i; p.pair(at+100_000, p.window[at-int64(p.from)].hash) != pairedYes {
+		if at := 3*windowBack - 1000 + i; m.Match(at+100_000, m.window[at-int64(m.from)].hash) != Matched {
 			t.Fatal("not found again at", at)
 		}
 	}
-	if p.result.twice != 1000 {
-		t.Errorf("%d twice", p.result.twice)
+	if m.duplicates != 1000 {
+		t.Errorf("%d twice", m.duplicates)
 	}
 }
