@@ -16,6 +16,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
@@ -53,13 +54,13 @@ type Comparer struct {
 	log            *slog.Logger
 	source, target *kgo.Client
 	sides          [2]side // target, source
-	topics         *topics
+	topics         *topics.Syncer
 	books          *offsets.Client // of the target
 	progress       *offsets.MirrorProgress
 	seed           maphash.Seed
 
-	sourceView, targetView clusterTopics
-	pairs                  []topicPair
+	sourceView, targetView topics.View
+	pairs                  []topics.Pair
 	plan                   *Plan
 	studied                time.Time
 	compacted              map[string]bool // target topics
@@ -87,7 +88,7 @@ func NewComparer(o client.Clusters, whole bool) (*Comparer, error) {
 	if c.source, c.target, err = o.Open(); err != nil {
 		return nil, err
 	}
-	if c.topics, err = newTopics(c.source, c.target, o.Flow, o.Log); err != nil {
+	if c.topics, err = topics.NewSyncer(c.source, c.target, o.Flow, o.Log); err != nil {
 		c.close()
 		return nil, err
 	}
@@ -144,7 +145,7 @@ func (c *Comparer) Run(ctx context.Context) error {
 func (c *Comparer) conclude(ctx context.Context) {
 	rest, cancel := context.WithTimeout(ctx, finalRounds)
 	defer cancel()
-	ends, err := kadm.NewClient(c.target).ListCommittedOffsets(rest, targetNames(c.pairs)...)
+	ends, err := kadm.NewClient(c.target).ListCommittedOffsets(rest, topics.TargetNames(c.pairs)...)
 	unread := func(p *followed) bool {
 		end, ok := ends.Lookup(p.target, p.Partition)
 		return ok && end.Err == nil && p.problem == "" && (p.targetNext < end.Offset || len(p.waiting) > 0 && p.waiting[0].offset < end.Offset)
@@ -202,17 +203,17 @@ func (c *Comparer) lookAtTopics(ctx context.Context) error {
 	if time.Since(c.studied) > studyEvery {
 		return c.study(ctx)
 	}
-	source, err := readTopics(ctx, c.source)
+	source, err := topics.Read(ctx, c.source)
 	if err != nil {
 		return c.clusters.SourceError(err)
 	}
-	target, err := readTopics(ctx, c.target)
+	target, err := topics.Read(ctx, c.target)
 	if err != nil {
 		return c.clusters.TargetError(err)
 	}
-	pairs, _ := c.topics.pair(source, target)
-	same := func(a, b topicPair) bool {
-		return a.Source.ID == b.Source.ID && a.Target.ID == b.Target.ID && a.TargetName == b.TargetName && action(a) == action(b)
+	pairs, _ := c.topics.Select(source, target)
+	same := func(a, b topics.Pair) bool {
+		return a.Source.ID == b.Source.ID && a.Target.ID == b.Target.ID && a.TargetName == b.TargetName && a.Action() == b.Action()
 	}
 	if !slices.EqualFunc(pairs, c.pairs, same) {
 		return c.study(ctx)
@@ -235,7 +236,7 @@ func (c *Comparer) study(ctx context.Context) error {
 }
 
 // follow begins with partitions that are new, and again with those of a topic that was made again. What is gone is no longer compared.
-func (c *Comparer) follow(pairs []topicPair) {
+func (c *Comparer) follow(pairs []topics.Pair) {
 	c.pairs = pairs
 	wanted := make(map[offsets.TopicPartition]*followed, len(c.followed))
 	c.order = c.order[:0]
@@ -258,7 +259,7 @@ func (c *Comparer) follow(pairs []topicPair) {
 
 // lookAtEnds learns the ends of the source where no fetch tells them.
 func (c *Comparer) lookAtEnds(ctx context.Context) error {
-	ends, err := kadm.NewClient(c.source).ListEndOffsets(ctx, sourceNames(c.pairs)...)
+	ends, err := kadm.NewClient(c.source).ListEndOffsets(ctx, topics.SourceNames(c.pairs)...)
 	var shard *kadm.ShardErrors
 	if err != nil && !errors.As(err, &shard) {
 		return fmt.Errorf("list offsets of cluster %s: %w", c.clusters.Flow.Source, err)

@@ -12,12 +12,13 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/match"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // followedOf is a partition whose source holds n records that are read, and whose copy is to be compared from the beginning.
 func followedOf(t *testing.T, n int) *followed {
 	t.Helper()
-	p := newFollowed(offsets.TopicPartition{Topic: "orders", Partition: 0}, topicPair{TargetName: "a.orders"}, "read_committed")
+	p := newFollowed(offsets.TopicPartition{Topic: "orders", Partition: 0}, topics.Pair{TargetName: "a.orders"}, "read_committed")
 	p.whole = true
 	p.place(offsets.Position{}, offsets.Position{Source: int64(n), Target: 1}, -1, nil, match.Hasher{Seed: maphash.MakeSeed()})
 	for i := range n {

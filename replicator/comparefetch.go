@@ -15,6 +15,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
@@ -37,7 +38,7 @@ type side struct {
 	alias     string
 	cluster   config.Cluster
 	isolation int8
-	view      *clusterTopics
+	view      *topics.View
 	ask       func(p *followed) (next wire.FetchPartition, ok bool)
 	take      func(p *followed, rp *kmsg.FetchResponseTopicPartition) (moved bool)
 	trouble   atomic.Pointer[string] // why the last fetch failed
@@ -70,7 +71,7 @@ func (c *Comparer) fetch(ctx context.Context, s *side) bool {
 		if !ok {
 			continue
 		}
-		leader := s.view.leader(next.TopicPartition)
+		leader := s.view.Leader(next.TopicPartition)
 		if leader < 0 {
 			c.stale.Store(true)
 			continue
@@ -164,14 +165,14 @@ func (c *Comparer) beginPartitions(ctx context.Context) {
 	if len(fresh) == 0 {
 		return
 	}
-	byName := make(map[string]topicPair)
-	var pairs []topicPair
+	byName := make(map[string]topics.Pair)
+	var pairs []topics.Pair
 	for _, pair := range c.pairs {
 		if fresh[pair.Source.Name] {
 			pairs, byName[pair.Source.Name] = append(pairs, pair), pair
 		}
 	}
-	edges, err := listEdges(ctx, c.source, c.target, pairs)
+	edges, err := topics.ListEdges(ctx, c.source, c.target, pairs)
 	if err != nil {
 		c.stale.Store(true)
 		return
@@ -180,7 +181,7 @@ func (c *Comparer) beginPartitions(ctx context.Context) {
 		if p.placed || p.absent {
 			continue
 		}
-		sourceStart, sourceEnd, targetStart, targetEnd, ok := edges.of(byName[p.Topic], p.Partition)
+		sourceStart, sourceEnd, targetStart, targetEnd, ok := edges.Of(byName[p.Topic], p.Partition)
 		if !ok {
 			c.stale.Store(true)
 			continue
@@ -209,7 +210,7 @@ func (c *Comparer) placeByTime(ctx context.Context) {
 		at := int64(-1)
 		if oldest >= 0 && p.hasher.Timestamps {
 			var err error
-			if at, err = wire.ListOffset(ctx, c.source, c.sourceView.leader(p.TopicPartition), p.TopicPartition, oldest); err != nil {
+			if at, err = wire.ListOffset(ctx, c.source, c.sourceView.Leader(p.TopicPartition), p.TopicPartition, oldest); err != nil {
 				c.stale.Store(true)
 				continue
 			}
@@ -241,7 +242,7 @@ func (c *Comparer) lookBack(ctx context.Context) {
 
 // find is the offset of a record before the window, -1 if it is not there: in one fetch, from the first record that is as young.
 func (c *Comparer) find(ctx context.Context, p *followed, w targetRecord) (int64, error) {
-	leader := c.sourceView.leader(p.TopicPartition)
+	leader := c.sourceView.Leader(p.TopicPartition)
 	from, err := wire.ListOffset(ctx, c.source, leader, p.TopicPartition, w.at)
 	if start, ok := p.matcher.WindowStart(); err != nil || from < 0 || !ok || from >= start {
 		return -1, err

@@ -9,6 +9,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
@@ -80,7 +81,7 @@ type transactionBatch struct {
 	transaction        *transaction
 }
 
-func newFollowed(tp offsets.TopicPartition, pair topicPair, isolation string) *followed {
+func newFollowed(tp offsets.TopicPartition, pair topics.Pair, isolation string) *followed {
 	return &followed{
 		TopicPartition: tp, target: pair.TargetName, sourceID: pair.Source.ID, targetID: pair.Target.ID, committed: isolation == "read_committed",
 		matcher: match.NewLoose(nil, true), position: -1, sourceNext: -1, sourceAt: -1, mirroredAt: -1,
@@ -157,7 +158,7 @@ func (p *followed) readTarget(rp *kmsg.FetchResponseTopicPartition) error {
 			continue
 		}
 		lane, _, err := recordbatch.Admit(batch.Bytes, h, &aborted, recordbatch.Rules{})
-		if err == nil && lane != recordbatch.LaneDrop {
+		if err == nil && lane != recordbatch.RouteDrop {
 			err = p.takeTargetBatch(h, batch.Bytes)
 		}
 		p.targetNext = max(p.targetNext, h.NextOffset())

@@ -11,12 +11,12 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // topicsLoop looks for new topics and partitions, and early when a leader moved or a topic changed.
@@ -55,17 +55,17 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 func (f *Flow) syncTopics(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	source, err := readTopics(ctx, f.source)
+	source, err := topics.Read(ctx, f.source)
 	if err != nil {
 		return f.options.SourceError(err)
 	}
-	target, err := readTopics(ctx, f.target)
+	target, err := topics.Read(ctx, f.target)
 	if err != nil {
 		return f.options.TargetError(err)
 	}
 	notCopied := make(map[string]string)
 	defer func() { f.notCopied.Store(&notCopied) }()
-	pairs, refusals := f.topics.pair(source, target)
+	pairs, refusals := f.topics.Select(source, target)
 	for _, r := range refusals {
 		notCopied[r.Topic] = r.Reason
 		f.warn("topic is not copied", "topic", r.Topic, "reason", r.Reason)
@@ -74,7 +74,7 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	for _, pair := range pairs {
 		before[pair.TargetName] = len(pair.Target.Partitions)
 	}
-	created, grown, errs := f.topics.createMissing(ctx, pairs)
+	created, grown, errs := f.topics.CreateMissing(ctx, pairs)
 	for topic, err := range errs {
 		notCopied[topic] = err.Error()
 		f.warn("create target topic", "topic", topic, "err", err)
@@ -83,7 +83,7 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 		if target, err = f.awaitTopics(ctx, append(created, grown...)); err != nil {
 			return err
 		}
-		pairs, _ = f.topics.pair(source, target)
+		pairs, _ = f.topics.Select(source, target)
 	}
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
@@ -98,15 +98,15 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 
 // awaitTopics waits until the target's metadata shows the topics that were just created, with their leaders. It asks less and
 // less often: brokers that make a thousand logs have enough to do, and their answers are large.
-func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, error) {
+func (f *Flow) awaitTopics(ctx context.Context, names []string) (topics.View, error) {
 	for pause := 20 * time.Millisecond; ; pause = min(pause*5/4, 2*refreshEvery) {
-		view, err := readTopics(ctx, f.target)
+		view, err := topics.Read(ctx, f.target)
 		if err != nil {
 			return view, f.options.TargetError(err)
 		}
 		missing := 0
 		for _, name := range names {
-			if view.leader(offsets.TopicPartition{Topic: name}) < 0 {
+			if view.Leader(offsets.TopicPartition{Topic: name}) < 0 {
 				missing++
 			}
 		}
@@ -120,12 +120,12 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (clusterTopics, 
 }
 
 // beginNew makes partitions of what is new among the pairs and hands them to their shards.
-func (f *Flow) beginNew(ctx context.Context, pairs []topicPair, before map[string]int, notCopied map[string]string) error {
+func (f *Flow) beginNew(ctx context.Context, pairs []topics.Pair, before map[string]int, notCopied map[string]string) error {
 	fresh := f.newPairs(pairs)
 	if len(fresh) == 0 {
 		return nil
 	}
-	limits, errs := f.topics.syncConfigs(ctx, fresh)
+	limits, errs := f.topics.SyncConfigs(ctx, fresh)
 	for topic, err := range errs {
 		if errors.Is(err, kerr.UnknownTopicOrPartition) {
 			f.refreshTargetSoon() // just created: not every broker has heard of it
@@ -134,7 +134,7 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topicPair, before map[strin
 		notCopied[topic] = err.Error()
 		f.warn("sync topic configs", "topic", topic, "err", err)
 	}
-	edges, err := listEdges(ctx, f.source, f.target, fresh)
+	edges, err := topics.ListEdges(ctx, f.source, f.target, fresh)
 	if err != nil {
 		return err
 	}
@@ -152,17 +152,17 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topicPair, before map[strin
 		f.requestTakeOver(s)
 	}
 	if len(touched) > 0 {
-		f.acls.compareSoon()
+		f.acls.SyncSoon()
 	}
 	return nil
 }
 
 // newPairs keeps the pairs that have partitions which are not copied yet, or whose topics changed their ids.
-func (f *Flow) newPairs(pairs []topicPair) []topicPair {
+func (f *Flow) newPairs(pairs []topics.Pair) []topics.Pair {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var fresh []topicPair
+	var fresh []topics.Pair
 	for _, pair := range pairs {
 		if pair.Target.Name == "" {
 			continue
@@ -181,48 +181,9 @@ func (f *Flow) newPairs(pairs []topicPair) []topicPair {
 	return fresh
 }
 
-// edges are the first and last offsets of topics on one side or both.
-type edges struct{ sourceStart, sourceEnd, targetStart, targetEnd kadm.ListedOffsets }
-
-func listEdges(ctx context.Context, sourceClient, targetClient *kgo.Client, pairs []topicPair) (edges, error) {
-	var sources, targets []string
-	for _, pair := range pairs {
-		sources, targets = append(sources, pair.Source.Name), append(targets, pair.TargetName)
-	}
-	var e edges
-	var errs [4]error
-	source, target := kadm.NewClient(sourceClient), kadm.NewClient(targetClient)
-	e.sourceStart, errs[0] = source.ListStartOffsets(ctx, sources...)
-	e.sourceEnd, errs[1] = source.ListEndOffsets(ctx, sources...)
-	e.targetStart, errs[2] = target.ListStartOffsets(ctx, targets...)
-	e.targetEnd, errs[3] = target.ListEndOffsets(ctx, targets...)
-	for _, err := range errs {
-		var shard *kadm.ShardErrors
-		if err != nil && !errors.As(err, &shard) { // one broker that is down must not hold up the others' partitions
-			return e, fmt.Errorf("list offsets: %w", err)
-		}
-	}
-	return e, nil
-}
-
-func (e edges) of(pair topicPair, partition int32) (sourceStart, sourceEnd, targetStart, targetEnd int64, ok bool) {
-	find := func(list kadm.ListedOffsets, topic string) int64 {
-		o, found := list.Lookup(topic, partition)
-		if !found || o.Err != nil {
-			ok = false
-			return -1
-		}
-		return o.Offset
-	}
-	ok = true
-	sourceStart, sourceEnd = find(e.sourceStart, pair.Source.Name), find(e.sourceEnd, pair.Source.Name)
-	targetStart, targetEnd = find(e.targetStart, pair.TargetName), find(e.targetEnd, pair.TargetName)
-	return sourceStart, sourceEnd, targetStart, targetEnd, ok
-}
-
 // beginTopic makes the partitions of one pair that do not exist yet. A topic whose id changed begins anew as another topic: what the
 // journal says of the earlier one shows the anomaly when it is adopted.
-func (f *Flow) beginTopic(pair topicPair, limits topicLimits, e edges, before int) []*partition {
+func (f *Flow) beginTopic(pair topics.Pair, limits topics.Limits, e topics.Edges, before int) []*partition {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -244,7 +205,7 @@ func (f *Flow) beginTopic(pair topicPair, limits topicLimits, e edges, before in
 		if t.partitions[tp] != nil {
 			continue
 		}
-		sourceStart, sourceEnd, targetStart, targetEnd, ok := e.of(pair, int32(n))
+		sourceStart, sourceEnd, targetStart, targetEnd, ok := e.Of(pair, int32(n))
 		if !ok {
 			f.refreshTargetSoon() // its leader is not there yet
 			continue
@@ -298,7 +259,7 @@ func (f *Flow) noteShrunk(s *shard) {
 const goneAfter = 3
 
 // retireGone stops following topics that were deleted on the source. Their copies stay; the journal remembers them.
-func (f *Flow) retireGone(source clusterTopics) {
+func (f *Flow) retireGone(source topics.View) {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -369,15 +330,15 @@ func (f *Flow) configsLoop(ctx context.Context) {
 func (f *Flow) syncConfigs(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	report := &ConfigsStatus{LastPass: time.Now()}
-	pairs, _ := f.topics.pair(f.sourceView(), f.targetView())
-	limits, errs := f.topics.syncConfigs(ctx, pairs)
+	report := &topics.ConfigsStatus{LastPass: time.Now()}
+	pairs, _ := f.topics.Select(f.sourceView(), f.targetView())
+	limits, errs := f.topics.SyncConfigs(ctx, pairs)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	for _, topic := range slices.Sorted(maps.Keys(errs)) {
 		f.warn("sync topic configs", "topic", topic, "err", errs[topic])
-		if len(report.Problems) < problemsShown {
+		if len(report.Problems) < topics.MaxProblems {
 			report.Problems = append(report.Problems, errs[topic].Error())
 		}
 	}
@@ -439,7 +400,7 @@ func (f *Flow) ensureJournal(ctx context.Context) error {
 	return f.checkJournal(view.ByName[f.journalTopic])
 }
 
-func (f *Flow) checkJournal(info topicInfo) error {
+func (f *Flow) checkJournal(info topics.Topic) error {
 	if len(info.Partitions) != int(f.config.Shards) {
 		return &fatalError{fmt.Errorf("flow %s: the journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",
 			f.name, f.journalTopic, f.targetAlias, len(info.Partitions), f.config.Shards, len(info.Partitions))}

@@ -84,7 +84,7 @@
 //
 //	one per source broker      sourceBroker.loop; up to four where it leads many partitions
 //	two per target broker      targetBroker.lane
-//	topics, configs, journal   one loop each, a pass each tick (syncTopics, syncConfigs, syncJournal)
+//	topics, configs, journal   one loop each, a pass each tick (syncTopics, SyncConfigs, syncJournal)
 //	groups, ACLs, heartbeats   one loop each; for heartbeats one per cluster. They work while shard 0 is owned and the lease holds
 //	throttles                  one loop, which says when a quota throttles no more
 //	take-over                  one loop; one goroutine for each shard that is being taken over

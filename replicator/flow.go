@@ -23,6 +23,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
@@ -56,7 +57,7 @@ type Flow struct {
 	metrics                  *flowMetrics
 	totals                   totals
 	anomalies                policy.Anomalies
-	topics                   *topics
+	topics                   *topics.Syncer
 	isolation                int8
 	produceTimeout           time.Duration
 
@@ -84,17 +85,17 @@ type Flow struct {
 	groups         *groups
 	predecessor    predecessor
 	scans          *semaphore.Weighted
-	acls           *acls
+	acls           *topics.ACLs
 	kick           chan struct{} // an early pass over topics is wanted
 
 	background     sync.WaitGroup
 	hard           context.Context //nolint:containedctx // ends when requests in flight may be cut off: after the drain, not at the signal
 	cancel         context.CancelFunc
-	failure        atomic.Pointer[error]             // what ended the flow, if not a signal
-	problem        atomic.Pointer[string]            // why the clusters are not reached
-	configs        atomic.Pointer[ConfigsStatus]     // the last look at topic configs
-	configsChanged atomic.Int64                      // since the look before
-	notCopied      atomic.Pointer[map[string]string] // topics that should be copied and are not, with the reason
+	failure        atomic.Pointer[error]                // what ended the flow, if not a signal
+	problem        atomic.Pointer[string]               // why the clusters are not reached
+	configs        atomic.Pointer[topics.ConfigsStatus] // the last look at topic configs
+	configsChanged atomic.Int64                         // since the look before
+	notCopied      atomic.Pointer[map[string]string]    // topics that should be copied and are not, with the reason
 }
 
 // totals are the sums that a status shows.
@@ -129,15 +130,15 @@ func New(o Options) (*Flow, error) {
 		f.close()
 		return nil, err
 	}
-	if f.topics, err = newTopics(f.source, f.target, o.Flow, f.log); err != nil {
+	if f.topics, err = topics.NewSyncer(f.source, f.target, o.Flow, f.log); err != nil {
 		f.close()
 		return nil, err
 	}
-	f.topics.changed = func(n int) {
+	f.topics.Changed = func(n int) {
 		f.metrics.configChanges.Add(float64(n))
 		f.configsChanged.Add(int64(n))
 	}
-	f.acls = newACLs(f.topics, func(change string) { f.metrics.aclChanges.WithLabelValues(change).Inc() })
+	f.acls = topics.NewACLs(f.topics, func(change string) { f.metrics.aclChanges.WithLabelValues(change).Inc() })
 	for k := range o.Flow.Shards {
 		f.shards = append(f.shards, &shard{flow: f, number: k, transactionalID: fmt.Sprintf("milena.%s.%d", f.name, k)})
 	}
@@ -356,11 +357,11 @@ func (f *Flow) connect(ctx context.Context) error {
 func (f *Flow) connectOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	source, err := readTopics(ctx, f.source)
+	source, err := topics.Read(ctx, f.source)
 	if err != nil {
 		return f.options.SourceError(err)
 	}
-	target, err := readTopics(ctx, f.target)
+	target, err := topics.Read(ctx, f.target)
 	if err != nil {
 		return f.options.TargetError(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // groupsPerRequest bounds one OffsetFetch, which names many groups since KIP-709.
@@ -168,15 +169,15 @@ func (g *groups) carry(ctx context.Context, positions []*groupPosition, began ti
 }
 
 // views are both clusters at one moment of a pass.
-type views struct{ source, target clusterTopics }
+type views struct{ source, target topics.View }
 
 // look asks both clusters for their topics: what the flow saw last may be older than a topic.
 func (g *groups) look(ctx context.Context) (views, error) {
-	source, err := readTopics(ctx, g.flow.source)
+	source, err := topics.Read(ctx, g.flow.source)
 	if err != nil {
 		return views{}, fmt.Errorf("cluster %s: %w", g.flow.sourceAlias, err)
 	}
-	target, err := readTopics(ctx, g.flow.target)
+	target, err := topics.Read(ctx, g.flow.target)
 	if err != nil {
 		return views{}, fmt.Errorf("cluster %s: %w", g.flow.targetAlias, err)
 	}
@@ -186,7 +187,7 @@ func (g *groups) look(ctx context.Context) (views, error) {
 // sort tells the positions in topics that are copied from those in topics that may have come from the target. Others have no place there.
 func (g *groups) sort(positions []*groupPosition) (forward, back []*groupPosition) {
 	for _, p := range positions {
-		copied, reason := g.flow.topics.rules.Target(p.source.Topic)
+		copied, reason := g.flow.topics.Rules.Target(p.source.Topic)
 		switch {
 		case reason == "":
 			p.target = offsets.TopicPartition{Topic: copied, Partition: p.source.Partition}

@@ -382,7 +382,7 @@ func (s *scan) addAnswer(rp *kmsg.FetchResponseTopicPartition) error {
 		if err != nil {
 			return fmt.Errorf("source %s: %w", s.partition, err)
 		}
-		if lane != recordbatch.LaneDrop {
+		if lane != recordbatch.RouteDrop {
 			if err := s.addBatch(h, batch.Bytes); err != nil {
 				return err
 			}

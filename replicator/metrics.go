@@ -122,7 +122,7 @@ type topicMetrics struct {
 func (m *flowMetrics) forTopic(topic string, t *totals) *topicMetrics {
 	return &topicMetrics{
 		flow: m, topic: topic, totals: t,
-		forwarded: m.batches.WithLabelValues(topic, recordbatch.LaneForward.String(), ""),
+		forwarded: m.batches.WithLabelValues(topic, recordbatch.RouteForward.String(), ""),
 		records:   m.records.WithLabelValues(topic), bytes: m.bytes.WithLabelValues(topic),
 	}
 }
@@ -134,8 +134,8 @@ func (m *flowMetrics) read(maxTimestamp int64, now time.Time) {
 	}
 }
 
-func (t *topicMetrics) lane(lane recordbatch.Lane, reason recordbatch.Reason) {
-	if lane == recordbatch.LaneForward {
+func (t *topicMetrics) lane(lane recordbatch.Route, reason recordbatch.Reason) {
+	if lane == recordbatch.RouteForward {
 		t.forwarded.Inc()
 		return
 	}

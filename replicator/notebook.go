@@ -15,6 +15,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
@@ -36,7 +37,7 @@ type notebook struct {
 	side   string // source or target
 	alias  string
 	topic  string
-	view   func() clusterTopics
+	view   func() topics.View
 
 	mu      sync.Mutex
 	missing time.Time // since when a topic that was made is waited for
@@ -87,11 +88,11 @@ func (n *notebook) produce(ctx context.Context, records []recordbatch.Record) er
 	}
 	view := n.view()
 	info := view.ByName[n.topic]
-	if !info.exists() {
+	if !info.Exists() {
 		return n.create(ctx)
 	}
 	partition := offsets.TopicPartition{Topic: n.topic}
-	leader := view.leader(partition)
+	leader := view.Leader(partition)
 	if leader < 0 {
 		n.flow.refreshTargetSoon()
 		return fmt.Errorf("topic %s on cluster %s has no leader", n.topic, n.alias)

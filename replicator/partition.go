@@ -11,6 +11,7 @@ import (
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // state is where a partition stands. All transitions are methods of partition, in this file.
@@ -54,16 +55,16 @@ type topicLink struct {
 	missed             int         // passes in a row that did not find it on the source; the topology's lock guards it
 
 	mu     sync.Mutex
-	limits topicLimits // of the target topic, as last described
+	limits topics.Limits // of the target topic, as last described
 }
 
-func (t *topicLink) setLimits(l topicLimits) {
+func (t *topicLink) setLimits(l topics.Limits) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.limits = l
 }
 
-func (t *topicLink) getLimits() topicLimits {
+func (t *topicLink) getLimits() topics.Limits {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.limits

@@ -19,6 +19,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // Plan is what a flow would do if it were started now.
@@ -72,15 +73,16 @@ const checkTimeout = 15 * time.Second
 
 // check collects the plan of one flow.
 type check struct {
-	clusters       client.Clusters
-	flow           config.Flow
-	topics         *topics
-	source, target clusterTopics
-	pairs          []topicPair
-	configs        map[string][]string // by target name
-	compacted      map[string]bool     // target topics
-	colliding      map[string]bool     // source topics that are refused as a group
-	plan           *Plan
+	clusters                   client.Clusters
+	flow                       config.Flow
+	sourceClient, targetClient *kgo.Client
+	topics                     *topics.Syncer
+	source, target             topics.View
+	pairs                      []topics.Pair
+	configs                    map[string][]string // by target name
+	compacted                  map[string]bool     // target topics
+	colliding                  map[string]bool     // source topics that are refused as a group
+	plan                       *Plan
 }
 
 // Check reaches both clusters and works out what the flow would do, asking brokers to validate without acting: it changes
@@ -106,9 +108,12 @@ func Check(ctx context.Context, o client.Clusters) (*Plan, error) {
 // newCheck finds out all of the plan that is asked for without a trace: the question for a transaction coordinator is not, as it makes
 // brokers create the topic __transaction_state. What is copied is yet to be listed.
 func newCheck(ctx context.Context, o client.Clusters, source, target *kgo.Client) (*check, error) {
-	c := &check{clusters: o, flow: o.Flow, plan: &Plan{Flow: o.Flow.Name}, configs: map[string][]string{}, compacted: map[string]bool{}, colliding: map[string]bool{}}
+	c := &check{
+		clusters: o, flow: o.Flow, sourceClient: source, targetClient: target, plan: &Plan{Flow: o.Flow.Name},
+		configs: map[string][]string{}, compacted: map[string]bool{}, colliding: map[string]bool{},
+	}
 	var err error
-	if c.topics, err = newTopics(source, target, o.Flow, o.Log); err != nil {
+	if c.topics, err = topics.NewSyncer(source, target, o.Flow, o.Log); err != nil {
 		return nil, err
 	}
 	if _, err := policy.NewAnomalies(o.Flow.Anomalies); err != nil {
@@ -129,14 +134,14 @@ func newCheck(ctx context.Context, o client.Clusters, source, target *kgo.Client
 
 // reach reads both clusters, so that two that are down are both in the error.
 func (c *check) reach(ctx context.Context) error {
-	read := func(cl *kgo.Client) (clusterTopics, error) {
+	read := func(cl *kgo.Client) (topics.View, error) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
-		return readTopics(ctx, cl)
+		return topics.Read(ctx, cl)
 	}
 	var sourceErr, targetErr error
-	c.source, sourceErr = read(c.topics.source)
-	c.target, targetErr = read(c.topics.target)
+	c.source, sourceErr = read(c.sourceClient)
+	c.target, targetErr = read(c.targetClient)
 	if err := errors.Join(c.clusters.SourceError(sourceErr), c.clusters.TargetError(targetErr)); err != nil {
 		return err
 	}
@@ -150,19 +155,19 @@ func (c *check) reach(ctx context.Context) error {
 
 // choose sorts the source's topics into copied, skipped and refused.
 func (c *check) choose() {
-	var refused []refusal
-	c.pairs, refused = c.topics.pair(c.source, c.target)
+	var refused []topics.Refusal
+	c.pairs, refused = c.topics.Select(c.source, c.target)
 	for _, r := range refused {
 		c.refuse("topic %s %s", r.Topic, r.Reason)
 	}
 	names := slices.Sorted(maps.Keys(c.source.ByName))
 	for _, name := range names {
-		if _, reason := c.topics.rules.Target(name); reason != "" && reason != policy.ReasonNameTooLong {
+		if _, reason := c.topics.Rules.Target(name); reason != "" && reason != policy.ReasonNameTooLong {
 			c.plan.Skipped = append(c.plan.Skipped, PlanSkip{name, reason.Explain()})
 		}
 	}
-	for _, collision := range c.topics.rules.Collisions(names) {
-		absent := func(name string) bool { return !c.target.ByName[name].exists() }
+	for _, collision := range c.topics.Rules.Collisions(names) {
+		absent := func(name string) bool { return !c.target.ByName[name].Exists() }
 		// Of one name, pair has refused them already; beside each other they may stand if they do already.
 		if len(collision.Targets) > 1 && slices.ContainsFunc(collision.Targets, absent) {
 			c.refuse("%s", collision.Explain())
@@ -178,69 +183,32 @@ func (c *check) choose() {
 
 // validateCreates asks the target's controller whether it would create and grow what is missing.
 func (c *check) validateCreates(ctx context.Context) {
-	var missing, small []topicPair
-	for _, p := range c.pairs {
-		switch {
-		case c.colliding[p.Source.Name]:
-		case action(p) == "create":
-			missing = append(missing, p)
-		case action(p) == "grow":
-			small = append(small, p)
+	wanted := slices.DeleteFunc(slices.Clone(c.pairs), func(p topics.Pair) bool { return c.colliding[p.Source.Name] })
+	preview := c.topics.PreviewCreates(ctx, wanted, c.pairs)
+	for _, p := range wanted {
+		for _, name := range preview.Unknown[p.TargetName] {
+			c.warn("topic %s is created without %s, which cluster %s does not know", p.TargetName, name, c.flow.Target)
 		}
 	}
-	errs := map[string]error{}
-	known := c.topics.knownConfigs(ctx, missing, c.pairs)
-	for part := range slices.Chunk(missing, topicsPerRequest) {
-		planned := c.topics.plan(ctx, part, errs)
-		for _, topic := range planned {
-			for _, conf := range topic.Configs {
-				if len(known) > 0 && !known[conf.Name] {
-					c.warn("topic %s is created without %s, which cluster %s does not know", topic.Topic, conf.Name, c.flow.Target)
-					continue
-				}
-				c.configs[topic.Topic] = append(c.configs[topic.Topic], conf.Name+"="+*conf.Value)
-			}
-		}
-		c.topics.create(ctx, planned, known, validateOnly, errs)
-	}
-	for part := range slices.Chunk(small, topicsPerRequest) {
-		c.topics.grow(ctx, part, validateOnly, errs)
-	}
-	c.refuseAll(errs)
+	maps.Copy(c.configs, preview.Configs)
+	c.refuseAll(preview.Errors)
 }
 
-// compareConfigs finds what differs on the twins that exist, and asks whether it may be altered.
+// compareConfigs finds what differs on the target topics that exist, and asks whether it may be altered.
 func (c *check) compareConfigs(ctx context.Context) {
-	existing := slices.DeleteFunc(slices.Clone(c.pairs), func(p topicPair) bool { return !p.Target.exists() })
-	errs := map[string]error{}
-	for part := range slices.Chunk(existing, topicsPerRequest) {
-		source, sourceErrs := describeTopics(ctx, c.topics.source, c.flow.Source, sourceNames(part))
-		target, targetErrs := describeTopics(ctx, c.topics.target, c.flow.Target, targetNames(part))
-		changes := map[string][]policy.ConfigChange{}
-		for _, p := range part {
-			if err := errors.Join(sourceErrs[p.Source.Name], targetErrs[p.TargetName]); err != nil {
-				errs[p.TargetName] = err
-				continue
-			}
-			described := target[p.TargetName]
-			c.compacted[p.TargetName] = limitsOf(described).Compacted
-			if kind := limitsOf(described).CompressionType; kind != "" && kind != "producer" {
-				c.warn("topic %s on cluster %s has compression.type %s: its brokers decompress and rebuild batches of another codec; `producer` spares them that", p.TargetName, c.flow.Target, kind)
-			}
-			for _, name := range policy.UnknownConfigs(source[p.Source.Name], configNames(described), c.topics.configs) {
-				c.warn("topic %s does not get %s, which cluster %s does not know", p.TargetName, name, c.flow.Target)
-			}
-			diff := policy.DiffConfigs(source[p.Source.Name], described, c.topics.configs)
-			for _, change := range diff {
-				c.configs[p.TargetName] = append(c.configs[p.TargetName], describeChange(change))
-			}
-			if len(diff) > 0 {
-				changes[p.TargetName] = diff
-			}
+	preview := c.topics.PreviewConfigs(ctx, c.pairs)
+	for _, p := range c.pairs {
+		limits := preview.Limits[p.TargetName]
+		c.compacted[p.TargetName] = limits.Compacted
+		if kind := limits.CompressionType; kind != "" && kind != "producer" {
+			c.warn("topic %s on cluster %s has compression.type %s: its brokers decompress and rebuild batches of another codec; `producer` spares them that", p.TargetName, c.flow.Target, kind)
 		}
-		c.topics.alter(ctx, changes, validateOnly, errs)
+		for _, name := range preview.Unknown[p.TargetName] {
+			c.warn("topic %s does not get %s, which cluster %s does not know", p.TargetName, name, c.flow.Target)
+		}
 	}
-	c.refuseAll(errs)
+	maps.Copy(c.configs, preview.Configs)
+	c.refuseAll(preview.Errors)
 }
 
 // compareACLs finds which ACLs would change. Copying goes on without them, so what is missing is a warning.
@@ -248,7 +216,7 @@ func (c *check) compareACLs(ctx context.Context) {
 	if !c.flow.ACLs {
 		return
 	}
-	diff, err := newACLs(c.topics, nil).compare(ctx, c.source, c.target, nil)
+	diff, err := topics.NewACLs(c.topics, nil).Compare(ctx, c.source, c.target, nil)
 	if err != nil {
 		c.warn("%v", err)
 		return
@@ -269,7 +237,7 @@ func (c *check) compareACLs(ctx context.Context) {
 	}
 	request := kmsg.NewPtrDescribeClusterRequest()
 	request.IncludeClusterAuthorizedOperations = true // KIP-430; KIP-700 since 2.8
-	answer, err := c.topics.target.Request(ctx, request)
+	answer, err := c.targetClient.Request(ctx, request)
 	if err != nil {
 		return // a broker that does not know this request: the rights show when ACLs are created
 	}
@@ -282,35 +250,31 @@ func (c *check) compareACLs(ctx context.Context) {
 // checkJournal: its partitions are the flow's shards for ever.
 func (c *check) checkJournal(ctx context.Context) {
 	name := offsets.JournalTopic(c.flow.Name)
-	if journal := c.target.ByName[name]; journal.exists() {
+	if journal := c.target.ByName[name]; journal.Exists() {
 		if len(journal.Partitions) != int(c.flow.Shards) {
 			c.refuse("journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",
 				name, c.flow.Target, len(journal.Partitions), c.flow.Shards, len(journal.Partitions))
 		}
 		return
 	}
-	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, c.flow.Shards, cmp.Or(c.flow.ReplicationFactor, -1)
-	errs := map[string]error{}
-	c.topics.create(ctx, []kmsg.CreateTopicsRequestTopic{topic}, nil, validateOnly, errs)
-	c.refuseAll(errs)
+	c.refuseAll(c.topics.PreviewCreate(ctx, name, c.flow.Shards, cmp.Or(c.flow.ReplicationFactor, -1)).Errors)
 }
 
 // checkRights asks brokers what this user may do with the topics that exist (KIP-430). Rights on topics that are yet to
 // be created cannot be asked for.
 func (c *check) checkRights(ctx context.Context) {
-	sources := sourceNames(c.pairs)
+	sources := topics.SourceNames(c.pairs)
 	var targets []string
 	for _, p := range c.pairs {
-		if p.Target.exists() {
+		if p.Target.Exists() {
 			targets = append(targets, p.TargetName)
 		}
 	}
-	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].exists() {
+	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].Exists() {
 		targets = append(targets, journal)
 	}
-	c.checkRightsOn(ctx, c.topics.source, c.flow.Source, sources, c.refuse, kmsg.ACLOperationRead)
-	c.checkRightsOn(ctx, c.topics.target, c.flow.Target, targets, c.refuse, kmsg.ACLOperationRead, kmsg.ACLOperationWrite)
+	c.checkRightsOn(ctx, c.sourceClient, c.flow.Source, sources, c.refuse, kmsg.ACLOperationRead)
+	c.checkRightsOn(ctx, c.targetClient, c.flow.Target, targets, c.refuse, kmsg.ACLOperationRead, kmsg.ACLOperationWrite)
 }
 
 // checkBookkeeping looks at MirrorMaker 2's topics, as far as they exist. Copying goes on without them, so what is missing is a warning.
@@ -330,9 +294,9 @@ func (c *check) checkBookkeeping(ctx context.Context) {
 	for _, side := range []struct {
 		alias  string
 		client *kgo.Client
-		view   clusterTopics
-	}{{c.flow.Source, c.topics.source, c.source}, {c.flow.Target, c.topics.target, c.target}} {
-		there := slices.DeleteFunc(books[side.alias], func(topic string) bool { return !side.view.ByName[topic].exists() })
+		view   topics.View
+	}{{c.flow.Source, c.sourceClient, c.source}, {c.flow.Target, c.targetClient, c.target}} {
+		there := slices.DeleteFunc(books[side.alias], func(topic string) bool { return !side.view.ByName[topic].Exists() })
 		c.checkRightsOn(ctx, side.client, side.alias, there, c.warn, kmsg.ACLOperationWrite)
 		for _, topic := range there {
 			if n := len(side.view.ByName[topic].Partitions); n != 1 {
@@ -342,8 +306,11 @@ func (c *check) checkBookkeeping(ctx context.Context) {
 	}
 }
 
+// rightsPerRequest bounds the topics of one question for rights.
+const rightsPerRequest = 100
+
 func (c *check) checkRightsOn(ctx context.Context, client *kgo.Client, alias string, names []string, say func(string, ...any), needed ...kmsg.ACLOperation) {
-	for part := range slices.Chunk(names, topicsPerRequest) {
+	for part := range slices.Chunk(names, rightsPerRequest) {
 		request := kmsg.NewPtrMetadataRequest()
 		request.IncludeTopicAuthorizedOperations = true
 		for _, name := range part {
@@ -361,7 +328,7 @@ func (c *check) checkRightsOn(ctx context.Context, client *kgo.Client, alias str
 			case topic.Topic == nil:
 				continue
 			case topic.ErrorCode != 0:
-				say("%v", adminError(alias, "ask for our rights on", *topic.Topic, kerr.ErrorForCode(topic.ErrorCode), nil))
+				say("%v", topics.AdminError(alias, "ask for our rights on", *topic.Topic, kerr.ErrorForCode(topic.ErrorCode), nil))
 				continue
 			case topic.AuthorizedOperations == math.MinInt32:
 				continue // the broker does not say
@@ -378,7 +345,7 @@ func (c *check) checkRightsOn(ctx context.Context, client *kgo.Client, alias str
 // checkTransactions asks for the coordinator of a shard's transactional id, which needs DESCRIBE on it, as WRITE implies.
 // InitProducerId would be the whole question, but it would fence a flow that runs.
 func (c *check) checkTransactions(ctx context.Context) {
-	admin := kadm.NewClient(c.topics.target)
+	admin := kadm.NewClient(c.targetClient)
 	versions, err := admin.ApiVersions(ctx)
 	if err != nil {
 		c.warn("features of cluster %s are not known: %v", c.flow.Target, err)
@@ -406,18 +373,7 @@ func (c *check) list() {
 	for _, p := range c.pairs {
 		configs := c.configs[p.TargetName]
 		slices.Sort(configs)
-		c.plan.Topics = append(c.plan.Topics, PlanTopic{p.Source.Name, p.TargetName, len(p.Source.Partitions), action(p), configs})
-	}
-}
-
-func action(p topicPair) string {
-	switch {
-	case !p.Target.exists():
-		return "create"
-	case len(p.Target.Partitions) < len(p.Source.Partitions):
-		return "grow"
-	default:
-		return "copy"
+		c.plan.Topics = append(c.plan.Topics, PlanTopic{p.Source.Name, p.TargetName, len(p.Source.Partitions), string(p.Action()), configs})
 	}
 }
 

@@ -1,7 +1,6 @@
 package replicator
 
 import (
-	"cmp"
 	"log/slog"
 	"slices"
 	"strings"
@@ -11,33 +10,63 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/kafkatest"
 )
 
-func kadmClient(client *kgo.Client) *kadm.Client { return kadm.NewClient(client) }
-
-func cmpOr[T comparable](values ...T) T { return cmp.Or(values...) }
-
-func (test *topicsTest) clusters() client.Clusters {
-	return client.Clusters{
-		Flow:   test.flow,
-		Source: config.Cluster{Brokers: test.source.ListenAddrs()},
-		Target: config.Cluster{Brokers: test.target.ListenAddrs()},
-		Log:    slog.New(slog.DiscardHandler),
-	}
+// checkTest is the check of one flow from primary to dr between two fake clusters.
+type checkTest struct {
+	client.Clusters
+	t              *testing.T
+	source, target *kfake.Cluster
 }
 
-func (test *topicsTest) check() *Plan {
+func newCheckTest(t *testing.T, change func(*config.Flow), targetOpts ...kfake.Opt) *checkTest {
+	t.Helper()
+	test := &checkTest{t: t, source: kafkatest.New(t, kfake.ClusterID("S")), target: kafkatest.New(t, append(targetOpts, kfake.ClusterID("T"))...)}
+	flow := config.Flow{
+		Name: "primary-dr", Source: "primary", Target: "dr", Topics: []string{".*"}, TopicsExclude: []string{"hidden"},
+		Naming: config.NamingPrefix, Separator: ".", Shards: 4,
+	}
+	if change != nil {
+		change(&flow)
+	}
+	test.Clusters = client.Clusters{
+		Flow: flow, Source: config.Cluster{Brokers: test.source.ListenAddrs()}, Target: config.Cluster{Brokers: test.target.ListenAddrs()},
+		Log: slog.New(slog.DiscardHandler),
+	}
+	return test
+}
+
+func (test *checkTest) create(cluster *kfake.Cluster, topic string, partitions int32, configs map[string]string) {
 	test.t.Helper()
-	plan, err := Check(test.t.Context(), test.clusters())
+	kafkatest.CreateTopic(test.t, cluster, topic, partitions, configs)
+}
+
+func (test *checkTest) check() *Plan {
+	test.t.Helper()
+	plan, err := Check(test.t.Context(), test.Clusters)
 	if err != nil {
 		test.t.Fatal(err)
 	}
 	return plan
+}
+
+// targetTopics lists the target's topics with their numbers of partitions.
+func (test *checkTest) targetTopics() map[string]int {
+	test.t.Helper()
+	details, err := kadm.NewClient(kafkatest.Client(test.t, test.target)).ListTopicsWithInternal(test.t.Context())
+	if err != nil {
+		test.t.Fatal(err)
+	}
+	topics := map[string]int{}
+	for name, topic := range details {
+		topics[name] = len(topic.Partitions)
+	}
+	return topics
 }
 
 func wantLines(t *testing.T, what string, lines []string, want ...string) {
@@ -53,7 +82,7 @@ func wantLines(t *testing.T, what string, lines []string, want ...string) {
 }
 
 func TestPlan(t *testing.T) {
-	test := newTopicsTest(t, nil)
+	test := newCheckTest(t, nil)
 	test.create(test.source, "new", 3, map[string]string{"cleanup.policy": "compact", "retention.ms": "5"})
 	test.create(test.source, "there", 1, map[string]string{"retention.ms": "5"})
 	test.create(test.source, "small", 4, nil)
@@ -83,16 +112,16 @@ func TestPlan(t *testing.T) {
 	if diff := gocmp.Diff(before, test.targetTopics()); diff != "" {
 		t.Errorf("check changed the target: %s", diff)
 	}
-	if diff := gocmp.Diff(map[string]string{"segment.ms": "9", "compression.type": "lz4"}, test.dynamic("primary.there")); diff != "" {
+	if diff := gocmp.Diff(map[string]string{"segment.ms": "9", "compression.type": "lz4"}, kafkatest.TopicConfigs(t, kafkatest.Client(t, test.target), "primary.there")); diff != "" {
 		t.Errorf("check changed configs: %s", diff)
 	}
 }
 
 func TestPlan_refuses(t *testing.T) {
-	test := newTopicsTest(t, func(f *config.Flow) {
+	test := newCheckTest(t, func(f *config.Flow) {
 		f.Naming, f.Rename = config.NamingRename, map[string]string{"a": "x.y", "b": "x_y", "forbidden": "f", "undescribed": "u", "grow": "g", "alter": "h"}
 	})
-	for name := range test.flow.Rename {
+	for name := range test.Flow.Rename {
 		test.create(test.source, name, 2, map[string]string{"retention.ms": "5"})
 	}
 	test.create(test.target, "g", 1, map[string]string{"retention.ms": "5"})
@@ -128,14 +157,14 @@ func TestPlan_asksForRights(t *testing.T) {
 		return kfake.ACL{Resource: resource, Name: name, Pattern: kmsg.ACLResourcePatternTypePrefixed, Operation: operation, Allow: true}
 	}
 	topic := kmsg.ACLResourceTypeTopic
-	test := newTopicsTest(t, nil, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "admin"), kfake.User("PLAIN", "milena", "s3cret",
+	test := newCheckTest(t, nil, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "admin"), kfake.User("PLAIN", "milena", "s3cret",
 		right(topic, "primary.", kmsg.ACLOperationRead), right(topic, "primary.", kmsg.ACLOperationAlterConfigs),
 		right(kmsg.ACLResourceTypeTransactionalId, "milena.", kmsg.ACLOperationWrite),
 	))
 	test.create(test.source, "a", 1, nil)
 	test.create(test.source, "b", 1, nil)
 	test.create(test.target, "primary.a", 1, nil)
-	o := test.clusters()
+	o := test.Clusters
 	o.Target.SASL = &config.SASL{Mechanism: "PLAIN", Username: "milena", Password: "s3cret"}
 	plan, err := Check(t.Context(), o)
 	if err != nil {
@@ -149,7 +178,7 @@ func TestPlan_asksForRights(t *testing.T) {
 }
 
 func TestPlan_nothingSelected(t *testing.T) {
-	test := newTopicsTest(t, func(f *config.Flow) { f.Topics = []string{"absent"} })
+	test := newCheckTest(t, func(f *config.Flow) { f.Topics = []string{"absent"} })
 	test.create(test.source, "a", 1, nil)
 	plan := test.check()
 	wantLines(t, "warnings", plan.Warnings, "no topic of cluster primary is selected")
@@ -157,7 +186,7 @@ func TestPlan_nothingSelected(t *testing.T) {
 }
 
 func TestPlan_noPlanAtAll(t *testing.T) {
-	test := newTopicsTest(t, nil)
+	test := newCheckTest(t, nil)
 	for _, c := range []struct {
 		name   string
 		change func(*client.Clusters)
@@ -175,7 +204,7 @@ func TestPlan_noPlanAtAll(t *testing.T) {
 		{"a bad action", func(o *client.Clusters) { o.Flow.Anomalies = map[string]string{"shrunk": "restart"} }, []string{"flow primary-dr: anomalies.shrunk"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := test.clusters()
+			o := test.Clusters
 			c.change(&o)
 			_, err := Check(t.Context(), o)
 			if err == nil {
@@ -186,6 +215,60 @@ func TestPlan_noPlanAtAll(t *testing.T) {
 					t.Errorf("error lacks %q: %v", want, err)
 				}
 			}
+		})
+	}
+}
+
+func TestPlan_acls(t *testing.T) {
+	test := newCheckTest(t, func(f *config.Flow) { f.ACLs, f.ACLsDelete = true, true })
+	test.create(test.source, "orders", 1, nil)
+	source, target := kafkatest.Client(t, test.source), kafkatest.Client(t, test.target)
+	kafkatest.Grant(t, source, "ALLOW", "ALL", "alice", "*")
+	kafkatest.Grant(t, source, "ALLOW", "READ", "dave", "orders")
+	kafkatest.Grant(t, target, "ALLOW", "READ", "dave", "primary.orders")
+	kafkatest.Grant(t, target, "ALLOW", "READ", "bob", "primary.orders")
+	before := kafkatest.TopicACLs(t, target)
+	want := &PlanACLs{
+		Create: []string{"ALLOW READ to User:alice on topics that begin with primary."},
+		Delete: []string{"ALLOW READ to User:bob on topic primary.orders"}, InStep: 1,
+	}
+	if diff := gocmp.Diff(want, test.check().ACLs); diff != "" {
+		t.Error(diff)
+	}
+	if diff := gocmp.Diff(before, kafkatest.TopicACLs(t, target)); diff != "" {
+		t.Errorf("check changed ACLs: %s", diff)
+	}
+	kafkatest.Grant(t, source, "DENY", "WRITE", "*", "orders")
+	wantLines(t, "warnings", test.check().Warnings, "DENY WRITE to User:* on topic primary.orders comes along with the ACLs, and stops milena too")
+	test.Flow.ACLs = false
+	if plan := test.check(); plan.ACLs != nil {
+		t.Errorf("ACLs are off, and planned: %+v", plan.ACLs)
+	}
+}
+
+// What keeps ACLs from being copied is a warning: records are copied all the same.
+func TestPlan_aclsCannotBeCopied(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		side func(*checkTest) *kfake.Cluster
+		err  *kerr.Error
+		want string
+	}{
+		{"a source without authorizer", func(test *checkTest) *kfake.Cluster { return test.source }, kerr.SecurityDisabled, "ACLs are not copied: cluster primary has no authorizer"},
+		{"a target without authorizer", func(test *checkTest) *kfake.Cluster { return test.target }, kerr.SecurityDisabled, "ACLs are not copied: cluster dr has no authorizer"},
+		{"no right to look", func(test *checkTest) *kfake.Cluster { return test.source }, kerr.ClusterAuthorizationFailed, "describe ACLs on cluster primary: not allowed; grant DESCRIBE on the cluster to milena's user"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			test := newCheckTest(t, func(f *config.Flow) { f.ACLs = true })
+			test.create(test.source, "orders", 1, nil)
+			cluster := c.side(test)
+			cluster.ControlKey(int16(kmsg.DescribeACLs), func(request kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				answer := request.ResponseKind().(*kmsg.DescribeACLsResponse)
+				answer.ErrorCode = c.err.Code
+				return answer, nil, true
+			})
+			wantLines(t, "warnings", test.check().Warnings, c.want)
 		})
 	}
 }

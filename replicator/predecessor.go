@@ -206,14 +206,14 @@ func (c *check) checkTakeOver(ctx context.Context) {
 	if c.flow.TakeOver == "" {
 		return
 	}
-	progress, err := readProgress(ctx, c.clusters, c.topics.source, c.topics.target)
+	progress, err := readProgress(ctx, c.clusters, c.sourceClient, c.targetClient)
 	if err != nil {
 		c.refuse("%v", err)
 		return
 	}
 	c.plan.TakeOver = fmt.Sprintf("%d positions of MirrorMaker 2 in topic %s, offset-syncs of %d partitions", len(progress.Positions), c.flow.TakeOver, len(progress.Syncs))
 	c.checkLeftovers(ctx, progress)
-	switch sign, err := dedicatedRuns(ctx, c.topics.target, c.flow); {
+	switch sign, err := dedicatedRuns(ctx, c.targetClient, c.flow); {
 	case err != nil:
 		c.warn("%v", err)
 	case sign != "":
@@ -224,8 +224,8 @@ func (c *check) checkTakeOver(ctx context.Context) {
 // checkLeftovers finds what a take-over would stumble over: copies that are gone, and a journal that tells of an earlier time.
 func (c *check) checkLeftovers(ctx context.Context, progress *offsets.MirrorProgress) {
 	known := make(map[offsets.TopicPartition]bool)
-	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].exists() {
-		states, err := offsets.NewJournal(c.topics.target, journal, offsets.JournalOptions{Log: c.topics.log}).States(ctx)
+	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].Exists() {
+		states, err := offsets.NewJournal(c.targetClient, journal, offsets.JournalOptions{Log: c.clusters.Log}).States(ctx)
 		if err != nil {
 			c.warn("journal %s on cluster %s: %v", journal, c.flow.Target, err)
 		}
@@ -241,7 +241,7 @@ func (c *check) checkLeftovers(ctx context.Context, progress *offsets.MirrorProg
 		}
 	}
 	for _, p := range c.pairs {
-		if p.Target.exists() {
+		if p.Target.Exists() {
 			continue
 		}
 		for n := range p.Source.Partitions {

@@ -292,7 +292,7 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 		if err != nil {
 			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
 		}
-		if lane != recordbatch.LaneDrop {
+		if lane != recordbatch.RouteDrop {
 			f.metrics.read(h.MaxTimestamp, now)
 		}
 		if problem := f.route(p, batch.Bytes, h, lane, reason, rules, s); problem != nil {
@@ -303,27 +303,27 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 }
 
 // route queues one batch by its lane. The partition's lock is held.
-func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane recordbatch.Lane, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
+func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane recordbatch.Route, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
 	p.topic.metrics.lane(lane, reason)
-	if p.skipping && lane != recordbatch.LaneDrop {
+	if p.skipping && lane != recordbatch.RouteDrop {
 		p.skipping = false
-		lane = recordbatch.LaneDrop
+		lane = recordbatch.RouteDrop
 	}
 	switch lane {
-	case recordbatch.LaneDrop:
+	case recordbatch.RouteDrop:
 		if h.NextOffset() <= p.next {
 			return nil // a batch that lies below where we asked
 		}
 		if err := p.dropLocked(h.NextOffset(), h.LeaderEpoch); err != nil {
 			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), err}
 		}
-	case recordbatch.LaneForward:
+	case recordbatch.RouteForward:
 		s.hold()
 		p.enqueueLocked(prepared{
 			batch: batch, count: h.Count, runs: []recordbatch.Run{{Source: h.BaseOffset, Count: h.Count}},
 			next: h.NextOffset(), leaderEpoch: h.LeaderEpoch, maxTimestamp: h.MaxTimestamp, slab: s,
 		})
-	case recordbatch.LaneRebuild:
+	case recordbatch.RouteRebuild:
 		return f.rebuild(p, batch, h, rules)
 	}
 	return nil
@@ -342,7 +342,7 @@ func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules r
 		f.raiseLocked(p, policy.RecordTooLarge, offset, offset+1, fmt.Sprintf("record at source offset %d is larger than the target's max.message.bytes of %d", offset, rules.MaxBytes))
 	}
 	if len(parts)+len(skipped) == 0 && rules.Provenance {
-		p.topic.metrics.lane(recordbatch.LaneDrop, recordbatch.ReasonCycle)
+		p.topic.metrics.lane(recordbatch.RouteDrop, recordbatch.ReasonCycle)
 	}
 	for _, part := range parts {
 		f.budget.add(int64(len(part.Batch)))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // Status is what a flow knows of itself at one moment; it is served as JSON and printed as a table.
@@ -34,34 +35,8 @@ type Status struct {
 	Partitions []PartitionStatus `json:"partitions"`
 	Groups     *GroupsStatus     `json:"groups"`
 	// Configs is absent before the first look, ACLs when they are not copied.
-	Configs *ConfigsStatus `json:"configs,omitempty"`
-	ACLs    *ACLsStatus    `json:"acls,omitempty"`
-}
-
-// ConfigsStatus is what the last look at the topic configs did.
-type ConfigsStatus struct {
-	// Changed is how many configs were altered on the target since the end of the look before.
-	Changed int `json:"changed"`
-	// LastPass is when the last look began, and Took its seconds.
-	LastPass time.Time `json:"last_pass,omitzero"`
-	Took     float64   `json:"took_seconds"`
-	// Problems are sentences about configs that could not be compared or altered.
-	Problems []string `json:"problems,omitempty"`
-}
-
-// ACLsStatus is what the last look at the ACLs of topics did.
-type ACLsStatus struct {
-	// InStep is how many ACLs of the copies are as on the source.
-	InStep int `json:"in_step"`
-	// Created and Deleted are changes on the target, Refused are those that it did not accept.
-	Created int `json:"created"`
-	Deleted int `json:"deleted"`
-	Refused int `json:"refused"`
-	// LastPass is when the last look began, and Took its seconds.
-	LastPass time.Time `json:"last_pass,omitzero"`
-	Took     float64   `json:"took_seconds"`
-	// Problems are sentences about ACLs that were refused or are not copied as they are, and why there are none at all.
-	Problems []string `json:"problems,omitempty"`
+	Configs *topics.ConfigsStatus `json:"configs,omitempty"`
+	ACLs    *topics.ACLsStatus    `json:"acls,omitempty"`
 }
 
 // GroupsStatus is what the last look at the consumer groups found.
@@ -122,9 +97,6 @@ type AnomalyState struct {
 	Since  time.Time `json:"since"`
 }
 
-// problemsShown is how many problems of one kind are a picture; more are a list for the log.
-const problemsShown = 20
-
 // Status says where the flow stands. It may be called at any time and blocks for moments only.
 func (f *Flow) Status() Status {
 	s := Status{
@@ -157,7 +129,7 @@ func (f *Flow) Status() Status {
 		}
 		s.Partitions = append(s.Partitions, ps)
 	}
-	s.Groups, s.Configs, s.ACLs = f.groups.status(), f.configs.Load(), f.acls.status()
+	s.Groups, s.Configs, s.ACLs = f.groups.status(), f.configs.Load(), f.acls.Status()
 	s.Throttled = f.throttles.Status(now)
 	s.NotReady = f.notReady(unrecovered, s.Shards)
 	s.Ready = len(s.NotReady) == 0

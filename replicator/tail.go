@@ -175,7 +175,7 @@ func (t *tail) take(h recordbatch.Header, batch []byte, aborted *recordbatch.Abo
 		if err != nil {
 			return err
 		}
-		if lane == recordbatch.LaneDrop {
+		if lane == recordbatch.RouteDrop {
 			t.dropped(h)
 			return nil
 		}

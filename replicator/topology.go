@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
@@ -16,7 +17,7 @@ const refreshEvery = 100 * time.Millisecond
 // topology is what both clusters looked like when they were asked last, and the loops that follow from it.
 type topology struct {
 	mu             sync.Mutex
-	source, target clusterTopics
+	source, target topics.View
 	sourceID       atomic.Pointer[string]
 	targetID       atomic.Pointer[string]
 	sourceAsked    time.Time
@@ -44,27 +45,27 @@ func (t *topology) endFirstPass() {
 	t.firstPass = false
 }
 
-func (t *topology) setSource(c clusterTopics) {
+func (t *topology) setSource(c topics.View) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.source = c
 	t.sourceID.Store(&c.ClusterID)
 }
 
-func (t *topology) setTarget(c clusterTopics) {
+func (t *topology) setTarget(c topics.View) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.target = c
 	t.targetID.Store(&c.ClusterID)
 }
 
-func (f *Flow) sourceView() clusterTopics {
+func (f *Flow) sourceView() topics.View {
 	f.topology.mu.Lock()
 	defer f.topology.mu.Unlock()
 	return f.topology.source
 }
 
-func (f *Flow) targetView() clusterTopics {
+func (f *Flow) targetView() topics.View {
 	f.topology.mu.Lock()
 	defer f.topology.mu.Unlock()
 	return f.topology.target
@@ -83,15 +84,7 @@ func loadString(p *atomic.Pointer[string]) string {
 
 // targetLeader is the broker that leads a target partition, -1 when nobody does or the partition is unknown.
 func (f *Flow) targetLeader(tp offsets.TopicPartition) int32 {
-	return f.targetView().leader(tp)
-}
-
-func (c clusterTopics) leader(tp offsets.TopicPartition) int32 {
-	info, ok := c.ByName[tp.Topic]
-	if !ok || int(tp.Partition) >= len(info.Partitions) || info.Partitions[tp.Partition].Err != nil {
-		return -1
-	}
-	return info.Partitions[tp.Partition].Leader
+	return f.targetView().Leader(tp)
 }
 
 // refreshSource asks the source for its metadata now, unless that was done a moment ago, and lets the loops follow.
@@ -101,7 +94,7 @@ func (f *Flow) refreshSource(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	view, err := readTopics(ctx, f.source)
+	view, err := topics.Read(ctx, f.source)
 	if err != nil {
 		f.log.Debug("source metadata", "err", err)
 		return
@@ -120,7 +113,7 @@ func (f *Flow) refreshTarget(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	view, err := readTopics(ctx, f.target)
+	view, err := topics.Read(ctx, f.target)
 	if err != nil {
 		f.log.Debug("target metadata", "err", err)
 		return
@@ -199,7 +192,7 @@ func (f *Flow) follow() {
 		if present && info.Partitions[p.number].Err == nil {
 			p.sourceLeader, p.sourceLeaderEpoch = info.Partitions[p.number].Leader, info.Partitions[p.number].LeaderEpoch
 		}
-		p.targetLeader = t.target.leader(p.remote())
+		p.targetLeader = t.target.Leader(p.remote())
 		if len(p.queue) > 0 && !p.inFlight && !p.scheduled {
 			waiting = append(waiting, p)
 		}

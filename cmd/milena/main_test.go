@@ -22,6 +22,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 func noEnv(string) (string, bool) { return "", false }
@@ -484,11 +485,11 @@ func TestStatusTableShowsWhatNeedsAttention(t *testing.T) {
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  1 consumer group at 2 positions\n") {
 		t.Errorf("after the first look at groups:\n%s", stdout)
 	}
-	flow.ACLs = &replicator.ACLsStatus{LastPass: time.Unix(1, 0), Problems: []string{"ACLs are not copied: cluster a has no authorizer"}}
+	flow.ACLs = &topics.ACLsStatus{LastPass: time.Unix(1, 0), Problems: []string{"ACLs are not copied: cluster a has no authorizer"}}
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "no authorizer") || strings.Contains(stdout, "0 ACLs") {
 		t.Errorf("without an authorizer:\n%s", stdout)
 	}
-	flow.ACLs = &replicator.ACLsStatus{LastPass: time.Unix(1, 0), InStep: 3}
+	flow.ACLs = &topics.ACLsStatus{LastPass: time.Unix(1, 0), InStep: 3}
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  3 ACLs as on the source; in the last look 0 created") {
 		t.Errorf("with ACLs:\n%s", stdout)
 	}

@@ -60,14 +60,14 @@ func (r *Reconciler) Segments() []offsets.Segment { return r.segments }
 
 // Accept takes the next source batch with the route that admission chose for it. The error is a *[MismatchError], or that of a batch which
 // cannot be decoded.
-func (r *Reconciler) Accept(b recordbatch.Batch, route recordbatch.Lane) error {
+func (r *Reconciler) Accept(b recordbatch.Batch, route recordbatch.Route) error {
 	switch {
 	case r.Done():
 		return nil
-	case route == recordbatch.LaneDrop:
+	case route == recordbatch.RouteDrop:
 		r.pass(b.NextOffset(), b.LeaderEpoch)
 		return nil
-	case route == recordbatch.LaneForward && r.isCopy(b):
+	case route == recordbatch.RouteForward && r.isCopy(b):
 		r.segments = append(r.segments, offsets.Segment{Source: b.BaseOffset, Target: r.Own[0].Offset, Count: int64(b.Count)})
 		r.Own, r.Searching = r.Own[1:], false
 		r.pass(b.NextOffset(), b.LeaderEpoch)
@@ -105,7 +105,7 @@ func (r *Reconciler) acceptRebuilt(b recordbatch.Batch) error {
 	}
 	for len(records) > 0 && !r.Done() {
 		own := r.Own[0]
-		if err := own.mismatch(records, b.Attributes.LogAppendTime()); err != nil {
+		if err := own.mismatch(records, b.Attributes); err != nil {
 			return err
 		}
 		for i, record := range records[:own.Count] {
@@ -137,7 +137,7 @@ func (r *Reconciler) copied(b recordbatch.Batch) ([]recordbatch.Record, error) {
 }
 
 // mismatch says why the batch is not a copy of the first records, nil if it may be. Append times of the source's broker are not copied.
-func (own OwnBatch) mismatch(records []recordbatch.Record, appendTimes bool) error {
+func (own OwnBatch) mismatch(records []recordbatch.Record, attributes recordbatch.Attributes) error {
 	if int(own.Count) > len(records) {
 		return &MismatchError{
 			Source: records[0].Offset, Target: own.Offset,
@@ -148,7 +148,7 @@ func (own OwnBatch) mismatch(records []recordbatch.Record, appendTimes bool) err
 	for _, record := range records[:own.Count] {
 		newest = max(newest, record.Timestamp)
 	}
-	if newest != own.MaxTimestamp && own.MaxTimestamp >= 0 && newest >= 0 && !appendTimes {
+	if newest != own.MaxTimestamp && own.MaxTimestamp >= 0 && newest >= 0 && !attributes.LogAppendTime() {
 		return &MismatchError{
 			Source: records[0].Offset, Target: own.Offset,
 			Detail: fmt.Sprintf("the newest timestamp is %d on the source and %d on the target", newest, own.MaxTimestamp),

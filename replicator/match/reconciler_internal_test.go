@@ -15,7 +15,7 @@ import (
 type sourceBatch struct {
 	offset int64
 	n      int
-	lane   recordbatch.Lane
+	lane   recordbatch.Route
 	tag    string
 }
 
@@ -46,7 +46,7 @@ func (b sourceBatch) own(t *testing.T, target int64) OwnBatch {
 }
 
 func TestReconcilerMatchesTheTailWithTheSource(t *testing.T) {
-	forward, rebuild, drop := recordbatch.LaneForward, recordbatch.LaneRebuild, recordbatch.LaneDrop
+	forward, rebuild, drop := recordbatch.RouteForward, recordbatch.RouteRebuild, recordbatch.RouteDrop
 	tests := []struct {
 		name      string
 		from      int64
@@ -163,7 +163,7 @@ func TestReconcilerMatchesTheTailWithTheSource(t *testing.T) {
 // partition halts.
 func TestReconcilerDoesNotGuessInsideASplit(t *testing.T) {
 	r := &Reconciler{Next: 10, Searching: true, Own: []OwnBatch{sourceBatch{14, 4, 0, ""}.own(t, 104)}}
-	for _, b := range []sourceBatch{{10, 2, recordbatch.LaneForward, ""}, {12, 6, recordbatch.LaneRebuild, ""}} {
+	for _, b := range []sourceBatch{{10, 2, recordbatch.RouteForward, ""}, {12, 6, recordbatch.RouteRebuild, ""}} {
 		batch, h := b.encode(t)
 		if err := r.Accept(recordbatch.Batch{Header: h, Bytes: batch}, b.lane); err != nil {
 			t.Fatal(err)
@@ -179,7 +179,7 @@ func TestReconcilerDoesNotGuessInsideASplit(t *testing.T) {
 func TestReconcilerSearchesByBytesNotByTime(t *testing.T) {
 	var batches []sourceBatch
 	for offset := int64(10); offset < 16; offset++ {
-		batches = append(batches, sourceBatch{offset, 1, recordbatch.LaneForward, ""})
+		batches = append(batches, sourceBatch{offset, 1, recordbatch.RouteForward, ""})
 	}
 	own := batches[4].own(t, 104)
 	r := &Reconciler{Next: 10, Searching: true, Own: []OwnBatch{own}}

@@ -5,27 +5,27 @@ import (
 	"slices"
 )
 
-// Lane is the way a batch goes.
-type Lane uint8
+// Route is the way a batch goes.
+type Route uint8
 
 // The lanes. The zero value is none of them: [Admit] returns it beside an error.
 const (
-	// LaneForward: [Rewrite] the header and send the batch as it is.
-	LaneForward Lane = iota + 1
-	// LaneRebuild: [Rebuild] the batch and send the parts.
-	LaneRebuild
-	// LaneDrop: send nothing and go on at [Header.NextOffset].
-	LaneDrop
+	// RouteForward: [Rewrite] the header and send the batch as it is.
+	RouteForward Route = iota + 1
+	// RouteRebuild: [Rebuild] the batch and send the parts.
+	RouteRebuild
+	// RouteDrop: send nothing and go on at [Header.NextOffset].
+	RouteDrop
 )
 
 // String returns the lane's metric label.
-func (l Lane) String() string {
+func (l Route) String() string {
 	switch l {
-	case LaneForward:
+	case RouteForward:
 		return "forward"
-	case LaneRebuild:
+	case RouteRebuild:
 		return "rebuild"
-	case LaneDrop:
+	case RouteDrop:
 		return "drop"
 	default:
 		return "unknown"
@@ -37,7 +37,7 @@ type Reason uint8
 
 // The reasons, in the order in which [Admit] looks for them.
 const (
-	// ReasonNone goes with LaneForward.
+	// ReasonNone goes with RouteForward.
 	ReasonNone Reason = iota
 	// ReasonOldFormat: magic 0 or 1; brokers take only version 2 since Produce v3.
 	ReasonOldFormat
@@ -162,7 +162,7 @@ func (a *Aborted) end(producerID, offset int64) {
 // A batch that would be dropped is verified first: dropping on the word of a damaged header would lose records, and no later check would
 // notice. The error is then a *[CorruptError]. It is a *[FormatError] for a malformed marker and for a codec that is not known here, which
 // brokers answer with UNKNOWN_SERVER_ERROR.
-func Admit(batch []byte, h Header, aborted *Aborted, rules Rules) (Lane, Reason, error) {
+func Admit(batch []byte, h Header, aborted *Aborted, rules Rules) (Route, Reason, error) {
 	if reason := dropReason(h, aborted, rules.Wanted); reason != ReasonNone {
 		if err := verify(batch, h); err != nil {
 			return 0, ReasonNone, err
@@ -172,15 +172,15 @@ func Admit(batch []byte, h Header, aborted *Aborted, rules Rules) (Lane, Reason,
 				return 0, ReasonNone, err
 			}
 		}
-		return LaneDrop, reason, nil
+		return RouteDrop, reason, nil
 	}
 	if codec := h.Attributes.Codec(); codec > Zstd || (codec == Zstd && h.Magic < 2) {
 		return 0, ReasonNone, formatError(h, "unknown codec %d in magic %d", codec, h.Magic)
 	}
 	if reason := rebuildReason(len(batch), h, rules); reason != ReasonNone {
-		return LaneRebuild, reason, nil
+		return RouteRebuild, reason, nil
 	}
-	return LaneForward, ReasonNone, nil
+	return RouteForward, ReasonNone, nil
 }
 
 func dropReason(h Header, aborted *Aborted, wanted int64) Reason {

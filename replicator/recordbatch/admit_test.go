@@ -10,9 +10,9 @@ import (
 // TestAdmission has one case at least per kind of batch that a broker treats in its own way.
 func TestAdmission(t *testing.T) {
 	const (
-		forward = recordbatch.LaneForward
-		rebuild = recordbatch.LaneRebuild
-		drop    = recordbatch.LaneDrop
+		forward = recordbatch.RouteForward
+		rebuild = recordbatch.RouteRebuild
+		drop    = recordbatch.RouteDrop
 	)
 	five := plainRecords(100, 5, 10)
 	stamped := batchSpec{base: 100, attributes: bitLogAppendTime, maxTime: 5, records: five}
@@ -27,7 +27,7 @@ func TestAdmission(t *testing.T) {
 		batch   []byte
 		aborted recordbatch.Aborted
 		rules   recordbatch.Rules
-		lane    recordbatch.Lane
+		lane    recordbatch.Route
 		reason  string
 	}{
 		{name: "magic 0", batch: encodeMessage(messageSpec{offset: 100}), lane: rebuild, reason: "old_format"},

@@ -61,7 +61,7 @@ func BenchmarkNextParseAdmit(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if lane, _, err := recordbatch.Admit(one, h, &aborted, rules); lane != recordbatch.LaneForward || err != nil {
+		if lane, _, err := recordbatch.Admit(one, h, &aborted, rules); lane != recordbatch.RouteForward || err != nil {
 			b.Fatal(lane, err)
 		}
 	}

@@ -123,19 +123,19 @@ func FuzzAdmit(f *testing.F) {
 			checkError(t, err)
 			return
 		}
-		if reason.String() == "unknown" || (lane == recordbatch.LaneForward) != (reason == recordbatch.ReasonNone) {
+		if reason.String() == "unknown" || (lane == recordbatch.RouteForward) != (reason == recordbatch.ReasonNone) {
 			t.Fatalf("%s %q", lane, reason)
 		}
 		switch lane {
-		case recordbatch.LaneForward:
+		case recordbatch.RouteForward:
 			if h.Magic != 2 || h.Attributes.Control() || h.Count != h.LastOffsetDelta+1 || h.BaseOffset < wanted || maxBytes > 0 && len(b) > int(maxBytes) {
 				t.Fatalf("forwards %+v of %d bytes by %+v", h, len(b), rules)
 			}
-		case recordbatch.LaneRebuild:
+		case recordbatch.RouteRebuild:
 			if h.NextOffset() <= wanted {
 				t.Fatalf("rebuilds %+v by %+v", h, rules)
 			}
-		case recordbatch.LaneDrop:
+		case recordbatch.RouteDrop:
 			if !recordbatch.ValidCRC(b) {
 				t.Fatalf("drops %+v with a wrong checksum", h)
 			}

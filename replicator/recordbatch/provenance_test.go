@@ -31,7 +31,7 @@ func TestRecordsSayWhereTheyHaveBeenAndDoNotGoThereAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			lane, reason, err := recordbatch.Admit(batch, h, nil, recordbatch.Rules{Provenance: true})
-			if err != nil || lane != recordbatch.LaneRebuild || reason != recordbatch.ReasonProvenance {
+			if err != nil || lane != recordbatch.RouteRebuild || reason != recordbatch.ReasonProvenance {
 				t.Errorf("admitted as %v %v, %v", lane, reason, err)
 			}
 			parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{Provenance: &recordbatch.Provenance{From: "source", To: "target"}})

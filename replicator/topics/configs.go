@@ -1,4 +1,4 @@
-package replicator
+package topics
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -16,8 +17,22 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// topicLimits are the effective configs of a target topic that decide how batches are written into it.
-type topicLimits struct {
+// MaxProblems is how many problems of one kind are a picture; more are a list for the log.
+const MaxProblems = 20
+
+// ConfigsStatus is what the last look at the topic configs did.
+type ConfigsStatus struct {
+	// Changed is how many configs were altered on the target since the end of the look before.
+	Changed int `json:"changed"`
+	// LastPass is when the last look began, and Took its seconds.
+	LastPass time.Time `json:"last_pass,omitzero"`
+	Took     float64   `json:"took_seconds"`
+	// Problems are sentences about configs that could not be compared or altered.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Limits are the effective configs of a target topic that decide how batches are written into it.
+type Limits struct {
 	// MaxMessageBytes is the largest batch; 0 if the broker did not say.
 	MaxMessageBytes int32
 	// LogAppendTime says that the broker gives records its own time.
@@ -28,14 +43,14 @@ type topicLimits struct {
 	Compacted bool
 }
 
-// syncConfigs brings the configs of the twins that exist to those of their sources: only differences are altered, and
+// SyncConfigs brings the configs of the twins that exist to those of their sources: only differences are altered, and
 // each change is logged. Limits, by target name, are those in force afterwards; a topic without limits is in the errors.
-func (t *topics) syncConfigs(ctx context.Context, pairs []topicPair) (limits map[string]topicLimits, errs map[string]error) {
-	limits, errs = map[string]topicLimits{}, map[string]error{}
-	pairs = slices.DeleteFunc(slices.Clone(pairs), func(p topicPair) bool { return !p.Target.exists() })
+func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[string]Limits, errs map[string]error) {
+	limits, errs = map[string]Limits{}, map[string]error{}
+	pairs = slices.DeleteFunc(slices.Clone(pairs), func(p Pair) bool { return !p.Target.Exists() })
 	for part := range slices.Chunk(pairs, topicsPerRequest) {
-		source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, sourceNames(part))
-		target, targetErrs := describeTopics(ctx, t.target, t.flow.Target, targetNames(part))
+		source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, SourceNames(part))
+		target, targetErrs := describeTopics(ctx, t.target, t.flow.Target, TargetNames(part))
 		changes := map[string][]policy.ConfigChange{}
 		for _, p := range part {
 			if err := errors.Join(sourceErrs[p.Source.Name], targetErrs[p.TargetName]); err != nil {
@@ -70,7 +85,7 @@ func (t *topics) syncConfigs(ctx context.Context, pairs []topicPair) (limits map
 
 // alter sends the changes of many topics in one request and answers the topics that changed. Brokers refuse all changes
 // of a topic for one bad value, so a refused topic is tried key by key.
-func (t *topics) alter(ctx context.Context, changes map[string][]policy.ConfigChange, how mode, errs map[string]error) (changed []string) {
+func (t *Syncer) alter(ctx context.Context, changes map[string][]policy.ConfigChange, how mode, errs map[string]error) (changed []string) {
 	if len(changes) == 0 {
 		return nil
 	}
@@ -107,7 +122,7 @@ func (t *topics) alter(ctx context.Context, changes map[string][]policy.ConfigCh
 }
 
 // alterOneByOne says whether any of the changes was accepted; the error names those that were not.
-func (t *topics) alterOneByOne(ctx context.Context, name string, changes []policy.ConfigChange, how mode, errs map[string]error) bool {
+func (t *Syncer) alterOneByOne(ctx context.Context, name string, changes []policy.ConfigChange, how mode, errs map[string]error) bool {
 	var refused []error
 	for _, change := range changes {
 		alone := map[string]error{}
@@ -122,7 +137,7 @@ func (t *topics) alterOneByOne(ctx context.Context, name string, changes []polic
 	return len(refused) < len(changes)
 }
 
-func (t *topics) alterError(name string, changes []policy.ConfigChange, err error, message *string) error {
+func (t *Syncer) alterError(name string, changes []policy.ConfigChange, err error, message *string) error {
 	err = t.adminError("alter configs of", name, err, message)
 	if len(changes) != 1 || errors.Is(err, kerr.TopicAuthorizationFailed) {
 		return err
@@ -130,9 +145,9 @@ func (t *topics) alterError(name string, changes []policy.ConfigChange, err erro
 	return fmt.Errorf("%s: %w (add it to configs_exclude to leave it alone)", describeChange(changes[0]), err)
 }
 
-func (t *topics) logChanges(name string, changes []policy.ConfigChange) {
-	if t.changed != nil {
-		t.changed(len(changes))
+func (t *Syncer) logChanges(name string, changes []policy.ConfigChange) {
+	if t.Changed != nil {
+		t.Changed(len(changes))
 	}
 	for _, c := range changes {
 		if c.Delete {
@@ -167,13 +182,13 @@ func alterResource(name string, changes []policy.ConfigChange) kmsg.IncrementalA
 // knownConfigs are the names of topic configs that the target knows, as seen in any topic of it: a twin that exists, the
 // journal, or the brokers' own. Empty if nothing is to be created or none can be described. Broker configs would not do:
 // they have other names.
-func (t *topics) knownConfigs(ctx context.Context, missing, pairs []topicPair) map[string]bool {
+func (t *Syncer) knownConfigs(ctx context.Context, missing, pairs []Pair) map[string]bool {
 	if len(missing) == 0 {
 		return nil
 	}
 	candidates := []string{offsets.JournalTopic(t.flow.Name), "__consumer_offsets"}
 	for _, p := range pairs {
-		if p.Target.exists() {
+		if p.Target.Exists() {
 			candidates = append(candidates, p.TargetName)
 			break
 		}
@@ -208,13 +223,13 @@ func describeTopics(ctx context.Context, client *kgo.Client, cluster string, nam
 	answer, err := client.Request(ctx, request)
 	if err != nil {
 		for _, name := range names {
-			errs[name] = adminError(cluster, "describe configs of", name, err, nil)
+			errs[name] = AdminError(cluster, "describe configs of", name, err, nil)
 		}
 		return described, errs
 	}
 	for _, resource := range answer.(*kmsg.DescribeConfigsResponse).Resources {
 		if err := kerr.ErrorForCode(resource.ErrorCode); err != nil {
-			errs[resource.ResourceName] = adminError(cluster, "describe configs of", resource.ResourceName, err, resource.ErrorMessage)
+			errs[resource.ResourceName] = AdminError(cluster, "describe configs of", resource.ResourceName, err, resource.ErrorMessage)
 			continue
 		}
 		configs := make([]policy.TopicConfig, 0, len(resource.Configs))
@@ -229,14 +244,14 @@ func describeTopics(ctx context.Context, client *kgo.Client, cluster string, nam
 	}
 	for _, name := range names {
 		if _, ok := described[name]; !ok && errs[name] == nil {
-			errs[name] = adminError(cluster, "describe configs of", name, errors.New("the answer does not hold the topic"), nil)
+			errs[name] = AdminError(cluster, "describe configs of", name, errors.New("the answer does not hold the topic"), nil)
 		}
 	}
 	return described, errs
 }
 
-func limitsOf(configs []policy.TopicConfig) topicLimits {
-	var limits topicLimits
+func limitsOf(configs []policy.TopicConfig) Limits {
+	var limits Limits
 	for _, c := range configs {
 		switch c.Name {
 		case "max.message.bytes":

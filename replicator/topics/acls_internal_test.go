@@ -1,4 +1,4 @@
-package replicator
+package topics
 
 import (
 	"fmt"
@@ -10,16 +10,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/kafkatest"
 )
 
 // aclsTest is the ACLs of one flow from primary to dr between two fake clusters, passes made by hand.
 type aclsTest struct {
 	*topicsTest
-	acls    *acls
+	acls    *ACLs
 	changes map[string]int
 }
 
@@ -31,54 +31,15 @@ func newACLsTest(t *testing.T, change func(*config.Flow)) *aclsTest {
 			change(f)
 		}
 	})
-	test.acls = newACLs(test.topics, func(change string) { test.changes[change]++ })
+	test.acls = NewACLs(test.Syncer, func(change string) { test.changes[change]++ })
 	return test
 }
 
 func always() bool { return true }
 
-// grant creates bindings of topics, all ALLOW but for DENY.
-func grant(t *testing.T, client *kgo.Client, permission, operation, user, topic string) {
-	t.Helper()
-	name, prefixed := strings.CutSuffix(topic, "+")
-	pattern := kadm.ACLPatternLiteral
-	if prefixed {
-		pattern = kadm.ACLPatternPrefixed
-	}
-	op, err := kmsg.ParseACLOperation(operation)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := kadm.NewACLs().Topics(name).ResourcePatternType(pattern).Operations(op)
-	if permission == "DENY" {
-		b = b.Deny("User:" + user).DenyHosts("*")
-	} else {
-		b = b.Allow("User:" + user).AllowHosts("*")
-	}
-	results, err := kadm.NewClient(client).CreateACLs(t.Context(), b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range results {
-		if r.Err != nil {
-			t.Fatal(r.Err)
-		}
-	}
-}
-
-// revoke deletes all bindings of a user on topics.
-func revoke(t *testing.T, client *kgo.Client, user string) {
-	t.Helper()
-	b := kadm.NewACLs().AnyResource().ResourcePatternType(kadm.ACLPatternAny).Operations().
-		Allow("User:" + user).AllowHosts().Deny("User:" + user).DenyHosts()
-	if _, err := kadm.NewClient(client).DeleteACLs(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func (test *aclsTest) onTarget() []string {
 	test.t.Helper()
-	list, _, err := describeACLs(test.t.Context(), test.topics.target, "dr")
+	list, _, err := describeACLs(test.t.Context(), test.Syncer.target, "dr")
 	if err != nil {
 		test.t.Fatal(err)
 	}
@@ -92,19 +53,19 @@ func (test *aclsTest) onTarget() []string {
 
 func (test *aclsTest) pass() {
 	test.t.Helper()
-	if err := test.acls.sync(test.t.Context(), nil, always); err != nil {
+	if err := test.acls.Sync(test.t.Context(), nil, always); err != nil {
 		test.t.Fatal(err)
 	}
 }
 
 func TestACLs_onlyDifferencesAreSent(t *testing.T) {
 	test := newACLsTest(t, nil)
-	source, target := test.topics.source, test.topics.target
+	source, target := test.Syncer.source, test.Syncer.target
 	test.create(test.source, "orders", 1, nil)
-	grant(t, source, "ALLOW", "ALL", "alice", "orders")
-	grant(t, source, "DENY", "READ", "bob", "ord+")
-	grant(t, source, "ALLOW", "WRITE", "producer", "orders")
-	grant(t, target, "ALLOW", "READ", "carol", "primary.orders")
+	kafkatest.Grant(t, source, "ALLOW", "ALL", "alice", "orders")
+	kafkatest.Grant(t, source, "DENY", "READ", "bob", "ord+")
+	kafkatest.Grant(t, source, "ALLOW", "WRITE", "producer", "orders")
+	kafkatest.Grant(t, target, "ALLOW", "READ", "carol", "primary.orders")
 	creates := test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateACLs}, Observe: true, Count: -1})
 	deletes := test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DeleteACLs}, Observe: true, Count: -1})
 
@@ -119,7 +80,7 @@ func TestACLs_onlyDifferencesAreSent(t *testing.T) {
 	if n := strings.Count(test.log.String(), "ACL created, as on the source"); n != 2 || test.changes["created"] != 2 {
 		t.Errorf("two changes, %d counted, one line each:\n%s", test.changes["created"], test.log.String())
 	}
-	if s := test.acls.status(); s.InStep != 2 || s.Created != 2 || s.LastPass.IsZero() || len(s.Problems) > 0 {
+	if s := test.acls.Status(); s.InStep != 2 || s.Created != 2 || s.LastPass.IsZero() || len(s.Problems) > 0 {
 		t.Errorf("status %+v", s)
 	}
 	hits := creates.Hits()
@@ -127,24 +88,24 @@ func TestACLs_onlyDifferencesAreSent(t *testing.T) {
 	if creates.Hits() != hits || deletes.Hits() != 0 {
 		t.Errorf("a second pass sent %d creations, %d deletions", creates.Hits()-hits, deletes.Hits())
 	}
-	if s := test.acls.status(); s.InStep != 2 || s.Created != 0 {
+	if s := test.acls.Status(); s.InStep != 2 || s.Created != 0 {
 		t.Errorf("status %+v", s)
 	}
 }
 
 func TestACLs_areDeletedOnlyWhenAskedFor(t *testing.T) {
 	test := newACLsTest(t, nil)
-	source, target := test.topics.source, test.topics.target
+	source, target := test.Syncer.source, test.Syncer.target
 	test.create(test.source, "orders", 1, nil)
 	test.create(test.target, "local", 1, nil)
-	grant(t, source, "ALLOW", "READ", "alice", "orders")
-	grant(t, source, "ALLOW", "READ", "bob", "orders")
+	kafkatest.Grant(t, source, "ALLOW", "READ", "alice", "orders")
+	kafkatest.Grant(t, source, "ALLOW", "READ", "bob", "orders")
 	for _, topic := range []string{"local", "*", "prim+"} {
-		grant(t, target, "ALLOW", "READ", "bob", topic)
+		kafkatest.Grant(t, target, "ALLOW", "READ", "bob", topic)
 	}
 	before := test.onTarget()
 	test.pass()
-	revoke(t, source, "bob")
+	kafkatest.Revoke(t, source, "bob")
 	test.pass()
 	if !slices.Contains(test.onTarget(), "ALLOW READ to User:bob on topic primary.orders") {
 		t.Error("what was revoked on the source is deleted unasked")
@@ -165,7 +126,7 @@ func TestACLs_oneBadBinding(t *testing.T) {
 	test := newACLsTest(t, nil)
 	for _, topic := range []string{"good", "bad", "last"} {
 		test.create(test.source, topic, 1, nil)
-		grant(t, test.topics.source, "ALLOW", "READ", "alice", topic)
+		kafkatest.Grant(t, test.Syncer.source, "ALLOW", "READ", "alice", topic)
 	}
 	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateACLs}, Resource: "primary.bad", Err: kerr.InvalidRequest, Count: -1})
 	for range 3 {
@@ -178,7 +139,7 @@ func TestACLs_oneBadBinding(t *testing.T) {
 	if test.changes["refused"] != 1 || strings.Count(test.log.String(), "ACL is refused") != 1 {
 		t.Errorf("refused in each of three passes, %d counted:\n%s", test.changes["refused"], test.log.String())
 	}
-	s := test.acls.status()
+	s := test.acls.Status()
 	if s.Refused != 1 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "ALLOW READ to User:alice on topic primary.bad") {
 		t.Errorf("status %+v", s)
 	}
@@ -223,27 +184,23 @@ func TestACLs_cannotBeCopied(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			test := newACLsTest(t, nil)
 			test.create(test.source, "orders", 1, nil)
-			grant(t, test.topics.source, "ALLOW", "READ", "alice", "orders")
+			kafkatest.Grant(t, test.Syncer.source, "ALLOW", "READ", "alice", "orders")
 			cluster := c.side(test)
 			cluster.ControlKey(int16(c.key), func(request kmsg.Request) (kmsg.Response, error, bool) {
 				cluster.KeepControl()
 				return c.answer(request), nil, true
 			})
 			for range 3 {
-				if err := test.acls.sync(t.Context(), nil, always); (err != nil) != c.failed {
+				if err := test.acls.Sync(t.Context(), nil, always); (err != nil) != c.failed {
 					t.Errorf("err = %v", err)
 				}
-				s := test.acls.status()
+				s := test.acls.Status()
 				if len(s.Problems) != 1 || !strings.Contains(s.Problems[0], c.want) {
 					t.Errorf("status %+v", s)
 				}
 			}
 			if n := strings.Count(test.log.String(), "\n"); n != 1 || !strings.Contains(test.log.String(), c.want) {
 				t.Errorf("three passes logged %d lines:\n%s", n, test.log.String())
-			}
-			plan := test.check()
-			if c.key == kmsg.DescribeACLs {
-				wantLines(t, "warnings", plan.Warnings, c.want)
 			}
 		})
 	}
@@ -265,7 +222,7 @@ func TestACLs_manyInOnePass(t *testing.T) {
 	for i := range 2*aclsPerRequest + 1 {
 		users = append(users, fmt.Sprintf("User:u%d", i))
 	}
-	if _, err := kadm.NewClient(test.topics.source).CreateACLs(t.Context(), b.Allow(users...)); err != nil {
+	if _, err := kadm.NewClient(test.Syncer.source).CreateACLs(t.Context(), b.Allow(users...)); err != nil {
 		t.Fatal(err)
 	}
 	test.pass()
@@ -275,8 +232,8 @@ func TestACLs_manyInOnePass(t *testing.T) {
 	// A pass ends where another instance has taken over.
 	other := newACLsTest(t, nil)
 	other.create(other.source, "orders", 1, nil)
-	grant(t, other.topics.source, "ALLOW", "READ", "alice", "orders")
-	if err := other.acls.sync(t.Context(), nil, func() bool { return false }); err != nil || len(other.onTarget()) > 0 {
+	kafkatest.Grant(t, other.Syncer.source, "ALLOW", "READ", "alice", "orders")
+	if err := other.acls.Sync(t.Context(), nil, func() bool { return false }); err != nil || len(other.onTarget()) > 0 {
 		t.Errorf("err = %v, target has %v", err, other.onTarget())
 	}
 }
@@ -288,40 +245,14 @@ func TestACLs_namesakesAreNoCopies(t *testing.T) {
 		test.create(test.source, topic, 1, nil)
 		test.create(test.target, topic, 1, nil)
 	}
-	grant(t, test.topics.source, "ALLOW", "READ", "alice", "orders-+")
-	if err := test.acls.sync(t.Context(), map[string]bool{"orders-us": true}, always); err != nil {
+	kafkatest.Grant(t, test.Syncer.source, "ALLOW", "READ", "alice", "orders-+")
+	if err := test.acls.Sync(t.Context(), map[string]bool{"orders-us": true}, always); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"ALLOW READ to User:alice on topic orders-eu"}, test.onTarget()); diff != "" {
 		t.Error(diff)
 	}
-	if s := test.acls.status(); len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "such as orders-us") {
+	if s := test.acls.Status(); len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "such as orders-us") {
 		t.Errorf("status %+v", s)
-	}
-}
-
-func TestPlan_acls(t *testing.T) {
-	test := newACLsTest(t, func(f *config.Flow) { f.ACLsDelete = true })
-	test.create(test.source, "orders", 1, nil)
-	grant(t, test.topics.source, "ALLOW", "ALL", "alice", "*")
-	grant(t, test.topics.source, "ALLOW", "READ", "dave", "orders")
-	grant(t, test.topics.target, "ALLOW", "READ", "dave", "primary.orders")
-	grant(t, test.topics.target, "ALLOW", "READ", "bob", "primary.orders")
-	before := test.onTarget()
-	want := &PlanACLs{
-		Create: []string{"ALLOW READ to User:alice on topics that begin with primary."},
-		Delete: []string{"ALLOW READ to User:bob on topic primary.orders"}, InStep: 1,
-	}
-	if diff := cmp.Diff(want, test.check().ACLs); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff(before, test.onTarget()); diff != "" {
-		t.Errorf("check changed ACLs: %s", diff)
-	}
-	grant(t, test.topics.source, "DENY", "WRITE", "*", "orders")
-	wantLines(t, "warnings", test.check().Warnings, "DENY WRITE to User:* on topic primary.orders comes along with the ACLs, and stops milena too")
-	test.flow.ACLs = false
-	if plan := test.check(); plan.ACLs != nil {
-		t.Errorf("ACLs are off, and planned: %+v", plan.ACLs)
 	}
 }

@@ -1,4 +1,4 @@
-package replicator
+package topics
 
 import (
 	"cmp"
@@ -26,126 +26,50 @@ const topicsPerRequest = 100
 // adminTimeoutMillis is what the controller may take for creating topics or partitions before it answers.
 const adminTimeoutMillis = 15_000
 
-// clusterTopics is what one cluster said of itself at one moment.
-type clusterTopics struct {
-	// ClusterID is empty on brokers before 0.10.1.
-	ClusterID string
-	ByName    map[string]topicInfo
-	// Brokers are the addresses by node id.
-	Brokers map[int32]string
-}
-
-// topicInfo is one topic of a cluster. The zero topicInfo is a topic that does not exist.
-type topicInfo struct {
-	Name string
-	// ID is zero on brokers before 2.8 (KIP-516).
-	ID         [16]byte
-	Partitions []partitionInfo // the index is the partition's number
-}
-
-func (t topicInfo) exists() bool { return t.Name != "" }
-
-// partitionInfo is where a partition is led.
-type partitionInfo struct {
-	Leader      int32 // -1: none at the moment
-	LeaderEpoch int32
-	Err         error
-}
-
-// topicPair is one selected source topic and its twin on the target.
-type topicPair struct {
-	Source     topicInfo
+// Pair is one selected source topic and its twin on the target.
+type Pair struct {
+	Source     Topic
 	TargetName string
-	Target     topicInfo // zero while it does not exist yet
+	Target     Topic // zero while it does not exist yet
 }
 
-// refusal is a topic that the user asked for and that cannot be copied. What the user did not ask for is no refusal.
-type refusal struct {
+// Refusal is a topic that the user asked for and that cannot be copied. What the user did not ask for is no refusal.
+type Refusal struct {
 	Topic  string
 	Reason string // the end of a sentence that begins with the topic's name
 }
 
-// readTopics asks one cluster for all its topics, internal ones included: one Metadata request. Topics that we have no
-// right to DESCRIBE are left out by the broker without a word.
-func readTopics(ctx context.Context, client *kgo.Client) (clusterTopics, error) {
-	request := kmsg.NewPtrMetadataRequest() // no list of topics: all
-	answer, err := client.Request(ctx, request)
-	if err != nil {
-		return clusterTopics{}, fmt.Errorf("list topics: %w", err)
-	}
-	response := answer.(*kmsg.MetadataResponse)
-	read := clusterTopics{
-		ByName:  make(map[string]topicInfo, len(response.Topics)),
-		Brokers: make(map[int32]string, len(response.Brokers)),
-	}
-	if response.ClusterID != nil {
-		read.ClusterID = *response.ClusterID
-	}
-	for _, b := range response.Brokers {
-		read.Brokers[b.NodeID] = fmt.Sprintf("%s:%d", b.Host, b.Port)
-	}
-	for i := range response.Topics {
-		topic := &response.Topics[i]
-		// A topic in deletion is still listed by some brokers, with this code and without partitions.
-		if topic.Topic == nil || errors.Is(kerr.ErrorForCode(topic.ErrorCode), kerr.UnknownTopicOrPartition) {
-			continue
-		}
-		read.ByName[*topic.Topic] = readTopic(topic)
-	}
-	return read, nil
-}
-
-func readTopic(topic *kmsg.MetadataResponseTopic) topicInfo {
-	info := topicInfo{Name: *topic.Topic, ID: topic.TopicID}
-	count := int32(0)
-	for _, p := range topic.Partitions {
-		count = max(count, p.Partition+1)
-	}
-	info.Partitions = make([]partitionInfo, count)
-	for i := range info.Partitions {
-		info.Partitions[i] = partitionInfo{Leader: -1, LeaderEpoch: -1, Err: kerr.LeaderNotAvailable}
-	}
-	for _, p := range topic.Partitions {
-		err := kerr.ErrorForCode(p.ErrorCode)
-		if errors.Is(err, kerr.ReplicaNotAvailable) {
-			err = nil // a follower is away; the leader is as good as any
-		}
-		info.Partitions[p.Partition] = partitionInfo{Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Err: err}
-	}
-	return info
-}
-
-// topics are the passes over the metadata and configs of both clusters. It starts nothing and waits for nothing but
+// Syncer are the passes over the metadata and configs of both clusters. It starts nothing and waits for nothing but
 // answers; passes may run at once. Each does what it can: a topic that fails is in the errors, by its target name, and
 // the others are done.
-type topics struct {
+type Syncer struct {
 	source, target *kgo.Client
-	rules          *policy.Topics
+	Rules          *policy.Topics
 	configs        policy.ConfigFilter
 	flow           config.Flow
 	log            *slog.Logger
-	changed        func(configs int) // told after configs were altered; may be nil
+	Changed        func(configs int) // told after configs were altered; may be nil
 
 	mu     sync.Mutex
 	warned map[string]bool // what was logged already, for conditions that stay
 }
 
-// newTopics compiles the flow's rules; it talks to nobody.
-func newTopics(source, target *kgo.Client, flow config.Flow, log *slog.Logger) (*topics, error) {
+// NewSyncer compiles the flow's rules; it talks to nobody.
+func NewSyncer(source, target *kgo.Client, flow config.Flow, log *slog.Logger) (*Syncer, error) {
 	rules, rulesErr := policy.NewTopics(flow, flow.Source, flow.Target)
 	filter, filterErr := policy.NewConfigFilter(flow)
 	if err := errors.Join(rulesErr, filterErr); err != nil {
 		return nil, fmt.Errorf("flow %s: %w", flow.Name, err)
 	}
-	return &topics{source: source, target: target, rules: rules, configs: filter, flow: flow, log: log, warned: map[string]bool{}}, nil
+	return &Syncer{source: source, target: target, Rules: rules, configs: filter, flow: flow, log: log, warned: map[string]bool{}}, nil
 }
 
-// pair is pure: which topics are copied, under which names, and which twins exist. Pairs are sorted by source name.
+// Select is pure: which topics are copied, under which names, and which twins exist. Pairs are sorted by source name.
 // Several topics with one target name are all refused: to begin with any of them would mix their records later.
-func (t *topics) pair(source, target clusterTopics) (pairs []topicPair, refused []refusal) {
+func (t *Syncer) Select(source, target View) (pairs []Pair, refused []Refusal) {
 	names := slices.Sorted(maps.Keys(source.ByName))
 	mixed := map[string]string{}
-	for _, c := range t.rules.Collisions(names) {
+	for _, c := range t.Rules.Collisions(names) {
 		if len(c.Targets) > 1 {
 			continue // '.' against '_': the target's controller refuses the second one, if it does
 		}
@@ -154,35 +78,27 @@ func (t *topics) pair(source, target clusterTopics) (pairs []topicPair, refused 
 		}
 	}
 	for _, name := range names {
-		targetName, reason := t.rules.Target(name)
+		targetName, reason := t.Rules.Target(name)
 		switch {
 		case reason == policy.ReasonNameTooLong:
-			refused = append(refused, refusal{name, reason.Explain()})
+			refused = append(refused, Refusal{name, reason.Explain()})
 		case reason != "":
 		case mixed[name] != "":
-			refused = append(refused, refusal{name, "is not copied: " + mixed[name]})
+			refused = append(refused, Refusal{name, "is not copied: " + mixed[name]})
 		case len(source.ByName[name].Partitions) == 0:
-			refused = append(refused, refusal{name, "has no partitions yet, says the source"})
+			refused = append(refused, Refusal{name, "has no partitions yet, says the source"})
 		default:
-			pairs = append(pairs, topicPair{Source: source.ByName[name], TargetName: targetName, Target: target.ByName[targetName]})
+			pairs = append(pairs, Pair{Source: source.ByName[name], TargetName: targetName, Target: target.ByName[targetName]})
 		}
 	}
 	return pairs, refused
 }
 
-// createMissing creates the twins that do not exist and adds the partitions that they lack; it never deletes and never
+// CreateMissing creates the twins that do not exist and adds the partitions that they lack; it never deletes and never
 // shrinks. Created and grown are target names. What another one created or added meanwhile is neither an error nor ours.
-func (t *topics) createMissing(ctx context.Context, pairs []topicPair) (created, grown []string, errs map[string]error) {
+func (t *Syncer) CreateMissing(ctx context.Context, pairs []Pair) (created, grown []string, errs map[string]error) {
 	errs = map[string]error{}
-	var missing, small []topicPair
-	for _, p := range pairs {
-		switch {
-		case !p.Target.exists():
-			missing = append(missing, p)
-		case len(p.Target.Partitions) < len(p.Source.Partitions):
-			small = append(small, p)
-		}
-	}
+	missing, small := t.incomplete(pairs)
 	known := t.knownConfigs(ctx, missing, pairs)
 	for part := range slices.Chunk(missing, topicsPerRequest) {
 		created = append(created, t.create(ctx, t.plan(ctx, part, errs), known, createNow, errs)...)
@@ -191,6 +107,44 @@ func (t *topics) createMissing(ctx context.Context, pairs []topicPair) (created,
 		grown = append(grown, t.grow(ctx, part, createNow, errs)...)
 	}
 	return created, grown, errs
+}
+
+// incomplete are the pairs whose target topic is missing, and those whose target topic lacks partitions.
+func (t *Syncer) incomplete(pairs []Pair) (missing, small []Pair) {
+	for _, p := range pairs {
+		switch p.Action() {
+		case Create:
+			missing = append(missing, p)
+		case Grow:
+			small = append(small, p)
+		case Copy:
+		}
+	}
+	return missing, small
+}
+
+// Action is what has to be done to a target topic before it can be written.
+type Action string
+
+const (
+	// Create means that the target topic does not exist.
+	Create Action = "create"
+	// Grow means that it lacks partitions.
+	Grow Action = "grow"
+	// Copy means that it is there.
+	Copy Action = "copy"
+)
+
+// Action says what the target topic needs.
+func (p Pair) Action() Action {
+	switch {
+	case !p.Target.Exists():
+		return Create
+	case len(p.Target.Partitions) < len(p.Source.Partitions):
+		return Grow
+	default:
+		return Copy
+	}
 }
 
 // mode says whether a request acts or only asks whether it would be accepted.
@@ -203,8 +157,8 @@ const (
 
 // plan makes the requests for the twins of one chunk. A source topic whose configs cannot be read is not created at all:
 // born with the default cleanup.policy, a compacted topic's copy would lose by retention what it must keep.
-func (t *topics) plan(ctx context.Context, missing []topicPair, errs map[string]error) []kmsg.CreateTopicsRequestTopic {
-	described, failed := describeTopics(ctx, t.source, t.flow.Source, sourceNames(missing))
+func (t *Syncer) plan(ctx context.Context, missing []Pair, errs map[string]error) []kmsg.CreateTopicsRequestTopic {
+	described, failed := describeTopics(ctx, t.source, t.flow.Source, SourceNames(missing))
 	replicas := t.flow.ReplicationFactor
 	if replicas == 0 {
 		replicas = -1 // the brokers' default (KIP-464)
@@ -233,7 +187,7 @@ func (t *topics) plan(ctx context.Context, missing []topicPair, errs map[string]
 // create sends the planned topics and answers the names of those that were created. A topic that is refused for its
 // configs is sent again without those that the target does not know, as one unknown key fails the whole topic
 // (KAFKA-13255); each round leaves out at least one key, so it ends.
-func (t *topics) create(ctx context.Context, planned []kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, errs map[string]error) (created []string) {
+func (t *Syncer) create(ctx context.Context, planned []kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, errs map[string]error) (created []string) {
 	for len(planned) > 0 {
 		request := kmsg.NewPtrCreateTopicsRequest()
 		request.Topics, request.TimeoutMillis, request.ValidateOnly = planned, adminTimeoutMillis, bool(how)
@@ -269,7 +223,7 @@ func (t *topics) create(ctx context.Context, planned []kmsg.CreateTopicsRequestT
 }
 
 // withLess is a topic that was refused without the configs that it was refused for, or false if it cannot be made so.
-func (t *topics) withLess(ctx context.Context, topic kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, err error, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
+func (t *Syncer) withLess(ctx context.Context, topic kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, err error, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
 	invalid := errors.Is(err, kerr.InvalidConfig)
 	if invalid {
 		if less, ok := t.withoutUnknown(topic, known, message); ok {
@@ -285,7 +239,7 @@ func (t *topics) withLess(ctx context.Context, topic kmsg.CreateTopicsRequestTop
 
 // withoutRefused asks for each config of a topic by itself whether the target takes it, as its answer does not always name the culprit. A
 // copy is not made without cleanup.policy: it would lose by retention what it must keep (KAFKA-12254).
-func (t *topics) withoutRefused(ctx context.Context, topic kmsg.CreateTopicsRequestTopic) (kmsg.CreateTopicsRequestTopic, bool) {
+func (t *Syncer) withoutRefused(ctx context.Context, topic kmsg.CreateTopicsRequestTopic) (kmsg.CreateTopicsRequestTopic, bool) {
 	refuses := func(configs ...kmsg.CreateTopicsRequestTopicConfig) bool {
 		alone := topic
 		alone.Configs = configs
@@ -314,7 +268,7 @@ func (t *topics) withoutRefused(ctx context.Context, topic kmsg.CreateTopicsRequ
 
 // withoutUnknown is the topic without the configs that the target does not know, or false if that leaves out nothing.
 // What the target knows is seen in its other topics, if there are any; the broker's message names one key in any case.
-func (t *topics) withoutUnknown(topic kmsg.CreateTopicsRequestTopic, known map[string]bool, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
+func (t *Syncer) withoutUnknown(topic kmsg.CreateTopicsRequestTopic, known map[string]bool, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
 	var kept []kmsg.CreateTopicsRequestTopicConfig
 	var dropped []string
 	for _, c := range topic.Configs {
@@ -334,13 +288,13 @@ func (t *topics) withoutUnknown(topic kmsg.CreateTopicsRequestTopic, known map[s
 }
 
 // warnUnknown logs each config once that the target does not know.
-func (t *topics) warnUnknown(targetName string, names []string) {
+func (t *Syncer) warnUnknown(targetName string, names []string) {
 	for _, name := range names {
 		t.warnOnce("unknown", targetName, name, "topic config left out: the target does not know it")
 	}
 }
 
-func (t *topics) warnOnce(why, targetName, name, text string) {
+func (t *Syncer) warnOnce(why, targetName, name, text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if key := why + " " + targetName + " " + name; !t.warned[key] {
@@ -350,7 +304,7 @@ func (t *topics) warnOnce(why, targetName, name, text string) {
 }
 
 // grow adds the partitions that the source topics have more, and answers the names of the topics that grew.
-func (t *topics) grow(ctx context.Context, pairs []topicPair, how mode, errs map[string]error) (grown []string) {
+func (t *Syncer) grow(ctx context.Context, pairs []Pair, how mode, errs map[string]error) (grown []string) {
 	request := kmsg.NewPtrCreatePartitionsRequest()
 	request.TimeoutMillis, request.ValidateOnly = adminTimeoutMillis, bool(how)
 	for _, p := range pairs {
@@ -379,14 +333,14 @@ func (t *topics) grow(ctx context.Context, pairs []topicPair, how mode, errs map
 	return grown
 }
 
-// adminError is a sentence about one topic of the target: the operation, the topic, and the right that is needed.
-func (t *topics) adminError(operation, topic string, err error, message *string) error {
-	return adminError(t.flow.Target, operation, topic, err, message)
+// AdminError is a sentence about one topic of the target: the operation, the topic, and the right that is needed.
+func (t *Syncer) adminError(operation, topic string, err error, message *string) error {
+	return AdminError(t.flow.Target, operation, topic, err, message)
 }
 
-// adminError names the cluster too. Rights are by Kafka's StandardAuthorizer, found by removing them one by one: brokers
+// AdminError names the cluster too. Rights are by Kafka's StandardAuthorizer, found by removing them one by one: brokers
 // answer TOPIC_AUTHORIZATION_FAILED also where the cluster's CREATE would do.
-func adminError(cluster, operation, topic string, err error, message *string) error {
+func AdminError(cluster, operation, topic string, err error, message *string) error {
 	rights := map[string]string{
 		"create":                "CREATE on the topic or on the cluster",
 		"add partitions to":     "ALTER on the topic",
@@ -413,7 +367,8 @@ func adminError(cluster, operation, topic string, err error, message *string) er
 	return fmt.Errorf("%s: %w", where, err)
 }
 
-func sourceNames(pairs []topicPair) []string {
+// SourceNames are the source names of pairs.
+func SourceNames(pairs []Pair) []string {
 	names := make([]string, len(pairs))
 	for i, p := range pairs {
 		names[i] = p.Source.Name
@@ -421,7 +376,8 @@ func sourceNames(pairs []topicPair) []string {
 	return names
 }
 
-func targetNames(pairs []topicPair) []string {
+// TargetNames are the target names of pairs, existing or not.
+func TargetNames(pairs []Pair) []string {
 	names := make([]string, len(pairs))
 	for i, p := range pairs {
 		names[i] = p.TargetName

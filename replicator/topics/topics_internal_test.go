@@ -1,4 +1,4 @@
-package replicator
+package topics
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,11 +19,12 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/kafkatest"
 )
 
 // topicsTest is one flow from primary to dr between two fake clusters.
 type topicsTest struct {
-	*topics
+	*Syncer
 	t              *testing.T
 	source, target *kfake.Cluster
 	log            bytes.Buffer
@@ -37,13 +39,13 @@ func testFlow() config.Flow {
 
 func newTopicsTest(t *testing.T, change func(*config.Flow), targetOpts ...kfake.Opt) *topicsTest {
 	t.Helper()
-	test := &topicsTest{t: t, source: newFake(t, kfake.ClusterID("S")), target: newFake(t, append(targetOpts, kfake.ClusterID("T"))...)}
+	test := &topicsTest{t: t, source: kafkatest.New(t, kfake.ClusterID("S")), target: kafkatest.New(t, append(targetOpts, kfake.ClusterID("T"))...)}
 	flow := testFlow()
 	if change != nil {
 		change(&flow)
 	}
 	var err error
-	test.topics, err = newTopics(
+	test.Syncer, err = NewSyncer(
 		testClient(t, config.Cluster{Brokers: test.source.ListenAddrs()}), testClient(t, config.Cluster{Brokers: test.target.ListenAddrs()}),
 		flow, slog.New(slog.NewTextHandler(&test.log, nil)),
 	)
@@ -51,16 +53,6 @@ func newTopicsTest(t *testing.T, change func(*config.Flow), targetOpts ...kfake.
 		t.Fatal(err)
 	}
 	return test
-}
-
-func newFake(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
-	t.Helper()
-	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	return cluster
 }
 
 func testClient(t *testing.T, c config.Cluster) *kgo.Client {
@@ -85,29 +77,29 @@ func (test *topicsTest) create(cluster *kfake.Cluster, topic string, partitions 
 }
 
 // look reads both clusters and pairs them.
-func (test *topicsTest) look() ([]topicPair, []refusal) {
+func (test *topicsTest) look() ([]Pair, []Refusal) {
 	test.t.Helper()
-	source, err := readTopics(test.t.Context(), test.topics.source)
+	source, err := Read(test.t.Context(), test.Syncer.source)
 	if err != nil {
 		test.t.Fatal(err)
 	}
-	return test.pair(source, test.targetTopics())
+	return test.Select(source, test.targetTopics())
 }
 
-func (test *topicsTest) targetTopics() clusterTopics {
+func (test *topicsTest) targetTopics() View {
 	test.t.Helper()
-	target, err := readTopics(test.t.Context(), test.topics.target)
+	target, err := Read(test.t.Context(), test.Syncer.target)
 	if err != nil {
 		test.t.Fatal(err)
 	}
 	return target
 }
 
-// pass is one createMissing; it fails the test for errors.
+// pass is one CreateMissing; it fails the test for errors.
 func (test *topicsTest) pass() (created, grown []string) {
 	test.t.Helper()
 	pairs, _ := test.look()
-	created, grown, errs := test.createMissing(test.t.Context(), pairs)
+	created, grown, errs := test.CreateMissing(test.t.Context(), pairs)
 	if len(errs) > 0 {
 		test.t.Fatal(errs)
 	}
@@ -118,27 +110,17 @@ func (test *topicsTest) pass() (created, grown []string) {
 // dynamic are the configs set on a target topic itself.
 func (test *topicsTest) dynamic(topic string) map[string]string {
 	test.t.Helper()
-	described, errs := describeTopics(test.t.Context(), test.topics.target, "dr", []string{topic})
-	if len(errs) > 0 {
-		test.t.Fatal(errs)
-	}
-	set := map[string]string{}
-	for _, c := range described[topic] {
-		if c.Dynamic {
-			set[c.Name] = c.Value
-		}
-	}
-	return set
+	return kafkatest.TopicConfigs(test.t, test.Syncer.target, topic)
 }
 
 func TestTopics_read(t *testing.T) {
-	cluster := newFake(t, kfake.NumBrokers(3), kfake.ClusterID("S"))
+	cluster := kafkatest.New(t, kfake.NumBrokers(3), kfake.ClusterID("S"))
 	for topic, partitions := range map[string]int32{"a": 1, "b": 7, "__x": 2} {
 		if err := cluster.CreateTopic(topic, partitions, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	read, err := readTopics(t.Context(), testClient(t, config.Cluster{Brokers: cluster.ListenAddrs()}))
+	read, err := Read(t.Context(), testClient(t, config.Cluster{Brokers: cluster.ListenAddrs()}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +147,7 @@ func TestTopics_readGaps(t *testing.T) {
 		p.Partition, p.Leader, p.LeaderEpoch, p.ErrorCode = n, 7, n, kerr.ReplicaNotAvailable.Code
 		topic.Partitions = append(topic.Partitions, p)
 	}
-	want := []partitionInfo{{Leader: 7}, {Leader: -1, LeaderEpoch: -1, Err: kerr.LeaderNotAvailable}, {Leader: 7, LeaderEpoch: 2}}
+	want := []Partition{{Leader: 7}, {Leader: -1, LeaderEpoch: -1, Err: kerr.LeaderNotAvailable}, {Leader: 7, LeaderEpoch: 2}}
 	got := readTopic(&topic).Partitions
 	if len(got) != len(want) {
 		t.Fatalf("partitions = %+v", got)
@@ -179,15 +161,15 @@ func TestTopics_readGaps(t *testing.T) {
 
 func TestTopics_pair(t *testing.T) {
 	test := newTopicsTest(t, func(f *config.Flow) { f.Naming = config.NamingIdentity })
-	one := []partitionInfo{{Leader: 1}}
-	source, target := clusterTopics{ByName: map[string]topicInfo{}}, clusterTopics{ByName: map[string]topicInfo{}}
+	one := []Partition{{Leader: 1}}
+	source, target := View{ByName: map[string]Topic{}}, View{ByName: map[string]Topic{}}
 	for _, name := range []string{"b", "a", "hidden", "__x", "heartbeats", "primary.heartbeats", "milena.primary-dr.journal"} {
-		source.ByName[name] = topicInfo{Name: name, Partitions: one}
+		source.ByName[name] = Topic{Name: name, Partitions: one}
 	}
-	source.ByName["empty"] = topicInfo{Name: "empty"}
-	target.ByName["a"] = topicInfo{Name: "a", Partitions: one}
+	source.ByName["empty"] = Topic{Name: "empty"}
+	target.ByName["a"] = Topic{Name: "a", Partitions: one}
 
-	pairs, refused := test.pair(source, target)
+	pairs, refused := test.Select(source, target)
 	var got []string
 	for _, p := range pairs {
 		got = append(got, p.Source.Name+">"+p.TargetName+">"+p.Target.Name)
@@ -228,10 +210,10 @@ func TestTopics_createAndGrow(t *testing.T) {
 	}
 
 	// The source grows; the copy of the other topic has more partitions than its source, which is nobody's business.
-	if _, err := kadmClient(test.topics.source).UpdatePartitions(t.Context(), 5, "orders"); err != nil {
+	if _, err := kadm.NewClient(test.Syncer.source).UpdatePartitions(t.Context(), 5, "orders"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kadmClient(test.topics.target).UpdatePartitions(t.Context(), 4, "primary.plain"); err != nil {
+	if _, err := kadm.NewClient(test.Syncer.target).UpdatePartitions(t.Context(), 4, "primary.plain"); err != nil {
 		t.Fatal(err)
 	}
 	if created, grown := test.pass(); len(created) > 0 || !slices.Equal(grown, []string{"primary.orders"}) {
@@ -244,7 +226,7 @@ func TestTopics_createAndGrow(t *testing.T) {
 }
 
 func TestTopics_replicationFactor(t *testing.T) {
-	for _, factor := range []int16{0, 1} {
+	for factor, want := range map[int16]int16{0: -1, 1: 1} {
 		test := newTopicsTest(t, func(f *config.Flow) { f.ReplicationFactor = factor })
 		asked := make(chan int16, 1)
 		test.target.ControlKey(int16(kmsg.CreateTopics), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -253,7 +235,7 @@ func TestTopics_replicationFactor(t *testing.T) {
 		})
 		test.create(test.source, "a", 1, nil)
 		test.pass()
-		if got, want := <-asked, cmpOr(factor, -1); got != want {
+		if got := <-asked; got != want {
 			t.Errorf("replication_factor %d asked for %d, want %d", factor, got, want)
 		}
 	}
@@ -264,7 +246,7 @@ func TestTopics_createdByAnother(t *testing.T) {
 	test.create(test.source, "a", 2, nil)
 	pairs, _ := test.look()
 	test.create(test.target, "primary.a", 2, nil)
-	created, _, errs := test.createMissing(t.Context(), pairs)
+	created, _, errs := test.CreateMissing(t.Context(), pairs)
 	if len(created) > 0 || len(errs) > 0 {
 		t.Errorf("created %v, errors %v", created, errs)
 	}
@@ -278,7 +260,7 @@ func TestTopics_oneFailsTheOthersGoOn(t *testing.T) {
 	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "primary.bad", Err: kerr.PolicyViolation, Count: -1})
 	test.source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Resource: "undescribed", Err: kerr.TopicAuthorizationFailed, Count: -1})
 	pairs, _ := test.look()
-	created, _, errs := test.createMissing(t.Context(), pairs)
+	created, _, errs := test.CreateMissing(t.Context(), pairs)
 	slices.Sort(created)
 	if diff := cmp.Diff([]string{"primary.a", "primary.z"}, created); diff != "" {
 		t.Error(diff)
@@ -287,7 +269,7 @@ func TestTopics_oneFailsTheOthersGoOn(t *testing.T) {
 		"primary.bad":         "create topic primary.bad on cluster dr: POLICY_VIOLATION",
 		"primary.undescribed": "describe configs of topic undescribed on cluster primary: not allowed; grant DESCRIBE_CONFIGS on the topic",
 	})
-	if test.targetTopics().ByName["primary.undescribed"].exists() {
+	if test.targetTopics().ByName["primary.undescribed"].Exists() {
 		t.Error("a topic was created without its configs")
 	}
 }
@@ -324,8 +306,8 @@ func TestTopics_unknownConfigIsLeftOut(t *testing.T) {
 				return response, nil, true // once; then kfake itself accepts
 			})
 			pairs, _ := test.look()
-			pairs = slices.DeleteFunc(pairs, func(p topicPair) bool { return message != "" && p.Source.Name == "plain" })
-			created, _, errs := test.createMissing(t.Context(), pairs)
+			pairs = slices.DeleteFunc(pairs, func(p Pair) bool { return message != "" && p.Source.Name == "plain" })
+			created, _, errs := test.CreateMissing(t.Context(), pairs)
 			if !slices.Equal(created, []string{"primary.a"}) || len(errs) > 0 {
 				t.Fatalf("created %v, errors %v", created, errs)
 			}
@@ -344,7 +326,7 @@ func TestTopics_invalidConfigEnds(t *testing.T) {
 	test.create(test.source, "a", 1, map[string]string{"retention.ms": "5"})
 	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidConfig, Count: -1})
 	pairs, _ := test.look()
-	_, _, errs := test.createMissing(t.Context(), pairs)
+	_, _, errs := test.CreateMissing(t.Context(), pairs)
 	wantErrors(t, errs, map[string]string{"primary.a": "create topic primary.a on cluster dr: INVALID_CONFIG"})
 }
 
@@ -376,9 +358,9 @@ func TestTopics_refusedConfigIsLeftOut(t *testing.T) {
 	other.create(other.source, "a", 1, map[string]string{"cleanup.policy": "compact", "retention.ms": "5"})
 	other.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "primary.a", Err: kerr.PolicyViolation, Count: -1, When: refuse("cleanup.policy")})
 	pairs, _ := other.look()
-	_, _, errs := other.createMissing(t.Context(), pairs)
+	_, _, errs := other.CreateMissing(t.Context(), pairs)
 	wantErrors(t, errs, map[string]string{"primary.a": "create topic primary.a on cluster dr: POLICY_VIOLATION"})
-	wantLines(t, "refusals of a check", other.check().Refused, "create topic primary.a on cluster dr: POLICY_VIOLATION")
+	wantErrors(t, other.PreviewCreates(t.Context(), pairs, pairs).Errors, map[string]string{"primary.a": "create topic primary.a on cluster dr: POLICY_VIOLATION"})
 }
 
 func TestTopics_missingRights(t *testing.T) {
@@ -392,7 +374,7 @@ func TestTopics_missingRights(t *testing.T) {
 		Keys: []kmsg.Key{kmsg.CreateTopics, kmsg.CreatePartitions, kmsg.IncrementalAlterConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1,
 	})
 	pairs, _ := test.look()
-	created, grown, errs := test.createMissing(t.Context(), pairs)
+	created, grown, errs := test.CreateMissing(t.Context(), pairs)
 	if len(created)+len(grown) > 0 {
 		t.Errorf("created %v, grown %v", created, grown)
 	}
@@ -400,7 +382,7 @@ func TestTopics_missingRights(t *testing.T) {
 		"primary.create": "create topic primary.create on cluster dr: not allowed; grant CREATE on the topic or on the cluster",
 		"primary.grow":   "add partitions to topic primary.grow on cluster dr: not allowed; grant ALTER on the topic",
 	})
-	limits, errs := test.syncConfigs(t.Context(), pairs)
+	limits, errs := test.SyncConfigs(t.Context(), pairs)
 	wantErrors(t, errs, map[string]string{
 		"primary.alter": "alter configs of topic primary.alter on cluster dr: not allowed; grant ALTER_CONFIGS on the topic",
 		"primary.grow":  "grant ALTER_CONFIGS",
@@ -416,7 +398,7 @@ func TestTopics_wholeRequestFails(t *testing.T) {
 	pairs, _ := test.look()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, _, errs := test.createMissing(ctx, pairs)
+	_, _, errs := test.CreateMissing(ctx, pairs)
 	if err := errs["primary.a"]; !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
 	}
@@ -432,11 +414,11 @@ func TestTopics_syncConfigs(t *testing.T) {
 	alters := test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.IncrementalAlterConfigs}, Observe: true, Count: -1})
 
 	pairs, _ := test.look()
-	limits, errs := test.syncConfigs(t.Context(), pairs)
+	limits, errs := test.SyncConfigs(t.Context(), pairs)
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	want := map[string]topicLimits{
+	want := map[string]Limits{
 		"primary.a":    {MaxMessageBytes: 5000000, CompressionType: "producer", Compacted: true},
 		"primary.same": {MaxMessageBytes: 1048588, CompressionType: "zstd", LogAppendTime: true},
 	}
@@ -450,7 +432,7 @@ func TestTopics_syncConfigs(t *testing.T) {
 		t.Errorf("three changes, one line each:\n%s", test.log.String())
 	}
 	hits := alters.Hits()
-	if again, errs := test.syncConfigs(t.Context(), pairs); len(errs) > 0 || cmp.Diff(want, again) != "" || alters.Hits() != hits {
+	if again, errs := test.SyncConfigs(t.Context(), pairs); len(errs) > 0 || cmp.Diff(want, again) != "" || alters.Hits() != hits {
 		t.Errorf("a second pass altered %d times, errors %v, limits %v", alters.Hits()-hits, errs, again)
 	}
 }
@@ -472,7 +454,7 @@ func TestTopics_oneBadConfig(t *testing.T) {
 		},
 	})
 	pairs, _ := test.look()
-	limits, errs := test.syncConfigs(t.Context(), pairs)
+	limits, errs := test.SyncConfigs(t.Context(), pairs)
 	wantErrors(t, errs, map[string]string{"primary.a": "cleanup.policy: delete -> compact: alter configs of topic primary.a on cluster dr: INVALID_CONFIG"})
 	if diff := cmp.Diff(map[string]string{"retention.ms": "5", "segment.ms": "9"}, test.dynamic("primary.a")); diff != "" {
 		t.Error(diff)

@@ -1,4 +1,4 @@
-package replicator
+package topics
 
 import (
 	"cmp"
@@ -23,14 +23,29 @@ import (
 // aclsPerRequest bounds one CreateAcls or DeleteAcls: a controller handles a request in one go, with at most 10,000 records.
 const aclsPerRequest = 500
 
-// acls brings the ACLs of the copies to those of their sources; policy decides which. Only differences are sent. One pass after the other;
+// ACLsStatus is what the last look at the ACLs of topics did.
+type ACLsStatus struct {
+	// InStep is how many ACLs of the copies are as on the source.
+	InStep int `json:"in_step"`
+	// Created and Deleted are changes on the target, Refused are those that it did not accept.
+	Created int `json:"created"`
+	Deleted int `json:"deleted"`
+	Refused int `json:"refused"`
+	// LastPass is when the last look began, and Took its seconds.
+	LastPass time.Time `json:"last_pass,omitzero"`
+	Took     float64   `json:"took_seconds"`
+	// Problems are sentences about ACLs that were refused or are not copied as they are, and why there are none at all.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// ACLs brings the ACLs of the copies to those of their sources; policy decides which. Only differences are sent. One pass after the other;
 // only the report is shared.
-type acls struct {
-	topics  *topics
+type ACLs struct {
+	topics  *Syncer
 	flow    config.Flow
 	log     *slog.Logger
 	changed func(change string) // told of each binding that was created, deleted or begins to be refused
-	kick    chan struct{}       // an early pass is wanted
+	Early   chan struct{}       // an early pass is wanted
 
 	refused map[policy.ACL]bool // in the pass before
 	said    string              // what the log said last about ACLs that cannot be copied
@@ -39,8 +54,9 @@ type acls struct {
 	report ACLsStatus
 }
 
-func newACLs(t *topics, changed func(string)) *acls {
-	return &acls{topics: t, flow: t.flow, log: t.log, changed: changed, kick: make(chan struct{}, 1)}
+// NewACLs makes the sync of ACLs. Changed is called for each binding that was created, deleted or begins to be refused; it may be nil.
+func NewACLs(t *Syncer, changed func(string)) *ACLs {
+	return &ACLs{topics: t, flow: t.flow, log: t.log, changed: changed, Early: make(chan struct{}, 1)}
 }
 
 // noAuthorizerError says that a cluster has no ACLs: nothing is wrong, and there is nothing to do.
@@ -50,65 +66,16 @@ func (e *noAuthorizerError) Error() string {
 	return fmt.Sprintf("ACLs are not copied: cluster %s has no authorizer", e.cluster)
 }
 
-// aclsLoop compares ACLs, early when a topic was begun: who may read it and who may not need not wait.
-func (f *Flow) aclsLoop(ctx context.Context) {
-	soon := min(time.Second, f.config.ACLsInterval)
-	for wait := soon; ; {
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-f.acls.kick:
-			timer.Stop()
-		case <-timer.C:
-		}
-		if wait = soon; !f.mayKeepBooks() {
-			continue
-		}
-		others, known := f.notCopies()
-		if !known {
-			continue
-		}
-		wait = f.config.ACLsInterval
-		err := f.acls.sync(ctx, others, f.mayKeepBooks)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			f.metrics.passes.WithLabelValues("acls", "failed").Inc()
-		default:
-			f.metrics.passes.WithLabelValues("acls", "done").Inc()
-		}
-	}
-}
-
-// notCopies are source topics whose namesakes on the target hold other records. What has the source's alias in front belongs to the flow in
-// any case; without it, nothing is known before the shards are recovered.
-func (f *Flow) notCopies() (topics map[string]bool, known bool) {
-	if f.config.Naming == config.NamingPrefix {
-		return nil, true
-	}
-	topics = map[string]bool{}
-	status := f.Status()
-	for _, p := range status.Partitions {
-		if p.Anomaly != nil && p.Anomaly.Kind == string(policy.TargetNotEmpty) {
-			topics[p.Topic] = true
-		}
-	}
-	return topics, status.Ready
-}
-
-// compareSoon asks for a pass.
-func (a *acls) compareSoon() {
+// SyncSoon asks for a pass.
+func (a *ACLs) SyncSoon() {
 	select {
-	case a.kick <- struct{}{}:
+	case a.Early <- struct{}{}:
 	default:
 	}
 }
 
-// sync is one pass. It ends early when may says no: another instance does the work then.
-func (a *acls) sync(ctx context.Context, notCopies map[string]bool, may func() bool) error {
+// Sync is one pass. It ends early when may says no: another instance does the work then.
+func (a *ACLs) Sync(ctx context.Context, notCopies map[string]bool, may func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	report := &ACLsStatus{LastPass: time.Now()}
@@ -125,7 +92,7 @@ func (a *acls) sync(ctx context.Context, notCopies map[string]bool, may func() b
 }
 
 // say logs what keeps ACLs from being copied, once for as long as it lasts. That a cluster has none is no error.
-func (a *acls) say(err error) error {
+func (a *ACLs) say(err error) error {
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -145,16 +112,16 @@ func (a *acls) say(err error) error {
 	return err
 }
 
-func (a *acls) pass(ctx context.Context, notCopies map[string]bool, may func() bool, report *ACLsStatus) error {
-	source, err := readTopics(ctx, a.topics.source)
+func (a *ACLs) pass(ctx context.Context, notCopies map[string]bool, may func() bool, report *ACLsStatus) error {
+	source, err := Read(ctx, a.topics.source)
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", a.flow.Source, err)
 	}
-	target, err := readTopics(ctx, a.topics.target)
+	target, err := Read(ctx, a.topics.target)
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", a.flow.Target, err)
 	}
-	diff, err := a.compare(ctx, source, target, notCopies)
+	diff, err := a.Compare(ctx, source, target, notCopies)
 	if err != nil {
 		return err
 	}
@@ -196,9 +163,9 @@ func (a *acls) pass(ctx context.Context, notCopies map[string]bool, may func() b
 }
 
 // refuse notes a binding that the target refused. The others go on.
-func (a *acls) refuse(binding policy.ACL, err error, refused map[policy.ACL]bool, report *ACLsStatus) {
+func (a *ACLs) refuse(binding policy.ACL, err error, refused map[policy.ACL]bool, report *ACLsStatus) {
 	refused[binding] = true
-	if report.Refused++; report.Refused <= problemsShown {
+	if report.Refused++; report.Refused <= MaxProblems {
 		report.Problems = append(report.Problems, fmt.Sprintf("cluster %s refuses %s: %v", a.flow.Target, binding, err))
 	}
 	if !a.refused[binding] {
@@ -207,16 +174,16 @@ func (a *acls) refuse(binding policy.ACL, err error, refused map[policy.ACL]bool
 	}
 }
 
-func (a *acls) tell(change string) {
+func (a *ACLs) tell(change string) {
 	if a.changed != nil {
 		a.changed(change)
 	}
 }
 
-// compare asks both clusters for the ACLs of their topics and finds the difference.
-func (a *acls) compare(ctx context.Context, source, target clusterTopics, notCopies map[string]bool) (policy.ACLDiff, error) {
+// Compare asks both clusters for the ACLs of their topics and finds the difference.
+func (a *ACLs) Compare(ctx context.Context, source, target View, notCopies map[string]bool) (policy.ACLDiff, error) {
 	state := policy.ACLState{Copied: map[string]string{}, TargetTopics: slices.Collect(maps.Keys(target.ByName)), Remove: a.flow.ACLsDelete}
-	pairs, _ := a.topics.pair(source, target)
+	pairs, _ := a.topics.Select(source, target)
 	for _, p := range pairs {
 		if !notCopies[p.Source.Name] {
 			state.Copied[p.Source.Name] = p.TargetName
@@ -229,7 +196,7 @@ func (a *acls) compare(ctx context.Context, source, target clusterTopics, notCop
 	if err := cmp.Or(sourceErr, targetErr); err != nil {
 		return policy.ACLDiff{}, err
 	}
-	diff := a.topics.rules.DiffACLs(state)
+	diff := a.topics.Rules.DiffACLs(state)
 	if strange > 0 {
 		diff.Notes = append(diff.Notes, fmt.Sprintf("%d ACLs of cluster %s are left out: they are of a kind that milena does not know", strange, a.flow.Source))
 	}
@@ -297,7 +264,7 @@ func aclFailure(results []error) error {
 }
 
 // create makes bindings and answers what came of each.
-func (a *acls) create(ctx context.Context, list []policy.ACL) ([]error, error) {
+func (a *ACLs) create(ctx context.Context, list []policy.ACL) ([]error, error) {
 	request := kmsg.NewPtrCreateACLsRequest()
 	for _, binding := range list {
 		c := kmsg.NewCreateACLsRequestCreation()
@@ -318,7 +285,7 @@ func (a *acls) create(ctx context.Context, list []policy.ACL) ([]error, error) {
 }
 
 // remove deletes bindings, each by a filter that matches it alone, and answers what came of each.
-func (a *acls) remove(ctx context.Context, list []policy.ACL) ([]error, error) {
+func (a *ACLs) remove(ctx context.Context, list []policy.ACL) ([]error, error) {
 	request := kmsg.NewPtrDeleteACLsRequest()
 	for _, binding := range list {
 		f := kmsg.NewDeleteACLsRequestFilter()
@@ -339,7 +306,7 @@ func (a *acls) remove(ctx context.Context, list []policy.ACL) ([]error, error) {
 }
 
 // checked gives the results if there is one for each binding and none is about all of them.
-func (a *acls) checked(operation string, list []policy.ACL, results []error) ([]error, error) {
+func (a *ACLs) checked(operation string, list []policy.ACL, results []error) ([]error, error) {
 	if len(results) != len(list) {
 		return nil, fmt.Errorf("%s ACLs on cluster %s: %d results for %d ACLs", operation, a.flow.Target, len(results), len(list))
 	}
@@ -359,8 +326,8 @@ func kindsOf(binding policy.ACL) (kmsg.ACLResourcePatternType, kmsg.ACLOperation
 	return pattern, operation, permission
 }
 
-// status is what the last pass found; nil when ACLs are not asked for.
-func (a *acls) status() *ACLsStatus {
+// Status is what the last pass found; nil when ACLs are not asked for.
+func (a *ACLs) Status() *ACLsStatus {
 	if !a.flow.ACLs {
 		return nil
 	}

@@ -1,0 +1,123 @@
+// Package kafkatest gives tests a fake Kafka cluster in the process, and what they do to one with an admin client.
+package kafkatest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// New starts a cluster of one broker, which options may change. It ends with the test.
+func New(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	return cluster
+}
+
+// Client makes a client of a cluster. It ends with the test.
+func Client(t *testing.T, cluster *kfake.Cluster) *kgo.Client {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
+// CreateTopic creates a topic.
+func CreateTopic(t *testing.T, cluster *kfake.Cluster, topic string, partitions int32, configs map[string]string) {
+	t.Helper()
+	if err := cluster.CreateTopic(topic, partitions, configs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TopicConfigs are the configs that are set on a topic itself.
+func TopicConfigs(t *testing.T, client *kgo.Client, topic string) map[string]string {
+	t.Helper()
+	described, err := kadm.NewClient(client).DescribeTopicConfigs(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs, err := described.On(topic, nil)
+	if err != nil || configs.Err != nil {
+		t.Fatal(err, configs.Err)
+	}
+	set := map[string]string{}
+	for _, c := range configs.Configs {
+		if c.Source == kmsg.ConfigSourceDynamicTopicConfig {
+			set[c.Key] = c.MaybeValue()
+		}
+	}
+	return set
+}
+
+// Grant creates an ACL of a user on a topic, or on topics with a prefix if the name ends with +. It allows unless permission is DENY.
+func Grant(t *testing.T, client *kgo.Client, permission, operation, user, topic string) {
+	t.Helper()
+	name, prefixed := strings.CutSuffix(topic, "+")
+	pattern := kadm.ACLPatternLiteral
+	if prefixed {
+		pattern = kadm.ACLPatternPrefixed
+	}
+	op, err := kmsg.ParseACLOperation(operation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := kadm.NewACLs().Topics(name).ResourcePatternType(pattern).Operations(op)
+	if permission == "DENY" {
+		b = b.Deny("User:" + user).DenyHosts("*")
+	} else {
+		b = b.Allow("User:" + user).AllowHosts("*")
+	}
+	results, err := kadm.NewClient(client).CreateACLs(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+}
+
+// Revoke deletes all ACLs of a user.
+func Revoke(t *testing.T, client *kgo.Client, user string) {
+	t.Helper()
+	b := kadm.NewACLs().AnyResource().ResourcePatternType(kadm.ACLPatternAny).Operations().
+		Allow("User:" + user).AllowHosts().Deny("User:" + user).DenyHosts()
+	if _, err := kadm.NewClient(client).DeleteACLs(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TopicACLs are the ACLs of topics as "PERMISSION OPERATION principal pattern name", sorted.
+func TopicACLs(t *testing.T, client *kgo.Client) []string {
+	t.Helper()
+	b := kadm.NewACLs().Topics().ResourcePatternType(kadm.ACLPatternAny).Operations().Allow().AllowHosts().Deny().DenyHosts()
+	results, err := kadm.NewClient(client).DescribeACLs(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, r := range results {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		for _, d := range r.Described {
+			list = append(list, strings.Join([]string{d.Permission.String(), d.Operation.String(), d.Principal, d.Pattern.String(), d.Name}, " "))
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
