@@ -154,9 +154,10 @@ type Flow struct {
 	// Provenance adds a header with the source cluster's id to each record and leaves out records that were on the target
 	// before, so that identity naming may run in both directions. Batches are then decoded and encoded again.
 	Provenance bool `koanf:"provenance"`
-	// TakeOver names the topic on the target in which a MirrorMaker 2 keeps its positions (Kafka Connect's offset.storage.topic), when
-	// the flow goes on with that one's copies; empty if it begins its own.
-	TakeOver string `koanf:"take_over"`
+	// TakeOver makes the flow migrate from MirrorMaker 2: it continues MirrorMaker 2's copies instead of starting its own. It
+	// names the topic on the target that holds MirrorMaker 2's connector offsets (Kafka Connect's offset.storage.topic).
+	// Empty: no migration. The key was take_over before, which is still read.
+	TakeOver string `koanf:"migrate_from"`
 	// Anomalies maps an anomaly's kind to its action: halt, skip or restart.
 	Anomalies map[string]string `koanf:"anomalies"`
 }

@@ -123,6 +123,25 @@ func TestSmallestFileHasAllDefaults(t *testing.T) {
 	}
 }
 
+// The old name of a key is still read, with a note that names the new one.
+func TestOldKeyName(t *testing.T) {
+	for name, notes := range map[string][]config.Note{
+		"migrate-from":         nil,
+		"migrate-from-old-key": {{Key: "flows[0].take_over", Line: 7, Reason: "is now called migrate_from; the old name still works"}},
+	} {
+		f, err := config.Read("testdata/"+name+".good.yaml", env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Config.Flows[0].TakeOver; got != "mm2-offsets.a.internal" {
+			t.Errorf("%s: migrate_from is %q", name, got)
+		}
+		if diff := cmp.Diff(notes, f.Notes); diff != "" {
+			t.Errorf("%s: notes -want +got\n%s", name, diff)
+		}
+	}
+}
+
 func TestEveryKeyArrives(t *testing.T) {
 	c := load(t, "full")
 	want := &config.Config{

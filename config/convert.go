@@ -17,7 +17,8 @@ import (
 // File is a config file that was read: what it means, and what else there is to say about it.
 type File struct {
 	Config *Config
-	// Notes are the keys of an mm2.properties file that have no effect, in the order of its lines.
+	// Notes are in the order of the file's lines: keys of an mm2.properties file that have no effect or another one than in
+	// MirrorMaker 2, and keys of a milena.yaml that have a new name.
 	Notes []Note
 	// IsMM2 says that the file is an mm2.properties file and not one of milena.
 	IsMM2 bool

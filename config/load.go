@@ -44,14 +44,14 @@ func parse(name string, data []byte, env func(string) (string, bool)) (*File, er
 	if isProperties(name, data) {
 		return parseMM2(name, data, env)
 	}
-	c, err := parseYAML(name, data, env)
+	c, notes, err := parseYAML(name, data, env)
 	if err != nil {
 		return nil, err
 	}
-	return &File{Config: c, name: name, data: data}, nil
+	return &File{Config: c, Notes: notes, name: name, data: data}, nil
 }
 
-func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
+func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Config, []Note, error) {
 	p := &parser{env: env, lines: make(map[string]int), wrong: make(map[string]bool)}
 	c := new(Config)
 	if err := load(c, data, p); err != nil {
@@ -71,9 +71,9 @@ func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Conf
 		problems[i].File = name
 	}
 	if err := errorOf(problems); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c, nil
+	return c, p.notes, nil
 }
 
 // load lets koanf lay the file over the defaults and fill the struct. Both come in already typed, so that koanf and

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Note is a key of an mm2.properties file that has no effect, or another one than in MirrorMaker 2, and why.
+// Note says why a key of a config file has no effect, has another one than in MirrorMaker 2, or should be renamed.
 type Note struct {
 	Key string
 	// Line counts from 1; 0 for a default of MirrorMaker 2 that isn't written in the file.
@@ -281,6 +281,6 @@ func mm2Flow(source, target string) Flow {
 	f.ACLs, f.ACLsInterval = true, 10*time.Minute
 	f.GroupsSync, f.GroupsInterval = false, time.Minute
 	f.OffsetSyncs = OffsetSyncsSource
-	f.TakeOver = positionsTopic(source)
+	f.TakeOver = connectOffsetsTopic(source)
 	return f
 }

@@ -43,7 +43,7 @@ func (r *flowReader) read() {
 		r.HeartbeatsInterval = 0
 	}
 	r.offsetSyncs()
-	r.takeOver()
+	r.migrateFrom()
 	r.refuseClasses()
 }
 

@@ -28,6 +28,8 @@ type parser struct {
 	wrong map[string]bool
 	// broken says that the file isn't YAML at all, so there is nothing to validate.
 	broken bool
+	// notes on keys that still work under an old name.
+	notes []Note
 }
 
 // Marshal writes a mapping as YAML, as the interface of koanf demands; tests use it for the way back.
@@ -173,6 +175,9 @@ func (p *parser) walkStruct(n *yaml.Node, t reflect.Type, path string) any {
 		maps.Copy(out, defaultsOf(t))
 	}
 	p.pairs(n, path, func(key, at string, value *yaml.Node) {
+		if t == reflect.TypeFor[Flow]() {
+			key = p.currentKey(n, key, at)
+		}
 		ft, ok := fields[key]
 		if !ok {
 			p.unknown(key, at, slices.Sorted(maps.Keys(fields)))
@@ -193,6 +198,24 @@ func (p *parser) walkStruct(n *yaml.Node, t reflect.Type, path string) any {
 		nameFlow(out)
 	}
 	return out
+}
+
+// currentKey returns the name that a key of a flow has now. For an old name it adds a note, or a problem if the new name is
+// set as well.
+func (p *parser) currentKey(flow *yaml.Node, key, at string) string {
+	const renamed, current = "take_over", "migrate_from"
+	if key != renamed {
+		return key
+	}
+	for i := 0; i+1 < len(flow.Content); i += 2 {
+		if flow.Content[i].Value == current {
+			p.problem(p.lines[at], at, renamed+" is the old name of "+current+", and both are set; remove "+renamed)
+			return current
+		}
+	}
+	p.notes = append(p.notes, Note{Key: at, Line: p.lines[at], Reason: "is now called " + current + "; the old name still works"})
+	p.lines[strings.TrimSuffix(at, renamed)+current] = p.lines[at]
+	return current
 }
 
 // nameFlow fills in the one default that depends on what was written.

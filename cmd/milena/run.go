@@ -40,7 +40,7 @@ func (p *program) run(ctx context.Context, args []string) error {
 	}
 	log := p.logger(c.Log)
 	for _, n := range read.Notes {
-		log.Info("a key of the config has no effect, or another one than in MirrorMaker 2", "key", n.Key, "line", n.Line, "reason", n.Reason)
+		log.Info("note on a config key", "key", n.Key, "line", n.Line, "reason", n.Reason)
 	}
 	registry := newRegistry()
 	a := newAdmin(registry, c.HTTP)
