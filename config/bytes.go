@@ -7,17 +7,18 @@ import (
 	"strings"
 )
 
-// Bytes is a size. It is written with a unit: 32MiB. Units of 1024 (KiB, MiB, GiB) and of 1000 (kB, MB, GB) are known.
+// Bytes is a size in bytes. It is written with a unit, such as 32MiB. The units are KiB, MiB, GiB (1024) and kB, MB,
+// GB (1000).
 type Bytes int64
 
-// The units of 1024, which is how memory is counted.
+// The binary units.
 const (
 	KiB Bytes = 1 << 10
 	MiB Bytes = 1 << 20
 	GiB Bytes = 1 << 30
 )
 
-// unitBytes is the size of one unit, or 0 when the unit is unknown. Letters are compared without case, as nobody means
+// unitBytes returns the bytes of a unit, or 0 if the unit is unknown. Case is ignored, because nobody means
 // millibytes.
 func unitBytes(unit string) int64 {
 	switch strings.ToLower(unit) {
@@ -40,7 +41,8 @@ func unitBytes(unit string) int64 {
 	}
 }
 
-// String writes the size with the largest unit of 1024 that needs no fraction, so that it reads back as the same size.
+// String formats the size with the largest binary unit that needs no fraction, so that it reads back as the same
+// size.
 func (b Bytes) String() string {
 	switch {
 	case b == 0:
@@ -56,10 +58,10 @@ func (b Bytes) String() string {
 	}
 }
 
-// MarshalText writes what String writes.
+// MarshalText returns the text of String.
 func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// UnmarshalText reads a whole number with an optional unit: 33554432, 32MiB, 32 MiB.
+// UnmarshalText parses a whole number with an optional unit: 33554432, 32MiB, 32 MiB.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	s := strings.TrimSpace(string(text))
 	digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")

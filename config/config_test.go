@@ -19,7 +19,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write the messages of bad files into them; read the diff")
+var rewrite = flag.Bool("rewrite", false, "write the messages into the files of testdata; review the diff")
 
 // env is the environment of all files in testdata.
 func env(name string) (string, bool) {
@@ -38,8 +38,8 @@ func files(t *testing.T, pattern string) []string {
 	return found
 }
 
-// Each bad file ends in comments with the messages that it must give, all of them and in this order.
-func TestBadFilesTellEveryProblem(t *testing.T) {
+// Each bad file ends with comments that list all its problems in order.
+func TestBadFilesReportAllProblems(t *testing.T) {
 	const mark = "# want "
 	for _, path := range files(t, "testdata/*.bad.yaml") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestBadFilesTellEveryProblem(t *testing.T) {
 			}
 			for _, secret := range []string{"s3cr3t", "hunter2", "12345"} {
 				if strings.Contains(err.Error(), secret) {
-					t.Errorf("a message tells the secret %q:\n%v", secret, err)
+					t.Errorf("a message shows the secret %q:\n%v", secret, err)
 				}
 			}
 		})
@@ -94,7 +94,7 @@ func TestGoodFilesLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := c.Validate(); err != nil {
-				t.Errorf("valid in a file, and not afterwards: %v", err)
+				t.Errorf("Validate of a loaded config: %v", err)
 			}
 		})
 	}
@@ -142,7 +142,7 @@ func TestOldKeyName(t *testing.T) {
 	}
 }
 
-func TestEveryKeyArrives(t *testing.T) {
+func TestAllKeysAreRead(t *testing.T) {
 	c := load(t, "full")
 	want := &config.Config{
 		Clusters: map[string]config.Cluster{
@@ -200,14 +200,14 @@ func TestVariablesAreReplacedInValuesAndLists(t *testing.T) {
 	}
 }
 
-func TestNoVariablesWithoutEnvironment(t *testing.T) {
+func TestNilEnvironmentHasNoVariables(t *testing.T) {
 	_, err := config.Load("testdata/environment.good.yaml", nil)
-	if err == nil || !strings.Contains(err.Error(), "the environment has no HOST") {
+	if err == nil || !strings.Contains(err.Error(), "environment variable HOST is not set") {
 		t.Errorf("error is %v", err)
 	}
 }
 
-func TestMissingFileIsTheSystemsError(t *testing.T) {
+func TestMissingFileGivesErrNotExist(t *testing.T) {
 	if _, err := config.Load("testdata/nowhere.yaml", env); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error is %v", err)
 	}
@@ -248,7 +248,7 @@ func TestSecretsNeverPrint(t *testing.T) {
 	}
 }
 
-func TestPasswordFileLosesOneNewline(t *testing.T) {
+func TestPasswordFileTrimsOneNewline(t *testing.T) {
 	for content, want := range map[string]string{"x": "x", "x\n": "x", "x\r\n": "x", "x\n\n": "x\n", " x ": " x "} {
 		path := filepath.Join(t.TempDir(), "password")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -259,14 +259,14 @@ func TestPasswordFileLosesOneNewline(t *testing.T) {
 		}
 	}
 	if got, err := (config.SASL{Password: "p\n"}).Secret(); got != "p\n" || err != nil {
-		t.Errorf("a written password gives %q, %v", got, err)
+		t.Errorf("an inline password gives %q, %v", got, err)
 	}
 	if _, err := (config.SASL{PasswordFile: "nowhere"}).Secret(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file gives %v", err)
 	}
 }
 
-func TestKeyHasThePasswordOfItsStoreOrItsOwn(t *testing.T) {
+func TestKeySecretFallsBackToStorePassword(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(path, []byte("in a file\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -287,7 +287,7 @@ func TestKeyHasThePasswordOfItsStoreOrItsOwn(t *testing.T) {
 	}
 }
 
-func TestBytesReadBack(t *testing.T) {
+func TestBytesRoundTrip(t *testing.T) {
 	for text, want := range map[string]config.Bytes{
 		"0": 0, "17": 17, "17B": 17, "32MiB": 32 << 20, "32 mib": 32 << 20, "1GB": 1e9, "3kB": 3000, "5GiB": 5 << 30,
 	} {
@@ -302,7 +302,7 @@ func TestBytesReadBack(t *testing.T) {
 	for _, text := range []string{"", "MiB", "-1", "1.5MiB", "1 apple", "99999999999GiB", "9223372036854775808"} {
 		var b config.Bytes
 		if err := b.UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("%q is taken for %d", text, b)
+			t.Errorf("%q is parsed as %d", text, b)
 		}
 	}
 }
@@ -322,9 +322,9 @@ func FuzzParse(f *testing.F) {
 		var ce *config.Error
 		switch {
 		case err == nil && c.Validate() != nil:
-			t.Fatalf("parsed and then not valid: %v", c.Validate())
+			t.Fatalf("Validate of a parsed config: %v", c.Validate())
 		case err != nil && (!errors.As(err, &ce) || len(ce.Problems) == 0):
-			t.Fatalf("an error without problems: %v", err)
+			t.Fatalf("error without problems: %v", err)
 		}
 	})
 }

@@ -14,13 +14,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// File is a config file that was read: what it means, and what else there is to say about it.
+// File is a config file that was read: the Config, and notes about the file.
 type File struct {
 	Config *Config
 	// Notes are in the order of the file's lines: keys of an mm2.properties file that have no effect or another one than in
 	// MirrorMaker 2, and keys of a milena.yaml that have a new name.
 	Notes []Note
-	// IsMM2 says that the file is an mm2.properties file and not one of milena.
+	// IsMM2 is set for an mm2.properties file.
 	IsMM2 bool
 
 	name    string
@@ -29,20 +29,21 @@ type File struct {
 	secrets map[string]string
 }
 
-// Format prints the file's name: what it holds may be secret.
+// Format prints the name of the file only: its content may be secret.
 func (f File) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, f.name) }
 
-// YAML is the file as a milena.yaml that means the same. A file that is one already comes back as it is. Passwords that a
-// file of properties spells out are spelt out in it too; those that a config provider found are left to the environment.
+// YAML returns the file as an equivalent milena.yaml. A file that is a milena.yaml already is returned unchanged.
+// Passwords that are inline in the properties are inline in the YAML too. Those from a config provider become
+// environment variables.
 func (f File) YAML() ([]byte, error) {
 	if !f.IsMM2 {
 		return f.data, nil
 	}
 	w := converter{f}
 	root := mapping()
-	root.HeadComment = fmt.Sprintf("Made from %s. Keys that are left out have milena's own default.", f.name)
+	root.HeadComment = fmt.Sprintf("Converted from %s. Keys that are left out have milena's default.", f.name)
 	if len(f.Notes) > 0 {
-		root.HeadComment += "\n\nWhat has no effect in milena:"
+		root.HeadComment += "\n\nWithout effect in milena, or with another one than in MirrorMaker 2:"
 		for _, n := range f.Notes {
 			root.HeadComment += "\n  " + n.String()
 		}
@@ -66,16 +67,18 @@ func (f File) YAML() ([]byte, error) {
 	return out.Bytes(), e.Close()
 }
 
+// converter writes a Config as YAML nodes.
 type converter struct{ File }
 
+// mapping returns an empty YAML mapping.
 func mapping() *yaml.Node { return &yaml.Node{Kind: yaml.MappingNode} }
 
-// put adds a key, with a comment above it.
+// put adds a key with a comment above it.
 func (converter) put(to *yaml.Node, key string, value *yaml.Node, comment string) {
 	to.Content = append(to.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key, HeadComment: comment, Style: style(key)}, value)
 }
 
-// style puts what YAML would not take for plain text in quotes: an alias may be 1 or true.
+// style quotes a key that YAML would not read as text: an alias may be 1 or true.
 func style(key string) yaml.Style {
 	var n yaml.Node
 	if err := yaml.Unmarshal([]byte(key), &n); err != nil || len(n.Content) != 1 || n.Content[0].ShortTag() != "!!str" || n.Content[0].Value != key {
@@ -84,10 +87,10 @@ func style(key string) yaml.Style {
 	return 0
 }
 
-// text is a string with nothing in it that could be taken for a variable.
+// text is a string without variables.
 func text(s string) *yaml.Node { return expression(strings.ReplaceAll(s, "${", "$${")) }
 
-// expression is a string whose variables are to be replaced.
+// expression is a string whose variables are replaced when it is read.
 func expression(s string) *yaml.Node {
 	style := yaml.SingleQuotedStyle
 	if strings.Contains(s, "\n") { // PEM
@@ -114,7 +117,7 @@ func node(v reflect.Value) *yaml.Node {
 	}
 }
 
-// from is the comment that says which property a value came from.
+// from is a comment that names the property that a value came from.
 func (w converter) from(path string) string {
 	p := w.origins[path]
 	if p == nil {
@@ -161,7 +164,7 @@ func (w converter) tls(alias string, t TLS) *yaml.Node {
 	return n
 }
 
-// secret writes one as it was found: a file stays a file, what came from elsewhere becomes a variable.
+// secret writes a secret as it was found: a file stays a file, a reference to a config provider becomes a variable.
 func (w converter) secret(to *yaml.Node, alias, key string, value Secret, file string) {
 	path, name := "clusters."+alias+"."+key, key[strings.Index(key, ".")+1:]
 	switch outside, ok := w.secrets[path]; {
@@ -170,7 +173,7 @@ func (w converter) secret(to *yaml.Node, alias, key string, value Secret, file s
 	case ok:
 		comment := w.from(path)
 		if outside == "${"+variableName(alias, key)+"}" {
-			comment += "; put what it names into this variable, or use " + name + "_file"
+			comment += "; set this variable to the value, or use " + name + "_file"
 		}
 		w.put(to, name, expression(outside), comment)
 	case value != "":
@@ -178,7 +181,7 @@ func (w converter) secret(to *yaml.Node, alias, key string, value Secret, file s
 	}
 }
 
-// flow writes what differs from milena's defaults.
+// flow writes the values that differ from milena's defaults.
 func (w converter) flow(i int) *yaml.Node {
 	n, f := mapping(), w.Config.Flows[i]
 	got, ours := reflect.ValueOf(f), reflect.ValueOf(DefaultFlow(f.Source, f.Target))

@@ -5,37 +5,37 @@ import (
 	"time"
 )
 
-// Default is the Config of an empty file: no clusters and no flows yet. Code that builds a Config by hand begins here.
+// Default is the Config of an empty file: no clusters and no flows. Code that builds a Config starts from it.
 func Default() Config {
 	return Config{
-		HTTP: HTTP{Listen: "127.0.0.1:9644"}, // loopback: the pages tell topic names, and nobody is asked for a password
+		HTTP: HTTP{Listen: "127.0.0.1:9644"}, // loopback, because the pages show topic names and need no password
 		Log:  Log{Level: "info", Format: "auto"},
-		// Two fetches of 16 MiB, one arriving while the other is written, keep a link of 10 ms and 10 Gbit/s busy.
+		// Two fetches of 16 MiB, one arriving while the other is written, saturate a link of 10 ms and 10 Gbit/s.
 		Buffer: 32 * MiB,
-		// Batches in flight are answered in milliseconds by a healthy target; this is for one that is not.
+		// A healthy target acknowledges batches in flight in milliseconds. The timeout is for an unhealthy one.
 		ShutdownTimeout: 30 * time.Second,
 	}
 }
 
-// DefaultCluster is a Cluster with nothing written but its name.
+// DefaultCluster is a Cluster whose keys are all absent.
 func DefaultCluster() Cluster {
 	return Cluster{ClientID: "milena"}
 }
 
-// DefaultFlow is the Flow between two aliases when nothing else is written about it.
+// DefaultFlow is the Flow between two aliases whose other keys are all absent.
 func DefaultFlow(source, target string) Flow {
 	return Flow{
 		Name:   source + "-" + target,
 		Source: source,
 		Target: target,
 		Topics: []string{".*"},
-		// What MirrorMaker 2 4.x leaves out: bookkeeping of its own and of the brokers.
+		// The list of MirrorMaker 2 4.x: its own internal topics and those of the brokers.
 		TopicsExclude: []string{`mm2.*\.internal`, `.*\.replica`, `__.*`},
 		Naming:        NamingPrefix,
 		Separator:     ".",
 		Start:         StartEarliest,
 		Isolation:     ReadCommitted,
-		// MirrorMaker 2's list: configs that describe the source's brokers and not the topic's data.
+		// MirrorMaker 2's list: configs that describe the source's brokers, not the topic's data.
 		ConfigsExclude: []string{
 			`follower\.replication\.throttled\.replicas`,
 			`leader\.replication\.throttled\.replicas`,
@@ -45,27 +45,27 @@ func DefaultFlow(source, target string) Flow {
 			`min\.insync\.replicas`,
 		},
 		UseDefaultsFrom: DefaultsFromTarget,
-		TopicsInterval:  2 * time.Second,  // a new topic is copied within 5 s: looked for, created, fetched
-		ConfigsInterval: 30 * time.Second, // one DescribeConfigs of all topics; people change these by hand
-		// Off, unlike MirrorMaker 2: it needs the right to change all ACLs of the target, and where an operator or a pipeline
-		// owns those, both would undo each other's work.
+		TopicsInterval:  2 * time.Second,  // a new topic is copied within 5 s: found, created, fetched
+		ConfigsInterval: 30 * time.Second, // one DescribeConfigs of all topics; configs are changed by hand, and rarely
+		// Off, unlike in MirrorMaker 2: it needs the right to change all ACLs of the target, and where an operator or a pipeline
+		// manages those, the two would undo each other's changes.
 		ACLs:            false,
 		ACLsInterval:    30 * time.Second,
-		Shards:          64,               // as many owners as a flow can have; 64 small partitions cost nothing
-		JournalInterval: 2 * time.Second,  // what a take-over has to read again from the target
-		Lease:           10 * time.Second, // longer than a leader election, shorter than a person's patience
+		Shards:          64,               // the maximum number of owners of a flow; 64 small partitions cost nothing
+		JournalInterval: 2 * time.Second,  // limits what a takeover has to read from the target
+		Lease:           10 * time.Second, // longer than a leader election, short enough for a quick takeover
 		Groups:          []string{".*"},
-		// MirrorMaker 2's list: consoles come and go, and Connect's groups belong to one Connect cluster.
+		// MirrorMaker 2's list: groups of console consumers are temporary, and Connect's groups belong to one Connect cluster.
 		GroupsExclude:      []string{`console-consumer-.*`, `connect-.*`, `__.*`},
 		GroupsSync:         true,
-		GroupsInterval:     5 * time.Second,   // what a group commits between two looks is read again after a fail-over
+		GroupsInterval:     5 * time.Second,   // after a failover a group re-reads what it committed since the last sync
 		HeartbeatsInterval: time.Second,       // as MirrorMaker 2
-		OffsetSyncs:        OffsetSyncsTarget, // the source needs no more rights than it must; only a returning MirrorMaker 2 reads it
+		OffsetSyncs:        OffsetSyncsTarget, // needs no write rights on the source; only MirrorMaker 2 after a rollback reads it
 		Anomalies:          defaultAnomalies(),
 	}
 }
 
-// AnomalyKinds are the kinds of anomaly that a flow can decide about, in the order in which documentation lists them.
+// AnomalyKinds are the anomaly kinds that can be set in a flow, in the order of the documentation.
 func AnomalyKinds() []string {
 	return []string{
 		"recreated", "retention_gap", "truncated", "foreign_write", "target_recreated", "shrunk", "record_too_large",
@@ -73,14 +73,14 @@ func AnomalyKinds() []string {
 	}
 }
 
-// AnomalyActions are the actions that make sense for a kind of anomaly; the first is the default. It is empty for a kind
-// that doesn't exist.
+// AnomalyActions are the actions that are allowed for an anomaly kind. The first is the default. It returns nil for
+// an unknown kind.
 func AnomalyActions(kind string) []string {
 	switch kind {
 	case "recreated":
 		return []string{"halt", "restart", "skip"}
 	case "target_recreated":
-		return []string{"halt", "restart"} // nothing to skip: the copy is gone
+		return []string{"halt", "restart"} // the copy is gone, so there is nothing to skip
 	case "retention_gap", "truncated", "foreign_write", "shrunk", "record_too_large", "record_refused", "target_not_empty":
 		return []string{"halt", "skip"}
 	default:
@@ -96,8 +96,8 @@ func defaultAnomalies() map[string]string {
 	return actions
 }
 
-// defaultsOf gives the defaults of one struct type as the mapping a user could have written, or nil if it has none. Names
-// of flows are absent: they depend on what is written beside them.
+// defaultsOf returns the defaults of one struct type as the mapping that a user could have written, or nil if it has
+// none. The name of a flow is absent because it depends on other keys.
 func defaultsOf(t reflect.Type) map[string]any {
 	var written map[string]any
 	switch t {

@@ -1,4 +1,5 @@
-// Package config is what the user wrote: it reads a YAML file, or one of MirrorMaker 2, fills in the defaults and refuses what cannot work.
+// Package config reads the configuration, from a milena.yaml or from an mm2.properties file of MirrorMaker 2. It fills in
+// the defaults and refuses what cannot work.
 //
 // # How a file becomes a Config
 //
@@ -6,30 +7,38 @@
 //	                                   │
 //	                                   └── ${NAME} replaced, keys and types checked against the struct tags
 //
-// koanf merges and decodes, but it knows no lines. So the parser that is given to koanf walks the YAML nodes beside the
-// Go type of Config: whatever koanf sees has the right keys and the right types already, and every complaint has a line.
+// koanf merges and decodes, but it has no lines. So the parser that koanf is given walks the YAML nodes along the Go type
+// of Config. What koanf gets already has the right keys and the right types, and every problem has a line.
 //
-// A file of MirrorMaker 2 (mm2.properties, told by its content) takes another way to the same Config: properties.go reads
-// it as Java does, mm2.go, mm2flows.go, mm2takeover.go, mm2clusters.go and mm2tls.go look its keys up with MirrorMaker 2's precedence, mm2notes.go says what
-// becomes of the keys that are left, javaregex.go refuses patterns that Go would read differently, and convert.go writes
-// the result as YAML. Its defaults are MirrorMaker 2's.
+// An mm2.properties file is recognized by its name or its content. It takes another way to the same Config, with
+// MirrorMaker 2's defaults:
+//
+//	properties.go                                    reads the file as java.util.Properties does
+//	providers.go                                     replaces references to Kafka's config providers
+//	mm2.go mm2flows.go mm2migrate.go                 look up keys with MirrorMaker 2's precedence
+//	mm2clusters.go mm2jaas.go mm2tls.go              the same for connections
+//	mm2notes.go                                      explains the keys that are left
+//	javaregex.go                                     refuses patterns that Go would read differently
+//	convert.go                                       writes the result as YAML
 //
 // # Rules
 //
-//   - The struct tags of Config are the only list of keys. A key that is not there is an error, with the nearest one named.
-//   - A default is what an absent key means. A key that is written always counts: "topics_exclude: []" excludes nothing, and
-//     "shards: 0" is refused and not taken for the default.
-//   - Lists replace the default, mappings (anomalies) are laid over it.
-//   - A type is never guessed: 123 is not text, "2" is not a duration. YAML reads yes, 1e3 and 012 in surprising ways, and a
-//     password of digits would change silently.
-//   - ${NAME} is replaced in values, never in keys, once (a value is not searched again), and a NAME that is not set is an
-//     error. $${ stands for ${. Only a value that contains ${NAME} may turn into a number or a truth.
-//   - All problems come in one *Error, ordered by line. A mistake is told once: what follows from it is left out.
-//   - No network and no files other than the one that is loaded, and those that config providers of an mm2.properties file
-//     name: "milena check" does that. Paths in TLS and SASL are opened when a client is built, which is also when the
-//     format of a key store is seen.
-//   - A Secret never prints. No message quotes the value of a secret, nor a value that came from the environment.
+//   - The struct tags of Config are the list of keys. Any other key is an error that suggests the nearest key. The only
+//     exception is a key that was renamed: its old name is still read, with a [Note].
+//   - A default applies only if the key is absent. A key that is set always counts: "topics_exclude: []" excludes nothing,
+//     and "shards: 0" is an error, not the default.
+//   - A list replaces its default. A mapping (anomalies) is merged over its default.
+//   - Types are never guessed: 123 is not text and "2" is not a duration. YAML reads yes, 1e3 and 012 in surprising ways,
+//     and a password of digits would silently change.
+//   - ${NAME} is replaced in values, not in keys, and only once: the replacement is not searched again. A variable that is
+//     not set is an error. $${ is a literal ${. Only a value that contains ${NAME} may become a number or a boolean.
+//   - All config errors are reported together in one *Error, ordered by line. An error that follows from another one is
+//     left out.
+//   - No network access. The only files that are read are the config file and, for an mm2.properties file, those that its
+//     config providers name. "milena check" checks the rest. Files of TLS and SASL are opened when a client is built, which
+//     is also when the type of a key store is detected.
+//   - A Secret never prints. No message quotes the value of a secret or a value from the environment.
 //
-// The package is floor 0: it imports no other package of milena and no Kafka client, so a text that names an anomaly or an
-// action is declared here as well as in policy, with the same letters.
+// The package is floor 0: it imports no other package of milena and no Kafka client. Therefore the names of anomaly kinds and
+// actions are declared both here and in policy.
 package config

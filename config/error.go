@@ -7,19 +7,20 @@ import (
 	"strings"
 )
 
-// Problem is one thing that is wrong with a config, and where.
+// Problem is one config error and its place.
 type Problem struct {
-	// File is the name of the file; empty for a Config that was built by a program.
+	// File is the name of the file. It is empty for a Config that a program built.
 	File string
-	// Line counts from 1; 0 when there is no file. A key that is missing has the line of what it is missing from.
+	// Line counts from 1. It is 0 if there is no file. A missing key has the line of the mapping that it is missing
+	// from.
 	Line int
-	// Path leads to the value, such as flows[0].topics[1]; empty when the whole file is meant.
+	// Path is the path of the value, such as flows[0].topics[1]. It is empty if the problem concerns the whole file.
 	Path string
-	// Text is a sentence that says what is wrong and what to do. It never contains a secret.
+	// Text says what is wrong and what to do. It never contains a secret.
 	Text string
 }
 
-// String is "file:line: path: text", without the parts that are unknown.
+// String formats the problem as "file:line: path: text", without the parts that are unknown.
 func (p Problem) String() string {
 	var b strings.Builder
 	if p.File != "" {
@@ -36,12 +37,12 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Error is everything that is wrong with a config, in the order of the file's lines. It always has at least one Problem.
+// Error holds all problems of a config, ordered by line. It has at least one Problem.
 type Error struct {
 	Problems []Problem
 }
 
-// Error has one line per problem.
+// Error returns one line per problem.
 func (e *Error) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
@@ -50,7 +51,7 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// errorOf makes one error of all problems, or nil when there are none.
+// errorOf returns an *Error with all problems, or nil if there are none. It sorts the problems.
 func errorOf(problems []Problem) error {
 	if len(problems) == 0 {
 		return nil
@@ -61,7 +62,7 @@ func errorOf(problems []Problem) error {
 	return &Error{Problems: problems}
 }
 
-// nearest is the candidate that a person most likely meant by name, or "" when none is near.
+// nearest returns the candidate that is most likely meant by name, or "" if none is close.
 func nearest(name string, candidates []string) string {
 	best, bestDistance := "", max(1, min(3, len(name)/2))+1
 	for _, c := range candidates {
@@ -72,7 +73,8 @@ func nearest(name string, candidates []string) string {
 	return best
 }
 
-// distance is the number of letters to insert, delete, replace or swap with their neighbour to turn a into b.
+// distance is the edit distance of a and b: the number of letters to insert, delete, replace or swap with their
+// neighbor.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// validateFlow checks one flow for itself.
-func (c *Config) validateFlow(i int, found *complaints) {
+// validateFlow checks what depends on one flow alone.
+func (c *Config) validateFlow(i int, found *problemList) {
 	f, path := &c.Flows[i], fmt.Sprintf("flows[%d]", i)
-	c.validateEnds(f, path, found)
-	// The name becomes a part of the journal's name and of transactional ids. Without an end there is no default either.
+	c.validateSourceAndTarget(f, path, found)
+	// The name is part of the journal topic's name and of transactional ids. It has no default without source and target.
 	if why := checkName(f.Name, maxFlowName); why != "" && f.Source != "" && f.Target != "" {
 		found.add(path+".name", "the name %q %s", f.Name, why)
 	}
 	if len(f.Topics) == 0 && f.Naming != NamingRename {
-		found.add(path+".topics", "no topics; write [\".*\"] for all of them")
+		found.add(path+".topics", "no topics; use [\".*\"] for all of them")
 	}
 	for key, list := range map[string][]string{
 		"topics": f.Topics, "topics_exclude": f.TopicsExclude, "configs_exclude": f.ConfigsExclude,
@@ -38,52 +38,52 @@ func (c *Config) validateFlow(i int, found *complaints) {
 	}
 	found.oneOf(path+".use_defaults_from", f.UseDefaultsFrom, DefaultsFromTarget, DefaultsFromSource)
 	if f.ACLsDelete && !f.ACLs {
-		found.add(path+".acls_delete", "is not used; write acls: true, or remove it")
+		found.add(path+".acls_delete", "has no effect without acls: true; set that, or remove acls_delete")
 	}
 	found.oneOf(path+".offset_syncs", f.OffsetSyncs, OffsetSyncsTarget, OffsetSyncsSource, OffsetSyncsOff)
 	f.validateAnomalies(path, found)
 	f.validateNumbers(path, found)
 }
 
-func (c *Config) validateEnds(f *Flow, path string, found *complaints) {
+func (c *Config) validateSourceAndTarget(f *Flow, path string, found *problemList) {
 	for _, end := range []struct{ key, alias string }{{"source", f.Source}, {"target", f.Target}} {
 		_, known := c.Clusters[end.alias]
 		switch {
 		case end.alias == "":
-			found.add(path+"."+end.key, "is missing; name one of the clusters")
+			found.add(path+"."+end.key, "is missing; set it to the alias of a cluster")
 		case !known && len(c.Clusters) > 0:
 			aliases := slices.Sorted(maps.Keys(c.Clusters))
-			found.add(path+"."+end.key, "no cluster has the alias %q; there is %s", end.alias, choice(aliases))
+			found.add(path+"."+end.key, "no cluster has the alias %q; use %s", end.alias, choice(aliases))
 		}
 	}
 	if f.Source == "" || f.Target == "" {
 		return
 	}
 	if f.Source == f.Target {
-		found.add(path+".target", "is %q like the source; a flow copies from one cluster to another one", f.Target)
+		found.add(path+".target", "is %q, the same as source; a flow copies from one cluster to another", f.Target)
 		return
 	}
-	// Cluster ids are compared when both sides answer. The same address needs no answer.
+	// Cluster ids are compared once both clusters are reached. The same address can be refused here.
 	for _, b := range c.Clusters[f.Source].Brokers {
 		if slices.Contains(c.Clusters[f.Target].Brokers, b) {
-			found.add(path, "%q and %q are the same cluster: both have the broker %s", f.Source, f.Target, b)
+			found.add(path, "%q and %q are the same cluster: both have broker %s", f.Source, f.Target, b)
 		}
 	}
 }
 
-func (f *Flow) validateNaming(path string, found *complaints) {
+func (f *Flow) validateNaming(path string, found *problemList) {
 	found.oneOf(path+".naming", f.Naming, NamingPrefix, NamingIdentity, NamingRename)
 	if f.Naming == NamingPrefix && !names.MatchString(f.Separator) {
-		found.add(path+".separator", "%q can't stand in a topic's name; use letters, digits, dot, dash and underscore", f.Separator)
+		found.add(path+".separator", "%q is not allowed in a topic name; use letters, digits, dot, dash and underscore", f.Separator)
 	}
 	if f.InternalSeparator != "" && !names.MatchString(f.InternalSeparator) {
-		found.add(path+".internal_separator", "%q can't stand in a topic's name; use letters, digits, dot, dash and underscore", f.InternalSeparator)
+		found.add(path+".internal_separator", "%q is not allowed in a topic name; use letters, digits, dot, dash and underscore", f.InternalSeparator)
 	}
 	if f.Naming == NamingRename && len(f.Rename) == 0 {
-		found.add(path+".rename", "is missing; naming: rename needs a table of source topics and target topics")
+		found.add(path+".rename", "is missing; naming: rename needs a table of source topics to target topics")
 	}
 	if f.Naming != NamingRename && len(f.Rename) > 0 {
-		found.add(path+".rename", "is not used; write naming: rename, or remove the table")
+		found.add(path+".rename", "has no effect without naming: rename; set that, or remove the table")
 	}
 	from := make(map[string]string)
 	for _, source := range slices.Sorted(maps.Keys(f.Rename)) {
@@ -101,15 +101,15 @@ func (f *Flow) validateNaming(path string, found *complaints) {
 	}
 }
 
-func (f *Flow) validateAnomalies(path string, found *complaints) {
+func (f *Flow) validateAnomalies(path string, found *problemList) {
 	for _, kind := range slices.Sorted(maps.Keys(f.Anomalies)) {
 		at, actions := path+".anomalies."+kind, AnomalyActions(kind)
 		if actions == nil {
-			text := "no such anomaly"
+			text := "unknown anomaly kind"
 			if near := nearest(kind, AnomalyKinds()); near != "" {
 				text += fmt.Sprintf("; did you mean %q?", near)
 			} else {
-				text += "; there are " + strings.Join(AnomalyKinds(), ", ")
+				text += "; the kinds are " + strings.Join(AnomalyKinds(), ", ")
 			}
 			found.add(at, "%s", text)
 			continue
@@ -118,25 +118,26 @@ func (f *Flow) validateAnomalies(path string, found *complaints) {
 	}
 }
 
-func (f *Flow) validateNumbers(path string, found *complaints) {
+func (f *Flow) validateNumbers(path string, found *problemList) {
 	if f.ReplicationFactor < 0 {
-		found.add(path+".replication_factor", "%d is negative; 0 takes the target's default", f.ReplicationFactor)
+		found.add(path+".replication_factor", "%d is negative; use 0 for the target's default", f.ReplicationFactor)
 	}
 	if f.Shards < 1 || f.Shards > 1024 {
-		found.add(path+".shards", "%d is not between 1 and 1024; it is the number of partitions of the journal topic", f.Shards)
+		found.add(path+".shards", "%d is not between 1 and 1024, the allowed number of partitions of the journal topic", f.Shards)
 	}
-	found.atLeast(path+".topics_interval", f.TopicsInterval, 100*time.Millisecond, "as every look asks a broker for all topics")
-	found.atLeast(path+".configs_interval", f.ConfigsInterval, time.Second, "as every look asks for the configs of all topics")
-	found.atLeast(path+".acls_interval", f.ACLsInterval, time.Second, "as every look asks both clusters for the ACLs of all topics")
-	found.atLeast(path+".groups_interval", f.GroupsInterval, 100*time.Millisecond, "as every look asks both clusters for all groups")
+	found.atLeast(path+".topics_interval", f.TopicsInterval, 100*time.Millisecond, "because each sync requests the metadata of all topics")
+	found.atLeast(path+".configs_interval", f.ConfigsInterval, time.Second, "because each sync requests the configs of all topics")
+	found.atLeast(path+".acls_interval", f.ACLsInterval, time.Second, "because each sync requests the ACLs of all topics from both clusters")
+	found.atLeast(path+".groups_interval", f.GroupsInterval, 100*time.Millisecond, "because each sync requests all groups from both clusters")
 	if f.HeartbeatsInterval != 0 {
-		found.atLeast(path+".heartbeats_interval", f.HeartbeatsInterval, 100*time.Millisecond, "as every heartbeat is a record, or 0 for none")
+		found.atLeast(path+".heartbeats_interval", f.HeartbeatsInterval, 100*time.Millisecond, "because each heartbeat is a record, or 0 to turn heartbeats off")
 	}
-	found.atLeast(path+".journal_interval", f.JournalInterval, 100*time.Millisecond, "as every time writes to the target")
+	found.atLeast(path+".journal_interval", f.JournalInterval, 100*time.Millisecond, "because each journal write is a request to the target")
 	found.atLeast(path+".lease", f.Lease, 3*time.Second, "so that a short pause does not stop a healthy owner")
 }
 
-// selection is a flow's topics, compiled. Patterns that don't compile are left out: they are told elsewhere.
+// selection is a flow with its topic patterns compiled. Patterns that do not compile are left out; they are reported
+// elsewhere.
 type selection struct {
 	*Flow
 	include, exclude []*regexp.Regexp
@@ -157,7 +158,7 @@ func newSelection(f *Flow) selection {
 	return s
 }
 
-// target is the name that a source topic gets on the target; ok says whether the flow copies it at all.
+// target returns the name of a source topic on the target. ok reports whether the flow copies the topic.
 func (s selection) target(topic string) (name string, ok bool) {
 	if s.Naming == NamingRename {
 		name, ok = s.Rename[topic]
@@ -173,7 +174,7 @@ func (s selection) target(topic string) (name string, ok bool) {
 	return topic, true
 }
 
-// source is the one source topic that would be copied to a target topic.
+// source returns the one source topic that would be copied to a target topic.
 func (s selection) source(name string) (topic string, ok bool) {
 	switch s.Naming {
 	case NamingRename:
@@ -194,8 +195,9 @@ func (s selection) source(name string) (topic string, ok bool) {
 	return topic, ok
 }
 
-// known are the source topics that the config spells out: those of the rename table, and patterns that look like a name.
-func (s selection) known() []string {
+// literalTopics returns the source topics that the config spells out: those of the rename table, and patterns that
+// look like a topic name.
+func (s selection) literalTopics() []string {
 	if s.Naming == NamingRename {
 		return slices.Sorted(maps.Keys(s.Rename))
 	}

@@ -7,8 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// javaPattern turns a regular expression of Java into one of Go that matches the same names, or says why there is none.
-// What both accept and read differently (classes in classes, braces that are no count) must not pass unseen.
+// javaPattern translates a Java regular expression into a Go one that matches the same names, or says why it cannot.
+// It must not miss syntax that both accept but read differently, such as classes within classes, or braces that are
+// not a count.
 func javaPattern(pattern string) (translated, why string) {
 	t := translator{rest: pattern}
 	for t.rest != "" && why == "" {
@@ -21,24 +22,24 @@ func javaPattern(pattern string) (translated, why string) {
 		return "", why
 	}
 	if _, text := compile(t.out.String()); text != "" {
-		_, said, _ := strings.Cut(text, " is not valid: ")
-		return "", "is no regular expression: " + said
+		_, reason, _ := strings.Cut(text, " is not valid: ")
+		return "", "is not a valid regular expression: " + reason
 	}
 	return t.out.String(), ""
 }
 
-// translator goes through one pattern.
+// translator translates one pattern.
 type translator struct {
 	rest string
 	out  strings.Builder
-	// class is true between [ and ].
+	// class is set between [ and ].
 	class bool
-	// counted is true after a quantifier: a + would make it possessive.
+	// counted is set after a quantifier, where a + would make it possessive.
 	counted bool
 }
 
-// take moves n bytes to the result.
-func (t *translator) take(n int) {
+// copyBytes moves n bytes from the pattern to the result.
+func (t *translator) copyBytes(n int) {
 	t.out.WriteString(t.rest[:n])
 	t.rest = t.rest[n:]
 }
@@ -50,7 +51,7 @@ var (
 	braced = regexp.MustCompile(`^\\[pPx]\{[^}]*\}`)
 )
 
-const noLooking = "looks ahead or back with %s, which only Java can; say what to copy and what not with the list and its .exclude"
+const noLookaround = "has the lookaround %s, which milena does not support; use the list together with its .exclude"
 
 func (t *translator) step() (why string) {
 	counted := t.counted
@@ -62,27 +63,27 @@ func (t *translator) step() (why string) {
 		return t.inClass()
 	case c == '[':
 		t.class = true
-		t.take(1)
+		t.copyBytes(1)
 		if strings.HasPrefix(t.rest, "^") {
-			t.take(1)
+			t.copyBytes(1)
 		}
 	case strings.HasPrefix(t.rest, "(?"):
 		return t.group()
 	case c == '{':
 		count := repeat.FindString(t.rest)
 		if count == "" {
-			return "has a { that begins no count; a comma splits the list, also inside {1,2}"
+			return "has a { that is not a count; note that a comma splits the list, also inside {1,2}"
 		}
-		t.take(len(count))
+		t.copyBytes(len(count))
 		t.counted = true
 	case c == '+' && counted:
-		return "has a possessive quantifier, which only Java has; remove its second +"
+		return "has a possessive quantifier, which only Java supports; remove the second +"
 	case c == '*' || c == '+' || c == '?':
-		t.take(1)
+		t.copyBytes(1)
 		t.counted = !counted
 	default:
 		_, n := utf8.DecodeRuneInString(t.rest)
-		t.take(n)
+		t.copyBytes(n)
 	}
 	return ""
 }
@@ -90,40 +91,40 @@ func (t *translator) step() (why string) {
 func (t *translator) inClass() (why string) {
 	switch {
 	case t.rest[0] == '[':
-		return "has a class inside a class, which only Java has; write one class"
+		return "has a class inside a class, which only Java supports; use one class"
 	case strings.HasPrefix(t.rest, "&&"):
-		return "has && in a class, which only Java has; write the characters out"
+		return "has && in a class, which only Java supports; list the characters"
 	}
 	if t.rest[0] == ']' {
 		t.class = false
 	}
 	_, n := utf8.DecodeRuneInString(t.rest)
-	t.take(n)
+	t.copyBytes(n)
 	return ""
 }
 
 func (t *translator) group() (why string) {
-	for _, looking := range []string{"(?=", "(?!", "(?<=", "(?<!"} {
-		if strings.HasPrefix(t.rest, looking) {
-			return fmt.Sprintf(noLooking, looking)
+	for _, prefix := range []string{"(?=", "(?!", "(?<=", "(?<!"} {
+		if strings.HasPrefix(t.rest, prefix) {
+			return fmt.Sprintf(noLookaround, prefix)
 		}
 	}
 	if strings.HasPrefix(t.rest, "(?>") {
-		return "has an atomic group (?>, which only Java has; write (?:"
+		return "has an atomic group (?>, which only Java supports; use (?:"
 	}
 	if found := flags.FindStringSubmatch(t.rest); found != nil && strings.ContainsAny(found[1]+found[2], "dxuU") {
-		return fmt.Sprintf("has the flags %s, which only Java has; use i, m and s", found[0])
+		return fmt.Sprintf("has the flags %s, which only Java supports; use i, m and s", found[0])
 	}
 	if found := flags.FindString(t.rest); strings.HasSuffix(found, ")") && strings.IndexAny(t.rest[len(found):], "*+?{") == 0 {
-		return "has a count behind the flags " + found + "; put it behind what is counted"
+		return "has a quantifier after the flags " + found + "; move it after what it repeats"
 	}
-	t.take(2)
+	t.copyBytes(2)
 	return ""
 }
 
 func (t *translator) escape() (why string) {
 	if len(t.rest) == 1 {
-		return "ends with a backslash; a properties file drops single ones, write two"
+		return "ends with a backslash; write two, because a properties file drops single ones"
 	}
 	switch c := t.rest[1]; {
 	case c == 'Q':
@@ -131,19 +132,19 @@ func (t *translator) escape() (why string) {
 		if end < 0 {
 			end = len(t.rest) - 2
 		}
-		t.take(end + 2)
+		t.copyBytes(end + 2)
 	case (c >= '1' && c <= '9' || c == 'k') && !t.class:
-		return fmt.Sprintf(`has the backreference \%c, which only Java can; write the alternatives out`, c)
+		return fmt.Sprintf(`has the backreference \%c, which only Java supports; list the alternatives`, c)
 	case code.MatchString(t.rest):
 		t.out.WriteString(`\x{` + t.rest[2:6] + `}`)
 		t.rest = t.rest[6:]
 	case strings.HasPrefix(t.rest, `\b{`), strings.IndexByte("ZGRXhHvVeNc0u", c) >= 0:
-		return fmt.Sprintf(`has \%c, which only Java has`, c)
+		return fmt.Sprintf(`has \%c, which only Java supports`, c)
 	case braced.MatchString(t.rest):
-		t.take(len(braced.FindString(t.rest)))
+		t.copyBytes(len(braced.FindString(t.rest)))
 	default:
 		_, n := utf8.DecodeRuneInString(t.rest[1:])
-		t.take(1 + n)
+		t.copyBytes(1 + n)
 	}
 	return ""
 }

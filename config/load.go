@@ -7,10 +7,12 @@ import (
 	"github.com/knadh/koanf/v2"
 )
 
-// Load reads a file, and env where a value names a variable; nil has no variables, and the usual one is os.LookupEnv. The
-// file is a milena.yaml or an mm2.properties of MirrorMaker 2, which its content tells.
+// Load reads a config file: a milena.yaml, or an mm2.properties of MirrorMaker 2, which is recognized by its content.
+// It blocks only for reading files. The function env looks up the variables that values refer to, usually
+// os.LookupEnv; nil means that there are no variables.
 //
-// A file that can't be read gives the error of the operating system; one that is wrong gives an *Error with all problems.
+// The error is that of the operating system if the file cannot be read, and an *Error with all problems if the file
+// is wrong.
 func Load(path string, env func(string) (string, bool)) (*Config, error) {
 	f, err := Read(path, env)
 	if err != nil {
@@ -19,7 +21,7 @@ func Load(path string, env func(string) (string, bool)) (*Config, error) {
 	return f.Config, nil
 }
 
-// Parse is Load without a file: name stands for it in messages.
+// Parse is Load for bytes. The name is the name of the file in messages.
 func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
 	f, err := parse(name, data, env)
 	if err != nil {
@@ -28,7 +30,7 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 	return f.Config, nil
 }
 
-// Read is Load with what else there is to say about the file.
+// Read is Load that also returns the notes about the file.
 func Read(path string, env func(string) (string, bool)) (*File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -60,7 +62,7 @@ func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Conf
 	problems := p.problems
 	if !p.broken {
 		for _, found := range c.problems() {
-			if p.told(found.Path) {
+			if p.reported(found.Path) {
 				continue
 			}
 			found.Line = p.line(found.Path)
@@ -76,10 +78,10 @@ func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Conf
 	return c, p.notes, nil
 }
 
-// load lets koanf lay the file over the defaults and fill the struct. Both come in already typed, so that koanf and
-// mapstructure have nothing to guess; an error here is a bug of this package and still must not be lost.
+// load lets koanf merge the file over the defaults and fill the struct. Both are typed already, so koanf and
+// mapstructure have nothing to guess. An error here is a bug in this package, but must not be lost.
 func load(c *Config, data []byte, p *parser) error {
-	// Aliases and topics contain dots, and YAML text can't contain NUL.
+	// Aliases and topics contain dots. YAML text cannot contain NUL.
 	k := koanf.New("\x00")
 	if err := k.Load(source{}, nil); err != nil {
 		return err
@@ -90,13 +92,13 @@ func load(c *Config, data []byte, p *parser) error {
 	return k.Unmarshal("", c)
 }
 
-// source is the koanf.Provider of both layers: the defaults as a mapping, the file as bytes.
+// source is the koanf.Provider of both layers: the defaults as a mapping, and the file as bytes.
 type source struct {
 	data []byte
 }
 
-// ReadBytes is the file's content.
+// ReadBytes returns the content of the file.
 func (s source) ReadBytes() ([]byte, error) { return s.data, nil }
 
-// Read is the mapping of defaults.
+// Read returns the defaults.
 func (source) Read() (map[string]any, error) { return defaultsOf(configType()), nil }

@@ -10,12 +10,12 @@ import (
 // Note says why a key of a config file has no effect, has another one than in MirrorMaker 2, or should be renamed.
 type Note struct {
 	Key string
-	// Line counts from 1; 0 for a default of MirrorMaker 2 that isn't written in the file.
+	// Line counts from 1. It is 0 for a default of MirrorMaker 2 that is not in the file.
 	Line   int
 	Reason string
 }
 
-// String is "key (line): reason".
+// String formats the note as "key (line N): reason".
 func (n Note) String() string {
 	where := "its default"
 	if n.Line > 0 {
@@ -24,7 +24,7 @@ func (n Note) String() string {
 	return fmt.Sprintf("%s (%s): %s", n.Key, where, n.Reason)
 }
 
-// The classes that milena stands in for. Each has its twin here; every other class is code that can't be run.
+// The Java classes that milena has an equivalent of. Any other class is code that milena cannot run.
 const (
 	defaultPolicy         = "org.apache.kafka.connect.mirror.DefaultReplicationPolicy"
 	identityPolicy        = "org.apache.kafka.connect.mirror.IdentityReplicationPolicy"
@@ -35,12 +35,13 @@ const (
 	byteArrayConverter    = "org.apache.kafka.connect.converters.ByteArrayConverter"
 )
 
-// never is the interval of what is switched off: it can be written as a duration, and no process lives that long.
+// never is the interval of a sync that is switched off. It can be written as a duration, and is longer than any
+// process runs.
 const never = 100 * 365 * 24 * time.Hour
 
-// isProperties recognises an mm2.properties file: it has a property `clusters`, or, where that is missing, the property of
-// a flow. A file of milena has the mappings `clusters:` and `flows:`, which read as properties are an empty one, or one
-// that begins with a sign of YAML.
+// isProperties recognizes an mm2.properties file: by its name, by a property `clusters`, or, if that is missing, by a
+// property of a flow. A milena.yaml has the mappings `clusters:` and `flows:`, which read as properties are empty or
+// start with a YAML indicator.
 func isProperties(name string, data []byte) bool {
 	if strings.HasSuffix(name, ".properties") {
 		return true
@@ -65,17 +66,17 @@ func isProperties(name string, data []byte) bool {
 // mm2 reads one mm2.properties file.
 type mm2 struct {
 	resolver
-	// order is the file without entries that a later one replaces.
+	// order is the file without the entries that later ones replace.
 	order []*property
 	props map[string]*property
-	// aliases of the clusters, as listed.
+	// aliases are those of `clusters`, in that order.
 	aliases []string
-	// used are the properties that arrived in the Config; notes and errors are for the others.
+	// used are the properties that the Config was built from. The others get a note or a problem.
 	used  map[*property]bool
 	notes []Note
-	// origins say which property a path of the Config came from.
+	// origins are the properties that the paths of the Config came from.
 	origins map[string]*property
-	// secrets is what a YAML file can say for a secret, by its path.
+	// secrets is what convert writes for a secret, by its path.
 	secrets map[string]string
 }
 
@@ -91,7 +92,7 @@ func parseMM2(name string, data []byte, env func(string) (string, bool)) (*File,
 	for i := range properties {
 		p := &properties[i]
 		if earlier := m.props[p.key]; earlier != nil {
-			m.note(earlier, fmt.Sprintf("is written again in line %d, and the last one counts", p.line))
+			m.note(earlier, fmt.Sprintf("is set again in line %d, which wins", p.line))
 			m.order = slices.DeleteFunc(m.order, func(o *property) bool { return o == earlier })
 		}
 		m.props[p.key] = p
@@ -102,16 +103,16 @@ func parseMM2(name string, data []byte, env func(string) (string, bool)) (*File,
 	if len(m.aliases) > 0 {
 		for _, p := range m.order {
 			if !m.used[p] {
-				m.leftover(p)
+				m.explainUnused(p)
 			}
 		}
 	}
 	if len(m.problems) == 0 && len(c.Flows) == 0 {
-		m.bad(m.origins["clusters"], "has no flow between them; write which cluster is copied to which, as in %s->%s.enabled = true",
+		m.bad(m.origins["clusters"], "has no flow between the clusters; enable one, such as %s->%s.enabled = true",
 			m.aliases[0], m.aliases[len(m.aliases)-1])
 	}
 	problems := m.problems
-	if len(problems) == 0 { // what follows from a mistake is noise
+	if len(problems) == 0 { // problems that follow from others are not reported
 		problems = m.translate(c.problems())
 	}
 	for i := range problems {
@@ -124,7 +125,7 @@ func parseMM2(name string, data []byte, env func(string) (string, bool)) (*File,
 	return &File{Config: c, Notes: m.notes, IsMM2: true, name: name, origins: m.origins, secrets: m.secrets}, nil
 }
 
-// unique drops problems that were found twice: one property may count for several flows.
+// unique removes duplicates: one property may apply to several flows.
 func unique(problems []Problem) []Problem {
 	seen := make(map[Problem]bool)
 	return slices.DeleteFunc(problems, func(p Problem) bool {
@@ -134,7 +135,7 @@ func unique(problems []Problem) []Problem {
 	})
 }
 
-// translate says the problems of a Config with the properties that they came from.
+// translate replaces the paths of a Config by the properties that they came from.
 func (m *mm2) translate(found []Problem) []Problem {
 	for i, problem := range found {
 		for path := problem.Path; path != ""; path = parent(path) {
@@ -158,7 +159,8 @@ func (m *mm2) note(p *property, reason string) {
 	m.notes = append(m.notes, Note{Key: p.key, Line: p.line, Reason: reason})
 }
 
-// first is the first of keys that is written. All of them are used then: the others are overridden, which is their purpose.
+// first returns the first of keys that is set, or nil. It marks all of them as used: the others are overridden on
+// purpose.
 func (m *mm2) first(keys ...string) *property {
 	var found *property
 	for _, key := range keys {
@@ -172,28 +174,28 @@ func (m *mm2) first(keys ...string) *property {
 	return found
 }
 
-// config reads clusters and flows.
+// config builds the Config: clusters and enabled flows.
 func (m *mm2) config() *Config {
 	c := Default()
 	c.Clusters = make(map[string]Cluster)
 	list := m.first("clusters")
 	if list == nil {
-		m.problem(1, "clusters", "is missing; name the aliases of all clusters here, as in clusters = a, b")
+		m.problem(1, "clusters", "is missing; list the aliases of all clusters, such as clusters = a, b")
 		return &c
 	}
 	if strings.Contains(list.value, "${") {
-		m.bad(list, "has a variable, which MirrorMaker 2 does not replace here; write the aliases")
+		m.bad(list, "has a variable, which MirrorMaker 2 does not replace here; list the aliases")
 		return &c
 	}
 	m.origins["clusters"] = list
 	m.aliases = splitList(list.value)
 	if len(m.aliases) == 0 {
-		m.bad(list, "names no cluster; write the aliases of all clusters, as in clusters = a, b")
+		m.bad(list, "has no cluster; list the aliases of all clusters, such as clusters = a, b")
 		return &c
 	}
 	for i, alias := range m.aliases {
 		if strings.Contains(alias, "->") || slices.Contains(m.aliases[:i], alias) {
-			m.bad(list, "has the alias %q twice, or with -> in it; give each cluster a name of its own", alias)
+			m.bad(list, "has the alias %q twice, or with -> in it; give each cluster a unique alias", alias)
 		}
 	}
 	enabled := m.enabledFlows()
@@ -215,28 +217,29 @@ func (m *mm2) config() *Config {
 	return &c
 }
 
-// pair is one direction that the file enables.
-type pair struct {
+// enabledFlow is one direction that the file enables.
+type enabledFlow struct {
 	source, target string
 	*property
 }
 
-// enabledFlows are the directions with `a->b.enabled = true`, in the order of the file. MirrorMaker 2 takes everything but
-// "true" for false, also "true" with a space behind it; here that is an error, as somebody waits for that flow.
-func (m *mm2) enabledFlows() []pair {
-	var enabled []pair
+// enabledFlows are the directions with `a->b.enabled = true`, in the order of the file. MirrorMaker 2 reads
+// everything but "true" as false, even "true" followed by a space. Here that is an error, because somebody expects
+// that flow to run.
+func (m *mm2) enabledFlows() []enabledFlow {
+	var enabled []enabledFlow
 	for _, p := range m.order {
 		source, target, key := m.flowOf(p.key)
 		if key != "enabled" || source == target || !m.known(source) || !m.known(target) {
-			continue // leftover tells what is wrong with the aliases
+			continue // explainUnused reports what is wrong with the aliases
 		}
 		m.used[p] = true
 		switch strings.ToLower(p.value) {
 		case "true":
-			enabled = append(enabled, pair{source, target, p})
+			enabled = append(enabled, enabledFlow{source, target, p})
 		case "false":
 		default:
-			m.bad(p, "is neither true nor false; nothing may follow the word, no space and no comment either")
+			m.bad(p, "is neither true nor false; nothing may follow the word, not even a space or a comment")
 		}
 	}
 	return enabled
@@ -244,7 +247,7 @@ func (m *mm2) enabledFlows() []pair {
 
 func (m *mm2) known(alias string) bool { return slices.Contains(m.aliases, alias) }
 
-// flowOf takes a key such as a->b.topics apart. Aliases may have dots, so known ones are tried first.
+// flowOf splits a key such as a->b.topics. Aliases may contain dots, so known aliases are tried first.
 func (m *mm2) flowOf(key string) (source, target, rest string) {
 	source, after, ok := strings.Cut(key, "->")
 	if !ok {
@@ -261,7 +264,7 @@ func (m *mm2) flowOf(key string) (source, target, rest string) {
 	return source, target, rest
 }
 
-// splitList reads a LIST of Kafka: commas with white space around them. Empty items say nothing and are left out.
+// splitList splits a Kafka LIST at commas, trims white space, and leaves out empty items.
 func splitList(value string) []string {
 	items := []string{}
 	for item := range strings.SplitSeq(value, ",") {
@@ -272,7 +275,7 @@ func splitList(value string) []string {
 	return items
 }
 
-// mm2Flow is what MirrorMaker 2 does between two clusters when nothing else is written.
+// mm2Flow is the Flow that MirrorMaker 2 runs between two clusters if no other key is set.
 func mm2Flow(source, target string) Flow {
 	f := DefaultFlow(source, target)
 	f.Isolation = ReadUncommitted // the default of every Kafka consumer

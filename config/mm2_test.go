@@ -18,7 +18,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// flatten writes every plain value below v with its path.
+// flatten adds every plain value below v, by path.
 func flatten(v reflect.Value, path string, out map[string]string) {
 	switch v.Kind() { //nolint:exhaustive // every other kind is a plain value
 	case reflect.Pointer:
@@ -50,8 +50,8 @@ func flatten(v reflect.Value, path string, out map[string]string) {
 	}
 }
 
-// differing are the values of a config that are not milena's defaults, one line each.
-func differing(c *config.Config) []string {
+// nonDefaults returns the values of a config that differ from milena's defaults, one per line.
+func nonDefaults(c *config.Config) []string {
 	base := config.Default()
 	base.Clusters = map[string]config.Cluster{}
 	for alias := range c.Clusters {
@@ -72,8 +72,8 @@ func differing(c *config.Config) []string {
 	return lines
 }
 
-// wanted splits a file of testdata into what a user wrote and the comments that say what must come of it.
-func wanted(t *testing.T, path string) (data []byte, file, want []string) {
+// splitWanted splits a file of testdata into what a user wrote and the comments with the expected result.
+func splitWanted(t *testing.T, path string) (data []byte, file, want []string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -103,19 +103,19 @@ func compare(t *testing.T, path string, file, want, got []string) {
 	}
 }
 
-// Each good file ends in comments with every value that is not milena's default, and with the notes.
+// Each good file ends with comments that list the values that differ from milena's defaults, and the notes.
 func TestMM2FilesLoad(t *testing.T) {
 	for _, path := range files(t, "testdata/mm2/*.good.properties") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			_, file, want := wanted(t, path)
+			_, file, want := splitWanted(t, path)
 			f, err := config.Read(path, env)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !f.IsMM2 {
-				t.Fatal("taken for YAML")
+				t.Fatal("parsed as YAML")
 			}
-			got := differing(f.Config)
+			got := nonDefaults(f.Config)
 			for _, n := range f.Notes {
 				got = append(got, fmt.Sprintf("note %d %s: %s", n.Line, n.Key, n.Reason))
 			}
@@ -124,11 +124,11 @@ func TestMM2FilesLoad(t *testing.T) {
 	}
 }
 
-// What convert prints means the same as the file it was made from.
+// The converted YAML must mean the same as the file it was converted from.
 func TestMM2FilesConvertToTheSameConfig(t *testing.T) {
 	for _, path := range files(t, "testdata/mm2/*.good.properties") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			data, _, _ := wanted(t, path)
+			data, _, _ := splitWanted(t, path)
 			f, err := config.Read(path, env)
 			if err != nil {
 				t.Fatal(err)
@@ -147,27 +147,27 @@ func TestMM2FilesConvertToTheSameConfig(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s", err, text)
 			}
-			if diff := cmp.Diff(differing(f.Config), differing(again)); diff != "" {
+			if diff := cmp.Diff(nonDefaults(f.Config), nonDefaults(again)); diff != "" {
 				t.Errorf("-properties +yaml\n%s\n%s", diff, text)
 			}
 			if !reflect.DeepEqual(f.Config, again) {
 				t.Errorf("the configs differ in an empty list:\n%s", text)
 			}
 			if strings.Contains(string(text), "s3cr3t") && !strings.Contains(string(data), `"s3cr3t"`) {
-				t.Errorf("a secret from outside is printed:\n%s", text)
+				t.Errorf("a secret from a config provider is printed:\n%s", text)
 			}
 			if yaml, err := config.Parse("again", text, outside); err != nil || !reflect.DeepEqual(yaml, again) {
-				t.Error("read twice, and not the same")
+				t.Error("parsing it again gives another config")
 			}
 		})
 	}
 }
 
-func TestMM2BadFilesTellEveryProblem(t *testing.T) {
+func TestMM2BadFilesReportAllProblems(t *testing.T) {
 	line := regexp.MustCompile(`^[1-9][0-9]*: \S.*: .`)
 	for _, path := range files(t, "testdata/mm2/*.bad.properties") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			_, file, want := wanted(t, path)
+			_, file, want := splitWanted(t, path)
 			began := time.Now()
 			_, err := config.Load(path, env)
 			var ce *config.Error
@@ -188,14 +188,14 @@ func TestMM2BadFilesTellEveryProblem(t *testing.T) {
 			compare(t, path, file, want, got)
 			for _, secret := range []string{"s3cr3t", "hunter2", "12345"} {
 				if strings.Contains(err.Error(), secret) {
-					t.Errorf("a message tells the secret %q:\n%v", secret, err)
+					t.Errorf("a message shows the secret %q:\n%v", secret, err)
 				}
 			}
 		})
 	}
 }
 
-func TestFormatIsToldByContent(t *testing.T) {
+func TestFormatIsDetectedByContent(t *testing.T) {
 	for text, want := range map[string]bool{
 		"clusters = a, b\n":           true,
 		"clusters: a, b\n":            true,
@@ -211,7 +211,7 @@ func TestFormatIsToldByContent(t *testing.T) {
 	} {
 		_, err := config.Parse("config", []byte(text), env)
 		if err == nil {
-			t.Fatalf("%q is taken", text)
+			t.Fatalf("%q is accepted", text)
 		}
 		got := strings.Contains(err.Error(), "bootstrap.servers") || strings.Contains(err.Error(), "clusters = a, b") || strings.Contains(err.Error(), "has no flow")
 		if got != want {
@@ -232,9 +232,9 @@ func FuzzParseMM2(f *testing.F) {
 		var ce *config.Error
 		switch {
 		case err == nil && c.Validate() != nil:
-			t.Fatalf("parsed and then not valid: %v", c.Validate())
+			t.Fatalf("Validate of a parsed config: %v", c.Validate())
 		case err != nil && (!errors.As(err, &ce) || len(ce.Problems) == 0):
-			t.Fatalf("an error without problems: %v", err)
+			t.Fatalf("error without problems: %v", err)
 		}
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// flowReader reads what the file says about one flow.
+// flowReader reads the keys of one flow.
 type flowReader struct {
 	*mm2
 	Flow
@@ -16,7 +16,8 @@ type flowReader struct {
 	path   string // "flows[0]"
 }
 
-// get finds a key of MirrorMaker 2's connectors: of this flow, or else of all flows.
+// get returns a key of MirrorMaker 2's connectors: that of this flow, or else that of all flows. It records the
+// origin of the field.
 func (r *flowReader) get(field, key string) *property {
 	p := r.first(r.prefix+key, key)
 	if p != nil {
@@ -47,14 +48,14 @@ func (r *flowReader) read() {
 	r.refuseClasses()
 }
 
-// patterns reads a list of regular expressions, by the name of today or the one before Kafka 2.7.
+// patterns reads a list of regular expressions, by its current name or by its name before Kafka 2.7.
 func (r *flowReader) patterns(list *[]string, field, key, legacy string) {
 	p := r.get(field, key)
 	if legacy != "" {
 		old := r.first(r.prefix+legacy, legacy)
 		switch {
 		case old != nil && p != nil:
-			r.noteOnce(old, "is not used, as "+p.key+" is written too")
+			r.noteOnce(old, "is not used, because "+p.key+" is set too")
 		case old != nil:
 			r.noteOnce(old, "is read as "+key+", its name since Kafka 2.7; MirrorMaker 2 of Kafka 4 ignores it")
 			p = old
@@ -69,12 +70,12 @@ func (r *flowReader) patterns(list *[]string, field, key, legacy string) {
 		return
 	}
 	if strings.Contains(value, " #") {
-		r.bad(p, "has a # in it: a comment must have a line of its own, else it is a part of the value")
+		r.bad(p, "contains a #: a comment must be on a separate line, or it is part of the value")
 		return
 	}
 	items := splitList(value)
 	if field == "topics" && len(items) == 0 {
-		r.bad(p, "selects no topic; write .* for all of them, or %senabled = false", r.prefix)
+		r.bad(p, "selects no topic; use .* for all topics, or %senabled = false", r.prefix)
 		return
 	}
 	*list = []string{}
@@ -84,7 +85,7 @@ func (r *flowReader) patterns(list *[]string, field, key, legacy string) {
 			*list = append(*list, pattern)
 			continue
 		}
-		// MirrorMaker 2 joins the items with | and compiles that: (a, b) is a pattern there, though ( and b) are none.
+		// MirrorMaker 2 joins the items with | and compiles the result: (a, b) is a valid list there, although (a and b) are not valid patterns.
 		if joined, alone := javaPattern(strings.Join(items, "|")); alone == "" {
 			*list = []string{joined}
 			return
@@ -99,7 +100,7 @@ func (m *mm2) noteOnce(p *property, reason string) {
 	}
 }
 
-// boolean reads a BOOLEAN of Kafka: true or false in any case, with white space around it.
+// boolean reads a Kafka BOOLEAN: true or false in any case, surrounded by white space.
 func (m *mm2) boolean(p *property) bool {
 	value, ok := m.value(p)
 	if !ok {
@@ -110,7 +111,7 @@ func (m *mm2) boolean(p *property) bool {
 		return true
 	case "false":
 	default:
-		m.bad(p, "is neither true nor false; a comment needs a line of its own")
+		m.bad(p, "is neither true nor false; a comment must be on a separate line")
 	}
 	return false
 }
@@ -127,7 +128,7 @@ func (r *flowReader) interval(d *time.Duration, field, key string) {
 	r.origins[r.path+"."+field] = p
 	*d = never
 	if key == "refresh.topics" {
-		r.noteOnce(p, "new topics are still found when a leader moves on the source")
+		r.noteOnce(p, "milena still finds new topics when a leader moves on the source")
 	}
 }
 
@@ -139,16 +140,16 @@ func (r *flowReader) seconds(p *property, d *time.Duration) {
 	n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
 	switch {
 	case err != nil:
-		r.bad(p, "is not a whole number of seconds; a comment needs a line of its own")
+		r.bad(p, "is not a whole number of seconds; a comment must be on a separate line")
 	case n < 1:
-		r.bad(p, "is not a positive number of seconds; to switch it off write %s = false",
+		r.bad(p, "is not a positive number of seconds; to switch it off, set %s = false",
 			strings.Replace(p.key, ".interval.seconds", ".enabled", 1))
 	default:
 		*d = time.Duration(min(n, int64(never/time.Second))) * time.Second
 	}
 }
 
-// policy reads how topics are named.
+// policy reads the naming of topics.
 func (r *flowReader) policy() {
 	if p := r.get("naming", "replication.policy.class"); p != nil {
 		value, ok := r.value(p)
@@ -157,10 +158,10 @@ func (r *flowReader) policy() {
 		case class == identityPolicy:
 			r.Naming = NamingIdentity
 		case strings.HasSuffix(class, "IdentityReplicationPolicy") || strings.HasSuffix(class, "IdentityMirrorMaker2ReplicationPolicy"):
-			r.bad(p, "is not a class of Kafka; write %s, which keeps names too", identityPolicy)
+			r.bad(p, "is not a class of Kafka; use %s, which also keeps names", identityPolicy)
 		default:
-			r.bad(p, "is Java code that milena can't run; write %s for names with the source's alias or %s for the same names, "+
-				"or list other names in milena.yaml under naming: rename", defaultPolicy, identityPolicy)
+			r.bad(p, "is Java code, which milena cannot run; use %s for names prefixed with the source's alias or %s for the same names, "+
+				"or list other names in a milena.yaml with naming: rename", defaultPolicy, identityPolicy)
 		}
 	}
 	separator := r.get("separator", "replication.policy.separator")
@@ -169,7 +170,7 @@ func (r *flowReader) policy() {
 			r.Separator = value
 		}
 		if !names.MatchString(r.Separator) {
-			r.bad(separator, "can't stand in a topic's name; use letters, digits, dot, dash and underscore, and no space behind it")
+			r.bad(separator, "is not allowed in a topic name; use letters, digits, dot, dash and underscore, without trailing spaces")
 		}
 	}
 	const internal = "replication.policy.internal.topic.separator.enabled"
@@ -178,13 +179,13 @@ func (r *flowReader) policy() {
 		return
 	}
 	if separator == nil {
-		r.noteOnce(p, "counts only beside replication.policy.separator")
+		r.noteOnce(p, "has an effect only together with replication.policy.separator")
 		return
 	}
 	r.InternalSeparator = "."
 }
 
-// consumer reads what MirrorMaker 2 gives to the consumer of records.
+// consumer reads the settings that MirrorMaker 2 passes to the consumer of records.
 func (r *flowReader) consumer() {
 	find := func(field, key string) *property {
 		p := r.first(r.prefix+"source.consumer."+key, r.Source+".consumer."+key, r.prefix+"consumer."+key)
@@ -197,7 +198,7 @@ func (r *flowReader) consumer() {
 		if value, ok := r.value(p); ok {
 			r.Start = strings.ToLower(strings.TrimSpace(value))
 			if r.Start != StartEarliest && r.Start != StartLatest {
-				r.bad(p, "is not known here; use earliest or latest")
+				r.bad(p, "is not supported; use earliest or latest")
 			}
 		}
 	}
@@ -205,7 +206,7 @@ func (r *flowReader) consumer() {
 		if value, ok := r.value(p); ok {
 			r.Isolation = strings.ToLower(strings.TrimSpace(value))
 			if r.Isolation != ReadCommitted && r.Isolation != ReadUncommitted {
-				r.bad(p, "is not known; use read_committed or read_uncommitted")
+				r.bad(p, "is not a valid value; use read_committed or read_uncommitted")
 			}
 		}
 	}
@@ -223,7 +224,7 @@ func (r *flowReader) replicationFactor() {
 	n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32)
 	switch {
 	case err != nil || n < -1 || n == 0 || n > math.MaxInt16:
-		r.bad(p, "is not a number of replicas; write 1 or more, or -1 for the target's default")
+		r.bad(p, "is not a valid number of replicas; use 1 or more, or -1 for the target's default")
 	case n == -1:
 		r.ReplicationFactor = 0
 	default:
@@ -231,7 +232,7 @@ func (r *flowReader) replicationFactor() {
 	}
 }
 
-// acls reads whether ACLs are copied. There is no word for deleting: MirrorMaker 2 never does.
+// acls reads whether ACLs are copied. There is no key for deletion: MirrorMaker 2 never deletes ACLs.
 func (r *flowReader) acls() {
 	if p := r.get("acls_interval", "sync.topic.acls.interval.seconds"); p != nil {
 		r.seconds(p, &r.ACLsInterval)
@@ -241,8 +242,8 @@ func (r *flowReader) acls() {
 	}
 }
 
-// defaults reads whose defaults copies have. The key is the filter's and not one of the connectors', so it counts for one flow only:
-// MirrorMaker 2 drops it at the top of the file (KIP-894).
+// defaults reads use.defaults.from. The key belongs to the filter and not to the connectors, so it applies to one
+// flow only: MirrorMaker 2 drops it at the top of the file (KIP-894).
 func (r *flowReader) defaults() {
 	p := r.first(r.prefix + "use.defaults.from")
 	if p == nil {
@@ -257,11 +258,12 @@ func (r *flowReader) defaults() {
 	case DefaultsFromTarget, DefaultsFromSource:
 		r.UseDefaultsFrom = value
 	default:
-		r.bad(p, "is not known; use source or target")
+		r.bad(p, "is not a valid value; use source or target")
 	}
 }
 
-// groups reads checkpoints and the commits on the target. Both are done in one pass here, so the shorter interval counts.
+// groups reads the intervals of checkpoints and of commits on the target. One sync does both here, so the shorter
+// interval is used.
 func (r *flowReader) groups() {
 	checkpoints, sync := r.GroupsInterval, r.GroupsInterval
 	r.interval(&checkpoints, "groups_interval", "emit.checkpoints")
@@ -271,7 +273,7 @@ func (r *flowReader) groups() {
 	if p := r.get("groups_sync", "sync.group.offsets.enabled"); p != nil {
 		r.GroupsSync = r.boolean(p)
 	}
-	if checkpoints == never { // no checkpoint connector, and nobody else commits
+	if checkpoints == never { // no checkpoint connector, and nothing else commits
 		p := r.origins[r.path+".groups_interval"]
 		r.origins[r.path+".groups"], r.origins[r.path+".groups_sync"] = p, p
 		delete(r.origins, r.path+".groups_interval")
@@ -292,7 +294,7 @@ func (r *flowReader) offsetSyncs() {
 		if value, ok := r.value(p); ok {
 			r.OffsetSyncs = strings.TrimSpace(value)
 			if r.OffsetSyncs != OffsetSyncsSource && r.OffsetSyncs != OffsetSyncsTarget {
-				r.bad(p, "is not known; use source or target")
+				r.bad(p, "is not a valid value; use source or target")
 			}
 		}
 	}
@@ -302,34 +304,34 @@ func (r *flowReader) offsetSyncs() {
 	}
 }
 
-// refuseClasses is about what would change what is copied and can't be done.
+// refuseClasses reports settings that would change what is copied and that milena does not support.
 func (r *flowReader) refuseClasses() {
 	for _, class := range []struct{ key, same, instead string }{
 		{"topic.filter.class", defaultTopicFilter, "use topics and topics.exclude"},
 		{"group.filter.class", defaultGroupFilter, "use groups and groups.exclude"},
 		{"config.property.filter.class", defaultPropertyFilter, "use config.properties.exclude"},
-		{"forwarding.admin.class", forwardingAdmin, "topics are made through Kafka's protocol"},
-		{"key.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
-		{"value.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
-		{"header.converter", byteArrayConverter, "bytes are copied as they are and can be converted behind the copy"},
+		{"forwarding.admin.class", forwardingAdmin, "milena creates topics through Kafka's protocol"},
+		{"key.converter", byteArrayConverter, "milena copies bytes as they are; convert them downstream"},
+		{"value.converter", byteArrayConverter, "milena copies bytes as they are; convert them downstream"},
+		{"header.converter", byteArrayConverter, "milena copies bytes as they are; convert them downstream"},
 	} {
 		if p := r.first(r.prefix+class.key, class.key, r.Target+"."+class.key); p != nil {
 			if value, ok := r.value(p); ok && strings.TrimSpace(value) != class.same {
-				r.bad(p, "is Java code that milena can't run; remove the key: %s", class.instead)
+				r.bad(p, "is Java code, which milena cannot run; remove the key: %s", class.instead)
 			}
 		}
 	}
 	for _, key := range []string{"transforms", "predicates"} {
 		if p := r.first(r.prefix+key, key); p != nil && strings.TrimSpace(p.value) != "" {
-			r.bad(p, "would change records, and milena copies them as they are; remove the key and change records behind the copy")
+			r.bad(p, "would change records, and milena copies them as they are; remove the key and transform records downstream")
 		}
 	}
 	if p := r.first(r.prefix+"heartbeats.replication.enabled", "heartbeats.replication.enabled"); p != nil && !r.boolean(p) {
-		r.bad(p, "is not possible: a topic heartbeats is always copied; remove the key, and write emit.heartbeats.enabled = false so that there is none")
+		r.bad(p, "is not supported: a topic named heartbeats is always copied; remove the key, and set emit.heartbeats.enabled = false so that there is none")
 	}
 	for key, alias := range map[string]string{"source.cluster.alias": r.Source, "target.cluster.alias": r.Target} {
 		if p := r.first(r.prefix+key, key); p != nil && strings.TrimSpace(p.value) != alias {
-			r.bad(p, "differs from the alias %s of the flow; name the cluster so in clusters, and remove the key", alias)
+			r.bad(p, "differs from the alias %s of the flow; use that alias in clusters, and remove the key", alias)
 		}
 	}
 }

@@ -2,7 +2,8 @@ package config
 
 import "strings"
 
-// connectOffsetsTopic is the topic on the target that holds the connector offsets of a MirrorMaker 2 in dedicated mode.
+// connectOffsetsTopic is the topic on the target that holds the connector offsets of a MirrorMaker 2 in dedicated
+// mode.
 func connectOffsetsTopic(source string) string { return "mm2-offsets." + source + ".internal" }
 
 // migrateFrom reads the name of that topic. A connector's own offsets topic wins. Otherwise it is the worker's topic, where

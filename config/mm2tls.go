@@ -5,26 +5,27 @@ import (
 	"strings"
 )
 
-// The kinds of store that milena reads. Java has more: PKCS11 and the system's are not files, JCEKS and BCFKS are rare.
+// The store types that milena reads. Of Java's other types, PKCS11 and the system stores are not files, and JCEKS and BCFKS are rare.
 const (
 	storeTypeJKS    = "JKS"
 	storeTypePKCS12 = "PKCS12"
 	storeTypePEM    = "PEM"
 )
 
-// lookup finds a connection setting of one cluster.
+// lookup returns a connection setting of one cluster, or nil, and records it as the origin of a field of Cluster
+// unless field is empty.
 type lookup func(field, key string) *property
 
-// tls reads the stores of one cluster: files of any type, or PEM inside the properties (KIP-651).
+// tls reads the stores of one cluster: files of any type, or PEM inline in the properties (KIP-651).
 func (m *mm2) tls(alias string, get lookup) *TLS {
 	t := new(TLS)
 	m.truststore(t, alias, get)
 	m.keystore(t, alias, get)
 	if p := get("", "ssl.endpoint.identification.algorithm"); p != nil && strings.TrimSpace(p.value) == "" {
-		m.noteOnce(p, "the brokers' certificates are always checked for the host's name; tls.server_name in milena.yaml expects another one")
+		m.noteOnce(p, "milena always verifies the host name in the brokers' certificates; to expect another name, set tls.server_name in milena.yaml")
 	}
 	if p := get("", "ssl.engine.factory.class"); p != nil {
-		m.bad(p, "is Java code that milena can't run; name the certificates with ssl.truststore.location and ssl.keystore.location")
+		m.bad(p, "is Java code, which milena cannot run; set ssl.truststore.location and ssl.keystore.location")
 	}
 	return t
 }
@@ -34,7 +35,7 @@ func (m *mm2) truststore(t *TLS, alias string, get lookup) {
 	is := m.storeType(get, "truststore")
 	switch {
 	case certificates != nil && location != nil:
-		m.bad(certificates, "is PEM inside the properties, and %s names a file; keep one", location.key)
+		m.bad(certificates, "is inline PEM, and %s is a file; keep one", location.key)
 	case certificates != nil:
 		m.inline(certificates, "truststore", is)
 		t.CA, t.CAFile = m.certificates(certificates)
@@ -54,11 +55,11 @@ func (m *mm2) keystore(t *TLS, alias string, get lookup) {
 	case chain == nil && key == nil && location == nil:
 		return
 	case chain != nil && location != nil:
-		m.bad(chain, "is PEM inside the properties, and %s names a file; keep one", location.key)
+		m.bad(chain, "is inline PEM, and %s is a file; keep one", location.key)
 	case key != nil && chain == nil:
-		m.bad(key, "is a key without its certificate; write %s.ssl.keystore.certificate.chain as well", alias)
+		m.bad(key, "is a key without its certificate; also set %s.ssl.keystore.certificate.chain", alias)
 	case chain != nil && key == nil:
-		m.bad(chain, "is a certificate without its key; write %s.ssl.keystore.key as well", alias)
+		m.bad(chain, "is a certificate without its key; also set %s.ssl.keystore.key", alias)
 	case chain != nil:
 		m.inline(chain, "keystore", is)
 		t.Cert, t.CertFile = m.certificates(chain)
@@ -74,7 +75,8 @@ func (m *mm2) keystore(t *TLS, alias string, get lookup) {
 	}
 }
 
-// storeType is what the file says about a store; Kafka's default is JKS. The content decides later between JKS and PKCS12, as in Java.
+// storeType returns the type of a store. Kafka's default is JKS. JKS and PKCS12 are told apart later by content, as
+// in Java.
 func (m *mm2) storeType(get lookup, kind string) string {
 	p := get("", "ssl."+kind+".type")
 	if p == nil {
@@ -84,13 +86,13 @@ func (m *mm2) storeType(get lookup, kind string) string {
 	is := strings.ToUpper(strings.TrimSpace(value))
 	known := []string{storeTypeJKS, storeTypePKCS12, storeTypePEM}
 	if ok && !slices.Contains(known, is) {
-		m.bad(p, "is a kind of store that milena can't read; use %s: keytool -importkeystore -deststoretype PKCS12 makes such a file of others",
+		m.bad(p, "is a store type that milena does not support; use %s: keytool -importkeystore -deststoretype PKCS12 converts other types",
 			choice(known))
 	}
 	return is
 }
 
-// storePassword leaves out the password of a PEM store, which has none: ssl.key.password is that of its key.
+// storePassword returns the password of a store, or nil. A PEM store has none: ssl.key.password is that of its key.
 func (m *mm2) storePassword(get lookup, field, kind, is string) *property {
 	if is == storeTypePEM {
 		return nil
@@ -98,14 +100,14 @@ func (m *mm2) storePassword(get lookup, field, kind, is string) *property {
 	return get(field, "ssl."+kind+".password")
 }
 
-// inline refuses PEM in the properties beside a type that says otherwise, as Kafka does: the type would be a leftover, or the PEM.
+// inline refuses inline PEM whose store type is not PEM, as Kafka does: either the type or the PEM is a leftover.
 func (m *mm2) inline(p *property, kind, is string) {
 	if is != storeTypePEM {
-		m.bad(p, "is PEM, and the store's type is %s; write ssl.%s.type = PEM beside it", is, kind)
+		m.bad(p, "is PEM, and the store's type is %s; set ssl.%s.type = PEM as well", is, kind)
 	}
 }
 
-// certificates are PEM inside the properties, or the file of a DirectoryConfigProvider, which may change later.
+// certificates returns inline PEM, or the file of a DirectoryConfigProvider, which may change later.
 func (m *mm2) certificates(p *property) (written, file string) {
 	found := onlyReference.FindStringSubmatch(strings.TrimSpace(p.value))
 	value, ok := m.value(p)

@@ -17,26 +17,26 @@ import (
 
 func configType() reflect.Type { return reflect.TypeFor[Config]() }
 
-// parser is a koanf.Parser that reads YAML strictly and remembers where everything stood. One parser reads one file.
+// parser is a koanf.Parser that reads YAML strictly and remembers the line of every key. A parser reads one file.
 type parser struct {
 	env func(string) (string, bool)
-	// problems found so far, in no order.
+	// problems found so far, in no particular order.
 	problems []Problem
-	// lines of every path in the file.
+	// lines of all paths in the file.
 	lines map[string]int
-	// wrong holds the paths that a problem was already told about; what follows from it is noise.
+	// wrong holds the paths that have a problem already. Problems that follow from it are not reported.
 	wrong map[string]bool
-	// broken says that the file isn't YAML at all, so there is nothing to validate.
+	// broken is set if the file is not YAML, so there is nothing to validate.
 	broken bool
-	// notes on keys that still work under an old name.
+	// notes on keys that were written under an old name.
 	notes []Note
 }
 
-// Marshal writes a mapping as YAML, as the interface of koanf demands; tests use it for the way back.
+// Marshal writes a mapping as YAML. The koanf interface requires it, and a test uses it to read defaults back.
 func (*parser) Marshal(m map[string]any) ([]byte, error) { return yaml.Marshal(m) }
 
-// Unmarshal reads one YAML document into typed values. It returns no error: problems are collected, and what could be
-// understood is returned so that validation finds the rest of them.
+// Unmarshal reads one YAML document into typed values. It never returns an error: it collects problems, and returns
+// what it could read, so that validation finds the remaining ones.
 func (p *parser) Unmarshal(data []byte) (map[string]any, error) {
 	var doc, second yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -44,7 +44,7 @@ func (p *parser) Unmarshal(data []byte) (map[string]any, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		p.broken = true
-		p.problem(0, "", "the file is empty; it needs at least clusters and flows")
+		p.problem(0, "", "the file is empty; set at least clusters and flows")
 		return nil, nil
 	case err != nil:
 		p.broken = true
@@ -52,7 +52,7 @@ func (p *parser) Unmarshal(data []byte) (map[string]any, error) {
 		return nil, nil
 	}
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		p.problem(second.Line, "", "a second document begins; write one file per daemon and no --- line")
+		p.problem(second.Line, "", "a second YAML document starts here; use one file per process and no --- line")
 	}
 	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
@@ -64,8 +64,8 @@ func (p *parser) Unmarshal(data []byte) (map[string]any, error) {
 	return m, nil
 }
 
-// syntax reports that the file isn't YAML. The message of the library is kept except where it would quote the file: a
-// password that begins with * looks like an anchor.
+// syntax reports that the file is not valid YAML. It keeps the library's message unless the message would quote the
+// file: a password that starts with * looks like an anchor.
 func (p *parser) syntax(err error) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 0
@@ -81,19 +81,19 @@ func (p *parser) syntax(err error) {
 	p.problem(line, "", "not valid YAML: "+text)
 }
 
-// problem notes what is wrong at a path.
+// problem records a problem at a path.
 func (p *parser) problem(line int, path, text string) {
 	p.wrong[path] = true
 	p.problems = append(p.problems, Problem{Line: line, Path: path, Text: text})
 }
 
-// parent is the path without its last step, or "" at the top.
+// parent returns the path without its last element, or "" at the top.
 func parent(path string) string {
 	return path[:max(0, strings.LastIndexAny(path, ".["))]
 }
 
-// told says whether a problem at path, or at something around it, is known already.
-func (p *parser) told(path string) bool {
+// reported reports whether a problem is known at the path or at one of its parents.
+func (p *parser) reported(path string) bool {
 	for ; path != ""; path = parent(path) {
 		if p.wrong[path] {
 			return true
@@ -102,7 +102,7 @@ func (p *parser) told(path string) bool {
 	return false
 }
 
-// line of a path, or of the nearest thing around it that is in the file.
+// line returns the line of a path, or of its nearest parent that is in the file.
 func (p *parser) line(path string) int {
 	for ; path != ""; path = parent(path) {
 		if line, ok := p.lines[path]; ok {
@@ -112,8 +112,9 @@ func (p *parser) line(path string) int {
 	return 1
 }
 
-// walk turns a node into a value of type t, with everything in it. It returns nil where the node is wrong, after telling.
-// It ends even if the file's anchors form a loop, as every step goes down in t, which has none.
+// walk turns a node into a value of type t, with everything below it. It returns nil after reporting a problem with
+// the node. It terminates even if the anchors of the file form a loop, because every step goes down in t, which has
+// none.
 func (p *parser) walk(n *yaml.Node, t reflect.Type, path string) any {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -136,8 +137,8 @@ func (p *parser) walk(n *yaml.Node, t reflect.Type, path string) any {
 	}
 }
 
-// pairs calls visit for each key of a mapping, once.
-func (p *parser) pairs(n *yaml.Node, path string, visit func(key, path string, value *yaml.Node)) bool {
+// eachKey calls visit once for each key of a mapping. It reports whether the node is a mapping.
+func (p *parser) eachKey(n *yaml.Node, path string, visit func(key, path string, value *yaml.Node)) bool {
 	if n.Kind != yaml.MappingNode {
 		p.problem(p.line(path), path, "must be a mapping of keys and values")
 		return false
@@ -147,7 +148,7 @@ func (p *parser) pairs(n *yaml.Node, path string, visit func(key, path string, v
 		k, value := n.Content[i], n.Content[i+1]
 		at := path
 		if k.Kind != yaml.ScalarNode {
-			p.problem(k.Line, at, "a key must be plain text")
+			p.problem(k.Line, at, "keys must be plain text")
 			continue
 		}
 		if at != "" {
@@ -155,7 +156,7 @@ func (p *parser) pairs(n *yaml.Node, path string, visit func(key, path string, v
 		}
 		at += k.Value
 		if first, ok := seen[k.Value]; ok {
-			p.problem(k.Line, at, fmt.Sprintf("written twice; the first one is in line %d", first))
+			p.problem(k.Line, at, fmt.Sprintf("is set twice; it is first set in line %d", first))
 			continue
 		}
 		seen[k.Value] = k.Line
@@ -171,10 +172,10 @@ func (p *parser) walkStruct(n *yaml.Node, t reflect.Type, path string) any {
 		fields[t.Field(i).Tag.Get("koanf")] = t.Field(i).Type
 	}
 	out := make(map[string]any)
-	if t != configType() { // koanf lays the top over its own defaults
+	if t != configType() { // at the top level koanf merges the defaults
 		maps.Copy(out, defaultsOf(t))
 	}
-	p.pairs(n, path, func(key, at string, value *yaml.Node) {
+	p.eachKey(n, path, func(key, at string, value *yaml.Node) {
 		if t == reflect.TypeFor[Flow]() {
 			key = p.currentKey(n, key, at)
 		}
@@ -218,7 +219,7 @@ func (p *parser) currentKey(flow *yaml.Node, key, at string) string {
 	return current
 }
 
-// nameFlow fills in the one default that depends on what was written.
+// nameFlow fills in the one default that depends on other keys.
 func nameFlow(flow map[string]any) {
 	s, _ := flow["source"].(string)
 	t, _ := flow["target"].(string)
@@ -234,7 +235,7 @@ func (p *parser) unknown(key, at string, known []string) {
 		text = "merge keys are not supported; write the keys out"
 	case near != "":
 		text += fmt.Sprintf("; did you mean %q?", near)
-		// The one that was meant is surely reported as missing, or its default fails: that isn't a second mistake.
+		// The key that was meant would also be reported as missing or empty, which is the same mistake.
 		p.wrong[strings.TrimSuffix(at, key)+near] = true
 	default:
 		text += "; known here are " + strings.Join(known, ", ")
@@ -244,10 +245,10 @@ func (p *parser) unknown(key, at string, known []string) {
 
 func (p *parser) walkMap(n *yaml.Node, t reflect.Type, path string) any {
 	out := make(map[string]any)
-	ok := p.pairs(n, path, func(key, at string, value *yaml.Node) {
+	ok := p.eachKey(n, path, func(key, at string, value *yaml.Node) {
 		v := p.walk(value, t.Elem(), at)
 		if v == nil {
-			v = reflect.Zero(t.Elem()).Interface() // keeps the key, so that nobody is told that it doesn't exist
+			v = reflect.Zero(t.Elem()).Interface() // keeps the key, so that it is not reported as missing
 		}
 		out[key] = v
 	})
@@ -259,7 +260,7 @@ func (p *parser) walkMap(n *yaml.Node, t reflect.Type, path string) any {
 
 func (p *parser) walkList(n *yaml.Node, t reflect.Type, path string) any {
 	if n.Kind != yaml.SequenceNode {
-		p.problem(p.line(path), path, "must be a list; write [one, two] or one line with a dash for each")
+		p.problem(p.line(path), path, "must be a list; write [one, two], or one line with a dash per item")
 		return nil
 	}
 	out := make([]any, 0, len(n.Content))
@@ -268,7 +269,7 @@ func (p *parser) walkList(n *yaml.Node, t reflect.Type, path string) any {
 		p.lines[at] = item.Line
 		v := p.walk(item, t.Elem(), at)
 		if v == nil {
-			v = reflect.Zero(t.Elem()).Interface() // keeps the positions of the others
+			v = reflect.Zero(t.Elem()).Interface() // keeps the indices of the other items
 		}
 		out = append(out, v)
 	}
@@ -277,7 +278,7 @@ func (p *parser) walkList(n *yaml.Node, t reflect.Type, path string) any {
 
 var variable = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
-// expand replaces ${NAME}. It reports whether a variable was replaced, and whether all went well.
+// expand replaces ${NAME} in text. It reports whether a variable was replaced, and whether there was no problem.
 func (p *parser) expand(text, path string) (out string, replaced, ok bool) {
 	var b strings.Builder
 	ok = true
@@ -298,13 +299,13 @@ func (p *parser) expand(text, path string) (out string, replaced, ok bool) {
 			value, set := p.env(found[1])
 			if !set {
 				ok = false
-				p.problem(p.line(path), path, "the environment has no "+found[1]+"; set it, or write $${ for a plain ${")
+				p.problem(p.line(path), path, "environment variable "+found[1]+" is not set; set it, or write $${ for a literal ${")
 			}
 			b.WriteString(value)
 			replaced = true
 			text = text[len(found[0]):]
 		case strings.HasPrefix(text, "${"):
-			p.problem(p.line(path), path, "${ must be followed by the name of a variable and }; write $${ for a plain ${")
+			p.problem(p.line(path), path, "${ must be followed by the name of a variable and }; write $${ for a literal ${")
 			return "", replaced, false
 		default:
 			b.WriteByte('$')

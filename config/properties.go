@@ -9,15 +9,16 @@ import (
 // property is one entry of a Java properties file.
 type property struct {
 	key, value string
-	// line is where the entry begins.
+	// line is where the entry starts.
 	line int
-	// separator is '=', ':' or ' ', whichever ended the key.
+	// separator is the character that ended the key: '=', ':' or ' '.
 	separator byte
 }
 
-// parseProperties reads a file as java.util.Properties does from an InputStream: bytes are ISO-8859-1, a key ends at the
-// first '=', ':' or white space, a backslash at the end of a line continues it, trailing white space belongs to the value.
-// Entries come in the order of the file, those with one key as often as they are written: the last one counts.
+// parseProperties reads a file as java.util.Properties does from an InputStream. Bytes are ISO-8859-1. A key ends at
+// the first '=', ':' or white space. A backslash at the end of a line continues it. Trailing white space belongs to
+// the value. Entries are in the order of the file, and a repeated key gives several entries, of which the last one
+// wins.
 func parseProperties(data []byte) (all []property, bad []Problem) {
 	lines := naturalLines(data)
 	for i := 0; i < len(lines); i++ {
@@ -28,7 +29,7 @@ func parseProperties(data []byte) (all []property, bad []Problem) {
 		begin := i + 1
 		for continues(text) {
 			text = text[:len(text)-1]
-			if text == "" || i+1 == len(lines) { // nothing yet: the next line may be a comment again
+			if text == "" || i+1 == len(lines) { // the entry is still empty, so the next line may be a comment
 				break
 			}
 			i++
@@ -52,7 +53,7 @@ func parseProperties(data []byte) (all []property, bad []Problem) {
 	return all, bad
 }
 
-// naturalLines splits at \n, \r and \r\n, and turns each byte into the character that ISO-8859-1 has for it.
+// naturalLines splits at \n, \r and \r\n, and decodes ISO-8859-1.
 func naturalLines(data []byte) []string {
 	var b strings.Builder
 	b.Grow(len(data))
@@ -68,12 +69,12 @@ const blank = " \t\f"
 
 func trimBlank(s string) string { return strings.TrimLeft(s, blank) }
 
-// continues says whether a line ends with an odd number of backslashes.
+// continues reports whether a line ends with an odd number of backslashes.
 func continues(s string) bool {
 	return (len(s)-len(strings.TrimRight(s, `\`)))%2 == 1
 }
 
-// cutKey splits a logical line, with its escapes still in it.
+// cutKey splits a logical line, without replacing escapes.
 func cutKey(text string) (key string, separator byte, value string) {
 	end := 0
 	for end < len(text) && !strings.ContainsRune("=:"+blank, rune(text[end])) {
@@ -90,7 +91,8 @@ func cutKey(text string) (key string, separator byte, value string) {
 	return key, separator, value
 }
 
-// unescape replaces \t, \n, \r, \f and \uXXXX, and drops every other backslash. A \u without four digits is an error.
+// unescape replaces \t, \n, \r, \f and \uXXXX, and removes all other backslashes. A \u without four hexadecimal
+// digits is an error.
 func unescape(s string) (string, error) {
 	if !strings.Contains(s, `\`) {
 		return s, nil
@@ -120,7 +122,7 @@ func unescape(s string) (string, error) {
 			digits := s[i+1 : min(i+5, len(s))]
 			n, wrong := strconv.ParseUint(digits, 16, 16)
 			if wrong != nil || len(digits) < 4 {
-				err = fmt.Errorf(`%q is not \u and four hexadecimal digits; write \\ for a backslash`, `\u`+digits)
+				err = fmt.Errorf(`%q is not \u followed by four hexadecimal digits; write \\ for a backslash`, `\u`+digits)
 				out.WriteByte('u')
 				continue
 			}

@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The corners of java.util.Properties.
-func TestPropertiesAreReadAsJavaDoes(t *testing.T) {
+// Corner cases of java.util.Properties.
+func TestParsePropertiesLikeJava(t *testing.T) {
 	for text, want := range map[string][]string{
 		"a=b":                         {"1 a=b"},
 		"a = b ":                      {"1 a=b "},
@@ -51,7 +51,7 @@ func TestPropertiesAreReadAsJavaDoes(t *testing.T) {
 }
 
 func TestJavaPatterns(t *testing.T) {
-	for pattern, names := range map[string]string{ // those that match, a bar, and those that don't
+	for pattern, names := range map[string]string{ // matching names | names that do not match
 		`.*`:                "a a.b | ",
 		`orders`:            "orders | orders1 my-orders",
 		`a|b.*`:             "a bc | ab",
@@ -85,7 +85,7 @@ func TestJavaPatterns(t *testing.T) {
 		`[a-z&&[^b]]`, `(?x)a b`, `(?i)*a`, `a{`, `a{,2}`, `{a`, `*`, `(a`, `a)`, `[a`, `a\`, `\Ra`, `\ha`, `\Z`, `\cA`, `\e`, `\u12`, `\b{g}`,
 	} {
 		if translated, why := javaPattern(pattern); why == "" {
-			t.Errorf("%s is taken for %s", pattern, translated)
+			t.Errorf("%s is translated to %s", pattern, translated)
 		}
 	}
 }

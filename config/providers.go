@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// The config providers of Kafka, which replace ${name:path:key} in values.
+// Kafka's config providers, which replace ${name:path:key} in values.
 const (
 	envProvider       = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
 	fileProvider      = "org.apache.kafka.common.config.provider.FileConfigProvider"
 	directoryProvider = "org.apache.kafka.common.config.provider.DirectoryConfigProvider"
 )
 
-// reference is the expression of Kafka's ConfigTransformer.
+// reference is the regular expression of Kafka's ConfigTransformer.
 var reference = regexp.MustCompile(`\$\{([^}]*?):(([^}]*?):)?([^}]*?)\}`)
 
-// resolver replaces references in values, and collects problems.
+// resolver replaces references to config providers, and collects problems.
 type resolver struct {
 	env      func(string) (string, bool)
 	props    map[string]*property
@@ -35,12 +35,12 @@ func (r *resolver) problem(line int, key, text string) {
 	r.problems = append(r.problems, Problem{Line: line, Path: key, Text: text})
 }
 
-// bad says what is wrong with a property, whose value comes first.
+// bad adds a problem with a property. The message starts with the property's value.
 func (r *resolver) bad(p *property, format string, args ...any) {
 	r.problem(p.line, p.key, r.shown(p)+" "+fmt.Sprintf(format, args...))
 }
 
-// shown is the value as it is written, before anything is replaced, unless it is a secret.
+// shown is the value for messages, before anything is replaced, unless it is a secret.
 func (*resolver) shown(p *property) string {
 	key := strings.ToLower(p.key)
 	for _, word := range []string{"password", "jaas", "keystore.key", "secret", "token", "credential"} {
@@ -48,7 +48,7 @@ func (*resolver) shown(p *property) string {
 			return hidden
 		}
 	}
-	if strings.Contains(p.value, "PRIVATE KEY") { // PEM at the wrong place
+	if strings.Contains(p.value, "PRIVATE KEY") { // PEM in the wrong place
 		return hidden
 	}
 	const enough = 200
@@ -67,19 +67,19 @@ func (m *mm2) providers() {
 	for _, name := range splitList(list.value) {
 		p := m.first("config.providers." + name + ".class")
 		if p == nil {
-			m.bad(list, "names the provider %q, but config.providers.%s.class is missing", name, name)
+			m.bad(list, "lists the provider %q, but config.providers.%s.class is missing", name, name)
 			continue
 		}
 		switch class := strings.TrimSpace(p.value); class {
 		case envProvider, fileProvider, directoryProvider:
 			m.classes[name] = class
 		default:
-			m.bad(p, "is Java code that milena can't run; use EnvVarConfigProvider, FileConfigProvider or DirectoryConfigProvider of org.apache.kafka.common.config.provider")
+			m.bad(p, "is Java code, which milena cannot run; use EnvVarConfigProvider, FileConfigProvider or DirectoryConfigProvider of org.apache.kafka.common.config.provider")
 		}
 	}
 }
 
-// value is a property's value with references replaced. If that failed it has been told, and ok is false.
+// value returns a property's value with references replaced. If ok is false, the problem has been reported.
 func (r *resolver) value(p *property) (value string, ok bool) { return r.resolve(p, p.value) }
 
 // resolve replaces the references in a part of a property's value.
@@ -87,7 +87,7 @@ func (r *resolver) resolve(p *property, text string) (value string, ok bool) {
 	ok = true
 	value = reference.ReplaceAllStringFunc(text, func(found string) string {
 		part := reference.FindStringSubmatch(found)
-		got, why := r.look(part[1], part[3], part[4])
+		got, why := r.lookup(part[1], part[3], part[4])
 		if why != "" {
 			ok = false
 			r.bad(p, "%s", why)
@@ -97,13 +97,13 @@ func (r *resolver) resolve(p *property, text string) (value string, ok bool) {
 	return value, ok
 }
 
-// look asks one provider. It never quotes what it finds.
-func (r *resolver) look(provider, path, key string) (value, why string) {
+// lookup asks one provider. Its messages never quote a value.
+func (r *resolver) lookup(provider, path, key string) (value, why string) {
 	switch class := r.classes[provider]; class {
 	case envProvider:
 		value, set := r.env(key)
 		if !set {
-			return "", fmt.Sprintf("names the variable %s, which the environment does not have; set it", key)
+			return "", fmt.Sprintf("refers to environment variable %s, which is not set; set it", key)
 		}
 		return value, ""
 	case fileProvider:
@@ -111,7 +111,7 @@ func (r *resolver) look(provider, path, key string) (value, why string) {
 		if !ok {
 			data, err := os.ReadFile(path)
 			if err != nil {
-				return "", fmt.Sprintf("can't be replaced: %v", err)
+				return "", fmt.Sprintf("cannot be replaced: %v", err)
 			}
 			entries = make(map[string]property)
 			list, _ := parseProperties(data)
@@ -122,20 +122,20 @@ func (r *resolver) look(provider, path, key string) (value, why string) {
 		}
 		p, ok := entries[key]
 		if !ok {
-			return "", fmt.Sprintf("names the key %s, which %s does not have", key, path)
+			return "", fmt.Sprintf("refers to the key %s, which is not in %s", key, path)
 		}
 		return p.value, ""
 	case directoryProvider:
 		if key != filepath.Base(key) {
-			return "", fmt.Sprintf("names the file %q, which is not one of the directory itself", key)
+			return "", fmt.Sprintf("refers to the file %q, which is not directly in the directory", key)
 		}
 		data, err := os.ReadFile(filepath.Join(path, key))
 		if err != nil {
-			return "", fmt.Sprintf("can't be replaced: %v", err)
+			return "", fmt.Sprintf("cannot be replaced: %v", err)
 		}
 		return string(data), ""
 	default:
-		return "", fmt.Sprintf("names the provider %q, which config.providers does not have; write config.providers = %s and "+
+		return "", fmt.Sprintf("refers to the provider %q, which is not in config.providers; set config.providers = %s and "+
 			"config.providers.%s.class, such as %s", provider, provider, provider, envProvider)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// plain turns what toMap gives into what a person would write.
+// plain turns the result of toMap into what a user would write.
 func plain(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
@@ -25,7 +25,7 @@ func plain(v any) any {
 	return v
 }
 
-func TestWrittenOutConfigReadsBackTheSame(t *testing.T) {
+func TestDefaultsRoundTripThroughYAML(t *testing.T) {
 	data, err := os.ReadFile("testdata/smallest.good.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestWrittenOutConfigReadsBackTheSame(t *testing.T) {
 }
 
 // Every field needs a tag: the tags are the list of known keys.
-func TestEveryFieldHasItsKey(t *testing.T) {
+func TestAllFieldsHaveAKey(t *testing.T) {
 	var check func(t reflect.Type) error
 	check = func(typ reflect.Type) error {
 		switch typ.Kind() { //nolint:exhaustive // every other kind is a plain value

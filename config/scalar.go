@@ -9,7 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// scalar turns one plain value into type t, or tells why not and returns nil.
+// scalar turns a plain value into type t, or reports a problem and returns nil.
 func (p *parser) scalar(n *yaml.Node, t reflect.Type, path string) any {
 	if n.Kind != yaml.ScalarNode {
 		p.problem(p.line(path), path, "must be "+wanted(t)+", not a list or a mapping")
@@ -27,23 +27,23 @@ func (p *parser) scalar(n *yaml.Node, t reflect.Type, path string) any {
 	}
 	v, err := convert(text, t, tag)
 	if err != nil {
-		said := ""
+		hint := ""
 		if t != reflect.TypeFor[Secret]() && tag != fromEnvironment {
-			said = fmt.Sprintf(", not %q", text)
+			hint = fmt.Sprintf(", not %q", text)
 		}
 		if t.Kind() == reflect.String {
-			said = "; put it in quotes"
+			hint = "; put it in quotes"
 		}
-		p.problem(p.line(path), path, "must be "+wanted(t)+said)
+		p.problem(p.line(path), path, "must be "+wanted(t)+hint)
 		return nil
 	}
 	return v
 }
 
-// fromEnvironment is the tag of a value that came from a variable: it has no type of its own.
+// fromEnvironment is the tag of a value from an environment variable, which has no type of its own.
 const fromEnvironment = "!environment"
 
-// wanted names a type as a user would.
+// wanted describes a type for messages.
 func wanted(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
@@ -59,7 +59,7 @@ func wanted(t reflect.Type) string {
 	}
 }
 
-// convert reads text as type t. The tag is what YAML took the text for.
+// convert reads text as type t. The tag is the type that YAML gave to the text.
 func convert(text string, t reflect.Type, tag string) (any, error) {
 	v := reflect.New(t).Elem()
 	mismatch := fmt.Errorf("a value of type %s", tag)
@@ -86,7 +86,7 @@ func convert(text string, t reflect.Type, tag string) (any, error) {
 			return nil, mismatch
 		}
 		v.SetString(text)
-	default: // an integer: 012 is ten in YAML 1.1 and twelve to a person, so only plain decimals are read
+	default: // an integer: 012 is ten in YAML 1.1 and twelve to a reader, so only plain decimals are accepted
 		i, err := strconv.ParseInt(text, 10, t.Bits())
 		if err != nil {
 			return nil, err

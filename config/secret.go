@@ -8,25 +8,25 @@ import (
 
 const hidden = "<secret>"
 
-// Secret is text that must not be seen: every usual way to print or encode it gives "<secret>", also when it is empty, so
-// that output doesn't tell whether a password is set. Reveal is the only way to the text.
+// Secret is text that must not be shown. All usual ways to print or encode it give "<secret>", even if it is empty,
+// so output does not reveal whether a password is set. Only Reveal returns the text.
 //
-// Keep it in exported fields: fmt calls no methods of what lies in unexported ones and would print the text.
+// Keep a Secret in exported fields: fmt calls no methods of values in unexported fields and would print the text.
 type Secret string
 
-// Reveal is the text itself. Its callers are easy to list, which is the reason for the name.
+// Reveal returns the text itself. The name makes its callers easy to find.
 func (s Secret) Reveal() string { return string(s) }
 
-// String hides the text.
+// String returns "<secret>".
 func (Secret) String() string { return hidden }
 
-// Format hides the text from fmt under every verb: String is not asked for %d.
+// Format hides the text from fmt for every verb; fmt does not call String for %d.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
 
-// GoString hides the text from those who ask for Go syntax without fmt.
+// GoString hides the text from code that calls GoString without fmt.
 func (Secret) GoString() string { return hidden }
 
-// MarshalText hides the text from encoding/json and every other encoder that knows text.
+// MarshalText hides the text from encoding/json and all other encoders that use encoding.TextMarshaler.
 func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // MarshalYAML hides the text from YAML.

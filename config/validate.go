@@ -13,26 +13,26 @@ import (
 	"time"
 )
 
-// Validate finds everything that can't work, as far as that shows without a network and without opening a file. The error
-// is an *Error. Load and Parse have done it already; it is here for a Config that a program built.
+// Validate reports everything that cannot work, as far as this is known without network access and without opening a
+// file. The error is an *Error. Load and Parse call it; call it for a Config that a program built.
 func (c *Config) Validate() error { return errorOf(c.problems()) }
 
-// complaints collects problems in the order in which they are found. Lines are added by who knows them.
-type complaints []Problem
+// problemList collects problems in the order in which they are found. The caller adds lines.
+type problemList []Problem
 
-func (c *complaints) add(path, format string, args ...any) {
+func (c *problemList) add(path, format string, args ...any) {
 	*c = append(*c, Problem{Path: path, Text: fmt.Sprintf(format, args...)})
 }
 
-// oneOf complains unless value is one of the allowed ones.
-func (c *complaints) oneOf(path, value string, allowed ...string) {
+// oneOf adds a problem unless value is allowed.
+func (c *problemList) oneOf(path, value string, allowed ...string) {
 	if slices.Contains(allowed, value) {
 		return
 	}
-	c.add(path, "%q is not known; use %s", value, choice(allowed))
+	c.add(path, "%q is not a valid value; use %s", value, choice(allowed))
 }
 
-// choice lists words as a person does.
+// choice joins words as "a, b or c".
 func choice(words []string) string {
 	last := len(words) - 1
 	if last < 1 {
@@ -41,24 +41,24 @@ func choice(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// atLeast complains about a duration below its bound and says why the bound is there.
-func (c *complaints) atLeast(path string, d, bound time.Duration, why string) {
+// atLeast adds a problem if a duration is below its lower bound. The message includes the reason for the bound.
+func (c *problemList) atLeast(path string, d, bound time.Duration, why string) {
 	if d < bound {
 		c.add(path, "%v is too short; use at least %v, %s", d, bound, why)
 	}
 }
 
 func (c *Config) problems() []Problem {
-	var found complaints
+	var found problemList
 	for _, alias := range slices.Sorted(maps.Keys(c.Clusters)) {
 		cluster := c.Clusters[alias]
 		cluster.validate(alias, &found)
 	}
 	switch {
 	case len(c.Clusters) == 0:
-		found.add("clusters", "no clusters; name at least a source and a target here")
+		found.add("clusters", "no clusters; add at least a source and a target")
 	case len(c.Flows) == 0:
-		found.add("flows", "no flows; say here which cluster is copied to which, as in [{source: a, target: b}]")
+		found.add("flows", "no flows; add one for each direction, such as [{source: a, target: b}]")
 	}
 	for i := range c.Flows {
 		c.validateFlow(i, &found)
@@ -68,38 +68,39 @@ func (c *Config) problems() []Problem {
 	return found
 }
 
-func (c *Config) validateProcess(found *complaints) {
+func (c *Config) validateProcess(found *problemList) {
 	if c.HTTP.Listen != "" {
 		if why := checkAddress(c.HTTP.Listen, 0); why != "" {
-			found.add("http.listen", "%q %s; write host:port such as 127.0.0.1:9644, or \"\" for no HTTP", c.HTTP.Listen, why)
+			found.add("http.listen", "%q %s; use host:port such as 127.0.0.1:9644, or \"\" to turn HTTP off", c.HTTP.Listen, why)
 		}
 	}
 	found.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	found.oneOf("log.format", c.Log.Format, "auto", "text", "json")
 	if c.Buffer < 4*MiB {
-		found.add("buffer", "%v is too small; use at least %v, so that a fetch of each broker fits", c.Buffer, 4*MiB)
+		found.add("buffer", "%v is too small; use at least %v, so that a fetch from each broker fits", c.Buffer, 4*MiB)
 	}
-	found.atLeast("shutdown_timeout", c.ShutdownTimeout, time.Second, "so that batches in flight can be answered")
+	found.atLeast("shutdown_timeout", c.ShutdownTimeout, time.Second, "so that batches in flight can be acknowledged")
 }
 
-// names is what Kafka allows in the names of topics; aliases and flows become parts of them.
+// names is the pattern of characters that Kafka allows in topic names. Aliases and flow names become parts of topic
+// names.
 var names = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
 
 const (
 	maxTopicName = 249 // Kafka's own limit
-	// A flow's name stands between "milena." and ".journal" in a topic's name.
+	// A flow's name is between "milena." and ".journal" in the name of its journal topic.
 	maxFlowName = maxTopicName - len("milena.") - len(".journal")
 )
 
-// checkName says why a name can't be (a part of) a topic's name, or "".
+// checkName says why a name cannot be a topic name or a part of one, or returns "".
 func checkName(name string, limit int) string {
 	switch {
 	case name == "":
 		return "is empty"
 	case len(name) > limit:
-		return fmt.Sprintf("has %d characters, and Kafka allows %d here", len(name), limit)
+		return fmt.Sprintf("has %d characters; Kafka allows %d here", len(name), limit)
 	case !names.MatchString(name):
-		return "has a character that Kafka does not allow in names; use letters, digits, dot, dash and underscore"
+		return "has a character that Kafka does not allow in topic names; use letters, digits, dot, dash and underscore"
 	case name == "." || name == "..":
 		return "is reserved"
 	default:
@@ -107,8 +108,8 @@ func checkName(name string, limit int) string {
 	}
 }
 
-// checkAddress says why text is not host:port, or "". A port below lowest is refused: 0 means "any free one" to a listener
-// and nothing to a client.
+// checkAddress says why text is not host:port, or returns "". A port below lowest is refused: port 0 means "any free
+// port" to a listener and nothing to a client.
 func checkAddress(text string, lowest int) string {
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {
@@ -127,22 +128,22 @@ func checkAddress(text string, lowest int) string {
 	return ""
 }
 
-func (c *Cluster) validate(alias string, found *complaints) {
+func (c *Cluster) validate(alias string, found *problemList) {
 	path := "clusters." + alias
-	// The alias is a part of topic names when naming is prefix, and a label everywhere.
+	// The alias is part of topic names with prefix naming, and a label everywhere.
 	if why := checkName(alias, maxTopicName); why != "" {
 		found.add(path, "the alias %q %s", alias, why)
 	}
 	if len(c.Brokers) == 0 {
-		found.add(path+".brokers", "no brokers; write at least one host:port")
+		found.add(path+".brokers", "no brokers; add at least one host:port")
 	}
 	for i, b := range c.Brokers {
 		if why := checkAddress(b, 1); why != "" {
-			found.add(fmt.Sprintf("%s.brokers[%d]", path, i), "%q %s; write host:port such as kafka-1:9092", b, why)
+			found.add(fmt.Sprintf("%s.brokers[%d]", path, i), "%q %s; use host:port such as kafka-1:9092", b, why)
 		}
 	}
 	if c.ClientID == "" {
-		found.add(path+".client_id", "is empty; remove the key to be called milena")
+		found.add(path+".client_id", "is empty; remove the key to use the default, milena")
 	}
 	if c.TLS != nil {
 		c.TLS.validate(path+".tls", found)
@@ -152,21 +153,21 @@ func (c *Cluster) validate(alias string, found *complaints) {
 	}
 }
 
-func (s *SASL) validate(path string, found *complaints) {
+func (s *SASL) validate(path string, found *problemList) {
 	found.oneOf(path+".mechanism", s.Mechanism, MechanismPlain, MechanismScramSHA256, MechanismScramSHA512)
 	if s.Username == "" {
 		found.add(path+".username", "is missing or empty")
 	}
 	switch {
 	case s.Password == "" && s.PasswordFile == "":
-		found.add(path+".password", "is missing; write password: ${NAME} or password_file: PATH")
+		found.add(path+".password", "is missing; set password: ${NAME} or password_file: PATH")
 	case s.Password != "" && s.PasswordFile != "":
-		found.add(path, "password and password_file are both written; keep one")
+		found.add(path, "password and password_file are both set; keep one")
 	}
 }
 
-// compile builds a regular expression that matches whole names, or says why it can't. The pattern is compiled alone too:
-// "a)|(b" would be valid inside the parentheses that are put around it.
+// compile returns a regular expression that matches whole names, or why it cannot. The pattern is also compiled
+// alone: "a)|(b" would be valid inside the parentheses that are put around it.
 func compile(pattern string) (*regexp.Regexp, string) {
 	if _, err := regexp.Compile(pattern); err != nil {
 		return nil, badPattern(pattern, err)
@@ -189,9 +190,9 @@ func badPattern(pattern string, err error) string {
 	}
 	switch {
 	case strings.HasPrefix(se.Expr, "(?!") || strings.HasPrefix(se.Expr, "(?=") || strings.HasPrefix(se.Expr, "(?<"):
-		text += "; there is no looking ahead or back, use topics and topics_exclude together"
+		text += "; lookahead and lookbehind are not supported, use topics and topics_exclude together"
 	case se.Code == syntax.ErrMissingRepeatArgument:
-		text += "; any number of any character is written .*"
+		text += "; use .* for any number of any character"
 	}
 	return text
 }

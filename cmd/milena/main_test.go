@@ -118,8 +118,8 @@ func TestBadConfigIsPrintedWithAllProblems(t *testing.T) {
 	path := file(t, "clusters:\n  a: {brokers: [a]}\nflows:\n  - {source: a, target: b, topcis: []}\n")
 	for _, verb := range []string{"run", "check"} {
 		code, _, stderr := milena(t, verb, "-c", path)
-		want := path + `:2: clusters.a.brokers[0]: "a" is not an address: missing port in address; write host:port such as kafka-1:9092
-` + path + `:4: flows[0].target: no cluster has the alias "b"; there is a
+		want := path + `:2: clusters.a.brokers[0]: "a" is not an address: missing port in address; use host:port such as kafka-1:9092
+` + path + `:4: flows[0].target: no cluster has the alias "b"; use a
 ` + path + `:4: flows[0].topcis: unknown key; did you mean "topics"?
 `
 		if code != exitUsage || stderr != want {
@@ -178,8 +178,8 @@ func TestMirrorMakerFileAndItsConversionGiveTheSamePlan(t *testing.T) {
 	}
 	yaml := file(t, converted)
 	_, notes, _ := milena(t, "check", "-c", properties)
-	if !strings.Contains(notes, "note: tasks.max (line 7): there are no connectors") {
-		t.Errorf("check tells no notes:\n%s", notes)
+	if !strings.Contains(notes, "note: tasks.max (line 7): milena has no connectors") {
+		t.Errorf("check prints no notes:\n%s", notes)
 	}
 	var plans []string
 	for _, path := range []string{properties, yaml} {

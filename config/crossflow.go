@@ -1,0 +1,195 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// validateTogether checks what depends on several flows.
+func validateTogether(c *Config, found *problemList) {
+	flows := make([]selection, len(c.Flows))
+	for i := range c.Flows {
+		flows[i] = newSelection(&c.Flows[i])
+	}
+	for i := range flows {
+		checkNameAndTargetTopics(flows, i, found)
+	}
+	for i := range flows {
+		checkACLsOneWay(flows, i, found)
+		checkIdentityCycle(flows, i, found)
+		checkRenameCycles(flows, i, found)
+	}
+}
+
+// checkNameAndTargetTopics reports earlier flows that have the name of flow i, or write one of its target topics.
+func checkNameAndTargetTopics(flows []selection, i int, found *problemList) {
+	f := flows[i]
+	for j, earlier := range flows[:i] {
+		if f.Name == earlier.Name && f.Name != "" {
+			found.add(fmt.Sprintf("flows[%d]", i), "has the same name %q as flows[%d]; rename one of them", f.Name, j)
+			continue
+		}
+		if f.Target != earlier.Target || f.Target == "" {
+			continue
+		}
+		if topic := sharedTarget(earlier, f); topic != "" {
+			found.add(fmt.Sprintf("flows[%d]", i),
+				"writes %s on %q, and so does flows[%d]; only one flow may write a target topic, so change topics or naming",
+				topic, f.Target, j)
+		}
+	}
+}
+
+// checkACLsOneWay reports ACLs that are copied in both directions. With provenance a topic can be copied both ways. If its
+// ACLs were too, an ACL that is revoked on one side would come back from the other.
+func checkACLsOneWay(flows []selection, i int, found *problemList) {
+	f := flows[i]
+	for j, earlier := range flows[:i] {
+		both := f.ACLs && earlier.ACLs && f.Provenance && earlier.Provenance
+		if both && f.Source == earlier.Target && f.Target == earlier.Source {
+			found.add(fmt.Sprintf("flows[%d].acls", i),
+				"is true in both directions, here and in flows[%d]: an ACL that is revoked on one side would come back from the other; keep acls: true in one of them", j)
+		}
+	}
+}
+
+// checkIdentityCycle reports a cycle of identity flows that flow i closes.
+func checkIdentityCycle(flows []selection, i int, found *problemList) {
+	if cycle := identityCycle(flows, i); cycle != nil {
+		found.add(fmt.Sprintf("flows[%d].naming", i),
+			"identity closes the replication cycle %s: records would loop endlessly; use prefix in one of its flows, or provenance: true in all of them",
+			strings.Join(cycle, " -> "))
+	}
+}
+
+// checkRenameCycles reports the topics of rename flow i that other flows bring back.
+func checkRenameCycles(flows []selection, i int, found *problemList) {
+	if flows[i].Naming != NamingRename {
+		return
+	}
+	for _, topic := range flows[i].literalTopics() {
+		if cycle := renameCycle(flows, i, topic); cycle != nil {
+			found.add(fmt.Sprintf("flows[%d].rename.%s", i, topic),
+				"closes the replication cycle %s: records would loop endlessly; remove the topic from one of its flows",
+				strings.Join(cycle, " -> "))
+		}
+	}
+}
+
+// sharedTarget describes a topic that two flows to one target would both write, or returns "". It can only compare
+// topics that the config spells out and patterns that both flows have. Other overlaps are found once the topics are
+// known.
+func sharedTarget(a, b selection) string {
+	for _, order := range [][2]selection{{a, b}, {b, a}} {
+		for _, topic := range order[0].literalTopics() {
+			name, ok := order[0].target(topic)
+			if !ok {
+				continue
+			}
+			if _, ok := order[1].source(name); ok {
+				return fmt.Sprintf("%q", name)
+			}
+		}
+	}
+	// Prefix names of two sources differ. Identity names do not, and two prefix flows of one source give equal names.
+	same := a.Naming == b.Naming && a.Naming != NamingRename
+	if same && a.Naming == NamingPrefix {
+		same = a.Source == b.Source && a.Separator == b.Separator
+	}
+	if !same {
+		return ""
+	}
+	for _, p := range a.Topics {
+		if slices.Contains(b.Topics, p) {
+			return fmt.Sprintf("the topics that match %q", p)
+		}
+	}
+	return ""
+}
+
+// identityCycle returns the clusters of a cycle of identity flows that flow i closes, or nil. Only the last flow of a
+// cycle, in the order of the file, reports it, so each is reported once. The flows' topics may be disjoint today, but
+// a pattern that is widened later would still fill both clusters within minutes, and nobody would see why. A cycle
+// whose flows all have provenance is fine: a record stops before the cluster it comes from.
+func identityCycle(flows []selection, i int) []string {
+	if flows[i].Naming != NamingIdentity || flows[i].Source == flows[i].Target {
+		return nil
+	}
+	type node struct {
+		cluster   string
+		untracked bool // a flow on the path has no provenance
+	}
+	begin := node{flows[i].Target, !flows[i].Provenance}
+	seen := map[node]bool{begin: true}
+	var find func(at node) []string
+	find = func(at node) []string {
+		if at.cluster == flows[i].Source {
+			if at.untracked {
+				return []string{at.cluster}
+			}
+			return nil
+		}
+		for _, f := range flows[:i] {
+			to := node{f.Target, at.untracked || !f.Provenance}
+			if f.Naming != NamingIdentity || f.Source != at.cluster || seen[to] {
+				continue
+			}
+			seen[to] = true
+			if rest := find(to); rest != nil {
+				return append([]string{at.cluster}, rest...)
+			}
+		}
+		return nil
+	}
+	path := find(begin)
+	if path == nil {
+		return nil
+	}
+	return append([]string{flows[i].Source}, path...)
+}
+
+// renameCycle follows one renamed topic through all flows that keep names finite. It returns the path if the topic
+// comes back to where it started, or nil. Prefix flows are left out: a prefix makes a name longer each time, and a
+// flow refuses a name that has its prefix already.
+func renameCycle(flows []selection, i int, topic string) []string {
+	type node struct{ cluster, topic string }
+	begin := node{flows[i].Source, topic}
+	seen := map[node]bool{}
+	var find func(at node) []string
+	find = func(at node) []string {
+		for j, f := range flows {
+			// Only the last renaming flow of a cycle reports it.
+			if f.Source != at.cluster || f.Naming == NamingPrefix || (j > i && f.Naming == NamingRename) {
+				continue
+			}
+			name, ok := f.target(at.topic)
+			if !ok {
+				continue
+			}
+			to := node{f.Target, name}
+			if to == begin {
+				return []string{fmt.Sprintf("%s/%s", to.cluster, to.topic)}
+			}
+			if seen[to] {
+				continue
+			}
+			seen[to] = true
+			if rest := find(to); rest != nil {
+				return append([]string{fmt.Sprintf("%s/%s", to.cluster, to.topic)}, rest...)
+			}
+		}
+		return nil
+	}
+	name, _ := flows[i].target(topic)
+	seen[begin] = true
+	first := node{flows[i].Target, name}
+	if first == begin {
+		return nil // source and target are the same, which is reported elsewhere
+	}
+	rest := find(first)
+	if rest == nil {
+		return nil
+	}
+	return append([]string{begin.cluster + "/" + begin.topic, first.cluster + "/" + first.topic}, rest...)
+}
