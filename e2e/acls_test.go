@@ -244,8 +244,8 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 			t.Errorf("exit code %d, want 1 for the config that the target refuses:\n%s", code, out)
 		}
 		for _, want := range []string{
-			"ACL to create: ALLOW READ to User:alice on topic source.orders", "ACL to create: ALLOW READ to User:bob on topics that begin with source.sto",
-			"ACL to create: ALLOW READ to User:carol on topics that begin with source.", "ACL to create: DENY READ to User:carol on topic source.orders",
+			"ACL to create: ALLOW READ to User:alice on topic source.orders", "ACL to create: ALLOW READ to User:bob on topics with prefix source.sto",
+			"ACL to create: ALLOW READ to User:carol on topics with prefix source.", "ACL to create: DENY READ to User:carol on topic source.orders",
 			"ACL to create: ALLOW DELETE to User:dave on topic source.stock", "ACLs that are as on the source: 1",
 		} {
 			if !strings.Contains(out, want) {
@@ -353,7 +353,7 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 		pending := bindings(t, p.targetClient)
 		_, out := p.runToEnd(t, "check", config)
 		for _, want := range []string{
-			"ACL to delete: ALLOW READ to User:bob on topics that begin with source.sto", "ACL to delete: ALLOW READ to User:zoe on topic source.orders",
+			"ACL to delete: ALLOW READ to User:bob on topics with prefix source.sto", "ACL to delete: ALLOW READ to User:zoe on topic source.orders",
 			"ACL to delete: DENY READ to User:zoe on topic source.stock",
 		} {
 			if !strings.Contains(out, want) {

@@ -214,7 +214,7 @@ func TestWhatAUserAsksOfTranslate(t *testing.T) {
 		}
 		commitGroup(t, p.targetAdmin, "app", copied("orders"), 0, place(0, 900), "")
 		out, errs, code = translate(t, m, "--group", "app", "--commit")
-		if code != 1 || !strings.Contains(errs, "stands further there already") {
+		if code != 1 || !strings.Contains(errs, "is ahead there already") {
 			t.Errorf("exit %d\n%s%s", code, out, errs)
 		}
 	})

@@ -10,19 +10,20 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// ACL is one binding of a topic resource: who may or may not do what with which topics. Operations have Kafka's names.
+// ACL is one ACL binding of a topic resource: a principal's permission for an operation on topics. Operations have
+// Kafka's names.
 type ACL struct {
-	// Name is the topic's name, `*` for all topics, or the beginning of names if Prefixed (KIP-290).
+	// Name is the topic's name, `*` for all topics, or a prefix of names if Prefixed is set (KIP-290).
 	Name     string
 	Prefixed bool
-	// Principal and Host are as in Kafka: User:alice, User:*; * for any host.
+	// Principal and Host are as in Kafka: User:alice or User:*, and * for any host.
 	Principal, Host string
 	Operation       string
-	// Deny takes away instead of granting; brokers let it win.
+	// Deny denies the operation instead of allowing it. Brokers let DENY win.
 	Deny bool
 }
 
-// String is the binding as a clause: "ALLOW READ to User:alice on topic orders".
+// String formats the binding as "ALLOW READ to User:alice on topic orders".
 func (a ACL) String() string {
 	permission, on, from := "ALLOW", "topic "+a.Name, ""
 	if a.Deny {
@@ -30,8 +31,8 @@ func (a ACL) String() string {
 	}
 	switch {
 	case a.Prefixed:
-		on = "topics that begin with " + a.Name
-	case a.everything():
+		on = "topics with prefix " + a.Name
+	case a.allTopics():
 		on = "all topics"
 	}
 	if a.Host != "*" {
@@ -40,15 +41,15 @@ func (a ACL) String() string {
 	return fmt.Sprintf("%s %s to %s%s on %s", permission, a.Operation, a.Principal, from, on)
 }
 
-func (a ACL) everything() bool { return !a.Prefixed && a.Name == "*" }
+func (a ACL) allTopics() bool { return !a.Prefixed && a.Name == "*" }
 
-// grantsWrite says whether it lets somebody write records.
+// grantsWrite reports whether the binding allows writing records.
 func (a ACL) grantsWrite() bool { return !a.Deny && (a.Operation == "WRITE" || a.Operation == "ALL") }
 
-// overlaps says whether there can be a topic that both patterns cover.
+// overlaps reports whether a topic can exist that both bindings cover.
 func (a ACL) overlaps(b ACL) bool {
 	switch {
-	case a.everything() || b.everything():
+	case a.allTopics() || b.allTopics():
 		return true
 	case a.Prefixed && b.Prefixed:
 		return strings.HasPrefix(a.Name, b.Name) || strings.HasPrefix(b.Name, a.Name)
@@ -61,74 +62,68 @@ func (a ACL) overlaps(b ACL) bool {
 	}
 }
 
-// ACLState is what both clusters say at one moment.
+// ACLState is the state of both clusters at one moment.
 type ACLState struct {
 	// Source and Target are all bindings of topic resources.
 	Source, Target []ACL
-	// Copied are the topics that are copied: names on the target by names on the source.
+	// Copied maps the source topics that are copied to their remote topics.
 	Copied map[string]string
-	// TargetTopics are all topics of the target, copies or not.
+	// TargetTopics are all topics of the target, remote or not.
 	TargetTopics []string
-	// Remove says that deletions are asked for.
+	// Remove enables deletions.
 	Remove bool
 }
 
-// ACLDiff is what makes the target's bindings follow the source's.
+// ACLDiff is the difference between the target's bindings and what the source's bindings ask for.
 type ACLDiff struct {
-	// Create and Delete are bindings of the target, sorted. Delete is empty unless it was asked for.
+	// Create and Delete are bindings of the target, sorted. Delete is empty unless deletions are enabled.
 	Create, Delete []ACL
-	// InStep is how many bindings are on the target as they should be.
+	// InStep counts the bindings of the target that are as they should be.
 	InStep int
-	// Notes are sentences about bindings that could not be carried over as they are. Sorted.
+	// Notes are sentences about bindings that could not be copied as they are, sorted.
 	Notes []string
 }
 
-// DiffACLs finds the bindings that the copies lack, by MirrorMaker 2's rules: ALLOW WRITE is left out, for records come from the source
-// alone, ALLOW ALL becomes ALLOW READ, everything else keeps its operation, principal and host. An ALLOW arrives when it covers a
-// topic that is copied, a DENY at once, and what is granted on the target is never more than the copies of what is granted on the source:
+// DiffACLs finds the bindings that the remote topics lack, by MirrorMaker 2's rules: ALLOW WRITE is left out, because
+// records come from the source only. ALLOW ALL becomes ALLOW READ. Every other binding keeps its operation, principal
+// and host. An ALLOW is created once it covers a topic that is copied, a DENY at once. The target never allows more
+// than what the source allows on the copied topics:
 //
-//   - a topic's name becomes the copy's name;
-//   - a prefix, and `*`, get the source's alias in front where copies have it, for nothing else has such names;
-//   - under identity naming a prefix stays while it covers copies only, else it becomes a binding for each copied topic that it covers;
-//     `*`, and under a rename table every prefix, always do so.
+//   - a topic's name becomes the name of the remote topic;
+//   - with prefix naming, a prefix and `*` get the source's alias in front, because only remote topics have such
+//     names;
+//   - with identity naming, a prefix is kept as long as it covers only remote topics, otherwise it becomes one
+//     binding for each copied topic that it covers. `*`, and with a rename table every prefix, always become one
+//     binding per topic.
 //
-// With Remove, Delete are bindings that this flow could have made and that no binding of the source stands for. Whether it did make them
-// is not recorded, so the following are left alone: what names more than the flow's copies; ALLOW of WRITE and ALL; and all bindings of a
-// principal that may write to the same copies, which milena's own user must. A source without any binding deletes nothing: its authorizer
-// is more likely to be new than its last user gone.
+// With Remove, Delete holds the bindings that this flow could have created and that no binding of the source maps to.
+// Whether the flow did create them is not recorded, so some are left alone: those that cover more than the flow's
+// remote topics; ALLOW of WRITE and ALL; and all bindings of a principal that may write to the same remote topics, as
+// milena's own user must. A source without any binding deletes nothing: its authorizer is more likely to be new than
+// its last user to be gone.
 func (t *Topics) DiffACLs(state ACLState) ACLDiff {
 	m := t.newACLMapper(state)
-	kept, have := map[ACL]bool{}, map[ACL]bool{}
+	desired, existing := map[ACL]bool{}, map[ACL]bool{}
 	for _, a := range state.Target {
-		have[a] = true
+		existing[a] = true
 	}
 	var diff ACLDiff
 	for _, a := range state.Source {
-		for _, image := range m.images(a) {
-			if kept[image] {
+		for _, mapped := range m.mapACL(a) {
+			if desired[mapped] {
 				continue
 			}
-			kept[image] = true
+			desired[mapped] = true
 			switch {
-			case have[image]:
+			case existing[mapped]:
 				diff.InStep++
-			case m.coversCopy(image), image.Deny && !m.coversOther(image): // a DENY must be there before the topic is
-				diff.Create = append(diff.Create, image)
+			case m.coversCopy(mapped), mapped.Deny && !m.coversOther(mapped): // a DENY must exist before the topic does
+				diff.Create = append(diff.Create, mapped)
 			}
 		}
 	}
 	if state.Remove && len(state.Source) > 0 {
-		writers := map[string][]ACL{}
-		for _, a := range state.Target {
-			if a.grantsWrite() {
-				writers[a.Principal] = append(writers[a.Principal], a)
-			}
-		}
-		for _, a := range state.Target {
-			if !kept[a] && m.couldBeOurs(a) && !slices.ContainsFunc(writers[a.Principal], a.overlaps) {
-				diff.Delete = append(diff.Delete, a)
-			}
-		}
+		diff.Delete = m.deletions(state.Target, desired)
 	}
 	slices.SortFunc(diff.Create, compareACLs)
 	slices.SortFunc(diff.Delete, compareACLs)
@@ -136,10 +131,29 @@ func (t *Topics) DiffACLs(state ACLState) ACLDiff {
 	return diff
 }
 
+// deletions returns the bindings of the target that this flow could have created, that are not desired, and whose
+// principal may not write to the topics that they cover.
+func (m *aclMapper) deletions(target []ACL, desired map[ACL]bool) []ACL {
+	writers := map[string][]ACL{}
+	for _, a := range target {
+		if a.grantsWrite() {
+			writers[a.Principal] = append(writers[a.Principal], a)
+		}
+	}
+	var obsolete []ACL
+	for _, a := range target {
+		if !desired[a] && m.couldBeOurs(a) && !slices.ContainsFunc(writers[a.Principal], a.overlaps) {
+			obsolete = append(obsolete, a)
+		}
+	}
+	return obsolete
+}
+
+// compareACLs orders bindings: DENY first, then by name, principal and operation.
 func compareACLs(a, b ACL) int {
 	deny := func(a ACL) int {
 		if a.Deny {
-			return 0 // first: between two requests nobody has more than at the end
+			return 0 // first, so that between two requests nothing is allowed that is not allowed at the end
 		}
 		return 1
 	}
@@ -147,13 +161,13 @@ func compareACLs(a, b ACL) int {
 		cmp.Compare(a.Operation, b.Operation), cmp.Compare(a.String(), b.String()))
 }
 
-// aclMapper finds what bindings of the source are on the target, in one state of both.
+// aclMapper maps bindings of the source to bindings of the target, for one state of both.
 type aclMapper struct {
 	*Topics
 	copied  map[string]string
 	sources []string // copied topics, sorted
-	copies  []string // the same on the target, sorted
-	others  []string // topics of the target that are no copies, sorted
+	copies  []string // their remote topics, sorted
+	others  []string // the other topics of the target, sorted
 	notes   map[string]string
 }
 
@@ -171,18 +185,19 @@ func (t *Topics) newACLMapper(state ACLState) *aclMapper {
 	return m
 }
 
-// beginningWith are the names of a sorted list that have the prefix.
-func beginningWith(sorted []string, prefix string) []string {
+// withPrefix returns the names of a sorted list that have the prefix.
+func withPrefix(sorted []string, prefix string) []string {
 	from, _ := slices.BinarySearch(sorted, prefix)
 	to := from
 	for to < len(sorted) && strings.HasPrefix(sorted[to], prefix) {
 		to++
 	}
-	return sorted[from:to:to] // who appends makes a copy
+	return sorted[from:to:to] // so that an append does not overwrite the list
 }
 
-// images are the bindings on the target that a binding of the source stands for, whether or not there are topics for them now.
-func (m *aclMapper) images(a ACL) []ACL {
+// mapACL returns the bindings on the target that a binding of the source maps to, whether or not they cover a topic
+// now.
+func (m *aclMapper) mapACL(a ACL) []ACL {
 	switch {
 	case a.Deny:
 	case a.Operation == "WRITE":
@@ -191,87 +206,89 @@ func (m *aclMapper) images(a ACL) []ACL {
 		a.Operation = "READ"
 	}
 	switch {
-	case a.everything() && m.naming == config.NamingPrefix:
+	case a.allTopics() && m.naming == config.NamingPrefix:
 		a.Name, a.Prefixed = m.prefix, true
-	case a.everything():
-		return m.oneByOne(a, m.sources)
+	case a.allTopics():
+		return m.perTopic(a, m.sources)
 	case a.Prefixed && m.naming == config.NamingPrefix:
 		a.Name = m.prefix + a.Name
 	case a.Prefixed:
-		covered := beginningWith(m.sources, a.Name)
+		covered := withPrefix(m.sources, a.Name)
 		if m.staysPrefixed(a, covered) {
 			return []ACL{a}
 		}
-		return m.oneByOne(a, covered)
+		return m.perTopic(a, covered)
 	default:
 		name, reason := m.Target(a.Name)
 		if reason != "" || m.copied[a.Name] != name && m.coversCopy(ACL{Name: name}) {
-			return nil // not copied, or the name of another topic's copy: under identity, heartbeats come to a name that exists here
+			return nil // not copied, or another topic's remote topic has the name: with identity naming, heartbeats get a name that can exist here
 		}
 		a.Name = name
 	}
 	return []ACL{a}
 }
 
-func (m *aclMapper) oneByOne(a ACL, topics []string) []ACL {
-	images := make([]ACL, len(topics))
+func (m *aclMapper) perTopic(a ACL, topics []string) []ACL {
+	mapped := make([]ACL, len(topics))
 	for i, topic := range topics {
-		images[i] = a
-		images[i].Name, images[i].Prefixed = m.copied[topic], false
+		mapped[i] = a
+		mapped[i].Name, mapped[i].Prefixed = m.copied[topic], false
 	}
-	return images
+	return mapped
 }
 
-// staysPrefixed says whether the same prefix on the target covers the copies of the same topics, and nothing else.
+// staysPrefixed reports whether the same prefix on the target covers the remote topics of the same topics, and
+// nothing else.
 func (m *aclMapper) staysPrefixed(a ACL, covered []string) bool {
 	if m.naming != config.NamingIdentity {
-		return false // a rename table names every topic that there will be, so there is nothing that a prefix would do better
+		return false // a rename table lists all topics there will ever be, so a prefix has no advantage
 	}
-	other := beginningWith(m.others, a.Name)
-	// heartbeats have the alias in front under identity too, so they come and go.
-	for _, pair := range [][2][]string{{covered, m.copies}, {beginningWith(m.copies, a.Name), covered}} {
-		for _, topic := range pair[0] {
-			if _, ok := slices.BinarySearch(pair[1], topic); !ok {
+	other := withPrefix(m.others, a.Name)
+	// With identity naming, heartbeats still get the alias in front, so they can leave the prefix or enter it.
+	for _, sets := range [][2][]string{{covered, m.copies}, {withPrefix(m.copies, a.Name), covered}} {
+		for _, topic := range sets[0] {
+			if _, ok := slices.BinarySearch(sets[1], topic); !ok {
 				other = append(other, topic)
 			}
 		}
 	}
 	if len(other) > 0 && len(covered) > 0 {
-		m.notes[a.Name] = fmt.Sprintf("ACLs on topics that begin with %s are copied as ACLs on each of the %d copied ones: there that beginning means other topics too, such as %s",
+		m.notes[a.Name] = fmt.Sprintf("ACLs on topics with prefix %s are copied as ACLs on each of the %d copied topics: on the target the prefix covers other topics too, such as %s",
 			a.Name, len(covered), other[0])
 	}
 	return len(other) == 0
 }
 
+// coversCopy reports whether the binding covers a remote topic of the flow.
 func (m *aclMapper) coversCopy(a ACL) bool {
 	if a.Prefixed {
-		return len(beginningWith(m.copies, a.Name)) > 0
+		return len(withPrefix(m.copies, a.Name)) > 0
 	}
 	_, ok := slices.BinarySearch(m.copies, a.Name)
 	return ok
 }
 
-// coversOther says whether it covers a topic of the target that is none of the flow's business.
+// coversOther reports whether the binding covers a topic of the target that does not belong to the flow.
 func (m *aclMapper) coversOther(a ACL) bool {
 	if m.naming == config.NamingPrefix {
-		return false // what has the source's alias in front is the flow's business
+		return false // every topic with the source's alias in front belongs to the flow
 	}
 	if a.Prefixed {
-		return len(beginningWith(m.others, a.Name)) > 0
+		return len(withPrefix(m.others, a.Name)) > 0
 	}
 	_, ok := slices.BinarySearch(m.others, a.Name)
 	return ok
 }
 
-// couldBeOurs says whether a binding of the target is one that this flow makes for some binding of the source.
+// couldBeOurs reports whether this flow could have created a binding of the target.
 func (m *aclMapper) couldBeOurs(a ACL) bool {
 	switch {
-	case a.grantsWrite(), a.everything():
+	case a.grantsWrite(), a.allTopics():
 		return false
 	case m.naming == config.NamingPrefix && a.Prefixed:
 		return strings.HasPrefix(a.Name, m.prefix)
 	case m.naming == config.NamingPrefix:
-		_, ok := m.Source(a.Name) // also where the source topic is gone: its copy stays, and so does its name
+		_, ok := m.Source(a.Name) // also if the source topic is gone: its remote topic is kept
 		return ok
 	case a.Prefixed:
 		return m.naming == config.NamingIdentity && m.coversCopy(a) && !m.coversOther(a)

@@ -12,12 +12,12 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// acl reads "ALLOW READ alice orders", with a + behind a prefix and @host behind a principal.
+// acl parses "ALLOW READ alice orders". A + after the name means a prefix, and @host after the principal a host.
 func acl(t *testing.T, text string) policy.ACL {
 	t.Helper()
 	words := strings.Fields(text)
 	if len(words) != 4 || (words[0] != "ALLOW" && words[0] != "DENY") {
-		t.Fatalf("%q is no ACL", text)
+		t.Fatalf("%q is not an ACL", text)
 	}
 	principal, host, ok := strings.Cut(words[2], "@")
 	if !ok {
@@ -61,7 +61,7 @@ type aclCase struct {
 	naming         string
 	rename         map[string]string
 	topics         []string // of the source
-	foreign        []string // of the target, beside the copies
+	foreign        []string // other topics of the target
 	source, target []string
 	remove         bool
 	create, delete []string
@@ -87,11 +87,11 @@ func (c aclCase) diff(t *testing.T) policy.ACLDiff {
 	}
 	state.TargetTopics = slices.AppendSeq(slices.Clone(c.foreign), maps.Values(state.Copied))
 	diff := rules.DiffACLs(state)
-	// What was created needs no creation again, and what was deleted no deletion.
+	// A second diff must find nothing to create or delete.
 	after := slices.DeleteFunc(slices.Concat(state.Target, diff.Create), func(a policy.ACL) bool { return slices.Contains(diff.Delete, a) })
 	state.Target = after
 	if again := rules.DiffACLs(state); len(again.Create)+len(again.Delete) > 0 {
-		t.Errorf("a second look still finds %v and %v", short(again.Create), short(again.Delete))
+		t.Errorf("a second diff still has %v and %v", short(again.Create), short(again.Delete))
 	}
 	return diff
 }
@@ -121,7 +121,7 @@ func TestDiffACLs_operations(t *testing.T) {
 		{name: "write is not", topics: topics, source: []string{"ALLOW WRITE alice orders"}},
 		{name: "everything becomes read", topics: topics, source: []string{"ALLOW ALL alice orders"}, create: []string{"ALLOW READ alice primary.orders"}},
 		{
-			name: "everything beside read is one binding", topics: topics, source: []string{"ALLOW ALL alice orders", "ALLOW READ alice orders"},
+			name: "ALL and READ become one binding", topics: topics, source: []string{"ALLOW ALL alice orders", "ALLOW READ alice orders"},
 			create: []string{"ALLOW READ alice primary.orders"},
 		},
 		{
@@ -129,7 +129,7 @@ func TestDiffACLs_operations(t *testing.T) {
 			create: []string{"DENY ALL bob primary.orders", "DENY WRITE carol@10.0.0.1 primary.orders"},
 		},
 		{
-			name: "so is every other operation, with principal and host", topics: topics,
+			name: "other operations are copied with principal and host", topics: topics,
 			source: []string{"ALLOW DESCRIBE * orders", "ALLOW ALTER_CONFIGS alice@::1 orders", "ALLOW DELETE alice orders", "ALLOW CREATE alice orders"},
 			create: []string{
 				"ALLOW DESCRIBE * primary.orders", "ALLOW ALTER_CONFIGS alice@::1 primary.orders", "ALLOW CREATE alice primary.orders",
@@ -139,11 +139,11 @@ func TestDiffACLs_operations(t *testing.T) {
 		{name: "topics that are not copied", topics: topics, source: []string{"ALLOW READ alice secret", "ALLOW READ alice __consumer_offsets", "ALLOW READ alice dr.back"}},
 		{name: "a topic that does not exist yet gets nothing but denials", topics: topics, source: []string{"ALLOW READ alice later", "DENY READ bob later"}, create: []string{"DENY READ bob primary.later"}},
 		{
-			name: "what is there is not made again", topics: topics, source: []string{"ALLOW READ alice orders", "ALLOW READ bob orders"},
+			name: "existing bindings are not created", topics: topics, source: []string{"ALLOW READ alice orders", "ALLOW READ bob orders"},
 			target: []string{"ALLOW READ alice primary.orders"}, create: []string{"ALLOW READ bob primary.orders"}, inStep: 1,
 		},
 		{
-			name: "nothing is deleted unasked", topics: topics, source: []string{"ALLOW READ alice orders"},
+			name: "deletions are off by default", topics: topics, source: []string{"ALLOW READ alice orders"},
 			target: []string{"ALLOW READ alice primary.orders", "ALLOW READ mallory primary.orders"}, inStep: 1,
 		},
 	})
@@ -167,15 +167,15 @@ func TestDiffACLs_patterns(t *testing.T) {
 		{name: "a prefix of nothing that is copied", topics: []string{"stock"}, source: prefix, create: []string{"DENY READ bob primary.orders-+"}},
 		{name: "a prefix under identity", naming: "identity", topics: topics, source: prefix, create: one("orders-+")},
 		{
-			name: "a prefix under identity that covers a topic of the target's own", naming: "identity", topics: topics, foreign: []string{"orders-local"},
+			name: "a prefix under identity that covers a local topic of the target", naming: "identity", topics: topics, foreign: []string{"orders-local"},
 			source: prefix, create: one("orders-eu", "orders-us"), notes: 1,
 		},
 		{
-			name: "a prefix under identity that covers no copy and a topic of the target's own", naming: "identity", topics: []string{"stock"}, foreign: []string{"orders-local"},
+			name: "a prefix under identity that covers only a local topic of the target", naming: "identity", topics: []string{"stock"}, foreign: []string{"orders-local"},
 			source: prefix,
 		},
 		{
-			name: "a name under identity that is one of the target's own", naming: "identity", topics: []string{"stock"}, foreign: []string{"orders-local"},
+			name: "a name under identity that is a local topic of the target", naming: "identity", topics: []string{"stock"}, foreign: []string{"orders-local"},
 			source: []string{"ALLOW READ alice orders-local", "DENY READ bob orders-local"},
 		},
 		{
@@ -199,13 +199,13 @@ func TestDiffACLs_deletions(t *testing.T) {
 	source := []string{"ALLOW READ alice orders"}
 	runACLCases(t, []aclCase{
 		{
-			name: "what the source took back", topics: topics, remove: true, source: source,
+			name: "revoked on the source", topics: topics, remove: true, source: source,
 			target: []string{"ALLOW READ bob primary.orders", "DENY READ carol primary.stock", "ALLOW READ bob primary.sto+", "ALLOW READ bob primary.+"},
 			create: []string{"ALLOW READ alice primary.orders"},
 			delete: []string{"DENY READ carol primary.stock", "ALLOW READ bob primary.+", "ALLOW READ bob primary.orders", "ALLOW READ bob primary.sto+"},
 		},
 		{
-			name: "nothing that names other topics", topics: topics, remove: true, source: source, foreign: []string{"local"},
+			name: "bindings of other topics are kept", topics: topics, remove: true, source: source, foreign: []string{"local"},
 			target: []string{
 				"ALLOW READ bob local", "ALLOW READ bob *", "ALLOW READ bob prim+", "ALLOW READ bob orders", "ALLOW READ bob primary.secret",
 				"ALLOW READ bob primary.__x", "DENY READ bob other.+",
@@ -213,7 +213,7 @@ func TestDiffACLs_deletions(t *testing.T) {
 			create: []string{"ALLOW READ alice primary.orders"},
 		},
 		{
-			name: "nothing of who may write to copies, as milena itself", topics: topics, remove: true, source: source,
+			name: "bindings of principals that may write to remote topics are kept, as milena's own", topics: topics, remove: true, source: source,
 			target: []string{
 				"ALLOW WRITE milena primary.+", "ALLOW READ milena primary.+", "ALLOW CREATE milena primary.+", "ALLOW ALTER milena primary.orders",
 				"ALLOW ALL admin *", "DENY READ admin primary.orders", "ALLOW WRITE fixer primary.orders", "ALLOW READ fixer primary.orders", "ALLOW READ fixer primary.stock",
@@ -222,11 +222,11 @@ func TestDiffACLs_deletions(t *testing.T) {
 			delete: []string{"ALLOW READ fixer primary.stock"},
 		},
 		{
-			name: "what covers copies of other flows is kept while the source has it", topics: topics, remove: true, source: []string{"ALLOW READ alice payroll-+"},
+			name: "bindings of other flows' topics are kept while the source has them", topics: topics, remove: true, source: []string{"ALLOW READ alice payroll-+"},
 			target: []string{"ALLOW READ alice primary.payroll-+"}, inStep: 1,
 		},
 		{
-			name: "the copy of a topic that is gone keeps what the source still grants, and no more", topics: []string{"stock"}, remove: true, source: source,
+			name: "a remote topic whose source topic is gone keeps what the source still grants", topics: []string{"stock"}, remove: true, source: source,
 			target: []string{"ALLOW READ alice primary.orders", "ALLOW READ bob primary.orders"}, inStep: 1, delete: []string{"ALLOW READ bob primary.orders"},
 		},
 		{name: "a source without any binding deletes nothing", topics: topics, remove: true, target: []string{"ALLOW READ bob primary.orders"}},
@@ -243,7 +243,8 @@ func TestDiffACLs_deletions(t *testing.T) {
 	})
 }
 
-// In any state of both clusters, nobody may do more with the topics of the target than with what they are copies of.
+// In any state of both clusters, ACLs must not allow more on a topic of the target than on the topic it is copied
+// from.
 func FuzzDiffACLsNeverWiden(f *testing.F) {
 	f.Add(uint64(1), uint64(2))
 	f.Add(uint64(0x123456789abcdef), uint64(0xfedcba987654321))
@@ -293,7 +294,7 @@ func FuzzDiffACLsNeverWiden(f *testing.F) {
 					t.Errorf("%s: topic %s (copy of %q): may be read is %v, want %v\nsource %v\ntarget %v", naming, topic, source, got, want, short(state.Source), short(after))
 				}
 				if !isCopy && slices.ContainsFunc(after, func(a policy.ACL) bool { return covers(a, topic) }) {
-					t.Errorf("%s: topic %s, which is no copy, is covered by %v", naming, topic, short(after))
+					t.Errorf("%s: topic %s, which is not a remote topic, is covered by %v", naming, topic, short(after))
 				}
 			}
 		}
@@ -307,7 +308,7 @@ func covers(a policy.ACL, topic string) bool {
 	return a.Name == "*" || a.Name == topic
 }
 
-// mayRead is Kafka's authorizer.
+// mayRead decides as Kafka's authorizer does.
 func mayRead(list []policy.ACL, topic string) bool {
 	allowed := false
 	for _, a := range list {

@@ -45,14 +45,14 @@ func TestNewAnomalies_allowsExactly(t *testing.T) {
 				t.Errorf("%s: %q allowed is %v, want %v", kind, action, err == nil, want)
 			}
 			if err != nil && !strings.Contains(err.Error(), "anomalies."+kind) {
-				t.Errorf("error does not say where: %v", err)
+				t.Errorf("error does not name the key: %v", err)
 			}
 		}
 	}
 }
 
-// The config package, one floor below, validates the same words.
-func TestKinds_areThoseOfTheConfig(t *testing.T) {
+// The config package declares the same words, because it cannot import this one.
+func TestKinds_matchConfig(t *testing.T) {
 	var kinds []string
 	for _, kind := range policy.Kinds() {
 		kinds = append(kinds, string(kind))
@@ -74,7 +74,7 @@ func TestNewAnomalies_namesAllProblems(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"anomalies.nope: no such kind; the kinds are recreated, ", `anomalies.shrunk: "restart" is not an action for it; use one of halt, skip`} {
+	for _, want := range []string{"anomalies.nope: unknown kind; the kinds are recreated, ", `anomalies.shrunk: action "restart" is not allowed for this kind; use one of halt, skip`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error lacks %q:\n%v", want, err)
 		}
@@ -86,10 +86,10 @@ func TestKind_Hint(t *testing.T) {
 	for _, kind := range policy.Kinds() {
 		hint := kind.Hint()
 		if !strings.HasSuffix(hint, ".") || len(hint) < 80 || seen[hint] != "" {
-			t.Errorf("%s: %q is not a sentence of its own", kind, hint)
+			t.Errorf("%s: %q is not a unique sentence", kind, hint)
 		}
 		seen[hint] = kind
-		// A hint that proposes an action must propose one that the config accepts.
+		// A hint must not propose an action that the config refuses.
 		for _, action := range []policy.Action{policy.Skip, policy.Restart} {
 			if strings.Contains(hint, "anomalies."+string(kind)+" to "+string(action)) && !slices.Contains(kind.Actions(), action) {
 				t.Errorf("%s: the hint proposes %s", kind, action)

@@ -7,64 +7,68 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// Refusal says why a position of a consumer group was not committed on the target. The zero Refusal means that nothing
-// stands against it.
+// Refusal says why a group's translated offset was not committed on the target. The zero Refusal means that it may be
+// committed.
 type Refusal string
 
-// The refusals. They are labels of metrics and words of the status, so they never change meaning.
+// The refusals. They are metric labels and part of the status, so they never change meaning.
 const (
-	// RefusedActive is a group that has members on the target: its own consumers say where it is.
+	// RefusedActive means that the group has members on the target: its own consumers commit its offsets.
 	RefusedActive Refusal = "active"
-	// RefusedAhead is a group that stands further on the target than the source's position: it is never moved backwards.
+	// RefusedAhead means that the group's committed offset on the target is ahead of the translated one: it is never
+	// moved backwards.
 	RefusedAhead Refusal = "ahead"
-	// RefusedKind is a group whose protocol is not that of consumers: committing would make a group of another kind.
+	// RefusedKind means that the group's protocol is not that of consumers: a commit would create a group of another
+	// kind.
 	RefusedKind Refusal = "kind"
-	// RefusedNotCopied is a position in a topic that the flow does not copy, or not yet.
+	// RefusedNotCopied means that the flow does not copy the topic, or has not copied it yet.
 	RefusedNotCopied Refusal = "not_copied"
-	// RefusedBeforeStart is a position before the first record that the flow copied, while the copy holds older records.
+	// RefusedBeforeStart means that the offset is before the first record that the flow copied, while the target
+	// holds older records.
 	RefusedBeforeStart Refusal = "before_start"
-	// RefusedRecovering is a position in a partition whose map is not known at the moment.
+	// RefusedRecovering means that the partition's map is not known at the moment.
 	RefusedRecovering Refusal = "recovering"
-	// RefusedRecreated is a position in a topic that was deleted and made again on either side: the map speaks of the earlier one.
+	// RefusedRecreated means that the topic was deleted and created again on either side: the map describes the
+	// earlier one.
 	RefusedRecreated Refusal = "recreated"
-	// RefusedRights is missing rights on the group.
+	// RefusedRights means that milena lacks permissions on the group.
 	RefusedRights Refusal = "rights"
-	// RefusedFailed is a request that failed; the next look tries again.
+	// RefusedFailed means that a request failed. The next group sync retries.
 	RefusedFailed Refusal = "failed"
 )
 
-// Explain is the refusal as the end of a sentence that begins with the group's name.
+// Explain returns the refusal as the rest of a sentence that starts with the group's name.
 func (r Refusal) Explain() string {
 	switch r {
 	case RefusedActive:
-		return "has members there, which say themselves where it is"
+		return "has members there, which commit their own offsets"
 	case RefusedAhead:
-		return "stands further there already, and no group is moved backwards"
+		return "is ahead there already, and no group is moved backwards"
 	case RefusedKind:
-		return "is not a group of consumers"
+		return "is not a consumer group"
 	case RefusedNotCopied:
-		return "has positions in topics that are not copied"
+		return "has committed offsets in topics that are not copied"
 	case RefusedBeforeStart:
-		return "stands before the first record whose copy milena knows, and the target holds older ones; if MirrorMaker 2 wrote them, see run --rebuild-map"
+		return "is before the first record whose copy milena knows, and the target holds older ones; if MirrorMaker 2 wrote them, see run --rebuild-map"
 	case RefusedRecovering:
-		return "has positions in partitions that are being recovered"
+		return "has committed offsets in partitions that are being recovered"
 	case RefusedRecreated:
-		return "has positions in a topic that was deleted and made again, or whose records were taken back"
+		return "has committed offsets in a topic that was deleted and created again, or whose records were truncated"
 	case RefusedRights:
-		return "may not be read or written: grant READ on the group to milena's user"
+		return "cannot be read or written: grant READ on the group to milena's user"
 	case RefusedFailed:
-		return "could not be read or written; it is tried again"
+		return "could not be read or written, retrying"
 	default:
-		return "is in place"
+		return "is in sync"
 	}
 }
 
-// Groups knows which consumer groups of one flow are translated. It is immutable.
+// Groups holds which consumer groups of one flow are translated. It is immutable.
 type Groups struct {
 	include, exclude []*regexp.Regexp
 }
 
-// NewGroups compiles the selection of one flow.
+// NewGroups compiles the group selection of one flow. The error lists every pattern that does not compile.
 func NewGroups(f config.Flow) (*Groups, error) {
 	include, includeErr := compileList("groups", f.Groups)
 	exclude, excludeErr := compileList("groups_exclude", f.GroupsExclude)
@@ -74,26 +78,26 @@ func NewGroups(f config.Flow) (*Groups, error) {
 	return &Groups{include, exclude}, nil
 }
 
-// Selected says whether the flow looks after a group of the source.
+// Selected reports whether the flow translates a group of the source.
 func (g *Groups) Selected(group string) bool {
 	return !matchesAny(g.exclude, group) && matchesAny(g.include, group)
 }
 
-// Translatable says whether a group of this protocol commits offsets as consumers do. Groups that only ever committed
-// without members have no protocol.
+// Translatable reports whether a group of this protocol commits offsets as consumers do. A group that only ever
+// committed without members has no protocol.
 func Translatable(protocol string) bool { return protocol == "" || protocol == "consumer" }
 
-// TargetGroup is what the target says of a group.
+// TargetGroup is the state of a group on the target.
 type TargetGroup struct {
-	// Protocol and State are empty for a group that does not exist there.
+	// Protocol and State are empty if the group does not exist there.
 	Protocol, State string
-	// Committed is the group's own position in the partition, -1 if it has none.
+	// Committed is the group's committed offset in the partition, -1 if it has none.
 	Committed int64
 }
 
-// Commit says whether a translated position may be committed on the target. An empty refusal with false means that the
-// group is there already. A group without members may be moved forward and nothing else: a group with members is also
-// refused by the broker itself (UNKNOWN_MEMBER_ID), so that one that becomes active meanwhile is not moved.
+// Commit reports whether a translated offset may be committed on the target. False with an empty refusal means that
+// the offset is committed already. A group without members is moved forward only. The broker refuses a commit to a
+// group with members (UNKNOWN_MEMBER_ID), so a group that becomes active in the meantime is not moved.
 func (t TargetGroup) Commit(translated int64) (bool, Refusal) {
 	switch {
 	case t.Committed == translated:

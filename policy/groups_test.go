@@ -7,7 +7,7 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-func TestGroupsAreSelectedByWholeNames(t *testing.T) {
+func TestGroups_Selected(t *testing.T) {
 	f := config.DefaultFlow("a", "b")
 	f.Groups = []string{"app-.*", "batch|stream"}
 	groups, err := policy.NewGroups(f)
@@ -32,11 +32,11 @@ func TestGroupsAreSelectedByWholeNames(t *testing.T) {
 	}
 	f.GroupsExclude = []string{"("}
 	if _, err = policy.NewGroups(f); err == nil {
-		t.Error("a pattern that does not compile was taken")
+		t.Error("a pattern that does not compile is accepted")
 	}
 }
 
-func TestAGroupOnTheTargetMovesForwardAndOnlyWithoutMembers(t *testing.T) {
+func TestTargetGroup_Commit(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		group      policy.TargetGroup
@@ -44,12 +44,12 @@ func TestAGroupOnTheTargetMovesForwardAndOnlyWithoutMembers(t *testing.T) {
 		commit     bool
 		refusal    policy.Refusal
 	}{
-		{"unknown there", policy.TargetGroup{Committed: -1}, 0, true, ""},
-		{"empty without a position", policy.TargetGroup{"consumer", "Empty", -1}, 7, true, ""},
+		{"unknown on the target", policy.TargetGroup{Committed: -1}, 0, true, ""},
+		{"empty without a committed offset", policy.TargetGroup{"consumer", "Empty", -1}, 7, true, ""},
 		{"memberless", policy.TargetGroup{"", "Empty", 3}, 7, true, ""},
 		{"dead", policy.TargetGroup{"consumer", "Dead", 3}, 7, true, ""},
-		{"in place", policy.TargetGroup{"consumer", "Empty", 7}, 7, false, ""},
-		{"active and in place", policy.TargetGroup{"consumer", "Stable", 7}, 7, false, ""},
+		{"in sync", policy.TargetGroup{"consumer", "Empty", 7}, 7, false, ""},
+		{"active and in sync", policy.TargetGroup{"consumer", "Stable", 7}, 7, false, ""},
 		{"active behind", policy.TargetGroup{"consumer", "Stable", 3}, 7, false, policy.RefusedActive},
 		{"active ahead", policy.TargetGroup{"consumer", "PreparingRebalance", 9}, 7, false, policy.RefusedActive},
 		{"KIP-848 active", policy.TargetGroup{"consumer", "Reconciling", -1}, 7, false, policy.RefusedActive},

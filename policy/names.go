@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// IsInternal says whether a topic is bookkeeping that no flow may copy: Kafka's (`__*`), MirrorMaker 2's and its Connect
-// topics by the rules of Kafka 4.0 (KIP-1074: before, every user topic that ended in "internal" was one), and milena's
-// journals. The separator is the one that MirrorMaker 2 on these clusters uses; names with '.' are known in any case,
-// because KIP-949 lets the bookkeeping keep '.' and Connect's topics always have it.
+// IsInternal reports whether a topic is an internal topic, which no flow may copy: Kafka's (`__*`), those of
+// MirrorMaker 2 and its Connect workers by the rules of Kafka 4.0 (KIP-1074; before it, every user topic that ended
+// in "internal" was internal), and milena's journals. The separator is that of MirrorMaker 2 on these clusters. Names
+// with '.' are always recognized, because KIP-949 lets internal topics keep '.', and Connect's topics always have it.
 func IsInternal(topic, separator string) bool {
 	if strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, ".") {
 		return true
@@ -44,7 +44,7 @@ func checkTopicName(name string) error {
 	case len(name) > maxTopicLength:
 		return fmt.Errorf("target name %q has %d characters; Kafka allows %d", name, len(name), maxTopicLength)
 	case !legalTopicChars(name):
-		return fmt.Errorf("target name %q has other characters than letters, digits, `.`, `_` and `-`", name)
+		return fmt.Errorf("target name %q may only have letters, digits, `.`, `_` and `-`", name)
 	}
 	return nil
 }
@@ -60,13 +60,13 @@ func legalTopicChars(s string) bool {
 	return true
 }
 
-// compileList compiles expressions that match whole names, as Java's Matcher.matches does in MirrorMaker 2: without the
-// group, `a|b` would match every name that begins with a.
+// compileList compiles expressions that match whole names, as Java's Matcher.matches does in MirrorMaker 2. Without
+// the group, `a|b` would match every name that starts with a.
 func compileList(key string, expressions []string) ([]*regexp.Regexp, error) {
 	var errs []error
 	compiled := make([]*regexp.Regexp, 0, len(expressions))
 	for i, expression := range expressions {
-		// First alone: `a)(b` must be an error, not a pair of groups.
+		// Alone first: `a)(b` must be an error, not two groups.
 		if _, err := regexp.Compile(expression); err != nil {
 			errs = append(errs, fmt.Errorf("%s[%d]: %q is not a regular expression: %w", key, i, expression, err))
 			continue

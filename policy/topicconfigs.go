@@ -9,36 +9,37 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// TopicConfig is one entry of a DescribeConfigs answer for a topic.
+// TopicConfig is one entry of a DescribeConfigs response for a topic.
 type TopicConfig struct {
 	Name  string
 	Value string
-	// Dynamic says that the value is set on the topic itself (DYNAMIC_TOPIC_CONFIG); else it comes from the broker or
-	// from Kafka's defaults and says nothing about the topic.
+	// Dynamic is set if the value is set on the topic itself (DYNAMIC_TOPIC_CONFIG). Otherwise it comes from the
+	// broker or from Kafka's defaults and says nothing about the topic.
 	Dynamic bool
-	// Sensitive values are not sent by brokers; Value is empty.
+	// Sensitive values are not sent by brokers: Value is empty.
 	Sensitive bool
 }
 
-// ConfigChange is one difference to be altered on the target topic.
+// ConfigChange is one change of a target topic's config.
 type ConfigChange struct {
 	Name string
 	// From is the target's effective value before the change.
 	From string
-	// To is the value to set; empty if Delete.
+	// To is the value to set. It is empty if Delete is set.
 	To string
 	// Delete removes the topic's own value, so that the target's default applies.
 	Delete bool
 }
 
-// ConfigFilter says which topic configs are copied. The zero value holds only milena's own rules, and leaves defaults to
-// the target. It is immutable.
+// ConfigFilter decides which topic configs are copied. The zero value applies only milena's own rules, and leaves
+// defaults to the target. It is immutable.
 type ConfigFilter struct {
 	exclude  []*regexp.Regexp
-	defaults bool // of the source are set on the target
+	defaults bool // whether the source's defaults are set on the target
 }
 
-// NewConfigFilter compiles the expressions of configs_exclude, which match whole config names.
+// NewConfigFilter compiles the expressions of configs_exclude, which match whole config names. The error lists every
+// pattern that does not compile.
 func NewConfigFilter(f config.Flow) (ConfigFilter, error) {
 	exclude, err := compileList("configs_exclude", f.ConfigsExclude)
 	if err != nil {
@@ -47,27 +48,27 @@ func NewConfigFilter(f config.Flow) (ConfigFilter, error) {
 	return ConfigFilter{exclude: exclude, defaults: f.UseDefaultsFrom == config.DefaultsFromSource}, nil
 }
 
-// sets says whether a value of the source is to be set on the target topic itself.
+// sets reports whether a value of the source is set on the target topic itself.
 func (f ConfigFilter) sets(c TopicConfig) bool { return c.Dynamic || f.defaults }
 
-// Excludes says whether a config of this name is left alone on the target: neither set nor deleted.
+// Excludes reports whether a config is left alone on the target: neither set nor deleted.
 func (f ConfigFilter) Excludes(name string) bool {
 	switch {
 	case name == "compression.type":
-		// Batches arrive with the source's codec. Any value but `producer`, Kafka's default, makes the target's brokers
-		// decompress and rebuild each batch whose codec differs, at their cost and possibly beyond max.message.bytes.
+		// Batches arrive with the source's codec. Any value other than `producer`, Kafka's default, makes the target's brokers
+		// decompress and rebuild each batch whose codec differs, which costs CPU and may exceed max.message.bytes.
 		return true
 	case strings.HasSuffix(name, ".replication.throttled.replicas"):
-		// Lists of the source's partitions and brokers; on the target they would name others.
+		// Lists of partitions and brokers of the source, which mean other ones on the target.
 		return true
 	}
 	return matchesAny(f.exclude, name)
 }
 
-// CreateConfigs are the configs that a new target topic gets: what is set on the source topic itself. Defaults stay with
-// each cluster, unless use_defaults_from is source (KIP-894): then it is all values in force, those that come from the
-// source's brokers included, whose server.properties MirrorMaker 2 leaves out. A topic must be born with them (KAFKA-12254: a compacted
-// topic that begins as a deleted one loses data).
+// CreateConfigs returns the configs that a new target topic is created with: those that are set on the source topic
+// itself. Defaults stay those of each cluster, unless use_defaults_from is source (KIP-894): then it is all values in
+// force, including those from the source brokers' server.properties, which MirrorMaker 2 leaves out. A topic must be
+// created with its configs (KAFKA-12254: a compacted topic that starts as a deleted one loses data).
 func CreateConfigs(source []TopicConfig, filter ConfigFilter) map[string]string {
 	configs := map[string]string{}
 	for _, c := range source {
@@ -78,11 +79,12 @@ func CreateConfigs(source []TopicConfig, filter ConfigFilter) map[string]string 
 	return configs
 }
 
-// DiffConfigs is what must be altered on the target topic so that it follows the source topic, sorted by name; nothing
-// if it does already. A value set on the source is set on the target. A value set on the target only is deleted if the
-// source knows the key and has its default, as MirrorMaker 2 does: who wants another retention on the target names it in
-// configs_exclude; with use_defaults_from: source it gets the source's value instead. Keys that the target does not know are left out, because brokers refuse all changes of a topic for
-// one unknown key; UnknownConfigs names them.
+// DiffConfigs returns the changes that make the target topic follow the source topic, sorted by name, or nothing if
+// it already does. A value that is set on the source is set on the target. A value that is set on the target only is
+// deleted if the source knows the key and has its default, as in MirrorMaker 2. To keep another retention on the
+// target, list the key in configs_exclude. With use_defaults_from: source the target gets the source's value instead.
+// Keys that the target does not know are left out, because brokers refuse all changes of a topic for one unknown key;
+// UnknownConfigs returns them.
 func DiffConfigs(source, target []TopicConfig, filter ConfigFilter) []ConfigChange {
 	known := make(map[string]TopicConfig, len(target))
 	for _, c := range target {
@@ -105,8 +107,8 @@ func DiffConfigs(source, target []TopicConfig, filter ConfigFilter) []ConfigChan
 	return changes
 }
 
-// UnknownConfigs are the names that are set on the source topic, would be copied, and are not among the names that the
-// target knows: configs of another vendor or of another Kafka version. Sorted.
+// UnknownConfigs returns the names, sorted, that are set on the source topic, would be copied, and that the target
+// does not know: configs of another vendor or of another Kafka version.
 func UnknownConfigs(source []TopicConfig, known map[string]bool, filter ConfigFilter) []string {
 	var unknown []string
 	for _, c := range source {

@@ -42,7 +42,7 @@ func TestDiffConfigs(t *testing.T) {
 			want: []policy.ConfigChange{{Name: "retention.ms", From: "2", To: "1"}},
 		},
 		{
-			name: "set although the default is the same, for the default may change", source: configs{set("retention.ms", "1")}, target: configs{inherited("retention.ms", "1")},
+			name: "set although it equals the default, which may change", source: configs{set("retention.ms", "1")}, target: configs{inherited("retention.ms", "1")},
 			want: []policy.ConfigChange{{Name: "retention.ms", From: "1", To: "1"}},
 		},
 		{
@@ -100,13 +100,13 @@ func TestDiffConfigs(t *testing.T) {
 				t.Error(diff)
 			}
 			if again := policy.DiffConfigs(test.source, apply(test.target, got), filter); len(again) > 0 {
-				t.Errorf("a second pass still changes %v", again)
+				t.Errorf("a second diff still has %v", again)
 			}
 		})
 	}
 }
 
-// apply is what a broker does with the changes.
+// apply changes configs as a broker does.
 func apply(target []policy.TopicConfig, changes []policy.ConfigChange) []policy.TopicConfig {
 	var after []policy.TopicConfig
 	for _, c := range target {
@@ -144,7 +144,7 @@ func TestNewConfigFilter_refuses(t *testing.T) {
 	}
 }
 
-// KIP-894: the copy behaves like its source, whatever the defaults of the target are.
+// KIP-894: the remote topic behaves like its source, whatever the defaults of the target are.
 func TestConfigs_defaultsFromSource(t *testing.T) {
 	flow := config.DefaultFlow("a", "b")
 	flow.UseDefaultsFrom = config.DefaultsFromSource
@@ -159,7 +159,7 @@ func TestConfigs_defaultsFromSource(t *testing.T) {
 	}
 	want := map[string]string{"cleanup.policy": "compact", "retention.ms": "1", "segment.ms": "2", "max.message.bytes": "3", "vendor.key": "x"}
 	if diff := cmp.Diff(want, policy.CreateConfigs(source, filter)); diff != "" {
-		t.Errorf("born with -want +got\n%s", diff)
+		t.Errorf("created with -want +got\n%s", diff)
 	}
 	target := []policy.TopicConfig{
 		set("cleanup.policy", "compact"), set("retention.ms", "9"), inherited("segment.ms", "2"), set("max.message.bytes", "3"),
@@ -170,6 +170,6 @@ func TestConfigs_defaultsFromSource(t *testing.T) {
 		t.Errorf("changes -want +got\n%s", diff)
 	}
 	if unknown := policy.UnknownConfigs(source, map[string]bool{}, filter); len(unknown) != 1 || unknown[0] != "cleanup.policy" {
-		t.Errorf("unknown to the target: %q; a default that it does not know is no news", unknown)
+		t.Errorf("unknown to the target: %q; unknown defaults must not be reported", unknown)
 	}
 }

@@ -14,33 +14,33 @@ import (
 // Reason says why a source topic is not copied. The zero Reason means that it is copied.
 type Reason string
 
-// The reasons. They are labels of metrics and words of `milena check`, so they never change meaning.
+// The reasons. They are metric labels and part of the output of `milena check`, so they never change meaning.
 const (
-	// ReasonInternal is bookkeeping of Kafka, Kafka Connect, MirrorMaker 2 or milena.
+	// ReasonInternal is an internal topic of Kafka, Kafka Connect, MirrorMaker 2 or milena.
 	ReasonInternal Reason = "internal"
-	// ReasonExcluded is a match of topics_exclude.
+	// ReasonExcluded is a topic that topics_exclude matches.
 	ReasonExcluded Reason = "excluded"
 	// ReasonNotSelected is a topic that no expression of topics matches.
 	ReasonNotSelected Reason = "not_selected"
-	// ReasonCycle is a topic that came from the target, directly or through other clusters.
+	// ReasonCycle is a topic that comes from the target, directly or through other clusters.
 	ReasonCycle Reason = "cycle"
-	// ReasonNotRenamed is a topic that a rename flow's table does not hold.
+	// ReasonNotRenamed is a topic that is not in the table of a rename flow.
 	ReasonNotRenamed Reason = "not_renamed"
-	// ReasonNameTooLong is a target name of more than Kafka's 249 characters.
+	// ReasonNameTooLong is a topic whose target name exceeds Kafka's 249 characters.
 	ReasonNameTooLong Reason = "name_too_long"
 )
 
-// Explain is the reason as the end of a sentence that begins with the topic's name.
+// Explain returns the reason as the rest of a sentence that starts with the topic's name.
 func (r Reason) Explain() string {
 	switch r {
 	case ReasonInternal:
-		return "is bookkeeping of Kafka, Connect, MirrorMaker 2 or milena"
+		return "is an internal topic of Kafka, Connect, MirrorMaker 2 or milena"
 	case ReasonExcluded:
 		return "matches topics_exclude"
 	case ReasonNotSelected:
 		return "matches no expression of topics"
 	case ReasonCycle:
-		return "came from the target cluster, so that copying it there would make a loop"
+		return "comes from the target cluster, so copying it back would create a cycle"
 	case ReasonNotRenamed:
 		return "is not in the rename table"
 	case ReasonNameTooLong:
@@ -53,22 +53,22 @@ func (r Reason) Explain() string {
 // maxTopicLength is Kafka's Topic.MAX_NAME_LENGTH: a partition's directory name has to fit in 255 bytes.
 const maxTopicLength = 249
 
-// heartbeatsTopic is the name MirrorMaker 2 and its Java client expect literally, whatever the separator.
+// heartbeatsTopic is the name that MirrorMaker 2 and its Java client expect literally, whatever the separator.
 const heartbeatsTopic = "heartbeats"
 
-// Topics knows which topics of one flow are copied and what they are called on the target. It is immutable.
+// Topics decides which topics of one flow are copied and what their names on the target are. It is immutable.
 type Topics struct {
 	include, exclude []*regexp.Regexp
 	naming           string
 	prefix           string // source alias and separator
-	targetHop        string // separator, target alias, separator: what a cycle contains
+	targetHop        string // separator, target alias, separator: names that contain it form a cycle
 	separator        string
 	rename           map[string]string // source name -> target name
 	renamed          map[string]string // target name -> source name
 }
 
-// NewTopics compiles the selection and naming of one flow. The aliases are those of the flow's clusters; they are not
-// read from f so that a caller may resolve them first.
+// NewTopics compiles the topic selection and naming of one flow. The aliases are those of the flow's clusters; they
+// are not read from f so that a caller may resolve them first. The error lists all problems.
 func NewTopics(f config.Flow, sourceAlias, targetAlias string) (*Topics, error) {
 	include, includeErr := compileList("topics", f.Topics)
 	exclude, excludeErr := compileList("topics_exclude", f.TopicsExclude)
@@ -83,10 +83,10 @@ func NewTopics(f config.Flow, sourceAlias, targetAlias string) (*Topics, error) 
 	errs := []error{includeErr, excludeErr}
 	switch f.Naming {
 	case config.NamingPrefix, config.NamingIdentity:
-		// Identity needs the prefix too: `heartbeats` keeps it, or the heartbeats of two clusters would mix.
+		// Identity naming needs the prefix too: `heartbeats` gets it, or the heartbeats of two clusters would mix.
 		switch {
 		case sourceAlias == "" || targetAlias == "":
-			errs = append(errs, errors.New("source, target: both aliases are needed for names"))
+			errs = append(errs, errors.New("source, target: both aliases are required"))
 		case f.Separator == "" || !legalTopicChars(f.Separator):
 			errs = append(errs, fmt.Errorf("separator: %q cannot be part of a topic name; use `.`, `-`, `_` or letters and digits", f.Separator))
 		case !legalTopicChars(sourceAlias):
@@ -103,11 +103,11 @@ func NewTopics(f config.Flow, sourceAlias, targetAlias string) (*Topics, error) 
 	return t, nil
 }
 
-// setRename checks the table: every target name is legal and belongs to one source topic.
+// setRename checks the table: every target name is valid and belongs to one source topic.
 func (t *Topics) setRename(table map[string]string) error {
 	var errs []error
 	if len(table) == 0 {
-		errs = append(errs, errors.New("rename: the table is empty, so that nothing would be copied"))
+		errs = append(errs, errors.New("rename: the table is empty, so nothing would be copied"))
 	}
 	t.rename, t.renamed = maps.Clone(table), make(map[string]string, len(table))
 	for _, source := range slices.Sorted(maps.Keys(table)) {
@@ -116,17 +116,17 @@ func (t *Topics) setRename(table map[string]string) error {
 			errs = append(errs, fmt.Errorf("rename.%s: %w", source, err))
 		}
 		if IsInternal(target, t.separator) {
-			errs = append(errs, fmt.Errorf("rename.%s: target name %q is one of an internal topic", source, target))
+			errs = append(errs, fmt.Errorf("rename.%s: target name %q is that of an internal topic", source, target))
 		}
 		if other, taken := t.renamed[target]; taken {
-			errs = append(errs, fmt.Errorf("rename.%s: target name %q belongs to %s already; two sources in one topic cannot be told apart again", source, target, other))
+			errs = append(errs, fmt.Errorf("rename.%s: target name %q is used for %s already; two source topics in one target topic could not be told apart", source, target, other))
 		}
 		t.renamed[target] = source
 	}
 	return errors.Join(errs...)
 }
 
-// Target is the name on the target of a source topic, with an empty reason, or the reason why it is not copied.
+// Target returns the name of a source topic on the target with an empty reason, or the reason why it is not copied.
 func (t *Topics) Target(source string) (target string, reason Reason) {
 	switch {
 	case IsInternal(source, t.separator):
@@ -145,13 +145,13 @@ func (t *Topics) Target(source string) (target string, reason Reason) {
 	case len(target) > maxTopicLength:
 		return "", ReasonNameTooLong
 	case IsInternal(target, t.separator):
-		// Source topic `checkpoints.internal` is harmless there, but as `A.checkpoints.internal` Java clients would read it.
+		// The source topic `checkpoints.internal` is harmless, but Java clients would read `A.checkpoints.internal`.
 		return "", ReasonInternal
 	}
 	return target, ""
 }
 
-// Source is the source topic whose copy has this name on the target; ok is false where the flow copies nothing to it.
+// Source returns the source topic whose remote topic has this name. ok is false if the flow copies nothing to it.
 func (t *Topics) Source(target string) (source string, ok bool) {
 	switch t.naming {
 	case config.NamingRename:
@@ -173,28 +173,28 @@ func (t *Topics) Source(target string) (source string, ok bool) {
 	return source, true
 }
 
-// Collision is a group of source topics that cannot all have their copies.
+// Collision is a group of source topics of which only one can be copied.
 type Collision struct {
-	// Sources are the topics concerned, sorted; always two or more.
+	// Sources are the topics, sorted; always two or more.
 	Sources []string
-	// Targets are their names on the target, sorted, without duplicates: one name if all would be written into one
-	// topic, several if Kafka's own rule forbids these names beside each other.
+	// Targets are their names on the target, sorted, without duplicates: one name if all would be copied into one
+	// topic, several if Kafka forbids having these names together.
 	Targets []string
 }
 
-// Explain is the collision as a sentence.
+// Explain returns the collision as a sentence.
 func (c Collision) Explain() string {
 	sources := strings.Join(c.Sources, ", ")
 	if len(c.Targets) == 1 {
 		return fmt.Sprintf("topics %s would all be copied into %s; exclude all but one", sources, c.Targets[0])
 	}
-	return fmt.Sprintf("topics %s would be copied to %s, which Kafka takes for one name in its metrics and refuses beside each other; exclude all but one or use a rename table",
+	return fmt.Sprintf("topics %s would be copied to %s, which have the same name in Kafka's metrics, so brokers refuse to have them together; exclude all but one or use a rename table",
 		sources, strings.Join(c.Targets, ", "))
 }
 
-// Collisions finds the source topics whose names on the target are the same, or differ in '.' and '_' only: Kafka's
-// metrics write both as '_', so that brokers refuse the second such topic (INVALID_TOPIC_EXCEPTION). Topics that are not
-// copied do not count. The result is sorted by its first source topic.
+// Collisions finds the source topics whose names on the target are the same, or differ only in '.' and '_': Kafka's
+// metrics write both as '_', so brokers refuse the second such topic (INVALID_TOPIC_EXCEPTION). Topics that are not
+// copied are ignored. The result is sorted by its first source topic.
 func (t *Topics) Collisions(sources []string) []Collision {
 	groups := map[string]map[string]string{} // name with '_' for '.' -> source -> target
 	for _, source := range sources {
@@ -223,7 +223,7 @@ func (t *Topics) Collisions(sources []string) []Collision {
 	return collisions
 }
 
-// selected says whether the flow asks for the topic. In a rename flow without a topics list the table is the list.
+// selected reports whether the flow selects the topic. In a rename flow without a topics list, the table is the list.
 func (t *Topics) selected(source string) bool {
 	if t.naming == config.NamingRename {
 		return len(t.include) == 0 || matchesAny(t.include, source)
@@ -231,9 +231,9 @@ func (t *Topics) selected(source string) bool {
 	return t.isHeartbeats(source) || matchesAny(t.include, source)
 }
 
-// isHeartbeats follows MirrorMaker 2's isHeartbeatsTopic under prefix naming: the name behind all hops is `heartbeats`.
-// Under identity MirrorMaker 2 renames everything that ends in "heartbeats", a user's device-heartbeats included; here it
-// is the exact name only.
+// isHeartbeats follows MirrorMaker 2's isHeartbeatsTopic under prefix naming: the name after all hops is
+// `heartbeats`. Under identity naming MirrorMaker 2 renames every topic that ends in "heartbeats", including a user's
+// device-heartbeats; here only the exact name counts.
 func (t *Topics) isHeartbeats(source string) bool {
 	if t.naming == config.NamingPrefix && strings.HasSuffix(source, t.separator+heartbeatsTopic) {
 		return true
@@ -241,14 +241,15 @@ func (t *Topics) isHeartbeats(source string) bool {
 	return source == heartbeatsTopic
 }
 
-// isCycle says whether the target's alias is one of the topic's hops: every part in front of a separator is one. The
-// aliases of clusters beyond this flow are not known here, so `orders.dr.v1`, which no flow made, counts as a hop of dr
-// too, as in MirrorMaker 2: a topic that is refused with its reason is seen, a loop fills two clusters.
+// isCycle reports whether the target's alias is one of the topic's hops. Every part of the name in front of a
+// separator is a hop. The aliases of clusters beyond this flow are not known here, so in `orders.dr.v1`, which no
+// flow created, dr counts as a hop too, as in MirrorMaker 2. A topic that is refused with a reason is noticed; a
+// cycle would fill two clusters.
 func (t *Topics) isCycle(source string) bool {
 	switch t.naming {
 	case config.NamingPrefix:
 	case config.NamingIdentity:
-		// Identity names carry no hops, except those of heartbeats.
+		// Identity names have no hops, except those of heartbeats.
 		if !strings.HasSuffix(source, t.separator+heartbeatsTopic) {
 			return false
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// prefixFlow is a flow as the config's defaults make it.
+// prefixFlow is a flow with the config's defaults.
 func prefixFlow() config.Flow {
 	return config.Flow{
 		Topics:        []string{".*"},
@@ -62,9 +62,9 @@ func TestTopics_Target(t *testing.T) {
 		{"prefix", prefix, "orders", "primary.orders", ""},
 		{"prefix keeps hops of others", prefix, "c.orders", "primary.c.orders", ""},
 		{"dotted names are not hops of this flow", prefix, "orders.v1", "primary.orders.v1", ""},
-		{"own separator", underscore, "orders", "primary_orders", ""},
-		{"own separator, dots are plain", underscore, "dr.orders", "primary_dr.orders", ""},
-		{"own separator, cycle", underscore, "dr_orders", "", policy.ReasonCycle},
+		{"custom separator", underscore, "orders", "primary_orders", ""},
+		{"custom separator, dots are plain", underscore, "dr.orders", "primary_dr.orders", ""},
+		{"custom separator, cycle", underscore, "dr_orders", "", policy.ReasonCycle},
 
 		{"whole names only", only, "orders-2", "", policy.ReasonNotSelected},
 		{"whole names only, in front", only, "my-orders", "", policy.ReasonNotSelected},
@@ -81,12 +81,12 @@ func TestTopics_Target(t *testing.T) {
 		{"journal of milena", prefix, "milena.a-b.journal", "", policy.ReasonInternal},
 		{"journal without a flow is a user's", prefix, "milena.journal", "primary.milena.journal", ""},
 		{"offset syncs", prefix, "mm2-offset-syncs.dr.internal", "", policy.ReasonInternal},
-		{"offset syncs, own separator", underscore, "mm2-offset-syncs_dr_internal", "", policy.ReasonInternal},
+		{"offset syncs, custom separator", underscore, "mm2-offset-syncs_dr_internal", "", policy.ReasonInternal},
 		{"offset syncs, KIP-949 keeps dots", underscore, "mm2-offset-syncs.dr.internal", "", policy.ReasonInternal},
 		{"checkpoints", prefix, "c.checkpoints.internal", "", policy.ReasonInternal},
-		{"checkpoints, own separator", underscore, "c_checkpoints_internal", "", policy.ReasonInternal},
+		{"checkpoints, custom separator", underscore, "c_checkpoints_internal", "", policy.ReasonInternal},
 		{"connect offsets", prefix, "mm2-offsets.dr.internal", "", policy.ReasonInternal},
-		{"connect configs, own separator", underscore, "mm2-configs.dr.internal", "", policy.ReasonInternal},
+		{"connect configs, custom separator", underscore, "mm2-configs.dr.internal", "", policy.ReasonInternal},
 		{"broker topics", prefix, "__consumer_offsets", "", policy.ReasonInternal},
 		{"hidden topics", prefix, ".x", "", policy.ReasonInternal},
 		{"KIP-1074: users may end names in internal", prefix, "payments.internal", "primary.payments.internal", ""},
@@ -94,7 +94,7 @@ func TestTopics_Target(t *testing.T) {
 		{"a name that would become MM2's on the target", prefix, "checkpoints.internal", "", policy.ReasonInternal},
 
 		{"heartbeats need no selection", only, "heartbeats", "primary.heartbeats", ""},
-		{"heartbeats of others neither", only, "c.heartbeats", "primary.c.heartbeats", ""},
+		{"nor do heartbeats of others", only, "c.heartbeats", "primary.c.heartbeats", ""},
 		{"heartbeats cycle", only, "dr.heartbeats", "", policy.ReasonCycle},
 		{"heartbeats can be excluded", noHeartbeats, "heartbeats", "", policy.ReasonExcluded},
 		{"a user's heartbeats are ordinary", only, "device-heartbeats", "", policy.ReasonNotSelected},
@@ -133,7 +133,7 @@ func TestTopics_Target(t *testing.T) {
 	}
 }
 
-func TestTopics_Source_refusesOthersTopics(t *testing.T) {
+func TestTopics_Source_refusesTopicsOfOthers(t *testing.T) {
 	prefix := mustTopics(t, prefixFlow(), "primary", "dr")
 	for _, target := range []string{"orders", "primary.", "primary", "primary.dr.orders", "primary.__x", "primaryorders"} {
 		if source, ok := prefix.Source(target); ok {
@@ -158,7 +158,7 @@ func TestNewTopics_refuses(t *testing.T) {
 		change func(*config.Flow)
 		want   []string
 	}{
-		{"expressions, all of them", func(f *config.Flow) { f.Topics, f.TopicsExclude = []string{"ok", "(", "a)(b"}, []string{"*"} }, []string{`topics[1]: "("`, `topics[2]: "a)(b"`, `topics_exclude[0]: "*"`}},
+		{"all bad expressions", func(f *config.Flow) { f.Topics, f.TopicsExclude = []string{"ok", "(", "a)(b"}, []string{"*"} }, []string{`topics[1]: "("`, `topics[2]: "a)(b"`, `topics_exclude[0]: "*"`}},
 		{"naming", func(f *config.Flow) { f.Naming = "suffix" }, []string{`naming: "suffix"`}},
 		{"no separator", func(f *config.Flow) { f.Separator = "" }, []string{`separator: ""`}},
 		{"bad separator", func(f *config.Flow) { f.Separator = "/" }, []string{`separator: "/"`}},
@@ -167,7 +167,7 @@ func TestNewTopics_refuses(t *testing.T) {
 			"rename of two into one", func(f *config.Flow) {
 				f.Naming, f.Rename = "rename", map[string]string{"a": "x", "b": "x", "c": "", "d": "__x", "e": "sp ace", "f": ".."}
 			},
-			[]string{`rename.b: target name "x" belongs to a`, "rename.c: target name is empty", `rename.d: target name "__x" is one of an internal`, `rename.e: target name "sp ace" has other`, `rename.f: target name ".." is not allowed`},
+			[]string{`rename.b: target name "x" is used for a`, "rename.c: target name is empty", `rename.d: target name "__x" is that of an internal`, `rename.e: target name "sp ace" may only have`, `rename.f: target name ".." is not allowed`},
 		},
 	}
 	for _, test := range tests {
@@ -186,10 +186,10 @@ func TestNewTopics_refuses(t *testing.T) {
 		})
 	}
 	if _, err := policy.NewTopics(prefixFlow(), "a b", "dr"); err == nil {
-		t.Error("an alias with a space is no prefix")
+		t.Error("an alias with a space is accepted as a prefix")
 	}
 	if _, err := policy.NewTopics(prefixFlow(), "", "dr"); err == nil {
-		t.Error("an empty alias is no prefix")
+		t.Error("an empty alias is accepted as a prefix")
 	}
 }
 
@@ -207,9 +207,9 @@ func TestTopics_Collisions(t *testing.T) {
 		want    []policy.Collision
 	}{
 		{"none", prefix, []string{"a", "b", "a.b"}, nil},
-		{"a name given twice is one topic", prefix, []string{"a", "a"}, nil},
+		{"a duplicate name is one topic", prefix, []string{"a", "a"}, nil},
 		{"dot and underscore", prefix, []string{"z", "a.b", "a_b"}, []policy.Collision{{Sources: []string{"a.b", "a_b"}, Targets: []string{"primary.a.b", "primary.a_b"}}}},
-		{"what is not copied does not collide", prefix, []string{"dr.b", "dr_b"}, nil},
+		{"topics that are not copied do not collide", prefix, []string{"dr.b", "dr_b"}, nil},
 		{
 			"two topics into one", mustTopics(t, identity, "primary", "dr"),
 			[]string{"heartbeats", "primary.heartbeats"},
@@ -232,14 +232,15 @@ func TestTopics_Collisions(t *testing.T) {
 	}
 }
 
-// A record must never come back into a cluster that it was in, and copying must end, whatever flows a user draws.
-func TestTopics_ringsAndChainsEnd(t *testing.T) {
+// A record must never come back to a cluster that it has been in, and copying must end, whatever flows a user
+// configures.
+func TestTopics_cyclesAndChainsEnd(t *testing.T) {
 	shapes := map[string][][2]string{
-		"pair, both directions": {{"a", "b"}, {"b", "a"}},
-		"ring":                  {{"a", "b"}, {"b", "c"}, {"c", "a"}},
-		"ring, both directions": {{"a", "b"}, {"b", "c"}, {"c", "a"}, {"b", "a"}, {"c", "b"}, {"a", "c"}},
-		"chain":                 {{"a", "b"}, {"b", "c"}, {"c", "d"}},
-		"star":                  {{"a", "b"}, {"c", "b"}, {"d", "b"}, {"b", "a"}, {"b", "c"}, {"b", "d"}},
+		"both directions":        {{"a", "b"}, {"b", "a"}},
+		"cycle":                  {{"a", "b"}, {"b", "c"}, {"c", "a"}},
+		"cycle, both directions": {{"a", "b"}, {"b", "c"}, {"c", "a"}, {"b", "a"}, {"c", "b"}, {"a", "c"}},
+		"chain":                  {{"a", "b"}, {"b", "c"}, {"c", "d"}},
+		"star":                   {{"a", "b"}, {"c", "b"}, {"d", "b"}, {"b", "a"}, {"b", "c"}, {"b", "d"}},
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -263,8 +264,8 @@ func TestTopics_ringsAndChainsEnd(t *testing.T) {
 	}
 }
 
-// copyToFixpoint lets every flow copy every topic name until no cluster gets a new one. Each topic remembers the clusters
-// its records have been in.
+// copyToFixpoint lets every flow copy every topic name until no cluster gets a new one. Each topic records the
+// clusters that its records have been in.
 func copyToFixpoint(t *testing.T, flows [][2]string, separator string) {
 	t.Helper()
 	clusters := map[string]map[string][]string{} // alias -> topic -> clusters visited, in order

@@ -101,7 +101,7 @@ func TestPlan(t *testing.T) {
 			{"there", "primary.there", 1, "copy", []string{"delete segment.ms (9)", "retention.ms: 604800000 -> 5"}},
 		},
 		Skipped: []PlanSkip{
-			{"dr.back", "came from the target cluster, so that copying it there would make a loop"},
+			{"dr.back", "comes from the target cluster, so copying it back would create a cycle"},
 			{"hidden", "matches topics_exclude"},
 		},
 		Warnings: []string{"topic primary.there on cluster dr has compression.type lz4: its brokers decompress and rebuild batches of another codec; `producer` spares them that"},
@@ -142,7 +142,7 @@ func TestPlan_refuses(t *testing.T) {
 
 	plan := test.check()
 	wantLines(t, "refusals", plan.Refused,
-		"topics a, b would be copied to x.y, x_y, which Kafka takes for one name",
+		"topics a, b would be copied to x.y, x_y, which have the same name in Kafka",
 		"create topic f on cluster dr: not allowed; grant CREATE",
 		"describe configs of topic undescribed on cluster primary: not allowed; grant DESCRIBE_CONFIGS",
 		"add partitions to topic g on cluster dr: not allowed; grant ALTER",
@@ -229,7 +229,7 @@ func TestPlan_acls(t *testing.T) {
 	kafkatest.Grant(t, target, "ALLOW", "READ", "bob", "primary.orders")
 	before := kafkatest.TopicACLs(t, target)
 	want := &PlanACLs{
-		Create: []string{"ALLOW READ to User:alice on topics that begin with primary."},
+		Create: []string{"ALLOW READ to User:alice on topics with prefix primary."},
 		Delete: []string{"ALLOW READ to User:bob on topic primary.orders"}, InStep: 1,
 	}
 	if diff := gocmp.Diff(want, test.check().ACLs); diff != "" {

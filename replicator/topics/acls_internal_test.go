@@ -72,7 +72,7 @@ func TestACLs_onlyDifferencesAreSent(t *testing.T) {
 	test.pass()
 	want := []string{
 		"ALLOW READ to User:alice on topic primary.orders", "ALLOW READ to User:carol on topic primary.orders",
-		"DENY READ to User:bob on topics that begin with primary.ord",
+		"DENY READ to User:bob on topics with prefix primary.ord",
 	}
 	if diff := cmp.Diff(want, test.onTarget()); diff != "" {
 		t.Error(diff)
