@@ -275,8 +275,8 @@ func TestWhatAUserAsksOfTranslate(t *testing.T) {
 		args []string
 		want string
 	}{
-		"an unknown group":          {[]string{"--group", "nobody"}, "group \"nobody\" has no position in cluster source"},
-		"an unknown group there":    {[]string{"--group", "nobody", "--reverse"}, "group \"nobody\" has no position in cluster target"},
+		"an unknown group":          {[]string{"--group", "nobody"}, "group \"nobody\" has no committed offsets in cluster source"},
+		"an unknown group there":    {[]string{"--group", "nobody", "--reverse"}, "group \"nobody\" has no committed offsets in cluster target"},
 		"a topic of nobody":         {[]string{"--topic", "nothing", "--partition", "0", "--offset", "1"}, "topic nothing"},
 		"a topic that is not there": {[]string{"--reverse", "--topic", "source.nothing", "--partition", "0", "--offset", "1"}, "flow source-target does not copy it"},
 		"a partition too far":       {[]string{"--topic", "orders", "--partition", "9", "--offset", "1"}, "orders-9"},

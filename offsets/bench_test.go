@@ -21,7 +21,7 @@ func benchMap(b *testing.B) (m *offsets.Map, heapBytes float64) {
 	return m, heap() - before
 }
 
-// heap is what is in use, in bytes.
+// heap returns the bytes in use.
 func heap() float64 {
 	var stats runtime.MemStats
 	runtime.GC()

@@ -15,28 +15,28 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Options are the options of a [Client]. One of Client and Kafka must be set.
+// Options are the options of a [Client]. Client or Kafka must be set.
 type Options struct {
-	// Client is the caller's client of the cluster. It is not closed, and a consumer in it notices nothing.
+	// Client is the caller's client of the cluster. It is not closed, and a consumer in it is not affected.
 	Client *kgo.Client
-	// Kafka are options to make a client with, which Close closes.
+	// Kafka are the options of a new client, which Close closes.
 	Kafka []kgo.Opt
-	// Names are the separators that the flows to this cluster use.
+	// Names are the separators of the flows to this cluster.
 	Names Names
-	// Memory bounds the segments that are kept of each journal, in bytes; 0 is 32 MiB.
+	// Memory bounds the segments in memory of each journal, in bytes. 0 means 32 MiB.
 	Memory int64
-	// MaxAge is how old an answer may be before the cluster is asked again; 0 is one second.
+	// MaxAge is the maximum age of an answer before the cluster is asked again. 0 means one second.
 	MaxAge time.Duration
-	// OffsetSyncsHere says that the flows of MirrorMaker 2 to this cluster keep their offset-syncs here
-	// (offset-syncs.topic.location=target). Without it they are used only where they can have no other meaning: by default
-	// the flows away from this cluster keep theirs here, and under the same names.
+	// OffsetSyncsHere says that MirrorMaker 2's flows to this cluster keep their offset-syncs here
+	// (offset-syncs.topic.location=target). If it is not set, offset-syncs are used only if they can have no other
+	// meaning: by default the flows away from this cluster keep theirs here, under the same names.
 	OffsetSyncsHere bool
-	// Log hears of records that cannot be read; nil is silence.
+	// Log receives warnings about records that cannot be decoded. nil discards them.
 	Log *slog.Logger
 }
 
-// Client translates offsets on a cluster that one or more flows write to. It answers from the flows' journals, exactly,
-// and where there is none from MirrorMaker 2's topics; every answer says which. Make it with [Open]. It is safe for
+// Client translates offsets on a cluster that flows write to. It answers from the flows' journals, exactly, and
+// otherwise from MirrorMaker 2's internal topics. Each answer says which. Create it with [Open]. It is safe for
 // concurrent use.
 type Client struct {
 	kafka      *kgo.Client
@@ -46,27 +46,27 @@ type Client struct {
 	log        *slog.Logger
 	unreadable atomic.Int64
 
-	believeSyncs bool
+	offsetSyncsHere bool
 
-	listing chan struct{} // holds one token while topics are listed
-	mu      sync.Mutex    // held for no I/O
-	listed  time.Time
-	topics  []string                  // sorted
-	flows   []*Journal                // by name of the flow
-	homes   map[partitionKey]*Journal // by target partition
-	books   map[string]*bookReader    // by topic
+	listing        chan struct{} // holds one token while topics are listed
+	mu             sync.Mutex    // never held during I/O
+	listed         time.Time
+	topics         []string                        // sorted
+	flows          []*Journal                      // sorted by flow
+	journalOf      map[partitionKey]*Journal       // by target partition, the journal that last described it
+	internalTopics map[string]*internalTopicReader // by topic
 }
 
-// Open lists the cluster's topics and reads nothing else until it is asked; topics that appear later are found within ten
-// seconds. It blocks until the cluster answers, and returns an error if it does not before ctx ends.
+// Open lists the cluster's topics and reads nothing else until it is asked. Topics that are created later are found
+// within ten seconds. It blocks until the cluster answers, and returns an error if ctx ends before that.
 func Open(ctx context.Context, o Options) (*Client, error) {
 	if o.Client == nil && len(o.Kafka) == 0 {
 		return nil, errors.New("open a cluster: Options.Client or Options.Kafka must be set")
 	}
 	c := &Client{
-		kafka: o.Client, names: o.Names, log: o.Log, believeSyncs: o.OffsetSyncsHere,
-		journal: JournalOptions{Memory: o.Memory, MaxAge: cmp.Or(o.MaxAge, defaultMaxAge), Log: o.Log},
-		homes:   make(map[partitionKey]*Journal), books: make(map[string]*bookReader), listing: make(chan struct{}, 1),
+		kafka: o.Client, names: o.Names, log: o.Log, offsetSyncsHere: o.OffsetSyncsHere,
+		journal:   JournalOptions{Memory: o.Memory, MaxAge: cmp.Or(o.MaxAge, defaultMaxAge), Log: o.Log},
+		journalOf: make(map[partitionKey]*Journal), internalTopics: make(map[string]*internalTopicReader), listing: make(chan struct{}, 1),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -85,14 +85,15 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the client that Open made; one of the caller's stays open.
+// Close closes the client that Open created. A client of the caller stays open.
 func (c *Client) Close() {
 	if c.owned {
 		c.kafka.Close()
 	}
 }
 
-// Unreadable is how many records of journals and of MirrorMaker 2's topics could not be read and were left out.
+// Unreadable returns how many records of journals and of MirrorMaker 2's topics could not be decoded and were left
+// out.
 func (c *Client) Unreadable() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,7 +104,7 @@ func (c *Client) Unreadable() int64 {
 	return n
 }
 
-// list asks for the topics, unless that was done less than maxAge ago.
+// list lists the topics, unless that was done less than maxAge ago.
 func (c *Client) list(ctx context.Context, maxAge time.Duration) error {
 	select {
 	case c.listing <- struct{}{}:
@@ -139,7 +140,7 @@ func (c *Client) list(ctx context.Context, maxAge time.Duration) error {
 	return nil
 }
 
-// listAge is how long a list of topics is believed.
+// listAge is how long the list of topics is used.
 const listAge = 10 * time.Second
 
 func (c *Client) topicNames(ctx context.Context) ([]string, error) {
@@ -149,7 +150,7 @@ func (c *Client) topicNames(ctx context.Context) ([]string, error) {
 	return c.topics, err
 }
 
-// journals are those on this cluster, in the order of the flows' names. The slice must not be changed.
+// journals returns the journals on this cluster, in the order of the flows' names. The slice must not be modified.
 func (c *Client) journals(ctx context.Context) ([]*Journal, error) {
 	err := c.list(ctx, listAge)
 	c.mu.Lock()
@@ -157,7 +158,7 @@ func (c *Client) journals(ctx context.Context) ([]*Journal, error) {
 	return c.flows, err
 }
 
-// Flows are the names of the flows that keep a journal on this cluster, sorted.
+// Flows returns the names of the flows that have a journal on this cluster, sorted.
 func (c *Client) Flows(ctx context.Context) ([]string, error) {
 	journals, err := c.journals(ctx)
 	var flows []string
@@ -168,7 +169,7 @@ func (c *Client) Flows(ctx context.Context) ([]string, error) {
 	return flows, err
 }
 
-// Journal is the journal of one flow to this cluster. It returns a *[NoJournalError] if there is none.
+// Journal returns the journal of one flow to this cluster, or a *[NoJournalError].
 func (c *Client) Journal(ctx context.Context, flow string) (*Journal, error) {
 	journals, err := c.journals(ctx)
 	if err != nil {
@@ -182,8 +183,8 @@ func (c *Client) Journal(ctx context.Context, flow string) (*Journal, error) {
 	return nil, &NoJournalError{Topic: JournalTopic(flow)}
 }
 
-// Sources are the aliases of the clusters that are copied to this one, directly or over others, as far as heartbeats or
-// checkpoints tell; MirrorClient.upstreamClusters.
+// Sources returns the aliases of the clusters that are copied to this one, directly or through others, as far as
+// heartbeats or checkpoints show, as MirrorClient.upstreamClusters does.
 func (c *Client) Sources(ctx context.Context) ([]string, error) {
 	topics, err := c.topicNames(ctx)
 	var sources []string
@@ -198,8 +199,8 @@ func (c *Client) Sources(ctx context.Context) ([]string, error) {
 	return slices.Compact(sources), err
 }
 
-// Hops is how many flows lie between a source and this cluster by the shortest way, -1 if no heartbeat came from there;
-// MirrorClient.replicationHops.
+// Hops returns the smallest number of flows between a source and this cluster, -1 if there are no heartbeats from the
+// source, as MirrorClient.replicationHops does.
 func (c *Client) Hops(ctx context.Context, source string) (int, error) {
 	topics, err := c.topicNames(ctx)
 	hops := -1
@@ -214,8 +215,8 @@ func (c *Client) Hops(ctx context.Context, source string) (int, error) {
 	return hops, err
 }
 
-// RemoteTopics are the topics whose names say that they were copied from a source directly, or from any if it is empty;
-// MirrorClient.remoteTopics.
+// RemoteTopics returns the topics whose names say that they were copied directly from a source, or from any source if
+// it is empty, as MirrorClient.remoteTopics does.
 func (c *Client) RemoteTopics(ctx context.Context, source string) ([]string, error) {
 	topics, err := c.topicNames(ctx)
 	var remote []string

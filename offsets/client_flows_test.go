@@ -6,8 +6,8 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// Two flows have written one topic, one after the other: each has a map of its own, and from says which one is meant.
-func TestTheFlowThatIsNamedIsTheOneThatAnswers(t *testing.T) {
+// Two flows have written one topic, one after the other. Each has its own map, and from selects one.
+func TestForwardFromUsesTheNamedFlow(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	for flow, first := range map[string]int64{"first": 0, "second": 500} {

@@ -25,7 +25,7 @@ func (c *cluster) writeMap(flow string, m *offsets.Map, state *offsets.Partition
 	m.MarkJournaled(changes)
 }
 
-// copied is a flow that copied n records of a topic, from source offset 0 on.
+// copied journals a flow that copied n records of a topic, from source offset 0 on.
 func (c *cluster) copied(flow, topic, targetTopic string, n, target int64) {
 	c.t.Helper()
 	m := offsets.NewMap(0, target)
@@ -33,7 +33,7 @@ func (c *cluster) copied(flow, topic, targetTopic string, n, target int64) {
 	c.writeMap(flow, m, &offsets.PartitionState{Topic: topic, TargetTopic: targetTopic, LeaderEpoch: -1})
 }
 
-func TestASourcePartitionIsFoundByFlowOrAlias(t *testing.T) {
+func TestForwardFromFlowOrAlias(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	for _, flow := range []string{"a-z", "b-z", "special", "c-z", "c-z-2"} {
@@ -41,7 +41,7 @@ func TestASourcePartitionIsFoundByFlowOrAlias(t *testing.T) {
 	}
 	c.copied("a-z", "orders", "a.orders", 10, 100)
 	c.copied("b-z", "orders", "b.orders", 10, 200)
-	c.copied("special", "payments", "payments", 10, 300) // identity naming, and a name that tells no alias
+	c.copied("special", "payments", "payments", 10, 300) // identity naming, and a name without an alias
 	c.copied("c-z", "same", "same", 10, 400)
 	c.copied("c-z-2", "same", "other", 10, 500)
 	client := open(t, c)
@@ -77,7 +77,7 @@ func TestASourcePartitionIsFoundByFlowOrAlias(t *testing.T) {
 	}
 }
 
-func TestALiveSourceTellsWhereAGroupIs(t *testing.T) {
+func TestGroupFromSource(t *testing.T) {
 	t.Parallel()
 	source, c := newCluster(t), newCluster(t)
 	source.create("orders", 1)
@@ -106,7 +106,7 @@ func TestALiveSourceTellsWhereAGroupIs(t *testing.T) {
 	}
 }
 
-func TestCheckpointsThatAreNotTrusted(t *testing.T) {
+func TestUnusableCheckpoints(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("a.checkpoints.internal", 1)
@@ -138,7 +138,7 @@ func TestCheckpointsThatAreNotTrusted(t *testing.T) {
 		t.Errorf("%d records were not readable, want 2", n)
 	}
 
-	// The source topic was made again since that checkpoint: offset 50 means another record now.
+	// The source topic was created again after that checkpoint: offset 50 is another record now.
 	c.create("milena.a-z.journal", shards)
 	m := offsets.NewMap(0, 60)
 	mustAppend(t, m, 0, 60, 40)
@@ -151,8 +151,8 @@ func TestCheckpointsThatAreNotTrusted(t *testing.T) {
 	}
 }
 
-// By default the flow z->a of MirrorMaker 2 keeps its syncs on z, under the name that those of a->z would have here.
-func TestOffsetSyncsOfTheOtherWayAreNotTakenForOurs(t *testing.T) {
+// By default MirrorMaker 2's flow z->a keeps its syncs on z, under the name that those of a->z would have here.
+func TestOffsetSyncsOfTheOtherDirectionAreNotUsed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("mm2-offset-syncs.a.internal", 1)
@@ -175,8 +175,8 @@ func TestOffsetSyncsOfTheOtherWayAreNotTakenForOurs(t *testing.T) {
 	}
 }
 
-// What MirrorMaker 2 copied before milena took over is translated by its syncs, what milena copied by the journal.
-func TestSyncsAnswerForWhatWasBeforeTheJournal(t *testing.T) {
+// Records that MirrorMaker 2 copied before the migration are translated by its syncs, later ones by the journal.
+func TestOffsetSyncsAnswerBeforeJournalStart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("mm2-offset-syncs.a.internal", 1)
@@ -198,8 +198,9 @@ func TestSyncsAnswerForWhatWasBeforeTheJournal(t *testing.T) {
 	}
 }
 
-// Syncs of a transactional source are one per transaction: what is kept is bounded, and never late.
-func TestManySyncsStayBoundedAndNeverLate(t *testing.T) {
+// A transactional source has one sync per transaction. Their number in memory is bounded, and no answer is later than
+// the exact offset.
+func TestManyOffsetSyncsAreBoundedAndNeverLate(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("mm2-offset-syncs.a.internal", 1)
@@ -222,7 +223,7 @@ func TestManySyncsStayBoundedAndNeverLate(t *testing.T) {
 	}
 }
 
-func TestANewerJournalStopsOnlyItself(t *testing.T) {
+func TestNewerJournalFailsOnlyItself(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("milena.a-z.journal", shards)
@@ -241,7 +242,7 @@ func TestANewerJournalStopsOnlyItself(t *testing.T) {
 	}
 }
 
-func TestAMomentBehindTheLastRecordIsTheEnd(t *testing.T) {
+func TestAtAfterTheLastRecordIsTheEnd(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("milena.a-z.journal", shards)
@@ -252,7 +253,7 @@ func TestAMomentBehindTheLastRecordIsTheEnd(t *testing.T) {
 	c.writeMap("a-z", m, &offsets.PartitionState{Topic: "orders", TargetTopic: "a.orders", LeaderEpoch: -1})
 	client := open(t, c)
 	if got, err := client.At(t.Context(), "a.orders", 0, time.UnixMilli(99_000)); err != nil || got.Source != 110 || got.Target != 30 || !got.Exact {
-		t.Errorf("behind all: %+v, %v", got, err)
+		t.Errorf("after all records: %+v, %v", got, err)
 	}
 	var early *offsets.BeforeStartError
 	if got, err := client.At(t.Context(), "a.orders", 0, time.UnixMilli(1000)); !errors.As(err, &early) {
@@ -264,7 +265,7 @@ func TestAMomentBehindTheLastRecordIsTheEnd(t *testing.T) {
 	}
 }
 
-func TestAClientIsAskedByMany(t *testing.T) {
+func TestConcurrentClientCalls(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("milena.a-z.journal", shards)
@@ -291,20 +292,20 @@ func TestAClientIsAskedByMany(t *testing.T) {
 	all.Wait()
 }
 
-func TestOpenNeedsACluster(t *testing.T) {
+func TestOpenRequiresACluster(t *testing.T) {
 	t.Parallel()
 	if _, err := offsets.Open(t.Context(), offsets.Options{}); err == nil {
-		t.Error("opened nothing")
+		t.Error("Open without a client succeeds")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := offsets.Open(ctx, offsets.Options{Kafka: []kgo.Opt{kgo.SeedBrokers("127.0.0.1:1")}}); err == nil {
-		t.Error("opened what is not there")
+		t.Error("Open of an unreachable cluster succeeds")
 	}
 }
 
-// TestOpeningIsQuick prints how long it takes from nothing to the position of a group in each of 1000 partitions.
-func TestOpeningIsQuick(t *testing.T) {
+// TestOpenTime prints how long it takes to open a cluster and translate the offsets of a group in 1000 partitions.
+func TestOpenTime(t *testing.T) {
 	c := newCluster(t)
 	const partitions = 1000
 	c.create("milena.a-b.journal", 64)
@@ -338,11 +339,11 @@ func TestOpeningIsQuick(t *testing.T) {
 			t.Fatalf("%+v", p)
 		}
 	}
-	t.Logf("opening and the positions of a group in %d partitions took %v", partitions, time.Since(began).Round(time.Millisecond))
+	t.Logf("Open and Group with %d partitions took %v", partitions, time.Since(began).Round(time.Millisecond))
 }
 
-// A broker dates the marker that ends a transaction with the time at which it was written, be the records as old as they may.
-func TestAMomentIsNotFoundInAMarker(t *testing.T) {
+// The broker sets the timestamp of a transaction's marker to the time of its write, however old the records are.
+func TestAtIgnoresMarkers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("milena.a-z.journal", shards)

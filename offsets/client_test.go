@@ -24,7 +24,7 @@ func open(t testing.TB, c *cluster) *offsets.Client {
 	return client
 }
 
-// commitAt lets a group without members stand somewhere.
+// commitAt commits an offset for a group without members.
 func (c *cluster) commitAt(group, topic string, partition int32, at int64, metadata string) {
 	c.t.Helper()
 	var o kadm.Offsets
@@ -34,7 +34,7 @@ func (c *cluster) commitAt(group, topic string, partition int32, at int64, metad
 	}
 }
 
-// fill writes n records of a second each to the first partition of a topic.
+// fill writes n records, one second apart, to partition 0 of a topic.
 func (c *cluster) fill(topic string, n int) {
 	c.t.Helper()
 	var records []*kgo.Record
@@ -46,7 +46,7 @@ func (c *cluster) fill(topic string, n int) {
 	}
 }
 
-func TestAGroupIsTranslatedByTheJournalElseByItsCheckpoint(t *testing.T) {
+func TestGroupUsesJournalThenCheckpoint(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("milena.a-b.journal", shards)
@@ -58,13 +58,13 @@ func TestAGroupIsTranslatedByTheJournalElseByItsCheckpoint(t *testing.T) {
 	k.journals()
 	c.fill("a.orders", int(k.end.Target))
 	c.fill("a.foreign", 100)
-	middle := k.pairs[len(k.pairs)/2]
+	middle := k.records[len(k.records)/2]
 	c.write("a.checkpoints.internal", 0,
 		offsets.Checkpoint{"app", "a.orders", 0, middle.Source, middle.Target - 1, "old"},
-		offsets.Checkpoint{"app", "a.orders", 0, middle.Source, middle.Target - 1, "here"}, // too early, as MirrorMaker 2's are
+		offsets.Checkpoint{"app", "a.orders", 0, middle.Source, middle.Target - 1, "here"}, // too early, as those of MirrorMaker 2
 		offsets.Checkpoint{"app", "a.foreign", 0, 70, 60, ""},
 		offsets.Checkpoint{"other", "a.orders", 0, 1, 1, ""},
-		raw{[]byte("strange"), []byte("strange")},
+		raw{[]byte("foreign"), []byte("foreign")},
 	)
 	client := open(t, c)
 	got, err := client.Group(t.Context(), "a", "app")
@@ -78,7 +78,7 @@ func TestAGroupIsTranslatedByTheJournalElseByItsCheckpoint(t *testing.T) {
 		t.Errorf("with a journal: %+v, want target %d", p, middle.Target)
 	}
 	if client.Unreadable() != 1 {
-		t.Errorf("%d records were not readable, want 1", client.Unreadable())
+		t.Errorf("%d records are unreadable, want 1", client.Unreadable())
 	}
 	var unknown *offsets.UnknownGroupError
 	if _, err := client.Group(t.Context(), "a", "nobody"); !errors.As(err, &unknown) {
@@ -88,7 +88,7 @@ func TestAGroupIsTranslatedByTheJournalElseByItsCheckpoint(t *testing.T) {
 	if _, err := client.Group(t.Context(), "z", "app"); !errors.As(err, &none) || none.Topic != "z.checkpoints.internal" {
 		t.Errorf("an unknown source: %v", err)
 	}
-	// A checkpoint beyond what the journal knows is not answered beyond it.
+	// A checkpoint above the end of the copy is not translated above it.
 	c.write("a.checkpoints.internal", 0, offsets.Checkpoint{"late", "a.orders", 0, k.end.Source + 9, k.end.Target, ""})
 	late, err := client.Group(t.Context(), "a", "late")
 	if err != nil || late[0].Target != k.end.Target || late[0].Exact {
@@ -96,7 +96,7 @@ func TestAGroupIsTranslatedByTheJournalElseByItsCheckpoint(t *testing.T) {
 	}
 }
 
-func TestAGroupFindsItsWayBack(t *testing.T) {
+func TestGroupBack(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("milena.a-b.journal", shards)
@@ -106,7 +106,7 @@ func TestAGroupFindsItsWayBack(t *testing.T) {
 	k.copies(50)
 	k.journals()
 	c.fill("a.orders", int(k.end.Target)+5)
-	at := k.pairs[20]
+	at := k.records[20]
 	c.commitAt("app", "a.orders", 0, at.Target, "there")
 	c.commitAt("app", "own", 0, 3, "")
 	c.commitAt("ahead", "a.orders", 0, k.end.Target+5, "")
@@ -121,7 +121,7 @@ func TestAGroupFindsItsWayBack(t *testing.T) {
 	}
 }
 
-func TestAMomentIsTranslated(t *testing.T) {
+func TestAt(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("milena.a-b.journal", shards)
@@ -138,16 +138,16 @@ func TestAMomentIsTranslated(t *testing.T) {
 	}
 	got, err = client.At(t.Context(), "a.orders", 0, time.UnixMilli(99_000))
 	if err != nil || got.Target != 10 || got.Source != 110 {
-		t.Errorf("behind the last: %+v, %v", got, err)
+		t.Errorf("after the last: %+v, %v", got, err)
 	}
 }
 
-func TestWithoutAJournalMirrorMakersOffsetSyncsAnswer(t *testing.T) {
+func TestOffsetSyncsAnswerWithoutJournal(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("mm2-offset-syncs.a.internal", 1)
 	var syncs []entry
-	for _, p := range [][2]int64{{5, 50}, {9, 90}, {0, 0}, {100, 40}, {110, 45}} { // made again after the second one
+	for _, p := range [][2]int64{{5, 50}, {9, 90}, {0, 0}, {100, 40}, {110, 45}} { // created again after the third one
 		syncs = append(syncs, offsets.OffsetSync{"orders", 0, p[0], p[1]})
 	}
 	c.write("mm2-offset-syncs.a.internal", 0, syncs...)
@@ -164,7 +164,7 @@ func TestWithoutAJournalMirrorMakersOffsetSyncsAnswer(t *testing.T) {
 	}
 }
 
-func TestAClusterTellsWhereItsTopicsComeFrom(t *testing.T) {
+func TestSourcesHopsAndRemoteTopics(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	for _, topic := range []string{
@@ -201,7 +201,7 @@ func TestAClusterTellsWhereItsTopicsComeFrom(t *testing.T) {
 	}
 }
 
-func TestAGroupIsWatched(t *testing.T) {
+func TestWatch(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("a.checkpoints.internal", 1)
@@ -232,8 +232,8 @@ func TestAGroupIsWatched(t *testing.T) {
 	}
 }
 
-// BenchmarkOpenAndTranslateAGroup opens a cluster with a flow of 1000 partitions and translates a group that has a
-// position in each.
+// BenchmarkOpenAndTranslateAGroup opens a cluster with a flow of 1000 partitions and translates a group with a
+// committed offset in each.
 func BenchmarkOpenAndTranslateAGroup(b *testing.B) {
 	c := newCluster(b)
 	c.create("milena.a-b.journal", 64)

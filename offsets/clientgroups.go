@@ -13,26 +13,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// GroupPosition is where a group has to go on in one partition.
+// GroupPosition is the translated offset of a group in one partition.
 type GroupPosition struct {
 	Translation
 	Group    string
-	Metadata string // of the commit that was translated
-	// Lag is how many offsets lie between the position and the end of the partition on this cluster; -1 if that is not known.
+	Metadata string // of the translated commit
+	// Lag is the number of offsets between Target and the end of the partition on this cluster, -1 if unknown.
 	Lag int64
-	// Err is why there is no translation; then only the partition, and the side it was asked for, are set.
+	// Err is why there is no translation. Then only the partition, and the side of the question, are set.
 	Err error
-	// Doubt is why the journal that describes the partition did not answer, where the translation is from a checkpoint.
-	// It is nil if no journal describes it, and if only the journal is behind.
+	// Doubt is why the journal that describes the partition did not answer, if the translation is from a checkpoint.
+	// It is nil if no journal describes the partition, or if the journal is only behind.
 	Doubt error
 }
 
-// Group is where a group of a source, named by its alias, has to go on here, by topic and partition: the source need not
-// be there. Where the group was on the source is taken from the newest checkpoints, and translated by the journal; where
-// there is none, the checkpoint is the answer. A place whose record this cluster has deleted is moved to the oldest that
-// is left, and one behind what is copied to the end of the copy; both are not exact. It may block for reading. Errors:
-// *[NoCheckpointsError], *[UnknownGroupError], a *[VersionError] if a newer version wrote the group's checkpoints, errors
-// of the cluster.
+// Group translates the offsets of a source's group to this cluster, by topic and partition. The source is named by
+// its alias and need not be reachable. The group's offsets on the source are those of the newest checkpoints,
+// translated by the journal. Without a journal, the checkpoint is the answer. An offset whose record was deleted on
+// this cluster is moved to the oldest record that is left, and one above the end of the copy to that end; both are
+// not exact. It may block for reading. Errors: *[NoCheckpointsError], *[UnknownGroupError], a *[VersionError] if a
+// newer version wrote the group's checkpoints, errors of the cluster.
 func (c *Client) Group(ctx context.Context, source, group string) ([]GroupPosition, error) {
 	checkpoints, newer, err := c.checkpoints(ctx, source, &group)
 	switch {
@@ -44,7 +44,7 @@ func (c *Client) Group(ctx context.Context, source, group string) ([]GroupPositi
 		return nil, &UnknownGroupError{Group: group, Where: "the checkpoints of " + source}
 	}
 	positions := make([]GroupPosition, len(checkpoints))
-	err = c.each(len(positions), func(i int) error {
+	err = forEach(len(positions), func(i int) error {
 		positions[i] = c.groupPosition(ctx, checkpoints[i])
 		return ctx.Err()
 	})
@@ -54,8 +54,8 @@ func (c *Client) Group(ctx context.Context, source, group string) ([]GroupPositi
 	return positions, c.Complete(ctx, positions)
 }
 
-// each runs do for [0, n), a few at a time: each may have to read another partition of the journal.
-func (*Client) each(n int, do func(int) error) error {
+// forEach runs do for [0, n), up to maxParallel at a time: each call may read another partition of the journal.
+func forEach(n int, do func(int) error) error {
 	indices := make([]int, n)
 	for i := range indices {
 		indices[i] = i
@@ -63,7 +63,7 @@ func (*Client) each(n int, do func(int) error) error {
 	return inParallel(indices, do)
 }
 
-// groupPosition translates a checkpoint by the journal, or takes its word for it.
+// groupPosition translates a checkpoint by the journal, or uses the checkpoint's own translation.
 func (c *Client) groupPosition(ctx context.Context, checkpoint WrittenCheckpoint) GroupPosition {
 	p := GroupPosition{Group: checkpoint.Group, Metadata: checkpoint.Metadata, Lag: -1}
 	p.Translation = Translation{
@@ -80,14 +80,14 @@ func (c *Client) groupPosition(ctx context.Context, checkpoint WrittenCheckpoint
 	}
 	p.Topic, p.Flow = state.Topic, j.flow
 	if checkpoint.Target < state.Start.Target {
-		return p // it is older than the map: its source offset may be one of a topic that was deleted and made again
+		return p // older than the map: its source offset may be of a topic that was deleted and created again
 	}
 	t, err := j.Forward(ctx, state.Topic, checkpoint.Partition, checkpoint.Source)
 	var late *NotCopiedError
 	switch {
 	case err == nil:
 		p.Translation = t
-	case errors.As(err, &late): // the group is ahead of the copy, or the journal a moment behind: never past what is copied
+	case errors.As(err, &late): // the group is ahead of the copy, or the journal is behind: stay within the copy
 		p.End = t.End
 		p.Target = max(p.Target, t.End.Target)
 	default:
@@ -96,16 +96,16 @@ func (c *Client) groupPosition(ctx context.Context, checkpoint WrittenCheckpoint
 	return p
 }
 
-// GroupFrom is as [Client.Group], with the group's positions as they are on the source now, read with a client of the
-// source. From is the name of the flow or the alias of the source, as in [Client.ForwardFrom]. Positions in topics that
-// are not copied here have an Err. It returns an *[UnknownGroupError] if the group committed nothing there.
+// GroupFrom is [Client.Group] with the group's current offsets on the source, read with a client of the source. From
+// is the name of the flow or the alias of the source, as in [Client.ForwardFrom]. Offsets in topics that are not
+// copied here have an Err. It returns an *[UnknownGroupError] if the group committed nothing there.
 func (c *Client) GroupFrom(ctx context.Context, source *kgo.Client, from, group string) ([]GroupPosition, error) {
-	commits, err := committed(ctx, source, group, "the source")
+	commits, err := committedOffsets(ctx, source, group, "the source")
 	if err != nil {
 		return nil, err
 	}
 	positions := make([]GroupPosition, len(commits))
-	err = c.each(len(positions), func(i int) error {
+	err = forEach(len(positions), func(i int) error {
 		o := commits[i]
 		t, err := c.ForwardFrom(ctx, from, o.Topic, o.Partition, o.At)
 		var late *NotCopiedError
@@ -122,21 +122,20 @@ func (c *Client) GroupFrom(ctx context.Context, source *kgo.Client, from, group 
 	return positions, c.Complete(ctx, positions)
 }
 
-// GroupBack is where a group of this cluster has to go on in the topics that it was copied from, by topic and partition:
-// what it committed here for copied topics, translated back as [Client.Reverse] does. An offset behind the end of the copy
-// leads to its end, not exactly. Topics that are no copies are left out. It returns an *[UnknownGroupError] if the group
-// committed nothing here.
+// GroupBack translates the offsets that a group committed on this cluster back to the source, by topic and partition,
+// as [Client.Reverse] does. An offset above the end of the copy translates to its end, not exactly. Topics that are
+// not copies are left out. It returns an *[UnknownGroupError] if the group committed nothing here.
 func (c *Client) GroupBack(ctx context.Context, group string) ([]GroupPosition, error) {
-	commits, err := committed(ctx, c.kafka, group, "this cluster")
+	commits, err := committedOffsets(ctx, c.kafka, group, "this cluster")
 	if err != nil {
 		return nil, err
 	}
 	positions := make([]GroupPosition, len(commits))
-	err = c.each(len(positions), func(i int) error {
+	err = forEach(len(positions), func(i int) error {
 		o := commits[i]
 		t, err := c.Reverse(ctx, o.Topic, o.Partition, o.At)
 		var late *NotCopiedError
-		if errors.As(err, &late) { // written by somebody else, or the journal is a moment behind
+		if errors.As(err, &late) { // written by another producer, or the journal is behind
 			t.Source, t.Exact, err = t.End.Source, false, nil
 		}
 		t.TargetTopic, t.Partition, t.Target = o.Topic, o.Partition, o.At
@@ -153,20 +152,20 @@ func (c *Client) GroupBack(ctx context.Context, group string) ([]GroupPosition, 
 	return positions, c.addLag(ctx, positions)
 }
 
-// committed are a group's positions on a cluster, by topic and partition.
-func committed(ctx context.Context, client *kgo.Client, group, where string) ([]kadm.Offset, error) {
+// committedOffsets returns a group's committed offsets on a cluster, by topic and partition.
+func committedOffsets(ctx context.Context, client *kgo.Client, group, where string) ([]kadm.Offset, error) {
 	fetched, err := kadm.NewClient(client).FetchOffsets(ctx, group)
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, &UnknownGroupError{Group: group, Where: where}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the offsets of group %q on %s: %w", group, where, err)
+		return nil, fmt.Errorf("fetch offsets of group %q on %s: %w", group, where, err)
 	}
 	var offsets []kadm.Offset
 	for _, o := range fetched.Sorted() {
 		switch {
 		case o.Err != nil:
-			return nil, fmt.Errorf("read the offset of group %q in %s-%d on %s: %w", group, o.Topic, o.Partition, where, o.Err)
+			return nil, fmt.Errorf("fetch offset of group %q in %s-%d on %s: %w", group, o.Topic, o.Partition, where, o.Err)
 		case o.At >= 0:
 			offsets = append(offsets, o.Offset)
 		}
@@ -177,14 +176,14 @@ func committed(ctx context.Context, client *kgo.Client, group, where string) ([]
 	return offsets, nil
 }
 
-// Complete adds the lag to positions that were translated one by one, and moves those whose records this cluster has
-// deleted to the oldest that is left, as [Client.Group] does.
+// Complete adds the lag to offsets that were translated one by one, and moves those whose records were deleted on
+// this cluster to the oldest record that is left, as [Client.Group] does.
 func (c *Client) Complete(ctx context.Context, positions []GroupPosition) error {
 	return errors.Join(c.clamp(ctx, positions), c.addLag(ctx, positions))
 }
 
-// clamp moves a place whose record this cluster has deleted to the oldest that is left: out of range a consumer would go
-// wherever its auto.offset.reset says.
+// clamp moves an offset whose record was deleted on this cluster to the oldest record that is left. Out of range, a
+// consumer would continue wherever its auto.offset.reset says.
 func (c *Client) clamp(ctx context.Context, positions []GroupPosition) error {
 	topics := topicsOf(positions)
 	if len(topics) == 0 {
@@ -200,7 +199,7 @@ func (c *Client) clamp(ctx context.Context, positions []GroupPosition) error {
 	return err
 }
 
-// addLag asks where the positions' partitions end here.
+// addLag adds the lag, from the end offsets of the partitions on this cluster.
 func (c *Client) addLag(ctx context.Context, positions []GroupPosition) error {
 	topics := topicsOf(positions)
 	if len(topics) == 0 {
@@ -216,7 +215,8 @@ func (c *Client) addLag(ctx context.Context, positions []GroupPosition) error {
 	return err
 }
 
-// topicsOf are the target topics of positions. There may be none, which kadm takes for all.
+// topicsOf returns the target topics of translated offsets. Callers must check for an empty result, which kadm treats as all
+// topics.
 func topicsOf(positions []GroupPosition) []string {
 	var topics []string
 	for _, p := range positions {
@@ -228,13 +228,13 @@ func topicsOf(positions []GroupPosition) []string {
 	return slices.Compact(topics)
 }
 
-// Watch yields where a group has to go on here, as [Client.Group] does, at once and then whenever it changes, until ctx
-// ends or the loop is left. It looks every MaxAge. An error is yielded once, and does not end it: a cluster comes back.
+// Watch yields the result of [Client.Group], at once and then whenever it changes, until ctx ends or the loop is
+// left. It polls every MaxAge. An error is yielded once and does not end the loop, because a cluster may come back.
 func (c *Client) Watch(ctx context.Context, source, group string) iter.Seq2[[]GroupPosition, error] {
 	return func(yield func([]GroupPosition, error) bool) {
 		tick := time.NewTicker(c.journal.MaxAge)
 		defer tick.Stop()
-		var last []place
+		var last []groupOffset
 		var lastErr string
 		for first := true; ; first = false {
 			positions, err := c.Group(ctx, source, group)
@@ -245,13 +245,13 @@ func (c *Client) Watch(ctx context.Context, source, group string) iter.Seq2[[]Gr
 			if err != nil {
 				text = err.Error()
 			}
-			places := placesOf(positions)
-			if first || text != lastErr || !slices.Equal(places, last) {
+			offsets := groupOffsetsOf(positions)
+			if first || text != lastErr || !slices.Equal(offsets, last) {
 				if !yield(positions, err) {
 					return
 				}
 			}
-			last, lastErr = places, text
+			last, lastErr = offsets, text
 			select {
 			case <-ctx.Done():
 				return
@@ -261,8 +261,8 @@ func (c *Client) Watch(ctx context.Context, source, group string) iter.Seq2[[]Gr
 	}
 }
 
-// place is what makes one position differ from another.
-type place struct {
+// groupOffset is the part of a GroupPosition that Watch compares.
+type groupOffset struct {
 	topic     string
 	partition int32
 	Position
@@ -270,10 +270,10 @@ type place struct {
 	metadata string
 }
 
-func placesOf(positions []GroupPosition) []place {
-	places := make([]place, 0, len(positions))
+func groupOffsetsOf(positions []GroupPosition) []groupOffset {
+	offsets := make([]groupOffset, 0, len(positions))
 	for _, p := range positions {
-		places = append(places, place{p.TargetTopic, p.Partition, Position{p.Source, p.Target}, p.Exact, p.Metadata})
+		offsets = append(offsets, groupOffset{p.TargetTopic, p.Partition, Position{p.Source, p.Target}, p.Exact, p.Metadata})
 	}
-	return places
+	return offsets
 }

@@ -9,16 +9,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Forward translates an offset of a source partition, named by its copy: the place in a target topic that belongs to an
-// offset of the topic that it is a copy of. The journal answers; where there is none, or the offset is from before it,
-// MirrorMaker 2's offset-syncs do if they are on this cluster. See [Options] for when they are believed. It may block for
-// reading. Errors: *[NotReplicatedError] if nothing here knows the partition, *[NotCopiedError] with how far the copy is,
-// *[BeforeStartError], *[VersionError], *[CorruptError], errors of the cluster.
+// Forward translates an offset of a source partition, named by its copy on this cluster, to an offset of that copy.
+// The journal answers. If there is none, or if the offset is from before it, MirrorMaker 2's offset-syncs answer if
+// they are on this cluster; see [Options] for when they are used. It may block for reading. Errors:
+// *[NotReplicatedError] if nothing on this cluster describes the partition, *[NotCopiedError] with the end of the
+// copy, *[BeforeStartError], *[VersionError], *[CorruptError], errors of the cluster.
 func (c *Client) Forward(ctx context.Context, targetTopic string, partition int32, source int64) (Translation, error) {
 	return c.translate(ctx, targetTopic, partition, Source, source)
 }
 
-// Reverse translates an offset of a target partition back. Blocks and fails as [Client.Forward] does.
+// Reverse translates an offset of a target partition back. It blocks and fails as [Client.Forward] does.
 func (c *Client) Reverse(ctx context.Context, targetTopic string, partition int32, target int64) (Translation, error) {
 	return c.translate(ctx, targetTopic, partition, Target, target)
 }
@@ -31,13 +31,14 @@ func (c *Client) translate(ctx context.Context, targetTopic string, partition in
 	return c.translateBy(ctx, j, state, side, wanted)
 }
 
-// translateBy is translate with the journal that is meant, where several describe the copy.
+// translateBy is translate with a given journal, for copies that several journals describe.
 func (c *Client) translateBy(ctx context.Context, j *Journal, state *PartitionState, side Side, wanted int64) (Translation, error) {
 	t, err := j.translate(ctx, partitionKey{state.Topic, state.Partition}, side, wanted)
 	return c.orBySyncs(ctx, t, err, state, state.TargetTopic, state.Partition, side, wanted)
 }
 
-// orBySyncs is the journal's answer, or that of the offset-syncs where the journal has none. The state is nil if no journal was found.
+// orBySyncs returns the journal's answer, or that of the offset-syncs if the journal has none. The state is nil if no
+// journal was found.
 func (c *Client) orBySyncs(ctx context.Context, t Translation, err error, state *PartitionState, targetTopic string, partition int32, side Side, wanted int64) (Translation, error) {
 	var unknown *NotReplicatedError
 	var early *BeforeStartError
@@ -53,16 +54,16 @@ func (c *Client) orBySyncs(ctx context.Context, t Translation, err error, state 
 	case early == nil:
 		return other, nil
 	}
-	// What was copied before the map began is at most where it begins; syncs beyond it are of another history.
+	// Records that were copied before the map are at most at its start. Syncs above it belong to an earlier topic.
 	if state != nil && other.Source <= state.Start.Source && other.Target <= state.Start.Target {
 		return other, nil
 	}
 	return t, err
 }
 
-// ForwardFrom translates an offset of a source partition, named as it is on the source. From is the name of the flow or
-// the alias of the source; empty is any. Blocks and fails as [Client.Forward] does, and returns an *[AmbiguousError] if
-// several flows copy a topic of that name and from does not say which one is meant.
+// ForwardFrom translates an offset of a source partition, named as on the source. From is the name of the flow or the
+// alias of the source; empty means any. It blocks and fails as [Client.Forward] does, and returns an
+// *[AmbiguousError] if several flows copy a topic of that name and from does not select one.
 func (c *Client) ForwardFrom(ctx context.Context, from, topic string, partition int32, source int64) (Translation, error) {
 	journals, err := c.journals(ctx)
 	if err != nil {
@@ -72,7 +73,7 @@ func (c *Client) ForwardFrom(ctx context.Context, from, topic string, partition 
 		journal *Journal
 		state   *PartitionState
 	}
-	var found [4][]candidate // by how well they fit, the best ones first
+	var found [4][]candidate // by rank, the best first
 	var failed error
 	for _, j := range journals {
 		state, err := j.state(ctx, topic, partition)
@@ -84,8 +85,8 @@ func (c *Client) ForwardFrom(ctx context.Context, from, topic string, partition 
 			failed = errors.Join(failed, err)
 			continue
 		}
-		if fit := c.fit(from, j.flow, state); fit >= 0 {
-			found[fit] = append(found[fit], candidate{j, state})
+		if rank := c.rank(from, j.flow, state); rank >= 0 {
+			found[rank] = append(found[rank], candidate{j, state})
 		}
 	}
 	for _, equal := range found {
@@ -109,9 +110,9 @@ func (c *Client) ForwardFrom(ctx context.Context, from, topic string, partition 
 	return c.Forward(ctx, from+c.names.separator()+topic, partition, source)
 }
 
-// fit says how well a flow's copy is one "from" a flow or an alias: 0 is best, -1 not at all. The journal knows no aliases,
-// but names do: of flows by default, and of topics unless they keep theirs.
-func (c *Client) fit(from, flow string, state *PartitionState) int {
+// rank says how well a flow's copy matches the name of a flow or an alias: 0 is best, -1 is no match. The journal has
+// no aliases, but names do: those of flows by default, and those of topics except with identity naming.
+func (c *Client) rank(from, flow string, state *PartitionState) int {
 	alias, name, copied := c.names.Split(state.TargetTopic)
 	switch {
 	case from == flow, from == "":
@@ -126,9 +127,9 @@ func (c *Client) fit(from, flow string, state *PartitionState) int {
 	return 3
 }
 
-// At translates a moment: the first copied record with a timestamp at or after it, on both sides. Where there is none the
-// answer is the end of the copy. Blocks and fails as [Client.Reverse] does, and may block for reading a part of the topic;
-// a *[NotCopiedError] says that the journal does not yet have the record that was found.
+// At translates a time: to the first copied record with a timestamp at or after it, on both sides. If there is none,
+// the answer is the end of the copy. It blocks and fails as [Client.Reverse] does, and may block for reading a part
+// of the topic. A *[NotCopiedError] means that the journal does not have the found record yet.
 func (c *Client) At(ctx context.Context, targetTopic string, partition int32, moment time.Time) (Translation, error) {
 	log := logReader{topicLeaders: &topicLeaders{client: c.kafka, topic: targetTopic}, partition: partition}
 	target, err := log.offset(ctx, moment.UnixMilli())
@@ -145,7 +146,7 @@ func (c *Client) At(ctx context.Context, targetTopic string, partition int32, mo
 	if err != nil || t.Exact || t.Origin != FromJournal {
 		return t, err
 	}
-	// Brokers date markers too, and one of today stands before old records: the records behind it are looked at one by one.
+	// Markers have timestamps too, and a marker of today may be before old records: check the records after it one by one.
 	if target, err = firstSince(ctx, &log, t.Target, t.End.Target, moment); err != nil {
 		return Translation{}, err
 	}
@@ -155,7 +156,8 @@ func (c *Client) At(ctx context.Context, targetTopic string, partition int32, mo
 	return c.Reverse(ctx, targetTopic, partition, target)
 }
 
-// firstSince is the offset of the first record in [from, to) with a timestamp at or after a moment, -1 if there is none.
+// firstSince returns the offset of the first record in [from, to) with a timestamp at or after a moment, -1 if there
+// is none.
 func firstSince(ctx context.Context, log *logReader, from, to int64, moment time.Time) (int64, error) {
 	found := int64(-1)
 	err := log.read(ctx, from, to, fetchBytes, func(records []*kgo.Record, _ int64) error {
@@ -173,10 +175,10 @@ func firstSince(ctx context.Context, log *logReader, from, to int64, moment time
 	return found, err
 }
 
-// errFound ends a search.
+// errFound ends the read.
 var errFound = errors.New("found")
 
-// end is the end of a copy, as a translation. Nobody but the journal knows it.
+// end returns the end of a copy as a translation. Only the journal knows it.
 func (c *Client) end(ctx context.Context, targetTopic string, partition int32) (Translation, error) {
 	j, state, err := c.find(ctx, targetTopic, partition)
 	if err != nil {
@@ -191,16 +193,16 @@ func (c *Client) end(ctx context.Context, targetTopic string, partition int32) (
 	}
 }
 
-// find is the journal that describes a target partition, and its state. A journal that cannot be read keeps nobody from
-// asking the others, but an answer that nothing knows the partition.
+// find returns the journal that describes a target partition, and its state. A journal that cannot be read does not
+// keep others from answering, but it does prevent the answer that nothing describes the partition.
 func (c *Client) find(ctx context.Context, targetTopic string, partition int32) (*Journal, *PartitionState, error) {
 	key := partitionKey{targetTopic, partition}
 	c.mu.Lock()
-	home := c.homes[key]
+	known := c.journalOf[key]
 	c.mu.Unlock()
-	if home != nil {
-		if state, err := home.Lookup(ctx, targetTopic, partition); err == nil {
-			return home, state, nil
+	if known != nil {
+		if state, err := known.Lookup(ctx, targetTopic, partition); err == nil {
+			return known, state, nil
 		}
 	}
 	journals, err := c.journals(ctx)
@@ -215,7 +217,7 @@ func (c *Client) find(ctx context.Context, targetTopic string, partition int32) 
 		switch {
 		case err == nil:
 			c.mu.Lock()
-			c.homes[key] = j
+			c.journalOf[key] = j
 			c.mu.Unlock()
 			return j, state, nil
 		case errors.As(err, &unknown), errors.As(err, &gone):

@@ -9,10 +9,11 @@ import (
 	"unicode/utf8"
 )
 
-// DecodeJournal reads one record of a journal. A nil value gives a *[Tombstone]. The entry shares no memory with key and
-// value. Only what AppendKey and AppendValue write is accepted, byte for byte: a second spelling of a key would be a
-// second record after compaction. It returns a *[VersionError] for a newer format, whatever its kind, and a
-// *[CorruptError] for everything else that it cannot read. Memory is bounded by a small multiple of the value's length.
+// DecodeJournal decodes one record of a journal. A nil value gives a *[Tombstone]. The entry shares no memory with
+// key and value. Only the exact bytes that AppendKey and AppendValue write are accepted: a second encoding of a key
+// would be a second record after compaction. It returns a *[VersionError] for a newer format, whatever its kind, and
+// a *[CorruptError] for anything else that it cannot decode. Memory use is bounded by a small multiple of the value's
+// length.
 func DecodeJournal(key, value []byte) (Entry, error) {
 	if len(key) == 0 {
 		return nil, corrupt(0, "the key is empty")
@@ -21,13 +22,13 @@ func DecodeJournal(key, value []byte) (Entry, error) {
 	if value == nil {
 		return decodeKey(kind, key[1:])
 	}
-	r := &reader{rest: value}
-	// The version comes first: what a newer milena writes may have other keys too.
+	r := &decoder{rest: value}
+	// The version is checked first, because a newer format may also have other keys.
 	switch version := r.uint16(); {
 	case r.reason != "":
 		return nil, corrupt(kind, "the value: %s", r.reason)
 	case version > maxVersion || kind > maxKind:
-		return nil, corrupt(kind, "no milena ever writes kind %d in format %d: it is somebody else's", kind, version)
+		return nil, corrupt(kind, "kind %d in format %d is not written by any version of milena", kind, version)
 	case version > Version:
 		return nil, &VersionError{Kind: kind, Version: version, Supported: Version}
 	case version == 0:
@@ -57,17 +58,17 @@ func DecodeJournal(key, value []byte) (Entry, error) {
 	return e, nil
 }
 
-// Kinds and formats stay below these for ever, so that a stranger's record, which may begin with any bytes, is told from
-// one of a newer milena: the one is passed over, the other stops whoever does not understand it.
+// Kinds and formats will always stay within these limits. So a foreign record, which may start with any bytes, can be told
+// from one of a newer milena: the first is skipped, the second is an error.
 const (
 	maxKind    = 31
 	maxVersion = 255
 )
 
-// decodeKey reads what follows the kind in a key. A tombstone is just that.
+// decodeKey decodes the part of a key after the kind. The result is the tombstone with that key.
 func decodeKey(kind Kind, rest []byte) (*Tombstone, error) {
 	t := &Tombstone{Kind: kind}
-	r := &reader{rest: rest}
+	r := &decoder{rest: rest}
 	switch kind {
 	case KindShard, KindOwner:
 	case KindPartition, KindChunk:
@@ -93,7 +94,7 @@ func decodeKey(kind Kind, rest []byte) (*Tombstone, error) {
 	return t, nil
 }
 
-func (r *reader) shardState() *ShardState {
+func (r *decoder) shardState() *ShardState {
 	s := &ShardState{}
 	if n := r.count(1, math.MaxInt); n > 0 {
 		s.ProducerIDs = make([]int64, n)
@@ -104,14 +105,14 @@ func (r *reader) shardState() *ShardState {
 	return s
 }
 
-func (r *reader) owner() *Owner {
+func (r *decoder) owner() *Owner {
 	return &Owner{
 		Instance: r.string(), Host: r.string(), PID: int(r.offset()), Version: r.string(),
 		Since: r.time(), Confirmed: r.time(),
 	}
 }
 
-func (r *reader) partitionState(key *Tombstone) *PartitionState {
+func (r *decoder) partitionState(key *Tombstone) *PartitionState {
 	s := &PartitionState{Topic: key.Topic, Partition: key.Partition}
 	s.Generation = r.uint32varint()
 	s.SourceClusterID = r.string()
@@ -121,12 +122,12 @@ func (r *reader) partitionState(key *Tombstone) *PartitionState {
 	s.Start = Position{Source: r.offset(), Target: r.offset()}
 	s.End = Position{Source: r.offset(), Target: r.offset()}
 	if s.End.Source < s.Start.Source || s.End.Target < s.Start.Target {
-		r.fail("it starts at source %d target %d and ends at source %d target %d",
+		r.fail("the map starts at source %d target %d and ends at source %d target %d",
 			s.Start.Source, s.Start.Target, s.End.Source, s.End.Target)
 	}
 	s.LeaderEpoch = r.int32()
 	if s.Chunk = r.offset(); s.Chunk < s.Start.Source || s.Chunk > s.End.Source {
-		r.fail("its open chunk begins at source offset %d, outside of the map", s.Chunk)
+		r.fail("the open chunk starts at source offset %d, outside of the map", s.Chunk)
 	}
 	if n := r.count(14, MaxGaps); n > 0 { // the shortest gap: five varints and empty strings, one time of 8 bytes, one more varint
 		s.Gaps = make([]Gap, n)
@@ -143,12 +144,12 @@ func (r *reader) partitionState(key *Tombstone) *PartitionState {
 	return s
 }
 
-func (r *reader) chunk(key *Tombstone) *Chunk {
-	c := &Chunk{Topic: key.Topic, Partition: key.Partition, First: key.First, Previous: none}
+func (r *decoder) chunk(key *Tombstone) *Chunk {
+	c := &Chunk{Topic: key.Topic, Partition: key.Partition, First: key.First, Previous: noChunk}
 	c.Generation = r.uint32varint()
 	if back := r.offset(); back > 0 {
 		if c.Previous = c.First - back; c.Previous < 0 {
-			r.fail("the chunk before begins %d before this one, which begins at source offset %d", back, c.First)
+			r.fail("the previous chunk starts %d before this one, which starts at source offset %d", back, c.First)
 			return c
 		}
 	}
@@ -168,7 +169,7 @@ func (r *reader) chunk(key *Tombstone) *Chunk {
 		at = Position{Source: s.SourceEnd(), Target: s.TargetEnd()}
 	}
 	if r.reason == "" {
-		// An offset that overflowed is negative here, or behind the one before it.
+		// An offset that overflowed is negative here, or below the previous one.
 		if err := c.check(); err != nil {
 			r.fail("%s", err)
 		}
@@ -180,14 +181,14 @@ func corrupt(kind Kind, format string, args ...any) error {
 	return &CorruptError{Kind: kind, Reason: fmt.Sprintf(format, args...)}
 }
 
-// reader takes fields off the front of a record. After the first failure it returns zeroes, so a decoder reads on and
-// asks once, at its end.
-type reader struct {
+// decoder reads fields from the front of a record. After the first failure it returns zero values, so its caller can
+// read on and check for a failure once, at the end.
+type decoder struct {
 	rest   []byte
 	reason string // of the first failure
 }
 
-func (r *reader) fail(format string, args ...any) {
+func (r *decoder) fail(format string, args ...any) {
 	if r.reason == "" {
 		r.reason = fmt.Sprintf(format, args...)
 		r.rest = nil
@@ -195,9 +196,9 @@ func (r *reader) fail(format string, args ...any) {
 }
 
 // take returns the next n bytes, which still belong to the record, or nil.
-func (r *reader) take(n int) []byte {
+func (r *decoder) take(n int) []byte {
 	if n < 0 || n > len(r.rest) {
-		r.fail("it ends too early")
+		r.fail("the record is too short")
 		return nil
 	}
 	b := r.rest[:n]
@@ -205,48 +206,48 @@ func (r *reader) take(n int) []byte {
 	return b
 }
 
-func (r *reader) uint16() uint16 {
+func (r *decoder) uint16() uint16 {
 	if b := r.take(2); b != nil {
 		return binary.BigEndian.Uint16(b)
 	}
 	return 0
 }
 
-func (r *reader) int32() int32 {
+func (r *decoder) int32() int32 {
 	if b := r.take(4); b != nil {
 		return int32(binary.BigEndian.Uint32(b))
 	}
 	return 0
 }
 
-func (r *reader) int64() int64 {
+func (r *decoder) int64() int64 {
 	if b := r.take(8); b != nil {
 		return int64(binary.BigEndian.Uint64(b))
 	}
 	return 0
 }
 
-func (r *reader) uvarint() uint64 {
+func (r *decoder) uvarint() uint64 {
 	v, n := binary.Uvarint(r.rest)
 	switch {
 	case n <= 0:
-		r.fail("it ends too early, or a number is too long")
+		r.fail("the record is too short, or a varint is too long")
 		return 0
 	case n > 1 && r.rest[n-1] == 0:
-		r.fail("a number is longer than it has to be")
+		r.fail("a varint is not in its shortest form")
 		return 0
 	}
 	r.rest = r.rest[n:]
 	return v
 }
 
-func (r *reader) varint() int64 {
+func (r *decoder) varint() int64 {
 	v := r.uvarint()
 	return int64(v>>1) ^ -int64(v&1)
 }
 
-// offset is a number that is not negative.
-func (r *reader) offset() int64 {
+// offset reads a uvarint that fits into an int64.
+func (r *decoder) offset() int64 {
 	v := r.uvarint()
 	if v > math.MaxInt64 {
 		r.fail("a number is negative or too large")
@@ -255,7 +256,7 @@ func (r *reader) offset() int64 {
 	return int64(v)
 }
 
-func (r *reader) uint32varint() uint32 {
+func (r *decoder) uint32varint() uint32 {
 	v := r.uvarint()
 	if v > math.MaxUint32 {
 		r.fail("a number is too large")
@@ -264,27 +265,27 @@ func (r *reader) uint32varint() uint32 {
 	return uint32(v)
 }
 
-// count is the length of a list whose items have at least size bytes each. Only what can be there is believed, so that
-// a wrong count costs no memory.
-func (r *reader) count(size, limit int) int {
+// count reads the length of a list whose items have at least size bytes each. A length that does not fit into the
+// record is refused, so a wrong length costs no memory.
+func (r *decoder) count(size, limit int) int {
 	n := r.uvarint()
 	if n > uint64(len(r.rest)/size) || n > uint64(limit) {
-		r.fail("a list of %d is too long", n)
+		r.fail("a list of %d items does not fit", n)
 		return 0
 	}
 	return int(n)
 }
 
-func (r *reader) string() string {
+func (r *decoder) string() string {
 	b := r.take(r.count(1, math.MaxInt))
 	if !utf8.Valid(b) {
-		r.fail("a text is not UTF-8")
+		r.fail("text is not UTF-8")
 		return ""
 	}
 	return string(b)
 }
 
-func (r *reader) time() time.Time { return time.UnixMilli(r.int64()).UTC() }
+func (r *decoder) time() time.Time { return time.UnixMilli(r.int64()).UTC() }
 
 func appendVersion(b []byte) []byte           { return binary.BigEndian.AppendUint16(b, Version) }
 func appendInt32(b []byte, v int32) []byte    { return binary.BigEndian.AppendUint32(b, uint32(v)) }
@@ -292,7 +293,7 @@ func appendInt64(b []byte, v int64) []byte    { return binary.BigEndian.AppendUi
 func appendUvarint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
 func appendVarint(b []byte, v int64) []byte   { return binary.AppendVarint(b, v) }
 
-// appendString writes what is not UTF-8 as U+FFFD: a strange host name must not make an entry that nobody can read.
+// appendString replaces invalid UTF-8 by U+FFFD: an odd host name must not result in an unreadable entry.
 func appendString(b []byte, s string) []byte {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	return append(appendUvarint(b, uint64(len(s))), s...)

@@ -9,7 +9,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// The cluster primary is gone, its topics are on dr: where does the group go on there?
+// The cluster primary is lost, its topics are on dr. Where does the group continue on dr?
 func Example() {
 	ctx := context.Background()
 	dr, err := offsets.Open(ctx, offsets.Options{Kafka: []kgo.Opt{kgo.SeedBrokers("localhost:9192")}})

@@ -6,52 +6,52 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of the gap ledger: it is rewritten with every journal pass.
+// Limits of the gap ledger, which is rewritten with every journal write.
 const (
-	// MaxGaps is the number of gaps that a partition's ledger keeps.
+	// MaxGaps is the maximum number of gaps in a partition's ledger.
 	MaxGaps = 64
-	// MaxGapDetail is the length of a gap's detail in bytes.
+	// MaxGapDetail is the maximum length of a gap's detail, in bytes.
 	MaxGapDetail = 256
 	// MixedGaps is the Kind and the Action of a merged gap whose parts differ in it.
 	MixedGaps = "mixed"
 )
 
-// Gap is one note in the ledger of what was not copied as it should have been.
+// Gap is one entry in the ledger of offsets that were not copied as they should have been.
 type Gap struct {
-	Kind   string // what happened: a kind of anomaly
+	Kind   string // what happened: an anomaly kind
 	Action string // what was done about it
-	// From and To are the source offsets concerned, [From, To); -1 if unknown. They are the same if it concerns a place
-	// and no record, as a foreign write does.
+	// From and To are the source offsets concerned, [From, To), or -1 if unknown. They are equal if no source record
+	// is concerned, as by a foreign write.
 	From, To int64
-	At       time.Time // when it was noted, in milliseconds
-	Detail   string    // for people, at most MaxGapDetail bytes
-	// Merged is how many other gaps this one also stands for. If it is not 0, [From, To) spans all of them, with what
-	// was copied between them, and At, Detail are the newest one's.
+	At       time.Time // when it was recorded, in milliseconds
+	Detail   string    // for humans, at most MaxGapDetail bytes
+	// Merged is the number of other gaps that this one also stands for. If it is not 0, [From, To) spans all of them
+	// and what was copied between them, and At and Detail are those of the newest.
 	Merged int
 }
 
-// AddGap adds a gap to the ledger. If that is full, its two oldest become one: their exact offsets are lost, their
-// number is not. A detail that is too long is cut at a character.
+// AddGap adds a gap to the ledger. If the ledger is full, its two oldest gaps are merged: their exact offsets are
+// lost, their number is not. A detail that is too long is truncated at a character boundary.
 func (s *PartitionState) AddGap(g Gap) {
 	g.Detail = clip(g.Detail, MaxGapDetail)
-	s.Gaps = fold(append(s.Gaps, g))
+	s.Gaps = foldGaps(append(s.Gaps, g))
 }
 
-// fold makes one gap of the oldest ones, so that at most MaxGaps are left.
-func fold(gaps []Gap) []Gap {
+// foldGaps merges the oldest gaps, so that at most MaxGaps are left.
+func foldGaps(gaps []Gap) []Gap {
 	excess := len(gaps) - MaxGaps
 	if excess <= 0 {
 		return gaps
 	}
 	first := gaps[0]
 	for _, g := range gaps[1 : excess+1] {
-		first = merge(first, g)
+		first = mergeGaps(first, g)
 	}
 	return append([]Gap{first}, gaps[excess+1:]...)
 }
 
-// merge makes one gap of two neighbours in the ledger.
-func merge(older, newer Gap) Gap {
+// mergeGaps merges two neighbors of the ledger.
+func mergeGaps(older, newer Gap) Gap {
 	m := newer
 	m.Merged += older.Merged + 1
 	m.To = max(older.To, newer.To)
@@ -67,8 +67,8 @@ func merge(older, newer Gap) Gap {
 	return m
 }
 
-// clip cuts a text to at most limit bytes without cutting a character in two. It makes it UTF-8 first, as that may make
-// it longer.
+// clip truncates a text to at most limit bytes at a character boundary. It makes the text valid UTF-8 first, which
+// may make it longer.
 func clip(text string, limit int) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) <= limit {

@@ -6,18 +6,18 @@ import (
 	"sync/atomic"
 )
 
-// chunkRef is where a chunk is in the journal, and its segments while they are in memory. A chunk that was written again
-// gets a new one: only what says so changes.
+// chunkRef is where a chunk is in the journal, and its segments while they are in memory. It is immutable except for
+// the cache's fields: a chunk that is written again gets a new chunkRef.
 type chunkRef struct {
 	generation      uint32
 	first, previous int64
-	begin, end      Position // of its segments; of an empty chunk unknown
+	begin, end      Position // of its segments; unset for an empty chunk
 	empty           bool
 	at              int64 // offset in the journal
 
 	segments atomic.Pointer[[]Segment] // nil: not in memory
-	used     atomic.Bool               // since memory was last short
-	slot     int                       // in memory's ring, and guarded by its lock
+	used     atomic.Bool               // since the clock hand of the cache last passed it
+	slot     int                       // in the cache's ring, guarded by the cache's lock
 }
 
 func newChunkRef(c *Chunk, at int64) *chunkRef {
@@ -30,26 +30,26 @@ func newChunkRef(c *Chunk, at int64) *chunkRef {
 	return ref
 }
 
-// is says whether a chunk that was read again is this one.
+// is reports whether a chunk that was read again is this one.
 func (c *chunkRef) is(k *Chunk) bool {
 	return k.First == c.first && k.Generation == c.generation && k.Previous == c.previous
 }
 
 // history is the map of one partition as the journal has it.
 type history struct {
-	state  *PartitionState     // nil while only chunks were seen
+	state  *PartitionState     // nil if only chunks were read
 	chunks map[int64]*chunkRef // by First, of all generations
 	refs   []*chunkRef         // of the state's generation, in order
 }
 
-// loaded is a chunk that was read back, perhaps only for the one who asked.
-type loaded struct {
+// loadedChunk is a chunk that was read from the journal again. The cache may have evicted it already.
+type loadedChunk struct {
 	ref      *chunkRef
 	segments []Segment
 }
 
-// arrange puts the chunks of the state's generation in order.
-func (h *history) arrange() {
+// sortRefs rebuilds the ordered list of the chunks of the state's generation.
+func (h *history) sortRefs() {
 	h.refs = h.refs[:0]
 	if h.state == nil {
 		return
@@ -62,7 +62,8 @@ func (h *history) arrange() {
 	slices.SortFunc(h.refs, func(a, b *chunkRef) int { return cmp.Compare(a.first, b.first) })
 }
 
-// replace puts a chunk in the place of an older one of the same name, if no other order follows from that.
+// replace puts a chunk in the place of an older one with the same name, and reports whether it could. If not, the
+// list has to be rebuilt.
 func (h *history) replace(old, ref *chunkRef) bool {
 	if old == nil || ref == nil || old.generation != ref.generation || h.state == nil {
 		return false
@@ -74,39 +75,28 @@ func (h *history) replace(old, ref *chunkRef) bool {
 	return found
 }
 
-// translate is [Map.Forward] and [Map.Reverse] over chunks that may not be in memory: then it names the one it needs. What
-// RestoreMap checks for all chunks is checked here for those that an answer depends on.
-func (h *history) translate(side Side, wanted int64, back loaded) (offset int64, exact bool, missing *chunkRef, err error) {
-	start, end, other := h.state.Start.on(side), h.state.End.on(side), side.other()
-	switch {
-	case wanted > end:
-		return 0, false, nil, &NotCopiedError{Side: side, Wanted: wanted, End: end}
-	case wanted == end:
-		return h.state.End.on(other), true, nil, nil
-	case len(h.refs) == 0:
-		return 0, false, nil, h.corrupt("has no chunks")
-	case h.refs[0].previous != none:
-		start = h.refs[0].begin.on(side) // the beginning was deleted from the journal
-	case wanted >= 0 && wanted < start && h.state.Start.Target == 0:
-		return h.state.Start.on(other), false, nil, nil // nothing stands before the first record that was copied
+// translate is [Map.Forward] and [Map.Reverse] over chunks that may not be in memory. If it needs one that is not, it
+// returns it as missing; the caller loads it and passes it in. What RestoreMap checks for all chunks is checked here for
+// those that the answer depends on.
+func (h *history) translate(side Side, wanted int64, loaded loadedChunk) (offset int64, exact bool, missing *chunkRef, err error) {
+	if offset, exact, done, err := h.translateEdge(side, wanted); done || err != nil {
+		return offset, exact, nil, err
 	}
-	if wanted < start {
-		return 0, false, nil, &BeforeStartError{Side: side, Wanted: wanted, Start: start}
-	}
+	other := side.other()
 	c := chunkAt(h.refs, side, wanted)
 	ref := h.refs[c]
-	if why := h.fault(c); why != "" {
+	if why := h.problem(c); why != "" {
 		return 0, false, nil, h.corrupt("chunk %d %s", ref.first, why)
 	}
-	segments := back.segments
-	if back.ref != ref {
+	segments := loaded.segments
+	if loaded.ref != ref {
 		kept := ref.segments.Load()
 		if kept == nil {
 			return 0, false, ref, nil
 		}
 		segments = *kept
 	}
-	if !ref.used.Load() { // a write that is not needed would make the cores take turns
+	if !ref.used.Load() { // an unneeded write would move the cache line between cores
 		ref.used.Store(true)
 	}
 	i := segmentAt(segments, side, wanted)
@@ -116,20 +106,50 @@ func (h *history) translate(side Side, wanted int64, back loaded) (offset int64,
 			return s.on(other) + into, true, nil, nil
 		}
 	}
-	switch {
-	case i+1 < len(segments):
+	if i+1 < len(segments) {
 		return segments[i+1].on(other), false, nil, nil
-	case c+1 == len(h.refs):
-		return h.state.End.on(other), false, nil, nil
 	}
-	if why := h.fault(c + 1); why != "" {
-		return 0, false, nil, h.corrupt("chunk %d %s", h.refs[c+1].first, why)
-	}
-	return h.refs[c+1].begin.on(other), false, nil, nil
+	offset, err = h.startAfter(c, other)
+	return offset, false, nil, err
 }
 
-// fault says what keeps a chunk from being believed: how it follows the one before, and how it is followed.
-func (h *history) fault(c int) string {
+// translateEdge answers for offsets outside of the chunks: at or above the end, and below the start. done is false if a
+// chunk has to answer.
+func (h *history) translateEdge(side Side, wanted int64) (offset int64, exact, done bool, err error) {
+	start, end, other := h.state.Start.on(side), h.state.End.on(side), side.other()
+	switch {
+	case wanted > end:
+		return 0, false, true, &NotCopiedError{Side: side, Wanted: wanted, End: end}
+	case wanted == end:
+		return h.state.End.on(other), true, true, nil
+	case len(h.refs) == 0:
+		return 0, false, true, h.corrupt("has no chunks")
+	case h.refs[0].previous != noChunk:
+		start = h.refs[0].begin.on(side) // the oldest chunks were deleted from the journal
+	case wanted >= 0 && wanted < start && h.state.Start.Target == 0:
+		return h.state.Start.on(other), false, true, nil // the target has nothing before the first copied record
+	}
+	if wanted < start {
+		return 0, false, true, &BeforeStartError{Side: side, Wanted: wanted, Start: start}
+	}
+	return 0, false, false, nil
+}
+
+// startAfter returns the offset on one side at which the map continues after chunk c: the start of the next chunk, or the
+// end of the map.
+func (h *history) startAfter(c int, side Side) (int64, error) {
+	if c+1 == len(h.refs) {
+		return h.state.End.on(side), nil
+	}
+	if why := h.problem(c + 1); why != "" {
+		return 0, h.corrupt("chunk %d %s", h.refs[c+1].first, why)
+	}
+	return h.refs[c+1].begin.on(side), nil
+}
+
+// problem says why a chunk cannot be trusted: how it follows the previous chunk, and how the next one follows it. It
+// returns "" if it can.
+func (h *history) problem(c int) string {
 	ref := h.refs[c]
 	before, after := h.state.Start, h.state.End
 	if c > 0 {
@@ -140,19 +160,19 @@ func (h *history) fault(c int) string {
 	}
 	switch {
 	case c > 0 && ref.previous != h.refs[c-1].first, c > 0 && h.refs[c-1].empty:
-		return "does not follow the one that is before it"
-	case c == 0 && ref.previous == none && ref.first != h.state.Start.Source, ref.first < h.state.Start.Source:
-		return "is not where the map begins"
+		return "does not follow the chunk before it"
+	case c == 0 && ref.previous == noChunk && ref.first != h.state.Start.Source, ref.first < h.state.Start.Source:
+		return "is the first one, but the map starts elsewhere"
 	case c+1 == len(h.refs) && ref.first != h.state.Chunk:
-		return "is the last one, and another one is missing"
+		return "is the last one, but the open chunk is missing"
 	case c+1 < len(h.refs) && h.refs[c+1].previous != ref.first:
-		return "is not the one before the next one"
+		return "is not the one that the next chunk follows"
 	case ref.empty:
 		return ""
 	case ref.begin.Source < before.Source, ref.begin.Target < before.Target:
-		return "begins before the one before it ends"
+		return "starts before the previous chunk ends"
 	case ref.end.Source > after.Source, ref.end.Target > after.Target:
-		return "ends behind the beginning of what follows it"
+		return "ends after the next one starts"
 	}
 	return ""
 }
@@ -162,7 +182,7 @@ func (h *history) corrupt(format string, args ...any) error {
 	return corrupt(KindChunk, "%s/%d "+format, args...)
 }
 
-// chunkAt returns the last chunk that begins at or below an offset, or the first one.
+// chunkAt returns the last chunk that starts at or below an offset, or the first chunk.
 func chunkAt(refs []*chunkRef, side Side, offset int64) int {
 	low, high := 0, len(refs)-1
 	for low < high {

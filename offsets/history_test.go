@@ -11,17 +11,18 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// life is a copier to which things happen: what the journal holds afterwards has to translate every offset as the twin does.
+// life is a copier that goes through random events. Afterwards the journal must translate every offset as the model
+// does.
 type life struct {
 	copier
 	fake    *kfake.Cluster
-	chunks  map[int64]*offsets.Chunk // of this generation, as journalled
+	chunks  map[int64]*offsets.Chunk // of this generation, as journaled
 	order   []int64
-	oldest  offsets.Position // the lowest that translates
-	shorten bool             // the beginning was deleted from the journal
+	oldest  offsets.Position // the lowest offsets that can be translated
+	shorten bool             // the oldest chunks were deleted from the journal
 }
 
-// journals writes what changed, and remembers it.
+// journals writes what changed, and keeps a copy.
 func (l *life) journals() {
 	changes, changed := l.m.Changed()
 	if !changed {
@@ -40,7 +41,7 @@ func (l *life) journals() {
 	l.m.MarkJournaled(changes)
 }
 
-// takenOver is what a new owner does: it has the open chunk only, and its fence left a marker on the target.
+// takenOver is a takeover: the new owner has the open chunk only, and its fence left a marker on the target.
 func (l *life) takenOver() {
 	l.journals()
 	m, err := offsets.RestoreMap(&l.state, l.chunks[l.state.Chunk])
@@ -52,7 +53,8 @@ func (l *life) takenOver() {
 	mustAdvance(l.c.t, l.m, l.end.Source, l.end.Target)
 }
 
-// recreated is a source topic that was deleted and made again: another map, behind what the target has.
+// recreated is a source topic that was deleted and created again: a new map, which starts after the records of the
+// target.
 func (l *life) recreated() {
 	l.state.Generation++
 	l.end = offsets.Position{Source: l.random.Int64N(50), Target: l.end.Target + l.random.Int64N(3)}
@@ -60,12 +62,12 @@ func (l *life) recreated() {
 }
 
 func (l *life) begin() {
-	l.m, l.pairs, l.oldest, l.shorten = offsets.NewMap(l.end.Source, l.end.Target), nil, l.end, false
+	l.m, l.records, l.oldest, l.shorten = offsets.NewMap(l.end.Source, l.end.Target), nil, l.end, false
 	l.chunks, l.order = make(map[int64]*offsets.Chunk), nil
 	l.journals()
 }
 
-// retention deletes the oldest chunks from the journal, as the source deleted what they describe.
+// retention deletes the oldest chunks from the journal, because the source deleted the records that they describe.
 func (l *life) retention() {
 	l.journals()
 	for n := l.random.IntN(3); n > 0 && len(l.order) > 1; n-- {
@@ -96,12 +98,12 @@ func (l *life) step() {
 	}
 }
 
-// everyOffset asks for every offset of both sides, from before the beginning to behind the end.
+// everyOffset translates every offset of both sides, from below the start to above the end.
 func (l *life) everyOffset(j *offsets.Journal) {
 	t := l.c.t
 	t.Helper()
 	l.journals()
-	w := twin{pairs: l.pairs, start: l.oldest, end: l.end}
+	w := model{records: l.records, start: l.oldest, end: l.end}
 	check := func(side offsets.Side, ask func(o int64) (offsets.Translation, error), from, to func(offsets.Position) int64) {
 		t.Helper()
 		for o := int64(-1); o <= from(l.end)+1; o++ {
@@ -112,7 +114,7 @@ func (l *life) everyOffset(j *offsets.Journal) {
 			switch {
 			case o > from(l.end):
 				if !errors.As(err, &late) || late.End != from(l.end) || late.Side != side {
-					t.Fatalf("%s %d behind the end %+v: %+v, %v", side, o, l.end, got, err)
+					t.Fatalf("%s %d above the end %+v: %+v, %v", side, o, l.end, got, err)
 				}
 			case o >= 0 && o < from(l.oldest) && l.oldest.Target == 0 && !l.shorten && o != from(l.end):
 				if err != nil || got.Exact || answer != to(l.oldest) {
@@ -135,7 +137,7 @@ func (l *life) everyOffset(j *offsets.Journal) {
 	check(offsets.Target, func(o int64) (offsets.Translation, error) { return j.Reverse(t.Context(), topic, 0, o) }, target, source)
 }
 
-func TestTheJournalIsItsNaiveTwin(t *testing.T) {
+func TestJournalMatchesModel(t *testing.T) {
 	t.Parallel()
 	histories := uint64(24)
 	if testing.Short() {
@@ -158,9 +160,9 @@ func TestTheJournalIsItsNaiveTwin(t *testing.T) {
 					l.step()
 				}
 				l.journals()
-				for range 20 { // one that has lived through all of it
+				for range 20 { // a reader that follows all steps
 					o := l.oldest.Source + l.random.Int64N(l.end.Source-l.oldest.Source+1)
-					want, exact := (&twin{pairs: l.pairs, end: l.end}).translate(o, source, target)
+					want, exact := (&model{records: l.records, end: l.end}).translate(o, source, target)
 					if got, err := long.Forward(t.Context(), "orders", 0, o); err != nil || got.Target != want || got.Exact != exact {
 						t.Fatalf("forward %d: %+v, %v; want %d, %v", o, got, err, want, exact)
 					}
@@ -169,7 +171,7 @@ func TestTheJournalIsItsNaiveTwin(t *testing.T) {
 			settled := offsets.JournalOptions{Memory: memory, MaxAge: time.Hour}
 			l.everyOffset(offsets.NewJournal(c.client, journalName, settled))
 			if n := long.Unreadable(); n != 0 {
-				t.Errorf("%d records were not readable", n)
+				t.Errorf("%d records are unreadable", n)
 			}
 		})
 	}

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Version is the format that this build writes into the journal, and the newest one it reads.
+// Version is the format that this build writes to the journal, and the newest one it reads.
 const Version uint16 = 1
 
-// Kind is the first byte of an entry's key. The numbers are in journals all over the world and never change.
+// Kind is the first byte of an entry's key. Existing journals have these numbers, so they never change.
 type Kind uint8
 
-// The kinds of entry.
+// The entry kinds.
 const (
 	// KindShard is a [ShardState].
 	KindShard Kind = 1
@@ -38,42 +38,42 @@ func (k Kind) String() string {
 }
 
 // Entry is one record of a journal: *[ShardState], *[Owner], *[PartitionState], *[Chunk] or *[Tombstone], and nothing
-// else. Both methods append to b and return it, and do not change the entry.
+// else. Both methods append to b, return the result, and do not change the entry.
 type Entry interface {
 	// AppendKey appends the record's key. The topic is compacted, so the newest record of a key is the valid one.
 	AppendKey(b []byte) []byte
-	// AppendValue appends the record's value. A Tombstone appends nothing, so AppendValue(nil) is the nil that Kafka
-	// takes for a tombstone.
+	// AppendValue appends the record's value. A Tombstone appends nothing, so that AppendValue(nil) is nil, which
+	// Kafka treats as a tombstone.
 	AppendValue(b []byte) []byte
 
 	entry() // closes the set
 }
 
-// ShardState is what belongs to a shard as a whole. There is one in each journal partition.
+// ShardState is the state of a shard as a whole. There is one in each journal partition.
 type ShardState struct {
-	// ProducerIDs are all that the shard ever wrote with, the newest last. A batch on the target with one of them is
-	// ours, so an id is never taken out.
+	// ProducerIDs are all producer ids that the shard has ever used, the newest last. A batch on the target with one
+	// of them was written by milena, so an id is never removed.
 	ProducerIDs []int64
 }
 
-// Owner is who owns a shard. It is rewritten every few seconds and is for people and for status pages: the fence decides
-// who may write, never this record. There is one in each journal partition.
+// Owner is the owner of a shard. It is rewritten every few seconds, and is for humans and status pages: the fence
+// decides who may write, never this record. There is one in each journal partition.
 type Owner struct {
-	Instance  string // the name that the instance has in its group
+	Instance  string // the instance id in the consumer group
 	Host      string
 	PID       int
 	Version   string    // of the binary
 	Since     time.Time // in milliseconds and UTC, as all times here; the zero time stays zero
-	Confirmed time.Time // when the owner last knew that it was the owner
+	Confirmed time.Time // when the owner last confirmed its ownership
 }
 
-// PartitionState is the state of one source partition without its segments, which are in the [Chunk] entries.
+// PartitionState is the state of one source partition without its segments, which are in [Chunk] entries.
 type PartitionState struct {
 	Topic     string // on the source
 	Partition int32  // the same on both sides
 
-	// Generation counts the maps of this partition, from 0. A partition that is restarted begins a new one, and so
-	// disowns the chunks of the old one without having to know and delete them.
+	// Generation counts the maps of this partition, from 0. A restarted partition gets a new generation, which
+	// invalidates the chunks of the old one without having to know and delete them.
 	Generation uint32
 
 	SourceClusterID string
@@ -81,31 +81,32 @@ type PartitionState struct {
 	TargetTopic     string
 	TargetTopicID   [16]byte // zero if the broker has none
 
-	Start Position // where the map begins, inclusive
-	End   Position // all source records below End.Source are at the target, below End.Target
+	Start Position // where the map starts, inclusive
+	End   Position // exclusive: all copied source records below End.Source are on the target, below End.Target
 
-	// LeaderEpoch is the partition leader epoch of the last source batch that was handled (KIP-320), -1 if unknown.
+	// LeaderEpoch is the partition leader epoch of the last source batch that was processed (KIP-320), -1 if unknown.
 	LeaderEpoch int32
-	// Chunk is the First of the open chunk. It is the last one, so whoever only goes on needs no other.
+	// Chunk is the First of the open chunk, the last chunk. To continue replication, no other chunk is needed.
 	Chunk int64
 	// Gaps is the gap ledger, newest last, at most [MaxGaps]. See [PartitionState.AddGap].
 	Gaps []Gap
 }
 
-// Chunk is a run of at most [ChunkSegments] segments of one partition's map.
+// Chunk holds up to [ChunkSegments] consecutive segments of one partition's map.
 type Chunk struct {
 	Topic      string // on the source
 	Partition  int32
-	Generation uint32 // of the map that it is a part of, see [PartitionState]
-	// First names the chunk: the source offset of its first segment, or for the first chunk of a map, which may be
-	// empty, the source offset at which the map begins.
+	Generation uint32 // of the map that it belongs to, see [PartitionState]
+	// First is the chunk's name: the source offset of its first segment, or, for the first chunk of a map, which may
+	// be empty, the source offset at which the map starts.
 	First int64
-	// Previous is the First of the chunk before, -1 if this is the map's first. A reader sees with it that none is missing.
+	// Previous is the First of the previous chunk, -1 for the map's first chunk. It shows readers that no chunk is
+	// missing.
 	Previous int64
 	Segments []Segment
 }
 
-// Tombstone deletes the entry that has its key.
+// Tombstone deletes the entry with the same key.
 type Tombstone struct {
 	Kind      Kind
 	Topic     string // of KindPartition and KindChunk
@@ -181,7 +182,7 @@ func (s *PartitionState) AppendValue(b []byte) []byte {
 	}
 	b = appendInt32(b, s.LeaderEpoch)
 	b = appendUvarint(b, uint64(s.Chunk))
-	gaps := fold(s.Gaps) // a ledger that was filled without AddGap must not make an entry that nobody can read
+	gaps := foldGaps(s.Gaps) // a ledger that was filled without AddGap must not result in an unreadable entry
 	b = appendUvarint(b, uint64(len(gaps)))
 	for i := range gaps {
 		b = gaps[i].append(b)
@@ -193,8 +194,8 @@ func (s *PartitionState) AppendValue(b []byte) []byte {
 func (c *Chunk) AppendValue(b []byte) []byte {
 	b = appendVersion(b)
 	b = appendUvarint(b, uint64(c.Generation))
-	var back int64 // to the chunk before; 0 says that there is none, as no chunk is its own predecessor
-	if c.Previous != none {
+	var back int64 // distance to the previous chunk; 0 means none, because no chunk follows itself
+	if c.Previous != noChunk {
 		back = c.First - c.Previous
 	}
 	b = appendUvarint(b, uint64(back))
@@ -203,7 +204,7 @@ func (c *Chunk) AppendValue(b []byte) []byte {
 	for i, s := range c.Segments {
 		b = appendUvarint(b, uint64(s.Source-at.Source))
 		if i == 0 {
-			// Both logs often count alike, so the distance between them is short where the offset is long.
+			// Offsets of both logs are often similar, so their difference is shorter than the offset.
 			b = appendVarint(b, s.Target-at.Target)
 		} else {
 			b = appendUvarint(b, uint64(s.Target-at.Target))
@@ -214,31 +215,31 @@ func (c *Chunk) AppendValue(b []byte) []byte {
 	return b
 }
 
-// AppendValue implements [Entry]: it returns b as it is.
+// AppendValue implements [Entry]. It returns b unchanged.
 func (*Tombstone) AppendValue(b []byte) []byte { return b }
 
-// check returns what is wrong with the chunk in itself.
+// check returns what is wrong with the chunk itself.
 func (c *Chunk) check() error {
 	switch n := len(c.Segments); {
-	case c.First < 0, c.Previous < none, c.Previous >= c.First && c.Previous != none:
-		return fmt.Errorf("begins at source offset %d and follows chunk %d", c.First, c.Previous)
+	case c.First < 0, c.Previous < noChunk, c.Previous >= c.First && c.Previous != noChunk:
+		return fmt.Errorf("starts at source offset %d and follows chunk %d", c.First, c.Previous)
 	case n > ChunkSegments:
 		return fmt.Errorf("has %d segments, more than %d", n, ChunkSegments)
-	case c.Previous == none:
+	case c.Previous == noChunk:
 	case n == 0:
-		return fmt.Errorf("has no segment and is not the first")
+		return fmt.Errorf("has no segments and is not the first chunk")
 	case c.Segments[0].Source != c.First:
-		return fmt.Errorf("begins at source offset %d, its first segment at %d", c.First, c.Segments[0].Source)
+		return fmt.Errorf("starts at source offset %d, but its first segment at %d", c.First, c.Segments[0].Source)
 	}
 	end := Position{Source: c.First}
 	for i, s := range c.Segments {
 		switch {
 		case s.Count < 1, s.SourceEnd() < s.Source, s.TargetEnd() < s.Target, // overflow
 			s.Source < end.Source, s.Target < end.Target:
-			return fmt.Errorf("has %d records at source %d target %d, behind source %d target %d",
+			return fmt.Errorf("has %d records at source %d target %d, after source %d target %d",
 				s.Count, s.Source, s.Target, end.Source, end.Target)
 		case i > 0 && s.Source == end.Source && s.Target == end.Target:
-			return fmt.Errorf("has two segments that are one, at source offset %d", s.Source)
+			return fmt.Errorf("has two adjacent segments that should be one, at source offset %d", s.Source)
 		}
 		end = Position{Source: s.SourceEnd(), Target: s.TargetEnd()}
 	}

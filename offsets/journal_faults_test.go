@@ -17,7 +17,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// fakes is a cluster with its brokers at hand.
+// fakes returns a cluster and its fake brokers.
 func fakes(t testing.TB, brokers int) (*cluster, *kfake.Cluster) {
 	t.Helper()
 	fake, err := kfake.NewCluster(kfake.NumBrokers(brokers))
@@ -48,8 +48,8 @@ func (c *cluster) createCompacted(topic string, partitions int32) {
 	}
 }
 
-// The reader knows where chunks were; compaction moves nothing, but takes what was written again.
-func TestCompactionUnderTheReader(t *testing.T) {
+// The reader remembers the offsets of chunks. Compaction keeps offsets, but removes chunks that were written again.
+func TestJournalIsCompactedWhileRead(t *testing.T) {
 	t.Parallel()
 	c, fake := fakes(t, 1)
 	c.createCompacted(journalName, shards)
@@ -62,13 +62,13 @@ func TestCompactionUnderTheReader(t *testing.T) {
 	}
 	k.verify(small)
 	before := k.end
-	for range 4 { // the open chunk is written again and again
+	for range 4 { // the open chunk is written repeatedly
 		k.copies(30)
 		k.journals()
 	}
 	fake.Compact()
-	for s := int64(0); s < before.Source; s += 7 { // still believed to be as it was, until a chunk is missed
-		w := twin{pairs: k.pairs, end: k.end}
+	for s := int64(0); s < before.Source; s += 7 { // MaxAge is an hour, so the reader notices only when it misses a chunk
+		w := model{records: k.records, end: k.end}
 		want, exact := w.translate(s, source, target)
 		if got, err := small.Forward(t.Context(), "orders", 0, s); err != nil || got.Target != want || got.Exact != exact {
 			t.Fatalf("forward %d after compaction: %+v, %v; want %d", s, got, err, want)
@@ -78,8 +78,8 @@ func TestCompactionUnderTheReader(t *testing.T) {
 	k.verify(small)
 }
 
-// A chunk that cannot be read is not replaced by what it was before: that would skip records.
-func TestAnUnreadableChunkIsMissed(t *testing.T) {
+// An unreadable chunk must not be replaced by its older record: that would skip records.
+func TestUnreadableChunkIsAnError(t *testing.T) {
 	t.Parallel()
 	c, _ := fakes(t, 1)
 	c.create(journalName, shards)
@@ -100,12 +100,12 @@ func TestAnUnreadableChunkIsMissed(t *testing.T) {
 	}
 	c.write(journalName, k.shard(), chunk, &k.state)
 	if got, err := j.Forward(t.Context(), "orders", 0, 15); err != nil || got.Target != 10 {
-		t.Errorf("once it is written again: %+v, %v", got, err)
+		t.Errorf("after it was written again: %+v, %v", got, err)
 	}
 }
 
-// Chunks that overlap or leave out one between them are not believed, those beside them are.
-func TestAMissingLinkIsMissed(t *testing.T) {
+// Chunks that overlap, or with a missing chunk between them, give errors. Their neighbors still translate.
+func TestMissingChunkIsAnError(t *testing.T) {
 	t.Parallel()
 	c, _ := fakes(t, 1)
 	c.create(journalName, shards)
@@ -122,9 +122,9 @@ func TestAMissingLinkIsMissed(t *testing.T) {
 		}
 	}
 	if got, err := j.Forward(t.Context(), "orders", 0, 3*each+1); err != nil || !got.Exact {
-		t.Errorf("behind: %+v, %v", got, err)
+		t.Errorf("after: %+v, %v", got, err)
 	}
-	// The oldest ones may be deleted: the map then starts later, and says so.
+	// The oldest chunks may be deleted. The map then starts later, and the error says so.
 	c.write(journalName, k.shard(), &offsets.Tombstone{Kind: offsets.KindChunk, Topic: "orders", First: 0})
 	var early *offsets.BeforeStartError
 	if _, err := j.Forward(t.Context(), "orders", 0, 5); !errors.As(err, &early) || early.Start != 2*each+1 {
@@ -132,7 +132,7 @@ func TestAMissingLinkIsMissed(t *testing.T) {
 	}
 }
 
-func TestAJournalThatWasMadeAgain(t *testing.T) {
+func TestJournalIsCreatedAgain(t *testing.T) {
 	t.Parallel()
 	c, fake := fakes(t, 1)
 	c.create(journalName, shards)
@@ -148,18 +148,18 @@ func TestAJournalThatWasMadeAgain(t *testing.T) {
 	if _, err := j.Forward(t.Context(), "orders", 0, 1); !errors.As(err, &none) {
 		t.Errorf("a deleted journal: %v", err)
 	}
-	writer := &cluster{t: t, client: newClient(t, fake)} // a producer does not take a topic that was made again for the one it knew
+	writer := &cluster{t: t, client: newClient(t, fake)} // a producer refuses a topic with a new topic id
 	writer.create(journalName, shards)
 	other := newCopier(writer, "orders", 99)
-	for range 20 { // it is longer than the one before, so that its end does not give it away
+	for range 20 { // longer than the earlier one, so that only the topic id differs
 		other.copies(10)
 		other.journals()
 	}
 	other.verify(j)
 }
 
-// With another number of partitions every map is in another one.
-func TestAJournalThatWasMadeAgainWithOtherShards(t *testing.T) {
+// With another number of partitions, every map is in another partition.
+func TestJournalIsCreatedAgainWithOtherShards(t *testing.T) {
 	t.Parallel()
 	for _, question := range []string{"forward", "lookup", "states"} {
 		t.Run(question, func(t *testing.T) {
@@ -200,7 +200,7 @@ func TestAJournalThatWasMadeAgainWithOtherShards(t *testing.T) {
 	}
 }
 
-func TestTheBeginningOfTheJournalGoes(t *testing.T) {
+func TestJournalStartIsDeleted(t *testing.T) {
 	t.Parallel()
 	c, fake := fakes(t, 1)
 	c.create(journalName, shards)
@@ -213,13 +213,13 @@ func TestTheBeginningOfTheJournalGoes(t *testing.T) {
 		k.copies(10)
 		k.journals()
 	}
-	if err := fake.DeleteRecords(journalName, k.shard(), 10); err != nil { // behind what the reader has read
+	if err := fake.DeleteRecords(journalName, k.shard(), 10); err != nil { // beyond what the reader has read
 		t.Fatal(err)
 	}
 	k.verify(j)
 }
 
-func TestLeadersMoveUnderTheReader(t *testing.T) {
+func TestLeadersMoveWhileReading(t *testing.T) {
 	t.Parallel()
 	c, fake := fakes(t, 3)
 	c.create(journalName, shards)
@@ -237,11 +237,11 @@ func TestLeadersMoveUnderTheReader(t *testing.T) {
 	k.verify(j)
 }
 
-// verifySome asks for a few offsets of either side.
+// verifySome translates a few offsets of either side.
 func (k *copier) verifySome(j *offsets.Journal, n int) {
 	t := k.c.t
 	t.Helper()
-	w := twin{pairs: k.pairs, end: k.end}
+	w := model{records: k.records, end: k.end}
 	for range n {
 		s := rand.Int64N(k.end.Source + 1)
 		want, exact := w.translate(s, source, target)
@@ -258,8 +258,8 @@ func (k *copier) verifySome(j *offsets.Journal, n int) {
 	}
 }
 
-// Many ask while the journal grows, with memory for a few chunks.
-func TestManyAskAtOnce(t *testing.T) {
+// Concurrent questions while the journal grows, with memory for a few chunks.
+func TestConcurrentQuestions(t *testing.T) {
 	t.Parallel()
 	c, _ := fakes(t, 1)
 	c.create(journalName, shards)
@@ -267,7 +267,7 @@ func TestManyAskAtOnce(t *testing.T) {
 	k := newCopier(c, "orders", 1)
 	k.copies(3000)
 	k.journals()
-	old := copier{c: c, state: k.state, pairs: k.pairs[:len(k.pairs):len(k.pairs)], end: k.pairs[len(k.pairs)-1]}
+	old := copier{c: c, state: k.state, records: k.records[:len(k.records):len(k.records)], end: k.records[len(k.records)-1]}
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() { old.verifySome(j, 300) })
@@ -280,8 +280,8 @@ func TestManyAskAtOnce(t *testing.T) {
 	k.verify(j)
 }
 
-// While the cluster does not answer one who asks for news, what is in memory is there for all others.
-func TestOneWhoWaitsKeepsNobody(t *testing.T) {
+// While the cluster does not answer one question, others are answered from memory.
+func TestWaitingQuestionDoesNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	c, fake := fakes(t, 1)
 	c.create(journalName, shards)
@@ -292,7 +292,7 @@ func TestOneWhoWaitsKeepsNobody(t *testing.T) {
 	k.verifySome(j, 1)
 	asked, answer := make(chan struct{}), make(chan struct{})
 	fake.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
-		fake.SleepControl(func() { close(asked); <-answer }) // once: the control is gone then
+		fake.SleepControl(func() { close(asked); <-answer }) // only once: the control is then removed
 		return nil, nil, false
 	})
 	var all sync.WaitGroup
@@ -303,7 +303,7 @@ func TestOneWhoWaitsKeepsNobody(t *testing.T) {
 	second, cancelSecond := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancelSecond()
 	if _, err := j.Forward(second, "orders", 0, k.end.Source+1); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("one who does not want to wait: %v", err)
+		t.Errorf("a question whose context ends: %v", err)
 	}
 	cancel()
 	close(answer)

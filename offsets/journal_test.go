@@ -24,8 +24,8 @@ type golden struct {
 	key, value string // hex, spaces between the fields
 }
 
-// goldens are the bytes of format 1. They are in journals that exist: a difference is a bug, or a new format number and
-// new lines beside these.
+// goldens are encodings of format 1. Existing journals have them, so a difference is a bug, or a new format number
+// and new lines beside these.
 func goldens() []golden {
 	id := func(first byte) (id [16]byte) {
 		for i := range id {
@@ -109,7 +109,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-func TestJournalFormatNeverChanges(t *testing.T) {
+func TestJournalFormatIsStable(t *testing.T) {
 	for _, g := range goldens() {
 		t.Run(g.name, func(t *testing.T) {
 			key, value := unhex(t, g.key), unhex(t, g.value)
@@ -130,8 +130,8 @@ func TestJournalFormatNeverChanges(t *testing.T) {
 	}
 }
 
-// Every entry cut short at every byte, and with a byte too many, is refused.
-func TestDecodeJournalNeedsAllBytesAndNoMore(t *testing.T) {
+// Every entry that is truncated at any byte, or has an extra byte, is refused.
+func TestDecodeJournalRefusesMissingAndExtraBytes(t *testing.T) {
 	for _, g := range goldens() {
 		key, value := unhex(t, g.key), unhex(t, g.value)
 		var corrupt *offsets.CorruptError
@@ -168,10 +168,10 @@ func TestDecodeJournalRefuses(t *testing.T) {
 		{"a kind that does not exist", "05", "0001", "no such kind"},
 		{"a tombstone of a kind that does not exist", "00", "", "no such kind"},
 		{"format 0", "01", "0000 00", "format 0"},
-		{"a number with a zero too many", "01", "0001 8000", "longer than it has to be"},
+		{"a number with a zero too many", "01", "0001 8000", "not in its shortest form"},
 		{"a number of 65 bits", "01", "0001 01 ffffffffffffffffff02", "too long"},
 		{"a negative producer id", "01", "0001 01 ffffffffffffffffff01", "negative"},
-		{"a count beyond the value", "01", "0001 ffffffff7f", "too long"},
+		{"a count beyond the value", "01", "0001 ffffffff7f", "does not fit"},
 		{"a text that is not UTF-8", "03 02c328 00000001", partition("00 00 00 00 ffffffff 00 00"), "UTF-8"},
 		{"a negative partition", "03 0174 ffffffff", "", "partition -1"},
 		{"a negative chunk", "04 0174 00000001 ffffffffffffffff", "", "chunk -1"},
@@ -182,10 +182,10 @@ func TestDecodeJournalRefuses(t *testing.T) {
 		{"an empty chunk in the middle", chunk, "0001 00 01 00", "not the first"},
 		{"a chunk that begins elsewhere", chunk, "0001 00 01 01 01 00 01", "its first segment at 101"},
 		{"a segment without records", chunk, "0001 00 00 01 00 00 00", "has 0 records"},
-		{"a negative target", chunk, "0001 00 00 01 00 c901 01", "behind"},
-		{"two segments that are one", chunk, "0001 00 00 02 00 00 01 00 00 01", "that are one"},
-		{"a count that overflows", chunk, "0001 00 00 01 00 00 ffffffffffffffff7f", "behind"},
-		{"a hole that overflows", chunk, "0001 00 00 02 00 00 01 ffffffffffffffff7f 00 01", "behind"},
+		{"a negative target", chunk, "0001 00 00 01 00 c901 01", ", after source"},
+		{"two segments that are one", chunk, "0001 00 00 02 00 00 01 00 00 01", "should be one"},
+		{"a count that overflows", chunk, "0001 00 00 01 00 00 ffffffffffffffff7f", ", after source"},
+		{"a hole that overflows", chunk, "0001 00 00 02 00 00 01 ffffffffffffffff7f 00 01", ", after source"},
 		{"513 segments", chunk, "0001 00 00 8104" + strings.Repeat("010101", 513), "list of 513"},
 		{"65 gaps", "03 0174 00000001", partition("00 00 00 00 ffffffff 00 41" + strings.Repeat("00", 65*14)), "list of 65"},
 		{
@@ -207,7 +207,7 @@ func TestDecodeJournalRefuses(t *testing.T) {
 	}
 }
 
-func TestANewerFormatIsNamedWhateverItsKind(t *testing.T) {
+func TestNewerFormatOfAnyKindIsAVersionError(t *testing.T) {
 	for _, key := range []string{"\x01", "\x04 with other fields", "\x09"} {
 		_, err := offsets.DecodeJournal([]byte(key), []byte{0, 2, 'n', 'e', 'w'})
 		var version *offsets.VersionError
@@ -217,8 +217,8 @@ func TestANewerFormatIsNamedWhateverItsKind(t *testing.T) {
 	}
 }
 
-func TestAStrangersRecordIsNotTakenForANewerMilenas(t *testing.T) {
-	for key, value := range map[string]string{"strange": "strange", "\x03": "\x01\x00", " ": "\x00\x02"} {
+func TestForeignRecordIsNotAVersionError(t *testing.T) {
+	for key, value := range map[string]string{"foreign": "foreign", "\x03": "\x01\x00", " ": "\x00\x02"} {
 		_, err := offsets.DecodeJournal([]byte(key), []byte(value))
 		var corrupt *offsets.CorruptError
 		if !errors.As(err, &corrupt) {
@@ -227,14 +227,14 @@ func TestAStrangersRecordIsNotTakenForANewerMilenas(t *testing.T) {
 	}
 }
 
-func TestAnEmptyValueIsNoTombstone(t *testing.T) {
+func TestEmptyValueIsNotATombstone(t *testing.T) {
 	var corrupt *offsets.CorruptError
 	if _, err := offsets.DecodeJournal([]byte{1}, []byte{}); !errors.As(err, &corrupt) {
 		t.Errorf("%v, want a CorruptError", err)
 	}
 }
 
-func TestHoleCostsAtMostFourBytes(t *testing.T) {
+func TestHoleTakesAtMostFourBytes(t *testing.T) {
 	m := offsets.NewMap(5_000_000_000, 4_000_000_000)
 	for range offsets.ChunkSegments {
 		source, target := m.End()
@@ -265,7 +265,7 @@ func TestGapLedgerIsBoundedAndCounts(t *testing.T) {
 		total += 1 + g.Merged
 	}
 	if total != added {
-		t.Errorf("the ledger stands for %d gaps, want %d", total, added)
+		t.Errorf("the ledger counts %d gaps, want %d", total, added)
 	}
 	oldest := s.Gaps[0]
 	want := offsets.Gap{
@@ -279,8 +279,8 @@ func TestGapLedgerIsBoundedAndCounts(t *testing.T) {
 	}
 }
 
-// What can be put into the fields can always be read again: a strange text must not end a flow.
-func TestWhatIsWrittenCanBeRead(t *testing.T) {
+// Any field values must give readable entries: odd text must not stop a flow.
+func TestEntriesRoundTrip(t *testing.T) {
 	s := offsets.PartitionState{Topic: "t", TargetTopic: "bad \xff name", LeaderEpoch: math.MinInt32}
 	for range offsets.MaxGaps + 9 {
 		s.Gaps = append(s.Gaps, offsets.Gap{
@@ -308,7 +308,7 @@ func TestWhatIsWrittenCanBeRead(t *testing.T) {
 	}
 }
 
-// What is accepted is what would be written, byte for byte, and costs no more memory than its length allows.
+// An accepted record must encode to the same bytes, and take no more memory than its length allows.
 func FuzzDecodeJournal(f *testing.F) {
 	for _, g := range goldens() {
 		value := unhex(f, g.value)
@@ -326,7 +326,7 @@ func FuzzDecodeJournal(f *testing.F) {
 			var corrupt *offsets.CorruptError
 			var version *offsets.VersionError
 			if !errors.As(err, &corrupt) && !errors.As(err, &version) {
-				t.Fatalf("an error without a type: %v", err)
+				t.Fatalf("an untyped error: %v", err)
 			}
 			return
 		}
@@ -349,7 +349,7 @@ func FuzzDecodeJournal(f *testing.F) {
 				state.Start.Source = c.First
 			}
 			if _, err := offsets.RestoreMap(state, c); err != nil {
-				t.Fatalf("a chunk that was accepted makes no map: %v", err)
+				t.Fatalf("an accepted chunk cannot be restored: %v", err)
 			}
 		}
 	})

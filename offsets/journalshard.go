@@ -11,57 +11,57 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// journalShard is one partition of a journal, as far as it was read. A batch of the journal holds all of a partition
-// that changed, and the end lies between two batches: so what is there at the end fits together, and only that is shown.
+// journalShard is one partition of a journal, as far as it was read. A batch of the journal holds all changes of a
+// partition, and the end is between two batches. So the data is consistent at the end, and only then is it published.
 type journalShard struct {
 	journal *Journal
-	tail    *tail
+	tail    *logTail
 
-	// What was read since the end was last reached. For the one whose turn it is to read.
-	staged map[partitionKey]*staged
-	anew   bool // it replaces all
+	// Read since the end was last reached. Guarded by the log tail's turn.
+	staged     map[partitionKey]*staged
+	replaceAll bool // staged replaces everything, because the log was read from its start
 
-	mu         sync.RWMutex // held for no I/O
+	mu         sync.RWMutex // never held during I/O
 	partitions map[partitionKey]*history
 	copies     map[partitionKey]*history // by name on the target
 	asOf       time.Time
 
-	loading chan struct{} // holds one token while a chunk is read back
+	loading chan struct{} // holds one token while a chunk is loaded
 }
 
-// staged is what is new of one partition.
+// staged holds the changes of one partition.
 type staged struct {
 	state   *PartitionState
-	changed bool                // the state did; nil: it was deleted
-	chunks  map[int64]*chunkRef // by First; nil: deleted, or not readable
+	changed bool                // whether the state changed; a nil state was deleted
+	chunks  map[int64]*chunkRef // by First; nil: deleted or unreadable
 }
 
-func (s *journalShard) restart() {
+func (s *journalShard) reset() {
 	s.unstage()
-	s.anew = true
+	s.replaceAll = true
 }
 
 func (s *journalShard) unstage() {
 	for _, n := range s.staged {
 		for _, ref := range n.chunks {
 			if ref != nil {
-				s.journal.memory.forget(ref)
+				s.journal.cache.remove(ref)
 			}
 		}
 	}
 	s.staged = make(map[partitionKey]*staged)
 }
 
-func (s *journalShard) take(records []*kgo.Record) error {
+func (s *journalShard) add(records []*kgo.Record) error {
 	for _, r := range records {
-		if err := s.takeOne(r); err != nil {
+		if err := s.addRecord(r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *journalShard) takeOne(r *kgo.Record) error {
+func (s *journalShard) addRecord(r *kgo.Record) error {
 	entry, err := DecodeJournal(r.Key, r.Value)
 	var newer *VersionError
 	if errors.As(err, &newer) {
@@ -69,11 +69,11 @@ func (s *journalShard) takeOne(r *kgo.Record) error {
 	}
 	if err != nil {
 		s.journal.unreadable.Add(1)
-		s.journal.log.Warn("unreadable journal record is left out", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "err", err)
+		s.journal.log.Warn("skipping unreadable journal record", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "err", err)
 		if entry, err = DecodeJournal(r.Key, nil); err != nil {
-			return nil //nolint:nilerr // whatever it was about, it is not one of the chunks that are used
+			return nil //nolint:nilerr // its key is not that of a chunk, so no answer depends on it
 		}
-		// An older record of that chunk would be taken for the newest: better none. An older state only says less.
+		// An older record of that chunk would be taken for the newest, so the chunk is deleted. An older state is harmless.
 		if t, ok := entry.(*Tombstone); !ok || t.Kind != KindChunk {
 			return nil
 		}
@@ -85,7 +85,7 @@ func (s *journalShard) takeOne(r *kgo.Record) error {
 	case *Chunk:
 		ref := newChunkRef(e, r.Offset)
 		s.stageChunk(e.Topic, e.Partition, e.First, ref)
-		s.journal.memory.keep(ref, e.Segments)
+		s.journal.cache.put(ref, e.Segments)
 	case *Tombstone:
 		switch e.Kind {
 		case KindPartition:
@@ -113,18 +113,18 @@ func (s *journalShard) stage(topic string, partition int32) *staged {
 func (s *journalShard) stageChunk(topic string, partition int32, first int64, ref *chunkRef) {
 	n := s.stage(topic, partition)
 	if before := n.chunks[first]; before != nil {
-		s.journal.memory.forget(before)
+		s.journal.cache.remove(before)
 	}
 	n.chunks[first] = ref
 }
 
-func (s *journalShard) settle(asOf time.Time) {
+func (s *journalShard) publish(asOf time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.anew {
+	if s.replaceAll {
 		s.forgetAll()
 		s.partitions, s.copies = make(map[partitionKey]*history), make(map[partitionKey]*history)
-		s.anew = false
+		s.replaceAll = false
 	}
 	for key, n := range s.staged {
 		s.apply(key, n)
@@ -154,7 +154,7 @@ func (s *journalShard) apply(key partitionKey, n *staged) {
 	for first, ref := range n.chunks {
 		old := h.chunks[first]
 		if old != nil {
-			s.journal.memory.forget(old)
+			s.journal.cache.remove(old)
 		}
 		if ref == nil {
 			delete(h.chunks, first)
@@ -166,23 +166,23 @@ func (s *journalShard) apply(key partitionKey, n *staged) {
 		}
 	}
 	if stale {
-		h.arrange()
+		h.sortRefs()
 	}
 	if h.state == nil && len(h.chunks) == 0 {
 		delete(s.partitions, key)
 	}
 }
 
-// forgetAll frees the memory of all chunks.
+// forgetAll releases the memory of all chunks.
 func (s *journalShard) forgetAll() {
 	for _, h := range s.partitions {
 		for _, ref := range h.chunks {
-			s.journal.memory.forget(ref)
+			s.journal.cache.remove(ref)
 		}
 	}
 }
 
-// release frees the memory of a shard that is asked no more.
+// release releases the memory of a shard that is no longer used.
 func (s *journalShard) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +190,7 @@ func (s *journalShard) release() {
 	s.partitions, s.copies = nil, nil
 }
 
-// copyOf is the state of the partition that has a name on the target, nil if there is none.
+// copyOf returns the state of the partition whose copy has the given name, or nil.
 func (s *journalShard) copyOf(key partitionKey) *PartitionState {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -200,7 +200,7 @@ func (s *journalShard) copyOf(key partitionKey) *PartitionState {
 	return nil
 }
 
-// state is the state of a source partition, nil if there is none.
+// state returns the state of a source partition, or nil.
 func (s *journalShard) state(key partitionKey) *PartitionState {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -210,6 +210,7 @@ func (s *journalShard) state(key partitionKey) *PartitionState {
 	return nil
 }
 
+// states appends the states of all partitions.
 func (s *journalShard) states(states []*PartitionState) []*PartitionState {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -221,43 +222,44 @@ func (s *journalShard) states(states []*PartitionState) []*PartitionState {
 	return states
 }
 
-// load reads a chunk back from the journal. An answer without one says that the map has changed: look again.
-func (s *journalShard) load(ctx context.Context, key partitionKey, ref *chunkRef) (loaded, error) {
+// load reads a chunk from the journal. An empty result means that the map has changed and the caller has to start
+// over.
+func (s *journalShard) load(ctx context.Context, key partitionKey, ref *chunkRef) (loadedChunk, error) {
 	select {
 	case s.loading <- struct{}{}:
 	case <-ctx.Done():
-		return loaded{}, ctx.Err()
+		return loadedChunk{}, ctx.Err()
 	}
 	defer func() { <-s.loading }()
 	if segments := ref.segments.Load(); segments != nil {
-		return loaded{ref, *segments}, nil
+		return loadedChunk{ref, *segments}, nil
 	}
 	found, err := s.readChunk(ctx, ref)
 	if err != nil {
-		return loaded{}, err
+		return loadedChunk{}, err
 	}
 	if found != nil {
-		s.journal.memory.keep(ref, found.Segments)
-		return loaded{ref, found.Segments}, nil
+		s.journal.cache.put(ref, found.Segments)
+		return loadedChunk{ref, found.Segments}, nil
 	}
-	// Compaction took it because it was written again, or deleted: reading on finds that.
+	// Compaction removed it because it was written again or deleted. Reading on finds the new record.
 	if err := s.journal.follow(ctx, s); err != nil {
-		return loaded{}, err
+		return loadedChunk{}, err
 	}
 	if !s.has(key, ref) {
-		return loaded{}, nil
+		return loadedChunk{}, nil
 	}
-	// The log is not the one that was read. From its beginning there is an answer.
-	if err := s.tail.again(ctx); err != nil {
-		return loaded{}, err
+	// The log is not the one that was read, so read it from the start.
+	if err := s.tail.rewind(ctx); err != nil {
+		return loadedChunk{}, err
 	}
 	if err := s.journal.follow(ctx, s); err != nil {
-		return loaded{}, err
+		return loadedChunk{}, err
 	}
 	if s.has(key, ref) {
-		return loaded{}, corrupt(KindChunk, "%s/%d: chunk %d is no longer in the journal", key.topic, key.partition, ref.first)
+		return loadedChunk{}, corrupt(KindChunk, "%s/%d: chunk %d is no longer in the journal", key.topic, key.partition, ref.first)
 	}
-	return loaded{}, nil
+	return loadedChunk{}, nil
 }
 
 func (s *journalShard) has(key partitionKey, ref *chunkRef) bool {
@@ -267,7 +269,7 @@ func (s *journalShard) has(key partitionKey, ref *chunkRef) bool {
 	return h != nil && h.chunks[ref.first] == ref
 }
 
-// readChunk is the chunk where it was in the journal, nil if it is not there.
+// readChunk reads a chunk at its offset in the journal. It returns nil if the chunk is not there.
 func (s *journalShard) readChunk(ctx context.Context, ref *chunkRef) (*Chunk, error) {
 	var found *Chunk
 	log := logReader{topicLeaders: &s.journal.leaders, partition: s.tail.log.partition}
@@ -284,8 +286,8 @@ func (s *journalShard) readChunk(ctx context.Context, ref *chunkRef) (*Chunk, er
 		}
 		return nil
 	})
-	if errors.Is(err, errAnew) || errors.Is(err, kerr.OffsetOutOfRange) {
+	if errors.Is(err, errLogChanged) || errors.Is(err, kerr.OffsetOutOfRange) {
 		return nil, nil
 	}
-	return found, s.journal.explain(err)
+	return found, s.journal.noJournal(err)
 }

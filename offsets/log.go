@@ -14,17 +14,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Requests are made and sent to leaders here, one by one, instead of through the client's consumer: the client may be a
-// caller's, with a consumer in it that must not notice.
+// Requests are built here and sent to leaders one by one, not through the client's consumer: the client may belong to a
+// caller and have a consumer that must not be affected.
 
 const (
-	fetchBytes = 2 << 20 // what one answer may bring, when much is read
-	chunkBytes = 64 << 10
+	fetchBytes = 2 << 20  // limit of one fetch response of a long read
+	chunkBytes = 64 << 10 // limit of one fetch response for a single chunk
 
-	// How often a request is made while leaders move, with pauses that grow from 20 ms to 1 s: about 6 s.
-	tries = 12
-	// How many empty answers in a row are taken before the log is believed to be shorter than it said.
-	patience = 3
+	// Attempts of one request while leaders move, with a backoff from 20 ms to 1 s: about 6 s in all.
+	maxTries = 12
+	// Empty responses in a row after which the log must be shorter than it was reported to be.
+	maxEmptyFetches = 3
 )
 
 // Special timestamps of ListOffsets.
@@ -33,16 +33,17 @@ const (
 	logEnd   = -1
 )
 
-// errAnew says that a log is not the one, or no longer as long as the one, that was read before: begin anew.
-var errAnew = errors.New("the topic was made again, or lost its end or beginning")
+// errLogChanged means that the topic was created again, or that the log lost its start or its end: read it from the
+// start.
+var errLogChanged = errors.New("the topic was created again, or its log was truncated")
 
-// topicLeaders is what metadata says of one topic, for all who read it. Safe for concurrent use.
+// topicLeaders caches the metadata of one topic for all its readers. Safe for concurrent use.
 type topicLeaders struct {
 	client *kgo.Client
 	topic  string
 
 	asking sync.Mutex
-	known  atomic.Pointer[leaders] // nil: to be asked for
+	known  atomic.Pointer[leaders] // nil: not known, request it
 }
 
 type leaders struct {
@@ -50,7 +51,8 @@ type leaders struct {
 	nodes []int32  // by partition; -1: none at the moment
 }
 
-// get asks for the leaders if they are not known. A topic that does not exist gives UNKNOWN_TOPIC_OR_PARTITION.
+// get returns the leaders, and requests metadata if they are not known. A topic that does not exist gives
+// UNKNOWN_TOPIC_OR_PARTITION.
 func (t *topicLeaders) get(ctx context.Context) (*leaders, error) {
 	if l := t.known.Load(); l != nil {
 		return l, nil
@@ -69,7 +71,7 @@ func (t *topicLeaders) get(ctx context.Context) (*leaders, error) {
 		return nil, err
 	}
 	if len(response.Topics) != 1 {
-		return nil, errors.New("the metadata do not name the topic")
+		return nil, errors.New("the metadata response does not have the topic")
 	}
 	answer := response.Topics[0]
 	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
@@ -85,14 +87,15 @@ func (t *topicLeaders) get(ctx context.Context) (*leaders, error) {
 	return l, nil
 }
 
-// doubt forgets what turned out to be wrong, unless somebody has asked again since.
-func (t *topicLeaders) doubt(l *leaders) {
+// invalidate forgets leaders that turned out to be wrong, unless they were updated in the meantime.
+func (t *topicLeaders) invalidate(l *leaders) {
 	if l != nil {
 		t.known.CompareAndSwap(l, nil)
 	}
 }
 
-// retry runs a request until it is answered, for a while. A nil partition leader is an error that is tried again.
+// retry runs a request until it succeeds, up to maxTries times, with a backoff. It blocks until then, or until ctx
+// ends.
 func (t *topicLeaders) retry(ctx context.Context, what string, ask func(*leaders) error) error {
 	pause := 20 * time.Millisecond
 	for try := 1; ; try++ {
@@ -103,14 +106,14 @@ func (t *topicLeaders) retry(ctx context.Context, what string, ask func(*leaders
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errAnew), errors.Is(err, kerr.OffsetOutOfRange):
+		case errors.Is(err, errLogChanged), errors.Is(err, kerr.OffsetOutOfRange):
 			return err
 		case errors.Is(err, kerr.TopicAuthorizationFailed):
 			return fmt.Errorf("%s %s: %w; grant DESCRIBE and READ on it", what, t.topic, err)
-		case ctx.Err() != nil, try == tries, errors.Is(err, kerr.UnknownTopicOrPartition) && try > 2:
+		case ctx.Err() != nil, try == maxTries, errors.Is(err, kerr.UnknownTopicOrPartition) && try > 2:
 			return fmt.Errorf("%s %s: %w", what, t.topic, err)
 		}
-		t.doubt(l)
+		t.invalidate(l)
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -122,15 +125,15 @@ func (t *topicLeaders) retry(ctx context.Context, what string, ask func(*leaders
 	}
 }
 
-// logReader reads stretches of one partition. Not safe for concurrent use.
+// logReader reads ranges of one partition. Not safe for concurrent use.
 type logReader struct {
 	*topicLeaders
 	partition int32
-	id        [16]byte // of the topic that was read until now; zero before
-	committed bool     // records of transactions count only when they are committed, and the end is that of those
+	id        [16]byte // topic id of the log that was read so far; zero before the first request
+	committed bool     // read_committed: only committed records, up to the last stable offset
 }
 
-// isolation is what requests call the choice.
+// isolation returns the isolation level of requests.
 func (l *logReader) isolation() int8 {
 	if l.committed {
 		return 1
@@ -138,7 +141,8 @@ func (l *logReader) isolation() int8 {
 	return 0
 }
 
-// at runs a request on the partition's leader, as long as the topic is the one that it was.
+// at runs a request on the partition's leader. It returns errLogChanged if the topic id has changed since the last
+// request.
 func (l *logReader) at(ctx context.Context, what string, ask func(leader int, id [16]byte) error) error {
 	return l.retry(ctx, what, func(known *leaders) error {
 		switch {
@@ -148,15 +152,15 @@ func (l *logReader) at(ctx context.Context, what string, ask func(leader int, id
 			return kerr.LeaderNotAvailable
 		case l.id != [16]byte{} && l.id != known.id:
 			l.id = known.id
-			return errAnew
+			return errLogChanged
 		}
 		l.id = known.id
 		return ask(int(known.nodes[l.partition]), known.id)
 	})
 }
 
-// offset is the offset that ListOffsets answers for a timestamp: that of the first record at or after it, -1 if there is
-// none. The end is the high watermark, or the last stable offset if committed is set.
+// offset returns the ListOffsets result for a timestamp: the offset of the first record at or after it, -1 if there
+// is none. The end is the high watermark, or the last stable offset if committed is set.
 func (l *logReader) offset(ctx context.Context, timestamp int64) (offset int64, err error) {
 	err = l.at(ctx, "list offsets of", func(leader int, _ [16]byte) error {
 		request := kmsg.NewPtrListOffsetsRequest()
@@ -171,7 +175,7 @@ func (l *logReader) offset(ctx context.Context, timestamp int64) (offset int64, 
 		}
 		response, ok := answer.(*kmsg.ListOffsetsResponse)
 		if !ok || len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
-			return errors.New("the answer does not name the partition")
+			return errors.New("the response does not have the partition")
 		}
 		offset = response.Topics[0].Partitions[0].Offset
 		return kerr.ErrorForCode(response.Topics[0].Partitions[0].ErrorCode)
@@ -179,9 +183,10 @@ func (l *logReader) offset(ctx context.Context, timestamp int64) (offset int64, 
 	return offset, err
 }
 
-// read gives the records in [from, to), in order and, unless committed is set, whatever transaction they were in, to visit: those of one answer at
-// a time, with the offset behind them. An answer holds whole batches only. It blocks until to is reached or visit fails.
-// It returns errAnew if the log turns out not to reach that far, OFFSET_OUT_OF_RANGE if it begins later.
+// read passes the records in [from, to) to visit, in order, together with the offset after them, one fetch response
+// at a time. A response holds whole batches only. Records of all transactions are included unless committed is set.
+// It blocks until to is reached or visit fails. It returns errLogChanged if the log does not reach that far, and
+// OFFSET_OUT_OF_RANGE if it starts later.
 func (l *logReader) read(ctx context.Context, from, to int64, bytes int32, visit func([]*kgo.Record, int64) error) error {
 	for empty := 0; from < to; {
 		var fetched kgo.FetchPartition
@@ -202,8 +207,8 @@ func (l *logReader) read(ctx context.Context, from, to int64, bytes int32, visit
 		case err != nil:
 			return err
 		case next <= from:
-			if empty++; empty >= patience {
-				return errAnew
+			if empty++; empty >= maxEmptyFetches {
+				return errLogChanged
 			}
 			continue
 		}
@@ -230,13 +235,13 @@ func (l *logReader) fetch(ctx context.Context, leader int, id [16]byte, from int
 	}
 	response, ok := answer.(*kmsg.FetchResponse)
 	if !ok {
-		return nil, errors.New("the answer is of another kind")
+		return nil, errors.New("unexpected response type")
 	}
 	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
 		return nil, err
 	}
 	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
-		return nil, errors.New("the answer does not name the partition")
+		return nil, errors.New("the response does not have the partition")
 	}
 	return &response.Topics[0].Partitions[0], kerr.ErrorForCode(response.Topics[0].Partitions[0].ErrorCode)
 }

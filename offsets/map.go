@@ -7,41 +7,41 @@ import (
 	"slices"
 )
 
-// ChunkSegments is the number of segments after which a chunk is sealed. A sealed chunk never changes again.
+// ChunkSegments is the number of segments after which a chunk is sealed. A sealed chunk never changes.
 const ChunkSegments = 512
 
-// none stands for "no chunk before this one": no offset is negative.
-const none int64 = -1
+// noChunk is the previous chunk of a map's first chunk. No offset is negative.
+const noChunk int64 = -1
 
-// chunk is the part of a map that is journalled as one record and forgotten as a whole.
+// chunk is the part of a map that is journaled as one record and forgotten as a whole.
 type chunk struct {
-	first    int64  // its name: the map's start for the first chunk, else its first segment's source offset
-	previous int64  // first of the chunk before, none for the first; also known when that one is forgotten
-	version  uint64 // of the map, when this chunk last changed
+	first    int64  // its name: the source offset of the map's start for the first chunk, otherwise of its first segment
+	previous int64  // first of the previous chunk, noChunk if there is none; kept when that chunk is forgotten
+	version  uint64 // of the map when this chunk last changed
 	segments []Segment
 }
 
-// Map is the ordered segments of one partition plus its two ends. The zero value is not usable: see [NewMap] and
-// [RestoreMap]. A Map is not safe for concurrent use.
+// Map holds the ordered segments of one partition, and its start and end. The zero value is not usable: see [NewMap]
+// and [RestoreMap]. A Map is not safe for concurrent use.
 //
 //	start <= segments[0];  segments[i].end <= segments[i+1];  segments[n-1].end <= end    on both sides
-//	segments[i].end = segments[i+1] on one side at most, or the two would be one
-//	0 <= journalled <= version;  chunks[i].version <= chunks[i+1].version <= version
+//	segments[i].end = segments[i+1] on one side at most, otherwise the two would be one
+//	0 <= journaled <= version;  chunks[i].version <= chunks[i+1].version <= version
 type Map struct {
-	origin Position // where the map began, whatever was forgotten since
-	start  Position // inclusive: below it nothing can be translated from memory
+	origin Position // where the map starts, including forgotten chunks
+	start  Position // inclusive: offsets below it cannot be translated from memory
 	end    Position // exclusive
 
-	// Never empty. Only the last chunk, the open one, changes; only the first chunk of all can be without segments.
+	// Never empty. Only the last chunk, the open one, changes. Only the first chunk of a map can have no segments.
 	chunks []chunk
 	length int // segments in all chunks
 
-	version    uint64 // counts the changes
-	journalled uint64 // the version up to which the journal has everything
+	version   uint64 // counts the changes
+	journaled uint64 // the version up to which the journal has everything
 }
 
-// NewMap returns an empty map that starts and ends at the given offsets: what is below them is not described, and the
-// next record will be at or above both. It panics if one is negative.
+// NewMap returns an empty map that starts and ends at the given offsets: the map does not describe offsets below
+// them, and the next record will be at or above both. It panics if one is negative.
 func NewMap(source, target int64) *Map {
 	if source < 0 || target < 0 {
 		panic(fmt.Sprintf("offsets: start of a map must be 0 <= source (%d), 0 <= target (%d)", source, target))
@@ -49,15 +49,15 @@ func NewMap(source, target int64) *Map {
 	p := Position{Source: source, Target: target}
 	return &Map{
 		origin: p, start: p, end: p,
-		chunks:  []chunk{{first: source, previous: none, version: 1}},
+		chunks:  []chunk{{first: source, previous: noChunk, version: 1}},
 		version: 1,
 	}
 }
 
-// Append notes that the records at the source offsets [source, source+count) stand at the target offsets
-// [target, target+count), and moves both ends behind them. It becomes part of the last segment if both sides go on where
-// that one ended. Offsets between the old ends and the new records are ones without a copied record. It returns an
-// *[OrderError], and changes nothing, if a side would go backwards, count is below 1 or an offset would overflow.
+// Append records that the source offsets [source, source+count) are at the target offsets [target, target+count), and
+// moves both ends after them. If both sides continue where the last segment ended, the records become part of it.
+// Offsets between the old ends and the new records have no copied record. It returns an *[OrderError] and changes
+// nothing if a side would go backwards, count is below 1 or an offset would overflow.
 func (m *Map) Append(source, target, count int64) error {
 	if source < m.end.Source || target < m.end.Target || count < 1 || max(source, target) > math.MaxInt64-count {
 		return &OrderError{Source: source, Target: target, Count: count, End: m.end}
@@ -83,9 +83,9 @@ func (m *Map) Append(source, target, count int64) error {
 	return nil
 }
 
-// Advance moves the ends over offsets that hold no copied record: dropped records and markers on the source, markers
-// and foreign writes on the target. Both are exclusive ends and may stay where they are. It returns an *[OrderError],
-// and changes nothing, if one would go backwards.
+// Advance moves the ends over offsets without copied records: dropped records and markers on the source, markers and
+// foreign writes on the target. Both are exclusive and may stay where they are. It returns an *[OrderError] and
+// changes nothing if one would go backwards.
 func (m *Map) Advance(source, target int64) error {
 	if source < m.end.Source || target < m.end.Target {
 		return &OrderError{Source: source, Target: target, End: m.end}
@@ -100,13 +100,14 @@ func (m *Map) Advance(source, target int64) error {
 // Start returns the lowest offsets that can be translated, inclusive. [Map.Forget] moves it.
 func (m *Map) Start() (source, target int64) { return m.start.Source, m.start.Target }
 
-// End returns the exclusive ends: all source records below source that are to be copied are at the target, below target.
+// End returns the exclusive ends: all source records below source that have to be copied are on the target, below
+// target.
 func (m *Map) End() (source, target int64) { return m.end.Source, m.end.Target }
 
-// Len is the number of segments in memory.
+// Len returns the number of segments in memory.
 func (m *Map) Len() int { return m.length }
 
-// Segments yields the segments in memory, in order. The map must not change meanwhile.
+// Segments yields the segments in memory, in order. The map must not change during the iteration.
 func (m *Map) Segments() iter.Seq[Segment] {
 	return func(yield func(Segment) bool) {
 		for i := range m.chunks {
@@ -119,22 +120,23 @@ func (m *Map) Segments() iter.Seq[Segment] {
 	}
 }
 
-// Forward returns the target offset of the record at a source offset. If that record was not copied (compacted, aborted,
-// dropped), exact is false and target is that of the next record that was, or the target end if none was yet. So a
-// consumer of the source that would go on at source goes on at target: it reads nothing twice and skips nothing.
-// The source end translates to the target end, exactly. Errors: *[BeforeStartError], *[NotCopiedError].
+// Forward returns the target offset of the record at a source offset. If that record was not copied (compacted,
+// aborted, dropped), exact is false and target is that of the next copied record, or the target end if there is none
+// yet. So a consumer that would continue at source on the source continues at target on the target: it reads nothing
+// twice and skips nothing. The source end translates to the target end, exactly. Errors: *[BeforeStartError],
+// *[NotCopiedError].
 func (m *Map) Forward(source int64) (target int64, exact bool, err error) {
 	return m.translate(Source, source)
 }
 
-// Reverse returns the source offset of the record at a target offset. If no copied record is there (a marker, a foreign
-// write), exact is false and source is that of the next copied record, or the source end if there is none yet. The
-// target end translates to the source end, exactly. Errors: *[BeforeStartError], *[NotCopiedError].
+// Reverse returns the source offset of the record at a target offset. If no copied record is there (a marker, a
+// foreign write), exact is false and source is that of the next copied record, or the source end if there is none
+// yet. The target end translates to the source end, exactly. Errors: *[BeforeStartError], *[NotCopiedError].
 func (m *Map) Reverse(target int64) (source int64, exact bool, err error) {
 	return m.translate(Target, target)
 }
 
-// translate is Forward and Reverse: the two differ in nothing but the side they look at.
+// translate is Forward and Reverse, which differ only in the side.
 func (m *Map) translate(side Side, wanted int64) (offset int64, exact bool, err error) {
 	switch start, end := m.start.on(side), m.end.on(side); {
 	case wanted < start:
@@ -155,7 +157,7 @@ func (m *Map) translate(side Side, wanted int64) (offset int64, exact bool, err 
 			return s.on(side.other()) + into, true, nil
 		}
 	}
-	// Nothing is there: the next segment's first record, which may be in the next chunk or not exist yet.
+	// No copied record is there: answer with the next segment, which may be in the next chunk or not exist yet.
 	if i+1 < len(segments) {
 		return segments[i+1].on(side.other()), false, nil
 	}
@@ -165,7 +167,7 @@ func (m *Map) translate(side Side, wanted int64) (offset int64, exact bool, err 
 	return m.end.on(side.other()), false, nil
 }
 
-// chunkAt returns the last chunk that begins at or below an offset, or the first one.
+// chunkAt returns the last chunk that starts at or below an offset, or the first chunk.
 func (m *Map) chunkAt(side Side, offset int64) int {
 	low, high := 0, len(m.chunks)-1 // the answer is in [low, high]
 	for low < high {
@@ -179,9 +181,9 @@ func (m *Map) chunkAt(side Side, offset int64) int {
 	return low
 }
 
-// segmentAt returns the last segment that begins at or below an offset, or -1.
+// segmentAt returns the last segment that starts at or below an offset, or -1.
 func segmentAt(segments []Segment, side Side, offset int64) int {
-	low, high := 0, len(segments) // how many do is in [low, high]
+	low, high := 0, len(segments) // the number of such segments is in [low, high]
 	for low < high {
 		mid := int(uint(low+high) >> 1)
 		if segments[mid].on(side) <= offset {
@@ -193,18 +195,18 @@ func segmentAt(segments []Segment, side Side, offset int64) int {
 	return low - 1
 }
 
-// Forget drops from memory the chunks whose segments all lie below a source offset, if the journal has them; the open
-// chunk always stays. Start moves up to the first segment that is left. What is forgotten stays in the journal.
+// Forget drops chunks from memory whose segments are all below a source offset, if the journal has them. The open
+// chunk always stays. Start moves up to the first segment that is left. Forgotten chunks stay in the journal.
 func (m *Map) Forget(beforeSource int64) {
 	n := 0
-	for n+1 < len(m.chunks) && m.chunks[n+1].first <= beforeSource && m.chunks[n].version <= m.journalled {
+	for n+1 < len(m.chunks) && m.chunks[n+1].first <= beforeSource && m.chunks[n].version <= m.journaled {
 		m.length -= len(m.chunks[n].segments)
 		n++
 	}
 	if n == 0 {
 		return
 	}
-	m.chunks = slices.Delete(m.chunks, 0, n) // it zeroes what it leaves behind, so the memory is really free
+	m.chunks = slices.Delete(m.chunks, 0, n) // zeroes the removed elements, so their memory is freed
 	first := m.chunks[0].segments[0]
 	m.start = Position{Source: first.Source, Target: first.Target}
 }

@@ -14,7 +14,7 @@ type translation struct {
 	exact          bool
 }
 
-// example is the picture of doc.go.
+// example is the example in doc.go.
 func example(t testing.TB) *offsets.Map {
 	t.Helper()
 	m := offsets.NewMap(100, 40)
@@ -41,11 +41,11 @@ func mustAdvance(t testing.TB, m *offsets.Map, source, target int64) {
 }
 
 func TestTranslate(t *testing.T) {
-	late := offsets.NewMap(10, 20) // begins with dropped records and a marker, has no segment for a while
+	late := offsets.NewMap(10, 20) // starts with dropped records and a marker, and has no segments at first
 	mustAdvance(t, late, 15, 21)
 	headless := offsets.NewMap(0, 0)
 	mustAppend(t, headless, 5, 3, 2)
-	moved := offsets.NewMap(0, 0) // the target's end moved over a marker behind the last record
+	moved := offsets.NewMap(0, 0) // the target's end is after a marker after the last record
 	mustAppend(t, moved, 0, 0, 3)
 	mustAdvance(t, moved, 3, 4)
 
@@ -93,7 +93,7 @@ func TestTranslate(t *testing.T) {
 			},
 		},
 		{
-			"a marker behind the last record", moved,
+			"a marker after the last record", moved,
 			[]translation{{2, 2, true}, {3, 4, true}},
 			[]translation{{2, 2, true}, {3, 3, false}, {4, 3, true}},
 		},
@@ -115,7 +115,7 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
-func TestTranslateOutsideOfTheMapNamesTheEdge(t *testing.T) {
+func TestTranslateOutsideOfTheMap(t *testing.T) {
 	m := example(t)
 	for _, test := range []struct {
 		translate func(int64) (int64, bool, error)
@@ -134,7 +134,7 @@ func TestTranslateOutsideOfTheMapNamesTheEdge(t *testing.T) {
 	}
 }
 
-func TestAppendRefusesToGoBackwardsAndChangesNothing(t *testing.T) {
+func TestAppendRefusesToGoBackwards(t *testing.T) {
 	for _, test := range []struct {
 		name                  string
 		source, target, count int64
@@ -175,7 +175,7 @@ func TestAppendRefusesToGoBackwardsAndChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAdjacentRecordsAreOneSegment(t *testing.T) {
+func TestDensePartitionIsOneSegment(t *testing.T) {
 	m := offsets.NewMap(0, 1_000_000)
 	const batches, each = 1_000_000, 1000
 	for i := range int64(batches) {
@@ -191,7 +191,7 @@ func TestAdjacentRecordsAreOneSegment(t *testing.T) {
 	}
 }
 
-func TestSegmentsMergeOnlyIfBothSidesGoOn(t *testing.T) {
+func TestSegmentsMergeOnlyIfBothSidesAreContiguous(t *testing.T) {
 	m := offsets.NewMap(0, 0)
 	mustAppend(t, m, 0, 0, 5)
 	mustAppend(t, m, 5, 5, 1) // both
@@ -202,7 +202,7 @@ func TestSegmentsMergeOnlyIfBothSidesGoOn(t *testing.T) {
 	if got := slices.Collect(m.Segments()); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	for range m.Segments() { // a range may end early
+	for range m.Segments() { // an iteration may stop early
 		break
 	}
 }
@@ -216,7 +216,7 @@ func holes(t testing.TB, m *offsets.Map, n int) {
 	}
 }
 
-func TestForgetDropsOnlyWhatTheJournalHas(t *testing.T) {
+func TestForgetDropsOnlyJournaledChunks(t *testing.T) {
 	m := offsets.NewMap(0, 0)
 	holes(t, m, 2*offsets.ChunkSegments)
 	c, changed := m.Changed()
@@ -225,9 +225,9 @@ func TestForgetDropsOnlyWhatTheJournalHas(t *testing.T) {
 	}
 	m.Forget(math.MaxInt64)
 	if m.Len() != 2*offsets.ChunkSegments {
-		t.Fatalf("chunks that were not journalled are gone: %d segments left", m.Len())
+		t.Fatalf("chunks that were not journaled are gone: %d segments left", m.Len())
 	}
-	holes(t, m, 1) // while the write is under way: seals the second chunk and opens a third
+	holes(t, m, 1) // during the write: seals the second chunk and opens a third
 	m.MarkJournaled(c)
 	first := c.Chunks[1].Segments[0]
 
@@ -245,17 +245,17 @@ func TestForgetDropsOnlyWhatTheJournalHas(t *testing.T) {
 	}
 	var before *offsets.BeforeStartError
 	if _, _, err := m.Forward(3); !errors.As(err, &before) || !before.Forgotten {
-		t.Errorf("Forward of a forgotten offset: %v, want a BeforeStartError that says so", err)
+		t.Errorf("Forward of a forgotten offset: %v, want a BeforeStartError that is Forgotten", err)
 	}
 	if _, _, err := m.Forward(-1); !errors.As(err, &before) || before.Forgotten {
-		t.Errorf("Forward below the map: %v, want a BeforeStartError that does not blame memory", err)
+		t.Errorf("Forward below the map: %v, want a BeforeStartError that is not Forgotten", err)
 	}
 	if c, changed := m.Changed(); !changed || len(c.Chunks) != 1 || c.Chunks[0].Previous != first.Source {
 		t.Errorf("Changed = %+v, %t, want the open chunk alone, linked to %d", c, changed, first.Source)
 	}
 }
 
-func TestMarkJournaledKeepsWhatCameMeanwhile(t *testing.T) {
+func TestMarkJournaledKeepsLaterChanges(t *testing.T) {
 	m := offsets.NewMap(0, 0)
 	first, changed := m.Changed()
 	if !changed || len(first.Chunks) != 1 || len(first.Chunks[0].Segments) != 0 {
@@ -265,29 +265,29 @@ func TestMarkJournaledKeepsWhatCameMeanwhile(t *testing.T) {
 	m.MarkJournaled(first)
 	second, changed := m.Changed()
 	if !changed || len(second.Chunks) != 1 || len(second.Chunks[0].Segments) != 1 {
-		t.Fatalf("after an append under way: %+v, %t", second, changed)
+		t.Fatalf("after an append during the write: %+v, %t", second, changed)
 	}
 	mustAppend(t, m, 1, 1, 1) // grows the segment in place
 	if got := second.Chunks[0].Segments[0].Count; got != 1 {
-		t.Errorf("the answer of Changed grew to %d records", got)
+		t.Errorf("the result of Changed grew to %d records", got)
 	}
 	third, _ := m.Changed()
 	m.MarkJournaled(third)
 	m.MarkJournaled(second) // late
 	if c, changed := m.Changed(); changed {
-		t.Errorf("an old answer took back a newer one: %+v", c)
+		t.Errorf("an older result undid a newer one: %+v", c)
 	}
 	mustAdvance(t, m, 2, 2)
 	if c, changed := m.Changed(); changed {
-		t.Errorf("an Advance to where the ends are changed the map: %+v", c)
+		t.Errorf("an Advance to the current ends changed the map: %+v", c)
 	}
 	mustAdvance(t, m, 2, 3)
 	if c, changed := m.Changed(); !changed || len(c.Chunks) != 0 || c.End != (offsets.Position{Source: 2, Target: 3}) {
-		t.Errorf("ends that moved alone: %+v, %t, want no chunk", c, changed)
+		t.Errorf("after only the ends moved: %+v, %t, want no chunk", c, changed)
 	}
 }
 
-func TestRestoreMapRefusesWhatDoesNotFit(t *testing.T) {
+func TestRestoreMapRefusesInconsistentChunks(t *testing.T) {
 	build := func() (*offsets.PartitionState, []*offsets.Chunk) {
 		m := offsets.NewMap(0, 0)
 		holes(t, m, 2*offsets.ChunkSegments+1)
@@ -313,7 +313,7 @@ func TestRestoreMapRefusesWhatDoesNotFit(t *testing.T) {
 			s.End.Source--
 			return c
 		}},
-		{"a start behind the first segment", func(s *offsets.PartitionState, c []*offsets.Chunk) []*offsets.Chunk {
+		{"a start after the first segment", func(s *offsets.PartitionState, c []*offsets.Chunk) []*offsets.Chunk {
 			s.Start.Target = 1
 			return c
 		}},
@@ -346,7 +346,7 @@ func TestRestoreMapRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-func TestRestoreMapLeavesOutOtherGenerations(t *testing.T) {
+func TestRestoreMapIgnoresOtherGenerations(t *testing.T) {
 	state := &offsets.PartitionState{Topic: "orders", Generation: 1}
 	m := offsets.NewMap(0, 500)
 	mustAppend(t, m, 0, 500, 3)
@@ -365,7 +365,7 @@ func TestRestoreMapLeavesOutOtherGenerations(t *testing.T) {
 	}
 }
 
-func TestNewMapPanicsBelowZero(t *testing.T) {
+func TestNewMapPanicsOnNegativeOffsets(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("no panic")
@@ -374,8 +374,8 @@ func TestNewMapPanicsBelowZero(t *testing.T) {
 	offsets.NewMap(0, -1)
 }
 
-// A map that was restored whole begins where it did, also if its first offsets hold nothing.
-func TestRestoreMapKeepsADroppedHead(t *testing.T) {
+// A map that is restored with all chunks starts where it did, even if its first offsets have no records.
+func TestRestoreMapKeepsDroppedFirstRecords(t *testing.T) {
 	m := offsets.NewMap(10, 20)
 	mustAppend(t, m, 15, 22, 1)
 	c, _ := m.Changed()

@@ -6,27 +6,28 @@ import (
 	"slices"
 )
 
-// Changes is what one journal pass has to write for one map, taken at one moment. It shares no memory with the map,
-// which may grow while the write is under way.
+// Changes is what one journal write has to contain for one map, taken at one moment. It shares no memory with the
+// map, which may grow during the write.
 type Changes struct {
-	Start  Position // where the map began
+	Start  Position // where the map starts
 	End    Position // its ends at that moment
-	Open   int64    // First of the open chunk, which is the last one
-	Chunks []*Chunk // the chunks that the journal does not have as they are, oldest first; often only the open one
+	Open   int64    // First of the open chunk, the last chunk
+	Chunks []*Chunk // the chunks that differ from the journal, oldest first; often only the open one
 
 	version uint64 // of the map, at that moment
 }
 
-// Changed returns what differs from the journal, and false if nothing does. Chunks is empty if only the ends moved. Hand
-// it to [PartitionState.Take] to get the entries, write them as one batch, and once that is acknowledged hand it to
-// [Map.MarkJournaled]. After a failure take a new one: it contains this one's changes and those made since.
+// Changed returns the differences to the journal, and false if there are none. Chunks is empty if only the ends
+// moved. Pass the result to [PartitionState.Take] to get the entries, write them as one batch, and once the write is
+// acknowledged pass it to [Map.MarkJournaled]. After a failed write call Changed again: its result includes the
+// failed changes and those made since.
 func (m *Map) Changed() (Changes, bool) {
-	if m.version == m.journalled {
+	if m.version == m.journaled {
 		return Changes{}, false
 	}
 	c := Changes{Start: m.origin, End: m.end, Open: m.chunks[len(m.chunks)-1].first, version: m.version}
-	unwritten := len(m.chunks) // a chunk changes only while it is the last one, so these are the last ones
-	for unwritten > 0 && m.chunks[unwritten-1].version > m.journalled {
+	unwritten := len(m.chunks) // a chunk changes only while it is the last one, so the changed chunks are the last ones
+	for unwritten > 0 && m.chunks[unwritten-1].version > m.journaled {
 		unwritten--
 	}
 	for _, k := range m.chunks[unwritten:] {
@@ -35,14 +36,14 @@ func (m *Map) Changed() (Changes, bool) {
 	return c, true
 }
 
-// MarkJournaled notes that a write of Changed's answer was acknowledged. What changed after that answer was taken stays
-// changed. Calls may come late or in any order: an older answer never takes back a newer one.
+// MarkJournaled records that the write of a result of Changed was acknowledged. Changes made after that result was
+// taken stay pending. Calls may come late and in any order: an older result never undoes a newer one.
 func (m *Map) MarkJournaled(c Changes) {
-	m.journalled = max(m.journalled, c.version)
+	m.journaled = max(m.journaled, c.version)
 }
 
-// Take brings the state up to date with the changes of its map and returns their chunks with the partition's names in
-// them. State and chunks must be written in one batch: a reader must never see the one without the other.
+// Take updates the state with the changes of its map, and returns their chunks with the partition's names filled in.
+// State and chunks must be written in one batch: a reader must never see one without the other.
 func (s *PartitionState) Take(c Changes) []*Chunk {
 	s.Start, s.End, s.Chunk = c.Start, c.End, c.Open
 	for _, k := range c.Chunks {
@@ -51,20 +52,20 @@ func (s *PartitionState) Take(c Changes) []*Chunk {
 	return c.Chunks
 }
 
-// RestoreMap builds a map from a journalled state and its chunks, in any order. One that replicates gives only the open
-// chunk (First == state.Chunk) and gets a map that starts there; one that translates gives all it found. Chunks of
-// other generations are left out: they are remains of a map that was restarted. The map takes over the memory of the
-// chunks. It returns a *[CorruptError] if the open chunk is missing, if one is missing between two that were given, or
-// if the parts contradict each other.
+// RestoreMap builds a map from a journaled state and its chunks, in any order. To replicate, pass only the open chunk
+// (First == state.Chunk); the map then starts there. To translate, pass all chunks. Chunks of other generations are
+// left out: they are leftovers of a map that was restarted. The map takes ownership of the chunks' memory. It returns
+// a *[CorruptError] if the open chunk is missing, if a chunk is missing between two that were passed, or if the parts
+// contradict each other.
 func RestoreMap(state *PartitionState, chunks ...*Chunk) (*Map, error) {
 	chunks = slices.Clone(chunks)
 	chunks = slices.DeleteFunc(chunks, func(c *Chunk) bool { return c.Generation != state.Generation })
 	slices.SortFunc(chunks, func(a, b *Chunk) int { return cmp.Compare(a.First, b.First) })
 	if n := len(chunks); n == 0 || chunks[n-1].First != state.Chunk {
-		return nil, corrupt(KindChunk, "%s/%d: the open chunk must be given, and as the last one; it begins at source offset %d",
+		return nil, corrupt(KindChunk, "%s/%d: the open chunk, which starts at source offset %d, is missing or not the last one",
 			state.Topic, state.Partition, state.Chunk)
 	}
-	m := &Map{origin: state.Start, start: state.Start, end: state.Start, version: 1, journalled: 1}
+	m := &Map{origin: state.Start, start: state.Start, end: state.Start, version: 1, journaled: 1}
 	for _, c := range chunks {
 		if err := m.restoreChunk(c); err != nil {
 			return nil, corrupt(KindChunk, "%s/%d: chunk %d: %s", state.Topic, state.Partition, c.First, err)
@@ -73,24 +74,24 @@ func RestoreMap(state *PartitionState, chunks ...*Chunk) (*Map, error) {
 	if err := m.Advance(state.End.Source, state.End.Target); err != nil {
 		return nil, corrupt(KindPartition, "%s/%d: %s", state.Topic, state.Partition, err)
 	}
-	m.version = 1 // what came from the journal is in the journal
+	m.version = 1 // nothing differs from the journal
 	return m, nil
 }
 
-// restoreChunk adds a chunk behind those that are there. Order within the chunk is what [DecodeJournal] checks; but a
-// chunk may also come from elsewhere, and a map out of order would translate wrongly without a sign of it.
+// restoreChunk adds a chunk after the existing ones. [DecodeJournal] checks the order within a chunk; it is checked
+// again here because a chunk may come from elsewhere, and a map out of order would silently translate wrongly.
 func (m *Map) restoreChunk(c *Chunk) error {
 	lowest := len(m.chunks) == 0
 	if err := c.check(); err != nil {
 		return err
 	}
 	switch {
-	case c.Previous == none && c.First != m.origin.Source:
-		return fmt.Errorf("is called the first one of a map that starts at source offset %d", m.origin.Source)
-	case c.Previous != none && c.First <= m.origin.Source:
+	case c.Previous == noChunk && c.First != m.origin.Source:
+		return fmt.Errorf("claims to be the first of a map that starts at source offset %d", m.origin.Source)
+	case c.Previous != noChunk && c.First <= m.origin.Source:
 		return fmt.Errorf("follows chunk %d, before the map's start at source offset %d", c.Previous, m.origin.Source)
 	case !lowest && c.Previous != m.chunks[len(m.chunks)-1].first:
-		return fmt.Errorf("follows chunk %d, and what is there ends with chunk %d", c.Previous, m.chunks[len(m.chunks)-1].first)
+		return fmt.Errorf("follows chunk %d, but the chunk before it is %d", c.Previous, m.chunks[len(m.chunks)-1].first)
 	}
 	if n := len(c.Segments); n > 0 {
 		first, last := c.Segments[0], c.Segments[n-1]
@@ -98,7 +99,7 @@ func (m *Map) restoreChunk(c *Chunk) error {
 			return &OrderError{Source: first.Source, Target: first.Target, Count: first.Count, End: m.end}
 		}
 		m.end = Position{Source: last.SourceEnd(), Target: last.TargetEnd()}
-		if lowest && c.Previous != none {
+		if lowest && c.Previous != noChunk {
 			m.start = Position{Source: first.Source, Target: first.Target}
 		}
 	}

@@ -7,16 +7,16 @@ import (
 	"unicode/utf8"
 )
 
-// The formats of MirrorMaker 2 (KIP-382; org.apache.kafka.connect.mirror.Heartbeat, Checkpoint, OffsetSync). Numbers are
-// big endian, texts have a length of 2 bytes. Keys have no version; values of heartbeats and checkpoints begin with one.
+// MirrorMaker 2's record formats (KIP-382; org.apache.kafka.connect.mirror.Heartbeat, Checkpoint, OffsetSync). Numbers are
+// big endian, strings have a length of 2 bytes. Keys have no version; values of heartbeats and checkpoints start with one.
 
-// mm2Version is the only version of MirrorMaker 2's values that exists.
+// mm2Version is the only existing version of MirrorMaker 2's values.
 const mm2Version = 0
 
-// maxMM2Text is the longest text that a length of 2 bytes, which Kafka reads as a signed number, can have.
+// maxMM2Text is the maximum length of a string: Kafka reads the 2 bytes as a signed number.
 const maxMM2Text = math.MaxInt16
 
-// Heartbeat is MirrorMaker 2's sign of life of one flow, in the topic [HeartbeatsTopic] of the flow's target.
+// Heartbeat is MirrorMaker 2's heartbeat of one flow, in the topic [HeartbeatsTopic] on the flow's target.
 type Heartbeat struct {
 	Source, Target string    // aliases
 	At             time.Time // in milliseconds
@@ -32,9 +32,9 @@ func (h Heartbeat) AppendValue(b []byte) []byte {
 	return appendInt64(binary.BigEndian.AppendUint16(b, mm2Version), h.At.UnixMilli())
 }
 
-// DecodeHeartbeat reads a heartbeat. It returns [ErrTombstone] for a nil value, which readers pass over, a *[VersionError]
-// for a newer version and a *[CorruptError] for everything else that it cannot read. What the key says is set in any case
-// in which the key can be read. Memory is bounded by the record's length.
+// DecodeHeartbeat decodes a heartbeat. It returns [ErrTombstone] for a nil value, which readers skip, a
+// *[VersionError] for a newer version and a *[CorruptError] for anything else that it cannot decode. The fields of
+// the key are set whenever the key can be decoded. Memory use is bounded by the record's length.
 func DecodeHeartbeat(key, value []byte) (Heartbeat, error) {
 	k, v := mm2Reader("heartbeat", key), mm2Reader("heartbeat", value)
 	h := Heartbeat{Source: k.text(), Target: k.text()}
@@ -43,13 +43,13 @@ func DecodeHeartbeat(key, value []byte) (Heartbeat, error) {
 	return h, mm2Result(k, v, value)
 }
 
-// Checkpoint is MirrorMaker 2's record of where a consumer group of the source has to go on, on the target. It is in
-// partition 0 of [Names.Checkpoints] on the target.
+// Checkpoint is MirrorMaker 2's record of the translated offset of a source's consumer group. It is in partition 0 of
+// [Names.Checkpoints] on the target.
 type Checkpoint struct {
 	Group     string
-	Topic     string // as it is called on the target
+	Topic     string // on the target
 	Partition int32
-	// Source is the offset that the group committed on the source ("upstreamOffset"), Target the one to go on at on the
+	// Source is the offset that the group committed on the source ("upstreamOffset"), Target the one to continue at on the
 	// target ("offset", "downstreamOffset").
 	Source, Target int64
 	Metadata       string // of the commit on the source
@@ -66,21 +66,21 @@ func (c Checkpoint) AppendValue(b []byte) []byte {
 	return appendText(appendInt64(appendInt64(b, c.Source), c.Target), c.Metadata)
 }
 
-// DecodeCheckpoint reads a checkpoint. It returns [ErrTombstone] for a nil value, which readers pass over, a
-// *[VersionError] for a newer version and a *[CorruptError] for everything else that it cannot read. What the key says is
-// set in any case in which the key can be read. Memory is bounded by the record's length.
+// DecodeCheckpoint decodes a checkpoint. It returns [ErrTombstone] for a nil value, which readers skip, a
+// *[VersionError] for a newer version and a *[CorruptError] for anything else that it cannot decode. The fields of
+// the key are set whenever the key can be decoded. Memory use is bounded by the record's length.
 func DecodeCheckpoint(key, value []byte) (Checkpoint, error) {
 	k, v := mm2Reader("checkpoint", key), mm2Reader("checkpoint", value)
 	c := Checkpoint{Group: k.text(), Topic: k.text(), Partition: k.partition()}
 	v.version()
-	c.Source, c.Target, c.Metadata = v.position(), v.position(), v.text()
+	c.Source, c.Target, c.Metadata = v.fixedOffset(), v.fixedOffset(), v.text()
 	return c, mm2Result(k, v, value)
 }
 
-// OffsetSync is MirrorMaker 2's note that the source record at one offset stands on the target at another. It is in
-// partition 0 of [Names.OffsetSyncs], on either cluster.
+// OffsetSync is MirrorMaker 2's record of the source and target offset of one copied record. It is in partition 0 of
+// [Names.OffsetSyncs], on either cluster.
 type OffsetSync struct {
-	Topic     string // as it is called on the source
+	Topic     string // on the source
 	Partition int32
 	// Source and Target are the offsets of one record ("upstreamOffset", "downstreamOffset").
 	Source, Target int64
@@ -96,17 +96,17 @@ func (s OffsetSync) AppendValue(b []byte) []byte {
 	return appendInt64(appendInt64(b, s.Source), s.Target)
 }
 
-// DecodeOffsetSync reads an offset-sync. It returns [ErrTombstone] for a nil value, which readers pass over, and a
-// *[CorruptError] for everything else that it cannot read. What the key says is set in any case in which the key can be
-// read. Memory is bounded by the record's length.
+// DecodeOffsetSync decodes an offset-sync. It returns [ErrTombstone] for a nil value, which readers skip, and a
+// *[CorruptError] for anything else that it cannot decode. The fields of the key are set whenever the key can be
+// decoded. Memory use is bounded by the record's length.
 func DecodeOffsetSync(key, value []byte) (OffsetSync, error) {
 	k, v := mm2Reader("offset-sync", key), mm2Reader("offset-sync", value)
-	s := OffsetSync{Topic: k.text(), Partition: k.partition(), Source: v.position(), Target: v.position()}
+	s := OffsetSync{Topic: k.text(), Partition: k.partition(), Source: v.fixedOffset(), Target: v.fixedOffset()}
 	return s, mm2Result(k, v, value)
 }
 
-// appendText writes what is not UTF-8 as U+FFFD and cuts what is longer than a length of 2 bytes can say: names are
-// shorter, and metadata of a commit is the only text that a stranger writes.
+// appendText replaces invalid UTF-8 by U+FFFD, and truncates a string that is too long for a length of 2 bytes. Names
+// are shorter, and the metadata of a commit is the only string that a user writes.
 func appendText(b []byte, s string) []byte {
 	if !utf8.ValidString(s) {
 		s = string([]rune(s))
@@ -120,30 +120,32 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// mm2 reads the fields of one key or value.
-type mm2 struct {
-	reader
+// mm2Fields decodes the fields of one key or value.
+type mm2Fields struct {
+	decoder
 	what  string
-	newer uint16 // the version, if it is above ours
+	newer uint16 // the version, if it is above mm2Version
 }
 
-func mm2Reader(what string, b []byte) *mm2 { return &mm2{reader: reader{rest: b}, what: what} }
+func mm2Reader(what string, b []byte) *mm2Fields {
+	return &mm2Fields{decoder: decoder{rest: b}, what: what}
+}
 
-func (r *mm2) text() string {
+func (r *mm2Fields) text() string {
 	n := r.uint16()
 	if n > maxMM2Text {
-		r.fail("a text has a negative length")
+		r.fail("a string has a negative length")
 		return ""
 	}
 	b := r.take(int(n))
 	if !utf8.Valid(b) {
-		r.fail("a text is not UTF-8")
+		r.fail("a string is not UTF-8")
 		return ""
 	}
 	return string(b)
 }
 
-func (r *mm2) partition() int32 {
+func (r *mm2Fields) partition() int32 {
 	p := r.int32()
 	if p < 0 {
 		r.fail("partition %d", p)
@@ -151,7 +153,7 @@ func (r *mm2) partition() int32 {
 	return p
 }
 
-func (r *mm2) position() int64 {
+func (r *mm2Fields) fixedOffset() int64 {
 	o := r.int64()
 	if o < 0 {
 		r.fail("offset %d", o)
@@ -159,8 +161,9 @@ func (r *mm2) position() int64 {
 	return o
 }
 
-// version reads the version. Java checks it with an assertion, which is off in production; here a newer one is not trusted.
-func (r *mm2) version() {
+// version reads the version. Java checks it with an assertion, which is off in production; here a newer one is an
+// error.
+func (r *mm2Fields) version() {
 	switch v := r.uint16(); {
 	case v > math.MaxInt16: // Kafka reads it as a signed number
 		r.fail("a negative version")
@@ -170,7 +173,7 @@ func (r *mm2) version() {
 	}
 }
 
-func mm2Result(key, value *mm2, raw []byte) error {
+func mm2Result(key, value *mm2Fields, raw []byte) error {
 	if key.reason == "" && len(key.rest) > 0 {
 		key.fail("%d bytes too many", len(key.rest))
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// The golden bytes are those that Kafka's own classes write.
-func TestMirrorMakersBytes(t *testing.T) {
+// The golden bytes were written by Kafka's own classes.
+func TestMM2RecordFormat(t *testing.T) {
 	at := time.UnixMilli(1700000000000)
 	for _, c := range []struct {
 		name  string
@@ -52,7 +52,7 @@ func TestMirrorMakersBytes(t *testing.T) {
 	}
 }
 
-func TestWhatMirrorMakerDoesNotWriteIsRefused(t *testing.T) {
+func TestDecodeMM2RecordRefuses(t *testing.T) {
 	key, value := offsets.Checkpoint{"g", "t", 0, 1, 1, "m"}.AppendKey(nil), offsets.Checkpoint{"g", "t", 0, 1, 1, "m"}.AppendValue(nil)
 	newer := append([]byte{0, 7}, value[2:]...)
 	for _, c := range []struct {
@@ -91,7 +91,7 @@ func TestWhatMirrorMakerDoesNotWriteIsRefused(t *testing.T) {
 	}
 }
 
-func TestATextThatDoesNotFitIsCut(t *testing.T) {
+func TestLongMetadataIsTruncated(t *testing.T) {
 	c := offsets.Checkpoint{Group: "g", Topic: "t", Metadata: strings.Repeat("é", 20000) + "\xff"}
 	back, err := offsets.DecodeCheckpoint(c.AppendKey(nil), c.AppendValue(nil))
 	if err != nil || back.Metadata != strings.Repeat("é", 16383) {
@@ -99,7 +99,7 @@ func TestATextThatDoesNotFitIsCut(t *testing.T) {
 	}
 }
 
-func FuzzMirrorMakersRecords(f *testing.F) {
+func FuzzDecodeMM2Records(f *testing.F) {
 	c := offsets.Checkpoint{"g1", "A.t", 3, 42, 40, "x"}
 	f.Add(c.AppendKey(nil), c.AppendValue(nil))
 	h := offsets.Heartbeat{"A", "B", time.UnixMilli(1)}
@@ -108,18 +108,18 @@ func FuzzMirrorMakersRecords(f *testing.F) {
 	f.Add(s.AppendKey(nil), s.AppendValue(nil))
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		if c, err := offsets.DecodeCheckpoint(key, value); err == nil && (string(c.AppendKey(nil)) != string(key) || string(c.AppendValue(nil)) != string(value)) {
-			t.Errorf("checkpoint %+v is spelled in two ways", c)
+			t.Errorf("checkpoint %+v has two encodings", c)
 		}
 		if h, err := offsets.DecodeHeartbeat(key, value); err == nil && (string(h.AppendKey(nil)) != string(key) || string(h.AppendValue(nil)) != string(value)) {
-			t.Errorf("heartbeat %+v is spelled in two ways", h)
+			t.Errorf("heartbeat %+v has two encodings", h)
 		}
 		if s, err := offsets.DecodeOffsetSync(key, value); err == nil && (string(s.AppendKey(nil)) != string(key) || string(s.AppendValue(nil)) != string(value)) {
-			t.Errorf("offset-sync %+v is spelled in two ways", s)
+			t.Errorf("offset-sync %+v has two encodings", s)
 		}
 	})
 }
 
-func TestNamesFollowMirrorMaker(t *testing.T) {
+func TestNamesMatchMM2(t *testing.T) {
 	var dot offsets.Names
 	dash := offsets.Names{Separator: "-"}
 	legacy := offsets.Names{Separator: "-", InternalSeparator: "."}
@@ -143,7 +143,7 @@ func TestNamesFollowMirrorMaker(t *testing.T) {
 		{"a.b.a.heartbeats", "a", 1},
 		{"b.a.heartbeats", "heartbeats", -1},
 		{"a.", "a", -1},
-		{"a..", "a", -1}, // Java's split leaves out empty parts at the end
+		{"a..", "a", -1}, // Java's split drops empty parts at the end
 		{"a..b", "a", 1},
 		{".a", "", 1},
 	} {
@@ -152,7 +152,7 @@ func TestNamesFollowMirrorMaker(t *testing.T) {
 		}
 	}
 	if !dot.IsHeartbeats("b.a.heartbeats") || dot.IsHeartbeats("device-heartbeats") || !dash.IsHeartbeats("a-heartbeats") {
-		t.Error("heartbeats are not told apart")
+		t.Error("heartbeats are not recognized")
 	}
 }
 
@@ -177,6 +177,6 @@ func TestNamesOfOneHop(t *testing.T) {
 		}
 	}
 	if !n.IsCheckpoints("a.checkpoints.internal") || n.IsCheckpoints("checkpoints") {
-		t.Error("checkpoints are not told apart")
+		t.Error("checkpoints are not recognized")
 	}
 }

@@ -1,19 +1,30 @@
 package offsets
 
-// Segment says that the records at the source offsets [Source, Source+Count) stand, in the same order and without a
-// hole on either side, at the target offsets [Target, Target+Count). Count is in records and at least 1.
+import "fmt"
+
+// TopicPartition names a partition of a topic.
+type TopicPartition struct {
+	Topic     string
+	Partition int32
+}
+
+// String is topic-partition, as Kafka's own tools write it.
+func (tp TopicPartition) String() string { return fmt.Sprintf("%s-%d", tp.Topic, tp.Partition) }
+
+// Segment says that the records at the source offsets [Source, Source+Count) are at the target offsets [Target,
+// Target+Count), in the same order and without a hole on either side. Count is in records and at least 1.
 type Segment struct {
 	Source, Target, Count int64
 }
 
-// SourceEnd is the source offset after the last record of the segment, exclusive.
+// SourceEnd returns the source offset after the last record of the segment, exclusive.
 func (s Segment) SourceEnd() int64 { return s.Source + s.Count }
 
-// TargetEnd is the target offset after the last record of the segment, exclusive.
+// TargetEnd returns the target offset after the last record of the segment, exclusive.
 func (s Segment) TargetEnd() int64 { return s.Target + s.Count }
 
-// Position is one place in both logs of a partition: every copied record below Source is below Target, and every other
-// one is at or above both. It is exclusive as an end and inclusive as a start.
+// Position is an offset pair: one place in both logs of a partition. Every copied record below Source is below
+// Target, and every other copied record is at or above both. It is exclusive as an end and inclusive as a start.
 type Position struct {
 	Source, Target int64
 }
@@ -29,7 +40,7 @@ const (
 	Target Side = "target"
 )
 
-// on is the offset of the position on one side.
+// on returns the offset on one side.
 func (p Position) on(side Side) int64 {
 	if side == Source {
 		return p.Source
@@ -37,7 +48,7 @@ func (p Position) on(side Side) int64 {
 	return p.Target
 }
 
-// on is the first offset of the segment on one side.
+// on returns the first offset of the segment on one side.
 func (s Segment) on(side Side) int64 {
 	if side == Source {
 		return s.Source
@@ -45,7 +56,7 @@ func (s Segment) on(side Side) int64 {
 	return s.Target
 }
 
-// other is the side that a translation from s answers with.
+// other returns the side that a translation from s answers with.
 func (s Side) other() Side {
 	if s == Source {
 		return Target

@@ -6,8 +6,8 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// Where the journal of a partition is follows from these numbers: a change of them loses every journal there is.
-func TestShardOfNeverChanges(t *testing.T) {
+// The place of a partition's journal follows from these numbers. A change makes all existing journals useless.
+func TestShardOfIsStable(t *testing.T) {
 	for _, test := range []struct {
 		topic             string
 		partition, shards int32

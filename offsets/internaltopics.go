@@ -14,16 +14,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// bookReader reads one of MirrorMaker 2's topics, which have one partition, and goes on where it ended the time before.
-// What was read since is shown record by record: no two of them belong together. Safe for concurrent use.
-type bookReader struct {
+// internalTopicReader reads one of MirrorMaker 2's internal topics, which have one partition, and continues where it
+// stopped. Records become visible one by one, because they do not depend on each other. Safe for concurrent use.
+type internalTopicReader struct {
 	client *Client
 	topic  string
-	tail   *tail
+	tail   *logTail
 
-	mu          sync.Mutex // held for no I/O
+	mu          sync.Mutex // never held during I/O
 	checkpoints map[checkpointKey]WrittenCheckpoint
-	newer       map[checkpointKey]error // those that a newer version wrote
+	newer       map[checkpointKey]error // checkpoints that a newer version wrote
 	heartbeats  map[[2]string]WrittenHeartbeat
 	syncs       map[partitionKey][]Position
 }
@@ -33,53 +33,53 @@ type checkpointKey struct {
 	partition    int32
 }
 
-// WrittenCheckpoint is a checkpoint and when it was written.
+// WrittenCheckpoint is a checkpoint and the time at which it was written.
 type WrittenCheckpoint struct {
 	Checkpoint
 	At time.Time
 }
 
-// WrittenHeartbeat is the newest heartbeat of one flow, and the topic that it was found in: `heartbeats` if it was written
-// here, `primary.heartbeats` if it came here with a copy, so that its age is that of the way.
+// WrittenHeartbeat is the newest heartbeat of one flow and the topic it was found in: `heartbeats` if it was written
+// to this cluster, `primary.heartbeats` if it was copied here, so that its age includes the replication latency.
 type WrittenHeartbeat struct {
 	Heartbeat
 	Topic string
 }
 
-// Age is how long ago the heartbeat was written, by the clocks of its writer and of this process.
+// Age returns the time since the heartbeat was written, by the clocks of its writer and of this process.
 func (h WrittenHeartbeat) Age() time.Duration { return time.Since(h.At) }
 
-func (b *bookReader) restart() {
+func (b *internalTopicReader) reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.checkpoints, b.newer = make(map[checkpointKey]WrittenCheckpoint), make(map[checkpointKey]error)
 	b.heartbeats, b.syncs = make(map[[2]string]WrittenHeartbeat), make(map[partitionKey][]Position)
 }
 
-func (*bookReader) settle(time.Time) {}
+func (*internalTopicReader) publish(time.Time) {}
 
-func (b *bookReader) take(records []*kgo.Record) error {
+func (b *internalTopicReader) add(records []*kgo.Record) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, r := range records {
 		var err error
 		switch {
 		case b.client.names.IsHeartbeats(b.topic):
-			err = b.takeHeartbeat(r)
+			err = b.addHeartbeat(r)
 		case b.client.names.IsCheckpoints(b.topic):
-			err = b.takeCheckpoint(r)
+			err = b.addCheckpoint(r)
 		default:
-			err = b.takeSync(r)
+			err = b.addSync(r)
 		}
 		if err != nil && !errors.Is(err, ErrTombstone) {
 			b.client.unreadable.Add(1)
-			b.client.log.Warn("unreadable record is left out", "topic", b.topic, "offset", r.Offset, "err", err)
+			b.client.log.Warn("skipping unreadable record", "topic", b.topic, "offset", r.Offset, "err", err)
 		}
 	}
 	return nil
 }
 
-func (b *bookReader) takeHeartbeat(r *kgo.Record) error {
+func (b *internalTopicReader) addHeartbeat(r *kgo.Record) error {
 	h, err := DecodeHeartbeat(r.Key, r.Value)
 	if err == nil {
 		b.heartbeats[[2]string{h.Source, h.Target}] = WrittenHeartbeat{h, b.topic}
@@ -87,8 +87,9 @@ func (b *bookReader) takeHeartbeat(r *kgo.Record) error {
 	return err
 }
 
-// takeCheckpoint lets a record that cannot be read take the place of the one before all the same: that one is outdated.
-func (b *bookReader) takeCheckpoint(r *kgo.Record) error {
+// addCheckpoint replaces the previous checkpoint even if the new one cannot be decoded, because the previous one is
+// outdated.
+func (b *internalTopicReader) addCheckpoint(r *kgo.Record) error {
 	checkpoint, err := DecodeCheckpoint(r.Key, r.Value)
 	key := checkpointKey{checkpoint.Group, checkpoint.Topic, checkpoint.Partition}
 	delete(b.checkpoints, key)
@@ -103,11 +104,11 @@ func (b *bookReader) takeCheckpoint(r *kgo.Record) error {
 	return err
 }
 
-// maxSyncs is how many syncs are kept of one partition. If there are more, every second one is left out: an answer then
-// comes earlier, and skips nothing.
+// maxSyncs is the maximum number of syncs in memory per partition. If there are more, every second one is dropped.
+// Translations are then earlier, but skip nothing.
 const maxSyncs = 4096
 
-func (b *bookReader) takeSync(r *kgo.Record) error {
+func (b *internalTopicReader) addSync(r *kgo.Record) error {
 	s, err := DecodeOffsetSync(r.Key, r.Value)
 	key := partitionKey{s.Topic, s.Partition}
 	if err != nil {
@@ -119,7 +120,7 @@ func (b *bookReader) takeSync(r *kgo.Record) error {
 		case at == last:
 			return nil
 		case at.Source < last.Source, at.Target < last.Target:
-			list = list[:0] // one of the topics was made again: what was true before is not any more
+			list = list[:0] // one of the topics was created again, so the earlier syncs are invalid
 		case at.Source == last.Source:
 			list = list[:n-1] // that record was written again
 		}
@@ -134,13 +135,13 @@ func (b *bookReader) takeSync(r *kgo.Record) error {
 	return nil
 }
 
-// book is the reader of a topic, read to its end not longer ago than MaxAge.
-func (c *Client) book(ctx context.Context, topic string) (*bookReader, error) {
+// internalTopic returns the reader of a topic, which was read to its end at most MaxAge ago.
+func (c *Client) internalTopic(ctx context.Context, topic string) (*internalTopicReader, error) {
 	c.mu.Lock()
-	b := c.books[topic]
+	b := c.internalTopics[topic]
 	if b == nil {
-		b = &bookReader{client: c, topic: topic, tail: newTail(&topicLeaders{client: c.kafka, topic: topic}, 0)}
-		c.books[topic] = b
+		b = &internalTopicReader{client: c, topic: topic, tail: newLogTail(&topicLeaders{client: c.kafka, topic: topic}, 0)}
+		c.internalTopics[topic] = b
 	}
 	c.mu.Unlock()
 	if time.Since(b.tail.asOf()) < c.journal.MaxAge {
@@ -153,18 +154,19 @@ func isUnknownTopic(err error) bool {
 	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
 }
 
-// Checkpoints are the newest checkpoints of a source's groups, sorted by group, topic and partition. Those of a newer
-// version of MirrorMaker 2 are left out. It blocks for reading their topic, to its end the first time and what is new
-// later. It returns a *[NoCheckpointsError] if there is no topic of them, and errors of the cluster.
+// Checkpoints returns the newest checkpoints of a source's groups, sorted by group, topic and partition. Those of a
+// newer version of MirrorMaker 2 are left out. It blocks for reading the topic, to its end the first time and only
+// what is new later. It returns a *[NoCheckpointsError] if the topic does not exist, and errors of the cluster.
 func (c *Client) Checkpoints(ctx context.Context, source string) ([]WrittenCheckpoint, error) {
 	list, _, err := c.checkpoints(ctx, source, nil)
 	return list, err
 }
 
-// checkpoints are those of one group, or of all if it is nil, and why one of them cannot be read.
+// checkpoints returns the checkpoints of one group, or of all groups if it is nil, and the error of one that a newer
+// version wrote.
 func (c *Client) checkpoints(ctx context.Context, source string, group *string) (list []WrittenCheckpoint, newer, err error) {
 	topic := c.names.Checkpoints(source)
-	b, err := c.book(ctx, topic)
+	b, err := c.internalTopic(ctx, topic)
 	if isUnknownTopic(err) {
 		return nil, nil, &NoCheckpointsError{Source: source, Topic: topic}
 	}
@@ -189,9 +191,9 @@ func (c *Client) checkpoints(ctx context.Context, source string, group *string) 
 	return list, newer, nil
 }
 
-// Heartbeats are the newest heartbeats on this cluster, those that were written here and those that were copied here,
-// sorted by topic, source and target. It blocks for reading their topics: where nobody compacts them, that may be a week
-// of heartbeats the first time, and is what is new later.
+// Heartbeats returns the newest heartbeats on this cluster, those that were written here and those that were copied
+// here, sorted by topic, source and target. It blocks for reading their topics: the first time this may be a week of
+// heartbeats if the topics are not compacted, later it is only what is new.
 func (c *Client) Heartbeats(ctx context.Context) ([]WrittenHeartbeat, error) {
 	topics, err := c.topicNames(ctx)
 	if err != nil {
@@ -201,7 +203,7 @@ func (c *Client) Heartbeats(ctx context.Context) ([]WrittenHeartbeat, error) {
 	var mu sync.Mutex
 	var list []WrittenHeartbeat
 	err = inParallel(topics, func(topic string) error {
-		b, err := c.book(ctx, topic)
+		b, err := c.internalTopic(ctx, topic)
 		switch {
 		case isUnknownTopic(err):
 			return nil
@@ -221,18 +223,18 @@ func (c *Client) Heartbeats(ctx context.Context) ([]WrittenHeartbeat, error) {
 	return list, err
 }
 
-// bySyncs translates with MirrorMaker 2's offset-syncs, if they are on this cluster: the newest sync at or below the
-// offset, and one record further if it is below, which is never later than the truth.
+// bySyncs translates with MirrorMaker 2's offset-syncs, if they are on this cluster. The answer is the newest sync at
+// or below the offset, plus one record if it is below, which is never later than the exact offset.
 func (c *Client) bySyncs(ctx context.Context, targetTopic string, partition int32, side Side, wanted int64) (Translation, bool, error) {
 	alias, name, ok := c.names.Split(targetTopic)
 	if !ok {
 		return Translation{}, false, nil
 	}
 	topic := c.names.OffsetSyncs(alias)
-	if !c.mayBelieve(topic, name) {
+	if !c.syncsUsable(topic, name) {
 		return Translation{}, false, nil
 	}
-	b, err := c.book(ctx, topic)
+	b, err := c.internalTopic(ctx, topic)
 	if isUnknownTopic(err) {
 		return Translation{}, false, nil
 	}
@@ -260,13 +262,13 @@ func (c *Client) bySyncs(ctx context.Context, targetTopic string, partition int3
 	return t, true, nil
 }
 
-// mayBelieve says whether a topic of offset-syncs can only be about a topic's copy here. A topic of that name on this
-// cluster could also be the one that is copied from here to there: its syncs, where MirrorMaker 2 keeps them by default,
-// have the same name, and say nothing about the way to this cluster.
-func (c *Client) mayBelieve(syncs, name string) bool {
+// syncsUsable reports whether an offset-syncs topic can only describe a topic's copy on this cluster. It could also
+// describe the copy of this cluster's topic on the other cluster: MirrorMaker 2 keeps those syncs here by default,
+// under the same name, and they say nothing about the copy here.
+func (c *Client) syncsUsable(syncs, name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, exists := slices.BinarySearch(c.topics, syncs)
 	_, ambiguous := slices.BinarySearch(c.topics, name)
-	return exists && (c.believeSyncs || !ambiguous)
+	return exists && (c.offsetSyncsHere || !ambiguous)
 }

@@ -12,33 +12,33 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// twin is a map that cannot be wrong: one pair per record, and it looks at all of them.
-type twin struct {
-	pairs      []offsets.Position
+// model is a naive map that is correct by construction: one offset pair per record, searched linearly.
+type model struct {
+	records    []offsets.Position
 	start, end offsets.Position
 }
 
-func (w *twin) translate(wanted int64, from, to func(offsets.Position) int64) (offset int64, exact bool) {
-	if wanted == from(w.end) {
-		return to(w.end), true
+func (m *model) translate(wanted int64, from, to func(offsets.Position) int64) (offset int64, exact bool) {
+	if wanted == from(m.end) {
+		return to(m.end), true
 	}
-	for _, p := range w.pairs {
+	for _, p := range m.records {
 		if from(p) >= wanted {
 			return to(p), from(p) == wanted
 		}
 	}
-	return to(w.end), false
+	return to(m.end), false
 }
 
 func source(p offsets.Position) int64 { return p.Source }
 func target(p offsets.Position) int64 { return p.Target }
 
-// world is one partition: a map, its twin, and a journal of bytes.
+// world is one partition: a map, its model, and a journal of encoded entries.
 type world struct {
 	t       *testing.T
 	random  *rand.Rand
 	m       *offsets.Map
-	twin    twin
+	model   model
 	state   offsets.PartitionState
 	journal map[string][]byte
 }
@@ -49,20 +49,20 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, random: random,
 		m:       offsets.NewMap(start.Source, start.Target),
-		twin:    twin{start: start, end: start},
+		model:   model{start: start, end: start},
 		state:   offsets.PartitionState{Topic: "orders", Partition: 3, Generation: 1, LeaderEpoch: -1},
 		journal: map[string][]byte{},
 	}
-	// Remains of a map that was restarted.
+	// A leftover of a map that was restarted.
 	remains := &offsets.Chunk{Topic: "orders", Partition: 3, First: 100_000_000, Previous: -1}
 	w.journal[string(remains.AppendKey(nil))] = remains.AppendValue(nil)
-	w.pass()
+	w.journalWrite()
 	return w
 }
 
-// records appends a batch: after a hole on no side, one side or both.
+// records appends a batch, after a hole on no side, one side or both.
 func (w *world) records() {
-	end := w.twin.end
+	end := w.model.end
 	switch w.random.IntN(4) {
 	case 0:
 		end.Source += 1 + w.random.Int64N(3)
@@ -77,24 +77,25 @@ func (w *world) records() {
 		w.t.Fatal(err)
 	}
 	for range count {
-		w.twin.pairs = append(w.twin.pairs, end)
+		w.model.records = append(w.model.records, end)
 		end.Source++
 		end.Target++
 	}
-	w.twin.end = end
+	w.model.end = end
 }
 
-// drops moves the ends: a dropped tail on the source, markers on the target.
+// drops moves the ends: dropped records on the source, markers on the target.
 func (w *world) drops() {
-	w.twin.end.Source += w.random.Int64N(3)
-	w.twin.end.Target += w.random.Int64N(3)
-	if err := w.m.Advance(w.twin.end.Source, w.twin.end.Target); err != nil {
+	w.model.end.Source += w.random.Int64N(3)
+	w.model.end.Target += w.random.Int64N(3)
+	if err := w.m.Advance(w.model.end.Source, w.model.end.Target); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// pass is one journal pass. Its write may fail, its acknowledgement may be lost, and records may come meanwhile.
-func (w *world) pass() {
+// journalWrite is one journal write. It may fail, its acknowledgement may be lost, and records may be appended during
+// it.
+func (w *world) journalWrite() {
 	c, changed := w.m.Changed()
 	if !changed {
 		return
@@ -115,10 +116,10 @@ func (w *world) pass() {
 	}
 }
 
-// restore starts again from the journal: with all of it, or with what a process that replicates reads.
+// restore restarts from the journal: with all of it, or with the part that a process that replicates reads.
 func (w *world) restore() {
 	for changed := true; changed; _, changed = w.m.Changed() {
-		w.pass() // what the journal does not have, a take-over would find on the target; here it is written first
+		w.journalWrite() // a takeover would find the missing part on the target; here it is journaled first
 	}
 	var state *offsets.PartitionState
 	var chunks []*offsets.Chunk
@@ -128,7 +129,7 @@ func (w *world) restore() {
 			w.t.Fatal(err)
 		}
 		if !bytes.Equal(entry.AppendKey(nil), []byte(key)) || !bytes.Equal(entry.AppendValue(nil), value) {
-			w.t.Fatalf("%+v is encoded in another way than it was", entry)
+			w.t.Fatalf("%+v is encoded differently", entry)
 		}
 		switch e := entry.(type) {
 		case *offsets.PartitionState:
@@ -150,17 +151,17 @@ func (w *world) restore() {
 	w.m, w.state = m, *state
 }
 
-// verify compares the map with its twin: its edges, its order, and translations.
+// verify compares the map with its model: its start and end, its order, and translations.
 func (w *world) verify() {
 	w.t.Helper()
 	var start, end offsets.Position
 	start.Source, start.Target = w.m.Start()
 	end.Source, end.Target = w.m.End()
-	if end != w.twin.end {
-		w.t.Fatalf("ends at %+v, want %+v", end, w.twin.end)
+	if end != w.model.end {
+		w.t.Fatalf("ends at %+v, want %+v", end, w.model.end)
 	}
-	if start != w.twin.start && !slices.Contains(w.twin.pairs, start) {
-		w.t.Fatalf("starts at %+v, where nothing is", start)
+	if start != w.model.start && !slices.Contains(w.model.records, start) {
+		w.t.Fatalf("starts at %+v, which is not a copied record", start)
 	}
 	n, last := 0, offsets.Segment{Source: start.Source, Target: start.Target}
 	for s := range w.m.Segments() {
@@ -173,7 +174,7 @@ func (w *world) verify() {
 		n, last = n+1, s
 	}
 	if n != w.m.Len() {
-		w.t.Fatalf("Len is %d, and there are %d", w.m.Len(), n)
+		w.t.Fatalf("Len is %d, but there are %d segments", w.m.Len(), n)
 	}
 	w.verifySide(w.m.Forward, start.Source, source, target)
 	w.verifySide(w.m.Reverse, start.Target, target, source)
@@ -181,26 +182,26 @@ func (w *world) verify() {
 
 func (w *world) verifySide(translate func(int64) (int64, bool, error), start int64, from, to func(offsets.Position) int64) {
 	w.t.Helper()
-	low, end := from(w.twin.start)-2, from(w.twin.end)
+	low, end := from(w.model.start)-2, from(w.model.end)
 	for i := range 60 {
 		wanted := low + w.random.Int64N(end-low+3)
 		if i < 10 {
-			wanted = end - int64(i) + 2 // the tail is where the corners are
+			wanted = end - int64(i) + 2 // most corner cases are near the end
 		}
 		got, exact, err := translate(wanted)
 		var before *offsets.BeforeStartError
 		var notCopied *offsets.NotCopiedError
 		switch {
 		case wanted < start:
-			if !errors.As(err, &before) || before.Forgotten != (wanted >= from(w.twin.start)) || before.Start != start {
+			if !errors.As(err, &before) || before.Forgotten != (wanted >= from(w.model.start)) || before.Start != start {
 				w.t.Fatalf("%d below the start %d: %v", wanted, start, err)
 			}
 		case wanted > end:
 			if !errors.As(err, &notCopied) || notCopied.End != end {
-				w.t.Fatalf("%d behind the end %d: %v", wanted, end, err)
+				w.t.Fatalf("%d above the end %d: %v", wanted, end, err)
 			}
 		default:
-			want, wantExact := w.twin.translate(wanted, from, to)
+			want, wantExact := w.model.translate(wanted, from, to)
 			if got != want || exact != wantExact || err != nil {
 				w.t.Fatalf("%d: %d, %t, %v, want %d, %t", wanted, got, exact, err, want, wantExact)
 			}
@@ -208,7 +209,7 @@ func (w *world) verifySide(translate func(int64) (int64, bool, error), start int
 	}
 }
 
-func TestMapIsItsNaiveTwin(t *testing.T) {
+func TestMapMatchesModel(t *testing.T) {
 	histories := uint64(300)
 	if testing.Short() {
 		histories = 50
@@ -226,11 +227,11 @@ func TestMapIsItsNaiveTwin(t *testing.T) {
 		})
 	}
 	if most < 4 {
-		t.Errorf("no history had more than %d chunks", most)
+		t.Errorf("no run had more than %d chunks", most)
 	}
 }
 
-// live does so many random things, and looks now and then.
+// live performs a number of random steps, and verifies now and then.
 func (w *world) live(steps int) {
 	for range steps {
 		switch n := w.random.IntN(100); {
@@ -239,9 +240,9 @@ func (w *world) live(steps int) {
 		case n < 88:
 			w.drops()
 		case n < 97:
-			w.pass()
+			w.journalWrite()
 		case n < 99:
-			w.m.Forget(w.random.Int64N(w.twin.end.Source + 2))
+			w.m.Forget(w.random.Int64N(w.model.end.Source + 2))
 		default:
 			w.restore()
 		}

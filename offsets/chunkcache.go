@@ -5,32 +5,32 @@ import (
 	"unsafe"
 )
 
-// memory bounds the segments that are kept, for all chunks of one journal. Every chunk has a second chance before it is
-// dropped (the clock algorithm), which costs a reader no lock.
-type memory struct {
+// chunkCache bounds the segments that are in memory, for all chunks of one journal. Chunks are evicted with the clock
+// algorithm (second chance), for which readers need no lock.
+type chunkCache struct {
 	limit int64 // bytes
 
 	mu   sync.Mutex
 	held int64
-	ring []*chunkRef // ring[ref.slot] = ref: those in memory
-	hand int         // looks at the next one
+	ring []*chunkRef // the chunks in memory: ring[ref.slot] == ref
+	hand int         // index of the next candidate for eviction
 }
 
-// The places that a chunk has outside of the ring.
+// Slots of chunks that are not in the ring.
 const (
 	slotNone = -1 // not in memory
-	slotGone = -2 // no longer in the journal: never again in memory
+	slotGone = -2 // no longer in the journal, so never loaded again
 )
 
 const (
 	segmentSize = int64(unsafe.Sizeof(Segment{}))
-	refSize     = int64(unsafe.Sizeof(chunkRef{})) + 64 // and about what the index around it takes
+	refSize     = int64(unsafe.Sizeof(chunkRef{})) + 64 // plus roughly its share of the indexes
 )
 
 func sizeOf(segments []Segment) int64 { return int64(len(segments))*segmentSize + refSize }
 
-// keep puts a chunk's segments in memory, and others out of it if it is full.
-func (m *memory) keep(ref *chunkRef, segments []Segment) {
+// put stores a chunk's segments, and evicts others if the cache is full.
+func (m *chunkCache) put(ref *chunkRef, segments []Segment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ref.slot != slotNone {
@@ -51,14 +51,15 @@ func (m *memory) keep(ref *chunkRef, segments []Segment) {
 	}
 }
 
-// forget drops a chunk that is no longer in the journal.
-func (m *memory) forget(ref *chunkRef) {
+// remove evicts a chunk that is no longer in the journal.
+func (m *chunkCache) remove(ref *chunkRef) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.drop(ref, slotGone)
 }
 
-func (m *memory) drop(ref *chunkRef, slot int) {
+// drop evicts a chunk and sets its slot to the given special value. The lock is held.
+func (m *chunkCache) drop(ref *chunkRef, slot int) {
 	if ref.slot >= 0 {
 		m.held -= sizeOf(*ref.segments.Swap(nil))
 		last := m.ring[len(m.ring)-1]

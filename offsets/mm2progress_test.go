@@ -14,7 +14,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-func TestConnectPositions(t *testing.T) {
+func TestDecodeConnectPosition(t *testing.T) {
 	at := func(topic string, partition int32, next int64) offsets.ConnectPosition {
 		return offsets.ConnectPosition{Connector: "MirrorSourceConnector", Source: "A", TopicPartition: offsets.TopicPartition{Topic: topic, Partition: partition}, Next: next}
 	}
@@ -26,7 +26,7 @@ func TestConnectPositions(t *testing.T) {
 	}{
 		{name: "as Java writes it", key: key, value: `{"offset":123}`, want: at("t", 0, 124), ok: true},
 		{name: "Strimzi's connector, fields in another order, spaces", key: `[ "a->b.MirrorSourceConnector" , {"topic":"t", "cluster":"A","partition":7} ]`, value: `{ "offset": 0 }`, want: at("t", 7, 1), ok: true},
-		{name: "a strange topic", key: `["MirrorSourceConnector",{"cluster":"A","partition":0,"topic":"\u00e9\"."}]`, value: `{"offset":5}`, want: at("é\".", 0, 6), ok: true},
+		{name: "a topic that needs escapes", key: `["MirrorSourceConnector",{"cluster":"A","partition":0,"topic":"\u00e9\"."}]`, value: `{"offset":5}`, want: at("é\".", 0, 6), ok: true},
 		{name: "a tombstone", key: key, want: at("t", 0, -1), ok: true},
 		{name: "a null", key: key, value: "null", want: at("t", 0, -1), ok: true},
 		{name: "no offset", key: key, value: `{}`, want: at("t", 0, -1), ok: true, bad: true},
@@ -36,8 +36,8 @@ func TestConnectPositions(t *testing.T) {
 		{name: "no JSON", key: key, value: "123", want: at("t", 0, -1), ok: true, bad: true},
 		{name: "the checkpoint connector's", key: `["MirrorCheckpointConnector",{"partition":0,"topic":"A.t","group":"g"}]`, value: `{"offset":0}`},
 		{name: "the heartbeat connector's", key: `["MirrorHeartbeatConnector",{"sourceClusterAlias":"A","targetClusterAlias":"B"}]`, value: `{"offset":0}`},
-		{name: "another connector's", key: `["files",{"file":"x"}]`, value: `{"position":1}`},
-		{name: "a stranger's", key: "hello", value: "world"},
+		{name: "another connector", key: `["files",{"file":"x"}]`, value: `{"position":1}`},
+		{name: "an unrelated record", key: "hello", value: "world"},
 		{name: "nothing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -55,19 +55,19 @@ func TestConnectPositions(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); tt.ok && diff != "" {
 				t.Error(diff)
 			}
-			if again, ok, err := offsets.DecodeConnectPosition(got.Key(), value); tt.ok && !tt.bad && (!ok || err != nil || again.Next != got.Next) && tt.name != "a strange topic" {
+			if again, ok, err := offsets.DecodeConnectPosition(got.Key(), value); tt.ok && !tt.bad && (!ok || err != nil || again.Next != got.Next) && tt.name != "a topic that needs escapes" {
 				t.Errorf("its own key %s is read as %+v, %v, %v", got.Key(), again, ok, err)
 			}
 		})
 	}
 }
 
-func TestConnectPositionsAreWrittenAsJavaDoes(t *testing.T) {
+func TestConnectPositionEncoding(t *testing.T) {
 	p := offsets.ConnectPosition{Connector: "MirrorSourceConnector", Source: "A", TopicPartition: offsets.TopicPartition{Topic: "t"}, Next: 124}
 	if got := string(p.Key()) + " " + string(p.Value()); got != `["MirrorSourceConnector",{"cluster":"A","partition":0,"topic":"t"}] {"offset":123}` {
 		t.Error(got)
 	}
-	// Kafka's partitioner over the 25 partitions of the topic, with the places that Java chose.
+	// Kafka's partitioner over the 25 partitions of the topic must choose the partitions that Java chose.
 	for key, want := range map[*offsets.ConnectPosition]int{
 		&p: 7,
 		{Connector: "MirrorSourceConnector", Source: "primary", TopicPartition: offsets.TopicPartition{Topic: "orders"}}: 24,
@@ -79,8 +79,9 @@ func TestConnectPositionsAreWrittenAsJavaDoes(t *testing.T) {
 	}
 }
 
-// Positions of one partition may stand in several partitions of the topic, when a tool with another partitioner has written some.
-func TestTheNewestPositionWins(t *testing.T) {
+// Several partitions of the topic may have connector offsets of one source partition, if a tool with another
+// partitioner wrote some.
+func TestNewestConnectorOffsetWins(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "mm2-offsets.A.internal"), kfake.SeedTopics(1, "mm2-offset-syncs.A.internal"))
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +99,7 @@ func TestTheNewestPositionWins(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	position := func(in int32, second int, topic string, offset int) {
+	writeOffset := func(in int32, second int, topic string, offset int) {
 		t.Helper()
 		var value []byte
 		if offset >= 0 {
@@ -106,23 +107,23 @@ func TestTheNewestPositionWins(t *testing.T) {
 		}
 		write("mm2-offsets.A.internal", in, second, fmt.Appendf(nil, `["MirrorSourceConnector",{"cluster":"A","partition":0,"topic":%q}]`, topic), value)
 	}
-	position(0, 1, "later in another partition", 10)
-	position(1, 2, "later in another partition", 20)
-	position(1, 2, "earlier in another partition", 20)
-	position(2, 1, "earlier in another partition", 10)
-	position(0, 5, "later in the same, by an older clock", 10)
-	position(0, 3, "later in the same, by an older clock", 20)
-	position(0, 1, "reset", 10)
-	position(0, 2, "reset", -1)
-	position(0, 1, "reset and copied again", 10)
-	position(0, 2, "reset and copied again", -1)
-	position(0, 3, "reset and copied again", 3)
+	writeOffset(0, 1, "later in another partition", 10)
+	writeOffset(1, 2, "later in another partition", 20)
+	writeOffset(1, 2, "earlier in another partition", 20)
+	writeOffset(2, 1, "earlier in another partition", 10)
+	writeOffset(0, 5, "later in the same, by an older clock", 10)
+	writeOffset(0, 3, "later in the same, by an older clock", 20)
+	writeOffset(0, 1, "reset", 10)
+	writeOffset(0, 2, "reset", -1)
+	writeOffset(0, 1, "reset and copied again", 10)
+	writeOffset(0, 2, "reset and copied again", -1)
+	writeOffset(0, 3, "reset and copied again", 3)
 	write("mm2-offsets.A.internal", 0, 1, []byte(`["MirrorSourceConnector",{"cluster":"Z","partition":0,"topic":"of another source"}]`), []byte(`{"offset":1}`))
 	write("mm2-offsets.A.internal", 0, 9, []byte(`["MirrorSourceConnector",{"cluster":"A","partition":0,"topic":"unreadable"}]`), []byte(`{`))
 	for i, s := range []offsets.OffsetSync{{"t", 0, 5, 0}, {"u", 1, 1, 1}, {"t", 0, 9, 4}} {
 		write("mm2-offset-syncs.A.internal", 0, i, s.AppendKey(nil), s.AppendValue(nil))
 	}
-	write("mm2-offset-syncs.A.internal", 0, 9, []byte("strange"), []byte("x"))
+	write("mm2-offset-syncs.A.internal", 0, 9, []byte("foreign"), []byte("x"))
 
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -15,7 +15,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// cluster is a fake broker with a client that writes where it is told.
+// cluster is a fake broker with a client that writes to explicit partitions.
 type cluster struct {
 	t         testing.TB
 	addresses []string
@@ -49,7 +49,7 @@ type entry interface {
 	AppendValue(b []byte) []byte
 }
 
-// write appends entries to one partition, in one batch or a few.
+// write appends entries to one partition, in one or a few batches.
 func (c *cluster) write(topic string, partition int32, entries ...entry) {
 	c.t.Helper()
 	var records []*kgo.Record
@@ -63,14 +63,14 @@ func (c *cluster) write(topic string, partition int32, entries ...entry) {
 
 const shards = 4
 
-// copier is a flow as its journal sees it: one partition, its map, and the twin that cannot be wrong.
+// copier is a flow as its journal sees it: one partition, its map, and a model to compare with.
 type copier struct {
-	c      *cluster
-	random *rand.Rand
-	m      *offsets.Map
-	state  offsets.PartitionState
-	pairs  []offsets.Position
-	end    offsets.Position
+	c       *cluster
+	random  *rand.Rand
+	m       *offsets.Map
+	state   offsets.PartitionState
+	records []offsets.Position
+	end     offsets.Position
 }
 
 func newCopier(c *cluster, topic string, seed uint64) *copier {
@@ -80,7 +80,7 @@ func newCopier(c *cluster, topic string, seed uint64) *copier {
 	}
 }
 
-// copies appends n runs of records with holes on either side between them.
+// copies appends n runs of records, with holes on either side between them.
 func (k *copier) copies(n int) {
 	for range n {
 		k.end.Source += k.random.Int64N(3)
@@ -88,7 +88,7 @@ func (k *copier) copies(n int) {
 		count := 1 + k.random.Int64N(4)
 		mustAppend(k.c.t, k.m, k.end.Source, k.end.Target, count)
 		for range count {
-			k.pairs = append(k.pairs, k.end)
+			k.records = append(k.records, k.end)
 			k.end.Source++
 			k.end.Target++
 		}
@@ -117,14 +117,14 @@ func (k *copier) journals() {
 
 func (k *copier) shard() int32 { return offsets.ShardOf(k.state.Topic, k.state.Partition, shards) }
 
-// restarts begins another map, as after a recreated source topic.
+// restarts starts a new map, as after a recreated source topic.
 func (k *copier) restarts() {
 	k.state.Generation++
 	k.end = offsets.Position{Source: 0, Target: k.end.Target + 1}
-	k.m, k.pairs = offsets.NewMap(k.end.Source, k.end.Target), nil
+	k.m, k.records = offsets.NewMap(k.end.Source, k.end.Target), nil
 }
 
-// verify asks for every offset there is on both sides, and for one behind the ends.
+// verify translates every offset of both sides, and one above the ends.
 func (k *copier) verify(j *offsets.Journal) {
 	t := k.c.t
 	t.Helper()
@@ -132,7 +132,7 @@ func (k *copier) verify(j *offsets.Journal) {
 	if k.state.Generation > 0 {
 		start.Target, start.Source = k.state.Start.Target, k.state.Start.Source
 	}
-	w := twin{pairs: k.pairs, start: start, end: k.end}
+	w := model{records: k.records, start: start, end: k.end}
 	for s := start.Source; s <= k.end.Source; s++ {
 		want, exact := w.translate(s, source, target)
 		got, err := j.Forward(t.Context(), k.state.Topic, 0, s)
@@ -150,13 +150,13 @@ func (k *copier) verify(j *offsets.Journal) {
 	_, err := j.Forward(t.Context(), k.state.Topic, 0, k.end.Source+1)
 	var late *offsets.NotCopiedError
 	if !errors.As(err, &late) || late.End != k.end.Source {
-		t.Fatalf("behind the end: %v", err)
+		t.Fatalf("above the end: %v", err)
 	}
 }
 
-func TestTheJournalTranslatesEveryOffset(t *testing.T) {
+func TestJournalTranslatesEveryOffset(t *testing.T) {
 	t.Parallel()
-	for _, memory := range []int64{0, 30 << 10} { // all of it, and two chunks at a time
+	for _, memory := range []int64{0, 30 << 10} { // unlimited, and two chunks
 		t.Run(fmt.Sprintf("memory %d", memory), func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
@@ -183,7 +183,7 @@ func TestTheJournalTranslatesEveryOffset(t *testing.T) {
 	}
 }
 
-func TestTheJournalSaysWhatItCannotAnswer(t *testing.T) {
+func TestJournalErrors(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	ask := func(j *offsets.Journal, topic string, source int64) error {
@@ -202,7 +202,7 @@ func TestTheJournalSaysWhatItCannotAnswer(t *testing.T) {
 	}
 
 	k := newCopier(c, "orders", 1)
-	k.m, k.end = offsets.NewMap(100, 50), offsets.Position{Source: 100, Target: 50} // the target held records before
+	k.m, k.end = offsets.NewMap(100, 50), offsets.Position{Source: 100, Target: 50} // the target had records before
 	k.copies(10)
 	k.journals()
 	var early *offsets.BeforeStartError
@@ -217,15 +217,15 @@ func TestTheJournalSaysWhatItCannotAnswer(t *testing.T) {
 		t.Errorf("before the start of an empty target: %+v, %v", got, err)
 	}
 
-	// Strange records are counted and change nothing.
+	// Foreign records are counted and change nothing.
 	c.write("milena.a-b.journal", k.shard(), raw{[]byte{9, 9}, []byte{0, 1}}, raw{k.state.AppendKey(nil), []byte{0, 1, 255}})
 	if got, err := j.Forward(t.Context(), "orders", 0, k.end.Source); err != nil || got.Target != k.end.Target {
-		t.Errorf("after strange records: %+v, %v", got, err)
+		t.Errorf("after foreign records: %+v, %v", got, err)
 	}
 	if n := j.Unreadable(); n != 2 {
-		t.Errorf("%d records were not readable, want 2", n)
+		t.Errorf("%d records are unreadable, want 2", n)
 	}
-	// A newer milena's journal is not guessed at.
+	// The journal of a newer milena is an error.
 	c.write("milena.a-b.journal", k.shard(), raw{k.state.AppendKey(nil), []byte{0, 99}})
 	var newer *offsets.VersionError
 	if err := ask(j, "orders", 100); !errors.As(err, &newer) || newer.Version != 99 {
@@ -233,13 +233,13 @@ func TestTheJournalSaysWhatItCannotAnswer(t *testing.T) {
 	}
 }
 
-// raw is a record of somebody else's.
+// raw is a foreign record.
 type raw struct{ key, value []byte }
 
 func (r raw) AppendKey([]byte) []byte   { return r.key }
 func (r raw) AppendValue([]byte) []byte { return r.value }
 
-func TestTheJournalFindsACopyByItsName(t *testing.T) {
+func TestLookup(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("milena.a-b.journal", shards)
