@@ -94,8 +94,8 @@ func (t *topicLeaders) invalidate(l *leaders) {
 	}
 }
 
-// retry runs a request until it succeeds, up to maxTries times, with a backoff. It blocks until then, or until ctx
-// ends.
+// retry runs a request until it succeeds, up to maxTries times, with a backoff. A partition without a leader is retried
+// too. It blocks until then, or until ctx ends.
 func (t *topicLeaders) retry(ctx context.Context, what string, ask func(*leaders) error) error {
 	pause := 20 * time.Millisecond
 	for try := 1; ; try++ {

@@ -35,9 +35,10 @@ func (t *logTail) asOf() time.Time {
 type logSink interface {
 	// reset discards everything: the topic is read from its start.
 	reset()
-	// add stages records. They must not be visible yet, because more that belong to them may follow.
+	// add receives records. If records depend on each other, they must not be visible before publish, because more that
+	// belong to them may follow.
 	add(records []*kgo.Record) error
-	// publish makes the staged records visible: the end is reached.
+	// publish makes the records visible: the end is reached.
 	publish(asOf time.Time)
 }
 
