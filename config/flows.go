@@ -158,7 +158,7 @@ func newSelection(f *Flow) selection {
 	return s
 }
 
-// target returns the name of a source topic on the target. ok reports whether the flow copies the topic.
+// target returns the name of a source topic on the target. The ok result reports whether the flow copies the topic.
 func (s selection) target(topic string) (name string, ok bool) {
 	if s.Naming == NamingRename {
 		name, ok = s.Rename[topic]

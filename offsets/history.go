@@ -113,7 +113,7 @@ func (h *history) translate(side Side, wanted int64, loaded loadedChunk) (offset
 	return offset, false, nil, err
 }
 
-// translateEdge answers for offsets outside of the chunks: at or above the end, and below the start. done is false if a
+// translateEdge answers for offsets outside of the chunks: at or above the end, and below the start. The done result is false if a
 // chunk has to answer.
 func (h *history) translateEdge(side Side, wanted int64) (offset int64, exact, done bool, err error) {
 	start, end, other := h.state.Start.on(side), h.state.End.on(side), side.other()

@@ -26,7 +26,7 @@ type ConnectPosition struct {
 	Next int64
 }
 
-// DecodeConnectPosition decodes a record of Connect's offsets topic. ok is false for records of other connectors
+// DecodeConnectPosition decodes a record of Connect's offsets topic. The ok result is false for records of other connectors
 // (heartbeats, checkpoints, unrelated ones), which share the topic. The key is matched by its fields, because Java
 // writes them in the order of a hash map, and tools in any order. It returns a *[CorruptError] for a connector offset
 // that cannot be decoded; the fields of the key are then set.

@@ -45,7 +45,7 @@ func (n Names) OffsetSyncs(other string) string {
 	return "mm2-offset-syncs" + n.internal() + other + n.internal() + "internal"
 }
 
-// CheckpointsOf returns the alias of the source whose checkpoints a topic holds. ok is false for all other topics.
+// CheckpointsOf returns the alias of the source whose checkpoints a topic holds. The ok result is false for all other topics.
 func (n Names) CheckpointsOf(topic string) (source string, ok bool) {
 	return strings.CutSuffix(topic, n.internal()+"checkpoints"+n.internal()+"internal")
 }
@@ -59,7 +59,7 @@ func (n Names) IsCheckpoints(topic string) bool {
 // IsHeartbeats reports whether a topic holds heartbeats, of this cluster or of one that it is copied from.
 func (n Names) IsHeartbeats(topic string) bool { return n.Original(topic) == HeartbeatsTopic }
 
-// Split returns the alias of the cluster that a topic was copied from, and its name there. ok is false for a topic
+// Split returns the alias of the cluster that a topic was copied from, and its name there. The ok result is false for a topic
 // that was not copied. As in MirrorMaker 2, every name with a separator in it counts as copied: only the aliases
 // could decide.
 func (n Names) Split(topic string) (source, name string, ok bool) {

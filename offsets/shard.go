@@ -9,7 +9,7 @@ import (
 // k.
 func JournalTopic(flow string) string { return "milena." + flow + ".journal" }
 
-// FlowOf returns the flow whose journal a topic is. ok is false for all other topics.
+// FlowOf returns the flow whose journal a topic is. The ok result is false for all other topics.
 func FlowOf(topic string) (flow string, ok bool) {
 	flow, ok = strings.CutPrefix(topic, "milena.")
 	if !ok {

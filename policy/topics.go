@@ -151,7 +151,7 @@ func (t *Topics) Target(source string) (target string, reason Reason) {
 	return target, ""
 }
 
-// Source returns the source topic whose remote topic has this name. ok is false if the flow copies nothing to it.
+// Source returns the source topic whose remote topic has this name. The ok result is false if the flow copies nothing to it.
 func (t *Topics) Source(target string) (source string, ok bool) {
 	switch t.naming {
 	case config.NamingRename:
