@@ -37,7 +37,8 @@
 //   - No network access. The only files that are read are the config file and, for an mm2.properties file, those that its
 //     config providers name. "milena check" checks the rest. Files of TLS and SASL are opened when a client is built, which
 //     is also when the type of a key store is detected.
-//   - A Secret never prints. No message quotes the value of a secret or a value from the environment.
+//   - A Secret never prints, and no message quotes one. A value of the wrong type is not quoted either if it came from the
+//     environment, because it may be a secret in the wrong place.
 //
 // The package is floor 0: it imports no other package of milena and no Kafka client. Therefore the names of anomaly kinds and
 // actions are declared both here and in policy.
