@@ -26,13 +26,13 @@ import (
 	"github.com/milena-kafka/milena/e2e/load"
 )
 
-// kinds are the resources by their first words in the texts of this file.
-var kinds = map[string]kmsg.ACLResourceType{
+// resourceTypes are the resources by their first words in the texts of this file.
+var resourceTypes = map[string]kmsg.ACLResourceType{
 	"topic": kmsg.ACLResourceTypeTopic, "group": kmsg.ACLResourceTypeGroup, "cluster": kmsg.ACLResourceTypeCluster, "txn": kmsg.ACLResourceTypeTransactionalId,
 }
 
-// bind creates ACLs such as "ALLOW READ alice topic orders"; a + behind the name is a prefix.
-func bind(t *testing.T, admin *kgo.Client, texts ...string) {
+// createACLs creates ACLs such as "ALLOW READ alice topic orders"; a + behind the name is a prefix.
+func createACLs(t *testing.T, admin *kgo.Client, texts ...string) {
 	t.Helper()
 	request := kmsg.NewPtrCreateACLsRequest()
 	for _, text := range texts {
@@ -41,7 +41,7 @@ func bind(t *testing.T, admin *kgo.Client, texts ...string) {
 		check(t, err)
 		c := kmsg.NewCreateACLsRequestCreation()
 		name, prefixed := strings.CutSuffix(words[4], "+")
-		c.ResourceType, c.ResourceName, c.ResourcePatternType = kinds[words[3]], name, kmsg.ACLResourcePatternTypeLiteral
+		c.ResourceType, c.ResourceName, c.ResourcePatternType = resourceTypes[words[3]], name, kmsg.ACLResourcePatternTypeLiteral
 		if prefixed {
 			c.ResourcePatternType = kmsg.ACLResourcePatternTypePrefixed
 		}
@@ -60,8 +60,8 @@ func bind(t *testing.T, admin *kgo.Client, texts ...string) {
 	}
 }
 
-// bindings are all ACLs of a cluster, of whatever kind, in the words of bind.
-func bindings(t *testing.T, admin *kgo.Client) []string {
+// describeACLs are all ACLs of a cluster, of whatever kind, in the words of bind.
+func describeACLs(t *testing.T, admin *kgo.Client) []string {
 	t.Helper()
 	request := kmsg.NewPtrDescribeACLsRequest()
 	request.ResourceType, request.ResourcePatternType = kmsg.ACLResourceTypeAny, kmsg.ACLResourcePatternTypeAny
@@ -72,7 +72,7 @@ func bindings(t *testing.T, admin *kgo.Client) []string {
 	var all []string
 	for _, r := range answer.Resources {
 		kind := strings.ToLower(r.ResourceType.String())
-		for word, of := range kinds {
+		for word, of := range resourceTypes {
 			if of == r.ResourceType {
 				kind = word
 			}
@@ -89,12 +89,12 @@ func bindings(t *testing.T, admin *kgo.Client) []string {
 	return all
 }
 
-// unbind deletes all ACLs of a user on topics.
-func unbind(t *testing.T, admin *kgo.Client, user string) {
+// deleteACLs deletes all ACLs of a user on topics.
+func deleteACLs(t *testing.T, admin *kgo.Client, saslClient string) {
 	t.Helper()
 	request := kmsg.NewPtrDeleteACLsRequest()
 	f := kmsg.NewDeleteACLsRequestFilter()
-	f.ResourceType, f.ResourcePatternType, f.Principal = kmsg.ACLResourceTypeTopic, kmsg.ACLResourcePatternTypeAny, kmsg.StringPtr("User:"+user)
+	f.ResourceType, f.ResourcePatternType, f.Principal = kmsg.ACLResourceTypeTopic, kmsg.ACLResourcePatternTypeAny, kmsg.StringPtr("User:"+saslClient)
 	f.Operation, f.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
 	request.Filters = append(request.Filters, f)
 	answer, err := request.RequestWith(t.Context(), admin)
@@ -102,8 +102,8 @@ func unbind(t *testing.T, admin *kgo.Client, user string) {
 	check(t, kerr.ErrorForCode(answer.Results[0].ErrorCode))
 }
 
-// set is a sorted set of texts without and with some.
-func set(base, without, with []string) []string {
+// withChanges is a sorted set of texts without and with some.
+func withChanges(base, without, with []string) []string {
 	all := slices.Concat(base, with)
 	all = slices.DeleteFunc(all, func(s string) bool { return slices.Contains(without, s) })
 	slices.Sort(all)
@@ -140,8 +140,8 @@ func alterConfigs(t *testing.T, admin *kadm.Client, topic string, configs ...str
 	check(t, one.Err)
 }
 
-// user is a client that logs in.
-func user(t *testing.T, c *kafka.Cluster, ca *kafka.Authority, name, password string, opts ...kgo.Opt) *kgo.Client {
+// saslClient is a client that logs in.
+func saslClient(t *testing.T, c *kafka.Cluster, ca *kafka.Authority, name, password string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca.PEM)
@@ -153,8 +153,8 @@ func user(t *testing.T, c *kafka.Cluster, ca *kafka.Authority, name, password st
 	return cl
 }
 
-// reads says how many records a user gets from a topic, or the error.
-func reads(t *testing.T, cl *kgo.Client, topic string, want int) error {
+// consume says how many records a user gets from a topic, or the error.
+func consume(t *testing.T, cl *kgo.Client, topic string, want int) error {
 	t.Helper()
 	cl.AddConsumeTopics(topic)
 	ctx := within(t, 20*time.Second, fmt.Sprintf("%d records of %s", want, topic))
@@ -171,12 +171,12 @@ func reads(t *testing.T, cl *kgo.Client, topic string, want int) error {
 	return nil
 }
 
-func writes(t *testing.T, cl *kgo.Client, topic string) error {
+func produce(t *testing.T, cl *kgo.Client, topic string) error {
 	t.Helper()
 	return cl.ProduceSync(within(t, 20*time.Second, "an answer"), &kgo.Record{Topic: topic, Value: []byte("mine")}).FirstErr()
 }
 
-func TestACLsAndConfigsFollow(t *testing.T) {
+func TestACLAndConfigSync(t *testing.T) {
 	ca, err := kafka.NewAuthority("the authority")
 	check(t, err)
 	const secret = "correct horse battery staple"
@@ -186,7 +186,7 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 	}
 	security := &kafka.Security{CA: ca, Users: users}
 	classes := t.TempDir()
-	check(t, realKafka(t).Compile(t.Context(), filepath.Join("testdata", "Policy.java"), classes))
+	check(t, requireKafka(t).Compile(t.Context(), filepath.Join("testdata", "Policy.java"), classes))
 	authorized := map[string]string{"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users": "User:ANONYMOUS"}
 	strict := maps.Clone(authorized)
 	strict["alter.config.policy.class.name"] = "Policy" // refuses file.delete.delay.ms
@@ -199,7 +199,7 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 		check(t, p.writer(load.Options{Topic: topic, Partitions: 1}).Write(ctx, 50))
 	}
 	check(t, createTopic(ctx, p.targetAdmin, "local", 1, 1))
-	bind(t, p.sourceClient,
+	createACLs(t, p.sourceClient,
 		"ALLOW READ milena topic *", "ALLOW DESCRIBE_CONFIGS milena topic *", "ALLOW DESCRIBE milena cluster kafka-cluster", "ALLOW DESCRIBE milena group *",
 		"ALLOW CREATE milena topic heartbeats", "ALLOW WRITE milena topic heartbeats",
 		"ALLOW ALL alice topic orders", "ALLOW READ alice group alice-+",
@@ -207,18 +207,18 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 		"ALLOW READ carol topic *", "DENY READ carol topic orders",
 		"ALLOW DELETE dave topic stock", "ALLOW ALTER dave cluster kafka-cluster",
 	)
-	bind(t, p.targetClient, // what milena needs, as README says
+	createACLs(t, p.targetClient, // what milena needs, as README says
 		"ALLOW READ milena topic source.+", "ALLOW WRITE milena topic source.+", "ALLOW CREATE milena topic source.+", "ALLOW ALTER milena topic source.+",
 		"ALLOW ALTER_CONFIGS milena topic source.+", "ALLOW ALL milena topic milena.source-target.journal", "ALLOW WRITE milena txn milena.source-target.+",
 		"ALLOW CREATE milena topic heartbeats", "ALLOW WRITE milena topic heartbeats", "ALLOW ALL milena topic mm2-offset-syncs.source.internal",
 		"ALLOW READ milena group *", "ALLOW ALTER milena cluster kafka-cluster", "ALLOW DESCRIBE milena cluster kafka-cluster")
-	bind(t, p.targetClient, // what is none of its business
+	createACLs(t, p.targetClient, // what is none of its business
 		"ALLOW READ zoe topic local", "ALLOW ALL zoe topic loc+", "ALLOW READ zoe topic *", "DENY WRITE mallory topic *", "ALLOW READ zoe topic source.secret",
 		"ALLOW READ alice group other", "ALLOW ALTER zoe cluster kafka-cluster", "ALLOW WRITE zoe txn source.+", "ALLOW WRITE fixer topic source.orders", "ALLOW READ fixer topic source.orders")
-	untouched := bindings(t, p.targetClient)
-	bind(t, p.targetClient, "ALLOW READ zoe topic source.orders", "DENY READ zoe topic source.stock") // on copies, by hand: theirs until deletions are asked for
+	untouched := describeACLs(t, p.targetClient)
+	createACLs(t, p.targetClient, "ALLOW READ zoe topic source.orders", "DENY READ zoe topic source.stock") // on copies, by hand: theirs until deletions are asked for
 	byHand := []string{"ALLOW READ zoe topic source.orders", "DENY READ zoe topic source.stock"}
-	before := bindings(t, p.targetClient)
+	before := describeACLs(t, p.targetClient)
 
 	caFile := filepath.Join(p.dir, "ca.pem")
 	check(t, os.WriteFile(caFile, ca.PEM, 0o600))
@@ -239,7 +239,7 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 	}
 
 	t.Run("check shows the difference first and changes nothing", func(t *testing.T) {
-		code, out := p.in(t).runToEnd(t, "check", config)
+		code, out := p.in(t).runVerb(t, "check", config)
 		if code != 1 || !strings.Contains(out, "file.delete.delay.ms is not yours to set") {
 			t.Errorf("exit code %d, want 1 for the config that the target refuses:\n%s", code, out)
 		}
@@ -255,7 +255,7 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 		if strings.Contains(out, "ACL to delete") {
 			t.Errorf("nobody asked for deletions:\n%s", out)
 		}
-		if diff := cmp.Diff(before, bindings(t, p.targetClient)); diff != "" {
+		if diff := cmp.Diff(before, describeACLs(t, p.targetClient)); diff != "" {
 			t.Errorf("check changed the target:\n%s", diff)
 		}
 	})
@@ -263,53 +263,53 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 		t.Helper()
 		start := time.Now()
 		eventually(t, d, "the target's ACLs are as expected", func() (bool, string) {
-			diff := cmp.Diff(want, bindings(t, p.targetClient))
+			diff := cmp.Diff(want, describeACLs(t, p.targetClient))
 			return diff == "", diff
 		})
 		t.Logf("all %d ACLs of the target are as expected after %.1f s", len(want), time.Since(start).Seconds())
 	}
 	m := p.startMilena(config)
-	p.copiedAndEqual(m, 30*time.Second, 100, "orders", "stock")
+	p.waitAndVerify(m, 30*time.Second, 100, "orders", "stock")
 	t.Run("readers come along and everything else is as it was", func(t *testing.T) {
-		same(t, 10*time.Second, set(before, nil, copies))
+		same(t, 10*time.Second, withChanges(before, nil, copies))
 		m.waitMetric(5*time.Second, 7, "milena_acl_changes_total", `change="created"`, `flow="source-target"`)
 		if n := strings.Count(m.Output(), "ACL created, as on the source"); n != 7 {
 			t.Errorf("%d lines for 7 changes", n)
 		}
 	})
 	t.Run("a reader of the source reads the copy and cannot write it", func(t *testing.T) {
-		alice := user(t, p.source, ca, "alice", secret)
-		check(t, reads(t, alice, "orders", 50))
-		check(t, writes(t, alice, "orders"))
-		there := user(t, p.target, ca, "alice", secret)
-		check(t, reads(t, there, "source.orders", 51))
+		alice := saslClient(t, p.source, ca, "alice", secret)
+		check(t, consume(t, alice, "orders", 50))
+		check(t, produce(t, alice, "orders"))
+		there := saslClient(t, p.target, ca, "alice", secret)
+		check(t, consume(t, there, "source.orders", 51))
 		for _, forbidden := range []struct {
 			what string
 			err  error
 		}{
-			{"alice writes a copy", writes(t, there, "source.orders")},
-			{"alice reads what is not hers", reads(t, user(t, p.target, ca, "alice", secret), "source.stock", 1)},
-			{"carol reads what she is denied", reads(t, user(t, p.target, ca, "carol", secret), "source.orders", 1)},
-			{"mallory reads a copy", reads(t, user(t, p.target, ca, "mallory", secret), "source.orders", 1)},
-			{"bob writes a copy", writes(t, user(t, p.target, ca, "bob", secret), "source.stock")},
-			{"carol reads a topic of the target's own", reads(t, user(t, p.target, ca, "carol", secret), "local", 1)},
+			{"alice writes a copy", produce(t, there, "source.orders")},
+			{"alice reads what is not hers", consume(t, saslClient(t, p.target, ca, "alice", secret), "source.stock", 1)},
+			{"carol reads what she is denied", consume(t, saslClient(t, p.target, ca, "carol", secret), "source.orders", 1)},
+			{"mallory reads a copy", consume(t, saslClient(t, p.target, ca, "mallory", secret), "source.orders", 1)},
+			{"bob writes a copy", produce(t, saslClient(t, p.target, ca, "bob", secret), "source.stock")},
+			{"carol reads a topic of the target's own", consume(t, saslClient(t, p.target, ca, "carol", secret), "local", 1)},
 		} {
 			if !errors.Is(forbidden.err, kerr.TopicAuthorizationFailed) {
 				t.Errorf("%s: %v", forbidden.what, forbidden.err)
 			}
 		}
-		check(t, reads(t, user(t, p.target, ca, "bob", secret), "source.stock", 50))
-		check(t, reads(t, user(t, p.target, ca, "carol", secret), "source.stock", 50))
+		check(t, consume(t, saslClient(t, p.target, ca, "bob", secret), "source.stock", 50))
+		check(t, consume(t, saslClient(t, p.target, ca, "carol", secret), "source.stock", 50))
 	})
 	t.Run("changes of ACLs arrive within the interval", func(t *testing.T) {
-		bind(t, p.sourceClient, "ALLOW READ erin topic stock", "DENY ALL mallory topic orders")
-		unbind(t, p.sourceClient, "bob")
+		createACLs(t, p.sourceClient, "ALLOW READ erin topic stock", "DENY ALL mallory topic orders")
+		deleteACLs(t, p.sourceClient, "bob")
 		copies = append(copies, "ALLOW READ erin topic source.stock", "DENY ALL mallory topic source.orders")
-		same(t, interval, set(before, nil, copies))
-		check(t, reads(t, user(t, p.target, ca, "erin", secret), "source.stock", 50))
+		same(t, interval, withChanges(before, nil, copies))
+		check(t, consume(t, saslClient(t, p.target, ca, "erin", secret), "source.stock", 50))
 		// Two more looks, and bob has his rights on the copy still.
-		eventually(t, 10*time.Second, "two more looks", looks(t, m, 2))
-		same(t, time.Second, set(before, nil, copies))
+		eventually(t, 10*time.Second, "two more looks", aclSyncs(t, m, 2))
+		same(t, time.Second, withChanges(before, nil, copies))
 	})
 	t.Run("changes of configs arrive within the interval, each for itself", func(t *testing.T) {
 		alterConfigs(t, p.targetAdmin, "source.orders", "min.insync.replicas=1") // is in configs_exclude
@@ -331,7 +331,7 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 			t.Errorf("a topic of the target's own changed:\n%s", diff)
 		}
 		for _, key := range []string{"retention.ms", "segment.bytes"} {
-			says(t, m.Output(), "topic config set, as on the source.*source.orders.*"+key)
+			matchLine(t, m.Output(), "topic config set, as on the source.*source.orders.*"+key)
 		}
 		eventually(t, 10*time.Second, "/status names the config that is refused", func() (bool, string) {
 			s, err := m.Status(ctx)
@@ -341,7 +341,7 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 			return len(s[0].Configs.Problems) == 2 && strings.Contains(s[0].Configs.Problems[0], "file.delete.delay.ms"), fmt.Sprint(s[0].Configs.Problems)
 		})
 		m.waitMetric(5*time.Second, 2, "milena_topic_config_changes_total")
-		code, out := p.in(t).runToEnd(t, "check", config)
+		code, out := p.in(t).runVerb(t, "check", config)
 		if code == 0 || !strings.Contains(out, "file.delete.delay.ms: 60000 -> 3000") {
 			t.Errorf("check: exit code %d, want 1 and the pending config:\n%s", code, out)
 		}
@@ -350,8 +350,8 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 	t.Run("deletions only when asked for, and only on copies", func(t *testing.T) {
 		p := p.in(t)
 		flow["acls_delete"] = true
-		pending := bindings(t, p.targetClient)
-		_, out := p.runToEnd(t, "check", config)
+		pending := describeACLs(t, p.targetClient)
+		_, out := p.runVerb(t, "check", config)
 		for _, want := range []string{
 			"ACL to delete: ALLOW READ to User:bob on topics with prefix source.sto", "ACL to delete: ALLOW READ to User:zoe on topic source.orders",
 			"ACL to delete: DENY READ to User:zoe on topic source.stock",
@@ -363,13 +363,13 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 		if n := strings.Count(out, "ACL to delete"); n != 3 {
 			t.Errorf("check shows %d deletions, want 3:\n%s", n, out)
 		}
-		if diff := cmp.Diff(pending, bindings(t, p.targetClient)); diff != "" {
+		if diff := cmp.Diff(pending, describeACLs(t, p.targetClient)); diff != "" {
 			t.Errorf("check changed the target:\n%s", diff)
 		}
 		m := p.startMilena(config)
-		want := set(before, slices.Concat(byHand, []string{"ALLOW READ bob topic source.sto+"}), copies)
+		want := withChanges(before, slices.Concat(byHand, []string{"ALLOW READ bob topic source.sto+"}), copies)
 		same(t, 10*time.Second, want)
-		eventually(t, 10*time.Second, "two more looks", looks(t, m, 2))
+		eventually(t, 10*time.Second, "two more looks", aclSyncs(t, m, 2))
 		same(t, time.Second, want)
 		for _, text := range untouched {
 			if !slices.Contains(want, text) {
@@ -382,8 +382,8 @@ func TestACLsAndConfigsFollow(t *testing.T) {
 	})
 }
 
-// looks says whether so many more looks at the ACLs have begun since it was made.
-func looks(t *testing.T, m *milena, n int) func() (bool, string) {
+// aclSyncs says whether so many more looks at the ACLs have begun since it was made.
+func aclSyncs(t *testing.T, m *milena, n int) func() (bool, string) {
 	t.Helper()
 	seen := map[time.Time]bool{}
 	return func() (bool, string) {
@@ -395,19 +395,19 @@ func looks(t *testing.T, m *milena, n int) func() (bool, string) {
 	}
 }
 
-func TestClustersWithoutAuthorizerAndDefaultsOfTheSource(t *testing.T) {
+func TestNoAuthorizerAndSourceDefaults(t *testing.T) {
 	p := startPair(t, kafka.Options{Properties: map[string]string{"log.retention.ms": "123456789", "log.segment.bytes": "5242880"}}, kafka.Options{})
 	p.createTopic("plain", 1, 1, "cleanup.policy=compact,delete")
 	check(t, p.writer(load.Options{Topic: "plain", Partitions: 1}).Write(t.Context(), 10))
 	config := p.config("plain")
 	flow := config["flows"].([]daemon.Map)[0]
 	flow["acls"], flow["acls_interval"], flow["use_defaults_from"], flow["configs_interval"] = true, "1s", "source", "1s"
-	_, out := p.runToEnd(t, "check", config)
-	says(t, out, "ACLs are not copied: cluster source has no authorizer")
+	_, out := p.runVerb(t, "check", config)
+	matchLine(t, out, "ACLs are not copied: cluster source has no authorizer")
 	m := p.startMilena(config)
-	p.copiedAndEqual(m, 20*time.Second, 10, "plain")
+	p.waitAndVerify(m, 20*time.Second, 10, "plain")
 	t.Run("no authorizer is said once", func(t *testing.T) {
-		eventually(t, 20*time.Second, "three looks", looks(t, m, 3))
+		eventually(t, 20*time.Second, "three looks", aclSyncs(t, m, 3))
 		if n := strings.Count(m.Output(), "ACLs are not copied: cluster source has no authorizer"); n != 1 {
 			t.Errorf("said %d times", n)
 		}
@@ -418,7 +418,7 @@ func TestClustersWithoutAuthorizerAndDefaultsOfTheSource(t *testing.T) {
 		}
 	})
 	t.Run("the copy has the values in force on the source", func(t *testing.T) {
-		got := ownConfigs(t, p.targetAdmin, copied("plain"))
+		got := ownConfigs(t, p.targetAdmin, remoteTopic("plain"))
 		for key, want := range map[string]string{"retention.ms": "123456789", "segment.bytes": "5242880", "cleanup.policy": "compact,delete", "max.message.bytes": "1048588"} {
 			if got[key] != want {
 				t.Errorf("%s is %q, want %q", key, got[key], want)
@@ -431,9 +431,9 @@ func TestClustersWithoutAuthorizerAndDefaultsOfTheSource(t *testing.T) {
 		}
 		t.Logf("%d configs are set on the copy", len(got))
 		// A day is what the target would do by itself.
-		alterConfigs(t, p.targetAdmin, copied("plain"), "retention.ms=86400000")
+		alterConfigs(t, p.targetAdmin, remoteTopic("plain"), "retention.ms=86400000")
 		eventually(t, 10*time.Second, "retention is the source's again", func() (bool, string) {
-			now := ownConfigs(t, p.targetAdmin, copied("plain"))["retention.ms"]
+			now := ownConfigs(t, p.targetAdmin, remoteTopic("plain"))["retention.ms"]
 			return now == "123456789", now
 		})
 		s, err := m.Status(t.Context())

@@ -17,13 +17,13 @@ import (
 )
 
 // The source loses or rewrites what it had. Never silence, never a wrong copy: the partitions concerned halt, the others go on.
-func TestTheSourceRewritesItsPast(t *testing.T) {
+func TestSourceAnomalies(t *testing.T) {
 	// Two brokers; whoever comes back first may lead, whatever it has missed.
 	p := startPair(t, kafka.Options{Brokers: 2, Properties: map[string]string{
 		"unclean.leader.election.enable": "true", "unclean.leader.election.interval.ms": "500",
 	}}, kafka.Options{})
 	ctx := t.Context()
-	s := &story{pair: p, stale: 1, leading: 2}
+	s := &anomalyTest{pair: p, stale: 1, leading: 2}
 	// The bystander lives on the broker that is never lost for good.
 	s.assign("bystander", []int32{s.stale}, []int32{s.stale})
 	bystander := p.writer(load.Options{Topic: "bystander", Partitions: 2})
@@ -34,27 +34,27 @@ func TestTheSourceRewritesItsPast(t *testing.T) {
 	t.Run("a topic is deleted and created again while milena runs", func(t *testing.T) {
 		s := s.in(t)
 		s.fill("reborn", 500)
-		was := s.copied(m, "reborn")
+		was := s.copyAndRead(m, "reborn")
 		s.recreate("reborn", 700)
-		s.halts(m, "reborn", "recreated", 0, 1)
-		s.unchanged("reborn", was)
-		s.goesOn(m, bystander)
+		s.waitHalted(m, "reborn", "recreated", 0, 1)
+		s.verifyUnchanged("reborn", was)
+		s.stillReplicates(m, bystander)
 	})
 	t.Run("a topic is deleted and created again while milena is down", func(t *testing.T) {
 		s := s.in(t)
 		s.fill("reborn-unseen", 500)
-		was := s.copied(m, "reborn-unseen")
+		was := s.copyAndRead(m, "reborn-unseen")
 		m.stop()
 		s.recreate("reborn-unseen", 700) // longer than what was copied: by offsets alone it would look like a continuation
 		m.start()
-		s.halts(m, "reborn-unseen", "recreated", 0, 1)
-		s.unchanged("reborn-unseen", was)
-		s.goesOn(m, bystander)
+		s.waitHalted(m, "reborn-unseen", "recreated", 0, 1)
+		s.verifyUnchanged("reborn-unseen", was)
+		s.stillReplicates(m, bystander)
 	})
 	t.Run("records are deleted ahead of milena", func(t *testing.T) {
 		s := s.in(t)
 		s.fill("overtaken", 500)
-		was := s.copied(m, "overtaken")
+		was := s.copyAndRead(m, "overtaken")
 		m.stop()
 		w := s.writer(load.Options{Topic: "overtaken", Partitions: 2})
 		check(t, w.Write(ctx, 300))
@@ -64,61 +64,61 @@ func TestTheSourceRewritesItsPast(t *testing.T) {
 		check(t, err)
 		check(t, done.Error())
 		m.start()
-		a := s.halts(m, "overtaken", "retention_gap", 0)[0]
+		a := s.waitHalted(m, "overtaken", "retention_gap", 0)[0]
 		if a.From != 500 || a.To != 600 {
 			t.Errorf("the gap is said to be [%d, %d), want [500, 600)", a.From, a.To)
 		}
-		now, err := verify.Contents(ctx, s.targetClient, copied("overtaken"))
+		now, err := verify.Contents(ctx, s.targetClient, remoteTopic("overtaken"))
 		check(t, err)
 		if now[0] != was[0] {
 			t.Errorf("partition 0 held %+v and holds %+v", was[0], now[0])
 		}
 		eventually(t, 20*time.Second, "the partition that lost nothing goes on", func() (bool, string) {
-			now, err := verify.Contents(ctx, s.targetClient, copied("overtaken"))
+			now, err := verify.Contents(ctx, s.targetClient, remoteTopic("overtaken"))
 			return err == nil && now[1].Records == 800, fmt.Sprint(now, err)
 		})
-		s.goesOn(m, bystander)
+		s.stillReplicates(m, bystander)
 	})
 	t.Run("an unclean election shortens logs while milena runs", func(t *testing.T) {
 		s := s.in(t)
-		was := s.loseTail(m, "cut", func() {}, func() {})
-		s.halts(m, "cut", "truncated", 0, 1)
-		s.unchanged("cut", was)
-		s.goesOn(m, bystander)
-		s.heal()
+		was := s.uncleanElection(m, "cut", func() {}, func() {})
+		s.waitHalted(m, "cut", "truncated", 0, 1)
+		s.verifyUnchanged("cut", was)
+		s.stillReplicates(m, bystander)
+		s.restartLeader()
 	})
 	t.Run("an unclean election shortens logs while milena is down", func(t *testing.T) {
 		s := s.in(t)
-		was := s.loseTail(m, "cut-unseen", m.stop, func() { m.start() })
-		s.halts(m, "cut-unseen", "truncated", 0, 1)
-		s.unchanged("cut-unseen", was)
-		s.goesOn(m, bystander)
-		s.heal()
+		was := s.uncleanElection(m, "cut-unseen", m.stop, func() { m.start() })
+		s.waitHalted(m, "cut-unseen", "truncated", 0, 1)
+		s.verifyUnchanged("cut-unseen", was)
+		s.stillReplicates(m, bystander)
+		s.restartLeader()
 	})
 	t.Run("a log that was cut grows past what was copied while milena sleeps", func(t *testing.T) {
 		s := s.in(t)
-		was := s.loseTail(m, "regrown", func() { check(t, m.Pause()) }, func() {
+		was := s.uncleanElection(m, "regrown", func() { check(t, m.Pause()) }, func() {
 			w := s.writer(load.Options{Topic: "regrown", Partitions: 2, Shapes: []load.Shape{load.Sized(200)}})
 			check(t, w.Write(ctx, 1000))
 			check(t, m.Resume())
 		})
-		s.halts(m, "regrown", "truncated", 0, 1)
-		s.unchanged("regrown", was)
-		s.goesOn(m, bystander)
+		s.waitHalted(m, "regrown", "truncated", 0, 1)
+		s.verifyUnchanged("regrown", was)
+		s.stillReplicates(m, bystander)
 	})
 	m.stop()
 }
 
-// story holds what the anomalies have in common. In an unclean election the stale broker takes the leading one's place.
-type story struct {
+// anomalyTest holds what the anomalies have in common. In an unclean election the stale broker takes the leading one's place.
+type anomalyTest struct {
 	*pair
 	stale, leading int32
 }
 
-func (s *story) in(t *testing.T) *story { return &story{s.pair.in(t), s.stale, s.leading} }
+func (s *anomalyTest) in(t *testing.T) *anomalyTest { return &anomalyTest{s.pair.in(t), s.stale, s.leading} }
 
 // assign creates a topic with these replicas per partition.
-func (s *story) assign(topic string, replicas ...[]int32) {
+func (s *anomalyTest) assign(topic string, replicas ...[]int32) {
 	s.t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
 	create := kmsg.NewCreateTopicsRequestTopic()
@@ -137,14 +137,14 @@ func (s *story) assign(topic string, replicas ...[]int32) {
 }
 
 // fill creates a topic of two partitions and writes n records to each.
-func (s *story) fill(topic string, n int) {
+func (s *anomalyTest) fill(topic string, n int) {
 	s.t.Helper()
 	s.assign(topic, []int32{s.stale}, []int32{s.stale})
 	check(s.t, s.writer(load.Options{Topic: topic, Partitions: 2}).Write(s.t.Context(), n))
 }
 
 // recreate deletes a topic and creates it again with other records.
-func (s *story) recreate(topic string, n int) {
+func (s *anomalyTest) recreate(topic string, n int) {
 	s.t.Helper()
 	_, err := s.sourceAdmin.DeleteTopic(s.t.Context(), topic)
 	check(s.t, err)
@@ -157,20 +157,20 @@ func (s *story) recreate(topic string, n int) {
 }
 
 // copied waits until a topic is copied, verifies it, and returns what the target holds.
-func (s *story) copied(m *milena, topic string) map[int32]verify.Content {
+func (s *anomalyTest) copyAndRead(m *milena, topic string) map[int32]verify.Content {
 	s.t.Helper()
-	s.copiedAndEqual(m, 30*time.Second, 1, topic)
+	s.waitAndVerify(m, 30*time.Second, 1, topic)
 	return s.contents(topic)
 }
 
-func (s *story) contents(topic string) map[int32]verify.Content {
+func (s *anomalyTest) contents(topic string) map[int32]verify.Content {
 	s.t.Helper()
-	c, err := verify.Contents(s.t.Context(), s.targetClient, copied(topic))
+	c, err := verify.Contents(s.t.Context(), s.targetClient, remoteTopic(topic))
 	check(s.t, err)
 	return c
 }
 
-func (s *story) unchanged(topic string, was map[int32]verify.Content) {
+func (s *anomalyTest) verifyUnchanged(topic string, was map[int32]verify.Content) {
 	s.t.Helper()
 	for partition, now := range s.contents(topic) {
 		if now != was[partition] {
@@ -179,8 +179,8 @@ func (s *story) unchanged(topic string, was map[int32]verify.Content) {
 	}
 }
 
-// halts waits until these partitions are halted with this kind of anomaly, in /status and in the metrics.
-func (s *story) halts(m *milena, topic, kind string, partitions ...int32) []daemon.Anomaly {
+// waitHalted waits until these partitions are halted with this kind of anomaly, in /status and in the metrics.
+func (s *anomalyTest) waitHalted(m *milena, topic, kind string, partitions ...int32) []daemon.Anomaly {
 	s.t.Helper()
 	var found []daemon.Anomaly
 	start := time.Now()
@@ -209,16 +209,16 @@ func (s *story) halts(m *milena, topic, kind string, partitions ...int32) []daem
 	return found
 }
 
-// goesOn says that other partitions are still copied.
-func (s *story) goesOn(m *milena, bystander *load.Writer) {
+// stillReplicates says that other partitions are still copied.
+func (s *anomalyTest) stillReplicates(m *milena, bystander *load.Writer) {
 	s.t.Helper()
 	check(s.t, bystander.Write(s.t.Context(), 100))
-	s.copiedAndEqual(m, 30*time.Second, bystander.Acked(), "bystander")
+	s.waitAndVerify(m, 30*time.Second, bystander.Acked(), "bystander")
 }
 
-// loseTail has milena copy records that only the leading broker holds, which then dies; the stale one comes back and leads without them.
+// uncleanElection has milena copy records that only the leading broker holds, which then dies; the stale one comes back and leads without them.
 // The functions are called before that election and after it.
-func (s *story) loseTail(m *milena, topic string, before, after func()) map[int32]verify.Content {
+func (s *anomalyTest) uncleanElection(m *milena, topic string, before, after func()) map[int32]verify.Content {
 	s.t.Helper()
 	ctx := s.t.Context()
 	s.assign(topic, []int32{s.leading, s.stale}, []int32{s.leading, s.stale})
@@ -227,7 +227,7 @@ func (s *story) loseTail(m *milena, topic string, before, after func()) map[int3
 	s.source.Broker(int(s.stale)).Kill()
 	check(s.t, s.source.WaitBrokers(within(s.t, 30*time.Second, "the stale broker is gone"), 1))
 	check(s.t, w.Write(ctx, 300))
-	was := s.copied(m, topic)
+	was := s.copyAndRead(m, topic)
 	before()
 	s.source.Broker(int(s.leading)).Kill()
 	check(s.t, s.source.Broker(int(s.stale)).Restart(s.owner.Context()))
@@ -245,8 +245,8 @@ func (s *story) loseTail(m *milena, topic string, before, after func()) map[int3
 	return was
 }
 
-// heal brings the leading broker back.
-func (s *story) heal() {
+// restartLeader brings the leading broker back.
+func (s *anomalyTest) restartLeader() {
 	s.t.Helper()
 	check(s.t, s.source.Broker(int(s.leading)).Restart(s.owner.Context()))
 	check(s.t, s.source.WaitBrokers(within(s.t, time.Minute, "both brokers are back"), 2))

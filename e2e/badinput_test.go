@@ -16,8 +16,8 @@ import (
 	"github.com/milena-kafka/milena/e2e/proxy"
 )
 
-// runToEnd runs a verb with this configuration and returns its exit code and all of its output.
-func (p *pair) runToEnd(t *testing.T, verb string, config daemon.Map) (int, string) {
+// runVerb runs a verb with this configuration and returns its exit code and all of its output.
+func (p *pair) runVerb(t *testing.T, verb string, config daemon.Map) (int, string) {
 	t.Helper()
 	bin, err := buildMilena()
 	check(t, err)
@@ -34,7 +34,7 @@ func (p *pair) runToEnd(t *testing.T, verb string, config daemon.Map) (int, stri
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-func TestBadInputGetsASentence(t *testing.T) {
+func TestBadInputGetsAClearError(t *testing.T) {
 	p := startPair(t, kafka.Options{Proxied: true}, kafka.Options{})
 	ctx := t.Context()
 	p.createTopic("t", 4, 1)
@@ -84,12 +84,12 @@ func TestBadInputGetsASentence(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := p.in(t)
-			code, out := p.runToEnd(t, tt.verb, tt.config)
+			code, out := p.runVerb(t, tt.verb, tt.config)
 			if code != tt.code {
 				t.Errorf("exit code %d, want %d", code, tt.code)
 			}
 			for _, want := range tt.want {
-				says(t, out, want)
+				matchLine(t, out, want)
 			}
 		})
 	}
@@ -106,11 +106,11 @@ func TestBadInputGetsASentence(t *testing.T) {
 	})
 	t.Run("a plan is shown and changes nothing", func(t *testing.T) {
 		p := p.in(t)
-		code, out := p.runToEnd(t, "check", p.config("t"))
+		code, out := p.runVerb(t, "check", p.config("t"))
 		if code != 0 {
 			t.Errorf("exit code %d", code)
 		}
-		says(t, out, `t.*source\.t`)
+		matchLine(t, out, `t.*source\.t`)
 		topics, err := topicNames(ctx, p.target)
 		check(t, err)
 		for _, name := range topics {
@@ -124,14 +124,14 @@ func TestBadInputGetsASentence(t *testing.T) {
 		p.createTopic("narrow", 4, 1)
 		w := p.writer(load.Options{Topic: "narrow", Partitions: 4})
 		check(t, w.Write(ctx, 100))
-		check(t, createTopic(ctx, p.targetAdmin, copied("narrow"), 2, 1))
-		code, out := p.runToEnd(t, "check", p.config("narrow"))
+		check(t, createTopic(ctx, p.targetAdmin, remoteTopic("narrow"), 2, 1))
+		code, out := p.runVerb(t, "check", p.config("narrow"))
 		if code != 0 {
 			t.Errorf("exit code %d", code)
 		}
-		says(t, out, `source\.narrow.*grow`)
+		matchLine(t, out, `source\.narrow.*grow`)
 		m := p.startMilena(p.config("narrow"))
-		p.copiedAndEqual(m, 20*time.Second, w.Acked(), "narrow")
+		p.waitAndVerify(m, 20*time.Second, w.Acked(), "narrow")
 		m.stop()
 	})
 	t.Run("a cluster that is down at start is waited for", func(t *testing.T) {
@@ -153,7 +153,7 @@ func TestBadInputGetsASentence(t *testing.T) {
 		pause(t, 3*time.Second)
 		check(t, p.source.Network(ctx, proxy.Pass))
 		t.Logf("ready %.2f s after the cluster is there", m.waitReady(20*time.Second).Seconds())
-		p.copiedAndEqual(m, 20*time.Second, w.Acked(), "t")
+		p.waitAndVerify(m, 20*time.Second, w.Acked(), "t")
 		m.stop()
 	})
 }

@@ -17,7 +17,7 @@ import (
 // How long milena may take to go on once the cluster works again.
 const resumeWithin = 5 * time.Second
 
-func TestBrokersDieAndComeBack(t *testing.T) {
+func TestBrokerFailures(t *testing.T) {
 	p := startPair(t, kafka.Options{Brokers: 3}, kafka.Options{Brokers: 3})
 	ctx := t.Context()
 	const partitions = 6
@@ -33,7 +33,7 @@ func TestBrokersDieAndComeBack(t *testing.T) {
 		admin   *kadm.Client
 		topic   string
 	}
-	for _, side := range []side{{"source", p.source, p.sourceAdmin, "t"}, {"target", p.target, p.targetAdmin, copied("t")}} {
+	for _, side := range []side{{"source", p.source, p.sourceAdmin, "t"}, {"target", p.target, p.targetAdmin, remoteTopic("t")}} {
 		c := side.cluster
 		works := func() (bool, string) { return replicated(ctx, side.admin, side.topic, 2) }
 		whole := func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestBrokersDieAndComeBack(t *testing.T) {
 	}
 	acked, err := s.Stop(ctx)
 	check(t, err)
-	p.copiedAndEqual(m, time.Minute, acked, "t")
+	p.waitAndVerify(m, time.Minute, acked, "t")
 	m.stop()
 }
 

@@ -18,7 +18,7 @@ import (
 // Old enough that brokers forget the producers of such records.
 var in2023 = time.Date(2023, 5, 1, 12, 0, 0, 0, time.UTC)
 
-func TestEveryCodecAndShapeArrivesEqual(t *testing.T) {
+func TestEveryCodecAndShape(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	const partitions = 20
@@ -81,7 +81,7 @@ func TestEveryCodecAndShapeArrivesEqual(t *testing.T) {
 	for _, topic := range codecTopics {
 		check(t, writers[topic].WriteShapes(ctx, 5, small...))
 	}
-	p.copiedAndEqual(m, 2*time.Minute, committed+5*partitions*(17*8+1), topics...)
+	p.waitAndVerify(m, 2*time.Minute, committed+5*partitions*(17*8+1), topics...)
 	t.Logf("copied in %.1f s", time.Since(start).Seconds())
 
 	t.Run("Kafka's own consumer prints the same on both sides", func(t *testing.T) {
@@ -98,9 +98,9 @@ func TestEveryCodecAndShapeArrivesEqual(t *testing.T) {
 	})
 	t.Run("DumpLogSegments finds every CRC right in the target's files", func(t *testing.T) {
 		for _, topic := range topics {
-			d, err := p.target.Broker(1).DumpLog(ctx, copied(topic))
+			d, err := p.target.Broker(1).DumpLog(ctx, remoteTopic(topic))
 			check(t, err)
-			t.Logf("%s: %d files, %d batches, %d records", copied(topic), d.Files, d.Batches, d.Records)
+			t.Logf("%s: %d files, %d batches, %d records", remoteTopic(topic), d.Files, d.Batches, d.Records)
 			if len(d.Invalid) > 0 {
 				t.Errorf("%s: %d invalid batches, the first: %s", topic, len(d.Invalid), d.Invalid[0])
 			}
@@ -157,7 +157,7 @@ func compact(t *testing.T, p *pair, topic string) {
 }
 
 // The target takes smaller batches than the source holds.
-func TestBatchesThatAreTooLargeForTheTargetAreSplit(t *testing.T) {
+func TestOversizedBatchesAreSplit(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{Properties: map[string]string{"message.max.bytes": "100000"}})
 	ctx := context.WithoutCancel(t.Context())
 	var topics []string
@@ -171,6 +171,6 @@ func TestBatchesThatAreTooLargeForTheTargetAreSplit(t *testing.T) {
 	c := p.config("split.*")
 	c["flows"].([]daemon.Map)[0]["configs_exclude"] = []string{`max\.message\.bytes`}
 	m := p.startMilena(c)
-	p.copiedAndEqual(m, time.Minute, 5*2*1200, topics...)
+	p.waitAndVerify(m, time.Minute, 5*2*1200, topics...)
 	m.stop()
 }

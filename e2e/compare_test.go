@@ -42,18 +42,18 @@ type comparison struct {
 	Notes       []string `json:"notes"`
 }
 
-// comparer is a milena in shadow mode beside a MirrorMaker 2.
-type comparer struct {
+// compareRun is a milena in shadow mode beside a MirrorMaker 2.
+type compareRun struct {
 	t       *testing.T
 	process *proc.Process
 	log     string
 }
 
-func (p *pair) startComparer(name string, args ...string) *comparer {
+func (p *pair) startCompare(name string, args ...string) *compareRun {
 	p.t.Helper()
 	bin, err := buildMilena()
 	check(p.t, err)
-	c := &comparer{t: p.t, log: filepath.Join(p.dir, name+".log")}
+	c := &compareRun{t: p.t, log: filepath.Join(p.dir, name+".log")}
 	argv := append([]string{bin, "run", "--compare", "--json", "-c", filepath.Join(p.dir, "mm2.properties")}, args...)
 	c.process, err = proc.Start(p.t.Context(), name, c.log, argv)
 	check(p.t, err)
@@ -61,7 +61,7 @@ func (p *pair) startComparer(name string, args ...string) *comparer {
 }
 
 // ended waits for the end and gives exit code and outcome.
-func (c *comparer) ended() (int, comparison) {
+func (c *compareRun) ended() (int, comparison) {
 	c.t.Helper()
 	code, err := c.process.Wait(within(c.t, 2*time.Minute, "the comparison ends"))
 	check(c.t, err)
@@ -75,14 +75,14 @@ func (c *comparer) ended() (int, comparison) {
 }
 
 // stop is what Ctrl-C does.
-func (c *comparer) stop() (int, comparison) {
+func (c *compareRun) stop() (int, comparison) {
 	c.t.Helper()
 	check(c.t, c.process.Signal(syscall.SIGINT))
 	return c.ended()
 }
 
-// traces are the topics and groups of a cluster, without those that MirrorMaker 2 and the test make.
-func traces(t *testing.T, admin *kadm.Client) []string {
+// topicsAndGroups are the topics and groups of a cluster, without those that MirrorMaker 2 and the test make.
+func topicsAndGroups(t *testing.T, admin *kadm.Client) []string {
 	t.Helper()
 	topics, err := admin.ListTopicsWithInternal(t.Context())
 	check(t, err)
@@ -93,23 +93,23 @@ func traces(t *testing.T, admin *kadm.Client) []string {
 
 // A milena looks on while MirrorMaker 2 copies: first all is well; then MirrorMaker 2 is killed and copies a stretch again, and somebody else
 // writes into the copy. Both are counted exactly, and there is no trace of milena.
-func TestComparisonBesideMirrorMaker(t *testing.T) {
-	i, other := beginInheritance(t, nil)
+func TestCompareBesideMirrorMaker(t *testing.T) {
+	i, other := startMigration(t, nil)
 	i.waitMirrored(20_000)
-	before := [][]string{traces(t, i.sourceAdmin), traces(t, i.targetAdmin)}
-	code, twins := i.startComparer("twins", "--for", "15s").ended()
+	before := [][]string{topicsAndGroups(t, i.sourceAdmin), topicsAndGroups(t, i.targetAdmin)}
+	code, twins := i.startCompare("twins", "--for", "15s").ended()
 	if code != 0 || len(twins.Differences) > 0 || twins.Records.Equal < 20_000 {
 		t.Fatalf("exit %d, %d records are equal, differences: %q", code, twins.Records.Equal, twins.Differences)
 	}
 	t.Logf("twins: %d records are equal in %d partitions; notes: %q", twins.Records.Equal, len(twins.Partitions), twins.Notes)
 
-	shadow := i.startComparer("shadow")
+	shadow := i.startCompare("shadow")
 	i.waitMirrored(60_000)
 	other.Kill()
 	i.startMirrorMaker(t.Context())
 	i.endLoad()
 	i.waitAllMirrored("plain")
-	foreign := &kgo.Record{Topic: mm2.Copied("few"), Partition: 1, Value: []byte("somebody else's")}
+	foreign := &kgo.Record{Topic: mm2.RemoteTopic("few"), Partition: 1, Value: []byte("somebody else's")}
 	writer, err := i.target.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	check(t, err)
 	defer writer.Close()
@@ -118,24 +118,24 @@ func TestComparisonBesideMirrorMaker(t *testing.T) {
 	if code != 1 {
 		t.Errorf("exit %d, want 1", code)
 	}
-	i.verifyTwice(seen)
+	i.verifyDuplicates(seen)
 	want := "few-1: 1 record of primary.few-1 not on the source"
 	if !slices.ContainsFunc(seen.Differences, func(d string) bool { return strings.HasPrefix(d, want) }) {
 		t.Errorf("differences: %q, none begins with %q", seen.Differences, want)
 	}
 	for n, admin := range []*kadm.Client{i.sourceAdmin, i.targetAdmin} {
-		if after := traces(t, admin); !slices.Equal(before[n], after) {
+		if after := topicsAndGroups(t, admin); !slices.Equal(before[n], after) {
 			t.Errorf("topics and groups were %q and are %q", before[n], after)
 		}
 	}
 }
 
 // waitAllMirrored waits until the copy of a topic that is no longer written ends with the records that the source ends with.
-func (i *inheritance) waitAllMirrored(topic string) {
+func (i *migration) waitAllMirrored(topic string) {
 	i.t.Helper()
 	want := lastRecords(i.t, i.source, i.sourceClient, topic)
 	eventually(i.t, 2*time.Minute, "MirrorMaker 2 has copied all", func() (bool, string) {
-		got := lastRecords(i.t, i.target, i.targetClient, mm2.Copied(topic))
+		got := lastRecords(i.t, i.target, i.targetClient, mm2.RemoteTopic(topic))
 		for partition, text := range want {
 			if got[partition] != text {
 				return false, fmt.Sprintf("%s-%d ends with %.80q, its copy with %.80q", topic, partition, text, got[partition])
@@ -172,12 +172,12 @@ func lastRecords(t *testing.T, c *kafka.Cluster, client *kgo.Client, topic strin
 	return last
 }
 
-// verifyTwice holds the counts against the logs: what the copy of a plain topic has more than the source stands there twice.
-func (i *inheritance) verifyTwice(seen comparison) {
+// verifyDuplicates holds the counts against the logs: what the copy of a plain topic has more than the source stands there twice.
+func (i *migration) verifyDuplicates(seen comparison) {
 	i.t.Helper()
 	source, err := verify.ReadEnds(i.t.Context(), i.sourceClient, "plain")
 	check(i.t, err)
-	target, err := verify.ReadEnds(i.t.Context(), i.targetClient, mm2.Copied("plain"))
+	target, err := verify.ReadEnds(i.t.Context(), i.targetClient, mm2.RemoteTopic("plain"))
 	check(i.t, err)
 	var sum int64
 	for _, p := range seen.Partitions {

@@ -20,17 +20,57 @@ import (
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
-// places are offsets by topic and partition.
-type places map[string]map[int32]int64
+// topicOffsets are offsets by topic and partition.
+type topicOffsets map[string]map[int32]int64
 
-func (p places) set(topic string, partition int32, offset int64) {
+func (p topicOffsets) set(topic string, partition int32, offset int64) {
 	if p[topic] == nil {
 		p[topic] = map[int32]int64{}
 	}
 	p[topic][partition] = offset
 }
 
-// tally counts records by topic, partition and identity. A record that stands twice in a log counts twice.
+// endOffsets are the committed ends of topics.
+func endOffsets(t *testing.T, cl *kgo.Client, topics ...string) topicOffsets {
+	t.Helper()
+	p := topicOffsets{}
+	for _, topic := range topics {
+		ends, err := verify.ReadEnds(t.Context(), cl, topic)
+		check(t, err)
+		p[topic] = ends.End
+	}
+	return p
+}
+
+// randomOffsets is a random offset for each partition, from start to end, both inclusive.
+func randomOffsets(t *testing.T, random *rand.Rand, cl *kgo.Client, topics ...string) topicOffsets {
+	t.Helper()
+	p := topicOffsets{}
+	for _, topic := range topics {
+		ends, err := verify.ReadEnds(t.Context(), cl, topic)
+		check(t, err)
+		for _, partition := range slices.Sorted(maps.Keys(ends.End)) {
+			start, end := ends.Start[partition], ends.End[partition]
+			p.set(topic, partition, start+random.Int64N(end-start+1))
+		}
+	}
+	return p
+}
+
+// randomOffsetsAfter is a random offset for each partition, from what a group has committed to the end, both inclusive.
+func randomOffsetsAfter(t *testing.T, random *rand.Rand, cl *kgo.Client, committed committedOffsets, group string, topics ...string) topicOffsets {
+	t.Helper()
+	p := topicOffsets{}
+	for topic, partitions := range endOffsets(t, cl, topics...) {
+		for _, partition := range slices.Sorted(maps.Keys(partitions)) {
+			at := max(committed.at(group, topic, partition), 0)
+			p.set(topic, partition, at+random.Int64N(max(partitions[partition]-at, 0)+1))
+		}
+	}
+	return p
+}
+
+// tally counts records by topic, partition and record id. A record that is in a log twice counts twice.
 type tally map[string]map[int32]map[string]int
 
 func (a tally) add(topic string, r *kgo.Record) {
@@ -40,7 +80,7 @@ func (a tally) add(topic string, r *kgo.Record) {
 	if a[topic][r.Partition] == nil {
 		a[topic][r.Partition] = map[string]int{}
 	}
-	a[topic][r.Partition][fmt.Sprintf("%x|%x|%d", r.Key, r.Value[:min(len(r.Value), 40)], r.Timestamp.UnixMilli())]++
+	a[topic][r.Partition][recordID(r)]++
 }
 
 func (a tally) size() (n int) {
@@ -54,7 +94,8 @@ func (a tally) size() (n int) {
 	return n
 }
 
-// minus is what a holds beyond what the others hold together, and how many records the others hold beyond a.
+// minus compares a with the sum of the others in the topics of a: how many records of a the others lack, and how many they have more
+// often than a.
 func (a tally) minus(others ...tally) (missing, surplus int) {
 	for topic, partitions := range a {
 		for partition, ids := range partitions {
@@ -75,8 +116,8 @@ func (a tally) minus(others ...tally) (missing, surplus int) {
 	return missing, surplus
 }
 
-// tallyOf reads whole topics; name is what they are called on this cluster.
-func tallyOf(t *testing.T, cl *kgo.Client, name func(string) string, topics ...string) tally {
+// tallyTopics reads whole topics; name is what they are called on this cluster.
+func tallyTopics(t *testing.T, cl *kgo.Client, name func(string) string, topics ...string) tally {
 	t.Helper()
 	a := tally{}
 	for _, topic := range topics {
@@ -92,89 +133,88 @@ func tallyOf(t *testing.T, cl *kgo.Client, name func(string) string, topics ...s
 	return a
 }
 
-// endsOf are the committed ends of topics; the places are under the names that they have here.
-func endsOf(t *testing.T, cl *kgo.Client, topics ...string) places {
-	t.Helper()
-	p := places{}
-	for _, topic := range topics {
-		ends, err := verify.ReadEnds(t.Context(), cl, topic)
-		check(t, err)
-		p[topic] = ends.End
-	}
-	return p
-}
-
-// visit is one life of a consumer group: a member joins, reads on from where the group stood, stops in each partition at a place, commits, and
-// leaves.
-type visit struct {
-	group, protocol string // classic, or consumer as KIP-848 calls its own
-	stop            places
-	// position commits the place itself, as position() of a consumer says it; else it is the offset behind the last record that was
-	// read, which may lie in a hole.
-	position bool
-	metadata string
-	original func(string) string // the name by which records are counted
+// consumerRun is one run of a consumer: a member joins the group, reads from the committed offsets up to an offset in each partition,
+// commits, and leaves.
+type consumerRun struct {
+	group    string
+	protocol string       // classic, or consumer (KIP-848)
+	until    topicOffsets // exclusive
+	// commitPosition commits until itself, as a consumer's position() returns it. Otherwise the offset after the last record that was
+	// read is committed, after which there may be a hole.
+	commitPosition bool
+	metadata       string
+	sourceName     func(string) string // the name under which the records of a topic are counted
 }
 
 // on reads on a cluster and returns what was read.
-func (v visit) on(t *testing.T, c *kafka.Cluster) tally {
+func (v consumerRun) on(t *testing.T, c *kafka.Cluster) tally {
 	t.Helper()
 	ctx := within(t, time.Minute, v.group+" has read")
-	topics := slices.Sorted(maps.Keys(v.stop))
-	var committed groupOffsets
-	check(t, c.Admin(func(admin *kadm.Client) error {
-		committed = readGroups(t, admin, []string{v.group})
-		return nil
-	}))
-	left := map[string]bool{}
-	for topic, partitions := range v.stop {
-		for partition, stop := range partitions {
-			if max(committed.at(v.group, topic, partition), 0) < stop {
-				left[fmt.Sprint(topic, partition)] = true
-			}
-		}
-	}
-	opts := []kgo.Opt{
-		kgo.ConsumerGroup(v.group), kgo.ConsumeTopics(topics...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.FetchMaxWait(100 * time.Millisecond),
-	}
-	if v.protocol == "consumer" {
-		opts = append(opts, kgo.Balancers(kgo.RangeBalancer()), kgo.ServerSideBalancer())
-	}
-	member, err := c.Client(opts...)
+	left := v.unread(t, c)
+	member, err := c.Client(v.options()...)
 	check(t, err)
 	defer member.Close()
-	read, last := tally{}, map[string]map[int32]kgo.EpochOffset{}
+	read, next := tally{}, map[string]map[int32]kgo.EpochOffset{}
 	for len(left) > 0 {
 		fetches := member.PollRecords(ctx, 37)
 		if ctx.Err() != nil {
 			t.Fatal(context.Cause(ctx), slices.Sorted(maps.Keys(left)))
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			tp, stop := fmt.Sprint(r.Topic, r.Partition), v.stop[r.Topic][r.Partition]
-			if r.Offset < stop && left[tp] {
+			tp, until := fmt.Sprint(r.Topic, r.Partition), v.until[r.Topic][r.Partition]
+			if r.Offset < until && left[tp] {
 				if !r.Attrs.IsControl() {
-					read.add(v.original(r.Topic), r)
+					read.add(v.sourceName(r.Topic), r)
 				}
-				if last[r.Topic] == nil {
-					last[r.Topic] = map[int32]kgo.EpochOffset{}
+				if next[r.Topic] == nil {
+					next[r.Topic] = map[int32]kgo.EpochOffset{}
 				}
-				last[r.Topic][r.Partition] = kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}
+				next[r.Topic][r.Partition] = kgo.EpochOffset{Epoch: r.LeaderEpoch, Offset: r.Offset + 1}
 			}
-			if r.Offset+1 < stop {
+			if r.Offset+1 < until {
 				return
 			}
 			delete(left, tp)
-			if at, ok := last[r.Topic][r.Partition]; ok && v.position {
-				last[r.Topic][r.Partition] = kgo.EpochOffset{Epoch: at.Epoch, Offset: stop}
+			if at, ok := next[r.Topic][r.Partition]; ok && v.commitPosition {
+				next[r.Topic][r.Partition] = kgo.EpochOffset{Epoch: at.Epoch, Offset: until}
 			}
 		})
 	}
-	v.commit(t, member, last)
+	v.commit(t, member, next)
 	return read
 }
 
-func (v visit) commit(t *testing.T, member *kgo.Client, places map[string]map[int32]kgo.EpochOffset) {
+// unread are the partitions in which the group has not committed the run's end yet.
+func (v consumerRun) unread(t *testing.T, c *kafka.Cluster) map[string]bool {
+	t.Helper()
+	var committed committedOffsets
+	check(t, c.Admin(func(admin *kadm.Client) error {
+		committed = readCommitted(t, admin, []string{v.group})
+		return nil
+	}))
+	left := map[string]bool{}
+	for topic, partitions := range v.until {
+		for partition, until := range partitions {
+			if max(committed.at(v.group, topic, partition), 0) < until {
+				left[fmt.Sprint(topic, partition)] = true
+			}
+		}
+	}
+	return left
+}
+
+func (v consumerRun) options() []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.ConsumerGroup(v.group), kgo.ConsumeTopics(slices.Sorted(maps.Keys(v.until))...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(), kgo.FetchMaxWait(100 * time.Millisecond),
+	}
+	if v.protocol == "consumer" {
+		opts = append(opts, kgo.Balancers(kgo.RangeBalancer()), kgo.ServerSideBalancer())
+	}
+	return opts
+}
+
+func (v consumerRun) commit(t *testing.T, member *kgo.Client, next map[string]map[int32]kgo.EpochOffset) {
 	t.Helper()
 	ctx := kgo.PreCommitFnContext(within(t, 30*time.Second, v.group+" has committed"), func(r *kmsg.OffsetCommitRequest) error {
 		for i := range r.Topics {
@@ -184,7 +224,7 @@ func (v visit) commit(t *testing.T, member *kgo.Client, places map[string]map[in
 		}
 		return nil
 	})
-	member.CommitOffsetsSync(ctx, places, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, answer *kmsg.OffsetCommitResponse, err error) {
+	member.CommitOffsetsSync(ctx, next, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, answer *kmsg.OffsetCommitResponse, err error) {
 		check(t, err)
 		for _, topic := range answer.Topics {
 			for _, partition := range topic.Partitions {
@@ -196,178 +236,189 @@ func (v visit) commit(t *testing.T, member *kgo.Client, places map[string]map[in
 	})
 }
 
-// somewhere is a random place in each partition, ends included.
-func somewhere(t *testing.T, random *rand.Rand, cl *kgo.Client, topics ...string) places {
-	t.Helper()
-	p := places{}
-	for _, topic := range topics {
-		ends, err := verify.ReadEnds(t.Context(), cl, topic)
-		check(t, err)
-		for _, partition := range slices.Sorted(maps.Keys(ends.End)) {
-			start, end := ends.Start[partition], ends.End[partition]
-			p.set(topic, partition, start+random.Int64N(end-start+1))
-		}
-	}
-	return p
+// movingGroup is a group that consumes on the source, then on the target, then on the source again, and what it reads there.
+type movingGroup struct {
+	consumerRun
+	onSource, onTarget, afterFailback tally
+	targetOnly                        tally // of the topic that the target's own producers write to
 }
 
-// forward are random places between these and the ends.
-func (p places) forward(t *testing.T, random *rand.Rand, cl *kgo.Client, from groupOffsets, group string) places {
-	t.Helper()
-	further := places{}
-	for topic, partitions := range endsOf(t, cl, slices.Sorted(maps.Keys(p))...) {
-		for _, partition := range slices.Sorted(maps.Keys(partitions)) {
-			at := max(from.at(group, topic, partition), 0)
-			further.set(topic, partition, at+random.Int64N(max(partitions[partition]-at, 0)+1))
-		}
-	}
-	return further
+// consumerFailover is the state of TestConsumersFailOverAndBack: three topics that are copied to the target, and local, a topic of the target
+// that is copied to the source.
+type consumerFailover struct {
+	*pair
+	random *rand.Rand
+	m      *milena
+	topics []string
+	groups []*movingGroup
 }
 
-// waitPasses waits until milena has looked at the groups of every flow from the beginning to the end since now.
-func (m *milena) waitPasses(flows ...string) {
-	m.t.Helper()
-	const metric = "milena_passes_total"
-	for _, flow := range flows {
-		labels := []string{`flow="` + flow + `"`, `pass="groups"`, `result="done"`}
-		before, err := m.Metric(m.t.Context(), metric, labels...)
-		if err != nil {
-			before = 0
-		}
-		m.waitMetric(30*time.Second, before+2, metric, labels...)
-	}
-}
-
-// A disaster in the middle of a load. Consumers of both protocols go on at the target where they stood, and later go home again.
-func TestConsumersMoveToTheTargetAndHome(t *testing.T) {
+// The source fails while it is written to. Consumers of both protocols continue on the target, and later return to the source. Each reads
+// every record once.
+func TestConsumersFailOverAndBack(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
-	ctx := t.Context()
-	random := seeded(t)
-	topics := []string{"plain", "transactions", "compacted"}
-	compact(t, p, "compacted")
-	p.createTopic("plain", 4, 1)
-	p.createTopic("transactions", 3, 1)
-	check(t, createTopic(ctx, p.targetAdmin, "made-there", 2, 1))
-	check(t, p.writer(load.Options{Topic: "plain", Partitions: 4, Shapes: []load.Shape{load.Sized(200)}}).Write(ctx, 2000))
-	_, err := load.Transactions(ctx, p.source, load.Options{Topic: "transactions", Partitions: 3}, 90, 30)
-	check(t, err)
+	f := &consumerFailover{pair: p, random: seeded(t), topics: []string{"plain", "transactions", "compacted"}}
+	f.writeTopics()
+	both := p.config(f.topics...)
+	both["flows"] = append(both["flows"].([]daemon.Map), daemon.Map{"source": "target", "target": "source", "topics": []string{"local"}})
+	f.m = p.startMilena(syncGroupsOften(both))
+	interruptLoad := f.startLoad()
+	f.consumeOnSource()
+	f.waitSynced()
+	f.failSource(interruptLoad)
+	t.Run("on the target each group reads the records that it has not read, and no others", f.consumeOnTarget)
+	f.useTarget()
+	f.restartSource()
+	t.Run("after failback each group reads the records that it has read nowhere, and no others", f.consumeAfterFailback)
+	p.waitCopied(f.m, time.Minute, f.topics...)
+	p.verify(remoteTopic, f.topics...)
+	f.m.stop()
+}
 
-	// Both directions from the beginning.
-	both := p.config(topics...)
-	both["flows"] = append(both["flows"].([]daemon.Map), daemon.Map{"source": "target", "target": "source", "topics": []string{"made-there"}})
-	m := p.startMilena(lookOften(both))
-	flows := []string{"source-target", "target-source"}
-	disaster, strike := context.WithCancel(ctx)
-	defer strike()
-	later := p.writer(load.Options{Topic: "plain", Partitions: 4, Shapes: []load.Shape{load.Sized(201)}})
-	s := later.Stream(disaster, 800)
+func (f *consumerFailover) writeTopics() {
+	f.t.Helper()
+	ctx := f.t.Context()
+	compact(f.t, f.pair, "compacted")
+	f.createTopic("plain", 4, 1)
+	f.createTopic("transactions", 3, 1)
+	check(f.t, createTopic(ctx, f.targetAdmin, "local", 2, 1))
+	check(f.t, f.writer(load.Options{Topic: "plain", Partitions: 4, Shapes: []load.Shape{load.Sized(200)}}).Write(ctx, 2000))
+	_, err := load.Transactions(ctx, f.source, load.Options{Topic: "transactions", Partitions: 3}, 90, 30)
+	check(f.t, err)
+}
 
-	type life struct {
-		visit
-		source, target, home tally
+// startLoad writes to topic plain and returns what ends it, in the middle of its writes.
+func (f *consumerFailover) startLoad() (interrupt func()) {
+	ctx, cancel := context.WithCancel(f.t.Context())
+	f.t.Cleanup(cancel)
+	w := f.writer(load.Options{Topic: "plain", Partitions: 4, Shapes: []load.Shape{load.Sized(201)}})
+	s := w.Stream(ctx, 800)
+	return func() {
+		cancel()
+		_, err := s.Stop(ctx)
+		f.t.Logf("the load ended with: %v", err)
+		w.Close() // otherwise it would write its buffer when the source is back
 	}
-	var groups []*life
-	names := func() (list []string) {
-		for _, g := range groups {
-			list = append(list, g.group)
-		}
-		return list
+}
+
+func (f *consumerFailover) names() (names []string) {
+	for _, g := range f.groups {
+		names = append(names, g.group)
 	}
-	plain := func(topic string) string { return strings.TrimPrefix(topic, "source.") }
+	return names
+}
+
+// consumeOnSource runs six groups of both protocols: two read to the end, four to random offsets. milena is killed meanwhile.
+func (f *consumerFailover) consumeOnSource() {
+	f.t.Helper()
+	sourceName := func(topic string) string { return strings.TrimPrefix(topic, "source.") }
 	for i, protocol := range []string{"classic", "consumer", "classic", "consumer", "classic", "consumer"} {
-		g := &life{visit: visit{group: fmt.Sprintf("%s-%d", protocol, i), protocol: protocol, position: i%2 == i/2%2, original: plain}}
-		g.metadata = g.group + " was here"
-		switch i {
-		case 0, 1:
-			g.stop = endsOf(t, p.sourceClient, topics...)
-		default:
-			g.stop = somewhere(t, random, p.sourceClient, topics...)
+		g := &movingGroup{consumerRun: consumerRun{group: fmt.Sprintf("%s-%d", protocol, i), protocol: protocol, commitPosition: i%2 == i/2%2, sourceName: sourceName}}
+		g.metadata = g.group + " on the source"
+		if i < 2 {
+			g.until = endOffsets(f.t, f.sourceClient, f.topics...)
+		} else {
+			g.until = randomOffsets(f.t, f.random, f.sourceClient, f.topics...)
 		}
-		groups = append(groups, g)
-		g.source = g.on(t, p.source)
+		f.groups = append(f.groups, g)
+		g.onSource = g.on(f.t, f.source)
 		if i == 2 {
-			m.Kill()
-			m.start()
+			f.m.Kill()
+			f.m.start()
 		}
 	}
-	m.waitReady(30 * time.Second)
-	p.waitCopied(m, time.Minute, topics...)
-	m.waitPasses(flows...)
+	f.m.waitReady(30 * time.Second)
+}
 
-	p.source.Broker(1).Kill()
-	strike()
-	_, err = s.Stop(disaster)
-	t.Logf("the load ended with: %v", err)
-	later.Close() // or what it still holds would be written when the source is back
-	var last places
+// waitSynced waits until both flows have copied all records and synced all groups.
+func (f *consumerFailover) waitSynced() {
+	f.t.Helper()
+	f.waitCopied(f.m, time.Minute, f.topics...)
+	f.m.waitGroupSyncs("source-target", "target-source")
+}
+
+// failSource kills the source, interrupts the load, and waits until the target has not grown for a second.
+func (f *consumerFailover) failSource(interruptLoad func()) {
+	f.t.Helper()
+	f.source.Broker(1).Kill()
+	interruptLoad()
+	var last topicOffsets
 	since := time.Now()
-	eventually(t, 30*time.Second, "what was under way has arrived", func() (bool, string) {
-		now := endsOf(t, p.targetClient, copied("plain"))
+	eventually(f.t, 30*time.Second, "records in flight have arrived", func() (bool, string) {
+		now := endOffsets(f.t, f.targetClient, remoteTopic("plain"))
 		if fmt.Sprint(now) != fmt.Sprint(last) {
 			last, since = now, time.Now()
 		}
 		return time.Since(since) > time.Second, fmt.Sprint(now)
 	})
+}
 
-	t.Run("on the target each record is read that was not read, and no other", func(t *testing.T) {
-		copies := tallyOf(t, p.targetClient, copied, topics...)
-		for _, list := range readGroups(t, p.targetAdmin, names()) {
-			list.Each(func(o kadm.OffsetResponse) {
-				if o.LeaderEpoch != -1 || !strings.HasSuffix(o.Metadata, " was here") {
-					t.Errorf("%s-%d is committed with leader epoch %d and metadata %q", o.Topic, o.Partition, o.LeaderEpoch, o.Metadata)
-				}
-			})
-		}
-		for i, g := range groups {
-			there := g.visit
-			there.stop, there.metadata = endsOf(t, p.targetClient, copied("plain"), copied("transactions"), copied("compacted")), g.group+" was there"
-			if i%3 == 2 { // this one does not get to the end
-				there.stop = there.stop.forward(t, random, p.targetClient, readGroups(t, p.targetAdmin, names()), g.group)
+// consumeOnTarget runs every group on the target. Every third one does not read to the end.
+func (f *consumerFailover) consumeOnTarget(t *testing.T) {
+	for _, list := range readCommitted(t, f.targetAdmin, f.names()) {
+		list.Each(func(o kadm.OffsetResponse) {
+			if o.LeaderEpoch != -1 || !strings.HasSuffix(o.Metadata, " on the source") {
+				t.Errorf("%s-%d is committed with leader epoch %d and metadata %q", o.Topic, o.Partition, o.LeaderEpoch, o.Metadata)
 			}
-			g.target = there.on(t, p.target)
-			missing, again := copies.minus(g.source, g.target)
-			t.Logf("%s: %d records read on the source, %d on the target, %d left, %d read again", g.group, g.source.size(), g.target.size(), missing, again)
-			if again > 0 || missing > 0 && i%3 != 2 {
-				t.Errorf("%s: %d records skipped, %d read again", g.group, missing, again)
-			}
-		}
-	})
-
-	// Life goes on there, and the source comes back with records that were never copied.
-	w, err := load.New(p.target, load.Options{Topic: "made-there", Partitions: 2, Shapes: []load.Shape{load.Sized(100)}})
-	check(t, err)
-	defer w.Close()
-	check(t, w.Write(ctx, 400))
-	madeThere := map[string]tally{}
-	for _, g := range groups {
-		there := g.visit
-		there.stop, there.metadata = somewhere(t, random, p.targetClient, "made-there"), g.group+" was there"
-		madeThere[g.group] = there.on(t, p.target)
+		})
 	}
-	check(t, p.source.Broker(1).Restart(ctx))
-	check(t, p.source.WaitBrokers(within(t, time.Minute, "the source is back"), 1))
-	check(t, p.writer(load.Options{Topic: "plain", Partitions: 4, Shapes: []load.Shape{load.Sized(202)}}).Write(ctx, 100))
-	p.waitCopied(m, time.Minute, topics...)
-	eventually(t, 30*time.Second, "what was made there has come", func() (bool, string) { return allAckedBeyond(m, "made-there", 2, 399) })
-	m.waitPasses(flows...)
-
-	t.Run("at home each record is read that was read nowhere, and no other", func(t *testing.T) {
-		all := tallyOf(t, p.sourceClient, func(topic string) string { return topic }, topics...)
-		foreign := tallyOf(t, p.sourceClient, func(topic string) string { return "target." + topic }, "made-there")
-		for _, g := range groups {
-			home := g.visit
-			home.stop, home.metadata = endsOf(t, p.sourceClient, append([]string{"target.made-there"}, topics...)...), g.group+" is home"
-			home.original = func(topic string) string { return strings.TrimPrefix(topic, "target.") }
-			g.home = home.on(t, p.source)
-			missing, again := all.minus(g.source, g.target, g.home)
-			missingThere, againThere := foreign.minus(madeThere[g.group], g.home)
-			t.Logf("%s: %d records read at home, skipped %d, read again %d", g.group, g.home.size(), missing+missingThere, again+againThere)
-			if missing+again+missingThere+againThere > 0 {
-				t.Errorf("%s: %d records skipped, %d read again; of what was made there %d and %d", g.group, missing, again, missingThere, againThere)
-			}
+	copies := tallyTopics(t, f.targetClient, remoteTopic, f.topics...)
+	remote := []string{remoteTopic("plain"), remoteTopic("transactions"), remoteTopic("compacted")}
+	for i, g := range f.groups {
+		partial := i%3 == 2
+		run := g.consumerRun
+		run.until, run.metadata = endOffsets(t, f.targetClient, remote...), g.group+" on the target"
+		if partial {
+			run.until = randomOffsetsAfter(t, f.random, f.targetClient, readCommitted(t, f.targetAdmin, f.names()), g.group, remote...)
 		}
-	})
-	p.waitCopied(m, time.Minute, topics...)
-	p.verify(copied, topics...)
-	m.stop()
+		g.onTarget = run.on(t, f.target)
+		missing, reread := copies.minus(g.onSource, g.onTarget)
+		t.Logf("%s: %d records read on the source, %d on the target, %d left, %d read again", g.group, g.onSource.size(), g.onTarget.size(), missing, reread)
+		if reread > 0 || missing > 0 && !partial {
+			t.Errorf("%s: %d records skipped, %d read again", g.group, missing, reread)
+		}
+	}
+}
+
+// useTarget produces to local, the target's own topic, and lets every group read some of it.
+func (f *consumerFailover) useTarget() {
+	f.t.Helper()
+	w, err := load.New(f.target, load.Options{Topic: "local", Partitions: 2, Shapes: []load.Shape{load.Sized(100)}})
+	check(f.t, err)
+	defer w.Close()
+	check(f.t, w.Write(f.t.Context(), 400))
+	for _, g := range f.groups {
+		run := g.consumerRun
+		run.until, run.metadata = randomOffsets(f.t, f.random, f.targetClient, "local"), g.group+" on the target"
+		g.targetOnly = run.on(f.t, f.target)
+	}
+}
+
+// restartSource brings the source back, writes records that were never copied, and waits until both flows are done.
+func (f *consumerFailover) restartSource() {
+	f.t.Helper()
+	ctx := f.t.Context()
+	check(f.t, f.source.Broker(1).Restart(ctx))
+	check(f.t, f.source.WaitBrokers(within(f.t, time.Minute, "the source is back"), 1))
+	check(f.t, f.writer(load.Options{Topic: "plain", Partitions: 4, Shapes: []load.Shape{load.Sized(202)}}).Write(ctx, 100))
+	f.waitCopied(f.m, time.Minute, f.topics...)
+	eventually(f.t, 30*time.Second, "topic local is copied", func() (bool, string) { return allAckedBeyond(f.m, "local", 2, 399) })
+	f.m.waitGroupSyncs("source-target", "target-source")
+}
+
+func (f *consumerFailover) consumeAfterFailback(t *testing.T) {
+	all := tallyTopics(t, f.sourceClient, func(topic string) string { return topic }, f.topics...)
+	local := tallyTopics(t, f.sourceClient, func(topic string) string { return "target." + topic }, "local")
+	for _, g := range f.groups {
+		run := g.consumerRun
+		run.until, run.metadata = endOffsets(t, f.sourceClient, append([]string{"target.local"}, f.topics...)...), g.group+" after failback"
+		run.sourceName = func(topic string) string { return strings.TrimPrefix(topic, "target.") }
+		g.afterFailback = run.on(t, f.source)
+		missing, reread := all.minus(g.onSource, g.onTarget, g.afterFailback)
+		missingLocal, rereadLocal := local.minus(g.targetOnly, g.afterFailback)
+		t.Logf("%s: %d records read after failback, %d skipped, %d read again", g.group, g.afterFailback.size(), missing+missingLocal, reread+rereadLocal)
+		if missing+reread+missingLocal+rereadLocal > 0 {
+			t.Errorf("%s: %d records skipped, %d read again; of topic local %d and %d", g.group, missing, reread, missingLocal, rereadLocal)
+		}
+	}
 }

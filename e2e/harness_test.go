@@ -43,8 +43,8 @@ var resolveJars = sync.OnceValues(func() (kafka.Jars, error) {
 	return kafka.Resolve(context.Background())
 })
 
-// realKafka skips the test unless the real level is asked for and possible.
-func realKafka(t *testing.T) kafka.Jars {
+// requireKafka skips the test unless the real level is asked for and possible.
+func requireKafka(t *testing.T) kafka.Jars {
 	t.Helper()
 	asked := os.Getenv("MILENA_E2E")
 	if asked == "" {
@@ -159,7 +159,7 @@ type pair struct {
 // startPair starts both clusters at once.
 func startPair(t *testing.T, source, target kafka.Options) *pair {
 	t.Helper()
-	jars := realKafka(t)
+	jars := requireKafka(t)
 	p := &pair{t: t, owner: t, dir: dir(t)}
 	source.Name, target.Name = "source", "target"
 	source.Dir, target.Dir = p.dir, p.dir
@@ -215,8 +215,8 @@ func (p *pair) writer(o load.Options) *load.Writer {
 	return w
 }
 
-// copied is the target's name of a source topic.
-func copied(topic string) string { return "source." + topic }
+// remoteTopic is the target's name of a source topic.
+func remoteTopic(topic string) string { return "source." + topic }
 
 // config is a configuration with one flow that copies the topics which match any of these expressions.
 func (p *pair) config(topics ...string) daemon.Map {
@@ -242,21 +242,21 @@ func (p *pair) newMilena(name string, config daemon.Map) *milena {
 	check(p.t, err)
 	d, err := daemon.New(p.t.Context(), bin, filepath.Join(p.dir, name), config)
 	check(p.t, err)
-	return p.watched(name, d)
+	return p.failOnCrash(name, d)
 }
 
-// newMilenaOf is a daemon with a file that is not of this harness, such as MirrorMaker 2's.
-func (p *pair) newMilenaOf(name, file string, args ...string) *milena {
+// newMilenaFromFile is a daemon with a file that is not of this harness, such as MirrorMaker 2's.
+func (p *pair) newMilenaFromFile(name, file string, args ...string) *milena {
 	p.t.Helper()
 	bin, err := buildMilena()
 	check(p.t, err)
-	d, err := daemon.NewOfFile(p.t.Context(), bin, filepath.Join(p.dir, name), file, args...)
+	d, err := daemon.NewFromFile(p.t.Context(), bin, filepath.Join(p.dir, name), file, args...)
 	check(p.t, err)
-	return p.watched(name, d)
+	return p.failOnCrash(name, d)
 }
 
-// watched fails the test for what a daemon must never print.
-func (p *pair) watched(name string, d *daemon.Daemon) *milena {
+// failOnCrash fails the test for what a daemon must never print.
+func (p *pair) failOnCrash(name string, d *daemon.Daemon) *milena {
 	m := &milena{d, p.t}
 	p.t.Cleanup(func() {
 		out := m.Output()
@@ -399,10 +399,10 @@ func (p *pair) verify(name func(string) string, topics ...string) int64 {
 	return p.report(verify.Options{Topics: topics, Name: name})
 }
 
-// verifySoFar compares what the source holds now, while the load goes on.
-func (p *pair) verifySoFar(m *milena, d time.Duration, topics ...string) {
+// verifyWhileWriting compares what the source holds now, while the load goes on.
+func (p *pair) verifyWhileWriting(m *milena, d time.Duration, topics ...string) {
 	p.t.Helper()
-	p.report(verify.Options{Topics: topics, Name: copied, Until: p.waitCopied(m, d, topics...)})
+	p.report(verify.Options{Topics: topics, Name: remoteTopic, Until: p.waitCopied(m, d, topics...)})
 }
 
 func (p *pair) report(o verify.Options) int64 {
@@ -416,11 +416,11 @@ func (p *pair) report(o verify.Options) int64 {
 	return report.Records
 }
 
-// copiedAndEqual waits until all is copied, then verifies, and says how many records there must be at the least.
-func (p *pair) copiedAndEqual(m *milena, d time.Duration, atLeast int64, topics ...string) {
+// waitAndVerify waits until all is copied, then verifies, and says how many records there must be at the least.
+func (p *pair) waitAndVerify(m *milena, d time.Duration, atLeast int64, topics ...string) {
 	p.t.Helper()
 	p.waitCopied(m, d, topics...)
-	if n := p.verify(copied, topics...); n < atLeast {
+	if n := p.verify(remoteTopic, topics...); n < atLeast {
 		p.t.Errorf("%d records are equal, want at least %d", n, atLeast)
 	}
 }
@@ -433,20 +433,6 @@ func (p *pair) in(t *testing.T) *pair {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
-
-// refusals are the reasons why groups are not in place on the target, by group.
-func refusals(t *testing.T, m *milena) map[string]string {
-	t.Helper()
-	all, err := m.Status(t.Context())
-	check(t, err)
-	got := map[string]string{}
-	for _, s := range all {
-		for _, r := range s.Groups.Refusals {
-			got[r.Group] = r.Reason
-		}
-	}
-	return got
-}
 
 // askJava runs Apache Kafka's own client classes against a cluster.
 func askJava(t *testing.T, c *kafka.Cluster, source string, groups ...string) string {

@@ -26,9 +26,9 @@ var (
 )
 
 // parseJava takes the positions of groups out of what Java said.
-func parseJava(t *testing.T, out string) groupOffsets {
+func parseJava(t *testing.T, out string) committedOffsets {
 	t.Helper()
-	groups := groupOffsets{}
+	groups := committedOffsets{}
 	for _, line := range javaOffsets.FindAllStringSubmatch(out, -1) {
 		positions := kadm.OffsetResponses{}
 		for _, one := range strings.Split(line[2], ", ") {
@@ -48,7 +48,7 @@ func parseJava(t *testing.T, out string) groupOffsets {
 }
 
 // What Java finds on a cluster that both copy to is the same, but that the one is exact.
-func TestJavaFindsMirrorMakersThingsAndMilenas(t *testing.T) {
+func TestMirrorClientReadsBothReplicators(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	random := seeded(t)
@@ -60,7 +60,7 @@ func TestJavaFindsMirrorMakersThingsAndMilenas(t *testing.T) {
 		_, err := load.Transactions(ctx, p.source, load.Options{Topic: "transactions", Partitions: 3, Shapes: []load.Shape{load.Sized(100 + n)}}, n/30, 30)
 		check(t, err)
 	}
-	m := p.startMilena(lookOften(p.config(topics...)))
+	m := p.startMilena(syncGroupsOften(p.config(topics...)))
 	other, err := mm2.Start(ctx, p.source.Jars(), p.dir, mm2.Options{
 		Primary: p.source.Addrs(), DR: p.target.Addrs(), Topics: strings.Join(topics, ","),
 		Properties: map[string]string{
@@ -75,7 +75,7 @@ func TestJavaFindsMirrorMakersThingsAndMilenas(t *testing.T) {
 		eventually(t, time.Minute, "MirrorMaker 2 has copied as well", func() (bool, string) {
 			n := 0
 			for _, topic := range topics {
-				ends, err := verify.ReadEnds(ctx, p.targetClient, mm2.Copied(topic))
+				ends, err := verify.ReadEnds(ctx, p.targetClient, mm2.RemoteTopic(topic))
 				if err != nil {
 					return false, err.Error()
 				}
@@ -88,10 +88,10 @@ func TestJavaFindsMirrorMakersThingsAndMilenas(t *testing.T) {
 	write(600)
 	p.waitCopied(m, time.Minute, topics...)
 	arrived(3*2100 + 2100/30*30) // it copies what was aborted too
-	groups := scatter(t, p, random, topics...)
-	awaitGroups(t, p.sourceAdmin, p.targetAdmin, groups, topics, copied)
+	groups := commitScatteredGroups(t, p, random, topics...)
+	waitGroupsSynced(t, p.sourceAdmin, p.targetAdmin, groups, topics, remoteTopic)
 
-	aliases := map[string]func(string) string{"source": copied, "primary": mm2.Copied}
+	aliases := map[string]func(string) string{"source": remoteTopic, "primary": mm2.RemoteTopic}
 	var said map[string]string
 	eventually(t, time.Minute, "MirrorMaker 2 has written checkpoints of all groups, and heartbeats have come", func() (bool, string) {
 		said = map[string]string{}
@@ -128,17 +128,17 @@ func TestJavaFindsMirrorMakersThingsAndMilenas(t *testing.T) {
 		}
 	})
 	t.Run("translated offsets skip nothing", func(t *testing.T) {
-		were := readGroups(t, p.sourceAdmin, groups)
+		were := readCommitted(t, p.sourceAdmin, groups)
 		for alias, name := range aliases {
 			var o outcome
 			for _, topic := range topics {
-				o = o.plus(move{
-					from: topic, to: name(topic), before: readContents(t, p.sourceClient, topic), after: readContents(t, p.targetClient, name(topic)),
-					were: were, are: parseJava(t, said[alias]), groups: groups,
-				}.judge())
+				o = o.add(groupMove{
+					from: topic, to: name(topic), fromRecords: readContents(t, p.sourceClient, topic), toRecords: readContents(t, p.targetClient, name(topic)),
+					fromOffsets: were, toOffsets: parseJava(t, said[alias]), groups: groups,
+				}.outcome())
 			}
 			t.Logf("%-8s %s", alias, o)
-			if o.skipped > 0 || alias == "source" && o.again+o.unknown > 0 {
+			if o.skipped > 0 || alias == "source" && o.reread+o.missing > 0 {
 				t.Errorf("%s: %s\n%s", alias, o, said[alias])
 			}
 		}
@@ -195,7 +195,7 @@ func TestJavaFindsMirrorMakersThingsAndMilenas(t *testing.T) {
 		check(t, err)
 		defer client.Close()
 		for _, topic := range topics {
-			from, to := readContents(t, p.sourceClient, topic), readContents(t, p.targetClient, mm2.Copied(topic))
+			from, to := readContents(t, p.sourceClient, topic), readContents(t, p.targetClient, mm2.RemoteTopic(topic))
 			asked, unknown, again := 0, 0, int64(0)
 			for partition, records := range from {
 				place, origin := map[string]int64{}, map[string]int64{}
@@ -205,7 +205,7 @@ func TestJavaFindsMirrorMakersThingsAndMilenas(t *testing.T) {
 				for _, r := range records {
 					origin[r.id] = r.offset
 					asked++
-					got, err := client.Forward(ctx, mm2.Copied(topic), partition, r.offset)
+					got, err := client.Forward(ctx, mm2.RemoteTopic(topic), partition, r.offset)
 					var before *offsets.NotReplicatedError
 					switch {
 					case errors.As(err, &before):
@@ -218,7 +218,7 @@ func TestJavaFindsMirrorMakersThingsAndMilenas(t *testing.T) {
 				}
 				for _, r := range to[partition] {
 					want, committed := origin[r.id] // what was aborted is copied too
-					got, err := client.Reverse(ctx, mm2.Copied(topic), partition, r.offset)
+					got, err := client.Reverse(ctx, mm2.RemoteTopic(topic), partition, r.offset)
 					if committed && err == nil && (got.Source > want || got.Exact && got.Source != want || got.Origin != offsets.FromOffsetSyncs) {
 						t.Fatalf("%s-%d reverse %d: %+v; the record is at %d", topic, partition, r.offset, got, want)
 					}
@@ -258,6 +258,6 @@ func TestJavaFindsMirrorMakersThingsAndMilenas(t *testing.T) {
 			t.Logf("%s: %d shapes", formatter, len(shapes["source"]))
 		}
 	})
-	p.verify(copied, topics...)
+	p.verify(remoteTopic, topics...)
 	m.stop()
 }

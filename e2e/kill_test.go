@@ -11,13 +11,13 @@ import (
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
-func TestTwentyKillsLoseNothing(t *testing.T) {
-	twentyKills(t, kafka.Options{}, time.Time{})
+func TestTwentyKills(t *testing.T) {
+	testTwentyKills(t, kafka.Options{}, time.Time{})
 }
 
 // A target that forgets the producers of old records within a second: a batch that is blindly resent would be appended twice.
-func TestTwentyKillsLoseNothingOfOldRecords(t *testing.T) {
-	twentyKills(t, forgetful(), in2023)
+func TestTwentyKillsWithOldRecords(t *testing.T) {
+	testTwentyKills(t, forgetful(), in2023)
 }
 
 // forgetful brokers drop what they know of a producer when its last record is older than 3 s.
@@ -25,7 +25,7 @@ func forgetful() kafka.Options {
 	return kafka.Options{Properties: map[string]string{"producer.id.expiration.ms": "3000", "producer.id.expiration.check.interval.ms": "1000"}}
 }
 
-func twentyKills(t *testing.T, target kafka.Options, from time.Time) {
+func testTwentyKills(t *testing.T, target kafka.Options, from time.Time) {
 	p := startPair(t, kafka.Options{}, target)
 	ctx := t.Context()
 	random := seeded(t)
@@ -65,17 +65,17 @@ func twentyKills(t *testing.T, target kafka.Options, from time.Time) {
 	t.Logf("slowest recovery of those measured: %.2f s", slowest.Seconds())
 	acked, err := s.Stop(ctx)
 	check(t, err)
-	p.copiedAndEqual(m, time.Minute, acked+bursts.Acked(), "steady", "bursts")
+	p.waitAndVerify(m, time.Minute, acked+bursts.Acked(), "steady", "bursts")
 	m.stop()
 
 	t.Run("a clean restart writes nothing again", func(t *testing.T) {
-		before, err := verify.Contents(ctx, p.targetClient, copied("bursts"))
+		before, err := verify.Contents(ctx, p.targetClient, remoteTopic("bursts"))
 		check(t, err)
 		m.start()
 		m.waitReady(30 * time.Second)
 		check(t, bursts.Write(ctx, 10))
-		p.copiedAndEqual(m, time.Minute, acked+bursts.Acked(), "steady", "bursts")
-		after, err := verify.Contents(ctx, p.targetClient, copied("bursts"))
+		p.waitAndVerify(m, time.Minute, acked+bursts.Acked(), "steady", "bursts")
+		after, err := verify.Contents(ctx, p.targetClient, remoteTopic("bursts"))
 		check(t, err)
 		for partition := range before {
 			if after[partition].Records != before[partition].Records+10 {

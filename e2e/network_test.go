@@ -12,7 +12,7 @@ import (
 )
 
 // Each cut hits records of now and records of 2023 at the same time; the target forgets the producers of the latter within a second.
-func TestTheNetworkIsCut(t *testing.T) {
+func TestNetworkFaults(t *testing.T) {
 	target := forgetful()
 	target.Proxied = true
 	p := startPair(t, kafka.Options{Proxied: true}, target)
@@ -93,7 +93,7 @@ func TestTheNetworkIsCut(t *testing.T) {
 			if m.Process().Pid() != restarts || !m.Process().Running() {
 				t.Error("milena has ended")
 			}
-			p.in(t).verifySoFar(m, time.Minute, topics...)
+			p.in(t).verifyWhileWriting(m, time.Minute, topics...)
 		})
 	}
 	var acked int64
@@ -102,6 +102,6 @@ func TestTheNetworkIsCut(t *testing.T) {
 		check(t, err)
 		acked += n
 	}
-	p.copiedAndEqual(m, time.Minute, acked, topics...)
+	p.waitAndVerify(m, time.Minute, acked, topics...)
 	m.stop()
 }

@@ -45,15 +45,15 @@ func throttledBy(t *testing.T, m *milena, side string) *daemon.Throttle {
 }
 
 // unharmed fails when a wait for a quota was taken for a fault.
-func unharmed(t *testing.T, m *milena, takeOvers float64) {
+func unharmed(t *testing.T, m *milena, takeovers float64) {
 	t.Helper()
 	for _, name := range []string{"milena_doubts_total", "milena_anomalies_total", "milena_retries_total", "milena_request_errors_total", "milena_produce_errors_total"} {
 		if n, err := m.Metric(t.Context(), name); err == nil && n > 0 {
 			t.Errorf("%s is %v", name, n)
 		}
 	}
-	if n, err := m.Metric(t.Context(), "milena_takeovers_total"); err != nil || n != takeOvers {
-		t.Errorf("there were %v take-overs, %v; want those of the start, %v", n, err, takeOvers)
+	if n, err := m.Metric(t.Context(), "milena_takeovers_total"); err != nil || n != takeovers {
+		t.Errorf("there were %v take-overs, %v; want those of the start, %v", n, err, takeovers)
 	}
 	for line := range strings.Lines(m.Output()) {
 		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
@@ -63,7 +63,7 @@ func unharmed(t *testing.T, m *milena, takeOvers float64) {
 }
 
 // What a quota allows is copied and no more, and nothing else happens: brokers make clients wait, they refuse nothing (KIP-13, KIP-219).
-func TestQuotasAreHonoured(t *testing.T) {
+func TestQuotasAreRespected(t *testing.T) {
 	const (
 		quota      = 1 << 20 // bytes a second
 		partitions = 64      // one for each shard, so that each look at the journal is many writes
@@ -82,7 +82,7 @@ func TestQuotasAreHonoured(t *testing.T) {
 		check(t, err)
 		return slices.ContainsFunc(all, func(p daemon.Partition) bool { return p.Topic == "heartbeats" && p.Acked > 0 }), fmt.Sprint(all)
 	})
-	takeOvers, err := m.Metric(ctx, "milena_takeovers_total")
+	takeovers, err := m.Metric(ctx, "milena_takeovers_total")
 	check(t, err)
 
 	ready := func() bool {
@@ -134,7 +134,7 @@ func TestQuotasAreHonoured(t *testing.T) {
 			if n := strings.Count(m.Output(), "a quota throttles the flow\" flow=source-target side="+side.name); n != 1 {
 				t.Errorf("the log says %d times that the quota throttles\n%s", n, m.Tail(10))
 			}
-			unharmed(t, m, takeOvers)
+			unharmed(t, m, takeovers)
 			setQuota(t, side.admin, side.key, 0)
 		})
 	}
@@ -146,7 +146,7 @@ func TestQuotasAreHonoured(t *testing.T) {
 		p.waitCopied(m, 2*time.Minute, "orders")
 		m.waitMetric(time.Minute, before+0.1, "milena_throttled_seconds_total", `cluster="target"`)
 		ready()
-		unharmed(t, m, takeOvers)
+		unharmed(t, m, takeovers)
 		setQuota(t, p.targetAdmin, "request_percentage", 0)
 	})
 	t.Run("without quotas", func(t *testing.T) {
@@ -164,8 +164,8 @@ func TestQuotasAreHonoured(t *testing.T) {
 		if took > bytes/quota/2 {
 			t.Errorf("it took %.1f s, as if the quota were still there", took)
 		}
-		unharmed(t, m, takeOvers)
+		unharmed(t, m, takeovers)
 	})
-	p.verify(copied, "orders")
+	p.verify(remoteTopic, "orders")
 	m.stop()
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/load"
 )
 
-func TestEncryptedAndAuthenticatedClusters(t *testing.T) {
+func TestTLSAndSASL(t *testing.T) {
 	ca, err := kafka.NewAuthority("the right authority")
 	check(t, err)
 	stranger, err := kafka.NewAuthority("somebody else")
@@ -55,7 +55,7 @@ func TestEncryptedAndAuthenticatedClusters(t *testing.T) {
 				"target": cluster(p.target, caFile, tt.target, daemon.Map{"password": secret}),
 			}
 			m := p.startMilena(config)
-			p.copiedAndEqual(m, 30*time.Second, w.Acked(), "secure")
+			p.waitAndVerify(m, 30*time.Second, w.Acked(), "secure")
 			m.stop()
 			if strings.Contains(m.Output(), secret) {
 				t.Error("the log holds the password")
@@ -76,11 +76,11 @@ func TestEncryptedAndAuthenticatedClusters(t *testing.T) {
 			p := p.in(t)
 			config := p.config("secure")
 			config["clusters"] = daemon.Map{"source": tt.cluster, "target": cluster(p.target, caFile, "PLAIN", daemon.Map{"password": secret})}
-			code, out := p.runToEnd(t, "check", config)
+			code, out := p.runVerb(t, "check", config)
 			if code != 1 {
 				t.Errorf("check: exit code %d, want 1", code)
 			}
-			says(t, out, tt.want)
+			matchLine(t, out, tt.want)
 			if strings.Contains(out, "Tr0ub4dor&3") || strings.Contains(out, secret) {
 				t.Error("the output holds a password")
 			}
@@ -93,11 +93,11 @@ func TestEncryptedAndAuthenticatedClusters(t *testing.T) {
 			"source": cluster(p.source, caFile, "PLAIN", daemon.Map{"password": secret}),
 			"target": cluster(p.target, caFile, "PLAIN", daemon.Map{"password": secret, "username": "guest"}),
 		}
-		code, out := p.runToEnd(t, "check", config)
+		code, out := p.runVerb(t, "check", config)
 		if code != 1 {
 			t.Errorf("check: exit code %d, want 1", code)
 		}
-		says(t, out, `(?i)target.*(right|authoriz|acl|allowed)`)
+		matchLine(t, out, `(?i)target.*(right|authoriz|acl|allowed)`)
 		m := p.newMilena("milena", config)
 		m.start()
 		check(t, m.Until(within(t, 20*time.Second, "run says it in /readyz or ends"), 50*time.Millisecond, func() (bool, string) {
@@ -118,12 +118,12 @@ func TestEncryptedAndAuthenticatedClusters(t *testing.T) {
 		m := p.newMilena("milena", config)
 		m.start()
 		m.waitExit(30*time.Second, 1)
-		says(t, m.Output(), `(?i)source.*(password|credential|authenticat)`)
+		matchLine(t, m.Output(), `(?i)source.*(password|credential|authenticat)`)
 	})
 }
 
-// says fails unless the text has a line that matches.
-func says(t *testing.T, text, pattern string) {
+// matchLine fails unless the text has a line that matches.
+func matchLine(t *testing.T, text, pattern string) {
 	t.Helper()
 	if line := regexp.MustCompile(`.*` + pattern + `.*`).FindString(text); line == "" {
 		t.Errorf("nothing matches %s in:\n%.3000s", pattern, text)

@@ -12,7 +12,7 @@ import (
 
 var takenOver = regexp.MustCompile(`(?i)another instance|has taken over|the instance .* has taken`)
 
-func TestASecondMilenaTakesOver(t *testing.T) {
+func TestSecondInstanceTakesOver(t *testing.T) {
 	p := startPair(t, kafka.Options{}, forgetful())
 	ctx := t.Context()
 
@@ -33,7 +33,7 @@ func TestASecondMilenaTakesOver(t *testing.T) {
 		}
 		acked, err := s.Stop(ctx)
 		check(t, err)
-		p.copiedAndEqual(second, time.Minute, acked, "handover")
+		p.waitAndVerify(second, time.Minute, acked, "handover")
 		t.Logf("the second was ready after %.2f s; the first said: %s", took.Seconds(), first.Tail(1))
 		second.stop()
 	})
@@ -66,11 +66,11 @@ func TestASecondMilenaTakesOver(t *testing.T) {
 			first.waitExit(30*time.Second, 1)
 			acked, err := s.Stop(ctx)
 			check(t, err)
-			p.copiedAndEqual(second, time.Minute, acked, tt.topic)
-			before, err := verify.Contents(ctx, p.targetClient, copied(tt.topic))
+			p.waitAndVerify(second, time.Minute, acked, tt.topic)
+			before, err := verify.Contents(ctx, p.targetClient, remoteTopic(tt.topic))
 			check(t, err)
 			second.stop()
-			after, err := verify.Contents(ctx, p.targetClient, copied(tt.topic))
+			after, err := verify.Contents(ctx, p.targetClient, remoteTopic(tt.topic))
 			check(t, err)
 			for partition := range before {
 				if before[partition] != after[partition] {

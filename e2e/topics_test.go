@@ -15,7 +15,7 @@ import (
 
 type admin = kadm.Client
 
-func TestTopicsComeAndChange(t *testing.T) {
+func TestTopicSync(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	p.createTopic("there", 2, 1, "retention.ms=7200000", "compression.type=producer", "max.message.bytes=2000000")
@@ -29,7 +29,7 @@ func TestTopicsComeAndChange(t *testing.T) {
 	flow["topics_exclude"] = []string{"secret"}
 	flow["configs_interval"] = "2s"
 	m := p.startMilena(config)
-	p.copiedAndEqual(m, 20*time.Second, 200, "there")
+	p.waitAndVerify(m, 20*time.Second, 200, "there")
 
 	config1 := func(topic, key string) string {
 		t.Helper()
@@ -56,7 +56,7 @@ func TestTopicsComeAndChange(t *testing.T) {
 
 	t.Run("the copy has the source's partitions and configs", func(t *testing.T) {
 		for key, want := range map[string]string{"retention.ms": "7200000", "max.message.bytes": "2000000"} {
-			if got := config1(copied("there"), key); got != want {
+			if got := config1(remoteTopic("there"), key); got != want {
 				t.Errorf("%s is %s, want %s", key, got, want)
 			}
 		}
@@ -74,7 +74,7 @@ func TestTopicsComeAndChange(t *testing.T) {
 			if took > 5*time.Second {
 				t.Errorf("a new topic is copied after %.1f s", took.Seconds())
 			}
-			p.verify(copied, topic)
+			p.verify(remoteTopic, topic)
 		}
 	})
 	t.Run("new partitions are copied within 5 s", func(t *testing.T) {
@@ -90,21 +90,21 @@ func TestTopicsComeAndChange(t *testing.T) {
 		if took > 5*time.Second {
 			t.Errorf("new partitions are copied after %.1f s", took.Seconds())
 		}
-		p.verify(copied, "there")
+		p.verify(remoteTopic, "there")
 	})
 	t.Run("what differs in the configs is altered and nothing else", func(t *testing.T) {
 		// Set by hand on the target and a default on the source: not ours to touch unless the source had it. The next two are.
 		alter(t, p.sourceAdmin, "there", kadm.AlterConfig{Name: "retention.ms", Value: value("3600000")}, kadm.AlterConfig{Name: "segment.bytes", Value: value("2097152")})
 		eventually(t, 15*time.Second, "the configs are the same", func() (bool, string) {
-			a, b := config1(copied("there"), "retention.ms"), config1(copied("there"), "segment.bytes")
+			a, b := config1(remoteTopic("there"), "retention.ms"), config1(remoteTopic("there"), "segment.bytes")
 			return a == "3600000" && b == "2097152", a + " " + b
 		})
-		if got := config1(copied("there"), "max.message.bytes"); got != "2000000" {
+		if got := config1(remoteTopic("there"), "max.message.bytes"); got != "2000000" {
 			t.Errorf("max.message.bytes is %s", got)
 		}
 		alter(t, p.sourceAdmin, "there", kadm.AlterConfig{Op: kadm.DeleteConfig, Name: "segment.bytes"})
 		eventually(t, 15*time.Second, "a config that is taken back is taken back", func() (bool, string) {
-			got := config1(copied("there"), "segment.bytes")
+			got := config1(remoteTopic("there"), "segment.bytes")
 			return got == "1073741824", got
 		})
 	})

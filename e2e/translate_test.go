@@ -18,7 +18,7 @@ import (
 )
 
 // Every offset of every partition, not a sample, after take-overs at random moments of a load.
-func TestTranslationStaysExact(t *testing.T) {
+func TestEveryOffsetTranslatesAfterTakeovers(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	random := seeded(t)
@@ -52,21 +52,21 @@ func TestTranslationStaysExact(t *testing.T) {
 	_, err := s.Stop(ctx)
 	check(t, err)
 	p.waitCopied(m, time.Minute, topics...)
-	p.verify(copied, topics...)
+	p.verify(remoteTopic, topics...)
 	m.stop() // which journals everything
 
 	client, err := offsets.Open(ctx, offsets.Options{Client: p.targetClient})
 	check(t, err)
 	defer client.Close()
 	for _, topic := range topics {
-		from, to := readContents(t, p.sourceClient, topic), readContents(t, p.targetClient, copied(topic))
+		from, to := readContents(t, p.sourceClient, topic), readContents(t, p.targetClient, remoteTopic(topic))
 		ends, err := verify.ReadEnds(ctx, p.sourceClient, topic)
 		check(t, err)
 		asked, exact := 0, 0
 		for partition, records := range from {
 			there := to[partition]
 			// The record at or behind each offset, walking both logs in step; behind the last one lies the end of the copy.
-			end, err := client.Forward(ctx, copied(topic), partition, ends.End[partition])
+			end, err := client.Forward(ctx, remoteTopic(topic), partition, ends.End[partition])
 			check(t, err)
 			i := 0
 			for o := int64(0); o < ends.End[partition]; o++ {
@@ -77,7 +77,7 @@ func TestTranslationStaysExact(t *testing.T) {
 				if i < len(records) {
 					want = there[i].offset
 				}
-				got, err := client.Forward(ctx, copied(topic), partition, o)
+				got, err := client.Forward(ctx, remoteTopic(topic), partition, o)
 				hit := i < len(records) && records[i].offset == o
 				if err != nil || got.Target != want || got.Exact != hit || got.Origin != offsets.FromJournal {
 					t.Fatalf("%s-%d forward %d: %+v, %v; want %d, %v", topic, partition, o, got, err, want, hit)
@@ -96,7 +96,7 @@ func TestTranslationStaysExact(t *testing.T) {
 				if i < len(there) {
 					want = records[i].offset
 				}
-				got, err := client.Reverse(ctx, copied(topic), partition, o)
+				got, err := client.Reverse(ctx, remoteTopic(topic), partition, o)
 				if err != nil || got.Source != want || got.Exact != (i < len(there) && there[i].offset == o) {
 					t.Fatalf("%s-%d reverse %d: %+v, %v; want %d", topic, partition, o, got, err, want)
 				}
@@ -124,14 +124,14 @@ func translate(t *testing.T, m *milena, args ...string) (out, errs string, code 
 	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
 }
 
-func TestWhatAUserAsksOfTranslate(t *testing.T) {
+func TestTranslateCommand(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	p.createTopic("orders", 2, 1)
 	check(t, p.writer(load.Options{Topic: "orders", Partitions: 2, Shapes: []load.Shape{load.Sized(100)}, From: in2023}).Write(ctx, 1000))
-	commitGroup(t, p.sourceAdmin, "app", "orders", 0, 300, "here")
-	commitGroup(t, p.sourceAdmin, "app", "orders", 1, 1000, "")
-	c := lookOften(p.config("orders"))
+	commitOffset(t, p.sourceAdmin, "app", "orders", 0, 300, "here")
+	commitOffset(t, p.sourceAdmin, "app", "orders", 1, 1000, "")
+	c := syncGroupsOften(p.config("orders"))
 	c["flows"].([]daemon.Map)[0]["groups_sync"] = false
 	m := p.startMilena(c)
 	p.waitCopied(m, time.Minute, "orders")
@@ -144,7 +144,7 @@ func TestWhatAUserAsksOfTranslate(t *testing.T) {
 		ends, err := verify.ReadEnds(ctx, p.targetClient, "source.checkpoints.internal")
 		return err == nil && ends.End[0] >= 2, fmt.Sprint(ends, err)
 	})
-	to := readContents(t, p.targetClient, copied("orders"))
+	to := readContents(t, p.targetClient, remoteTopic("orders"))
 	place := func(partition int32, i int) int64 { return to[partition][i].offset }
 
 	t.Run("a group, as JSON", func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestWhatAUserAsksOfTranslate(t *testing.T) {
 		args := strings.Fields(strings.ReplaceAll(lines[0], "'", ""))
 		_, err := p.target.Jars().Tool(within(t, time.Minute, "Kafka's tool ends"), "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", args[1:]...)
 		check(t, err)
-		if at := readGroups(t, p.targetAdmin, []string{"app"}).at("app", copied("orders"), 0); at != place(0, 300) {
+		if at := readCommitted(t, p.targetAdmin, []string{"app"}).at("app", remoteTopic("orders"), 0); at != place(0, 300) {
 			t.Errorf("the group is at %d, want %d", at, place(0, 300))
 		}
 	})
@@ -212,7 +212,7 @@ func TestWhatAUserAsksOfTranslate(t *testing.T) {
 		if code != 0 || !strings.Contains(out, "committed on target: 0 positions; the group stands there already") {
 			t.Errorf("the same again: exit %d\n%s%s", code, out, errs)
 		}
-		commitGroup(t, p.targetAdmin, "app", copied("orders"), 0, place(0, 900), "")
+		commitOffset(t, p.targetAdmin, "app", remoteTopic("orders"), 0, place(0, 900), "")
 		out, errs, code = translate(t, m, "--group", "app", "--commit")
 		if code != 1 || !strings.Contains(errs, "is ahead there already") {
 			t.Errorf("exit %d\n%s%s", code, out, errs)

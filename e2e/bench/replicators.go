@@ -39,7 +39,7 @@ func (milena) start(ctx context.Context, b *bench) (*proc.Process, error) {
 type mirrorMaker struct{}
 
 func (mirrorMaker) name() string               { return "MirrorMaker 2" }
-func (mirrorMaker) copied(topic string) string { return mm2.Copied(topic) }
+func (mirrorMaker) copied(topic string) string { return mm2.RemoteTopic(topic) }
 
 func (mirrorMaker) start(ctx context.Context, b *bench) (*proc.Process, error) {
 	return mm2.Start(ctx, b.jars, b.dir, mm2.Options{

@@ -55,8 +55,8 @@ func New(ctx context.Context, bin, dir string, config Map) (*Daemon, error) {
 	return d, os.WriteFile(d.config, text, 0o600)
 }
 
-// NewOfFile takes a configuration file as it is, such as one of MirrorMaker 2.
-func NewOfFile(ctx context.Context, bin, dir, file string, args ...string) (*Daemon, error) {
+// NewFromFile takes a configuration file as it is, such as one of MirrorMaker 2.
+func NewFromFile(ctx context.Context, bin, dir, file string, args ...string) (*Daemon, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}

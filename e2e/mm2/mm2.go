@@ -24,8 +24,8 @@ type Options struct {
 	Properties map[string]string
 }
 
-// Copied is the target's name of a topic.
-func Copied(topic string) string { return "primary." + topic }
+// RemoteTopic is the target's name of a topic.
+func RemoteTopic(topic string) string { return "primary." + topic }
 
 // Start starts MirrorMaker 2 with one flow from primary to dr and replication factor 1. The reverse direction is off, its heartbeats too,
 // which would be a second Connect worker in the process. The file and the log are in dir; the process ends with ctx.

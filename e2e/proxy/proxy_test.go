@@ -102,7 +102,7 @@ func set(t *testing.T, p *proxy.Proxy, m proxy.Mode) {
 	}
 }
 
-func TestEachModeDoesWhatItSays(t *testing.T) {
+func TestModes(t *testing.T) {
 	t.Run("pass hands bytes through", func(t *testing.T) {
 		p, _ := newProxy(t)
 		if err := ask(dial(t, p), "hello"); err != nil {

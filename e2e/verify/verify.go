@@ -81,7 +81,7 @@ func Run(ctx context.Context, source, target *kgo.Client, o Options) (Report, er
 			differ("%s: %v", topic, err)
 			continue
 		}
-		logAppendTime, err := stampsItself(ctx, target, copied)
+		logAppendTime, err := usesLogAppendTime(ctx, target, copied)
 		if err != nil {
 			return report, err
 		}
@@ -119,8 +119,8 @@ func Run(ctx context.Context, source, target *kgo.Client, o Options) (Report, er
 	return report, err
 }
 
-// stampsItself says whether the topic's broker sets the timestamps.
-func stampsItself(ctx context.Context, client *kgo.Client, topic string) (bool, error) {
+// usesLogAppendTime says whether the topic's broker sets the timestamps.
+func usesLogAppendTime(ctx context.Context, client *kgo.Client, topic string) (bool, error) {
 	configs, err := kadm.NewClient(client).DescribeTopicConfigs(ctx, topic)
 	if err != nil {
 		return false, err

@@ -16,7 +16,7 @@ import (
 )
 
 // Somebody else's records lie in the topics that milena keeps its books in: nothing, noise, tombstones, and what a newer version might write.
-func TestStrangeRecordsInTheBooks(t *testing.T) {
+func TestUnreadableRecordsInInternalTopics(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	random := seeded(t)
@@ -27,10 +27,10 @@ func TestStrangeRecordsInTheBooks(t *testing.T) {
 	check(t, w.Write(ctx, 1000))
 	_, err := load.Transactions(ctx, p.source, load.Options{Topic: "transactions", Partitions: 2}, 40, 20)
 	check(t, err)
-	m := p.startMilena(lookOften(p.config(topics...)))
+	m := p.startMilena(syncGroupsOften(p.config(topics...)))
 	p.waitCopied(m, time.Minute, topics...)
-	groups := scatter(t, p, random, topics...)
-	awaitGroups(t, p.sourceAdmin, p.targetAdmin, groups, topics, copied)
+	groups := commitScatteredGroups(t, p, random, topics...)
+	waitGroupsSynced(t, p.sourceAdmin, p.targetAdmin, groups, topics, remoteTopic)
 	eventually(t, 30*time.Second, "heartbeats have come", func() (bool, string) {
 		all, err := p.targetAdmin.ListTopics(ctx)
 		return err == nil && all.Has("source.heartbeats") && all.Has("mm2-offset-syncs.source.internal"), fmt.Sprint(err, all.Names())
@@ -40,7 +40,7 @@ func TestStrangeRecordsInTheBooks(t *testing.T) {
 	for i := range noise {
 		noise[i] = byte(random.Uint32())
 	}
-	checkpoint := offsets.Checkpoint{Group: "zero", Topic: copied("plain"), Partition: 0, Source: 5, Target: 999_999}
+	checkpoint := offsets.Checkpoint{Group: "zero", Topic: remoteTopic("plain"), Partition: 0, Source: 5, Target: 999_999}
 	newer := checkpoint.AppendValue(nil)
 	binary.BigEndian.PutUint16(newer, 7)
 	heartbeat := offsets.Heartbeat{Source: "nobody", Target: "nowhere", At: time.Now()}
@@ -75,14 +75,14 @@ func TestStrangeRecordsInTheBooks(t *testing.T) {
 	}
 	t.Logf("%d strange records written", written)
 
-	judge := func(are groupOffsets) outcome {
+	judge := func(are committedOffsets) outcome {
 		var o outcome
-		were := readGroups(t, p.sourceAdmin, groups)
+		were := readCommitted(t, p.sourceAdmin, groups)
 		for _, topic := range topics {
-			o = o.plus(move{
-				from: topic, to: copied(topic), before: readContents(t, p.sourceClient, topic), after: readContents(t, p.targetClient, copied(topic)),
-				were: were, are: are, groups: groups,
-			}.judge())
+			o = o.add(groupMove{
+				from: topic, to: remoteTopic(topic), fromRecords: readContents(t, p.sourceClient, topic), toRecords: readContents(t, p.targetClient, remoteTopic(topic)),
+				fromOffsets: were, toOffsets: are, groups: groups,
+			}.outcome())
 		}
 		return o
 	}
@@ -95,14 +95,14 @@ func TestStrangeRecordsInTheBooks(t *testing.T) {
 		m.waitReady(30 * time.Second)
 		m.waitMetric(10*time.Second, 128, "milena_journal_unreadable_records_total")
 		p.waitCopied(m, time.Minute, topics...)
-		p.verify(copied, topics...)
+		p.verify(remoteTopic, topics...)
 		for _, group := range groups {
-			for partition, end := range endsOf(t, p.sourceClient, "plain")["plain"] {
-				commitGroup(t, p.sourceAdmin, group, "plain", partition, end-random.Int64N(100), "")
+			for partition, end := range endOffsets(t, p.sourceClient, "plain")["plain"] {
+				commitOffset(t, p.sourceAdmin, group, "plain", partition, end-random.Int64N(100), "")
 			}
 		}
-		m.waitPasses("source-target")
-		if o := judge(readGroups(t, p.targetAdmin, groups)); o.skipped+o.again+o.unknown > 0 {
+		m.waitGroupSyncs("source-target")
+		if o := judge(readCommitted(t, p.targetAdmin, groups)); o.skipped+o.reread+o.missing > 0 {
 			t.Errorf("%s", o)
 		}
 		if got := refusals(t, m); len(got) > 0 {
@@ -113,7 +113,7 @@ func TestStrangeRecordsInTheBooks(t *testing.T) {
 		client, err := offsets.Open(ctx, offsets.Options{Client: p.targetClient})
 		check(t, err)
 		defer client.Close()
-		are := groupOffsets{}
+		are := committedOffsets{}
 		for _, group := range groups {
 			positions, err := client.Group(ctx, "source", group)
 			check(t, err)
@@ -124,7 +124,7 @@ func TestStrangeRecordsInTheBooks(t *testing.T) {
 			}
 			are[group] = found
 		}
-		if o := judge(are); o.skipped+o.again+o.unknown > 0 {
+		if o := judge(are); o.skipped+o.reread+o.missing > 0 {
 			t.Errorf("%s", o)
 		}
 		_, err = client.Heartbeats(ctx)
@@ -172,7 +172,7 @@ func TestStrangeRecordsInTheBooks(t *testing.T) {
 			return len(list) == 4*len(groups), fmt.Sprintf("%d, %v", len(list), err)
 		})
 		p.waitCopied(m, time.Minute, topics...)
-		p.verify(copied, topics...)
+		p.verify(remoteTopic, topics...)
 		m.stop()
 	})
 }

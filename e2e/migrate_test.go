@@ -18,8 +18,8 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// inheritance is a load on 50 partitions that MirrorMaker 2 copies.
-type inheritance struct {
+// migration is a load on 50 partitions that MirrorMaker 2 copies.
+type migration struct {
 	*pair
 	topics       []string
 	streams      []*load.Stream
@@ -27,10 +27,10 @@ type inheritance struct {
 	properties   map[string]string
 }
 
-// beginInheritance starts the load and a MirrorMaker 2 that copies it.
-func beginInheritance(t *testing.T, properties map[string]string) (*inheritance, *proc.Process) {
+// startMigration starts the load and a MirrorMaker 2 that copies it.
+func startMigration(t *testing.T, properties map[string]string) (*migration, *proc.Process) {
 	t.Helper()
-	i := &inheritance{
+	i := &migration{
 		pair: startPair(t, kafka.Options{}, kafka.Options{}), topics: []string{"plain", "transactions", "compacted", "few", "empty"},
 		transactions: make(chan error, 1), properties: properties,
 	}
@@ -52,7 +52,7 @@ func beginInheritance(t *testing.T, properties map[string]string) (*inheritance,
 	return i, i.startMirrorMaker(ctx)
 }
 
-func (i *inheritance) startMirrorMaker(ctx context.Context) *proc.Process {
+func (i *migration) startMirrorMaker(ctx context.Context) *proc.Process {
 	i.t.Helper()
 	other, err := mm2.Start(ctx, i.source.Jars(), i.dir, mm2.Options{
 		Primary: i.source.Addrs(), DR: i.target.Addrs(), Topics: strings.Join(i.topics, ","), Properties: i.properties,
@@ -62,16 +62,16 @@ func (i *inheritance) startMirrorMaker(ctx context.Context) *proc.Process {
 }
 
 // waitMirrored waits until the copies hold this many records of the plain topic more than now, and some of every partition that has any.
-func (i *inheritance) waitMirrored(more int64) {
+func (i *migration) waitMirrored(more int64) {
 	i.t.Helper()
 	begun := int64(0)
-	if ends, err := verify.ReadEnds(i.t.Context(), i.targetClient, mm2.Copied("plain")); err == nil {
+	if ends, err := verify.ReadEnds(i.t.Context(), i.targetClient, mm2.RemoteTopic("plain")); err == nil {
 		begun = sum(ends.End)
 	}
 	eventually(i.t, 2*time.Minute, "more is copied", func() (bool, string) {
 		var plain int64
 		for _, topic := range i.topics {
-			ends, err := verify.ReadEnds(i.t.Context(), i.targetClient, mm2.Copied(topic))
+			ends, err := verify.ReadEnds(i.t.Context(), i.targetClient, mm2.RemoteTopic(topic))
 			if err != nil {
 				return false, err.Error()
 			}
@@ -96,7 +96,7 @@ func sum(ends map[int32]int64) (n int64) {
 }
 
 // endLoad stops what writes and waits until it is acknowledged.
-func (i *inheritance) endLoad() {
+func (i *migration) endLoad() {
 	i.t.Helper()
 	for _, s := range i.streams {
 		_, err := s.Stop(within(i.t, time.Minute, "the load ends"))
@@ -111,10 +111,10 @@ func (i *inheritance) endLoad() {
 }
 
 // verifyMirrored compares everything: aborted records too, unless the file says otherwise, for MirrorMaker 2 and for milena.
-func (i *inheritance) verifyMirrored(m *milena, atLeast int64) {
+func (i *migration) verifyMirrored(m *milena, atLeast int64) {
 	i.t.Helper()
 	i.waitCopied(m, time.Minute, i.topics...)
-	if n := i.report(verify.Options{Topics: i.topics, Name: mm2.Copied, Uncommitted: i.properties["primary.consumer.isolation.level"] == ""}); n < atLeast {
+	if n := i.report(verify.Options{Topics: i.topics, Name: mm2.RemoteTopic, Uncommitted: i.properties["primary.consumer.isolation.level"] == ""}); n < atLeast {
 		i.t.Errorf("%d records are equal, want at least %d", n, atLeast)
 	}
 	for _, part := range m.partitions() {
@@ -126,7 +126,7 @@ func (i *inheritance) verifyMirrored(m *milena, atLeast int64) {
 
 // MirrorMaker 2 copies half of a load that goes on and is stopped. With the same file milena copies the rest: nothing is missing
 // and nothing is there twice.
-func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
+func TestMilenaContinuesMirrorMakersCopy(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
 		properties map[string]string
@@ -144,9 +144,9 @@ func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			i, other := beginInheritance(t, tt.properties)
+			i, other := startMigration(t, tt.properties)
 			i.waitMirrored(40_000)
-			m := i.newMilenaOf("milena", filepath.Join(i.dir, "mm2.properties"))
+			m := i.newMilenaFromFile("milena", filepath.Join(i.dir, "mm2.properties"))
 			if tt.stop == nil {
 				other.Kill()
 			} else {
@@ -169,11 +169,11 @@ func TestMirrorMakersCopyIsGoneOnWith(t *testing.T) {
 }
 
 // The way back: milena tells MirrorMaker 2 where to go on, while the load goes on. Nothing is missing and nothing is there twice.
-func TestMirrorMakerGoesOnWithMilenasCopy(t *testing.T) {
-	i, other := beginInheritance(t, map[string]string{"dr.offset.flush.interval.ms": "2000"})
+func TestRollbackToMirrorMaker(t *testing.T) {
+	i, other := startMigration(t, map[string]string{"dr.offset.flush.interval.ms": "2000"})
 	i.waitMirrored(20_000)
 	stopMirrorMaker(t, other)
-	m := i.newMilenaOf("milena", filepath.Join(i.dir, "mm2.properties"))
+	m := i.newMilenaFromFile("milena", filepath.Join(i.dir, "mm2.properties"))
 	m.start()
 	m.waitReady(time.Minute)
 	i.waitMirrored(40_000)
@@ -212,17 +212,17 @@ func TestMirrorMakerGoesOnWithMilenasCopy(t *testing.T) {
 		return true, ""
 	})
 	stopMirrorMaker(t, other)
-	if n := i.report(verify.Options{Topics: i.topics, Name: mm2.Copied, Uncommitted: true}); n < 100_000 {
+	if n := i.report(verify.Options{Topics: i.topics, Name: mm2.RemoteTopic, Uncommitted: true}); n < 100_000 {
 		t.Errorf("%d records are equal", n)
 	}
 }
 
 // behind names the partitions of which the target holds fewer records than the source.
-func (i *inheritance) behind(topic string) (parts []string) {
+func (i *migration) behind(topic string) (parts []string) {
 	i.t.Helper()
 	source, err := verify.Contents(i.t.Context(), i.sourceClient, topic)
 	check(i.t, err)
-	target, err := verify.Contents(i.t.Context(), i.targetClient, mm2.Copied(topic))
+	target, err := verify.Contents(i.t.Context(), i.targetClient, mm2.RemoteTopic(topic))
 	check(i.t, err)
 	for partition, c := range source {
 		if n := target[partition].Records; n < c.Records {
@@ -241,8 +241,8 @@ func stopMirrorMaker(t *testing.T, other *proc.Process) {
 
 // MirrorMaker 2 is killed twice within the minute in which it notes no position, so that records are on the target twice, and it passes over
 // aborted records. What it left is compared from the beginning: milena adds nothing twice, and every offset translates, old ones too.
-func TestEveryOffsetOfAMirroredCopyTranslates(t *testing.T) {
-	i, other := beginInheritance(t, map[string]string{"primary.consumer.isolation.level": "read_committed"})
+func TestEveryOffsetTranslatesAfterMigration(t *testing.T) {
+	i, other := startMigration(t, map[string]string{"primary.consumer.isolation.level": "read_committed"})
 	ctx := t.Context()
 	i.waitMirrored(30_000)
 	other.Kill()
@@ -251,11 +251,11 @@ func TestEveryOffsetOfAMirroredCopyTranslates(t *testing.T) {
 	other.Kill()
 	before := map[string]verify.Ends{}
 	for _, topic := range i.topics {
-		ends, err := verify.ReadEnds(ctx, i.targetClient, mm2.Copied(topic))
+		ends, err := verify.ReadEnds(ctx, i.targetClient, mm2.RemoteTopic(topic))
 		check(t, err)
 		before[topic] = ends
 	}
-	m := i.newMilenaOf("milena", filepath.Join(i.dir, "mm2.properties"), "--rebuild-map")
+	m := i.newMilenaFromFile("milena", filepath.Join(i.dir, "mm2.properties"), "--rebuild-map")
 	m.start()
 	m.waitReady(2 * time.Minute)
 	i.endLoad()
@@ -269,10 +269,10 @@ func TestEveryOffsetOfAMirroredCopyTranslates(t *testing.T) {
 	for _, topic := range i.topics {
 		ends, err := verify.ReadEnds(ctx, i.sourceClient, topic)
 		check(t, err)
-		from, to := readContents(t, i.sourceClient, topic), readContents(t, i.targetClient, mm2.Copied(topic))
+		from, to := readContents(t, i.sourceClient, topic), readContents(t, i.targetClient, mm2.RemoteTopic(topic))
 		for partition := range ends.End {
-			c := mirrored{t: t, client: client, topic: topic, partition: partition, source: from[partition], sourceEnd: ends.End[partition]}
-			twice += c.firsts(to[partition], before[topic].End[partition])
+			c := mirroredPartition{t: t, client: client, topic: topic, partition: partition, source: from[partition], sourceEnd: ends.End[partition]}
+			twice += c.firstCopies(to[partition], before[topic].End[partition])
 			c.translateAll(ctx)
 		}
 	}
@@ -282,19 +282,19 @@ func TestEveryOffsetOfAMirroredCopyTranslates(t *testing.T) {
 	}
 }
 
-// mirrored is one partition that MirrorMaker 2 and milena have copied.
-type mirrored struct {
+// mirroredPartition is one partition that MirrorMaker 2 and milena have copied.
+type mirroredPartition struct {
 	t         *testing.T
 	client    *offsets.Client
 	topic     string
 	partition int32
-	source    []placed
+	source    []logRecord
 	sourceEnd int64
-	first     []placed // the copies: of each source record the first one, in order
+	first     []logRecord // the copies: of each source record the first one, in order
 }
 
-// firsts finds the first copy of each record and says how many others there are, all of which must lie below what MirrorMaker 2 wrote.
-func (c *mirrored) firsts(target []placed, mirrorEnd int64) (twice int) {
+// firstCopies finds the first copy of each record and says how many others there are, all of which must lie below what MirrorMaker 2 wrote.
+func (c *mirroredPartition) firstCopies(target []logRecord, mirrorEnd int64) (twice int) {
 	c.t.Helper()
 	for _, r := range target {
 		id, _, _ := strings.Cut(r.id, "#") // the verifier numbers records that are alike
@@ -316,9 +316,9 @@ func (c *mirrored) firsts(target []placed, mirrorEnd int64) (twice int) {
 	return twice
 }
 
-func (c *mirrored) translateAll(ctx context.Context) {
+func (c *mirroredPartition) translateAll(ctx context.Context) {
 	c.t.Helper()
-	end, err := c.client.Forward(ctx, mm2.Copied(c.topic), c.partition, c.sourceEnd)
+	end, err := c.client.Forward(ctx, mm2.RemoteTopic(c.topic), c.partition, c.sourceEnd)
 	check(c.t, err)
 	i := 0
 	for o := int64(0); o < c.sourceEnd; o++ {
@@ -329,7 +329,7 @@ func (c *mirrored) translateAll(ctx context.Context) {
 		if i < len(c.source) {
 			want, hit = c.first[i].offset, c.source[i].offset == o
 		}
-		got, err := c.client.Forward(ctx, mm2.Copied(c.topic), c.partition, o)
+		got, err := c.client.Forward(ctx, mm2.RemoteTopic(c.topic), c.partition, o)
 		if err != nil || got.Target != want || got.Exact != hit {
 			c.t.Fatalf("%s-%d forward %d: %+v, %v; want %d, %v", c.topic, c.partition, o, got, err, want, hit)
 		}
@@ -343,7 +343,7 @@ func (c *mirrored) translateAll(ctx context.Context) {
 		if i < len(c.first) {
 			want = c.source[i].offset
 		}
-		got, err := c.client.Reverse(ctx, mm2.Copied(c.topic), c.partition, o)
+		got, err := c.client.Reverse(ctx, mm2.RemoteTopic(c.topic), c.partition, o)
 		if err != nil || got.Source != want {
 			c.t.Fatalf("%s-%d reverse %d: %+v, %v; want %d", c.topic, c.partition, o, got, err, want)
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // What the other tests stand on: brokers that die and come back, proxies, the load and the readers.
-func TestTheHarnessDoesWhatItSays(t *testing.T) {
+func TestHarness(t *testing.T) {
 	p := startPair(t, kafka.Options{Brokers: 3}, kafka.Options{Proxied: true})
 	ctx := t.Context()
 	p.createTopic("t", 3, 3)

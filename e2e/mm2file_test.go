@@ -28,8 +28,8 @@ type way struct {
 	copied string // its name on the first
 }
 
-// world is a pair of clusters, a and b, with the same records and groups each time it is made.
-type world struct {
+// fixture is a pair of clusters, a and b, with the same records and groups each time it is made.
+type fixture struct {
 	*pair
 	file    string // mm2.properties
 	clients map[string]*kgo.Client
@@ -38,19 +38,19 @@ type world struct {
 }
 
 const (
-	worldRecords    = 2000
-	worldPartitions = 2
+	fixtureRecords    = 2000
+	fixturePartitions = 2
 )
 
-// worldGroups stand at the beginning, behind, and at the end of each partition.
-func worldGroups() map[string]int64 {
-	return map[string]int64{"start": 0, "behind": 700, "near": worldRecords - 3, "end": worldRecords}
+// fixtureGroups stand at the beginning, behind, and at the end of each partition.
+func fixtureGroups() map[string]int64 {
+	return map[string]int64{"start": 0, "behind": 700, "near": fixtureRecords - 3, "end": fixtureRecords}
 }
 
-func newWorld(t *testing.T, properties map[string]string) *world {
+func newFixture(t *testing.T, properties map[string]string) *fixture {
 	t.Helper()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
-	w := &world{
+	w := &fixture{
 		pair: p, file: filepath.Join(p.dir, "mm2.properties"),
 		clients: map[string]*kgo.Client{"a": p.sourceClient, "b": p.targetClient},
 		admins:  map[string]*kadm.Client{"a": p.sourceAdmin, "b": p.targetAdmin},
@@ -58,7 +58,7 @@ func newWorld(t *testing.T, properties map[string]string) *world {
 	}
 	all := map[string]string{
 		"clusters": "a, b", "a.bootstrap.servers": strings.Join(p.source.Addrs(), ","), "b.bootstrap.servers": strings.Join(p.target.Addrs(), ","),
-		"a->b.enabled": "true", "topics": "orders, payments", "groups": strings.Join(slices.Sorted(maps.Keys(worldGroups())), ", "),
+		"a->b.enabled": "true", "topics": "orders, payments", "groups": strings.Join(slices.Sorted(maps.Keys(fixtureGroups())), ", "),
 		"replication.factor": "1", "refresh.topics.interval.seconds": "1", "refresh.groups.interval.seconds": "1",
 		"emit.checkpoints.interval.seconds": "1", "emit.heartbeats.interval.seconds": "1", "offset.flush.interval.ms": "1000",
 		"sync.group.offsets.enabled": "true", "sync.group.offsets.interval.seconds": "1", "sync.topic.acls.enabled": "false",
@@ -74,37 +74,37 @@ func newWorld(t *testing.T, properties map[string]string) *world {
 	}
 	check(t, os.WriteFile(w.file, []byte(text.String()), 0o600))
 	for alias, topic := range map[string]string{"a": "orders", "b": "payments"} {
-		check(t, createTopic(t.Context(), w.admins[alias], topic, worldPartitions, 1))
-		writer, err := load.New(w.on[alias], load.Options{Topic: topic, Partitions: worldPartitions, Shapes: []load.Shape{load.Sized(200)}})
+		check(t, createTopic(t.Context(), w.admins[alias], topic, fixturePartitions, 1))
+		writer, err := load.New(w.on[alias], load.Options{Topic: topic, Partitions: fixturePartitions, Shapes: []load.Shape{load.Sized(200)}})
 		check(t, err)
-		check(t, writer.Write(t.Context(), worldRecords))
+		check(t, writer.Write(t.Context(), fixtureRecords))
 		writer.Close()
 	}
 	return w
 }
 
 // commit puts the groups in place.
-func (w *world) commit(ways []way) {
+func (w *fixture) commit(ways []way) {
 	for _, way := range ways {
-		for group, at := range worldGroups() {
-			for partition := range int32(worldPartitions) {
-				commitGroup(w.t, w.admins[way.of], group, way.topic, partition, at, "note of "+group)
+		for group, at := range fixtureGroups() {
+			for partition := range int32(fixturePartitions) {
+				commitOffset(w.t, w.admins[way.of], group, way.topic, partition, at, "note of "+group)
 			}
 		}
 	}
 }
 
 // ask has Java answer with the same file that the replicator was given.
-func (w *world) ask(way way) string {
+func (w *fixture) ask(way way) string {
 	w.t.Helper()
-	args := append([]string{w.file, way.on, way.of}, slices.Sorted(maps.Keys(worldGroups()))...)
+	args := append([]string{w.file, way.on, way.of}, slices.Sorted(maps.Keys(fixtureGroups()))...)
 	out, err := w.source.Jars().Tool(within(w.t, time.Minute, "Java answers"), filepath.Join("testdata", "MirrorFile.java"), args...)
 	check(w.t, err)
 	return string(out)
 }
 
 // answers waits until the replicator is done, as far as Java sees, and gives what it sees.
-func (w *world) answers(ways []way) map[way]string {
+func (w *fixture) answers(ways []way) map[way]string {
 	w.t.Helper()
 	w.eachCopied(ways)
 	w.commit(ways)
@@ -113,8 +113,8 @@ func (w *world) answers(ways []way) map[way]string {
 		eventually(w.t, 2*time.Minute, "the groups are translated and the heartbeats have come", func() (bool, string) {
 			said[way] = w.ask(way)
 			found := parseJava(w.t, said[way])
-			for partition := range int32(worldPartitions) {
-				if found.at("end", way.copied, partition) < worldRecords {
+			for partition := range int32(fixturePartitions) {
+				if found.at("end", way.copied, partition) < fixtureRecords {
 					return false, said[way]
 				}
 			}
@@ -125,43 +125,43 @@ func (w *world) answers(ways []way) map[way]string {
 }
 
 // eachCopied waits until all records are on the other side.
-func (w *world) eachCopied(ways []way) {
+func (w *fixture) eachCopied(ways []way) {
 	w.t.Helper()
 	for _, way := range ways {
 		eventually(w.t, 2*time.Minute, way.topic+" is copied", func() (bool, string) {
 			ends, err := kadm.NewClient(w.clients[way.on]).ListEndOffsets(w.t.Context(), way.copied)
 			n := int64(0)
 			ends.Each(func(o kadm.ListedOffset) { n += max(0, o.Offset) })
-			return err == nil && n >= worldRecords*worldPartitions, fmt.Sprintf("%d, %v", n, err)
+			return err == nil && n >= fixtureRecords*fixturePartitions, fmt.Sprintf("%d, %v", n, err)
 		})
 	}
 }
 
 // judge says what Java's positions would do to the consumers.
-func (w *world) judge(way way, said string) outcome {
+func (w *fixture) judge(way way, said string) outcome {
 	w.t.Helper()
-	groups := slices.Sorted(maps.Keys(worldGroups()))
-	return move{
-		from: way.topic, to: way.copied, before: readContents(w.t, w.clients[way.of], way.topic), after: readContents(w.t, w.clients[way.on], way.copied),
-		were: readGroups(w.t, w.admins[way.of], groups), are: parseJava(w.t, said), groups: groups,
-	}.judge()
+	groups := slices.Sorted(maps.Keys(fixtureGroups()))
+	return groupMove{
+		from: way.topic, to: way.copied, fromRecords: readContents(w.t, w.clients[way.of], way.topic), toRecords: readContents(w.t, w.clients[way.on], way.copied),
+		fromOffsets: readCommitted(w.t, w.admins[way.of], groups), toOffsets: parseJava(w.t, said), groups: groups,
+	}.outcome()
 }
 
-// places are positions as numbers of records before them: what stands between the records, such as the marker of a fence, does not count.
-func (w *world) places(way way, said string) map[string]int {
+// topicOffsets are positions as numbers of records before them: what stands between the records, such as the marker of a fence, does not count.
+func (w *fixture) recordsBefore(way way, said string) map[string]int {
 	w.t.Helper()
 	found, copies := parseJava(w.t, said), readContents(w.t, w.clients[way.on], way.copied)
-	places := map[string]int{}
-	for group := range worldGroups() {
+	topicOffsets := map[string]int{}
+	for group := range fixtureGroups() {
 		for partition, records := range copies {
 			place := -1
 			if at := found.at(group, way.copied, partition); at >= 0 {
-				place, _ = slices.BinarySearchFunc(records, at, func(r placed, at int64) int { return cmp.Compare(r.offset, at) })
+				place, _ = slices.BinarySearchFunc(records, at, func(r logRecord, at int64) int { return cmp.Compare(r.offset, at) })
 			}
-			places[fmt.Sprintf("%s %s-%d", group, way.copied, partition)] = place
+			topicOffsets[fmt.Sprintf("%s %s-%d", group, way.copied, partition)] = place
 		}
 	}
-	return places
+	return topicOffsets
 }
 
 var (
@@ -192,8 +192,8 @@ func facts(said string) string {
 
 // One mm2.properties is all that MirrorMaker 2, milena and the programs that fail over have. Whoever of the two has copied, Java's
 // MirrorClient and RemoteClusterUtils find the same topics, hops and clusters, and milena's positions are at least as far.
-func TestJavaAnswersAlikeWithOneFile(t *testing.T) {
-	realKafka(t)
+func TestMirrorClientConfiguredByMM2File(t *testing.T) {
+	requireKafka(t)
 	both := map[string]string{"b->a.enabled": "true"}
 	for name, c := range map[string]struct {
 		properties map[string]string
@@ -219,21 +219,21 @@ func TestJavaAnswersAlikeWithOneFile(t *testing.T) {
 			theirs, ours := map[way]string{}, map[way]string{}
 			theirPlaces, ourPlaces := map[way]map[string]int{}, map[way]map[string]int{}
 			t.Run("MirrorMaker 2", func(t *testing.T) {
-				w := newWorld(t, c.properties)
+				w := newFixture(t, c.properties)
 				p, err := mm2.StartFile(t.Context(), w.source.Jars(), w.dir, w.file)
 				check(t, err)
 				theirs = w.answers(ways)
 				for _, way := range ways {
-					theirPlaces[way] = w.places(way, theirs[way])
+					theirPlaces[way] = w.recordsBefore(way, theirs[way])
 					t.Logf("%s of %s: %s", way.on, way.of, w.judge(way, theirs[way]))
 				}
 				p.Kill()
 			})
 			t.Run("milena", func(t *testing.T) {
-				w := newWorld(t, c.properties)
+				w := newFixture(t, c.properties)
 				bin, err := buildMilena()
 				check(t, err)
-				d, err := daemon.NewOfFile(t.Context(), bin, w.dir, w.file)
+				d, err := daemon.NewFromFile(t.Context(), bin, w.dir, w.file)
 				check(t, err)
 				m := &milena{d, t}
 				m.start()
@@ -245,10 +245,10 @@ func TestJavaAnswersAlikeWithOneFile(t *testing.T) {
 				m.waitReady(30 * time.Second)
 				ours = w.answers(ways)
 				for _, way := range ways {
-					ourPlaces[way] = w.places(way, ours[way])
+					ourPlaces[way] = w.recordsBefore(way, ours[way])
 					o := w.judge(way, ours[way])
 					t.Logf("%s of %s: %s", way.on, way.of, o)
-					if o.unknown+o.skipped+o.again > 0 {
+					if o.missing+o.skipped+o.reread > 0 {
 						t.Errorf("%s of %s: %s\n%s", way.on, way.of, o, ours[way])
 					}
 				}
@@ -269,7 +269,7 @@ func TestJavaAnswersAlikeWithOneFile(t *testing.T) {
 				}
 				for place, at := range ourPlaces[way] {
 					group, _, _ := strings.Cut(place, " ")
-					old, truth := theirPlaces[way][place], int(worldGroups()[group])
+					old, truth := theirPlaces[way][place], int(fixtureGroups()[group])
 					if at != truth || at < old || group == "end" && at != old {
 						t.Errorf("%s is before record %d by milena's checkpoint, before %d by MirrorMaker 2's; it is before %d", place, at, old, truth)
 					}

@@ -33,8 +33,8 @@ func keytool(t *testing.T, args ...string) {
 	}
 }
 
-// makeStores has keytool make a truststore and a key store of each type in dir, as administrators do.
-func makeStores(t *testing.T, dir string, ca *kafka.Authority) {
+// createStores has keytool make a truststore and a key store of each type in dir, as administrators do.
+func createStores(t *testing.T, dir string, ca *kafka.Authority) {
 	t.Helper()
 	cert, key, err := ca.Issue("milena")
 	check(t, err)
@@ -56,12 +56,12 @@ func makeStores(t *testing.T, dir string, ca *kafka.Authority) {
 }
 
 // What an mm2.properties says about stores of Java is all that milena needs to reach brokers which admit nobody without a certificate.
-func TestStoresOfJavaReachBrokersThatWantACertificate(t *testing.T) {
+func TestJavaKeyStores(t *testing.T) {
 	ca, err := kafka.NewAuthority("the right authority")
 	check(t, err)
 	security := &kafka.Security{CA: ca}
 	p := startPair(t, kafka.Options{Security: security}, kafka.Options{Security: security})
-	makeStores(t, p.dir, ca)
+	createStores(t, p.dir, ca)
 	at := func(name string) string { return filepath.Join(p.dir, name) }
 	escaped := func(name string) string {
 		text, err := os.ReadFile(at(name))
@@ -93,17 +93,17 @@ func TestStoresOfJavaReachBrokersThatWantACertificate(t *testing.T) {
 			check(t, w.Write(t.Context(), 1000))
 			file := filepath.Join(p.dir, "mm2.properties")
 			check(t, os.WriteFile(file, []byte(tt.properties), 0o600))
-			if code, out := runFile(t, "check", "-c", file); code != 0 {
+			if code, out := runMilena(t, "check", "-c", file); code != 0 {
 				t.Errorf("check: exit code %d\n%s", code, out)
 			}
-			code, text := runFile(t, "convert", file)
+			code, text := runMilena(t, "convert", file)
 			if code != 0 {
 				t.Fatalf("convert: exit code %d\n%s", code, text)
 			}
 			config := daemon.Map{}
 			check(t, yaml.Unmarshal([]byte(text), &config))
 			m := p.startMilena(config)
-			p.copiedAndEqual(m, 30*time.Second, w.Acked(), "secure")
+			p.waitAndVerify(m, 30*time.Second, w.Acked(), "secure")
 			m.stop()
 			for _, secret := range []string{storePassword, keyPassword, "PRIVATE KEY"} {
 				if strings.Contains(m.Output(), secret) {
@@ -117,10 +117,10 @@ func TestStoresOfJavaReachBrokersThatWantACertificate(t *testing.T) {
 		check(t, w.Write(t.Context(), 1000))
 		file := filepath.Join(p.dir, "mm2.properties")
 		check(t, os.WriteFile(file, []byte(base+jks+p12), 0o600))
-		m := p.newMilenaOf("milena", file)
+		m := p.newMilenaFromFile("milena", file)
 		m.start()
 		m.waitReady(30 * time.Second)
-		p.copiedAndEqual(m, 30*time.Second, w.Acked(), "secure")
+		p.waitAndVerify(m, 30*time.Second, w.Acked(), "secure")
 		m.stop()
 	})
 	for _, tt := range []struct{ name, properties, want string }{
@@ -132,11 +132,11 @@ func TestStoresOfJavaReachBrokersThatWantACertificate(t *testing.T) {
 		t.Run(tt.name+" is said clearly", func(t *testing.T) {
 			file := filepath.Join(dir(t), "mm2.properties")
 			check(t, os.WriteFile(file, []byte(tt.properties), 0o600))
-			code, out := runFile(t, "check", "-c", file)
+			code, out := runMilena(t, "check", "-c", file)
 			if code != 1 {
 				t.Errorf("check: exit code %d, want 1", code)
 			}
-			says(t, out, tt.want)
+			matchLine(t, out, tt.want)
 			for _, secret := range []string{storePassword, keyPassword, "Tr0ub4dor&3"} {
 				if strings.Contains(out, secret) {
 					t.Errorf("the output holds %q", secret)
@@ -146,8 +146,8 @@ func TestStoresOfJavaReachBrokersThatWantACertificate(t *testing.T) {
 	}
 }
 
-// runFile runs a verb of milena to its end and returns its exit code and output.
-func runFile(t *testing.T, args ...string) (int, string) {
+// runMilena runs a verb of milena to its end and returns its exit code and output.
+func runMilena(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	bin, err := buildMilena()
 	check(t, err)
