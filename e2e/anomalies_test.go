@@ -115,7 +115,9 @@ type anomalyTest struct {
 	stale, leading int32
 }
 
-func (s *anomalyTest) in(t *testing.T) *anomalyTest { return &anomalyTest{s.pair.in(t), s.stale, s.leading} }
+func (s *anomalyTest) in(t *testing.T) *anomalyTest {
+	return &anomalyTest{s.pair.in(t), s.stale, s.leading}
+}
 
 // assign creates a topic with these replicas per partition.
 func (s *anomalyTest) assign(topic string, replicas ...[]int32) {

@@ -274,7 +274,9 @@ func (top *topology) ringComplete(t *testing.T, cluster string) {
 	})
 	want := []string{near + ".heartbeats", near + ".orders", near + "." + far + ".heartbeats", near + "." + far + ".orders", "heartbeats", "orders"}
 	slices.Sort(want)
-	top.waitTopics(t, cluster, want, func(topic string) bool { return strings.HasSuffix(topic, "orders") || strings.HasSuffix(topic, "heartbeats") })
+	top.waitTopics(t, cluster, want, func(topic string) bool {
+		return strings.HasSuffix(topic, "orders") || strings.HasSuffix(topic, "heartbeats")
+	})
 	top.verifyRing(t, cluster)
 }
 
