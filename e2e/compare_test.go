@@ -20,11 +20,11 @@ import (
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
-// comparison is what a milena in shadow mode prints in the end.
+// comparison is the JSON that milena run --compare prints at its end.
 type comparison struct {
 	Records struct {
-		Equal int64 `json:"equal"`
-		Twice int64 `json:"twice"`
+		Equal      int64 `json:"equal"`
+		Duplicates int64 `json:"twice"`
 	} `json:"records"`
 	Partitions []struct {
 		Topic       string `json:"topic"`
@@ -34,7 +34,7 @@ type comparison struct {
 		Milena      int64  `json:"milena"`
 		LagRecords  int64  `json:"lag_records"`
 		Equal       int64  `json:"equal"`
-		Twice       int64  `json:"twice"`
+		Duplicates  int64  `json:"twice"`
 		NotOnSource int64  `json:"not_on_source"`
 		NotOnTarget int64  `json:"not_on_target"`
 	} `json:"partitions"`
@@ -42,7 +42,7 @@ type comparison struct {
 	Notes       []string `json:"notes"`
 }
 
-// compareRun is a milena in shadow mode beside a MirrorMaker 2.
+// compareRun is a running milena run --compare beside a MirrorMaker 2.
 type compareRun struct {
 	t       *testing.T
 	process *proc.Process
@@ -60,8 +60,8 @@ func (p *pair) startCompare(name string, args ...string) *compareRun {
 	return c
 }
 
-// ended waits for the end and gives exit code and outcome.
-func (c *compareRun) ended() (int, comparison) {
+// wait waits for the end of the process and returns its exit code and what it printed.
+func (c *compareRun) wait() (int, comparison) {
 	c.t.Helper()
 	code, err := c.process.Wait(within(c.t, 2*time.Minute, "the comparison ends"))
 	check(c.t, err)
@@ -69,19 +69,19 @@ func (c *compareRun) ended() (int, comparison) {
 	check(c.t, err)
 	var flows []comparison
 	if err := json.NewDecoder(strings.NewReader(string(data))).Decode(&flows); err != nil || len(flows) != 1 {
-		c.t.Fatalf("%v in what it printed:\n%.4000s", err, data)
+		c.t.Fatalf("%v in the output:\n%.4000s", err, data)
 	}
 	return code, flows[0]
 }
 
-// stop is what Ctrl-C does.
-func (c *compareRun) stop() (int, comparison) {
+// interrupt does what Ctrl-C does.
+func (c *compareRun) interrupt() (int, comparison) {
 	c.t.Helper()
 	check(c.t, c.process.Signal(syscall.SIGINT))
-	return c.ended()
+	return c.wait()
 }
 
-// topicsAndGroups are the topics and groups of a cluster, without those that MirrorMaker 2 and the test make.
+// topicsAndGroups are the names of all topics and groups of a cluster.
 func topicsAndGroups(t *testing.T, admin *kadm.Client) []string {
 	t.Helper()
 	topics, err := admin.ListTopicsWithInternal(t.Context())
@@ -91,51 +91,57 @@ func topicsAndGroups(t *testing.T, admin *kadm.Client) []string {
 	return slices.Concat(topics.Names(), groups.Groups())
 }
 
-// A milena looks on while MirrorMaker 2 copies: first all is well; then MirrorMaker 2 is killed and copies a stretch again, and somebody else
-// writes into the copy. Both are counted exactly, and there is no trace of milena.
+// milena compares while MirrorMaker 2 copies. The first comparison finds no difference. During the second, MirrorMaker 2 is killed and copies
+// some records again, and another producer writes to a copy: both are counted exactly. milena creates no topic and no group.
 func TestCompareBesideMirrorMaker(t *testing.T) {
-	i, other := startMigration(t, nil)
-	i.waitMirrored(20_000)
-	before := [][]string{topicsAndGroups(t, i.sourceAdmin), topicsAndGroups(t, i.targetAdmin)}
-	code, twins := i.startCompare("twins", "--for", "15s").ended()
-	if code != 0 || len(twins.Differences) > 0 || twins.Records.Equal < 20_000 {
-		t.Fatalf("exit %d, %d records are equal, differences: %q", code, twins.Records.Equal, twins.Differences)
+	g, mirrorMaker := startMigration(t, nil)
+	g.waitMirrored(20_000)
+	before := [][]string{topicsAndGroups(t, g.sourceAdmin), topicsAndGroups(t, g.targetAdmin)}
+	code, first := g.startCompare("compare-1", "--for", "15s").wait()
+	if code != 0 || len(first.Differences) > 0 || first.Records.Equal < 20_000 {
+		t.Fatalf("exit code %d, %d records are equal, differences: %q", code, first.Records.Equal, first.Differences)
 	}
-	t.Logf("twins: %d records are equal in %d partitions; notes: %q", twins.Records.Equal, len(twins.Partitions), twins.Notes)
+	t.Logf("%d records are equal in %d partitions; notes: %q", first.Records.Equal, len(first.Partitions), first.Notes)
 
-	shadow := i.startCompare("shadow")
-	i.waitMirrored(60_000)
-	other.Kill()
-	i.startMirrorMaker(t.Context())
-	i.endLoad()
-	i.waitAllMirrored("plain")
-	foreign := &kgo.Record{Topic: mm2.RemoteTopic("few"), Partition: 1, Value: []byte("somebody else's")}
-	writer, err := i.target.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	check(t, err)
-	defer writer.Close()
-	check(t, writer.ProduceSync(t.Context(), foreign).FirstErr())
-	code, seen := shadow.stop()
+	second := g.startCompare("compare-2")
+	g.waitMirrored(60_000)
+	mirrorMaker.Kill()
+	g.startMirrorMaker(t.Context())
+	g.endLoad()
+	g.waitMirroredToEnd("plain")
+	g.writeForeignRecord()
+	code, found := second.interrupt()
 	if code != 1 {
-		t.Errorf("exit %d, want 1", code)
+		t.Errorf("exit code %d, want 1", code)
 	}
-	i.verifyDuplicates(seen)
+	g.verifyDuplicates(found)
 	want := "few-1: 1 record of primary.few-1 not on the source"
-	if !slices.ContainsFunc(seen.Differences, func(d string) bool { return strings.HasPrefix(d, want) }) {
-		t.Errorf("differences: %q, none begins with %q", seen.Differences, want)
+	if !slices.ContainsFunc(found.Differences, func(d string) bool { return strings.HasPrefix(d, want) }) {
+		t.Errorf("differences: %q, none begins with %q", found.Differences, want)
 	}
-	for n, admin := range []*kadm.Client{i.sourceAdmin, i.targetAdmin} {
+	for n, admin := range []*kadm.Client{g.sourceAdmin, g.targetAdmin} {
 		if after := topicsAndGroups(t, admin); !slices.Equal(before[n], after) {
 			t.Errorf("topics and groups were %q and are %q", before[n], after)
 		}
 	}
 }
 
-// waitAllMirrored waits until the copy of a topic that is no longer written ends with the records that the source ends with.
-func (i *migration) waitAllMirrored(topic string) {
-	i.t.Helper()
-	want := lastRecords(i.t, i.source, i.sourceClient, topic)
-	eventually(i.t, 2*time.Minute, "MirrorMaker 2 has copied all", func() (bool, string) {
-		got := lastRecords(i.t, i.target, i.targetClient, mm2.RemoteTopic(topic))
+// writeForeignRecord writes a record to a copy.
+func (g *migration) writeForeignRecord() {
+	g.t.Helper()
+	client, err := g.target.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	check(g.t, err)
+	defer client.Close()
+	record := &kgo.Record{Topic: mm2.RemoteTopic("few"), Partition: 1, Value: []byte("of another producer")}
+	check(g.t, client.ProduceSync(g.t.Context(), record).FirstErr())
+}
+
+// waitMirroredToEnd waits until the copy of a topic that is no longer written to ends with the same records as the source.
+func (g *migration) waitMirroredToEnd(topic string) {
+	g.t.Helper()
+	want := lastRecords(g.t, g.source, g.sourceClient, topic)
+	eventually(g.t, 2*time.Minute, "MirrorMaker 2 has copied "+topic+" to its end", func() (bool, string) {
+		got := lastRecords(g.t, g.target, g.targetClient, mm2.RemoteTopic(topic))
 		for partition, text := range want {
 			if got[partition] != text {
 				return false, fmt.Sprintf("%s-%d ends with %.80q, its copy with %.80q", topic, partition, text, got[partition])
@@ -145,7 +151,7 @@ func (i *migration) waitAllMirrored(topic string) {
 	})
 }
 
-// lastRecords are the last records of a topic's partitions, in which no transaction ends.
+// lastRecords is the last record of each partition of a topic without transactions.
 func lastRecords(t *testing.T, c *kafka.Cluster, client *kgo.Client, topic string) map[int32]string {
 	t.Helper()
 	ends, err := verify.ReadEnds(t.Context(), client, topic)
@@ -172,26 +178,27 @@ func lastRecords(t *testing.T, c *kafka.Cluster, client *kgo.Client, topic strin
 	return last
 }
 
-// verifyDuplicates holds the counts against the logs: what the copy of a plain topic has more than the source stands there twice.
-func (i *migration) verifyDuplicates(seen comparison) {
-	i.t.Helper()
-	source, err := verify.ReadEnds(i.t.Context(), i.sourceClient, "plain")
-	check(i.t, err)
-	target, err := verify.ReadEnds(i.t.Context(), i.targetClient, mm2.RemoteTopic("plain"))
-	check(i.t, err)
+// verifyDuplicates compares the counts with the logs: in plain, which has no transactions, the copy holds more records than the source by
+// exactly the number of duplicates.
+func (g *migration) verifyDuplicates(found comparison) {
+	g.t.Helper()
+	source, err := verify.ReadEnds(g.t.Context(), g.sourceClient, "plain")
+	check(g.t, err)
+	target, err := verify.ReadEnds(g.t.Context(), g.targetClient, mm2.RemoteTopic("plain"))
+	check(g.t, err)
 	var sum int64
-	for _, p := range seen.Partitions {
+	for _, p := range found.Partitions {
 		if p.Topic != "plain" {
 			continue
 		}
 		want := target.End[p.Partition] - source.End[p.Partition]
 		sum += want
-		if p.Twice != want || p.NotOnSource != 0 || p.NotOnTarget != 0 || p.LagRecords != 0 || p.Mirrored != source.End[p.Partition] || p.Milena != p.SourceEnd {
-			i.t.Errorf("%+v; the copy has %d records more than the source", p, want)
+		if p.Duplicates != want || p.NotOnSource != 0 || p.NotOnTarget != 0 || p.LagRecords != 0 || p.Mirrored != source.End[p.Partition] || p.Milena != p.SourceEnd {
+			g.t.Errorf("%+v; the copy has %d records more than the source", p, want)
 		}
 	}
 	if sum == 0 {
-		i.t.Error("MirrorMaker 2 copied nothing again: the test shows nothing")
+		g.t.Error("MirrorMaker 2 copied nothing again: the test proves nothing")
 	}
-	i.t.Logf("%d records of the plain topic are there twice, %d in all", sum, seen.Records.Twice)
+	g.t.Logf("%d duplicates in topic plain, %d in all", sum, found.Records.Duplicates)
 }

@@ -396,16 +396,16 @@ func (p *pair) waitCopied(m *milena, d time.Duration, topics ...string) map[stri
 // verify compares both sides and fails with the first differences. It returns how many records are equal.
 func (p *pair) verify(name func(string) string, topics ...string) int64 {
 	p.t.Helper()
-	return p.report(verify.Options{Topics: topics, Name: name})
+	return p.runVerifier(verify.Options{Topics: topics, Name: name})
 }
 
 // verifyWhileWriting compares what the source holds now, while the load goes on.
 func (p *pair) verifyWhileWriting(m *milena, d time.Duration, topics ...string) {
 	p.t.Helper()
-	p.report(verify.Options{Topics: topics, Name: remoteTopic, Until: p.waitCopied(m, d, topics...)})
+	p.runVerifier(verify.Options{Topics: topics, Name: remoteTopic, Until: p.waitCopied(m, d, topics...)})
 }
 
-func (p *pair) report(o verify.Options) int64 {
+func (p *pair) runVerifier(o verify.Options) int64 {
 	p.t.Helper()
 	report, err := verify.Run(within(p.t, 5*time.Minute, "the verifier ends"), p.sourceClient, p.targetClient, o)
 	check(p.t, err)
