@@ -26,12 +26,12 @@ import (
 	"github.com/milena-kafka/milena/e2e/load"
 )
 
-// resourceTypes are the resources by their first words in the texts of this file.
+// resourceTypes are the types of resources by their names in the ACLs of this file.
 var resourceTypes = map[string]kmsg.ACLResourceType{
 	"topic": kmsg.ACLResourceTypeTopic, "group": kmsg.ACLResourceTypeGroup, "cluster": kmsg.ACLResourceTypeCluster, "txn": kmsg.ACLResourceTypeTransactionalId,
 }
 
-// createACLs creates ACLs such as "ALLOW READ alice topic orders"; a + behind the name is a prefix.
+// createACLs creates ACLs such as "ALLOW READ alice topic orders". A + after the name makes it a prefix.
 func createACLs(t *testing.T, admin *kgo.Client, texts ...string) {
 	t.Helper()
 	request := kmsg.NewPtrCreateACLsRequest()
@@ -60,7 +60,7 @@ func createACLs(t *testing.T, admin *kgo.Client, texts ...string) {
 	}
 }
 
-// describeACLs are all ACLs of a cluster, of whatever kind, in the words of bind.
+// describeACLs are all ACLs of a cluster, of all resource types, in the format of createACLs, sorted.
 func describeACLs(t *testing.T, admin *kgo.Client) []string {
 	t.Helper()
 	request := kmsg.NewPtrDescribeACLsRequest()
@@ -89,7 +89,7 @@ func describeACLs(t *testing.T, admin *kgo.Client) []string {
 	return all
 }
 
-// deleteACLs deletes all ACLs of a user on topics.
+// deleteACLs deletes all ACLs of a user for topics.
 func deleteACLs(t *testing.T, admin *kgo.Client, saslClient string) {
 	t.Helper()
 	request := kmsg.NewPtrDeleteACLsRequest()
@@ -102,10 +102,10 @@ func deleteACLs(t *testing.T, admin *kgo.Client, saslClient string) {
 	check(t, kerr.ErrorForCode(answer.Results[0].ErrorCode))
 }
 
-// withChanges is a sorted set of texts without and with some.
-func withChanges(base, without, with []string) []string {
-	all := slices.Concat(base, with)
-	all = slices.DeleteFunc(all, func(s string) bool { return slices.Contains(without, s) })
+// withChanges is base without the removed and with the added ACLs, sorted and each once.
+func withChanges(base, removed, added []string) []string {
+	all := slices.Concat(base, added)
+	all = slices.DeleteFunc(all, func(s string) bool { return slices.Contains(removed, s) })
 	slices.Sort(all)
 	return slices.Compact(all)
 }
@@ -140,20 +140,20 @@ func alterConfigs(t *testing.T, admin *kadm.Client, topic string, configs ...str
 	check(t, one.Err)
 }
 
-// saslClient is a client that logs in.
+// saslClient logs in with SASL/PLAIN over TLS.
 func saslClient(t *testing.T, c *kafka.Cluster, ca *kafka.Authority, name, password string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca.PEM)
 	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(c.SecureAddrs()...), kgo.DialTLSConfig(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}),
 		kgo.SASL(plain.Auth{User: name, Pass: password}.AsMechanism()), kgo.DisableClientMetrics(),
-		kgo.DisableIdempotentWrite())...) // which needs a right of its own, and it is the topics that these users are asked about
+		kgo.DisableIdempotentWrite())...) // idempotent writes would need a right on the cluster
 	check(t, err)
 	t.Cleanup(cl.Close)
 	return cl
 }
 
-// consume says how many records a user gets from a topic, or the error.
+// consume reads want records of a topic, or returns the error.
 func consume(t *testing.T, cl *kgo.Client, topic string, want int) error {
 	t.Helper()
 	cl.AddConsumeTopics(topic)
@@ -173,7 +173,7 @@ func consume(t *testing.T, cl *kgo.Client, topic string, want int) error {
 
 func produce(t *testing.T, cl *kgo.Client, topic string) error {
 	t.Helper()
-	return cl.ProduceSync(within(t, 20*time.Second, "an answer"), &kgo.Record{Topic: topic, Value: []byte("mine")}).FirstErr()
+	return cl.ProduceSync(within(t, 20*time.Second, "the produce response"), &kgo.Record{Topic: topic, Value: []byte("of a user")}).FirstErr()
 }
 
 func TestACLAndConfigSync(t *testing.T) {

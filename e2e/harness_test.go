@@ -43,15 +43,15 @@ var resolveJars = sync.OnceValues(func() (kafka.Jars, error) {
 	return kafka.Resolve(context.Background())
 })
 
-// requireKafka skips the test unless the real level is asked for and possible.
+// requireKafka skips the test unless MILENA_E2E is set and Java and Maven are installed.
 func requireKafka(t *testing.T) kafka.Jars {
 	t.Helper()
-	asked := os.Getenv("MILENA_E2E")
-	if asked == "" {
+	mode := os.Getenv("MILENA_E2E")
+	if mode == "" {
 		t.Skip("needs real Kafka brokers; run it with: MILENA_E2E=1 go test ./e2e -timeout 40m")
 	}
 	jars, err := resolveJars()
-	if errors.Is(err, kafka.ErrMissing) && asked != "require" {
+	if errors.Is(err, kafka.ErrMissing) && mode != "require" {
 		t.Skip(err)
 	}
 	if err != nil {
@@ -75,7 +75,7 @@ var buildMilena = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
-// dir is where a test's processes keep data and logs.
+// dir is a directory for the data and logs of a test's processes: temporary, or kept if MILENA_E2E_KEEP is set.
 func dir(t *testing.T) string {
 	t.Helper()
 	keep := os.Getenv("MILENA_E2E_KEEP")
@@ -95,7 +95,7 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// seeded is a source of random moments that can be repeated.
+// seeded is a random source whose seed is logged, so that a run can be repeated.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano() % 1_000_000)
@@ -105,11 +105,11 @@ func seeded(t *testing.T) *rand.Rand {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("random moments: MILENA_E2E_SEED=%d", seed)
+	t.Logf("random seed: MILENA_E2E_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// within is the test's context with a deadline that says what took too long.
+// within is the test's context with a deadline. what describes the event that is late when the deadline passes.
 func within(t *testing.T, d time.Duration, what string) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not within %v: %s", d, what))
@@ -117,7 +117,7 @@ func within(t *testing.T, d time.Duration, what string) context.Context {
 	return ctx
 }
 
-// eventually asks every 50 ms until done says yes; the last thing that it said is in the failure.
+// eventually calls done every 50 ms until it returns true. The state that done returned last is part of the failure.
 func eventually(t *testing.T, d time.Duration, what string, done func() (bool, string)) {
 	t.Helper()
 	ctx := within(t, d, what)
@@ -131,12 +131,12 @@ func eventually(t *testing.T, d time.Duration, what string, done func() (bool, s
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%v; last: %s", context.Cause(ctx), state)
+			t.Fatalf("%v; last state: %s", context.Cause(ctx), state)
 		}
 	}
 }
 
-// pause lets d of load pass.
+// pause waits while the load runs.
 func pause(t *testing.T, d time.Duration) {
 	t.Helper()
 	select {
@@ -148,15 +148,15 @@ func pause(t *testing.T, d time.Duration) {
 // pair is a source and a target cluster.
 type pair struct {
 	t              *testing.T
-	owner          *testing.T // whose end is the end of the clusters
+	owner          *testing.T // the clusters end with it
 	dir            string
 	source, target *kafka.Cluster
-	// The test's own clients, past the proxies.
+	// Clients of the test itself; they bypass the proxies.
 	sourceClient, targetClient *kgo.Client
 	sourceAdmin, targetAdmin   *kadm.Client
 }
 
-// startPair starts both clusters at once.
+// startPair starts a source and a target cluster. Both end with the test.
 func startPair(t *testing.T, source, target kafka.Options) *pair {
 	t.Helper()
 	jars := requireKafka(t)
@@ -167,7 +167,7 @@ func startPair(t *testing.T, source, target kafka.Options) *pair {
 	clusters, err := kafka.StartAll(t.Context(), jars, source, target)
 	check(t, err)
 	p.source, p.target = clusters[0], clusters[1]
-	t.Logf("both clusters run after %.1f s", time.Since(start).Seconds())
+	t.Logf("both clusters started in %.1f s", time.Since(start).Seconds())
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("source brokers:\n%s\ntarget brokers:\n%s", p.source.Tail(15), p.target.Tail(15))
@@ -215,10 +215,10 @@ func (p *pair) writer(o load.Options) *load.Writer {
 	return w
 }
 
-// remoteTopic is the target's name of a source topic.
+// remoteTopic is the name of a source topic's copy on the target.
 func remoteTopic(topic string) string { return "source." + topic }
 
-// config is a configuration with one flow that copies the topics which match any of these expressions.
+// config is a configuration with one flow from source to target. topics are regular expressions.
 func (p *pair) config(topics ...string) daemon.Map {
 	return daemon.Map{
 		"clusters": daemon.Map{
@@ -235,7 +235,7 @@ type milena struct {
 	t *testing.T
 }
 
-// newMilena writes the configuration of a daemon; name tells several apart.
+// newMilena is a daemon with this configuration, not started yet. name is that of its directory, and must differ between daemons of a test.
 func (p *pair) newMilena(name string, config daemon.Map) *milena {
 	p.t.Helper()
 	bin, err := buildMilena()
@@ -245,7 +245,7 @@ func (p *pair) newMilena(name string, config daemon.Map) *milena {
 	return p.failOnCrash(name, d)
 }
 
-// newMilenaFromFile is a daemon with a file that is not of this harness, such as MirrorMaker 2's.
+// newMilenaFromFile is a daemon with a configuration file of the caller's, such as an mm2.properties.
 func (p *pair) newMilenaFromFile(name, file string, args ...string) *milena {
 	p.t.Helper()
 	bin, err := buildMilena()
@@ -255,13 +255,13 @@ func (p *pair) newMilenaFromFile(name, file string, args ...string) *milena {
 	return p.failOnCrash(name, d)
 }
 
-// failOnCrash fails the test for what a daemon must never print.
+// failOnCrash makes the test fail at its end if the daemon has printed a data race or a stack trace.
 func (p *pair) failOnCrash(name string, d *daemon.Daemon) *milena {
 	m := &milena{d, p.t}
 	p.t.Cleanup(func() {
 		out := m.Output()
 		if strings.Contains(out, "DATA RACE") {
-			p.t.Errorf("%s: the race detector found something", name)
+			p.t.Errorf("%s: the race detector has found a data race", name)
 		}
 		if i := regexp.MustCompile(`(?m)^(panic:|fatal error:|goroutine \d+ \[)`).FindStringIndex(out); i != nil {
 			p.t.Errorf("%s ended with a stack trace:\n%.4000s", name, out[i[0]:])
@@ -297,7 +297,7 @@ func (m *milena) waitReady(d time.Duration) time.Duration {
 	return time.Since(start)
 }
 
-// diagnose logs what keeps milena from being ready and keeps its stacks beside its log, for a failure that is about time.
+// diagnose logs why milena is not ready and writes its goroutine stacks to a file beside its log, for tests that fail because something is slow.
 func (m *milena) diagnose() {
 	m.t.Helper()
 	notReady, stacks := m.Diagnose(context.WithoutCancel(m.t.Context()))
@@ -308,7 +308,7 @@ func (m *milena) diagnose() {
 	m.t.Logf("/readyz: %.1000s\nstacks: %s", notReady, file)
 }
 
-// stop ends the daemon as a service manager does; it must leave cleanly.
+// stop ends the daemon with SIGTERM, as a service manager does. Its exit code must be 0.
 func (m *milena) stop() {
 	m.t.Helper()
 	start := time.Now()
@@ -320,17 +320,17 @@ func (m *milena) stop() {
 	}
 }
 
-// waitExit waits until the daemon ends by itself.
+// waitExit waits until the daemon exits without a signal, with exit code want.
 func (m *milena) waitExit(d time.Duration, want int) {
 	m.t.Helper()
-	code, err := m.Process().Wait(within(m.t, d, "milena ends by itself"))
+	code, err := m.Process().Wait(within(m.t, d, "milena exits"))
 	check(m.t, err)
 	if code != want {
 		m.t.Errorf("exit code %d, want %d\n%s", code, want, m.Tail(20))
 	}
 }
 
-// partitions reads /status; it is empty while that can't be read. Those of heartbeats, which come by themselves, are left out.
+// partitions are the partitions in /status, without those of heartbeats. There are none if /status cannot be read.
 func (m *milena) partitions() []daemon.Partition {
 	m.t.Helper()
 	all, err := m.Partitions(m.t.Context())
@@ -340,16 +340,16 @@ func (m *milena) partitions() []daemon.Partition {
 	return slices.DeleteFunc(all, func(p daemon.Partition) bool { return strings.HasSuffix(p.Topic, "heartbeats") })
 }
 
-// waitMetric waits until a metric is at least this much.
+// waitMetric waits until a metric is at least least. labels are as for daemon.Metric.
 func (m *milena) waitMetric(d time.Duration, least float64, name string, labels ...string) {
 	m.t.Helper()
-	check(m.t, m.Until(within(m.t, d, fmt.Sprintf("%s%v is %v", name, labels, least)), 50*time.Millisecond, func() (bool, string) {
+	check(m.t, m.Until(within(m.t, d, fmt.Sprintf("%s%v is at least %v", name, labels, least)), 50*time.Millisecond, func() (bool, string) {
 		v, err := m.Metric(m.t.Context(), name, labels...)
 		return err == nil && v >= least, fmt.Sprintf("%v, %v", v, err)
 	}))
 }
 
-// waitCopied waits until milena has acknowledged everything that the topics hold now, by the test's own look at the source's ends.
+// waitCopied reads the ends of the topics on the source and waits until milena has acknowledged everything below them. It returns the ends.
 func (p *pair) waitCopied(m *milena, d time.Duration, topics ...string) map[string]verify.Ends {
 	p.t.Helper()
 	ends := map[string]verify.Ends{}
@@ -393,13 +393,13 @@ func (p *pair) waitCopied(m *milena, d time.Duration, topics ...string) map[stri
 	return ends
 }
 
-// verify compares both sides and fails with the first differences. It returns how many records are equal.
+// verify compares topics with their copies and fails the test with the first differences. It returns how many records are equal.
 func (p *pair) verify(name func(string) string, topics ...string) int64 {
 	p.t.Helper()
 	return p.runVerifier(verify.Options{Topics: topics, Name: name})
 }
 
-// verifyWhileWriting compares what the source holds now, while the load goes on.
+// verifyWhileWriting waits until the records that the source holds now are copied, and verifies those, while producers keep writing.
 func (p *pair) verifyWhileWriting(m *milena, d time.Duration, topics ...string) {
 	p.t.Helper()
 	p.runVerifier(verify.Options{Topics: topics, Name: remoteTopic, Until: p.waitCopied(m, d, topics...)})
@@ -416,7 +416,7 @@ func (p *pair) runVerifier(o verify.Options) int64 {
 	return report.Records
 }
 
-// waitAndVerify waits until all is copied, then verifies, and says how many records there must be at the least.
+// waitAndVerify waits until everything is copied, verifies it, and checks that at least atLeast records are equal.
 func (p *pair) waitAndVerify(m *milena, d time.Duration, atLeast int64, topics ...string) {
 	p.t.Helper()
 	p.waitCopied(m, d, topics...)
@@ -425,7 +425,7 @@ func (p *pair) waitAndVerify(m *milena, d time.Duration, atLeast int64, topics .
 	}
 }
 
-// in is the same pair for a sub-test: what it starts ends with the sub-test.
+// in is the same pair for a sub-test: daemons, writers and failures belong to the sub-test, the clusters do not.
 func (p *pair) in(t *testing.T) *pair {
 	sub := *p
 	sub.t, sub.dir = t, dir(t)
@@ -434,11 +434,11 @@ func (p *pair) in(t *testing.T) *pair {
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// askJava runs Apache Kafka's own client classes against a cluster.
+// askJava prints what Kafka's MirrorClient finds on a cluster about a source, and the translated offsets of groups.
 func askJava(t *testing.T, c *kafka.Cluster, source string, groups ...string) string {
 	t.Helper()
 	args := append([]string{strings.Join(c.Addrs(), ","), source}, groups...)
-	out, err := c.Jars().Tool(within(t, time.Minute, "Java answers"), filepath.Join("testdata", "Mirror.java"), args...)
+	out, err := c.Jars().Tool(within(t, time.Minute, "the Java program ends"), filepath.Join("testdata", "Mirror.java"), args...)
 	check(t, err)
 	return string(out)
 }

@@ -15,20 +15,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
 	"github.com/milena-kafka/milena/e2e/mm2"
 )
 
-// way is a question of Java: a cluster, and the one whose topics come there.
-type way struct {
-	on, of string // aliases
-	topic  string // of the second cluster, with the groups
-	copied string // its name on the first
+// direction is one direction of replication: topics and groups of cluster source are copied to cluster target.
+type direction struct {
+	source, target string // aliases
+	topic          string // on the source
+	remote         string // its copy on the target
 }
 
-// fixture is a pair of clusters, a and b, with the same records and groups each time it is made.
+// fixture is two clusters, a and b, with the same records and groups in every fixture, and one mm2.properties.
 type fixture struct {
 	*pair
 	file    string // mm2.properties
@@ -42,7 +41,7 @@ const (
 	fixturePartitions = 2
 )
 
-// fixtureGroups stand at the beginning, behind, and at the end of each partition.
+// fixtureGroups are committed offsets, the same in every partition: at the start, behind, and at the end.
 func fixtureGroups() map[string]int64 {
 	return map[string]int64{"start": 0, "behind": 700, "near": fixtureRecords - 3, "end": fixtureRecords}
 }
@@ -62,7 +61,7 @@ func newFixture(t *testing.T, properties map[string]string) *fixture {
 		"replication.factor": "1", "refresh.topics.interval.seconds": "1", "refresh.groups.interval.seconds": "1",
 		"emit.checkpoints.interval.seconds": "1", "emit.heartbeats.interval.seconds": "1", "offset.flush.interval.ms": "1000",
 		"sync.group.offsets.enabled": "true", "sync.group.offsets.interval.seconds": "1", "sync.topic.acls.enabled": "false",
-		"offset.lag.max": "0", // MirrorMaker 2 translates as well as it can
+		"offset.lag.max": "0", // so that MirrorMaker 2 translates as exactly as it can
 	}
 	for _, topic := range []string{"checkpoints.topic", "heartbeats.topic", "offset-syncs.topic", "offset.storage", "status.storage", "config.storage"} {
 		all[topic+".replication.factor"] = "1"
@@ -83,53 +82,53 @@ func newFixture(t *testing.T, properties map[string]string) *fixture {
 	return w
 }
 
-// commit puts the groups in place.
-func (w *fixture) commit(ways []way) {
-	for _, way := range ways {
+// commit commits the groups on the source of each direction.
+func (w *fixture) commit(directions []direction) {
+	for _, d := range directions {
 		for group, at := range fixtureGroups() {
 			for partition := range int32(fixturePartitions) {
-				commitOffset(w.t, w.admins[way.of], group, way.topic, partition, at, "note of "+group)
+				commitOffset(w.t, w.admins[d.source], group, d.topic, partition, at, "metadata of "+group)
 			}
 		}
 	}
 }
 
-// ask has Java answer with the same file that the replicator was given.
-func (w *fixture) ask(way way) string {
+// askJava runs MirrorFile.java, with the same file that the replicator runs with.
+func (w *fixture) askJava(d direction) string {
 	w.t.Helper()
-	args := append([]string{w.file, way.on, way.of}, slices.Sorted(maps.Keys(fixtureGroups()))...)
+	args := append([]string{w.file, d.target, d.source}, slices.Sorted(maps.Keys(fixtureGroups()))...)
 	out, err := w.source.Jars().Tool(within(w.t, time.Minute, "Java answers"), filepath.Join("testdata", "MirrorFile.java"), args...)
 	check(w.t, err)
 	return string(out)
 }
 
-// answers waits until the replicator is done, as far as Java sees, and gives what it sees.
-func (w *fixture) answers(ways []way) map[way]string {
+// waitJava commits the groups, waits until Java finds them all translated, and returns what Java reports, by direction.
+func (w *fixture) waitJava(directions []direction) map[direction]string {
 	w.t.Helper()
-	w.eachCopied(ways)
-	w.commit(ways)
-	said := map[way]string{}
-	for _, way := range ways {
-		eventually(w.t, 2*time.Minute, "the groups are translated and the heartbeats have come", func() (bool, string) {
-			said[way] = w.ask(way)
-			found := parseJava(w.t, said[way])
+	w.waitRecords(directions)
+	w.commit(directions)
+	output := map[direction]string{}
+	for _, d := range directions {
+		eventually(w.t, 2*time.Minute, "the groups are translated and the heartbeats are copied", func() (bool, string) {
+			output[d] = w.askJava(d)
+			found := parseJava(w.t, output[d])
 			for partition := range int32(fixturePartitions) {
-				if found.at("end", way.copied, partition) < fixtureRecords {
-					return false, said[way]
+				if found.at("end", d.remote, partition) < fixtureRecords {
+					return false, output[d]
 				}
 			}
-			return strings.Contains(said[way], "replicationHops=1 "), said[way]
+			return strings.Contains(output[d], "replicationHops=1 "), output[d]
 		})
 	}
-	return said
+	return output
 }
 
-// eachCopied waits until all records are on the other side.
-func (w *fixture) eachCopied(ways []way) {
+// waitRecords waits until all records are on the other side.
+func (w *fixture) waitRecords(directions []direction) {
 	w.t.Helper()
-	for _, way := range ways {
-		eventually(w.t, 2*time.Minute, way.topic+" is copied", func() (bool, string) {
-			ends, err := kadm.NewClient(w.clients[way.on]).ListEndOffsets(w.t.Context(), way.copied)
+	for _, d := range directions {
+		eventually(w.t, 2*time.Minute, d.topic+" is copied", func() (bool, string) {
+			ends, err := kadm.NewClient(w.clients[d.target]).ListEndOffsets(w.t.Context(), d.remote)
 			n := int64(0)
 			ends.Each(func(o kadm.ListedOffset) { n += max(0, o.Offset) })
 			return err == nil && n >= fixtureRecords*fixturePartitions, fmt.Sprintf("%d, %v", n, err)
@@ -137,49 +136,50 @@ func (w *fixture) eachCopied(ways []way) {
 	}
 }
 
-// judge says what Java's positions would do to the consumers.
-func (w *fixture) judge(way way, said string) outcome {
+// outcome compares the offsets that Java translates with those of the source.
+func (w *fixture) outcome(d direction, output string) outcome {
 	w.t.Helper()
 	groups := slices.Sorted(maps.Keys(fixtureGroups()))
 	return groupMove{
-		from: way.topic, to: way.copied, fromRecords: readContents(w.t, w.clients[way.of], way.topic), toRecords: readContents(w.t, w.clients[way.on], way.copied),
-		fromOffsets: readCommitted(w.t, w.admins[way.of], groups), toOffsets: parseJava(w.t, said), groups: groups,
+		from: d.topic, to: d.remote, fromRecords: readContents(w.t, w.clients[d.source], d.topic), toRecords: readContents(w.t, w.clients[d.target], d.remote),
+		fromOffsets: readCommitted(w.t, w.admins[d.source], groups), toOffsets: parseJava(w.t, output), groups: groups,
 	}.outcome()
 }
 
-// topicOffsets are positions as numbers of records before them: what stands between the records, such as the marker of a fence, does not count.
-func (w *fixture) recordsBefore(way way, said string) map[string]int {
+// recordsBefore expresses the offsets that Java translates as the number of records before them, by group and partition. Control records, such
+// as the marker of a fence, do not count, so that both replicators can be compared.
+func (w *fixture) recordsBefore(d direction, output string) map[string]int {
 	w.t.Helper()
-	found, copies := parseJava(w.t, said), readContents(w.t, w.clients[way.on], way.copied)
-	topicOffsets := map[string]int{}
+	found, copies := parseJava(w.t, output), readContents(w.t, w.clients[d.target], d.remote)
+	before := map[string]int{}
 	for group := range fixtureGroups() {
 		for partition, records := range copies {
-			place := -1
-			if at := found.at(group, way.copied, partition); at >= 0 {
-				place, _ = slices.BinarySearchFunc(records, at, func(r logRecord, at int64) int { return cmp.Compare(r.offset, at) })
+			n := -1
+			if at := found.at(group, d.remote, partition); at >= 0 {
+				n, _ = slices.BinarySearchFunc(records, at, func(r logRecord, at int64) int { return cmp.Compare(r.offset, at) })
 			}
-			topicOffsets[fmt.Sprintf("%s %s-%d", group, way.copied, partition)] = place
+			before[fmt.Sprintf("%s %s-%d", group, d.remote, partition)] = n
 		}
 	}
-	return topicOffsets
+	return before
 }
 
 var (
-	// Bookkeeping are the topics that only one of the two has: Connect's, and the journal.
-	bookkeeping = regexp.MustCompile(`^(mm2-(configs|offsets|status)\.[ab]\.internal|milena\.[ab]-[ab]\.journal)$`)
-	// Journal is the one deliberate difference. Java takes what is before the first separator for a cluster, and with identity every topic for one
-	// of the source: so it finds the journal among remote topics, of a cluster called milena with the separator ".".
+	// ownTopics exist with one of the two replicators only: Connect's topics, and the journal.
+	ownTopics = regexp.MustCompile(`^(mm2-(configs|offsets|status)\.[ab]\.internal|milena\.[ab]-[ab]\.journal)$`)
+	// journal is the one deliberate difference. Java takes what precedes the first separator for a cluster alias, and with identity naming every
+	// topic for one of the source. So it counts the journal among remote topics, with the separator "." as one of cluster milena.
 	journal = regexp.MustCompile(`(, )?milena\.[ab]-[ab]\.journal`)
 )
 
-// facts are the lines about names, without the topics that the other replicator does not need.
-func facts(said string) string {
-	said, _, _ = strings.Cut(said, "translateOffsets")
+// facts are the lines about names, without the topics that only one replicator has.
+func facts(output string) string {
+	output, _, _ = strings.Cut(output, "translateOffsets")
 	var lines []string
-	for line := range strings.Lines(said) {
+	for line := range strings.Lines(output) {
 		name, isTopic := strings.CutPrefix(line, "topic ")
 		name, _, _ = strings.Cut(name, " ")
-		if isTopic && bookkeeping.MatchString(name) {
+		if isTopic && ownTopics.MatchString(name) {
 			continue
 		}
 		if strings.HasPrefix(line, "remoteTopics=") || strings.HasPrefix(line, "allRemoteTopics=") {
@@ -190,8 +190,14 @@ func facts(said string) string {
 	return strings.Join(lines, "\n")
 }
 
-// One mm2.properties is all that MirrorMaker 2, milena and the programs that fail over have. Whoever of the two has copied, Java's
-// MirrorClient and RemoteClusterUtils find the same topics, hops and clusters, and milena's positions are at least as far.
+// javaReport is what Java finds with one replicator, by direction.
+type javaReport struct {
+	output  map[direction]string
+	offsets map[direction]map[string]int // as recordsBefore has them
+}
+
+// MirrorMaker 2, milena and the programs that fail over share one mm2.properties. With either replicator, Java's MirrorClient and
+// RemoteClusterUtils find the same topics, hops and clusters, and milena's translated offsets are at least as far.
 func TestMirrorClientConfiguredByMM2File(t *testing.T) {
 	requireKafka(t)
 	both := map[string]string{"b->a.enabled": "true"}
@@ -201,10 +207,10 @@ func TestMirrorClientConfiguredByMM2File(t *testing.T) {
 		identity   bool
 	}{
 		"both directions": {both, ".", false},
-		"own separator and syncs on the target": {map[string]string{
+		"another separator and offset-syncs on the target": {map[string]string{
 			"b->a.enabled": "true", "replication.policy.separator": "_", "offset-syncs.topic.location": "target",
 		}, "_", false},
-		"own separator but not for internal topics": {map[string]string{
+		"another separator, but not for internal topics": {map[string]string{
 			"b->a.enabled": "true", "replication.policy.separator": "--", "replication.policy.internal.topic.separator.enabled": "false",
 		}, "--", false},
 		"identity": {map[string]string{
@@ -212,72 +218,78 @@ func TestMirrorClientConfiguredByMM2File(t *testing.T) {
 		}, ".", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ways := []way{{"b", "a", "orders", "a" + c.separator + "orders"}, {"a", "b", "payments", "b" + c.separator + "payments"}}
+			directions := []direction{{"a", "b", "orders", "a" + c.separator + "orders"}, {"b", "a", "payments", "b" + c.separator + "payments"}}
 			if c.identity {
-				ways = []way{{"b", "a", "orders", "orders"}}
+				directions = []direction{{"a", "b", "orders", "orders"}}
 			}
-			theirs, ours := map[way]string{}, map[way]string{}
-			theirPlaces, ourPlaces := map[way]map[string]int{}, map[way]map[string]int{}
-			t.Run("MirrorMaker 2", func(t *testing.T) {
-				w := newFixture(t, c.properties)
-				p, err := mm2.StartFile(t.Context(), w.source.Jars(), w.dir, w.file)
-				check(t, err)
-				theirs = w.answers(ways)
-				for _, way := range ways {
-					theirPlaces[way] = w.recordsBefore(way, theirs[way])
-					t.Logf("%s of %s: %s", way.on, way.of, w.judge(way, theirs[way]))
-				}
-				p.Kill()
-			})
-			t.Run("milena", func(t *testing.T) {
-				w := newFixture(t, c.properties)
-				bin, err := buildMilena()
-				check(t, err)
-				d, err := daemon.NewFromFile(t.Context(), bin, w.dir, w.file)
-				check(t, err)
-				m := &milena{d, t}
-				m.start()
-				t.Cleanup(func() {
-					if t.Failed() {
-						t.Logf("milena:\n%s", m.Tail(40))
-					}
-				})
-				m.waitReady(30 * time.Second)
-				ours = w.answers(ways)
-				for _, way := range ways {
-					ourPlaces[way] = w.recordsBefore(way, ours[way])
-					o := w.judge(way, ours[way])
-					t.Logf("%s of %s: %s", way.on, way.of, o)
-					if o.missing+o.skipped+o.reread > 0 {
-						t.Errorf("%s of %s: %s\n%s", way.on, way.of, o, ours[way])
-					}
-				}
-				p := *w.pair
-				for _, way := range ways {
-					p.sourceClient, p.targetClient = w.clients[way.of], w.clients[way.on]
-					p.verify(func(string) string { return way.copied }, way.topic)
-				}
-				m.stop()
-			})
+			var theirs, ours javaReport
+			t.Run("MirrorMaker 2", func(t *testing.T) { theirs = reportOfMirrorMaker(t, c.properties, directions) })
+			t.Run("milena", func(t *testing.T) { ours = reportOfMilena(t, c.properties, directions) })
 			if t.Failed() {
 				return // nothing to compare
 			}
-			for _, way := range ways {
-				t.Logf("on %s Java says of milena\n%s\nand of MirrorMaker 2\n%s", way.on, ours[way], theirs[way])
-				if got, want := facts(ours[way]), facts(theirs[way]); got != want {
-					t.Errorf("on %s of %s Java says of milena\n%s\nand of MirrorMaker 2\n%s", way.on, way.of, got, want)
-				}
-				for place, at := range ourPlaces[way] {
-					group, _, _ := strings.Cut(place, " ")
-					old, truth := theirPlaces[way][place], int(fixtureGroups()[group])
-					if at != truth || at < old || group == "end" && at != old {
-						t.Errorf("%s is before record %d by milena's checkpoint, before %d by MirrorMaker 2's; it is before %d", place, at, old, truth)
-					}
-				}
-				if strings.Contains(ours[way], "the ways to ask differ") {
-					t.Errorf("Java says of milena\n%s", ours[way])
-				}
+			for _, d := range directions {
+				compareReports(t, d, ours, theirs)
 			}
 		})
+	}
+}
+
+func reportOfMirrorMaker(t *testing.T, properties map[string]string, directions []direction) javaReport {
+	t.Helper()
+	w := newFixture(t, properties)
+	p, err := mm2.StartFile(t.Context(), w.source.Jars(), w.dir, w.file)
+	check(t, err)
+	defer p.Kill()
+	r := javaReport{w.waitJava(directions), map[direction]map[string]int{}}
+	for _, d := range directions {
+		r.offsets[d] = w.recordsBefore(d, r.output[d])
+		t.Logf("%s to %s: %s", d.source, d.target, w.outcome(d, r.output[d]))
+	}
+	return r
+}
+
+// reportOfMilena also checks that every offset is translated exactly, and verifies the copies.
+func reportOfMilena(t *testing.T, properties map[string]string, directions []direction) javaReport {
+	t.Helper()
+	w := newFixture(t, properties)
+	m := w.newMilenaFromFile("milena", w.file)
+	m.start()
+	m.waitReady(30 * time.Second)
+	r := javaReport{w.waitJava(directions), map[direction]map[string]int{}}
+	for _, d := range directions {
+		r.offsets[d] = w.recordsBefore(d, r.output[d])
+		o := w.outcome(d, r.output[d])
+		t.Logf("%s to %s: %s", d.source, d.target, o)
+		if !o.exact() {
+			t.Errorf("%s to %s: %s\n%s", d.source, d.target, o, r.output[d])
+		}
+	}
+	p := *w.pair
+	for _, d := range directions {
+		p.sourceClient, p.targetClient = w.clients[d.source], w.clients[d.target]
+		p.verify(func(string) string { return d.remote }, d.topic)
+	}
+	m.stop()
+	return r
+}
+
+// compareReports checks that Java finds the same names with both, and that milena's offsets are right and at least as far. A group at the end
+// is at the same record with both.
+func compareReports(t *testing.T, d direction, ours, theirs javaReport) {
+	t.Helper()
+	t.Logf("on %s Java reports of milena\n%s\nand of MirrorMaker 2\n%s", d.target, ours.output[d], theirs.output[d])
+	if got, want := facts(ours.output[d]), facts(theirs.output[d]); got != want {
+		t.Errorf("on %s about %s Java reports of milena\n%s\nand of MirrorMaker 2\n%s", d.target, d.source, got, want)
+	}
+	for name, got := range ours.offsets[d] {
+		group, _, _ := strings.Cut(name, " ")
+		mirrorMaker, want := theirs.offsets[d][name], int(fixtureGroups()[group])
+		if got != want || got < mirrorMaker || group == "end" && got != mirrorMaker {
+			t.Errorf("%s is translated to before record %d by milena and before %d by MirrorMaker 2; want %d", name, got, mirrorMaker, want)
+		}
+	}
+	if strings.Contains(ours.output[d], "the methods disagree") {
+		t.Errorf("Java reports of milena\n%s", ours.output[d])
 	}
 }

@@ -8,7 +8,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.connect.mirror.MirrorClient;
 import org.apache.kafka.connect.mirror.RemoteClusterUtils;
 
-/** Asks Apache Kafka's own classes what they find on a cluster: Mirror BOOTSTRAP SOURCE [GROUP ...]. */
+/** Prints what Apache Kafka's own client classes find on a cluster about a source: Mirror BOOTSTRAP SOURCE [GROUP ...]. */
 public class Mirror {
     public static void main(String[] args) throws Exception {
         Map<String, Object> properties = new HashMap<>();

@@ -15,7 +15,7 @@ import org.apache.kafka.connect.mirror.RemoteClusterUtils;
 import org.apache.kafka.connect.mirror.ReplicationPolicy;
 
 /**
- * Asks Apache Kafka's own classes, configured by MirrorMaker 2's own file, what they find on a cluster of it:
+ * Prints what Apache Kafka's own client classes find on a cluster about another one, configured by an mm2.properties:
  * MirrorFile FILE CLUSTER REMOTE [GROUP ...].
  */
 public class MirrorFile {
@@ -28,7 +28,7 @@ public class MirrorFile {
         file.stringPropertyNames().forEach(name -> texts.put(name, file.getProperty(name)));
         String cluster = args[1], remote = args[2];
         Map<String, Object> properties = new HashMap<>(new MirrorMakerConfig(texts).clientConfig(cluster).originals());
-        properties.put("source.cluster.alias", remote); // IdentityReplicationPolicy asks for it
+        properties.put("source.cluster.alias", remote); // IdentityReplicationPolicy requires it
         try (MirrorClient client = new MirrorClient(properties); Admin admin = Admin.create(properties)) {
             ReplicationPolicy policy = client.replicationPolicy();
             System.out.println("policy=" + policy.getClass().getSimpleName());
@@ -52,7 +52,7 @@ public class MirrorFile {
                 Map<TopicPartition, OffsetAndMetadata> other = RemoteClusterUtils.translateOffsets(properties, remote, args[i], Duration.ofSeconds(30));
                 System.out.println("translateOffsets(" + args[i] + ")=" + text(one));
                 if (!one.equals(other) || !one.equals(all.getOrDefault(args[i], Map.of()))) {
-                    System.out.println("the ways to ask differ: " + text(one) + " " + text(other) + " " + all);
+                    System.out.println("the methods disagree: " + text(one) + " " + text(other) + " " + all);
                 }
             }
         }

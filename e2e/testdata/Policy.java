@@ -2,7 +2,7 @@ import java.util.Map;
 import org.apache.kafka.common.errors.PolicyViolationException;
 import org.apache.kafka.server.policy.AlterConfigPolicy;
 
-/** Refuses a topic config, as providers of Kafka do with those that they keep for themselves. Brokers run it. */
+/** A broker policy that refuses one topic config, as managed Kafka services do with the configs that they control. */
 public class Policy implements AlterConfigPolicy {
     @Override
     public void validate(RequestMetadata request) {
