@@ -16,42 +16,43 @@ import (
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
-// The source loses or rewrites what it had. Never silence, never a wrong copy: the partitions concerned halt, the others go on.
+// The source loses or rewrites records that are already copied. The affected partitions halt with an anomaly, their copies do not change, and
+// all other partitions keep replicating.
 func TestSourceAnomalies(t *testing.T) {
-	// Two brokers; whoever comes back first may lead, whatever it has missed.
+	// Two brokers with unclean elections: the one that is back first leads, even if it lacks records.
 	p := startPair(t, kafka.Options{Brokers: 2, Properties: map[string]string{
 		"unclean.leader.election.enable": "true", "unclean.leader.election.interval.ms": "500",
 	}}, kafka.Options{})
 	ctx := t.Context()
-	s := &anomalyTest{pair: p, stale: 1, leading: 2}
-	// The bystander lives on the broker that is never lost for good.
+	s := &anomalyTest{pair: p, stale: 1, leader: 2}
+	// The bystander is on the broker that always comes back.
 	s.assign("bystander", []int32{s.stale}, []int32{s.stale})
 	bystander := p.writer(load.Options{Topic: "bystander", Partitions: 2})
 	m := p.newMilena("milena", p.config(".*"))
 	m.start()
 	m.waitReady(30 * time.Second)
 
-	t.Run("a topic is deleted and created again while milena runs", func(t *testing.T) {
+	t.Run("a topic is recreated while milena runs", func(t *testing.T) {
 		s := s.in(t)
-		s.fill("reborn", 500)
-		was := s.copyAndRead(m, "reborn")
-		s.recreate("reborn", 700)
-		s.waitHalted(m, "reborn", "recreated", 0, 1)
-		s.verifyUnchanged("reborn", was)
+		s.fill("recreated", 500)
+		was := s.copyAndRead(m, "recreated")
+		s.recreate("recreated", 700)
+		s.waitHalted(m, "recreated", "recreated", 0, 1)
+		s.verifyUnchanged("recreated", was)
 		s.stillReplicates(m, bystander)
 	})
-	t.Run("a topic is deleted and created again while milena is down", func(t *testing.T) {
+	t.Run("a topic is recreated while milena is down", func(t *testing.T) {
 		s := s.in(t)
-		s.fill("reborn-unseen", 500)
-		was := s.copyAndRead(m, "reborn-unseen")
+		s.fill("recreated-while-down", 500)
+		was := s.copyAndRead(m, "recreated-while-down")
 		m.stop()
-		s.recreate("reborn-unseen", 700) // longer than what was copied: by offsets alone it would look like a continuation
+		s.recreate("recreated-while-down", 700) // more than were copied: by offsets alone it would look like the same topic
 		m.start()
-		s.waitHalted(m, "reborn-unseen", "recreated", 0, 1)
-		s.verifyUnchanged("reborn-unseen", was)
+		s.waitHalted(m, "recreated-while-down", "recreated", 0, 1)
+		s.verifyUnchanged("recreated-while-down", was)
 		s.stillReplicates(m, bystander)
 	})
-	t.Run("records are deleted ahead of milena", func(t *testing.T) {
+	t.Run("records are deleted before milena has read them", func(t *testing.T) {
 		s := s.in(t)
 		s.fill("overtaken", 500)
 		was := s.copyAndRead(m, "overtaken")
@@ -66,36 +67,36 @@ func TestSourceAnomalies(t *testing.T) {
 		m.start()
 		a := s.waitHalted(m, "overtaken", "retention_gap", 0)[0]
 		if a.From != 500 || a.To != 600 {
-			t.Errorf("the gap is said to be [%d, %d), want [500, 600)", a.From, a.To)
+			t.Errorf("the gap is reported as [%d, %d), want [500, 600)", a.From, a.To)
 		}
 		now, err := verify.Contents(ctx, s.targetClient, remoteTopic("overtaken"))
 		check(t, err)
 		if now[0] != was[0] {
 			t.Errorf("partition 0 held %+v and holds %+v", was[0], now[0])
 		}
-		eventually(t, 20*time.Second, "the partition that lost nothing goes on", func() (bool, string) {
+		eventually(t, 20*time.Second, "the partition that lost nothing keeps replicating", func() (bool, string) {
 			now, err := verify.Contents(ctx, s.targetClient, remoteTopic("overtaken"))
 			return err == nil && now[1].Records == 800, fmt.Sprint(now, err)
 		})
 		s.stillReplicates(m, bystander)
 	})
-	t.Run("an unclean election shortens logs while milena runs", func(t *testing.T) {
+	t.Run("an unclean election truncates logs while milena runs", func(t *testing.T) {
 		s := s.in(t)
-		was := s.uncleanElection(m, "cut", func() {}, func() {})
-		s.waitHalted(m, "cut", "truncated", 0, 1)
-		s.verifyUnchanged("cut", was)
+		was := s.uncleanElection(m, "truncated-topic", func() {}, func() {})
+		s.waitHalted(m, "truncated-topic", "truncated", 0, 1)
+		s.verifyUnchanged("truncated-topic", was)
 		s.stillReplicates(m, bystander)
 		s.restartLeader()
 	})
-	t.Run("an unclean election shortens logs while milena is down", func(t *testing.T) {
+	t.Run("an unclean election truncates logs while milena is down", func(t *testing.T) {
 		s := s.in(t)
-		was := s.uncleanElection(m, "cut-unseen", m.stop, func() { m.start() })
-		s.waitHalted(m, "cut-unseen", "truncated", 0, 1)
-		s.verifyUnchanged("cut-unseen", was)
+		was := s.uncleanElection(m, "truncated-while-down", m.stop, func() { m.start() })
+		s.waitHalted(m, "truncated-while-down", "truncated", 0, 1)
+		s.verifyUnchanged("truncated-while-down", was)
 		s.stillReplicates(m, bystander)
 		s.restartLeader()
 	})
-	t.Run("a log that was cut grows past what was copied while milena sleeps", func(t *testing.T) {
+	t.Run("a truncated log grows beyond what was copied while milena is frozen", func(t *testing.T) {
 		s := s.in(t)
 		was := s.uncleanElection(m, "regrown", func() { check(t, m.Pause()) }, func() {
 			w := s.writer(load.Options{Topic: "regrown", Partitions: 2, Shapes: []load.Shape{load.Sized(200)}})
@@ -109,17 +110,17 @@ func TestSourceAnomalies(t *testing.T) {
 	m.stop()
 }
 
-// anomalyTest holds what the anomalies have in common. In an unclean election the stale broker takes the leading one's place.
+// anomalyTest is a pair with two source brokers. In an unclean election the stale broker replaces the leader.
 type anomalyTest struct {
 	*pair
-	stale, leading int32
+	stale, leader int32
 }
 
 func (s *anomalyTest) in(t *testing.T) *anomalyTest {
-	return &anomalyTest{s.pair.in(t), s.stale, s.leading}
+	return &anomalyTest{s.pair.in(t), s.stale, s.leader}
 }
 
-// assign creates a topic with these replicas per partition.
+// assign creates a topic with the given replicas, one list per partition.
 func (s *anomalyTest) assign(topic string, replicas ...[]int32) {
 	s.t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
@@ -158,7 +159,7 @@ func (s *anomalyTest) recreate(topic string, n int) {
 	check(s.t, s.writer(load.Options{Topic: topic, Partitions: 2, Codec: "zstd", Shapes: []load.Shape{load.Sized(300)}}).Write(s.t.Context(), n))
 }
 
-// copied waits until a topic is copied, verifies it, and returns what the target holds.
+// copyAndRead waits until a topic is copied, verifies it, and returns what the target holds.
 func (s *anomalyTest) copyAndRead(m *milena, topic string) map[int32]verify.Content {
 	s.t.Helper()
 	s.waitAndVerify(m, 30*time.Second, 1, topic)
@@ -181,7 +182,7 @@ func (s *anomalyTest) verifyUnchanged(topic string, was map[int32]verify.Content
 	}
 }
 
-// waitHalted waits until these partitions are halted with this kind of anomaly, in /status and in the metrics.
+// waitHalted waits until these partitions are halted with this kind of anomaly, in /status and in the metrics, and returns the anomalies.
 func (s *anomalyTest) waitHalted(m *milena, topic, kind string, partitions ...int32) []daemon.Anomaly {
 	s.t.Helper()
 	var found []daemon.Anomaly
@@ -211,30 +212,30 @@ func (s *anomalyTest) waitHalted(m *milena, topic, kind string, partitions ...in
 	return found
 }
 
-// stillReplicates says that other partitions are still copied.
+// stillReplicates writes to the bystander and verifies its copy.
 func (s *anomalyTest) stillReplicates(m *milena, bystander *load.Writer) {
 	s.t.Helper()
 	check(s.t, bystander.Write(s.t.Context(), 100))
 	s.waitAndVerify(m, 30*time.Second, bystander.Acked(), "bystander")
 }
 
-// uncleanElection has milena copy records that only the leading broker holds, which then dies; the stale one comes back and leads without them.
-// The functions are called before that election and after it.
+// uncleanElection lets milena copy records that only the leader holds, kills the leader, and restarts the stale broker, which then leads
+// without these records. It calls before and after, before and after the election, and returns what the target held before it.
 func (s *anomalyTest) uncleanElection(m *milena, topic string, before, after func()) map[int32]verify.Content {
 	s.t.Helper()
 	ctx := s.t.Context()
-	s.assign(topic, []int32{s.leading, s.stale}, []int32{s.leading, s.stale})
+	s.assign(topic, []int32{s.leader, s.stale}, []int32{s.leader, s.stale})
 	w := s.writer(load.Options{Topic: topic, Partitions: 2})
 	check(s.t, w.Write(ctx, 200))
 	s.source.Broker(int(s.stale)).Kill()
-	check(s.t, s.source.WaitBrokers(within(s.t, 30*time.Second, "the stale broker is gone"), 1))
+	check(s.t, s.source.WaitBrokers(within(s.t, 30*time.Second, "the stale broker is down"), 1))
 	check(s.t, w.Write(ctx, 300))
 	was := s.copyAndRead(m, topic)
 	before()
-	s.source.Broker(int(s.leading)).Kill()
+	s.source.Broker(int(s.leader)).Kill()
 	check(s.t, s.source.Broker(int(s.stale)).Restart(s.owner.Context()))
 	eventually(s.t, time.Minute, "the stale broker leads", func() (bool, string) {
-		ok, state := ledByOthers(ctx, s.sourceAdmin, topic, s.leading)
+		ok, state := ledByOthers(ctx, s.sourceAdmin, topic, s.leader)
 		if !ok {
 			return false, state
 		}
@@ -247,9 +248,9 @@ func (s *anomalyTest) uncleanElection(m *milena, topic string, before, after fun
 	return was
 }
 
-// restartLeader brings the leading broker back.
+// restartLeader restarts the broker that led before the unclean election.
 func (s *anomalyTest) restartLeader() {
 	s.t.Helper()
-	check(s.t, s.source.Broker(int(s.leading)).Restart(s.owner.Context()))
+	check(s.t, s.source.Broker(int(s.leader)).Restart(s.owner.Context()))
 	check(s.t, s.source.WaitBrokers(within(s.t, time.Minute, "both brokers are back"), 2))
 }

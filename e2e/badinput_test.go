@@ -16,7 +16,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/proxy"
 )
 
-// runVerb runs a verb with this configuration and returns its exit code and all of its output.
+// runVerb runs a verb of milena with this configuration and returns its exit code and output. A stack trace fails the test.
 func (p *pair) runVerb(t *testing.T, verb string, config daemon.Map) (int, string) {
 	t.Helper()
 	bin, err := buildMilena()
@@ -61,22 +61,22 @@ func TestBadInputGetsAClearError(t *testing.T) {
 		want       []string
 	}{
 		{"an unknown alias", "run", with(flow(daemon.Map{"target": "nowhere"})), 2, []string{`flows\[0\]\.target.*nowhere`}},
-		{"a key that is not known", "run", with(flow(daemon.Map{"topicz": "t"})), 2, []string{`topicz`, `milena\.yaml:\d+`}},
-		{"an expression that does not compile", "run", with(flow(daemon.Map{"topics": []string{"("}})), 2, []string{`flows\[0\]\.topics`}},
-		{"an impossible value", "run", with(flow(daemon.Map{"naming": "creative"})), 2, []string{`flows\[0\]\.naming.*creative`}},
-		{"several problems at once", "run", with(flow(daemon.Map{"naming": "creative", "start": "middle"})), 2, []string{`naming`, `start`}},
-		{"two flows with one name", "run", with(flow(nil), flow(nil)), 2, []string{`flows\[1\]`}},
+		{"an unknown key", "run", with(flow(daemon.Map{"topicz": "t"})), 2, []string{`topicz`, `milena\.yaml:\d+`}},
+		{"an invalid regular expression", "run", with(flow(daemon.Map{"topics": []string{"("}})), 2, []string{`flows\[0\]\.topics`}},
+		{"an invalid value", "run", with(flow(daemon.Map{"naming": "creative"})), 2, []string{`flows\[0\]\.naming.*creative`}},
+		{"several errors at once", "run", with(flow(daemon.Map{"naming": "creative", "start": "middle"})), 2, []string{`naming`, `start`}},
+		{"two flows of the same name", "run", with(flow(nil), flow(nil)), 2, []string{`flows\[1\]`}},
 		{"the same cluster on both sides", "run", func() daemon.Map {
 			c := p.config("t")
 			c["clusters"] = daemon.Map{"source": daemon.Map{"brokers": p.source.Addrs()}, "target": daemon.Map{"brokers": p.source.ProxyAddrs()}}
 			return c
 		}(), 1, []string{`(?i)same cluster`}},
-		{"the same cluster on both sides, when checked", "check", func() daemon.Map {
+		{"check: the same cluster on both sides", "check", func() daemon.Map {
 			c := p.config("t")
 			c["clusters"] = daemon.Map{"source": daemon.Map{"brokers": p.source.Addrs()}, "target": daemon.Map{"brokers": p.source.ProxyAddrs()}}
 			return c
 		}(), 1, []string{`(?i)same cluster`}},
-		{"a cluster that can't be reached, when checked", "check", func() daemon.Map {
+		{"check: an unreachable cluster", "check", func() daemon.Map {
 			c := p.config("t")
 			c["clusters"] = daemon.Map{"source": daemon.Map{"brokers": []string{unreachable}}, "target": daemon.Map{"brokers": p.target.Addrs()}}
 			return c
@@ -93,7 +93,7 @@ func TestBadInputGetsAClearError(t *testing.T) {
 			}
 		})
 	}
-	t.Run("nothing was written by any of them", func(t *testing.T) {
+	t.Run("none of them wrote anything", func(t *testing.T) {
 		for _, c := range []*kafka.Cluster{p.source, p.target} {
 			topics, err := topicNames(ctx, c)
 			check(t, err)
@@ -104,7 +104,7 @@ func TestBadInputGetsAClearError(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a plan is shown and changes nothing", func(t *testing.T) {
+	t.Run("check shows a plan and changes nothing", func(t *testing.T) {
 		p := p.in(t)
 		code, out := p.runVerb(t, "check", p.config("t"))
 		if code != 0 {
@@ -119,7 +119,7 @@ func TestBadInputGetsAClearError(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a target topic with fewer partitions grows, and check says so", func(t *testing.T) {
+	t.Run("a target topic with fewer partitions is extended, and check reports it", func(t *testing.T) {
 		p := p.in(t)
 		p.createTopic("narrow", 4, 1)
 		w := p.writer(load.Options{Topic: "narrow", Partitions: 4})
@@ -134,7 +134,7 @@ func TestBadInputGetsAClearError(t *testing.T) {
 		p.waitAndVerify(m, 20*time.Second, w.Acked(), "narrow")
 		m.stop()
 	})
-	t.Run("a cluster that is down at start is waited for", func(t *testing.T) {
+	t.Run("milena waits for a cluster that is down at start", func(t *testing.T) {
 		p := p.in(t)
 		w := p.writer(load.Options{Topic: "t", Partitions: 4})
 		check(t, w.Write(ctx, 100))
@@ -144,7 +144,7 @@ func TestBadInputGetsAClearError(t *testing.T) {
 		m := p.newMilena("milena", config)
 		m.start()
 		why := regexp.MustCompile(`(?i)source`)
-		check(t, m.Until(within(t, 10*time.Second, "/readyz says why"), 50*time.Millisecond, func() (bool, string) {
+		check(t, m.Until(within(t, 10*time.Second, "/readyz reports why"), 50*time.Millisecond, func() (bool, string) {
 			ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 			defer cancel()
 			err := m.WaitReady(ctx)
@@ -152,7 +152,7 @@ func TestBadInputGetsAClearError(t *testing.T) {
 		}))
 		pause(t, 3*time.Second)
 		check(t, p.source.Network(ctx, proxy.Pass))
-		t.Logf("ready %.2f s after the cluster is there", m.waitReady(20*time.Second).Seconds())
+		t.Logf("ready %.2f s after the cluster is reachable", m.waitReady(20*time.Second).Seconds())
 		p.waitAndVerify(m, 20*time.Second, w.Acked(), "t")
 		m.stop()
 	})

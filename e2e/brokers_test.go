@@ -14,7 +14,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
-// How long milena may take to go on once the cluster works again.
+// resumeWithin is how long milena may take to replicate again once the cluster works.
 const resumeWithin = 5 * time.Second
 
 func TestBrokerFailures(t *testing.T) {
@@ -22,7 +22,7 @@ func TestBrokerFailures(t *testing.T) {
 	ctx := t.Context()
 	const partitions = 6
 	p.createTopic("t", partitions, 3)
-	// Eight JVMs share the machine: records come in batches of some size, so that acknowledgements by three replicas keep up.
+	// Eight JVMs share the machine. The linger makes larger batches, so that acknowledgements by three replicas keep up.
 	s := p.writer(load.Options{Topic: "t", Partitions: partitions, Client: []kgo.Opt{kgo.ProducerLinger(100 * time.Millisecond)}}).Stream(ctx, 1200)
 	m := p.startMilena(p.config("t"))
 	eventually(t, 30*time.Second, "all partitions are being copied", func() (bool, string) { return allAckedBeyond(m, "t", partitions, 100) })
@@ -44,7 +44,7 @@ func TestBrokerFailures(t *testing.T) {
 		t.Run("a "+side.name+" leader is killed", func(t *testing.T) {
 			b := c.Broker(int(leader(t, side.admin, side.topic, 0)))
 			b.Kill()
-			eventually(t, time.Minute, "its partitions are led by others", func() (bool, string) { return ledByOthers(ctx, side.admin, side.topic, b.ID()) })
+			eventually(t, time.Minute, "other brokers lead its partitions", func() (bool, string) { return ledByOthers(ctx, side.admin, side.topic, b.ID()) })
 			resumes(t, p, m, works)
 			check(t, b.Restart(ctx))
 			whole(t)
@@ -76,8 +76,8 @@ func TestBrokerFailures(t *testing.T) {
 	m.stop()
 }
 
-// resumes waits until works says yes and the source has new records in every partition, and measures how long milena takes from then on
-// until it has acknowledged more in every partition. What piled up meanwhile is copied afterwards, which is logged.
+// resumes waits until works returns true and the source has new records in every partition. From then on it measures how long milena takes to
+// acknowledge more records in every partition, which must be at most resumeWithin. How long it takes to catch up is only logged.
 func resumes(t *testing.T, p *pair, m *milena, works func() (bool, string)) {
 	t.Helper()
 	eventually(t, time.Minute, "the cluster works again", works)
@@ -120,7 +120,7 @@ func resumes(t *testing.T, p *pair, m *milena, works func() (bool, string)) {
 		return n == len(before), behind
 	}
 	diagnosed := false
-	check(t, m.Until(within(t, 2*time.Minute, "milena goes on"), 20*time.Millisecond, func() (bool, string) {
+	check(t, m.Until(within(t, 2*time.Minute, "milena resumes"), 20*time.Millisecond, func() (bool, string) {
 		done, behind := beyond(goal)
 		if !done && !diagnosed && time.Since(start) > resumeWithin {
 			diagnosed = true
@@ -131,13 +131,13 @@ func resumes(t *testing.T, p *pair, m *milena, works func() (bool, string)) {
 	}))
 	took := time.Since(start)
 	check(t, m.Until(within(t, 2*time.Minute, "milena catches up"), 20*time.Millisecond, func() (bool, string) { return beyond(before) }))
-	t.Logf("goes on after %.2f s, has caught up after %.2f s", took.Seconds(), time.Since(start).Seconds())
+	t.Logf("resumed after %.2f s, caught up after %.2f s", took.Seconds(), time.Since(start).Seconds())
 	if took > resumeWithin {
-		t.Errorf("goes on %.1f s after the cluster worked again, want %v", took.Seconds(), resumeWithin)
+		t.Errorf("resumed %.1f s after the cluster worked again, want %v", took.Seconds(), resumeWithin)
 	}
 }
 
-// partitionsOf describes a topic, quickly or not at all.
+// partitionsOf describes a topic, within two seconds.
 func partitionsOf(ctx context.Context, admin *kadm.Client, topic string) (kadm.PartitionDetails, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -148,8 +148,8 @@ func partitionsOf(ctx context.Context, admin *kadm.Client, topic string) (kadm.P
 	return topics[topic].Partitions, topics[topic].Err
 }
 
-// replicated says whether every partition of a cluster has a leader and n replicas in sync: those of the topics, of milena's journal and of
-// Kafka's own bookkeeping, without which there is no fence.
+// replicated says whether every partition of a cluster has a leader and n replicas in sync. That includes milena's journal and Kafka's
+// internal topics, without which milena cannot fence.
 func replicated(ctx context.Context, admin *kadm.Client, topic string, n int) (bool, string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -167,7 +167,7 @@ func replicated(ctx context.Context, admin *kadm.Client, topic string, n int) (b
 	return len(topics[topic].Partitions) > 0, "no partitions"
 }
 
-// ledByOthers says whether a broker leads nothing of a topic.
+// ledByOthers says whether all partitions of a topic have leaders other than this broker.
 func ledByOthers(ctx context.Context, admin *kadm.Client, topic string, broker int32) (bool, string) {
 	partitions, err := partitionsOf(ctx, admin, topic)
 	if err != nil {
@@ -188,7 +188,7 @@ func leader(t *testing.T, admin *kadm.Client, topic string, partition int32) int
 	return partitions[partition].Leader
 }
 
-// electPreferred moves every partition to the first of its replicas.
+// electPreferred makes the first replica of every partition its leader.
 func electPreferred(ctx context.Context, admin *kadm.Client) error {
 	_, err := admin.ElectLeaders(ctx, kadm.ElectPreferredReplica, nil)
 	return err

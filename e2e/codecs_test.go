@@ -15,7 +15,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
-// Old enough that brokers forget the producers of such records.
+// in2023 is a time of records that are so old that brokers forget their producers.
 var in2023 = time.Date(2023, 5, 1, 12, 0, 0, 0, time.UTC)
 
 func TestEveryCodecAndShape(t *testing.T) {
@@ -41,7 +41,7 @@ func TestEveryCodecAndShape(t *testing.T) {
 	}
 	topics = append(topics, codecTopics...)
 
-	// A record of 10 MiB, as it is and compressed.
+	// A record of 10 MiB, uncompressed and compressed.
 	for _, codec := range []load.Codec{"none", "gzip"} {
 		topic := "huge." + string(codec)
 		topics = append(topics, topic)
@@ -49,19 +49,19 @@ func TestEveryCodecAndShape(t *testing.T) {
 		check(t, p.writer(load.Options{Topic: topic, Partitions: 1, Codec: codec, BatchBytes: 12 << 20, Shapes: []load.Shape{load.Sized(10 << 20), load.Sized(10)}}).Write(ctx, 3))
 	}
 
-	// The broker sets the timestamps on the source and not on the target.
+	// Brokers of the source set the timestamps, those of the target do not.
 	topics = append(topics, "stamped")
 	p.createTopic("stamped", 2, 1, "message.timestamp.type=LogAppendTime")
 	check(t, p.writer(load.Options{Topic: "stamped", Partitions: 2, From: in2023}).Write(ctx, 200))
 
-	// Transactions, and in the same partitions records outside of any.
+	// Transactions, and other records in the same partitions.
 	topics = append(topics, "transactions")
 	p.createTopic("transactions", 4, 1)
 	committed, err := load.Transactions(ctx, p.source, load.Options{Topic: "transactions", Partitions: 4, Codec: "zstd"}, 60, 40)
 	check(t, err)
 	check(t, p.writer(load.Options{Topic: "transactions", Partitions: 4}).Write(ctx, 50))
 
-	// The log begins in the middle of a batch.
+	// The log starts in the middle of a batch.
 	topics = append(topics, "midbatch")
 	p.createTopic("midbatch", 1, 1)
 	check(t, p.writer(load.Options{Topic: "midbatch", Partitions: 1, Shapes: []load.Shape{load.Sized(100)}}).Write(ctx, 500))
@@ -77,7 +77,7 @@ func TestEveryCodecAndShape(t *testing.T) {
 
 	m := p.startMilena(p.config(".*"))
 	start := time.Now()
-	// More arrives while what was there is copied.
+	// More records are written during the copy.
 	for _, topic := range codecTopics {
 		check(t, writers[topic].WriteShapes(ctx, 5, small...))
 	}
@@ -96,7 +96,7 @@ func TestEveryCodecAndShape(t *testing.T) {
 		}
 		t.Logf("%d records, %d lines on both sides", n, source.Lines)
 	})
-	t.Run("DumpLogSegments finds every CRC right in the target's files", func(t *testing.T) {
+	t.Run("DumpLogSegments finds no wrong CRC in the target's files", func(t *testing.T) {
 		for _, topic := range topics {
 			d, err := p.target.Broker(1).DumpLog(ctx, remoteTopic(topic))
 			check(t, err)
@@ -106,7 +106,7 @@ func TestEveryCodecAndShape(t *testing.T) {
 			}
 		}
 	})
-	t.Run("batches pass through without being opened", func(t *testing.T) {
+	t.Run("batches are forwarded without decompression", func(t *testing.T) {
 		forwarded, err := m.Metric(ctx, "milena_batches_total", `lane="forward"`, `topic="codec.lz4"`)
 		check(t, err)
 		if rebuilt, err := m.Metric(ctx, "milena_batches_total", `lane="rebuild"`, `topic="codec.lz4"`); err == nil && rebuilt > 0 || forwarded == 0 {
@@ -116,12 +116,13 @@ func TestEveryCodecAndShape(t *testing.T) {
 	m.stop()
 }
 
-// compact fills a topic, waits until the cleaner has left holes in it, and forbids it to go on, so that both sides stay as they are.
+// compact fills a topic, waits until the log cleaner has left holes in it, and then stops the cleaner by min.compaction.lag.ms, so that both
+// sides stay equal.
 func compact(t *testing.T, p *pair, topic string) {
 	t.Helper()
 	ctx := t.Context()
 	p.createTopic(topic, 2, 1, "cleanup.policy=compact", "segment.bytes=1048576", "min.cleanable.dirty.ratio=0.01", "max.message.bytes=2097152")
-	// Keys from a small set, so that most records are superseded; a tombstone now and then.
+	// A small set of keys, so that most records are superseded. Every tenth record is a tombstone.
 	keyed := make([]load.Shape, 97)
 	for i := range keyed {
 		shape := load.Sized(1 << 10)
@@ -147,7 +148,7 @@ func compact(t *testing.T, p *pair, topic string) {
 	_, err = altered.On(topic, nil)
 	check(t, err)
 	last, since := contents(), time.Now()
-	eventually(t, 30*time.Second, "the cleaner has ended", func() (bool, string) {
+	eventually(t, 30*time.Second, "the cleaner has stopped", func() (bool, string) {
 		if c := contents(); c[0] != last[0] || c[1] != last[1] {
 			last, since = c, time.Now()
 		}
@@ -156,7 +157,7 @@ func compact(t *testing.T, p *pair, topic string) {
 	t.Logf("compacted to %d and %d of 12000 records", last[0].Records, last[1].Records)
 }
 
-// The target takes smaller batches than the source holds.
+// The source holds larger batches than the target accepts.
 func TestOversizedBatchesAreSplit(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{Properties: map[string]string{"message.max.bytes": "100000"}})
 	ctx := context.WithoutCancel(t.Context())

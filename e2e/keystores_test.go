@@ -25,7 +25,7 @@ const (
 	keyPassword   = "battery staple"
 )
 
-// keytool is Java's own.
+// keytool runs Java's keytool.
 func keytool(t *testing.T, args ...string) {
 	t.Helper()
 	if out, err := exec.CommandContext(within(t, time.Minute, "keytool ends"), "keytool", args...).CombinedOutput(); err != nil {
@@ -33,7 +33,7 @@ func keytool(t *testing.T, args ...string) {
 	}
 }
 
-// createStores has keytool make a truststore and a key store of each type in dir, as administrators do.
+// createStores creates a truststore and a keystore of each type in dir with keytool, as administrators do.
 func createStores(t *testing.T, dir string, ca *kafka.Authority) {
 	t.Helper()
 	cert, key, err := ca.Issue("milena")
@@ -55,7 +55,7 @@ func createStores(t *testing.T, dir string, ca *kafka.Authority) {
 	}
 }
 
-// What an mm2.properties says about stores of Java is all that milena needs to reach brokers which admit nobody without a certificate.
+// milena connects to brokers that require a client certificate, with the key stores that an mm2.properties names.
 func TestJavaKeyStores(t *testing.T) {
 	ca, err := kafka.NewAuthority("the right authority")
 	check(t, err)
@@ -75,7 +75,7 @@ func TestJavaKeyStores(t *testing.T) {
 		"\nsource.ssl.keystore.location = " + at("client.JKS") + "\nsource.ssl.keystore.password = " + storePassword + "\nsource.ssl.key.password = " + keyPassword + "\n"
 	p12 := "target.ssl.truststore.location = " + at("trust.PKCS12") + "\ntarget.ssl.truststore.type = PKCS12\ntarget.ssl.truststore.password = " + storePassword +
 		"\ntarget.ssl.keystore.location = " + at("client.PKCS12") + "\ntarget.ssl.keystore.type = PKCS12\ntarget.ssl.keystore.password = " + storePassword + "\n"
-	// A PKCS12 store that is called JKS and the other way around: Java looks at the content too.
+	// A PKCS12 store that is declared as JKS and the other way round: Java detects the type by content too.
 	swapped := strings.NewReplacer("source.", "target.", "target.", "source.", "type = PKCS12", "type = JKS").Replace(jks+p12) +
 		"target.ssl.truststore.type = PKCS12\ntarget.ssl.keystore.type = PKCS12\n"
 	inside := "ssl.truststore.type = PEM\nssl.keystore.type = PEM\nssl.truststore.certificates = " + escaped("ca.pem") +
@@ -85,8 +85,8 @@ func TestJavaKeyStores(t *testing.T) {
 	w := p.writer(load.Options{Topic: "secure", Partitions: 3})
 	for _, tt := range []struct{ name, properties string }{
 		{"JKS to PKCS12", base + jks + p12},
-		{"types that the content contradicts", base + swapped},
-		{"PEM inside the properties", base + inside},
+		{"wrong store types", base + swapped},
+		{"PEM in the properties", base + inside},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := p.in(t)
@@ -107,12 +107,12 @@ func TestJavaKeyStores(t *testing.T) {
 			m.stop()
 			for _, secret := range []string{storePassword, keyPassword, "PRIVATE KEY"} {
 				if strings.Contains(m.Output(), secret) {
-					t.Errorf("the log holds %q", secret)
+					t.Errorf("the log contains %q", secret)
 				}
 			}
 		})
 	}
-	t.Run("run takes the file itself", func(t *testing.T) {
+	t.Run("run reads the mm2.properties", func(t *testing.T) {
 		p := p.in(t)
 		check(t, w.Write(t.Context(), 1000))
 		file := filepath.Join(p.dir, "mm2.properties")
@@ -124,12 +124,12 @@ func TestJavaKeyStores(t *testing.T) {
 		m.stop()
 	})
 	for _, tt := range []struct{ name, properties, want string }{
-		{"no key store", base + strings.ReplaceAll(jks, ".keystore.", ".unknown.") + p12, `source.*client certificate`},
+		{"no keystore", base + strings.ReplaceAll(jks, ".keystore.", ".unknown.") + p12, `source.*client certificate`},
 		{"a wrong password", base + strings.ReplaceAll(jks, storePassword, "Tr0ub4dor&3") + p12, `source\.tls\.ca_file: .*trust\.JKS.*password.*tls\.ca_password`},
-		{"the key's own password is missing", base + strings.ReplaceAll(jks, "ssl.key.password", "ssl.unknown") + p12, `source\.tls\.cert_file: .*client\.JKS.*tls\.key_password`},
-		{"a file that is not there", base + jks + strings.ReplaceAll(p12, "client.PKCS12", "nowhere"), `target\.tls\.cert_file: .*nowhere: no such file`},
+		{"the key password is missing", base + strings.ReplaceAll(jks, "ssl.key.password", "ssl.unknown") + p12, `source\.tls\.cert_file: .*client\.JKS.*tls\.key_password`},
+		{"a file that does not exist", base + jks + strings.ReplaceAll(p12, "client.PKCS12", "nowhere"), `target\.tls\.cert_file: .*nowhere: no such file`},
 	} {
-		t.Run(tt.name+" is said clearly", func(t *testing.T) {
+		t.Run(tt.name+" is reported", func(t *testing.T) {
 			file := filepath.Join(dir(t), "mm2.properties")
 			check(t, os.WriteFile(file, []byte(tt.properties), 0o600))
 			code, out := runMilena(t, "check", "-c", file)
@@ -139,7 +139,7 @@ func TestJavaKeyStores(t *testing.T) {
 			matchLine(t, out, tt.want)
 			for _, secret := range []string{storePassword, keyPassword, "Tr0ub4dor&3"} {
 				if strings.Contains(out, secret) {
-					t.Errorf("the output holds %q", secret)
+					t.Errorf("the output contains %q", secret)
 				}
 			}
 		})

@@ -15,12 +15,12 @@ func TestTwentyKills(t *testing.T) {
 	testTwentyKills(t, kafka.Options{}, time.Time{})
 }
 
-// A target that forgets the producers of old records within a second: a batch that is blindly resent would be appended twice.
+// The target forgets the producers of old records within seconds, so a blind resend would duplicate a batch.
 func TestTwentyKillsWithOldRecords(t *testing.T) {
 	testTwentyKills(t, forgetful(), in2023)
 }
 
-// forgetful brokers drop what they know of a producer when its last record is older than 3 s.
+// forgetful brokers forget a producer when its last record is older than 3 s, at the next check, which runs every second.
 func forgetful() kafka.Options {
 	return kafka.Options{Properties: map[string]string{"producer.id.expiration.ms": "3000", "producer.id.expiration.check.interval.ms": "1000"}}
 }
@@ -37,7 +37,7 @@ func testTwentyKills(t *testing.T, target kafka.Options, from time.Time) {
 
 	m := p.newMilena("milena", p.config("steady", "bursts"))
 	m.start()
-	m.waitReady(30 * time.Second) // the topics are there: what follows is about killing
+	m.waitReady(30 * time.Second) // the topics are created before the first kill
 	var slowest time.Duration
 	var burst errgroup.Group
 	for kill := range 20 {
@@ -45,30 +45,30 @@ func testTwentyKills(t *testing.T, target kafka.Options, from time.Time) {
 			check(t, burst.Wait())
 			burst.Go(func() error { return bursts.Write(ctx, 3000) })
 		}
-		// Most die under way; every fourth one while it starts, when shards are fenced and tails are read.
+		// Most kills hit a running milena. Every fourth one hits it while it starts, when it fences shards and reads log tails.
 		moment := 300*time.Millisecond + time.Duration(random.Int64N(int64(2500*time.Millisecond)))
 		if kill%4 == 3 {
 			moment = time.Duration(random.Int64N(int64(250 * time.Millisecond)))
 		}
 		pause(t, moment)
 		if !m.Process().Running() {
-			t.Fatalf("milena ended by itself before kill %d\n%s", kill+1, m.Tail(30))
+			t.Fatalf("milena exited before kill %d\n%s", kill+1, m.Tail(30))
 		}
 		m.Kill()
 		m.start()
-		if kill%4 == 1 { // now and then its recovery is measured
+		if kill%4 == 1 { // recovery is measured in between
 			slowest = max(slowest, m.waitReady(30*time.Second))
 		}
 	}
 	check(t, burst.Wait())
 	m.waitReady(30 * time.Second)
-	t.Logf("slowest recovery of those measured: %.2f s", slowest.Seconds())
+	t.Logf("slowest measured recovery: %.2f s", slowest.Seconds())
 	acked, err := s.Stop(ctx)
 	check(t, err)
 	p.waitAndVerify(m, time.Minute, acked+bursts.Acked(), "steady", "bursts")
 	m.stop()
 
-	t.Run("a clean restart writes nothing again", func(t *testing.T) {
+	t.Run("a clean restart duplicates nothing", func(t *testing.T) {
 		before, err := verify.Contents(ctx, p.targetClient, remoteTopic("bursts"))
 		check(t, err)
 		m.start()

@@ -11,7 +11,8 @@ import (
 	"github.com/milena-kafka/milena/e2e/proxy"
 )
 
-// Each cut hits records of now and records of 2023 at the same time; the target forgets the producers of the latter within a second.
+// Each fault hits new records and records from 2023 at the same time. The target forgets the producers of the old ones within a second, so a
+// blind resend would duplicate them.
 func TestNetworkFaults(t *testing.T) {
 	target := forgetful()
 	target.Proxied = true
@@ -32,9 +33,9 @@ func TestNetworkFaults(t *testing.T) {
 	}
 	m := p.startMilena(config)
 	for _, topic := range topics {
-		eventually(t, 30*time.Second, "all partitions are being copied", func() (bool, string) { return allAckedBeyond(m, topic, partitions, 100) })
+		eventually(t, 30*time.Second, "all partitions are copied", func() (bool, string) { return allAckedBeyond(m, topic, partitions, 100) })
 	}
-	for _, cut := range []struct {
+	for _, fault := range []struct {
 		cluster *kafka.Cluster
 		mode    proxy.Mode
 		lasts   time.Duration
@@ -50,13 +51,13 @@ func TestNetworkFaults(t *testing.T) {
 		{p.source, proxy.HalfOpen, 12 * time.Second},
 		{p.source, proxy.DropResponses, 12 * time.Second},
 	} {
-		t.Run(fmt.Sprintf("%s: %s for %v", cut.cluster.Name(), cut.mode, cut.lasts), func(t *testing.T) {
-			before, restarts := cut.cluster.Accepted(), m.Process().Pid()
-			check(t, cut.cluster.Network(ctx, cut.mode))
-			pause(t, cut.lasts)
-			connections := cut.cluster.Accepted() - before
-			check(t, cut.cluster.Network(ctx, proxy.Pass))
-			healed, diagnosed := time.Now(), false
+		t.Run(fmt.Sprintf("%s: %s for %v", fault.cluster.Name(), fault.mode, fault.lasts), func(t *testing.T) {
+			before, pid := fault.cluster.Accepted(), m.Process().Pid()
+			check(t, fault.cluster.Network(ctx, fault.mode))
+			pause(t, fault.lasts)
+			connections := fault.cluster.Accepted() - before
+			check(t, fault.cluster.Network(ctx, proxy.Pass))
+			recovered, diagnosed := time.Now(), false
 			goal := map[string]int64{}
 			for _, part := range m.partitions() {
 				goal[fmt.Sprint(part.Topic, part.Partition)] = part.Acked
@@ -64,7 +65,7 @@ func TestNetworkFaults(t *testing.T) {
 			if len(goal) != len(topics)*partitions {
 				t.Fatalf("/status lists %d partitions", len(goal))
 			}
-			check(t, m.Until(within(t, 90*time.Second, "milena goes on"), 20*time.Millisecond, func() (bool, string) {
+			check(t, m.Until(within(t, 90*time.Second, "milena resumes"), 20*time.Millisecond, func() (bool, string) {
 				n, behind := 0, ""
 				for _, part := range m.partitions() {
 					if part.Acked > goal[fmt.Sprint(part.Topic, part.Partition)] {
@@ -73,7 +74,7 @@ func TestNetworkFaults(t *testing.T) {
 						behind += fmt.Sprintf(" %s[%d] %s at %d;", part.Topic, part.Partition, part.State, part.Acked)
 					}
 				}
-				if done := n == len(goal); done || diagnosed || time.Since(healed) < resumeWithin {
+				if done := n == len(goal); done || diagnosed || time.Since(recovered) < resumeWithin {
 					return done, behind
 				}
 				diagnosed = true
@@ -81,16 +82,16 @@ func TestNetworkFaults(t *testing.T) {
 				m.diagnose()
 				return false, behind
 			}))
-			took := time.Since(healed)
-			perSecond := float64(connections) / cut.lasts.Seconds()
-			t.Logf("goes on after %.2f s; %d connections during the cut, %.1f per second", took.Seconds(), connections, perSecond)
+			took := time.Since(recovered)
+			perSecond := float64(connections) / fault.lasts.Seconds()
+			t.Logf("resumed after %.2f s; %d connections during the fault, %.1f per second", took.Seconds(), connections, perSecond)
 			if took > resumeWithin {
-				t.Errorf("goes on %.1f s after the network healed, want %v", took.Seconds(), resumeWithin)
+				t.Errorf("resumed %.1f s after the network recovered, want %v", took.Seconds(), resumeWithin)
 			}
 			if perSecond > 10 {
-				t.Errorf("%.1f connections per second during the cut: a reconnect storm", perSecond)
+				t.Errorf("%.1f connections per second during the fault: a reconnect storm", perSecond)
 			}
-			if m.Process().Pid() != restarts || !m.Process().Running() {
+			if m.Process().Pid() != pid || !m.Process().Running() {
 				t.Error("milena has ended")
 			}
 			p.in(t).verifyWhileWriting(m, time.Minute, topics...)

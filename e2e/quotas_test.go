@@ -15,7 +15,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/load"
 )
 
-// setQuota sets a quota of milena's client id, which nobody configured; 0 removes it.
+// setQuota sets a quota for milena's default client id; 0 removes it.
 func setQuota(t *testing.T, admin *kadm.Client, key string, value float64) {
 	t.Helper()
 	id := "milena"
@@ -29,7 +29,7 @@ func setQuota(t *testing.T, admin *kadm.Client, key string, value float64) {
 	}
 }
 
-// throttledBy is what /status says of one side's quotas, if it says so.
+// throttledBy is how /status describes the throttling by one side, or nil.
 func throttledBy(t *testing.T, m *milena, side string) *daemon.Throttle {
 	t.Helper()
 	all, err := m.Status(t.Context())
@@ -44,8 +44,8 @@ func throttledBy(t *testing.T, m *milena, side string) *daemon.Throttle {
 	return nil
 }
 
-// unharmed fails when a wait for a quota was taken for a fault.
-func unharmed(t *testing.T, m *milena, takeovers float64) {
+// noFaults fails the test if milena has treated throttling as a fault.
+func noFaults(t *testing.T, m *milena, takeovers float64) {
 	t.Helper()
 	for _, name := range []string{"milena_doubts_total", "milena_anomalies_total", "milena_retries_total", "milena_request_errors_total", "milena_produce_errors_total"} {
 		if n, err := m.Metric(t.Context(), name); err == nil && n > 0 {
@@ -53,22 +53,23 @@ func unharmed(t *testing.T, m *milena, takeovers float64) {
 		}
 	}
 	if n, err := m.Metric(t.Context(), "milena_takeovers_total"); err != nil || n != takeovers {
-		t.Errorf("there were %v take-overs, %v; want those of the start, %v", n, err, takeovers)
+		t.Errorf("%v takeovers, %v; want only the %v of the start", n, err, takeovers)
 	}
 	for line := range strings.Lines(m.Output()) {
 		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
-			t.Errorf("the log says: %s", line)
+			t.Errorf("logged: %s", line)
 		}
 	}
 }
 
-// What a quota allows is copied and no more, and nothing else happens: brokers make clients wait, they refuse nothing (KIP-13, KIP-219).
+// milena copies at the rate of the quota and reports the throttling, and nothing else happens: brokers delay throttled clients, they refuse
+// nothing (KIP-13, KIP-219).
 func TestQuotasAreRespected(t *testing.T) {
 	const (
 		quota      = 1 << 20 // bytes a second
-		partitions = 64      // one for each shard, so that each look at the journal is many writes
-		perRound   = 3 << 7  // records of 1 KiB in each partition: 24 MiB
-		bytes      = perRound * partitions << 10
+		partitions = 64      // one per shard, so that each journal write is many records
+		perStep    = 3 << 7  // records of 1 KiB in each partition: 24 MiB
+		bytes      = perStep * partitions << 10
 	)
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
@@ -77,7 +78,7 @@ func TestQuotasAreRespected(t *testing.T) {
 	m := p.startMilena(p.config("orders"))
 	check(t, w.Write(ctx, 1))
 	p.waitCopied(m, 30*time.Second, "orders")
-	eventually(t, 30*time.Second, "the heartbeats are copied, which begin last", func() (bool, string) {
+	eventually(t, 30*time.Second, "heartbeats are copied; they start last", func() (bool, string) {
 		all, err := m.Partitions(ctx)
 		check(t, err)
 		return slices.ContainsFunc(all, func(p daemon.Partition) bool { return p.Topic == "heartbeats" && p.Acked > 0 }), fmt.Sprint(all)
@@ -105,9 +106,9 @@ func TestQuotasAreRespected(t *testing.T) {
 		t.Run(side.name, func(t *testing.T) {
 			setQuota(t, side.admin, side.key, quota)
 			before := copiedBytes()
-			check(t, w.Write(ctx, perRound))
+			check(t, w.Write(ctx, perStep))
 			m.waitMetric(time.Minute, 1, "milena_throttled_seconds_total", fmt.Sprintf("cluster=%q", side.name))
-			// A broker averages over ten seconds, so as much as ten seconds allow may have passed by now.
+			// Brokers average over ten seconds, so the quota of ten seconds may have been used up by now.
 			began, from := time.Now(), copiedBytes()
 			shown := ""
 			eventually(t, 2*time.Minute, "everything is copied", func() (bool, string) {
@@ -119,12 +120,12 @@ func TestQuotasAreRespected(t *testing.T) {
 			})
 			took := time.Since(began).Seconds()
 			rate := (copiedBytes() - from) / took
-			t.Logf("%s: %.2f MB/s over %.1f s with a quota of %.2f MB/s; the status says: %s", side.name, rate/1e6, took, quota/1e6, shown)
+			t.Logf("%s: %.2f MB/s over %.1f s with a quota of %.2f MB/s; status: %s", side.name, rate/1e6, took, quota/1e6, shown)
 			if rate > 2*quota || rate < quota/4 {
-				t.Errorf("%.2f MB/s are far from the quota", rate/1e6)
+				t.Errorf("%.2f MB/s is far from the quota", rate/1e6)
 			}
 			if !strings.HasPrefix(shown, "throttled by "+side.name+" broker 1: ") {
-				t.Errorf("the status says %q", shown)
+				t.Errorf("status: %q", shown)
 			}
 			out, err := exec.CommandContext(ctx, m.Binary(), "status", "--url", m.URL()).Output()
 			check(t, err)
@@ -132,9 +133,9 @@ func TestQuotasAreRespected(t *testing.T) {
 				t.Errorf("milena status prints\n%s", out)
 			}
 			if n := strings.Count(m.Output(), "a quota throttles the flow\" flow=source-target side="+side.name); n != 1 {
-				t.Errorf("the log says %d times that the quota throttles\n%s", n, m.Tail(10))
+				t.Errorf("the throttling is logged %d times\n%s", n, m.Tail(10))
 			}
-			unharmed(t, m, takeovers)
+			noFaults(t, m, takeovers)
 			setQuota(t, side.admin, side.key, 0)
 		})
 	}
@@ -142,29 +143,29 @@ func TestQuotasAreRespected(t *testing.T) {
 		before, err := m.Metric(ctx, "milena_throttled_seconds_total", `cluster="target"`)
 		check(t, err)
 		setQuota(t, p.targetAdmin, "request_percentage", 0.5) // of one thread
-		check(t, w.Write(ctx, perRound))
+		check(t, w.Write(ctx, perStep))
 		p.waitCopied(m, 2*time.Minute, "orders")
 		m.waitMetric(time.Minute, before+0.1, "milena_throttled_seconds_total", `cluster="target"`)
 		ready()
-		unharmed(t, m, takeovers)
+		noFaults(t, m, takeovers)
 		setQuota(t, p.targetAdmin, "request_percentage", 0)
 	})
 	t.Run("without quotas", func(t *testing.T) {
-		eventually(t, 2*time.Minute, "the log says that the throttles have ended", func() (bool, string) {
+		eventually(t, 2*time.Minute, "the end of both throttlings is logged", func() (bool, string) {
 			return strings.Count(m.Output(), "no quota throttles the flow any more") == 2, m.Tail(5)
 		})
 		if target, source := throttledBy(t, m, "target"), throttledBy(t, m, "source"); target != nil || source != nil {
-			t.Errorf("the status still says %+v, %+v", target, source)
+			t.Errorf("the status still has %+v, %+v", target, source)
 		}
 		began := time.Now()
-		check(t, w.Write(ctx, perRound))
+		check(t, w.Write(ctx, perStep))
 		p.waitCopied(m, time.Minute, "orders")
 		took := time.Since(began).Seconds()
-		t.Logf("%.1f MB/s, the writing included", bytes/1e6/took)
+		t.Logf("%.1f MB/s, including the write", bytes/1e6/took)
 		if took > bytes/quota/2 {
-			t.Errorf("it took %.1f s, as if the quota were still there", took)
+			t.Errorf("took %.1f s, as if the quota were still set", took)
 		}
-		unharmed(t, m, takeovers)
+		noFaults(t, m, takeovers)
 	})
 	p.verify(remoteTopic, "orders")
 	m.stop()

@@ -48,7 +48,7 @@ func TestThousandPartitions(t *testing.T) {
 		t.Errorf("%d records are equal, want %d", n, count*partitions*records)
 	}
 
-	t.Run("idle, it costs under 3 % of a core", func(t *testing.T) {
+	t.Run("when idle it uses less than 3 % of a core", func(t *testing.T) {
 		before, err := m.Process().Usage()
 		check(t, err)
 		const span = 20 * time.Second
@@ -58,10 +58,10 @@ func TestThousandPartitions(t *testing.T) {
 		share := 100 * (after.CPU - before.CPU).Seconds() / span.Seconds()
 		t.Logf("idle: %.2f %% of a core; resident %d MiB, at most %d MiB", share, after.RSS>>20, after.PeakRSS>>20)
 		if share >= 3 {
-			t.Errorf("idle costs %.2f %% of a core", share)
+			t.Errorf("idle milena uses %.2f %% of a core", share)
 		}
 	})
-	t.Run("a restart finds all of them again", func(t *testing.T) {
+	t.Run("a restart recovers all partitions", func(t *testing.T) {
 		m.Kill()
 		start := time.Now()
 		m.start()

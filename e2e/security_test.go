@@ -17,7 +17,7 @@ import (
 func TestTLSAndSASL(t *testing.T) {
 	ca, err := kafka.NewAuthority("the right authority")
 	check(t, err)
-	stranger, err := kafka.NewAuthority("somebody else")
+	other, err := kafka.NewAuthority("another authority")
 	check(t, err)
 	const secret = "correct horse battery staple"
 	security := &kafka.Security{CA: ca, Users: map[string]string{"milena": secret, "guest": secret}}
@@ -31,7 +31,7 @@ func TestTLSAndSASL(t *testing.T) {
 		check(t, os.WriteFile(path, []byte(content), 0o600))
 		return path
 	}
-	caFile, strangerFile := write("ca.pem", string(ca.PEM)), write("stranger.pem", string(stranger.PEM))
+	caFile, otherFile := write("ca.pem", string(ca.PEM)), write("other.pem", string(other.PEM))
 	passwordFile := write("password", secret+"\n")
 	cluster := func(c *kafka.Cluster, ca, mechanism string, password daemon.Map) daemon.Map {
 		sasl := daemon.Map{"mechanism": mechanism, "username": "milena"}
@@ -58,7 +58,7 @@ func TestTLSAndSASL(t *testing.T) {
 			p.waitAndVerify(m, 30*time.Second, w.Acked(), "secure")
 			m.stop()
 			if strings.Contains(m.Output(), secret) {
-				t.Error("the log holds the password")
+				t.Error("the log contains the password")
 			}
 		})
 	}
@@ -67,10 +67,10 @@ func TestTLSAndSASL(t *testing.T) {
 		cluster daemon.Map
 		want    string // a regular expression that one line of the output must match
 	}{
-		{"a wrong password is said clearly", cluster(p.source, caFile, "SCRAM-SHA-512", daemon.Map{"password": "Tr0ub4dor&3"}), `(?i)source.*(password|credential|authenticat)`},
-		{"a wrong authority is said clearly", cluster(p.source, strangerFile, "PLAIN", daemon.Map{"password": secret}), `(?i)source.*(authority|certificate)`},
-		{"a missing login is said clearly", daemon.Map{"brokers": p.source.SecureAddrs(), "tls": daemon.Map{"ca_file": caFile}}, `(?i)source.*sasl`},
-		{"a missing TLS section is said clearly", daemon.Map{"brokers": p.source.SecureAddrs()}, `(?i)source.*tls`},
+		{"a wrong password is reported", cluster(p.source, caFile, "SCRAM-SHA-512", daemon.Map{"password": "Tr0ub4dor&3"}), `(?i)source.*(password|credential|authenticat)`},
+		{"a wrong authority is reported", cluster(p.source, otherFile, "PLAIN", daemon.Map{"password": secret}), `(?i)source.*(authority|certificate)`},
+		{"a missing login is reported", daemon.Map{"brokers": p.source.SecureAddrs(), "tls": daemon.Map{"ca_file": caFile}}, `(?i)source.*sasl`},
+		{"a missing TLS section is reported", daemon.Map{"brokers": p.source.SecureAddrs()}, `(?i)source.*tls`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := p.in(t)
@@ -82,11 +82,11 @@ func TestTLSAndSASL(t *testing.T) {
 			}
 			matchLine(t, out, tt.want)
 			if strings.Contains(out, "Tr0ub4dor&3") || strings.Contains(out, secret) {
-				t.Error("the output holds a password")
+				t.Error("the output contains a password")
 			}
 		})
 	}
-	t.Run("missing rights are said clearly", func(t *testing.T) {
+	t.Run("missing rights are reported", func(t *testing.T) {
 		p := p.in(t)
 		config := p.config("secure")
 		config["clusters"] = daemon.Map{
@@ -100,12 +100,12 @@ func TestTLSAndSASL(t *testing.T) {
 		matchLine(t, out, `(?i)target.*(right|authoriz|acl|allowed)`)
 		m := p.newMilena("milena", config)
 		m.start()
-		check(t, m.Until(within(t, 20*time.Second, "run says it in /readyz or ends"), 50*time.Millisecond, func() (bool, string) {
+		check(t, m.Until(within(t, 20*time.Second, "run reports it in /readyz or exits"), 50*time.Millisecond, func() (bool, string) {
 			why := m.WaitReady(within(t, 200*time.Millisecond, "ready"))
 			return why == nil || regexp.MustCompile(`(?i)(right|authoriz|acl)`).MatchString(why.Error()+m.Output()), fmt.Sprint(why)
 		}))
 		if m.WaitReady(within(t, 200*time.Millisecond, "ready")) == nil {
-			t.Error("milena says that it is ready, without any right on the target")
+			t.Error("milena is ready without any right on the target")
 		}
 	})
 	t.Run("a wrong password ends run with exit code 1", func(t *testing.T) {
@@ -122,12 +122,12 @@ func TestTLSAndSASL(t *testing.T) {
 	})
 }
 
-// matchLine fails unless the text has a line that matches.
+// matchLine fails the test unless a line of the text matches.
 func matchLine(t *testing.T, text, pattern string) {
 	t.Helper()
 	if line := regexp.MustCompile(`.*` + pattern + `.*`).FindString(text); line == "" {
 		t.Errorf("nothing matches %s in:\n%.3000s", pattern, text)
 	} else {
-		t.Logf("says: %.600s", line)
+		t.Logf("matched: %.600s", line)
 	}
 }

@@ -11,21 +11,21 @@ import (
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
-// What the other tests stand on: brokers that die and come back, proxies, the load and the readers.
+// The parts that the other tests rely on: brokers that are killed and restarted, proxies, the load and the readers.
 func TestHarness(t *testing.T) {
 	p := startPair(t, kafka.Options{Brokers: 3}, kafka.Options{Proxied: true})
 	ctx := t.Context()
 	p.createTopic("t", 3, 3)
 
-	t.Run("the load survives the death of each broker", func(t *testing.T) {
+	t.Run("the load survives the failure of each broker", func(t *testing.T) {
 		w := p.writer(load.Options{Topic: "t", Partitions: 3})
 		s := w.Stream(ctx, 500)
 		for _, b := range p.source.Brokers() {
 			b.Kill()
-			check(t, p.source.WaitBrokers(within(t, 30*time.Second, "the death of a broker is seen"), 2))
+			check(t, p.source.WaitBrokers(within(t, 30*time.Second, "the failure of a broker is noticed"), 2))
 			start := time.Now()
 			check(t, b.Restart(ctx))
-			check(t, p.source.WaitBrokers(within(t, time.Minute, "a broker comes back"), 3))
+			check(t, p.source.WaitBrokers(within(t, time.Minute, "a broker is back"), 3))
 			t.Logf("broker %d is back after %.1f s", b.ID(), time.Since(start).Seconds())
 		}
 		acked, err := s.Stop(ctx)
@@ -33,10 +33,10 @@ func TestHarness(t *testing.T) {
 		report, err := verify.Run(ctx, p.sourceClient, p.sourceClient, verify.Options{Topics: []string{"t"}})
 		check(t, err)
 		if report.Records != acked || len(report.Differences) > 0 {
-			t.Errorf("%d records of %d acknowledged ones are there, %v", report.Records, acked, report.Differences)
+			t.Errorf("%d records of %d acknowledged ones exist, %v", report.Records, acked, report.Differences)
 		}
 	})
-	t.Run("every shape can be written and Kafka's own tools read it", func(t *testing.T) {
+	t.Run("Kafka's own tools read every shape", func(t *testing.T) {
 		p.createTopic("shapes", 2, 1, "max.message.bytes=20000000")
 		w := p.writer(load.Options{Topic: "shapes", Partitions: 2, Codec: "zstd", BatchBytes: 2 << 20})
 		shapes := []load.Shape{load.Sized(100), load.Tombstone, load.NullKey, load.Empty, load.Nothing, load.Headers, load.Binary, load.Sized(1 << 20)}
@@ -74,7 +74,7 @@ func TestHarness(t *testing.T) {
 			t.Errorf("%d records read, %d committed", report.Records, committed)
 		}
 	})
-	t.Run("the proxied listener leads through the proxy", func(t *testing.T) {
+	t.Run("only clients of the proxied listener use the proxy", func(t *testing.T) {
 		before := p.target.Accepted()
 		check(t, createTopic(ctx, p.targetAdmin, "t", 1, 1))
 		if p.target.Accepted() != before {

@@ -16,7 +16,7 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 	p := startPair(t, kafka.Options{}, forgetful())
 	ctx := t.Context()
 
-	t.Run("the first stops with a clear message and exit code 1", func(t *testing.T) {
+	t.Run("the first instance logs why it stops, with exit code 1", func(t *testing.T) {
 		p := p.in(t)
 		p.createTopic("handover", 6, 1)
 		s := p.writer(load.Options{Topic: "handover", Partitions: 6}).Stream(ctx, 2000)
@@ -24,17 +24,17 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 		first, second := p.newMilena("first", config), p.newMilena("second", config)
 		first.start()
 		first.waitReady(30 * time.Second)
-		eventually(t, 20*time.Second, "the first copies", func() (bool, string) { return allAckedBeyond(first, "handover", 6, 0) })
+		eventually(t, 20*time.Second, "the first instance copies", func() (bool, string) { return allAckedBeyond(first, "handover", 6, 0) })
 		second.start()
 		took := second.waitReady(30 * time.Second)
 		first.waitExit(30*time.Second, 1)
 		if !takenOver.MatchString(first.Output()) {
-			t.Errorf("the first doesn't say that it was taken over:\n%s", first.Tail(10))
+			t.Errorf("the first instance does not log that it was taken over:\n%s", first.Tail(10))
 		}
 		acked, err := s.Stop(ctx)
 		check(t, err)
 		p.waitAndVerify(second, time.Minute, acked, "handover")
-		t.Logf("the second was ready after %.2f s; the first said: %s", took.Seconds(), first.Tail(1))
+		t.Logf("the second was ready after %.2f s; the first logged: %s", took.Seconds(), first.Tail(1))
 		second.stop()
 	})
 
@@ -43,10 +43,10 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 		from        time.Time
 		asleep      time.Duration
 	}{
-		{"a paused first one that wakes at once writes nothing", "nap", time.Time{}, 0},
-		// Longer than the lease (10 s) and than the target remembers producers of old records.
-		{"a paused first one that wakes later writes nothing", "sleep", time.Time{}, 12 * time.Second},
-		{"a paused first one that wakes later writes nothing of old records", "oldsleep", in2023, 12 * time.Second},
+		{"a frozen first instance that wakes at once writes nothing", "nap", time.Time{}, 0},
+		// Longer than the lease (10 s), and longer than the target remembers the producers of old records.
+		{"a frozen first instance that wakes later writes nothing", "sleep", time.Time{}, 12 * time.Second},
+		{"a frozen first instance that wakes later writes no old records", "oldsleep", in2023, 12 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := p.in(t)
@@ -56,7 +56,7 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 			first, second := p.newMilena("first", config), p.newMilena("second", config)
 			first.start()
 			first.waitReady(30 * time.Second)
-			eventually(t, 20*time.Second, "the first copies", func() (bool, string) { return allAckedBeyond(first, tt.topic, 6, 100) })
+			eventually(t, 20*time.Second, "the first instance copies", func() (bool, string) { return allAckedBeyond(first, tt.topic, 6, 100) })
 			check(t, first.Pause())
 			asleep := time.Now()
 			second.start()
@@ -77,12 +77,12 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 					t.Errorf("partition %d held %+v and holds %+v", partition, before[partition], after[partition])
 				}
 			}
-			t.Logf("the first said: %s", first.Tail(1))
+			t.Logf("the first logged: %s", first.Tail(1))
 		})
 	}
 }
 
-// allAckedBeyond says whether each of n partitions of a topic has acknowledged more than this.
+// allAckedBeyond says whether n partitions of a topic have acknowledged more than offset.
 func allAckedBeyond(m *milena, topic string, n int, offset int64) (bool, string) {
 	var beyond int
 	for _, part := range m.partitions() {

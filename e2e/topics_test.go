@@ -20,7 +20,7 @@ func TestTopicSync(t *testing.T) {
 	ctx := t.Context()
 	p.createTopic("there", 2, 1, "retention.ms=7200000", "compression.type=producer", "max.message.bytes=2000000")
 	p.createTopic("secret", 1, 1)
-	// A topic of MirrorMaker 2's own, which is no data.
+	// An internal topic of MirrorMaker 2, which is never replicated.
 	p.createTopic("mm2-offsets.elsewhere.internal", 1, 1)
 	w := p.writer(load.Options{Topic: "there", Partitions: 2})
 	check(t, w.Write(ctx, 100))
@@ -92,10 +92,9 @@ func TestTopicSync(t *testing.T) {
 		}
 		p.verify(remoteTopic, "there")
 	})
-	t.Run("what differs in the configs is altered and nothing else", func(t *testing.T) {
-		// Set by hand on the target and a default on the source: not ours to touch unless the source had it. The next two are.
+	t.Run("only configs that differ are altered", func(t *testing.T) {
 		alter(t, p.sourceAdmin, "there", kadm.AlterConfig{Name: "retention.ms", Value: value("3600000")}, kadm.AlterConfig{Name: "segment.bytes", Value: value("2097152")})
-		eventually(t, 15*time.Second, "the configs are the same", func() (bool, string) {
+		eventually(t, 15*time.Second, "the configs are equal", func() (bool, string) {
 			a, b := config1(remoteTopic("there"), "retention.ms"), config1(remoteTopic("there"), "segment.bytes")
 			return a == "3600000" && b == "2097152", a + " " + b
 		})
@@ -103,12 +102,12 @@ func TestTopicSync(t *testing.T) {
 			t.Errorf("max.message.bytes is %s", got)
 		}
 		alter(t, p.sourceAdmin, "there", kadm.AlterConfig{Op: kadm.DeleteConfig, Name: "segment.bytes"})
-		eventually(t, 15*time.Second, "a config that is taken back is taken back", func() (bool, string) {
+		eventually(t, 15*time.Second, "a config that is removed on the source is removed", func() (bool, string) {
 			got := config1(remoteTopic("there"), "segment.bytes")
 			return got == "1073741824", got
 		})
 	})
-	t.Run("what is excluded is not copied", func(t *testing.T) {
+	t.Run("excluded topics are not copied", func(t *testing.T) {
 		topics, err := topicNames(ctx, p.target)
 		check(t, err)
 		for _, name := range topics {
@@ -117,7 +116,7 @@ func TestTopicSync(t *testing.T) {
 			}
 		}
 	})
-	t.Run("two flows of one process keep their own names", func(t *testing.T) {
+	t.Run("two flows of one process use their own naming", func(t *testing.T) {
 		m.stop()
 		p := p.in(t)
 		config := p.config()
