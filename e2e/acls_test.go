@@ -436,7 +436,7 @@ func (a *aclSync) deletions(t *testing.T) {
 	m.stop()
 }
 
-// aclSyncs says whether more than n syncs of ACLs have begun since the first call.
+// aclSyncs reports whether more than n syncs of ACLs have begun since the first call.
 func aclSyncs(t *testing.T, m *milena, n int) func() (bool, string) {
 	t.Helper()
 	seen := map[time.Time]bool{}

@@ -148,7 +148,7 @@ func partitionsOf(ctx context.Context, admin *kadm.Client, topic string) (kadm.P
 	return topics[topic].Partitions, topics[topic].Err
 }
 
-// replicated says whether every partition of a cluster has a leader and n replicas in sync. That includes milena's journal and Kafka's
+// replicated reports whether every partition of a cluster has a leader and n replicas in sync. That includes milena's journal and Kafka's
 // internal topics, without which milena cannot fence.
 func replicated(ctx context.Context, admin *kadm.Client, topic string, n int) (bool, string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -167,7 +167,7 @@ func replicated(ctx context.Context, admin *kadm.Client, topic string, n int) (b
 	return len(topics[topic].Partitions) > 0, "no partitions"
 }
 
-// ledByOthers says whether all partitions of a topic have leaders other than this broker.
+// ledByOthers reports whether all partitions of a topic have leaders other than this broker.
 func ledByOthers(ctx context.Context, admin *kadm.Client, topic string, broker int32) (bool, string) {
 	partitions, err := partitionsOf(ctx, admin, topic)
 	if err != nil {

@@ -1,17 +1,40 @@
-// Package e2e runs the built milena binary against real Apache Kafka brokers.
+// Package e2e tests the built milena binary against real Apache Kafka brokers.
 //
-// The tests need Java 17 and Maven (apt-get install openjdk-17-jdk-headless maven); Kafka's jars come from Maven once, into the
-// user's cache directory. They are skipped unless they are asked for:
+// The tests need Linux, Java 17 and Maven (apt-get install openjdk-17-jdk-headless maven). Maven downloads Kafka's jars once, into the user's
+// cache directory. Without MILENA_E2E the tests are skipped:
 //
-//	MILENA_E2E=1 go test ./e2e -timeout 40m                      skip where Java or Maven is missing
-//	MILENA_E2E=require go test ./e2e -timeout 40m                fail there
-//	MILENA_E2E=1 go test ./e2e -run TestTwentyKills -v           one story, with its figures
-//	MILENA_E2E_RACE=1                                            builds milena with the race detector
-//	MILENA_E2E_BIN=path                                          runs this binary instead of building it
-//	MILENA_E2E_SEED=17                                           repeats the random moments of an earlier run
-//	MILENA_E2E_KEEP=dir                                          keeps logs and data there
+//	MILENA_E2E=1 go test ./e2e -timeout 40m              run all; skip if Java or Maven is missing
+//	MILENA_E2E=require go test ./e2e -timeout 40m        run all; fail if Java or Maven is missing
+//	MILENA_E2E=1 go test ./e2e -run TestTwentyKills -v   run some, and print what they measure
 //
-// The parts, each usable alone: proc (processes and what they cost), kafka (clusters of real brokers, Kafka's own tools), proxy
-// (a TCP proxy that cuts, freezes, slows or swallows), load (records of every shape, with sequence numbers), verify (the one
-// verifier that each test ends in), daemon (a milena process), bench (the comparison with MirrorMaker 2).
+// More environment variables:
+//
+//	MILENA_E2E_RACE=1      build milena with the race detector
+//	MILENA_E2E_BIN=path    test this binary instead of building one
+//	MILENA_E2E_SEED=17     repeat a run; the log has the seed
+//	MILENA_E2E_KEEP=dir    keep logs and data in this directory
+//
+// # Parts
+//
+//   - proc starts processes and measures their CPU time and memory.
+//   - kafka starts clusters of real brokers and runs Kafka's own tools.
+//   - proxy is a TCP proxy that resets, freezes, slows or swallows.
+//   - mm2 starts MirrorMaker 2.
+//   - daemon starts milena and reads its status and metrics.
+//   - load writes records of every shape, with sequence numbers.
+//   - verify compares what two clusters hold.
+//   - bench is a command that compares milena with MirrorMaker 2.
+//
+// Neither these nor the tests import the packages replicator and policy: milena is only seen from outside, through its command line, HTTP and
+// Kafka. The linter enforces this.
+//
+// # Tests
+//
+// startPair starts a source and a target cluster, pair.startMilena a milena with one flow between them. A test writes records, breaks something,
+// waits for an event, and ends in the verifier: pair.waitAndVerify or pair.verify. Nothing waits for a fixed time unless a load is to run during
+// it. Every wait has a deadline and, when it fails, a last state. A panic or a data race of any milena fails its test.
+//
+// Helpers are in harness_test.go (clusters and daemons), groups_test.go (committed offsets, and what consumers experience when they move to the
+// other cluster), consumers_test.go (real consumers), anomalies_test.go (unclean elections) and migrate_test.go (a load that MirrorMaker 2
+// copies first).
 package e2e

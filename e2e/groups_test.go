@@ -95,7 +95,7 @@ func (o outcome) add(other outcome) outcome {
 	return outcome{o.offsets + other.offsets, o.missing + other.missing, o.skipped + other.skipped, o.reread + other.reread}
 }
 
-// exact says whether no offset is missing and no record is skipped or read again.
+// exact reports whether no offset is missing and no record is skipped or read again.
 func (o outcome) exact() bool { return o.missing+o.skipped+o.reread == 0 }
 
 // groupMove moves groups from a topic to its copy.

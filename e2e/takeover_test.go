@@ -82,7 +82,7 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 	}
 }
 
-// allAckedBeyond says whether n partitions of a topic have acknowledged more than offset.
+// allAckedBeyond reports whether n partitions of a topic have acknowledged more than offset.
 func allAckedBeyond(m *milena, topic string, n int, offset int64) (bool, string) {
 	var beyond int
 	for _, part := range m.partitions() {

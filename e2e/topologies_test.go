@@ -70,7 +70,7 @@ func (top *topology) writeOrders(cluster string, n int) {
 	check(top.t, w.Write(ctx, n))
 }
 
-// waitTopics waits until the topics of a cluster for which keep says yes are these.
+// waitTopics waits until the topics of a cluster for which keep returns true are these.
 func (top *topology) waitTopics(t *testing.T, cluster string, want []string, keep func(string) bool) {
 	t.Helper()
 	eventually(t, 30*time.Second, "cluster "+cluster+" has the expected topics", func() (bool, string) {
@@ -81,7 +81,7 @@ func (top *topology) waitTopics(t *testing.T, cluster string, want []string, kee
 	})
 }
 
-// path is a topic and its copies, in the order in which they are made; each copy is written as cluster/topic.
+// path is a topic and its copies, in the order in which they are created; each copy is written as cluster/topic.
 type path struct {
 	cluster, topic string
 	copies         []string

@@ -1,4 +1,4 @@
-// Package daemon runs the built milena binary and reads what it says of itself, as a user would.
+// Package daemon runs the built milena binary and reads its log, status and metrics, as a user would.
 package daemon
 
 import (
@@ -33,7 +33,7 @@ type Daemon struct {
 	process          *proc.Process
 }
 
-// New writes the configuration to dir, with an HTTP address of its own if it names none. It starts nothing.
+// New writes a configuration file to dir, with a free HTTP address unless config has its own. It does not start the process.
 func New(ctx context.Context, bin, dir string, config Map) (*Daemon, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func New(ctx context.Context, bin, dir string, config Map) (*Daemon, error) {
 	return d, os.WriteFile(d.config, text, 0o600)
 }
 
-// NewFromFile takes a configuration file as it is, such as one of MirrorMaker 2.
+// NewFromFile uses an existing configuration file, such as an mm2.properties. args are added to the command line of run.
 func NewFromFile(ctx context.Context, bin, dir, file string, args ...string) (*Daemon, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -68,11 +68,11 @@ func NewFromFile(ctx context.Context, bin, dir, file string, args ...string) (*D
 	return &Daemon{dir: dir, bin: bin, config: file, args: append(args, "--listen", addr), url: "http://" + addr}, nil
 }
 
-// Start starts the process; its output is appended to what it wrote before.
+// Start starts the process. Its output is appended to the log of earlier runs. The process ends with ctx.
 func (d *Daemon) Start(ctx context.Context) error {
 	d.runs++
 	var err error
-	// GORACE makes a race in a build with the race detector visible in the exit code.
+	// With the race detector, GORACE makes a data race visible in the exit code.
 	argv := append([]string{d.bin, "run", "-c", d.config}, d.args...)
 	d.process, err = proc.Start(ctx, fmt.Sprintf("milena %s (run %d)", filepath.Base(d.dir), d.runs), d.log(), argv, "GORACE=exitcode=66")
 	return err
@@ -89,10 +89,10 @@ func (d *Daemon) Binary() string { return d.bin }
 // Config is the path of the configuration file.
 func (d *Daemon) Config() string { return d.config }
 
-// Process is the running process.
+// Process is the process that was started last.
 func (d *Daemon) Process() *proc.Process { return d.process }
 
-// Output is what all runs have written.
+// Output is the output of all runs.
 func (d *Daemon) Output() string {
 	b, err := os.ReadFile(d.log())
 	if err != nil {
@@ -101,7 +101,7 @@ func (d *Daemon) Output() string {
 	return string(b)
 }
 
-// Tail is the end of the output.
+// Tail is the last lines of the output.
 func (d *Daemon) Tail(lines int) string {
 	all := strings.Split(strings.TrimRight(d.Output(), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
@@ -124,7 +124,7 @@ func (d *Daemon) Pause() error { return d.process.Signal(syscall.SIGSTOP) }
 // Resume wakes a paused process.
 func (d *Daemon) Resume() error { return d.process.Signal(syscall.SIGCONT) }
 
-// WaitReady waits until /readyz says 200. It fails at once when the process ends.
+// WaitReady waits until /readyz answers 200. It returns at once if the process ends.
 func (d *Daemon) WaitReady(ctx context.Context) error {
 	return d.Until(ctx, 20*time.Millisecond, func() (bool, string) {
 		code, body, err := d.get(ctx, "/readyz")
@@ -135,7 +135,8 @@ func (d *Daemon) WaitReady(ctx context.Context) error {
 	})
 }
 
-// Until asks every interval until done says yes, the process ends, or ctx ends; the last thing that done said is in the error.
+// Until calls done every interval until it returns true, the process ends, or ctx ends. The error of the latter two has the state that done
+// returned last.
 func (d *Daemon) Until(ctx context.Context, interval time.Duration, done func() (bool, string)) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -145,7 +146,7 @@ func (d *Daemon) Until(ctx context.Context, interval time.Duration, done func() 
 		if ok {
 			return nil
 		}
-		if ctx.Err() == nil { // else it only says that time is over
+		if ctx.Err() == nil { // otherwise the state is only that ctx has ended
 			state = now
 		}
 		select {
@@ -158,7 +159,7 @@ func (d *Daemon) Until(ctx context.Context, interval time.Duration, done func() 
 	}
 }
 
-// Diagnose tells what the process is doing: what keeps it from being ready, and the stacks of its goroutines.
+// Diagnose returns why the process is not ready and the stacks of its goroutines.
 func (d *Daemon) Diagnose(ctx context.Context) (notReady, stacks string) {
 	_, body, err := d.get(ctx, "/readyz")
 	if err != nil {
@@ -186,7 +187,7 @@ func (d *Daemon) get(ctx context.Context, path string) (int, []byte, error) {
 	return resp.StatusCode, body, errors.Join(err, resp.Body.Close())
 }
 
-// Status is the JSON of one flow, as far as tests look at it.
+// Status is the JSON of one flow in /status, as far as tests use it.
 type Status struct {
 	Flow            string         `json:"flow"`
 	SourceClusterID string         `json:"source_cluster_id"`
@@ -203,13 +204,13 @@ type Status struct {
 	ACLs            *ACLs          `json:"acls"`
 }
 
-// Configs is the JSON of the last look at topic configs.
+// Configs is the JSON of the last sync of topic configs.
 type Configs struct {
 	Problems []string  `json:"problems"`
 	LastPass time.Time `json:"last_pass"`
 }
 
-// ACLs is the JSON of the last look at ACLs.
+// ACLs is the JSON of the last sync of ACLs.
 type ACLs struct {
 	InStep   int       `json:"in_step"`
 	Created  int       `json:"created"`
@@ -219,7 +220,7 @@ type ACLs struct {
 	LastPass time.Time `json:"last_pass"`
 }
 
-// Throttle is the JSON of how a broker's quota slows a flow down.
+// Throttle is the JSON of a broker's quota that throttles a flow.
 type Throttle struct {
 	Side       string  `json:"side"`
 	Cluster    string  `json:"cluster"`
@@ -229,7 +230,7 @@ type Throttle struct {
 	Text       string  `json:"text"`
 }
 
-// Groups is the JSON of what a flow found out about consumer groups.
+// Groups is the JSON of the last sync of consumer groups.
 type Groups struct {
 	Groups    int       `json:"groups"`
 	Positions int       `json:"positions"`
@@ -238,7 +239,7 @@ type Groups struct {
 	Problems  []string  `json:"problems"`
 }
 
-// Refusal is the JSON of why a group is not in place on the target.
+// Refusal is the JSON of a group whose offsets are not committed on the target, with the reason.
 type Refusal struct {
 	Group  string `json:"group"`
 	Reason string `json:"reason"`
@@ -268,7 +269,7 @@ type Anomaly struct {
 	To     int64  `json:"to"`
 }
 
-// Status reads /status.
+// Status reads /status: one element per flow.
 func (d *Daemon) Status(ctx context.Context) ([]Status, error) {
 	code, body, err := d.get(ctx, "/status")
 	if err != nil {
@@ -294,7 +295,7 @@ func (d *Daemon) Partitions(ctx context.Context) ([]Partition, error) {
 	return all, err
 }
 
-// Metric sums the series of a metric whose labels contain all of these texts, such as `kind="recreated"`.
+// Metric sums the series of a metric whose labels contain all of these texts, such as `kind="recreated"`. It is an error if there are none.
 func (d *Daemon) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
 	code, body, err := d.get(ctx, "/metrics")
 	if err != nil {

@@ -374,7 +374,7 @@ func (b *Broker) Proxy() *proxy.Proxy { return b.proxy }
 // DataDir holds one directory per partition.
 func (b *Broker) DataDir() string { return filepath.Join(b.dir, "data") }
 
-// Running says whether the broker's process lives.
+// Running reports whether the broker's process lives.
 func (b *Broker) Running() bool { return b.process.Running() }
 
 // Kill ends the broker with SIGKILL.

@@ -1,5 +1,5 @@
-// Package load writes records of every shape to a source cluster. Each record says where it stands: its value (or its key, where the
-// shape has no value) begins with topic, partition and a sequence number, so that a record which comes twice is a difference.
+// Package load writes records of every shape to a source cluster. The value of each record, or its key if the shape has no value, starts with
+// topic, partition and a sequence number, so that the verifier sees a duplicate as a difference.
 package load
 
 import (
@@ -18,10 +18,10 @@ import (
 	"github.com/milena-kafka/milena/e2e/kafka"
 )
 
-// Codec is a compression by Kafka's name.
+// Codec is the name of a compression type, as in compression.type.
 type Codec string
 
-// Codecs are all that Kafka has.
+// Codecs are all compression types of Kafka.
 func Codecs() []Codec { return []Codec{"none", "gzip", "snappy", "lz4", "zstd"} }
 
 func (c Codec) option() kgo.Opt {
@@ -31,7 +31,7 @@ func (c Codec) option() kgo.Opt {
 	return kgo.ProducerBatchCompression(codecs[c])
 }
 
-// Shape makes the content of a record around a mark, which is unique in the topic.
+// Shape creates a record that contains a mark, which is unique in the topic.
 type Shape func(r *rand.Rand, mark string) kgo.Record
 
 // Sized records have a key and a value of n bytes that compresses to about half.
@@ -52,10 +52,10 @@ func Empty(_ *rand.Rand, mark string) kgo.Record {
 	return kgo.Record{Key: []byte(mark), Value: []byte{}}
 }
 
-// Nothing has neither key nor value: both are null. Only its place tells it from another one.
+// Nothing has a null key and a null value. Such records differ by their offsets only.
 func Nothing(*rand.Rand, string) kgo.Record { return kgo.Record{} }
 
-// Headers has headers that come twice, and headers with null, empty and non-UTF-8 values.
+// Headers has duplicate headers, and headers with null, empty and non-UTF-8 values.
 func Headers(_ *rand.Rand, mark string) kgo.Record {
 	return kgo.Record{Key: []byte{}, Value: []byte(mark), Headers: []kgo.RecordHeader{
 		{Key: "twice", Value: []byte("1")},
@@ -111,23 +111,24 @@ type Writer struct {
 	acked  atomic.Int64
 }
 
-// Options of a Writer.
+// Options configure a Writer.
 type Options struct {
 	Topic      string
 	Partitions int
 	// Codec is lz4 if empty.
 	Codec Codec
-	// Shapes take turns; 1 KiB if empty.
+	// Shapes are used in turn; Sized(1024) if empty.
 	Shapes []Shape
-	// From is the timestamp of the first record, each later one being a millisecond younger; zero stamps with the time of writing.
+	// From is the timestamp of the first record of each partition; the timestamps of the next ones are one millisecond apart. If zero, records
+	// have the time at which they are written.
 	From time.Time
-	// BatchBytes bounds a batch before compression, and so a record; 64 KiB if zero.
+	// BatchBytes is the maximum size of a batch before compression, and so of a record; 64 KiB if zero.
 	BatchBytes int32
-	// Client holds more options of the producer.
+	// Client is added to the options of the producer.
 	Client []kgo.Opt
 }
 
-// New connects a writer, past the proxies. Its producer is idempotent and tries for ever.
+// New creates a writer, which bypasses the proxies. Its producer is idempotent and retries for five minutes.
 func New(source *kafka.Cluster, o Options) (*Writer, error) {
 	if o.Codec == "" {
 		o.Codec = "lz4"
@@ -141,7 +142,7 @@ func New(source *kafka.Cluster, o Options) (*Writer, error) {
 	client, err := source.Client(append([]kgo.Opt{
 		o.Codec.option(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(o.BatchBytes), kgo.MaxBufferedRecords(20_000),
 		kgo.MaxBufferedBytes(128 << 20), kgo.ProducerLinger(2 * time.Millisecond), kgo.RetryTimeout(5 * time.Minute),
-		kgo.UnknownTopicRetries(-1), // a topic that was just made is not known everywhere
+		kgo.UnknownTopicRetries(-1), // not every broker knows a new topic yet
 	}, o.Client...)...)
 	if err != nil {
 		return nil, err
@@ -155,7 +156,7 @@ func (w *Writer) Close() { w.client.Close() }
 // Acked is how many records the source has acknowledged.
 func (w *Writer) Acked() int64 { return w.acked.Load() }
 
-// record makes the next record of a partition.
+// record is the next record of a partition.
 func (w *Writer) record(partition int32, shape Shape) *kgo.Record {
 	seq := w.next[partition]
 	w.next[partition]++
@@ -188,7 +189,7 @@ func (w *Writer) flush(ctx context.Context) error {
 	return nil
 }
 
-// Write writes n records to each partition and waits for their acknowledgement.
+// Write writes n records to each partition and waits until they are acknowledged.
 func (w *Writer) Write(ctx context.Context, n int) error {
 	for i := range n {
 		for partition := range w.next {
@@ -198,7 +199,8 @@ func (w *Writer) Write(ctx context.Context, n int) error {
 	return w.flush(ctx)
 }
 
-// WriteShapes writes n records of each shape to each partition, one shape after the other, so that batches are of one shape.
+// WriteShapes writes n records of each shape to each partition, one shape after the other, so that each batch has one shape. It waits
+// until they are acknowledged.
 func (w *Writer) WriteShapes(ctx context.Context, n int, shapes ...Shape) error {
 	for _, shape := range shapes {
 		for range n {
@@ -213,7 +215,7 @@ func (w *Writer) WriteShapes(ctx context.Context, n int, shapes ...Shape) error 
 	return nil
 }
 
-// Stream is a load that goes on until it is stopped.
+// Stream is a load that runs until it is stopped.
 type Stream struct {
 	writer *Writer
 	cancel context.CancelFunc
@@ -222,7 +224,7 @@ type Stream struct {
 	err    error
 }
 
-// Stream writes perSecond records to the partitions in turn, or as many as possible if it is 0.
+// Stream writes perSecond records per second in all, to the partitions in turn; as many as possible if perSecond is 0. It returns at once.
 func (w *Writer) Stream(ctx context.Context, perSecond int) *Stream {
 	paced, cancel := context.WithCancel(ctx)
 	s := &Stream{writer: w, cancel: cancel, done: make(chan struct{})}
@@ -240,7 +242,7 @@ func (w *Writer) Stream(ctx context.Context, perSecond int) *Stream {
 					return
 				}
 				due = int(time.Since(start).Seconds() * float64(perSecond))
-				due = min(due, sent+perSecond/2+1) // after a stall, no flood
+				due = min(due, sent+perSecond/2+1) // do not catch up after a stall
 			}
 			for ; sent < due && paced.Err() == nil; sent++ {
 				w.send(ctx, w.record(int32(sent%len(w.next)), w.shapes[sent%len(w.shapes)]))
@@ -250,7 +252,7 @@ func (w *Writer) Stream(ctx context.Context, perSecond int) *Stream {
 	return s
 }
 
-// Stop ends the load, waits for the acknowledgements, and returns how many records were acknowledged in all.
+// Stop ends the load, waits until all records are acknowledged, and returns how many the writer has written in all.
 func (s *Stream) Stop(ctx context.Context) (int64, error) {
 	s.once.Do(func() {
 		s.cancel()
@@ -265,8 +267,8 @@ func (s *Stream) Stop(ctx context.Context) (int64, error) {
 	return s.writer.Acked(), s.err
 }
 
-// Transactions writes n transactions of size records over the partitions. Every third one is aborted, every fifth one takes its time over
-// several batches. It returns how many records were committed.
+// Transactions writes n transactions of size records to the partitions in turn. Every third one is aborted, every fifth one consists of several
+// batches. It returns how many records are committed.
 func Transactions(ctx context.Context, source *kafka.Cluster, o Options, n, size int) (committed int64, err error) {
 	o.Client = append(o.Client, kgo.TransactionalID("load-"+strings.ReplaceAll(o.Topic, ".", "-")))
 	w, err := New(source, o)

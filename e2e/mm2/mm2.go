@@ -1,4 +1,4 @@
-// Package mm2 runs MirrorMaker 2 in dedicated mode, to compare with.
+// Package mm2 runs MirrorMaker 2 in dedicated mode, for comparison and for migration.
 package mm2
 
 import (
@@ -14,21 +14,21 @@ import (
 	"github.com/milena-kafka/milena/e2e/proc"
 )
 
-// Options say what is copied. The aliases of the clusters are primary and dr.
+// Options configure MirrorMaker 2. The aliases of the clusters are primary and dr.
 type Options struct {
-	// Primary and DR are the addresses of the clusters.
+	// Primary and DR are bootstrap addresses.
 	Primary, DR []string
 	// Topics is a regular expression.
 	Topics string
-	// Properties are added, and win over what is here.
+	// Properties are added to mm2.properties and override what this package sets.
 	Properties map[string]string
 }
 
-// RemoteTopic is the target's name of a topic.
+// RemoteTopic is the name of a topic's copy on dr.
 func RemoteTopic(topic string) string { return "primary." + topic }
 
-// Start starts MirrorMaker 2 with one flow from primary to dr and replication factor 1. The reverse direction is off, its heartbeats too,
-// which would be a second Connect worker in the process. The file and the log are in dir; the process ends with ctx.
+// Start writes dir/mm2.properties and starts MirrorMaker 2 with one flow from primary to dr and replication factor 1. The reverse direction is
+// off, and so are its heartbeats, which would need a second Connect worker in the process. The log is in dir. The process ends with ctx.
 func Start(ctx context.Context, jars kafka.Jars, dir string, o Options) (*proc.Process, error) {
 	properties := map[string]string{
 		"clusters":                            "primary, dr",
@@ -56,7 +56,7 @@ func Start(ctx context.Context, jars kafka.Jars, dir string, o Options) (*proc.P
 	return StartFile(ctx, jars, dir, file)
 }
 
-// StartFile starts MirrorMaker 2 with a file of its own format. The log is in dir; the process ends with ctx.
+// StartFile starts MirrorMaker 2 with an existing mm2.properties. The log is in dir. The process ends with ctx.
 func StartFile(ctx context.Context, jars kafka.Jars, dir, file string) (*proc.Process, error) {
 	return proc.Start(ctx, "MirrorMaker 2", filepath.Join(dir, "mm2.log"),
 		jars.Class([]string{"-Xms512m", "-Xmx2g", "-XX:+UseG1GC"}, "org.apache.kafka.connect.mirror.MirrorMaker", file))

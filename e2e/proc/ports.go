@@ -8,13 +8,13 @@ import (
 	"net"
 )
 
-// FreePorts finds n loopback ports that nobody listens on. They lie below the range that the kernel gives to outgoing connections,
-// so that a stopped broker finds its port free again.
+// FreePorts finds n free loopback ports. They are below the kernel's range for outgoing connections, so that the port of a stopped broker stays
+// free.
 func FreePorts(ctx context.Context, n int) ([]int, error) {
 	const lowest, highest = 12000, 32000
 	var lc net.ListenConfig
 	var ports []int
-	var held []net.Listener // until all are found, so that none is found twice
+	var held []net.Listener // closed at the end, so that no port is found twice
 	defer func() {
 		for _, l := range held {
 			_ = l.Close()

@@ -1,4 +1,4 @@
-// Package proc starts the processes of the real level, ends them, and reads what they cost.
+// Package proc starts and ends child processes and measures their CPU time and memory. It needs Linux.
 package proc
 
 import (
@@ -22,7 +22,7 @@ type Process struct {
 	done chan struct{}
 }
 
-// Start runs argv and appends its output to the file log. The process is killed when ctx ends.
+// Start runs argv with env added to the environment, and appends its output to the file log. The process is killed when ctx ends.
 func Start(ctx context.Context, name, log string, argv []string, env ...string) (*Process, error) {
 	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -32,7 +32,7 @@ func Start(ctx context.Context, name, log string, argv []string, env ...string) 
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = f, f
-	// Should the test binary be killed, the kernel kills its children too.
+	// If the test binary is killed, the kernel kills its children too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -45,7 +45,7 @@ func Start(ctx context.Context, name, log string, argv []string, env ...string) 
 	return p, nil
 }
 
-// Name is what the process is called in messages.
+// Name is the name of the process in messages.
 func (p *Process) Name() string { return p.name }
 
 // Pid is the process id.
@@ -54,7 +54,7 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Running says whether the process has not ended.
+// Running reports whether the process is running.
 func (p *Process) Running() bool {
 	select {
 	case <-p.done:
@@ -72,13 +72,13 @@ func (p *Process) Signal(sig os.Signal) error {
 	return nil
 }
 
-// Kill ends the process with SIGKILL and waits for its end.
+// Kill ends the process with SIGKILL and waits until it has ended.
 func (p *Process) Kill() {
 	_ = p.Signal(syscall.SIGKILL)
 	<-p.done
 }
 
-// Wait waits for the end of the process and returns its exit code, which is -1 after a signal.
+// Wait waits until the process has ended and returns its exit code, which is -1 after a signal.
 func (p *Process) Wait(ctx context.Context) (int, error) {
 	select {
 	case <-p.done:
@@ -103,22 +103,22 @@ func (p *Process) Tail(n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// Usage is what a process has cost up to now.
+// Usage is what a process has used since its start.
 type Usage struct {
-	// CPU is user and system time, of children that have ended too.
+	// CPU is user and system time, including children that have ended.
 	CPU time.Duration
-	// RSS and PeakRSS are resident bytes, now and at most.
+	// RSS and PeakRSS are the resident memory in bytes, now and at its peak.
 	RSS, PeakRSS int64
 }
 
-// Usage reads /proc while the process runs.
+// Usage reads /proc; the process must be running.
 func (p *Process) Usage() (Usage, error) {
 	var u Usage
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
 	if err != nil {
 		return u, err
 	}
-	// The second field is the command in parentheses and may hold spaces; utime to cstime are fields 14 to 17.
+	// The second field is the command in parentheses, which may contain spaces. Fields 14 to 17 are utime, stime, cutime and cstime.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	const ticksPerSecond = 100
 	for _, f := range fields[11:15] {

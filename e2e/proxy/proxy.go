@@ -1,4 +1,4 @@
-// Package proxy is a TCP proxy that misbehaves on command, one per broker.
+// Package proxy is a TCP proxy that simulates network faults. Each broker has its own.
 package proxy
 
 import (
@@ -12,22 +12,22 @@ import (
 // Mode is how the proxy treats connections.
 type Mode int
 
-// The modes. Leaving a mode heals the network: what is left of the connections after that is said at each one.
+// The modes. What happens to existing connections when a mode ends is part of its description.
 const (
-	// Pass hands bytes through.
+	// Pass forwards bytes.
 	Pass Mode = iota
-	// Refuse resets the connections and does not listen.
+	// Refuse resets all connections and does not listen.
 	Refuse
-	// BlackHole freezes the connections and accepts new ones without a word. They thaw afterwards.
+	// BlackHole accepts connections but forwards nothing, on existing ones neither. Afterwards all of them continue.
 	BlackHole
-	// HalfOpen closes the broker's end of each connection and lets the client believe that it lives; new ones are dead as well. Dead ones
-	// stay dead.
+	// HalfOpen closes the broker's end of each connection but not the client's. New connections have no broker's end. They stay half-open
+	// afterwards.
 	HalfOpen
-	// Slow delays every chunk in both directions and bounds the bandwidth.
+	// Slow delays every chunk in both directions and limits the bandwidth.
 	Slow
-	// DropResponses hands requests to the broker and swallows its answers. A connection that missed an answer is reset afterwards.
+	// DropResponses forwards requests and discards responses. Connections that have lost a response are reset afterwards.
 	DropResponses
-	// Cut resets the connections, and each new one at once.
+	// Cut resets all connections, and each new one as soon as it is accepted.
 	Cut
 )
 
@@ -35,13 +35,13 @@ func (m Mode) String() string {
 	return [...]string{"pass", "refuse", "black hole", "half-open", "slow", "drop responses", "cut"}[m]
 }
 
-// What Slow does to a chunk of up to 64 KiB.
+// The delay of Slow for each chunk of at most 64 KiB, and its bandwidth.
 const (
 	latency   = 100 * time.Millisecond
 	bandwidth = 4 << 20 // bytes per second
 )
 
-// Proxy stands in front of one broker.
+// Proxy is the proxy of one broker.
 type Proxy struct {
 	listen, backend string
 	done            <-chan struct{}
@@ -54,7 +54,7 @@ type Proxy struct {
 	accepted int64
 }
 
-// Start listens at listen and passes to backend until ctx ends.
+// Start listens on listen and forwards to backend until ctx ends.
 func Start(ctx context.Context, listen, backend string) (*Proxy, error) {
 	p := &Proxy{listen: listen, backend: backend, done: ctx.Done(), changed: make(chan struct{}), links: map[*link]struct{}{}}
 	p.mu.Lock()
@@ -83,7 +83,7 @@ func (p *Proxy) Accepted() int64 {
 	return p.accepted
 }
 
-// Set changes the mode, for connections that exist and for new ones.
+// Set changes the mode, for existing and for new connections.
 func (p *Proxy) Set(ctx context.Context, mode Mode) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,7 +148,7 @@ func (p *Proxy) accept(listener net.Listener) {
 	}
 }
 
-// await returns the mode as soon as it is not BlackHole.
+// await waits while the mode is BlackHole and returns the mode after it.
 func (p *Proxy) await() Mode {
 	for {
 		p.mu.Lock()
@@ -165,15 +165,15 @@ func (p *Proxy) await() Mode {
 	}
 }
 
-// link is one client's connection and its counterpart at the broker.
+// link is a client's connection and the corresponding one to the broker.
 type link struct {
 	proxy  *Proxy
 	client *net.TCPConn
 
 	// Under proxy.mu:
-	broker *net.TCPConn // nil before it is dialled
-	missed bool         // an answer was swallowed
-	dead   bool         // the broker's end is gone, the client doesn't know
+	broker *net.TCPConn // nil before it is dialed
+	missed bool         // a response was discarded
+	dead   bool         // the broker's end is closed, the client's is not
 	closed bool
 }
 
@@ -187,7 +187,7 @@ func (l *link) run() {
 		broker, err := net.DialTimeout("tcp4", p.backend, time.Second) //nolint:noctx // ends with the connection, not with a caller
 		p.mu.Lock()
 		if err != nil {
-			l.reset() // the broker is down: say so
+			l.reset() // the broker is down
 		} else {
 			l.broker = broker.(*net.TCPConn)
 			if l.closed || l.dead {
@@ -201,7 +201,7 @@ func (l *link) run() {
 	l.pump(l.client, l.broker, requests)
 }
 
-// direction is what flows through a pump.
+// direction is what a pump forwards.
 type direction int
 
 const (
@@ -209,7 +209,7 @@ const (
 	responses
 )
 
-// pump copies from one end to the other.
+// pump forwards bytes from one end to the other until one of them ends.
 func (l *link) pump(from, to *net.TCPConn, what direction) {
 	p := l.proxy
 	buf := make([]byte, 64<<10)
@@ -248,7 +248,7 @@ func (l *link) pump(from, to *net.TCPConn, what direction) {
 	}
 }
 
-// reset closes both ends with RST, under proxy.mu.
+// reset closes both ends with RST. The caller holds proxy.mu.
 func (l *link) reset() {
 	l.closed = true
 	for _, c := range []*net.TCPConn{l.client, l.broker} {
@@ -260,7 +260,7 @@ func (l *link) reset() {
 	delete(l.proxy.links, l)
 }
 
-// die closes the broker's end only, under proxy.mu.
+// die closes the broker's end only. The caller holds proxy.mu.
 func (l *link) die() {
 	l.dead = true
 	if l.broker != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/proxy"
 )
 
-// echo is a backend that answers each line with the same line and counts what it got.
+// echo is a backend that returns each line and counts the lines.
 type echo struct {
 	addr string
 	got  atomic.Int64
@@ -69,7 +69,7 @@ func newProxy(t *testing.T) (*proxy.Proxy, *echo) {
 	return p, e
 }
 
-// ask sends a line and returns the error of not getting it back within 300 ms.
+// ask sends a line and returns an error if it does not come back within 300 ms.
 func ask(c net.Conn, line string) error {
 	_ = c.SetDeadline(time.Now().Add(300 * time.Millisecond))
 	if _, err := io.WriteString(c, line+"\n"); err != nil {
@@ -103,7 +103,7 @@ func set(t *testing.T, p *proxy.Proxy, m proxy.Mode) {
 }
 
 func TestModes(t *testing.T) {
-	t.Run("pass hands bytes through", func(t *testing.T) {
+	t.Run("pass forwards bytes", func(t *testing.T) {
 		p, _ := newProxy(t)
 		if err := ask(dial(t, p), "hello"); err != nil {
 			t.Fatal(err)
@@ -120,7 +120,7 @@ func TestModes(t *testing.T) {
 		}
 		set(t, p, proxy.Refuse)
 		if err := ask(c, "b"); err == nil {
-			t.Fatal("the connection lives")
+			t.Fatal("the connection still works")
 		}
 		if _, err := net.Dial("tcp4", p.Addr()); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Fatalf("dial: %v", err)
@@ -130,7 +130,7 @@ func TestModes(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("black hole freezes and thaws", func(t *testing.T) {
+	t.Run("black hole freezes connections, which continue afterwards", func(t *testing.T) {
 		p, _ := newProxy(t)
 		c := dial(t, p)
 		if err := ask(c, "a"); err != nil {
@@ -147,11 +147,11 @@ func TestModes(t *testing.T) {
 		for _, c := range []net.Conn{c, fresh} {
 			_ = c.SetDeadline(time.Now().Add(time.Second))
 			if _, err := io.ReadFull(c, make([]byte, 2)); err != nil {
-				t.Fatalf("after the thaw: %v", err)
+				t.Fatalf("after the black hole: %v", err)
 			}
 		}
 	})
-	t.Run("half-open leaves dead connections that stay dead", func(t *testing.T) {
+	t.Run("half-open connections stay half-open", func(t *testing.T) {
 		p, _ := newProxy(t)
 		c := dial(t, p)
 		if err := ask(c, "a"); err != nil {
@@ -169,7 +169,7 @@ func TestModes(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("drop responses lets requests through", func(t *testing.T) {
+	t.Run("drop responses forwards requests", func(t *testing.T) {
 		p, e := newProxy(t)
 		c := dial(t, p)
 		if err := ask(c, "a"); err != nil {
@@ -187,7 +187,7 @@ func TestModes(t *testing.T) {
 			t.Fatalf("got %v, want a reset", err)
 		}
 	})
-	t.Run("cut resets old and new", func(t *testing.T) {
+	t.Run("cut resets existing and new connections", func(t *testing.T) {
 		p, _ := newProxy(t)
 		c := dial(t, p)
 		if err := ask(c, "a"); err != nil {
@@ -199,7 +199,7 @@ func TestModes(t *testing.T) {
 		}
 		fresh, err := net.Dial("tcp4", p.Addr())
 		if errors.Is(err, syscall.ECONNRESET) {
-			return // the reset was there before the dial returned
+			return // the reset arrived before the dial returned
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -209,7 +209,7 @@ func TestModes(t *testing.T) {
 			t.Fatalf("got %v, want a reset", err)
 		}
 	})
-	t.Run("slow takes its time", func(t *testing.T) {
+	t.Run("slow delays both directions", func(t *testing.T) {
 		p, _ := newProxy(t)
 		set(t, p, proxy.Slow)
 		c, start := dial(t, p), time.Now()

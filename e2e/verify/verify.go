@@ -119,7 +119,7 @@ func Run(ctx context.Context, source, target *kgo.Client, o Options) (Report, er
 	return report, err
 }
 
-// usesLogAppendTime says whether the topic's broker sets the timestamps.
+// usesLogAppendTime reports whether the topic's broker sets the timestamps.
 func usesLogAppendTime(ctx context.Context, client *kgo.Client, topic string) (bool, error) {
 	configs, err := kadm.NewClient(client).DescribeTopicConfigs(ctx, topic)
 	if err != nil {
