@@ -31,8 +31,9 @@
 // # Tests
 //
 // startPair starts a source and a target cluster, pair.startMilena a milena with one flow between them. A test writes records, breaks something,
-// waits for an event, and ends in the verifier: pair.waitAndVerify or pair.verify. Nothing waits for a fixed time unless a load is to run during
-// it. Every wait has a deadline and, when it fails, a last state. A panic or a data race of any milena fails its test.
+// waits for events, and ends in the verifier: pair.waitAndVerify or pair.verify. A fixed time passes only to let a load run, or to see that
+// nothing more happens. A wait that is too long fails with what it waited for and the last state. A panic or a data race of milena fails the
+// test.
 //
 // Helpers are in harness_test.go (clusters and daemons), groups_test.go (committed offsets, and what consumers experience when they move to the
 // other cluster), consumers_test.go (real consumers), anomalies_test.go (unclean elections) and migrate_test.go (a load that MirrorMaker 2

@@ -304,7 +304,7 @@ func TestGroupsActiveOnTheTargetAreNotChanged(t *testing.T) {
 	for _, member := range members {
 		member.Kill()
 	}
-	p.verify(remoteTopic, "t")
+	p.waitAndVerify(m, time.Minute, 1001, "t")
 	m.stop()
 }
 

@@ -15,23 +15,23 @@ import (
 	"github.com/milena-kafka/milena/e2e/kafka"
 )
 
-// perSecond is the load at which latency is measured.
+// perSecond is the load, in records, for which latency is measured.
 const perSecond = 40
 
-// addedLatency writes records slowly and compares when a consumer on each side sees them.
+// addedLatency writes perSecond records per second and returns how much later a consumer of the target sees them than one of the source.
 func (b *bench) addedLatency(ctx context.Context, r replicator) (p50, p99 time.Duration, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, b.latency+time.Minute, fmt.Errorf("records are missing a minute after the end of %s", b.latency))
+	ctx, cancel := context.WithTimeoutCause(ctx, b.latency+time.Minute, fmt.Errorf("records are missing one minute after the %s of writing", b.latency))
 	defer cancel()
 	topic := b.topicNames()[0]
 	n := int(b.latency.Seconds() * perSecond)
-	// The second replicator copies what was written for the first one, too: marks tell them apart.
+	// The second replicator also copies what was written for the first one. The mark tells them apart.
 	mark := fmt.Sprintf("latency of %s %d ", r.name(), time.Now().UnixNano())
 	atSource, err := startSightings(ctx, b.source, topic, mark, n)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer atSource.client.Close()
-	atTarget, err := startSightings(ctx, b.target, r.copied(topic), mark, n)
+	atTarget, err := startSightings(ctx, b.target, r.remoteTopic(topic), mark, n)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -64,12 +64,12 @@ func (b *bench) addedLatency(ctx context.Context, r replicator) (p50, p99 time.D
 	for i := range n {
 		added = append(added, atTarget.seen[i].Sub(atSource.seen[i]))
 	}
-	added = added[n/10:] // the first ones warm connections up
+	added = added[n/10:] // the first tenth warms up the connections
 	slices.Sort(added)
 	return added[len(added)/2], added[len(added)*99/100], nil
 }
 
-// sightings is when a consumer of a topic saw each of the marked records.
+// sightings are the times at which a consumer of a topic saw the marked records.
 type sightings struct {
 	client *kgo.Client
 	topic  string
@@ -77,7 +77,7 @@ type sightings struct {
 	seen   []time.Time
 }
 
-// startSightings begins at the end of a topic.
+// startSightings consumes from the current end of a topic.
 func startSightings(ctx context.Context, c *kafka.Cluster, topic, mark string, n int) (*sightings, error) {
 	from := map[int32]kgo.Offset{}
 	err := c.Admin(func(adm *kadm.Client) error {
@@ -95,7 +95,7 @@ func startSightings(ctx context.Context, c *kafka.Cluster, topic, mark string, n
 	return &sightings{client: client, topic: topic, mark: mark, seen: make([]time.Time, n)}, err
 }
 
-// collect returns when all records were seen.
+// collect consumes until all marked records are seen.
 func (s *sightings) collect(ctx context.Context) error {
 	for left := len(s.seen); left > 0; {
 		fetches := s.client.PollFetches(ctx)

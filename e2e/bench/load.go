@@ -15,10 +15,10 @@ import (
 	"github.com/milena-kafka/milena/e2e/load"
 )
 
-// batchBytes bounds a batch before compression.
+// batchBytes is the maximum size of a batch before compression.
 const batchBytes = 64 << 10
 
-// prepare fills the source and warms both clusters up, so that the replicator that runs first doesn't pay for cold brokers.
+// prepare fills the source and warms up both clusters, so that cold brokers do not slow down the replicator that runs first.
 func (b *bench) prepare(ctx context.Context) error {
 	if err := b.createTopics(ctx, b.source, b.topicNames()...); err != nil {
 		return err
@@ -54,7 +54,7 @@ func deleteTopics(ctx context.Context, c *kafka.Cluster, topics ...string) error
 	})
 }
 
-// deleteCopy frees the disk for the next replicator.
+// deleteCopy deletes a replicator's copies, to free the disk for the next one.
 func (b *bench) deleteCopy(ctx context.Context, r replicator) error {
 	return deleteTopics(ctx, b.target, b.copies(r)...)
 }
@@ -71,7 +71,7 @@ func (b *bench) fill(ctx context.Context, c *kafka.Cluster, topics []string, byt
 		return err
 	}
 	defer client.Close()
-	// Values are drawn from a pool that is larger than a compressor's window.
+	// Values come from a pool that is larger than the window of a compressor.
 	random := rand.New(rand.NewPCG(1, 2))
 	pool := make([][]byte, 16<<20/b.record)
 	for i := range pool {
@@ -83,7 +83,7 @@ func (b *bench) fill(ctx context.Context, c *kafka.Cluster, topics []string, byt
 	for left > 0 && ctx.Err() == nil {
 		for _, topic := range topics {
 			for partition := range b.partitions {
-				for range min(left, int64(batchBytes/b.record)) { // in a row, so that batches fill
+				for range min(left, int64(batchBytes/b.record)) { // in a row, so that batches are full
 					r := &kgo.Record{Topic: topic, Partition: int32(partition), Value: pool[next%len(pool)]}
 					next++
 					left--
@@ -105,16 +105,16 @@ func (b *bench) fill(ctx context.Context, c *kafka.Cluster, topics []string, byt
 	return nil
 }
 
-// drain reads bytes of values and forgets them.
+// drain reads and discards this many bytes of values.
 func drain(ctx context.Context, c *kafka.Cluster, topics []string, bytes int64) error {
 	client, err := c.Client(kgo.ConsumeTopics(topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("no end within two minutes"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("not read within two minutes"))
 	defer cancel()
-	// What a division left over is not in the source.
+	// fill writes a little less than bytes, because it rounds down to whole records.
 	for bytes -= bytes / 100; bytes > 0; {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {

@@ -1,20 +1,20 @@
-// Command bench compares milena with MirrorMaker 2 on the same brokers and the same data and prints one Markdown table.
+// Command bench compares milena with MirrorMaker 2 on the same brokers with the same data, and prints a Markdown table.
 //
 //	go run ./e2e/bench                                   all scenarios: about 15 minutes on two cores
-//	go run ./e2e/bench -scenario lz4,small -bytes 200MB  some of them, shorter
-//	go run ./e2e/bench -skip-mm2 -skip-latency           milena alone, throughput alone
+//	go run ./e2e/bench -scenario lz4,small -bytes 200MB  some scenarios, with less data
+//	go run ./e2e/bench -skip-mm2 -skip-latency           throughput of milena only
 //
-// It needs Java 17 and Maven. Progress goes to stderr, the table to stdout. What the columns mean:
+// It needs Java 17 and Maven. Progress goes to stderr, the table to stdout. Its columns:
 //
 //	MB/s           bytes of values before compression, from the first record on the target to the last
-//	CPU-s/GB       user and system time of the replicating process and its children, from its start to its last record, the JVM's start included
-//	after first    the same from the first record on, so that the start doesn't count
-//	peak RSS       at most, until the end of the run
-//	first record   from the start of the process until the target holds a record
-//	p50, p99       added latency at 40 records/s: from when a consumer of the source sees a record until a consumer of the target does
+//	CPU-s/GB       user and system time of the replicator and its children, from its start to its last record, including the JVM's start
+//	after first    the same from the first record, without the start
+//	peak RSS       peak resident memory until the end of the run
+//	first record   from the start of the process until the target has a record
+//	p50, p99       added latency at 40 records/s: from a consumer of the source seeing a record to a consumer of the target seeing it
 //
-// Both replicators copy the same source topics to the same target cluster, one after the other; brokers are warmed up before, the first
-// copy is deleted before the second begins, and milena's copy is verified record by record at the end.
+// Both replicators copy the same topics to the same target cluster, one after the other. The brokers are warmed up first, the first copy is
+// deleted before the second starts, and milena's copy is verified record by record at the end.
 package main
 
 import (
@@ -43,9 +43,9 @@ import (
 type scenario struct {
 	name, title        string
 	topics, partitions int
-	record             int // bytes of a value
+	record             int // bytes per value
 	codec              string
-	bytes              config.Bytes // in all, before compression
+	bytes              config.Bytes // of all values, before compression
 }
 
 func scenarios() []scenario {
@@ -67,7 +67,7 @@ func (s scenario) topicNames() []string {
 
 type options struct {
 	scenarios            string
-	size                 config.Bytes // of every scenario, if not zero
+	size                 config.Bytes // of each scenario; 0: as in scenarios
 	latency              time.Duration
 	skipMM2, skipLatency bool
 	milena               string
@@ -80,7 +80,7 @@ func main() {
 	flag.TextVar(&o.size, "bytes", config.Bytes(0), "bytes of values per scenario, such as 500MB; 0 takes 2 GB for lz4 and none and 500 MB for small and many")
 	flag.DurationVar(&o.latency, "latency", 20*time.Second, "how long latency is measured")
 	flag.BoolVar(&o.skipMM2, "skip-mm2", false, "run milena alone")
-	flag.BoolVar(&o.skipLatency, "skip-latency", false, "don't measure latency")
+	flag.BoolVar(&o.skipLatency, "skip-latency", false, "do not measure latency")
 	flag.StringVar(&o.milena, "milena", os.Getenv("MILENA_E2E_BIN"), "the milena binary; built if empty")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -94,7 +94,7 @@ func main() {
 	}
 }
 
-// run returns the table, as far as it got.
+// run runs the scenarios. After an error the table has the results so far.
 func run(ctx context.Context, o options) (string, error) {
 	chosen, err := choose(o.scenarios)
 	if err != nil {
@@ -136,14 +136,14 @@ func choose(names string) ([]scenario, error) {
 	for name := range strings.SplitSeq(names, ",") {
 		i := slices.IndexFunc(all, func(s scenario) bool { return s.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("there is no scenario %q", name)
+			return nil, fmt.Errorf("unknown scenario %q; known are lz4, none, small and many", name)
 		}
 		chosen = append(chosen, all[i])
 	}
 	return chosen, nil
 }
 
-// scenario runs one load through both replicators, one after the other, on clusters of its own.
+// scenario runs both replicators, one after the other, on new clusters, and adds their rows to t.
 func (o options) scenario(ctx context.Context, jars kafka.Jars, dir string, s scenario, t *table) error {
 	ctx, cancel := context.WithCancel(ctx) // ends the clusters
 	defer cancel()
@@ -151,14 +151,14 @@ func (o options) scenario(ctx context.Context, jars kafka.Jars, dir string, s sc
 	cluster := func(name string) kafka.Options {
 		return kafka.Options{
 			Name: name, Dir: dir, JVM: []string{"-Xms1g", "-Xmx1g", "-XX:+UseG1GC"},
-			Properties: map[string]string{"log.segment.delete.delay.ms": "100"}, // a deleted copy leaves the disk before the next one
+			Properties: map[string]string{"log.segment.delete.delay.ms": "100"}, // free the disk of a deleted copy before the next one
 		}
 	}
 	clusters, err := kafka.StartAll(ctx, jars, cluster("source"), cluster("target"))
 	if err != nil {
 		return err
 	}
-	defer func() { // the directory is removed after the brokers have ended
+	defer func() { // before the directory is removed
 		for _, c := range clusters {
 			for _, b := range c.Brokers() {
 				b.Kill()
@@ -166,9 +166,9 @@ func (o options) scenario(ctx context.Context, jars kafka.Jars, dir string, s sc
 		}
 	}()
 	b := &bench{options: o, scenario: s, dir: dir, jars: jars, source: clusters[0], target: clusters[1]}
-	b.say("loading %.1f GB", float64(s.bytes)/1e9)
+	b.say("writing %.1f GB", float64(s.bytes)/1e9)
 	if err := b.prepare(ctx); err != nil {
-		return fmt.Errorf("load: %w", err)
+		return fmt.Errorf("write the source: %w", err)
 	}
 	replicators := []replicator{mirrorMaker{}, milena{}}
 	if o.skipMM2 {
@@ -181,7 +181,7 @@ func (o options) scenario(ctx context.Context, jars kafka.Jars, dir string, s sc
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name(), err)
 		}
-		b.say("%s: %s; other processes of this machine used %.2f cores", r.name(), got, got.others)
+		b.say("%s: %s; other processes used %.2f cores", r.name(), got, got.others)
 		t.row(s, r.name(), got)
 		results = append(results, got)
 		if i < len(replicators)-1 {
@@ -200,7 +200,7 @@ func (b *bench) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.progress, "%s %s: %s\n", time.Now().Format(time.TimeOnly), b.name, fmt.Sprintf(format, args...))
 }
 
-// verify compares milena's copy with the source.
+// verify compares milena's copy, the last one, with the source.
 func (b *bench) verify(ctx context.Context) error {
 	source, err := b.source.Client()
 	if err != nil {
@@ -212,7 +212,7 @@ func (b *bench) verify(ctx context.Context) error {
 		return err
 	}
 	defer target.Close()
-	report, err := verify.Run(ctx, source, target, verify.Options{Topics: b.topicNames(), Name: milena{}.copied})
+	report, err := verify.Run(ctx, source, target, verify.Options{Topics: b.topicNames(), Name: milena{}.remoteTopic})
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
@@ -226,7 +226,7 @@ func (b *bench) verify(ctx context.Context) error {
 // table is the Markdown output.
 type table struct {
 	rows   strings.Builder
-	others float64 // the most that other processes used in a run, in cores
+	others float64 // cores that other processes used, the maximum of all runs
 }
 
 func (t *table) row(s scenario, who string, r result) {
@@ -235,7 +235,7 @@ func (t *table) row(s scenario, who string, r result) {
 	t.others = max(t.others, r.others)
 }
 
-// ratio says how many times better milena is.
+// ratio adds a row with how many times better milena is.
 func (t *table) ratio(mm2, ours result) {
 	times := func(better, worse float64) string { return known("**%.1f×**", worse/better) }
 	fmt.Fprintf(&t.rows, "| | **milena is better by** | %s | %s | %s | %s | %s | %s | %s |\n", times(mm2.throughput, ours.throughput), times(ours.cpuPerGB, mm2.cpuPerGB),
@@ -243,19 +243,19 @@ func (t *table) ratio(mm2, ours result) {
 		times(ours.p50.Seconds(), mm2.p50.Seconds()), times(ours.p99.Seconds(), mm2.p99.Seconds()))
 }
 
-// String is the machine and the rows; it is empty when there is no row.
+// String describes the machine and has all rows. It is empty if there are none.
 func (t *table) String() string {
 	if t.rows.Len() == 0 {
 		return ""
 	}
 	return fmt.Sprintf("%d cores for both clusters, the replicator and the load (%s, %s/%s); other processes used up to %.1f cores; Apache Kafka %s.\n\n"+
-		"| scenario | who | MB/s | CPU-s/GB | after first | peak RSS MiB | first record s | p50 ms | p99 ms |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n%s",
+		"| scenario | replicator | MB/s | CPU-s/GB | after first | peak RSS MiB | first record s | p50 ms | p99 ms |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n%s",
 		runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, t.others, kafka.Version, t.rows.String())
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// known prints a figure that may not have been measured: latency was skipped, or all was copied when the first record was seen.
+// known formats a number, or prints a dash if it was not measured: latency was skipped, or everything was copied when the first record was seen.
 func known(format string, v float64) string {
 	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return "–"

@@ -17,7 +17,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/proc"
 )
 
-// bench is one scenario with its clusters.
+// bench is a scenario and its clusters.
 type bench struct {
 	options
 	scenario
@@ -29,7 +29,7 @@ type bench struct {
 func (b *bench) copies(r replicator) []string {
 	var names []string
 	for _, topic := range b.topicNames() {
-		names = append(names, r.copied(topic))
+		names = append(names, r.remoteTopic(topic))
 	}
 	return names
 }
@@ -41,7 +41,7 @@ type result struct {
 	peakRSS        int64
 	first          time.Duration
 	p50, p99       time.Duration // 0 if not measured
-	others         float64       // cores that processes of no concern used meanwhile
+	others         float64       // cores that other processes used in the meantime
 }
 
 // String is one line of progress.
@@ -50,7 +50,7 @@ func (r result) String() string {
 		r.throughput, r.cpuPerGB, r.cpuPerGBSteady, r.peakRSS>>20, r.first.Seconds(), known("%.1f", ms(r.p50)), known("%.1f", ms(r.p99)))
 }
 
-// measure runs a replicator until everything is copied, then measures its latency, and ends it.
+// measure starts a replicator, waits until everything is copied, measures its latency, and kills it.
 func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -64,7 +64,7 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	if err != nil {
 		return got, err
 	}
-	syscall.Sync() // writing back what an earlier phase left behind is not this replicator's work
+	syscall.Sync() // so that dirty pages of an earlier phase are not written during this one
 	noise, err := b.noise(nil)
 	if err != nil {
 		return got, err
@@ -82,7 +82,7 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	defer target.close()
 	target.process = p
 
-	// Asking for the ends costs the target something: rarely, where there are many partitions.
+	// Listing end offsets costs the target CPU time: with many partitions it is done less often.
 	interval := time.Duration(max(10, b.topics*b.partitions/20)) * time.Millisecond
 	begun, err := target.until(ctx, interval, 1)
 	if err != nil {
@@ -93,7 +93,7 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	if err != nil {
 		return got, err
 	}
-	// Markers have offsets too: after a fault the last records may still be missing here, which is less than a batch per partition.
+	// Control records count as records here. After a fault the last records may still be missing, less than a batch per partition.
 	if _, err := target.until(ctx, interval, all); err != nil {
 		return got, err
 	}
@@ -122,7 +122,7 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	return got, err
 }
 
-// noise is the CPU time the machine has spent on anything but the clusters, the replicator (if any) and this process.
+// noise is the CPU time of all other processes of the machine: without the clusters, the replicator (if not nil) and this process.
 func (b *bench) noise(replicator *proc.Process) (time.Duration, error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -160,11 +160,11 @@ func (b *bench) noise(replicator *proc.Process) (time.Duration, error) {
 	return busy - time.Duration(own.Utime.Nano()) - time.Duration(own.Stime.Nano()), nil
 }
 
-// watch looks at the ends of topics.
+// watch reads the end offsets of topics.
 type watch struct {
 	admin   *kadm.Client
 	topics  []string
-	process *proc.Process // that makes them grow
+	process *proc.Process // the replicator that writes to them; nil for the source
 }
 
 func watchTopics(c *kafka.Cluster, topics []string) (*watch, error) {
@@ -177,7 +177,7 @@ func watchTopics(c *kafka.Cluster, topics []string) (*watch, error) {
 
 func (w *watch) close() { w.admin.Close() }
 
-// records is how many the topics hold together; those that do not exist hold none.
+// records is the sum of the end offsets of all partitions. Topics that do not exist have none.
 func (w *watch) records(ctx context.Context) (int64, error) {
 	ends, err := w.admin.ListEndOffsets(ctx, w.topics...)
 	var sum int64
@@ -189,7 +189,8 @@ func (w *watch) records(ctx context.Context) (int64, error) {
 	return sum, err
 }
 
-// until waits until the topics hold n records together, and returns how many they hold.
+// until waits until the topics hold at least n records and returns how many they hold. It fails if they do not grow for two minutes or the
+// replicator ends.
 func (w *watch) until(ctx context.Context, interval time.Duration, n int64) (int64, error) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -203,12 +204,12 @@ func (w *watch) until(ctx context.Context, interval time.Duration, n int64) (int
 			most, moved = sum, time.Now()
 		}
 		if time.Since(moved) > 2*time.Minute {
-			return sum, fmt.Errorf("stands still at %d of %d records (%w)\n%s", sum, n, err, w.process.Tail(20))
+			return sum, fmt.Errorf("no progress for two minutes, at %d of %d records (%w)\n%s", sum, n, err, w.process.Tail(20))
 		}
 		select {
 		case <-tick.C:
 		case <-w.process.Done():
-			return sum, errors.New("ended\n" + w.process.Tail(20))
+			return sum, errors.New("the process has ended\n" + w.process.Tail(20))
 		case <-ctx.Done():
 			return sum, ctx.Err()
 		}

@@ -9,18 +9,18 @@ import (
 	"github.com/milena-kafka/milena/e2e/proc"
 )
 
-// replicator is what is measured.
+// replicator is a program under measurement.
 type replicator interface {
 	name() string
-	// copied is the target's name of a topic.
-	copied(topic string) string
+	// remoteTopic is the name of a topic's copy on the target.
+	remoteTopic(topic string) string
 	start(ctx context.Context, b *bench) (*proc.Process, error)
 }
 
 type milena struct{}
 
-func (milena) name() string               { return "milena" }
-func (milena) copied(topic string) string { return "source." + topic }
+func (milena) name() string                    { return "milena" }
+func (milena) remoteTopic(topic string) string { return "source." + topic }
 
 func (milena) start(ctx context.Context, b *bench) (*proc.Process, error) {
 	d, err := daemon.New(ctx, b.milena, filepath.Join(b.dir, "milena"), daemon.Map{
@@ -34,12 +34,12 @@ func (milena) start(ctx context.Context, b *bench) (*proc.Process, error) {
 	return d.Process(), err
 }
 
-// mirrorMaker is MirrorMaker 2 in dedicated mode, tuned for throughput as its documentation and its users advise. Heartbeats and
-// checkpoints are on, as they are by default.
+// mirrorMaker is MirrorMaker 2 in dedicated mode, tuned for throughput as its documentation and its users recommend. Heartbeats and checkpoints
+// are on, as by default.
 type mirrorMaker struct{}
 
-func (mirrorMaker) name() string               { return "MirrorMaker 2" }
-func (mirrorMaker) copied(topic string) string { return mm2.RemoteTopic(topic) }
+func (mirrorMaker) name() string                    { return "MirrorMaker 2" }
+func (mirrorMaker) remoteTopic(topic string) string { return mm2.RemoteTopic(topic) }
 
 func (mirrorMaker) start(ctx context.Context, b *bench) (*proc.Process, error) {
 	return mm2.Start(ctx, b.jars, b.dir, mm2.Options{

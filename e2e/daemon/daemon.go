@@ -121,7 +121,7 @@ func (d *Daemon) Stop(ctx context.Context) (int, error) {
 // Pause freezes the process with SIGSTOP.
 func (d *Daemon) Pause() error { return d.process.Signal(syscall.SIGSTOP) }
 
-// Resume wakes a paused process.
+// Resume continues a paused process.
 func (d *Daemon) Resume() error { return d.process.Signal(syscall.SIGCONT) }
 
 // WaitReady waits until /readyz answers 200. It returns at once if the process ends.

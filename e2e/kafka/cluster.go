@@ -23,23 +23,23 @@ import (
 	"github.com/milena-kafka/milena/e2e/proxy"
 )
 
-// Options say what a cluster is like. The zero value of each means the usual.
+// Options configure a cluster.
 type Options struct {
 	// Name appears in messages and paths.
 	Name string
-	// Dir holds data and logs.
+	// Dir is the directory for data and logs.
 	Dir string
-	// Brokers is how many; 1 if zero. From 2 brokers on the controller is a process of its own, so that every broker can die alone.
+	// Brokers is the number of brokers; 1 if zero. With 2 or more, the controller is a separate process, so that any broker can be killed.
 	Brokers int
 	// Properties are added to each broker's server.properties.
 	Properties map[string]string
-	// Proxied adds a listener that is reached through a proxy per broker. Brokers among each other and the test itself don't use it.
+	// Proxied adds a listener behind a proxy to each broker. The brokers themselves and the test do not use it.
 	Proxied bool
 	// Security adds a SASL_SSL or SSL listener.
 	Security *Security
-	// Classes is a directory of Java classes that brokers may be told to use, beside Kafka's own.
+	// Classes is a directory of Java classes that is added to the brokers' class path.
 	Classes string
-	// JVM options of the brokers; small and cheap to start if empty.
+	// JVM are the JVM options of the brokers; if empty, those for a small heap and a quick start.
 	JVM []string
 }
 
@@ -49,11 +49,11 @@ type Cluster struct {
 	id         string
 	jars       Jars
 	jvm        []string
-	controller *Broker // nil if the only broker is the controller too
+	controller *Broker // nil if the only broker is the controller as well
 	brokers    []*Broker
 }
 
-// Broker is one broker, running or not.
+// Broker is one broker or the controller, running or not.
 type Broker struct {
 	name       string
 	id         int
@@ -65,70 +65,33 @@ type Broker struct {
 	process    *proc.Process
 }
 
-// Start starts a cluster and returns when every broker is known to it. All processes end with ctx.
+// Start starts a cluster and returns when all brokers have joined it. All processes end with ctx.
 func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 	o.Brokers = max(o.Brokers, 1)
 	if len(o.JVM) == 0 {
 		// The brokers share two cores with the rest of the test: a quick start is worth more than a fast steady state.
 		o.JVM = []string{"-Xms384m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 	}
-	ports, err := proc.FreePorts(ctx, 1+4*o.Brokers)
+	ports, err := proc.FreePorts(ctx, 1+portsPerBroker*o.Brokers)
 	if err != nil {
 		return nil, err
 	}
 	jars.classes = o.Classes
 	c := &Cluster{name: o.Name, id: uuid(), jars: jars, jvm: o.JVM}
-	voter := fmt.Sprintf("%d@127.0.0.1:%d", 1, ports[0])
+	controller := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	if o.Brokers > 1 {
-		voter = fmt.Sprintf("%d@127.0.0.1:%d", controllerID, ports[0])
-		c.controller = &Broker{name: o.Name + "-controller", id: controllerID, dir: filepath.Join(o.Dir, o.Name, "controller"), cluster: c}
-		if err := c.controller.prepare(map[string]string{
-			"process.roles": "controller",
-			"listeners":     fmt.Sprintf("CONTROLLER://127.0.0.1:%d", ports[0]),
-		}, voter, o); err != nil {
+		if c.controller, err = c.newController(controller, o); err != nil {
 			return nil, err
 		}
 	}
 	for i := range o.Brokers {
-		id, p := i+1, ports[1+4*i:]
-		b := &Broker{name: fmt.Sprintf("%s-%d", o.Name, id), id: id, addr: fmt.Sprintf("127.0.0.1:%d", p[0]), dir: filepath.Join(o.Dir, o.Name, fmt.Sprint(id)), cluster: c}
-		listeners := []string{"PLAINTEXT://" + b.addr}
-		advertised := slices.Clone(listeners)
-		if o.Proxied {
-			backend, front := fmt.Sprintf("127.0.0.1:%d", p[1]), fmt.Sprintf("127.0.0.1:%d", p[2])
-			listeners = append(listeners, "PROXIED://"+backend)
-			advertised = append(advertised, "PROXIED://"+front)
-			if b.proxy, err = proxy.Start(ctx, front, backend); err != nil {
-				return nil, err
-			}
-		}
-		if o.Security != nil {
-			b.securePort = p[3]
-			listeners = append(listeners, fmt.Sprintf("SECURE://127.0.0.1:%d", p[3]))
-			advertised = append(advertised, fmt.Sprintf("SECURE://127.0.0.1:%d", p[3]))
-		}
-		props := map[string]string{"process.roles": "broker", "advertised.listeners": strings.Join(advertised, ",")}
-		if o.Brokers == 1 {
-			props["process.roles"] = "broker,controller"
-			listeners = append(listeners, fmt.Sprintf("CONTROLLER://127.0.0.1:%d", ports[0]))
-		}
-		props["listeners"] = strings.Join(listeners, ",")
-		if err := b.prepare(props, voter, o); err != nil {
+		b, err := c.newBroker(ctx, i+1, ports[1+portsPerBroker*i:], controller, o)
+		if err != nil {
 			return nil, err
 		}
 		c.brokers = append(c.brokers, b)
 	}
-	if c.controller != nil {
-		if err := c.controller.start(ctx); err != nil {
-			return nil, err
-		}
-	}
-	for _, b := range c.brokers {
-		if err := b.start(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := c.WaitBrokers(ctx, o.Brokers); err != nil {
+	if err := c.startProcesses(ctx); err != nil {
 		return nil, err
 	}
 	if o.Security != nil {
@@ -139,7 +102,61 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 	return c, nil
 }
 
-// StartAll starts several clusters at once.
+const (
+	controllerID   = 100
+	portsPerBroker = 4 // of PLAINTEXT, PROXIED, the proxy, SECURE
+)
+
+// newController prepares a controller that listens on addr and is no broker.
+func (c *Cluster) newController(addr string, o Options) (*Broker, error) {
+	b := &Broker{name: o.Name + "-controller", id: controllerID, dir: filepath.Join(o.Dir, o.Name, "controller"), cluster: c}
+	return b, b.prepare(map[string]string{"process.roles": "controller", "listeners": "CONTROLLER://" + addr}, addr, o)
+}
+
+// newBroker prepares a broker and starts its proxy. controller is the address of the cluster's controller, which may be this broker.
+func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller string, o Options) (*Broker, error) {
+	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
+	b := &Broker{name: fmt.Sprintf("%s-%d", o.Name, id), id: id, addr: addr(0), dir: filepath.Join(o.Dir, o.Name, fmt.Sprint(id)), cluster: c}
+	listeners := []string{"PLAINTEXT://" + b.addr}
+	advertised := slices.Clone(listeners)
+	if o.Proxied {
+		listeners = append(listeners, "PROXIED://"+addr(1))
+		advertised = append(advertised, "PROXIED://"+addr(2))
+		var err error
+		if b.proxy, err = proxy.Start(ctx, addr(2), addr(1)); err != nil {
+			return nil, err
+		}
+	}
+	if o.Security != nil {
+		b.securePort = ports[3]
+		listeners = append(listeners, "SECURE://"+addr(3))
+		advertised = append(advertised, "SECURE://"+addr(3))
+	}
+	properties := map[string]string{"process.roles": "broker", "advertised.listeners": strings.Join(advertised, ",")}
+	if o.Brokers == 1 {
+		properties["process.roles"] = "broker,controller"
+		listeners = append(listeners, "CONTROLLER://"+controller)
+	}
+	properties["listeners"] = strings.Join(listeners, ",")
+	return b, b.prepare(properties, controller, o)
+}
+
+// startProcesses starts the controller and the brokers and waits until all brokers have joined.
+func (c *Cluster) startProcesses(ctx context.Context) error {
+	if c.controller != nil {
+		if err := c.controller.start(ctx); err != nil {
+			return err
+		}
+	}
+	for _, b := range c.brokers {
+		if err := b.start(ctx); err != nil {
+			return err
+		}
+	}
+	return c.WaitBrokers(ctx, len(c.brokers))
+}
+
+// StartAll starts several clusters in parallel.
 func StartAll(ctx context.Context, jars Jars, options ...Options) ([]*Cluster, error) {
 	clusters := make([]*Cluster, len(options))
 	g := new(errgroup.Group)
@@ -152,32 +169,57 @@ func StartAll(ctx context.Context, jars Jars, options ...Options) ([]*Cluster, e
 	return clusters, g.Wait()
 }
 
-const controllerID = 100
-
-// prepare writes what a formatted node has on disk, and its server.properties.
-func (b *Broker) prepare(props map[string]string, voter string, o Options) error {
-	rf, minISR := min(o.Brokers, 3), 1
-	if o.Brokers >= 3 {
-		minISR = 2
+// prepare writes server.properties and the files of a formatted node. properties override the defaults, o.Properties override both.
+func (b *Broker) prepare(properties map[string]string, controller string, o Options) error {
+	voter := 1 // the only broker is the controller
+	if o.Brokers > 1 {
+		voter = controllerID
 	}
-	all := map[string]string{
+	all := defaultProperties(o.Brokers)
+	maps.Copy(all, map[string]string{
 		"node.id":                        fmt.Sprint(b.id),
-		"controller.quorum.voters":       voter,
+		"controller.quorum.voters":       fmt.Sprintf("%d@%s", voter, controller),
 		"controller.listener.names":      "CONTROLLER",
 		"listener.security.protocol.map": protocols("SASL_SSL"),
 		"inter.broker.listener.name":     "PLAINTEXT",
 		"log.dirs":                       filepath.Join(b.dir, "data"),
-		"num.partitions":                 "1",
-		"default.replication.factor":     fmt.Sprint(rf),
-		"min.insync.replicas":            fmt.Sprint(minISR),
+	})
+	if o.Security != nil {
+		maps.Copy(all, o.Security.properties(b.dir))
+	}
+	maps.Copy(all, properties)
+	maps.Copy(all, o.Properties)
+	if b.id == controllerID {
+		delete(all, "inter.broker.listener.name")
+		delete(all, "advertised.listeners")
+	}
+	if err := b.writeFiles(all); err != nil {
+		return err
+	}
+	if o.Security != nil {
+		return o.Security.writeKeystores(b.dir)
+	}
+	return nil
+}
 
-		"offsets.topic.replication.factor":                 fmt.Sprint(rf),
+// defaultProperties are those of all nodes of a cluster with n brokers: replicated as far as n allows, quick and small.
+func defaultProperties(n int) map[string]string {
+	replication, minISR := fmt.Sprint(min(n, 3)), "1"
+	if n >= 3 {
+		minISR = "2"
+	}
+	return map[string]string{
+		"num.partitions":             "1",
+		"default.replication.factor": replication,
+		"min.insync.replicas":        minISR,
+
+		"offsets.topic.replication.factor":                 replication,
 		"offsets.topic.num.partitions":                     "4",
-		"transaction.state.log.replication.factor":         fmt.Sprint(rf),
-		"transaction.state.log.min.isr":                    fmt.Sprint(minISR),
+		"transaction.state.log.replication.factor":         replication,
+		"transaction.state.log.min.isr":                    minISR,
 		"transaction.state.log.num.partitions":             "4",
-		"share.coordinator.state.topic.replication.factor": fmt.Sprint(rf),
-		"share.coordinator.state.topic.min.isr":            fmt.Sprint(minISR),
+		"share.coordinator.state.topic.replication.factor": replication,
+		"share.coordinator.state.topic.min.isr":            minISR,
 
 		// Tests wait for these.
 		"group.initial.rebalance.delay.ms": "0",
@@ -191,22 +233,17 @@ func (b *Broker) prepare(props map[string]string, voter string, o Options) error
 		"num.network.threads":            "2",
 		"auto.create.topics.enable":      "false",
 	}
-	if o.Security != nil {
-		maps.Copy(all, o.Security.properties(b.dir))
-	}
-	maps.Copy(all, props)
-	maps.Copy(all, o.Properties)
-	if b.id == controllerID {
-		delete(all, "inter.broker.listener.name")
-		delete(all, "advertised.listeners")
-	}
-	data := all["log.dirs"]
+}
+
+// writeFiles writes server.properties, and meta.properties and the bootstrap checkpoint, which the storage tool writes when it formats a node.
+func (b *Broker) writeFiles(properties map[string]string) error {
+	data := properties["log.dirs"]
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return err
 	}
 	var text strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(all)) {
-		fmt.Fprintf(&text, "%s=%s\n", k, all[k])
+	for _, k := range slices.Sorted(maps.Keys(properties)) {
+		fmt.Fprintf(&text, "%s=%s\n", k, properties[k])
 	}
 	bootstrap, err := os.ReadFile(filepath.Join(b.cluster.jars.dir, "bootstrap.checkpoint"))
 	if err != nil {
@@ -222,9 +259,6 @@ func (b *Broker) prepare(props map[string]string, voter string, o Options) error
 			return err
 		}
 	}
-	if o.Security != nil {
-		return o.Security.writeKeystores(b.dir)
-	}
 	return nil
 }
 
@@ -235,26 +269,26 @@ func (b *Broker) start(ctx context.Context) error {
 	return err
 }
 
-// uuid is random, in Kafka's text form; a leading dash would be taken for an option.
+// uuid is a random UUID in Kafka's text form. It never starts with a dash, which the tools would take for an option.
 func uuid() string {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails
 	return "A" + base64.RawURLEncoding.EncodeToString(b)[1:]
 }
 
-// Name of the cluster.
+// Name is the name of the cluster.
 func (c *Cluster) Name() string { return c.name }
 
-// Jars that the cluster runs.
+// Jars are the jars that the cluster runs with.
 func (c *Cluster) Jars() Jars { return c.jars }
 
-// Broker with this id; they count from 1.
+// Broker returns the broker with this id, which start at 1.
 func (c *Cluster) Broker(id int) *Broker { return c.brokers[id-1] }
 
-// Brokers of the cluster.
+// Brokers are all brokers of the cluster.
 func (c *Cluster) Brokers() []*Broker { return c.brokers }
 
-// Addrs of the brokers, without proxies.
+// Addrs are the addresses of the brokers, without proxies.
 func (c *Cluster) Addrs() []string {
 	return c.addrs(func(b *Broker) string { return b.addr })
 }
@@ -264,7 +298,7 @@ func (c *Cluster) ProxyAddrs() []string {
 	return c.addrs(func(b *Broker) string { return b.proxy.Addr() })
 }
 
-// SecureAddrs are the addresses of the SASL_SSL listeners.
+// SecureAddrs are the addresses of the SASL_SSL or SSL listeners.
 func (c *Cluster) SecureAddrs() []string {
 	return c.addrs(func(b *Broker) string { return fmt.Sprintf("127.0.0.1:%d", b.securePort) })
 }
@@ -287,7 +321,7 @@ func (c *Cluster) Network(ctx context.Context, mode proxy.Mode) error {
 	return nil
 }
 
-// Accepted counts the connections that the proxies have accepted.
+// Accepted is the number of connections that the proxies have accepted.
 func (c *Cluster) Accepted() int64 {
 	var n int64
 	for _, b := range c.brokers {
@@ -296,12 +330,12 @@ func (c *Cluster) Accepted() int64 {
 	return n
 }
 
-// Client connects to the cluster, past the proxies.
+// Client connects to the cluster. It bypasses the proxies.
 func (c *Cluster) Client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.Addrs()...), kgo.MetadataMinAge(100 * time.Millisecond), kgo.DisableClientMetrics()}, opts...)...)
 }
 
-// Admin connects to the cluster, past the proxies, and hands an admin client to do.
+// Admin calls do with an admin client of the cluster. It bypasses the proxies.
 func (c *Cluster) Admin(do func(*kadm.Client) error) error {
 	cl, err := c.Client()
 	if err != nil {
@@ -311,7 +345,7 @@ func (c *Cluster) Admin(do func(*kadm.Client) error) error {
 	return do(kadm.NewClient(cl))
 }
 
-// WaitBrokers waits until n brokers are alive in the eyes of the cluster.
+// WaitBrokers waits, for at most a minute, until the metadata of the cluster has n brokers. It returns an error at once if no broker runs.
 func (c *Cluster) WaitBrokers(ctx context.Context, n int) error {
 	cl, err := c.Client(kgo.DialTimeout(time.Second), kgo.RequestRetries(0))
 	if err != nil {
@@ -330,7 +364,7 @@ func (c *Cluster) WaitBrokers(ctx context.Context, n int) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w (last answer: %v brokers, %w)\n%s", context.Cause(ctx), len(brokers), err, c.Tail(30))
+			return fmt.Errorf("%w (last metadata: %v brokers, %w)\n%s", context.Cause(ctx), len(brokers), err, c.Tail(30))
 		}
 		for _, b := range c.brokers {
 			if b.process.Running() {
@@ -343,7 +377,7 @@ func (c *Cluster) WaitBrokers(ctx context.Context, n int) error {
 	}
 }
 
-// Tail is the end of each broker's log.
+// Tail is the last lines of each broker's log.
 func (c *Cluster) Tail(lines int) string {
 	var s strings.Builder
 	for _, b := range c.brokers {
@@ -352,7 +386,7 @@ func (c *Cluster) Tail(lines int) string {
 	return s.String()
 }
 
-// Usage of all processes of the cluster.
+// Usage is the sum of all brokers.
 func (c *Cluster) Usage() (proc.Usage, error) {
 	var sum proc.Usage
 	for _, b := range c.brokers {
@@ -365,22 +399,22 @@ func (c *Cluster) Usage() (proc.Usage, error) {
 	return sum, nil
 }
 
-// ID of the broker.
+// ID is the id of the broker.
 func (b *Broker) ID() int32 { return int32(b.id) }
 
-// Proxy in front of the broker; nil if the cluster is not proxied.
+// Proxy is the proxy of the broker; nil if the cluster is not proxied.
 func (b *Broker) Proxy() *proxy.Proxy { return b.proxy }
 
-// DataDir holds one directory per partition.
+// DataDir is log.dirs, with one directory per partition.
 func (b *Broker) DataDir() string { return filepath.Join(b.dir, "data") }
 
-// Running reports whether the broker's process lives.
+// Running reports whether the broker's process runs.
 func (b *Broker) Running() bool { return b.process.Running() }
 
 // Kill ends the broker with SIGKILL.
 func (b *Broker) Kill() { b.process.Kill() }
 
-// Stop ends the broker with SIGTERM, so that it hands over its partitions first.
+// Stop ends the broker with SIGTERM, so that it moves leadership to other brokers first.
 func (b *Broker) Stop(ctx context.Context) error {
 	if err := b.process.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -392,13 +426,13 @@ func (b *Broker) Stop(ctx context.Context) error {
 // Pause freezes the broker with SIGSTOP.
 func (b *Broker) Pause() error { return b.process.Signal(syscall.SIGSTOP) }
 
-// Resume wakes a paused broker.
+// Resume continues a paused broker.
 func (b *Broker) Resume() error { return b.process.Signal(syscall.SIGCONT) }
 
-// Restart starts a broker that has ended, on the same ports and data. It doesn't wait until it serves.
+// Restart starts a broker that has ended, with the same ports and data. It does not wait until the broker is in the cluster.
 func (b *Broker) Restart(ctx context.Context) error {
 	if b.process.Running() {
-		return errors.New(b.name + " runs")
+		return errors.New(b.name + " is still running")
 	}
 	return b.start(ctx)
 }

@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 )
 
-// Version of Apache Kafka that the brokers run.
+// Version is the version of Apache Kafka.
 const Version = "4.3.1"
 
-// ErrMissing says that Java or Maven is not installed.
-var ErrMissing = errors.New("not found; get Java and Maven with: apt-get install openjdk-17-jdk-headless maven")
+// ErrMissing means that Java or Maven is not installed.
+var ErrMissing = errors.New("not found; install Java and Maven: apt-get install openjdk-17-jdk-headless maven")
 
 //go:embed pom.xml
 var pom []byte
@@ -23,13 +23,14 @@ var pom []byte
 //go:embed log4j2.properties
 var log4j []byte
 
-// Jars is the directory of Kafka's class path, with what else is needed to start a broker quickly.
+// Jars is a directory with Kafka's jars and the files that start a broker without a format run.
 type Jars struct {
 	dir     string
-	classes string // beside Kafka's own
+	classes string // a directory that is added to the class path
 }
 
-// Resolve fetches Kafka's jars with Maven into the user's cache directory, unless they are there.
+// Resolve returns Kafka's jars in the user's cache directory. If they are not there, Maven downloads them, which can take minutes. It returns
+// ErrMissing if Java or Maven is not installed.
 func Resolve(ctx context.Context) (Jars, error) {
 	for _, tool := range []string{"java", "mvn"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -47,7 +48,7 @@ func Resolve(ctx context.Context) (Jars, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return Jars{}, err
 	}
-	// All is built aside and renamed at the end: runs beside this one see everything or nothing.
+	// The directory is complete before it is renamed: concurrent runs see all of it or nothing.
 	tmp, err := os.MkdirTemp(cache, "milena-kafka-")
 	if err != nil {
 		return Jars{}, err
@@ -64,8 +65,8 @@ func Resolve(ctx context.Context) (Jars, error) {
 	return j, nil
 }
 
-// fill puts into j the jars, the log configuration, and the bootstrap checkpoint of a freshly formatted node. The checkpoint is the
-// same for every node of this version, so that starting a cluster needs no format run, which costs more than a second per node.
+// fill writes the jars, the log configuration, and the bootstrap checkpoint of a formatted node. The checkpoint is the same for every node of
+// this version, so clusters start without a format run, which would take more than a second per node.
 func fill(ctx context.Context, j Jars) error {
 	if err := os.WriteFile(filepath.Join(j.dir, "pom.xml"), pom, 0o644); err != nil {
 		return err
@@ -76,7 +77,7 @@ func fill(ctx context.Context, j Jars) error {
 	mvn := exec.CommandContext(ctx, "mvn", "-B", "-q", "-f", filepath.Join(j.dir, "pom.xml"),
 		"dependency:copy-dependencies", "-DoutputDirectory="+filepath.Join(j.dir, "libs"))
 	if out, err := mvn.CombinedOutput(); err != nil {
-		return fmt.Errorf("fetch Kafka %s with Maven: %w\n%s", Version, err, out)
+		return fmt.Errorf("download Kafka %s with Maven: %w\n%s", Version, err, out)
 	}
 	data := filepath.Join(j.dir, "format")
 	properties := filepath.Join(j.dir, "format.properties")
@@ -87,12 +88,12 @@ func fill(ctx context.Context, j Jars) error {
 	}
 	format := j.command(ctx, "kafka.tools.StorageTool", "format", "-t", uuid(), "-c", properties)
 	if out, err := format.CombinedOutput(); err != nil {
-		return fmt.Errorf("format: %w\n%s", err, out)
+		return fmt.Errorf("format a node: %w\n%s", err, out)
 	}
 	return os.Rename(filepath.Join(data, "bootstrap.checkpoint"), filepath.Join(j.dir, "bootstrap.checkpoint"))
 }
 
-// writeLogging brings the log configuration up to date; a directory from an earlier version of this package may hold another one.
+// writeLogging updates the log configuration, which an earlier version of this package may have written.
 func (j Jars) writeLogging() error {
 	path := filepath.Join(j.dir, "log4j2.properties")
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, log4j) {
@@ -102,7 +103,7 @@ func (j Jars) writeLogging() error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(tmp.Name()) }() // renamed by then, if all is well
+	defer func() { _ = os.Remove(tmp.Name()) }() // already renamed, unless something failed
 	_, err = tmp.Write(log4j)
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
@@ -110,7 +111,7 @@ func (j Jars) writeLogging() error {
 	return os.Rename(tmp.Name(), path)
 }
 
-// command runs a class of Kafka's in a JVM that starts fast.
+// command runs a Java class, or a Java source file, in a JVM that starts quickly.
 func (j Jars) command(ctx context.Context, class string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "java", append(j.jvm("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"), append([]string{class}, args...)...)...)
 }
@@ -128,7 +129,7 @@ func (j Jars) classpath() string {
 	return libs + string(filepath.ListSeparator) + j.classes
 }
 
-// Compile compiles a Java file against Kafka's classes into a directory, for Options.Classes.
+// Compile compiles a Java source file against Kafka's jars into a directory, for Options.Classes.
 func (j Jars) Compile(ctx context.Context, source, into string) error {
 	javac := exec.CommandContext(ctx, "javac", "-cp", j.classpath(), "-d", into, source)
 	if out, err := javac.CombinedOutput(); err != nil {
@@ -137,7 +138,7 @@ func (j Jars) Compile(ctx context.Context, source, into string) error {
 	return nil
 }
 
-// Class is the argv that runs a class of Kafka's with these JVM options.
+// Class is the command line that runs a class of Kafka with these JVM options.
 func (j Jars) Class(options []string, class string, args ...string) []string {
 	return append(append(append([]string{"java"}, j.jvm(options...)...), class), args...)
 }

@@ -20,12 +20,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// Security is a secure listener and an authority made for the test.
+// Security configures a SASL_SSL or SSL listener.
 type Security struct {
-	// Users are passwords by user name; they log in with PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. Without any the listener is SSL and not
-	// SASL_SSL, and requires a certificate that CA signed.
+	// Users are passwords by user name, for PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512. Without users the listener is SSL and requires a client
+	// certificate that CA has signed.
 	Users map[string]string
-	// CA signs the brokers.
+	// CA signs the brokers' certificates.
 	CA *Authority
 }
 
@@ -37,7 +37,7 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// NewAuthority makes an authority with this common name.
+// NewAuthority creates an authority with this common name.
 func NewAuthority(name string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -58,7 +58,7 @@ func NewAuthority(name string) (*Authority, error) {
 	return &Authority{PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), cert: cert, key: key}, nil
 }
 
-// Issue signs a certificate for 127.0.0.1 and localhost that serves both ends, and returns it and its key as PEM.
+// Issue signs a certificate for 127.0.0.1 and localhost, for servers and clients, and returns it and its key as PEM.
 func (a *Authority) Issue(name string) (cert, key []byte, err error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -107,7 +107,7 @@ func (s *Security) properties(dir string) map[string]string {
 	return all
 }
 
-// protocols says what is spoken on which listener.
+// protocols is listener.security.protocol.map; secure is the protocol of the SECURE listener.
 func protocols(secure string) string {
 	return "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:" + secure
 }
@@ -123,7 +123,7 @@ func (s *Security) writeKeystores(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "truststore.pem"), s.CA.PEM, 0o600)
 }
 
-// createUsers stores the SCRAM credentials; a request may hold one mechanism per user.
+// createUsers creates the SCRAM credentials. A request may contain a user only once, so there is one per mechanism.
 func (s *Security) createUsers(ctx context.Context, c *Cluster) error {
 	if len(s.Users) == 0 {
 		return nil

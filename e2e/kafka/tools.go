@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// Tool runs a class of Kafka's and returns what it wrote to its standard output.
+// Tool runs a class of Kafka, or a Java source file, and returns its standard output.
 func (j Jars) Tool(ctx context.Context, class string, args ...string) ([]byte, error) {
 	var errs strings.Builder
 	cmd := j.command(ctx, class, args...)
@@ -27,10 +27,10 @@ func (j Jars) Tool(ctx context.Context, class string, args ...string) ([]byte, e
 	return out, nil
 }
 
-// Dump is what DumpLogSegments found in the files of a topic.
+// Dump counts what DumpLogSegments prints about the log files of a topic.
 type Dump struct {
 	Files, Batches, Records int
-	// Invalid are the lines of batches whose CRC is wrong.
+	// Invalid are the lines of batches with a wrong CRC.
 	Invalid []string
 }
 
@@ -39,7 +39,7 @@ var (
 	recordLine = regexp.MustCompile(`^\| offset: `)
 )
 
-// DumpLog has Kafka read the log files of a topic's partitions on this broker, every record of every batch, with CRC checks.
+// DumpLog runs DumpLogSegments on the log files of a topic on this broker. It reads every record of every batch and checks CRCs.
 func (b *Broker) DumpLog(ctx context.Context, topic string) (Dump, error) {
 	var d Dump
 	files, err := filepath.Glob(filepath.Join(b.DataDir(), topic+"-*", "*.log"))
@@ -47,7 +47,7 @@ func (b *Broker) DumpLog(ctx context.Context, topic string) (Dump, error) {
 		return d, err
 	}
 	if len(files) == 0 {
-		return d, errors.New("no log files of " + topic)
+		return d, errors.New("no log files of topic " + topic)
 	}
 	d.Files = len(files)
 	cmd := b.cluster.jars.command(ctx, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--max-message-size", strconv.Itoa(64<<20), "--files", strings.Join(files, ","))
@@ -65,14 +65,14 @@ func (b *Broker) DumpLog(ctx context.Context, topic string) (Dump, error) {
 	return d, err
 }
 
-// Consumed is the fingerprint of what the console consumer printed: the same lines in any order give the same one.
+// Consumed is a fingerprint of what the console consumer printed. It does not depend on the order of lines.
 type Consumed struct {
 	Lines int
 	Sum   uint64
 }
 
-// Consume has Kafka's console consumer read n records of the topics that match include, committed ones only, with CRC checks, printing
-// partition, key, value, timestamp and headers. Offsets are left out: those of a copy may differ. Runs with the same seed compare.
+// Consume lets Kafka's console consumer read n committed records of the topics that match include, with CRC checks. The fingerprint covers
+// partition, key, value, timestamp and headers, but not offsets, which may differ in a copy. Fingerprints of the same seed are comparable.
 func (c *Cluster) Consume(ctx context.Context, seed maphash.Seed, include string, n int) (Consumed, error) {
 	args := []string{
 		"--bootstrap-server", strings.Join(c.Addrs(), ","), "--include", include, "--from-beginning", "--max-messages", strconv.Itoa(n), "--timeout-ms", "20000",
@@ -91,7 +91,7 @@ func (c *Cluster) Consume(ctx context.Context, seed maphash.Seed, include string
 	return r, err
 }
 
-// eachLine runs cmd and hands over its output line by line.
+// eachLine runs cmd and calls do for each line of its standard output.
 func eachLine(cmd *exec.Cmd, do func(string)) error {
 	var errs strings.Builder
 	cmd.Stderr = &errs

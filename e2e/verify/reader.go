@@ -11,14 +11,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// reader walks through the committed records of one partition, from its start to where its committed end was at the beginning. It
-// holds one fetch response at a time.
+// reader reads the committed records of one partition in order, from next to end (exclusive). It buffers one fetch response.
 type reader struct {
 	client    *kgo.Client
 	topic     string
 	partition int32
 	next, end int64
-	// uncommitted: records of transactions that were aborted, or are open, are read as well.
+	// uncommitted reads the records of aborted and open transactions too.
 	uncommitted bool
 
 	id      kadm.TopicID
@@ -26,7 +25,7 @@ type reader struct {
 	records []*kgo.Record
 }
 
-// Ends are where the committed records of a topic's partitions begin and end.
+// Ends are the start offset (inclusive) and the committed end offset (exclusive) of each partition of a topic.
 type Ends struct{ Start, End map[int32]int64 }
 
 // ReadEnds lists the ends of a topic's partitions.
@@ -71,7 +70,7 @@ func (r *reader) read(ctx context.Context) (*kgo.Record, error) {
 	return rec, nil
 }
 
-// fetch fills records, trying again for a while if the leader is moving.
+// fetch fetches the next records. It retries for 30 s, because the leader may be moving.
 func (r *reader) fetch(ctx context.Context) error {
 	deadline := time.Now().Add(30 * time.Second)
 	for {
@@ -131,7 +130,7 @@ func (r *reader) fetchOnce(ctx context.Context) error {
 		return err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return fmt.Errorf("the answer holds %d topics", len(resp.Topics))
+		return fmt.Errorf("the fetch response has %d topics", len(resp.Topics))
 	}
 	got, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		Offset: r.next, IsolationLevel: isolation, Topic: r.topic, Partition: r.partition,

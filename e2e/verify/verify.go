@@ -1,4 +1,4 @@
-// Package verify compares what a source and a target cluster hold. Every test that copies ends here.
+// Package verify compares the records of a source and a target cluster. Every test that copies ends here.
 package verify
 
 import (
@@ -21,105 +21,123 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Options say what is compared.
+// Options select what is compared.
 type Options struct {
 	// Topics of the source.
 	Topics []string
-	// Name gives the target's name of a topic; nil means the same.
+	// Name returns the name of a topic on the target; nil means the same name.
 	Name func(string) string
-	// Until bounds the comparison of a topic while it still grows: only source records below these ends are compared, and what the
-	// target holds behind them is not looked at. A topic that is not named is compared to both of its ends.
+	// Until compares topics that still grow: of a topic in it, only source records below these ends are compared, and further records on the
+	// target are ignored. All other topics are compared up to both ends.
 	Until map[string]Ends
-	// Uncommitted compares all records of the source, those of transactions that were aborted too.
+	// Uncommitted compares all records of the source, including those of aborted transactions.
 	Uncommitted bool
-	// Concurrency is how many partitions are compared at a time; 4 if zero.
+	// Concurrency is how many partitions are compared at the same time, at least 4.
 	Concurrency int
 }
 
-// Report is what a comparison found.
+// Report is the result of a comparison.
 type Report struct {
 	Partitions int
-	// Records and Bytes that are equal: bytes of keys, values and headers.
+	// Records is how many records are equal, Bytes the size of their keys, values and headers.
 	Records, Bytes int64
 	// Differences holds the first difference of each partition that has one.
 	Differences []string
 	Took        time.Duration
 }
 
-// Run reads the committed records of each partition of the topics on both sides, in step, and compares them in order: key, value,
-// headers, timestamp, and what is null. Each partition stops at its first difference.
+// Run compares the committed records of each partition with those of its copy, in order: key, value, headers, timestamp, and what is null.
+// Each partition stops at its first difference. An error means that the comparison is incomplete; differences are no error.
 func Run(ctx context.Context, source, target *kgo.Client, o Options) (Report, error) {
 	start := time.Now()
-	name := o.Name
-	if name == nil {
-		name = func(t string) string { return t }
+	if o.Name == nil {
+		o.Name = func(topic string) string { return topic }
 	}
-	var (
-		report         Report
-		records, bytes atomic.Int64
-		mu             sync.Mutex
-	)
-	differ := func(format string, args ...any) {
-		mu.Lock()
-		defer mu.Unlock()
-		report.Differences = append(report.Differences, fmt.Sprintf(format, args...))
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(o.Concurrency, 4))
+	r := &run{Options: o, source: source, target: target}
+	r.group, ctx = errgroup.WithContext(ctx)
+	r.group.SetLimit(max(o.Concurrency, 4))
 	for _, topic := range o.Topics {
-		sourceEnds, err := ReadEnds(ctx, source, topic)
-		if err != nil {
-			return report, err
-		}
-		until, bounded := o.Until[topic]
-		if bounded {
-			sourceEnds.End = until.End
-		}
-		copied := name(topic)
-		targetEnds, err := ReadEnds(ctx, target, copied)
-		if err != nil {
-			differ("%s: %v", topic, err)
-			continue
-		}
-		logAppendTime, err := usesLogAppendTime(ctx, target, copied)
-		if err != nil {
-			return report, err
-		}
-		for partition, end := range targetEnds.End {
-			if _, ok := sourceEnds.End[partition]; !ok && end > 0 {
-				differ("%s[%d] exists on the target only, with records", copied, partition)
-			}
-		}
-		for partition := range sourceEnds.End {
-			report.Partitions++
-			if _, ok := targetEnds.End[partition]; !ok {
-				differ("%s[%d] does not exist on the target", copied, partition)
-				continue
-			}
-			g.Go(func() error {
-				c := comparison{
-					source:        &reader{client: source, topic: topic, partition: partition, next: sourceEnds.Start[partition], end: sourceEnds.End[partition], uncommitted: o.Uncommitted},
-					target:        &reader{client: target, topic: copied, partition: partition, next: targetEnds.Start[partition], end: targetEnds.End[partition]},
-					logAppendTime: logAppendTime,
-					bounded:       bounded,
-				}
-				difference, err := c.run(ctx)
-				records.Add(c.records)
-				bytes.Add(c.bytes)
-				if difference != "" {
-					differ("%s", difference)
-				}
-				return err
-			})
+		if err := r.compareTopic(ctx, topic); err != nil {
+			r.group.Go(func() error { return err }) // which ends the others
+			break
 		}
 	}
-	err := g.Wait()
-	slices.Sort(report.Differences)
-	report.Records, report.Bytes, report.Took = records.Load(), bytes.Load(), time.Since(start)
-	return report, err
+	err := r.group.Wait()
+	slices.Sort(r.report.Differences)
+	r.report.Records, r.report.Bytes, r.report.Took = r.records.Load(), r.bytes.Load(), time.Since(start)
+	return r.report, err
 }
 
-// usesLogAppendTime reports whether the topic's broker sets the timestamps.
+// run is one call of Run.
+type run struct {
+	Options
+	source, target *kgo.Client
+	group          *errgroup.Group // one function per partition
+	records, bytes atomic.Int64
+
+	mu     sync.Mutex
+	report Report // its differences, under mu
+}
+
+func (r *run) differ(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Differences = append(r.report.Differences, fmt.Sprintf(format, args...))
+}
+
+// compareTopic compares the partitions that exist and starts the comparison of each.
+func (r *run) compareTopic(ctx context.Context, topic string) error {
+	sourceEnds, err := ReadEnds(ctx, r.source, topic)
+	if err != nil {
+		return err
+	}
+	until, bounded := r.Until[topic]
+	if bounded {
+		sourceEnds.End = until.End
+	}
+	remote := r.Name(topic)
+	targetEnds, err := ReadEnds(ctx, r.target, remote)
+	if err != nil {
+		r.differ("%s: %v", topic, err)
+		return nil
+	}
+	logAppendTime, err := usesLogAppendTime(ctx, r.target, remote)
+	if err != nil {
+		return err
+	}
+	for partition, end := range targetEnds.End {
+		if _, ok := sourceEnds.End[partition]; !ok && end > 0 {
+			r.differ("%s[%d] has records and does not exist on the source", remote, partition)
+		}
+	}
+	for partition := range sourceEnds.End {
+		r.report.Partitions++
+		if _, ok := targetEnds.End[partition]; !ok {
+			r.differ("%s[%d] does not exist on the target", remote, partition)
+			continue
+		}
+		c := &comparison{
+			source:        &reader{client: r.source, topic: topic, partition: partition, next: sourceEnds.Start[partition], end: sourceEnds.End[partition], uncommitted: r.Uncommitted},
+			target:        &reader{client: r.target, topic: remote, partition: partition, next: targetEnds.Start[partition], end: targetEnds.End[partition]},
+			logAppendTime: logAppendTime,
+			bounded:       bounded,
+		}
+		r.group.Go(func() error { return r.comparePartition(ctx, c) })
+	}
+	return nil
+}
+
+func (r *run) comparePartition(ctx context.Context, c *comparison) error {
+	difference, err := c.run(ctx)
+	r.records.Add(c.records)
+	r.bytes.Add(c.bytes)
+	if difference != "" {
+		r.differ("%s", difference)
+	}
+	return err
+}
+
+// usesLogAppendTime reports whether a topic has message.timestamp.type=LogAppendTime.
 func usesLogAppendTime(ctx context.Context, client *kgo.Client, topic string) (bool, error) {
 	configs, err := kadm.NewClient(client).DescribeTopicConfigs(ctx, topic)
 	if err != nil {
@@ -137,15 +155,15 @@ func usesLogAppendTime(ctx context.Context, client *kgo.Client, topic string) (b
 	return false, nil
 }
 
-// comparison walks through one partition on both sides.
+// comparison reads one partition on both sides, record by record.
 type comparison struct {
 	source, target *reader
 	logAppendTime  bool
-	bounded        bool // the end of source is not where the comparison ends for target
+	bounded        bool // the target may hold records beyond the end of source
 	records, bytes int64
 	hash           maphash.Hash
-	// before are digests of the source records that were equal last, by which a record that came twice is recognised.
-	before [1 << 14]seen
+	// equal is a ring of the last equal source records, to recognize a duplicate.
+	equal [1 << 14]seen
 }
 
 type seen struct {
@@ -154,6 +172,7 @@ type seen struct {
 	used   bool
 }
 
+// run returns a description of the first difference, or nothing.
 func (c *comparison) run(ctx context.Context) (string, error) {
 	for {
 		s, err := c.source.read(ctx)
@@ -172,7 +191,7 @@ func (c *comparison) run(ctx context.Context) (string, error) {
 				explanation, err := c.explain(ctx, s, t)
 				return c.describe(s, t, what, explanation), err
 			}
-			c.before[c.records%int64(len(c.before))] = seen{digest(&c.hash, s), s.Offset, true}
+			c.equal[c.records%int64(len(c.equal))] = seen{digest(&c.hash, s), s.Offset, true}
 			c.records++
 			c.bytes += int64(len(s.Key) + len(s.Value))
 			for _, h := range s.Headers {
@@ -182,12 +201,12 @@ func (c *comparison) run(ctx context.Context) (string, error) {
 			return c.describe(s, nil, "records are missing at the target's end", ""), nil
 		default:
 			explanation, err := c.explain(ctx, nil, t)
-			return c.describe(nil, t, "the target goes on behind the source's end", explanation), err
+			return c.describe(nil, t, "the target has records beyond the source's end", explanation), err
 		}
 	}
 }
 
-// compare says in which respect two records differ.
+// compare describes how two records differ; it returns nothing if they are equal.
 func (c *comparison) compare(s, t *kgo.Record) string {
 	same := func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 	switch {
@@ -215,22 +234,22 @@ func (c *comparison) compare(s, t *kgo.Record) string {
 	return ""
 }
 
-// explain finds out whether t came twice, or what is missing before it; the source record that should have been there is s.
-// It may read on in the source.
+// explain finds out whether the target record t is a duplicate, or which records are missing before it. s is the source record that was
+// expected, nil at the source's end. It may read more of the source.
 func (c *comparison) explain(ctx context.Context, s, t *kgo.Record) (string, error) {
 	want := digest(&c.hash, t)
-	for _, b := range c.before {
+	for _, b := range c.equal {
 		if b.used && b.digest == want {
-			return fmt.Sprintf("the target repeats source offset %d, which it already has", b.offset), nil
+			return fmt.Sprintf("the target repeats source offset %d: a duplicate", b.offset), nil
 		}
 	}
 	if s == nil {
-		return "nothing near looks like it: a foreign write?", nil
+		return "no source record nearby is equal: a foreign write?", nil
 	}
 	first, missing := s.Offset, 0
 	for s != nil && missing < 200_000 {
 		if digest(&c.hash, s) == want {
-			return fmt.Sprintf("%d records from source offset %d on are missing, then it goes on with source offset %d", missing, first, s.Offset), nil
+			return fmt.Sprintf("%d records are missing, from source offset %d; the target continues with source offset %d", missing, first, s.Offset), nil
 		}
 		var err error
 		if s, err = c.source.read(ctx); err != nil {
@@ -238,7 +257,7 @@ func (c *comparison) explain(ctx context.Context, s, t *kgo.Record) (string, err
 		}
 		missing++
 	}
-	return "nothing near looks like it", nil
+	return "no source record nearby is equal", nil
 }
 
 func (c *comparison) describe(s, t *kgo.Record, what, explanation string) string {
@@ -267,7 +286,7 @@ func show(r *kgo.Record) string {
 		r.Offset, r.Timestamp.UTC().Format("2006-01-02T15:04:05.000"), r.Attrs.TimestampType(), r.ProducerID, r.ProducerEpoch, brief(r.Key), brief(r.Value), strings.Join(headers, ", "))
 }
 
-// digest covers what a copy keeps, without the timestamp, which a broker may set.
+// digest covers key, value and headers. Timestamps are left out, because brokers may set them.
 func digest(h hash.Hash64, r *kgo.Record) uint64 {
 	h.Reset()
 	part := func(b []byte) {
@@ -288,13 +307,13 @@ func digest(h hash.Hash64, r *kgo.Record) uint64 {
 	return h.Sum64()
 }
 
-// Content is the number of committed records that a topic's partition holds, and a digest of them in order, with their offsets.
+// Content is how many committed records a partition holds, and a digest of them, their offsets and timestamps, in order.
 type Content struct {
 	Records int64
 	Digest  uint64
 }
 
-// Contents reads a topic, for comparing it with itself later.
+// Contents reads a whole topic, to find out later whether it has changed.
 func Contents(ctx context.Context, client *kgo.Client, topic string) (map[int32]Content, error) {
 	ends, err := ReadEnds(ctx, client, topic)
 	if err != nil {
@@ -322,7 +341,7 @@ func Contents(ctx context.Context, client *kgo.Client, topic string) (map[int32]
 	return contents, nil
 }
 
-// Sequence reads the committed records of one partition and hands each to do; an error of do ends it.
+// Sequence reads the committed records of one partition and calls do for each, until do returns an error.
 func Sequence(ctx context.Context, client *kgo.Client, topic string, partition int32, do func(*kgo.Record) error) error {
 	ends, err := ReadEnds(ctx, client, topic)
 	if err != nil {
