@@ -1,14 +1,14 @@
 # docker build -t milena .
 # docker run --rm -v "$PWD/milena.yaml:/etc/milena/milena.yaml:ro" -p 9644:9644 milena
 #
-# Inside a container http.listen must be ":9644": the default listens on loopback.
+# In a container, set http.listen to ":9644": the default listens on loopback only.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -o /out/milena ./cmd/milena
-# An image of one binary has no authorities of its own: these are what a tls section without ca_file trusts.
+# The image has nothing but the binary. A tls section without ca_file trusts these certificate authorities.
 RUN mkdir -p /out/root/etc/ssl/certs /out/root/etc/milena \
     && cp /etc/ssl/certs/ca-certificates.crt /out/root/etc/ssl/certs/ \
     && mv /out/milena /out/root/milena \
@@ -16,10 +16,10 @@ RUN mkdir -p /out/root/etc/ssl/certs /out/root/etc/milena \
 
 FROM scratch
 COPY --from=build /out/root/ /
-# A number, so that an orchestrator can see that it is not root.
+# A numeric id, so that Kubernetes can verify runAsNonRoot.
 USER 65532:65532
 EXPOSE 9644
-# SIGTERM stops cleanly. Give it longer than shutdown_timeout before it is killed: docker stop -t 45.
+# SIGTERM stops cleanly. Allow longer than shutdown_timeout before SIGKILL: docker stop -t 45.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/milena"]
 CMD ["run", "-c", "/etc/milena/milena.yaml"]

@@ -177,7 +177,7 @@ func produce(t *testing.T, cl *kgo.Client, topic string) error {
 }
 
 // aclSync is a source whose ACLs and topic configs are copied to a target that has ACLs of its own and refuses one config. milena's own user
-// has the rights that README lists.
+// has the rights that docs/security.md lists.
 type aclSync struct {
 	*pair
 	m         *milena
@@ -250,7 +250,7 @@ func (a *aclSync) createACLs() {
 		"ALLOW READ carol topic *", "DENY READ carol topic orders",
 		"ALLOW DELETE dave topic stock", "ALLOW ALTER dave cluster kafka-cluster",
 	)
-	// What milena needs, as README lists it.
+	// What milena needs, as docs/security.md lists it.
 	createACLs(a.t, a.targetClient,
 		"ALLOW READ milena topic source.+", "ALLOW WRITE milena topic source.+", "ALLOW CREATE milena topic source.+", "ALLOW ALTER milena topic source.+",
 		"ALLOW ALTER_CONFIGS milena topic source.+", "ALLOW ALL milena topic milena.source-target.journal", "ALLOW WRITE milena txn milena.source-target.+",
