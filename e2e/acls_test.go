@@ -176,8 +176,8 @@ func produce(t *testing.T, cl *kgo.Client, topic string) error {
 	return cl.ProduceSync(within(t, 20*time.Second, "the produce response"), &kgo.Record{Topic: topic, Value: []byte("of a user")}).FirstErr()
 }
 
-// aclSync is a source whose ACLs and topic configs are copied to a target that has ACLs of its own and refuses one config. milena's own user
-// has the rights that docs/security.md lists.
+// aclSync is a source whose ACLs and topic configs are copied to a target that has ACLs of its own and refuses one config. The
+// user milena has the rights that docs/security.md lists.
 type aclSync struct {
 	*pair
 	m         *milena
@@ -192,10 +192,8 @@ type aclSync struct {
 
 const (
 	aclPassword = "correct horse battery staple"
-	// aclInterval is how often ACLs and configs are synced, aclLatency how long a change may take: a sync of two clusters on two cores
-	// takes time too.
-	aclInterval = 2 * time.Second
-	aclLatency  = aclInterval + 2*time.Second
+	aclInterval = 2 * time.Second             // how often ACLs and configs are synced
+	aclLatency  = aclInterval + 2*time.Second // how long a change may take; a sync of two clusters on two cores takes time too
 )
 
 func TestACLAndConfigSync(t *testing.T) {

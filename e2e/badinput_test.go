@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
@@ -38,9 +40,9 @@ func TestBadInputGetsAClearError(t *testing.T) {
 	p := startPair(t, kafka.Options{Proxied: true}, kafka.Options{})
 	ctx := t.Context()
 	p.createTopic("t", 4, 1)
-	nobody, err := proc.FreePorts(ctx, 1)
+	free, err := proc.FreePorts(ctx, 1)
 	check(t, err)
-	unreachable := fmt.Sprintf("127.0.0.1:%d", nobody[0])
+	unreachable := fmt.Sprintf("127.0.0.1:%d", free[0])
 
 	flow := func(changes daemon.Map) daemon.Map {
 		f := daemon.Map{"source": "source", "target": "target", "topics": []string{"t"}}
@@ -160,7 +162,7 @@ func TestBadInputGetsAClearError(t *testing.T) {
 
 func topicNames(ctx context.Context, c *kafka.Cluster) ([]string, error) {
 	var names []string
-	err := c.Admin(func(adm *admin) error {
+	err := c.Admin(func(adm *kadm.Client) error {
 		topics, err := adm.ListTopicsWithInternal(ctx)
 		names = topics.Names()
 		return err

@@ -104,24 +104,52 @@ func resumes(t *testing.T, p *pair, m *milena, works func() (bool, string)) {
 		return true, ""
 	})
 	start := time.Now()
-	goal := map[int32]int64{}
+	sourceEnds := map[string]int64{}
+	for partition, end := range before {
+		sourceEnds[partitionName("t", partition)] = end
+	}
+	took := m.waitProgress(t, m.ackedOffsets(), len(before))
+	check(t, m.Until(within(t, 2*time.Minute, "milena catches up"), 20*time.Millisecond, func() (bool, string) { return m.ackedBeyond(sourceEnds, len(before)) }))
+	t.Logf("resumed after %.2f s, caught up after %.2f s", took.Seconds(), time.Since(start).Seconds())
+	if took > resumeWithin {
+		t.Errorf("resumed %.1f s after the cluster worked again, want %v", took.Seconds(), resumeWithin)
+	}
+}
+
+// partitionName is the key of a partition in ackedOffsets.
+func partitionName(topic string, partition int32) string { return fmt.Sprintf("%s-%d", topic, partition) }
+
+// ackedOffsets are the acknowledged offsets of all partitions.
+func (m *milena) ackedOffsets() map[string]int64 {
+	m.t.Helper()
+	acked := map[string]int64{}
 	for _, part := range m.partitions() {
-		goal[part.Partition] = part.Acked
+		acked[partitionName(part.Topic, part.Partition)] = part.Acked
 	}
-	beyond := func(goal map[int32]int64) (bool, string) {
-		behind, n := "", 0
-		for _, part := range m.partitions() {
-			if part.Acked > goal[part.Partition] {
-				n++
-			} else {
-				behind += fmt.Sprintf(" [%d] %s at %d, not beyond %d;", part.Partition, part.State, part.Acked, goal[part.Partition])
-			}
+	return acked
+}
+
+// ackedBeyond reports whether n partitions have acknowledged more than goal, which is 0 for partitions that are not in it.
+func (m *milena) ackedBeyond(goal map[string]int64, n int) (bool, string) {
+	m.t.Helper()
+	behind, beyond := "", 0
+	for _, part := range m.partitions() {
+		if offset := goal[partitionName(part.Topic, part.Partition)]; part.Acked > offset {
+			beyond++
+		} else {
+			behind += fmt.Sprintf(" %s[%d] %s at %d, not beyond %d;", part.Topic, part.Partition, part.State, part.Acked, offset)
 		}
-		return n == len(before), behind
 	}
-	diagnosed := false
+	return beyond == n, behind
+}
+
+// waitProgress waits until n partitions have acknowledged more than goal, and returns how long that took. If it is more than resumeWithin,
+// it logs what milena is doing then.
+func (m *milena) waitProgress(t *testing.T, goal map[string]int64, n int) time.Duration {
+	t.Helper()
+	start, diagnosed := time.Now(), false
 	check(t, m.Until(within(t, 2*time.Minute, "milena resumes"), 20*time.Millisecond, func() (bool, string) {
-		done, behind := beyond(goal)
+		done, behind := m.ackedBeyond(goal, n)
 		if !done && !diagnosed && time.Since(start) > resumeWithin {
 			diagnosed = true
 			t.Logf("late: %s", behind)
@@ -129,12 +157,7 @@ func resumes(t *testing.T, p *pair, m *milena, works func() (bool, string)) {
 		}
 		return done, behind
 	}))
-	took := time.Since(start)
-	check(t, m.Until(within(t, 2*time.Minute, "milena catches up"), 20*time.Millisecond, func() (bool, string) { return beyond(before) }))
-	t.Logf("resumed after %.2f s, caught up after %.2f s", took.Seconds(), time.Since(start).Seconds())
-	if took > resumeWithin {
-		t.Errorf("resumed %.1f s after the cluster worked again, want %v", took.Seconds(), resumeWithin)
-	}
+	return time.Since(start)
 }
 
 // partitionsOf describes a topic, within two seconds.

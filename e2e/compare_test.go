@@ -92,7 +92,8 @@ func topicsAndGroups(t *testing.T, admin *kadm.Client) []string {
 }
 
 // milena compares while MirrorMaker 2 copies. The first comparison finds no difference. During the second, MirrorMaker 2 is killed and copies
-// some records again, and another producer writes to a copy: both are counted exactly. milena creates no topic and no group.
+// some records again, and another producer writes to a copy: both are counted exactly. No topic and no group is
+// created by milena.
 func TestCompareBesideMirrorMaker(t *testing.T) {
 	g, mirrorMaker := startMigration(t, nil)
 	g.waitMirrored(20_000)

@@ -308,7 +308,8 @@ func (f *consumerFailover) names() (names []string) {
 	return names
 }
 
-// consumeOnSource runs six groups of both protocols: two read to the end, four to random offsets. milena is killed meanwhile.
+// consumeOnSource runs six groups of both protocols: two read to the end, four to random offsets. Meanwhile milena is
+// killed.
 func (f *consumerFailover) consumeOnSource() {
 	f.t.Helper()
 	sourceName := func(topic string) string { return strings.TrimPrefix(topic, "source.") }

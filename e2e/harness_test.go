@@ -109,7 +109,7 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// within is the test's context with a deadline. what describes the event that is late when the deadline passes.
+// within is the test's context with a deadline. The text what describes the event that is late when the deadline passes.
 func within(t *testing.T, d time.Duration, what string) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not within %v: %s", d, what))
@@ -218,7 +218,7 @@ func (p *pair) writer(o load.Options) *load.Writer {
 // remoteTopic is the name of a source topic's copy on the target.
 func remoteTopic(topic string) string { return "source." + topic }
 
-// config is a configuration with one flow from source to target. topics are regular expressions.
+// config is a configuration with one flow from source to target. The topics are regular expressions.
 func (p *pair) config(topics ...string) daemon.Map {
 	return daemon.Map{
 		"clusters": daemon.Map{
@@ -235,7 +235,8 @@ type milena struct {
 	t *testing.T
 }
 
-// newMilena is a daemon with this configuration, not started yet. name is that of its directory, and must differ between daemons of a test.
+// newMilena is a daemon with this configuration, not started yet. Its directory is called name, which must differ between
+// daemons of a test.
 func (p *pair) newMilena(name string, config daemon.Map) *milena {
 	p.t.Helper()
 	bin, err := buildMilena()
@@ -340,7 +341,7 @@ func (m *milena) partitions() []daemon.Partition {
 	return slices.DeleteFunc(all, func(p daemon.Partition) bool { return strings.HasSuffix(p.Topic, "heartbeats") })
 }
 
-// waitMetric waits until a metric is at least least. labels are as for daemon.Metric.
+// waitMetric waits until a metric is at least least. The labels are as for daemon.Metric.
 func (m *milena) waitMetric(d time.Duration, least float64, name string, labels ...string) {
 	m.t.Helper()
 	check(m.t, m.Until(within(m.t, d, fmt.Sprintf("%s%v is at least %v", name, labels, least)), 50*time.Millisecond, func() (bool, string) {

@@ -139,7 +139,7 @@ func (g *migration) verifyMirrored(m *milena, atLeast int64) {
 	}
 }
 
-// MirrorMaker 2 copies the first half of a load and stops. milena copies the rest with the same file: no record is missing or duplicated.
+// MirrorMaker 2 copies the first half of a load and stops. With the same file, milena copies the rest: no record is missing or duplicated.
 func TestMilenaContinuesMirrorMakersCopy(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
@@ -261,7 +261,7 @@ func (g *migration) behind(topic string) (parts []string) {
 }
 
 // MirrorMaker 2 is killed twice within the minute between two commits of its offsets, so it leaves duplicates; it also skips aborted records.
-// milena compares its copies from the beginning, adds no duplicate, and every offset translates, old ones too.
+// With --rebuild-map, milena compares its copies from the beginning, adds no duplicate, and every offset translates, old ones too.
 func TestEveryOffsetTranslatesAfterMigration(t *testing.T) {
 	g, mirrorMaker := startMigration(t, map[string]string{"primary.consumer.isolation.level": "read_committed"})
 	ctx := t.Context()

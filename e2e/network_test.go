@@ -32,6 +32,7 @@ func TestNetworkFaults(t *testing.T) {
 		"target": daemon.Map{"brokers": p.target.ProxyAddrs()},
 	}
 	m := p.startMilena(config)
+	pid := m.Process().Pid()
 	for _, topic := range topics {
 		eventually(t, 30*time.Second, "all partitions are copied", func() (bool, string) { return allAckedBeyond(m, topic, partitions, 100) })
 	}
@@ -52,44 +53,18 @@ func TestNetworkFaults(t *testing.T) {
 		{p.source, proxy.DropResponses, 12 * time.Second},
 	} {
 		t.Run(fmt.Sprintf("%s: %s for %v", fault.cluster.Name(), fault.mode, fault.lasts), func(t *testing.T) {
-			before, pid := fault.cluster.Accepted(), m.Process().Pid()
-			check(t, fault.cluster.Network(ctx, fault.mode))
-			pause(t, fault.lasts)
-			connections := fault.cluster.Accepted() - before
-			check(t, fault.cluster.Network(ctx, proxy.Pass))
-			recovered, diagnosed := time.Now(), false
-			goal := map[string]int64{}
-			for _, part := range m.partitions() {
-				goal[fmt.Sprint(part.Topic, part.Partition)] = part.Acked
-			}
+			connections := breakNetwork(t, fault.cluster, fault.mode, fault.lasts)
+			goal := m.ackedOffsets()
 			if len(goal) != len(topics)*partitions {
 				t.Fatalf("/status lists %d partitions", len(goal))
 			}
-			check(t, m.Until(within(t, 90*time.Second, "milena resumes"), 20*time.Millisecond, func() (bool, string) {
-				n, behind := 0, ""
-				for _, part := range m.partitions() {
-					if part.Acked > goal[fmt.Sprint(part.Topic, part.Partition)] {
-						n++
-					} else {
-						behind += fmt.Sprintf(" %s[%d] %s at %d;", part.Topic, part.Partition, part.State, part.Acked)
-					}
-				}
-				if done := n == len(goal); done || diagnosed || time.Since(recovered) < resumeWithin {
-					return done, behind
-				}
-				diagnosed = true
-				t.Logf("late: %s", behind)
-				m.diagnose()
-				return false, behind
-			}))
-			took := time.Since(recovered)
-			perSecond := float64(connections) / fault.lasts.Seconds()
-			t.Logf("resumed after %.2f s; %d connections during the fault, %.1f per second", took.Seconds(), connections, perSecond)
+			took := m.waitProgress(t, goal, len(goal))
+			t.Logf("resumed after %.2f s; %.1f new connections per second during the fault", took.Seconds(), connections)
 			if took > resumeWithin {
 				t.Errorf("resumed %.1f s after the network recovered, want %v", took.Seconds(), resumeWithin)
 			}
-			if perSecond > 10 {
-				t.Errorf("%.1f connections per second during the fault: a reconnect storm", perSecond)
+			if connections > 10 {
+				t.Errorf("%.1f new connections per second during the fault: a reconnect storm", connections)
 			}
 			if m.Process().Pid() != pid || !m.Process().Running() {
 				t.Error("milena has ended")
@@ -105,4 +80,15 @@ func TestNetworkFaults(t *testing.T) {
 	}
 	p.waitAndVerify(m, time.Minute, acked, topics...)
 	m.stop()
+}
+
+// breakNetwork puts the proxies of a cluster into a mode for a while. It returns how many connections per second milena opened meanwhile.
+func breakNetwork(t *testing.T, c *kafka.Cluster, mode proxy.Mode, d time.Duration) (perSecond float64) {
+	t.Helper()
+	before := c.Accepted()
+	check(t, c.Network(t.Context(), mode))
+	pause(t, d)
+	perSecond = float64(c.Accepted()-before) / d.Seconds()
+	check(t, c.Network(t.Context(), proxy.Pass))
+	return perSecond
 }

@@ -27,7 +27,7 @@ type unreadable struct {
 }
 
 // Other programs have written to the journal and to the internal topics: null records, noise, tombstones, and a version that milena does
-// not know. milena and the library ignore and count them.
+// not know. Both milena and the library ignore and count them.
 func TestUnreadableRecordsInInternalTopics(t *testing.T) {
 	u := &unreadable{pair: startPair(t, kafka.Options{}, kafka.Options{}), random: seeded(t), topics: []string{"plain", "transactions"}}
 	u.copyTopics()

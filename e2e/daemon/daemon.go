@@ -55,7 +55,7 @@ func New(ctx context.Context, bin, dir string, config Map) (*Daemon, error) {
 	return d, os.WriteFile(d.config, text, 0o600)
 }
 
-// NewFromFile uses an existing configuration file, such as an mm2.properties. args are added to the command line of run.
+// NewFromFile uses an existing configuration file, such as an mm2.properties. The args are added to the command line of run.
 func NewFromFile(ctx context.Context, bin, dir, file string, args ...string) (*Daemon, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err

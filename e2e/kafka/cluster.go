@@ -113,7 +113,7 @@ func (c *Cluster) newController(addr string, o Options) (*Broker, error) {
 	return b, b.prepare(map[string]string{"process.roles": "controller", "listeners": "CONTROLLER://" + addr}, addr, o)
 }
 
-// newBroker prepares a broker and starts its proxy. controller is the address of the cluster's controller, which may be this broker.
+// newBroker prepares a broker and starts its proxy. The address controller is that of the cluster's controller, which may be this broker.
 func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller string, o Options) (*Broker, error) {
 	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
 	b := &Broker{name: fmt.Sprintf("%s-%d", o.Name, id), id: id, addr: addr(0), dir: filepath.Join(o.Dir, o.Name, fmt.Sprint(id)), cluster: c}
@@ -169,7 +169,8 @@ func StartAll(ctx context.Context, jars Jars, options ...Options) ([]*Cluster, e
 	return clusters, g.Wait()
 }
 
-// prepare writes server.properties and the files of a formatted node. properties override the defaults, o.Properties override both.
+// prepare writes server.properties and the files of a formatted node. The properties override the defaults, and o.Properties
+// override both.
 func (b *Broker) prepare(properties map[string]string, controller string, o Options) error {
 	voter := 1 // the only broker is the controller
 	if o.Brokers > 1 {

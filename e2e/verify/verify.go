@@ -234,8 +234,8 @@ func (c *comparison) compare(s, t *kgo.Record) string {
 	return ""
 }
 
-// explain finds out whether the target record t is a duplicate, or which records are missing before it. s is the source record that was
-// expected, nil at the source's end. It may read more of the source.
+// explain finds out whether the target record t is a duplicate, or which records are missing before it. The source record s was expected;
+// it is nil at the source's end. It may read more of the source.
 func (c *comparison) explain(ctx context.Context, s, t *kgo.Record) (string, error) {
 	want := digest(&c.hash, t)
 	for _, b := range c.equal {
