@@ -117,7 +117,9 @@ func resumes(t *testing.T, p *pair, m *milena, works func() (bool, string)) {
 }
 
 // partitionName is the key of a partition in ackedOffsets.
-func partitionName(topic string, partition int32) string { return fmt.Sprintf("%s-%d", topic, partition) }
+func partitionName(topic string, partition int32) string {
+	return fmt.Sprintf("%s-%d", topic, partition)
+}
 
 // ackedOffsets are the acknowledged offsets of all partitions.
 func (m *milena) ackedOffsets() map[string]int64 {

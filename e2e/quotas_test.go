@@ -62,111 +62,140 @@ func noFaults(t *testing.T, m *milena, takeovers float64) {
 	}
 }
 
-// milena copies at the rate of the quota and reports the throttling, and nothing else happens: brokers delay throttled clients, they refuse
-// nothing (KIP-13, KIP-219).
+const (
+	quota           = 1 << 20 // bytes per second
+	quotaPartitions = 64      // one per shard, so that each journal write is many records
+	quotaRecords    = 3 << 7  // of 1 KiB, per partition and step
+	quotaBytes      = quotaRecords * quotaPartitions << 10
+)
+
+// quotas is a flow whose clusters throttle milena in turn.
+type quotas struct {
+	*pair
+	m         *milena
+	w         *load.Writer
+	takeovers float64 // of the start
+}
+
+// With a quota, milena copies at the rate of the quota and reports the throttling, and nothing else happens: brokers delay throttled clients,
+// they refuse nothing (KIP-13, KIP-219).
 func TestQuotasAreRespected(t *testing.T) {
-	const (
-		quota      = 1 << 20 // bytes a second
-		partitions = 64      // one per shard, so that each journal write is many records
-		perStep    = 3 << 7  // records of 1 KiB in each partition: 24 MiB
-		bytes      = perStep * partitions << 10
-	)
-	p := startPair(t, kafka.Options{}, kafka.Options{})
-	ctx := t.Context()
-	p.createTopic("orders", partitions, 1)
-	w := p.writer(load.Options{Topic: "orders", Partitions: partitions, Codec: "none"})
-	m := p.startMilena(p.config("orders"))
-	check(t, w.Write(ctx, 1))
-	p.waitCopied(m, 30*time.Second, "orders")
-	eventually(t, 30*time.Second, "heartbeats are copied; they start last", func() (bool, string) {
-		all, err := m.Partitions(ctx)
-		check(t, err)
+	q := &quotas{pair: startPair(t, kafka.Options{}, kafka.Options{})}
+	q.createTopic("orders", quotaPartitions, 1)
+	q.w = q.writer(load.Options{Topic: "orders", Partitions: quotaPartitions, Codec: "none"})
+	q.m = q.startMilena(q.config("orders"))
+	q.waitStarted()
+	t.Run("target", func(t *testing.T) { q.byteRate(t, "target", "producer_byte_rate", q.targetAdmin) })
+	t.Run("source", func(t *testing.T) { q.byteRate(t, "source", "consumer_byte_rate", q.sourceAdmin) })
+	t.Run("request_percentage", q.requestPercentage)
+	t.Run("without quotas", q.withoutQuotas)
+	q.verify(remoteTopic, "orders")
+	q.m.stop()
+}
+
+// waitStarted waits until all parts of the flow work, heartbeats last.
+func (q *quotas) waitStarted() {
+	q.t.Helper()
+	check(q.t, q.w.Write(q.t.Context(), 1))
+	q.waitCopied(q.m, 30*time.Second, "orders")
+	eventually(q.t, 30*time.Second, "heartbeats are copied", func() (bool, string) {
+		all, err := q.m.Partitions(q.t.Context())
+		check(q.t, err)
 		return slices.ContainsFunc(all, func(p daemon.Partition) bool { return p.Topic == "heartbeats" && p.Acked > 0 }), fmt.Sprint(all)
 	})
-	takeovers, err := m.Metric(ctx, "milena_takeovers_total")
-	check(t, err)
+	var err error
+	q.takeovers, err = q.m.Metric(q.t.Context(), "milena_takeovers_total")
+	check(q.t, err)
+}
 
-	ready := func() bool {
-		all, err := m.Status(ctx)
-		check(t, err)
-		if !all[0].Ready {
-			t.Errorf("not ready: %v", all[0].NotReady)
+// ready fails the test if the flow is not ready.
+func (q *quotas) ready(t *testing.T) bool {
+	t.Helper()
+	all, err := q.m.Status(t.Context())
+	check(t, err)
+	if !all[0].Ready {
+		t.Errorf("not ready: %v", all[0].NotReady)
+	}
+	return all[0].Ready
+}
+
+func (q *quotas) copiedBytes(t *testing.T) float64 {
+	t.Helper()
+	n, err := q.m.Metric(t.Context(), "milena_bytes_total", `topic="orders"`)
+	check(t, err)
+	return n
+}
+
+// byteRate sets a byte rate on one side and measures the rate at which milena copies.
+func (q *quotas) byteRate(t *testing.T, side, key string, admin *kadm.Client) {
+	setQuota(t, admin, key, quota)
+	before := q.copiedBytes(t)
+	check(t, q.w.Write(t.Context(), quotaRecords))
+	q.m.waitMetric(time.Minute, 1, "milena_throttled_seconds_total", fmt.Sprintf("cluster=%q", side))
+	// Brokers average over ten seconds, so the quota of ten seconds may have been used up by now.
+	start, from := time.Now(), q.copiedBytes(t)
+	status := ""
+	eventually(t, 2*time.Minute, "everything is copied", func() (bool, string) {
+		if s := throttledBy(t, q.m, side); s != nil && s.LastMinute > 1 {
+			status = s.Text
 		}
-		return all[0].Ready
-	}
-	copiedBytes := func() float64 {
-		n, err := m.Metric(ctx, "milena_bytes_total", `topic="orders"`)
-		check(t, err)
-		return n
-	}
-	for _, side := range []struct {
-		name, key string
-		admin     *kadm.Client
-	}{{"target", "producer_byte_rate", p.targetAdmin}, {"source", "consumer_byte_rate", p.sourceAdmin}} {
-		t.Run(side.name, func(t *testing.T) {
-			setQuota(t, side.admin, side.key, quota)
-			before := copiedBytes()
-			check(t, w.Write(ctx, perStep))
-			m.waitMetric(time.Minute, 1, "milena_throttled_seconds_total", fmt.Sprintf("cluster=%q", side.name))
-			// Brokers average over ten seconds, so the quota of ten seconds may have been used up by now.
-			began, from := time.Now(), copiedBytes()
-			shown := ""
-			eventually(t, 2*time.Minute, "everything is copied", func() (bool, string) {
-				if s := throttledBy(t, m, side.name); s != nil && s.LastMinute > 1 {
-					shown = s.Text
-				}
-				n := copiedBytes()
-				return !ready() || n-before >= bytes, fmt.Sprintf("%.1f MB of %.1f", (n-before)/1e6, float64(bytes)/1e6)
-			})
-			took := time.Since(began).Seconds()
-			rate := (copiedBytes() - from) / took
-			t.Logf("%s: %.2f MB/s over %.1f s with a quota of %.2f MB/s; status: %s", side.name, rate/1e6, took, quota/1e6, shown)
-			if rate > 2*quota || rate < quota/4 {
-				t.Errorf("%.2f MB/s is far from the quota", rate/1e6)
-			}
-			if !strings.HasPrefix(shown, "throttled by "+side.name+" broker 1: ") {
-				t.Errorf("status: %q", shown)
-			}
-			out, err := exec.CommandContext(ctx, m.Binary(), "status", "--url", m.URL()).Output()
-			check(t, err)
-			if !strings.Contains(string(out), "throttled by "+side.name+" broker 1: ") {
-				t.Errorf("milena status prints\n%s", out)
-			}
-			if n := strings.Count(m.Output(), "a quota throttles the flow\" flow=source-target side="+side.name); n != 1 {
-				t.Errorf("the throttling is logged %d times\n%s", n, m.Tail(10))
-			}
-			noFaults(t, m, takeovers)
-			setQuota(t, side.admin, side.key, 0)
-		})
-	}
-	t.Run("request_percentage", func(t *testing.T) {
-		before, err := m.Metric(ctx, "milena_throttled_seconds_total", `cluster="target"`)
-		check(t, err)
-		setQuota(t, p.targetAdmin, "request_percentage", 0.5) // of one thread
-		check(t, w.Write(ctx, perStep))
-		p.waitCopied(m, 2*time.Minute, "orders")
-		m.waitMetric(time.Minute, before+0.1, "milena_throttled_seconds_total", `cluster="target"`)
-		ready()
-		noFaults(t, m, takeovers)
-		setQuota(t, p.targetAdmin, "request_percentage", 0)
+		n := q.copiedBytes(t) - before
+		return !q.ready(t) || n >= quotaBytes, fmt.Sprintf("%.1f MB of %.1f", n/1e6, float64(quotaBytes)/1e6)
 	})
-	t.Run("without quotas", func(t *testing.T) {
-		eventually(t, 2*time.Minute, "the end of both throttlings is logged", func() (bool, string) {
-			return strings.Count(m.Output(), "no quota throttles the flow any more") == 2, m.Tail(5)
-		})
-		if target, source := throttledBy(t, m, "target"), throttledBy(t, m, "source"); target != nil || source != nil {
-			t.Errorf("the status still has %+v, %+v", target, source)
-		}
-		began := time.Now()
-		check(t, w.Write(ctx, perStep))
-		p.waitCopied(m, time.Minute, "orders")
-		took := time.Since(began).Seconds()
-		t.Logf("%.1f MB/s, including the write", bytes/1e6/took)
-		if took > bytes/quota/2 {
-			t.Errorf("took %.1f s, as if the quota were still set", took)
-		}
-		noFaults(t, m, takeovers)
+	took := time.Since(start).Seconds()
+	rate := (q.copiedBytes(t) - from) / took
+	t.Logf("%s: %.2f MB/s over %.1f s with a quota of %.2f MB/s; status: %s", side, rate/1e6, took, quota/1e6, status)
+	if rate > 2*quota || rate < quota/4 {
+		t.Errorf("%.2f MB/s is far from the quota", rate/1e6)
+	}
+	q.reportsThrottling(t, side, status)
+	noFaults(t, q.m, q.takeovers)
+	setQuota(t, admin, key, 0)
+}
+
+// reportsThrottling checks /status, milena status and the log.
+func (q *quotas) reportsThrottling(t *testing.T, side, status string) {
+	t.Helper()
+	want := "throttled by " + side + " broker 1: "
+	if !strings.HasPrefix(status, want) {
+		t.Errorf("status: %q", status)
+	}
+	out, err := exec.CommandContext(t.Context(), q.m.Binary(), "status", "--url", q.m.URL()).Output()
+	check(t, err)
+	if !strings.Contains(string(out), want) {
+		t.Errorf("milena status prints\n%s", out)
+	}
+	if n := strings.Count(q.m.Output(), "a quota throttles the flow\" flow=source-target side="+side); n != 1 {
+		t.Errorf("the throttling is logged %d times\n%s", n, q.m.Tail(10))
+	}
+}
+
+func (q *quotas) requestPercentage(t *testing.T) {
+	before, err := q.m.Metric(t.Context(), "milena_throttled_seconds_total", `cluster="target"`)
+	check(t, err)
+	setQuota(t, q.targetAdmin, "request_percentage", 0.5) // of one thread
+	check(t, q.w.Write(t.Context(), quotaRecords))
+	q.waitCopied(q.m, 2*time.Minute, "orders")
+	q.m.waitMetric(time.Minute, before+0.1, "milena_throttled_seconds_total", `cluster="target"`)
+	q.ready(t)
+	noFaults(t, q.m, q.takeovers)
+	setQuota(t, q.targetAdmin, "request_percentage", 0)
+}
+
+func (q *quotas) withoutQuotas(t *testing.T) {
+	eventually(t, 2*time.Minute, "the end of both throttlings is logged", func() (bool, string) {
+		return strings.Count(q.m.Output(), "no quota throttles the flow any more") == 2, q.m.Tail(5)
 	})
-	p.verify(remoteTopic, "orders")
-	m.stop()
+	if target, source := throttledBy(t, q.m, "target"), throttledBy(t, q.m, "source"); target != nil || source != nil {
+		t.Errorf("the status still has %+v, %+v", target, source)
+	}
+	start := time.Now()
+	check(t, q.w.Write(t.Context(), quotaRecords))
+	q.waitCopied(q.m, time.Minute, "orders")
+	took := time.Since(start).Seconds()
+	t.Logf("%.1f MB/s, including the write", quotaBytes/1e6/took)
+	if took > quotaBytes/quota/2 {
+		t.Errorf("took %.1f s, as if the quota were still set", took)
+	}
+	noFaults(t, q.m, q.takeovers)
 }

@@ -94,7 +94,7 @@ func (s *topicSync) newPartitions(t *testing.T) {
 	s.copiedWithin5s(t, start, "first")
 }
 
-// changedConfigs sets two configs on the source and removes one of them again. max.message.bytes stays as it is.
+// changedConfigs sets two configs on the source and removes one of them again. The others must not change.
 func (s *topicSync) changedConfigs(t *testing.T) {
 	alterConfigs(t, s.sourceAdmin, "first", "retention.ms=3600000", "segment.bytes=2097152")
 	s.hasConfigs(t, 15*time.Second, map[string]string{"retention.ms": "3600000", "segment.bytes": "2097152", "max.message.bytes": "2000000"})
