@@ -97,67 +97,72 @@ func TestBadInputGetsAClearError(t *testing.T) {
 	}
 	t.Run("none of them wrote anything", func(t *testing.T) {
 		for _, c := range []*kafka.Cluster{p.source, p.target} {
-			topics, err := topicNames(ctx, c)
-			check(t, err)
-			for _, name := range topics {
-				if strings.HasPrefix(name, "milena.") || strings.HasPrefix(name, "source.") {
-					t.Errorf("%s has the topic %s", c.Name(), name)
-				}
-			}
+			hasNoTopics(t, c, "milena.", "source.")
 		}
 	})
 	t.Run("check shows a plan and changes nothing", func(t *testing.T) {
-		p := p.in(t)
-		code, out := p.runVerb(t, "check", p.config("t"))
+		code, out := p.in(t).runVerb(t, "check", p.config("t"))
 		if code != 0 {
 			t.Errorf("exit code %d", code)
 		}
 		matchLine(t, out, `t.*source\.t`)
-		topics, err := topicNames(ctx, p.target)
-		check(t, err)
-		for _, name := range topics {
-			if strings.HasPrefix(name, "milena.") || name == "source.t" {
-				t.Errorf("check has created %s", name)
+		hasNoTopics(t, p.target, "milena.", "source.t")
+	})
+	t.Run("a target topic with fewer partitions is extended, and check reports it", func(t *testing.T) { extendsTargetTopic(t, p.in(t)) })
+	t.Run("milena waits for a cluster that is down at start", func(t *testing.T) { waitsForCluster(t, p.in(t)) })
+}
+
+// hasNoTopics checks that no topic of a cluster begins with one of the prefixes.
+func hasNoTopics(t *testing.T, c *kafka.Cluster, prefixes ...string) {
+	t.Helper()
+	topics, err := topicNames(t.Context(), c)
+	check(t, err)
+	for _, name := range topics {
+		for _, prefix := range prefixes {
+			if strings.HasPrefix(name, prefix) {
+				t.Errorf("%s has the topic %s", c.Name(), name)
 			}
 		}
-	})
-	t.Run("a target topic with fewer partitions is extended, and check reports it", func(t *testing.T) {
-		p := p.in(t)
-		p.createTopic("narrow", 4, 1)
-		w := p.writer(load.Options{Topic: "narrow", Partitions: 4})
-		check(t, w.Write(ctx, 100))
-		check(t, createTopic(ctx, p.targetAdmin, remoteTopic("narrow"), 2, 1))
-		code, out := p.runVerb(t, "check", p.config("narrow"))
-		if code != 0 {
-			t.Errorf("exit code %d", code)
-		}
-		matchLine(t, out, `source\.narrow.*grow`)
-		m := p.startMilena(p.config("narrow"))
-		p.waitAndVerify(m, 20*time.Second, w.Acked(), "narrow")
-		m.stop()
-	})
-	t.Run("milena waits for a cluster that is down at start", func(t *testing.T) {
-		p := p.in(t)
-		w := p.writer(load.Options{Topic: "t", Partitions: 4})
-		check(t, w.Write(ctx, 100))
-		config := p.config("t")
-		config["clusters"] = daemon.Map{"source": daemon.Map{"brokers": p.source.ProxyAddrs()}, "target": daemon.Map{"brokers": p.target.Addrs()}}
-		check(t, p.source.Network(ctx, proxy.Refuse))
-		m := p.newMilena("milena", config)
-		m.start()
-		why := regexp.MustCompile(`(?i)source`)
-		check(t, m.Until(within(t, 10*time.Second, "/readyz reports why"), 50*time.Millisecond, func() (bool, string) {
-			ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-			defer cancel()
-			err := m.WaitReady(ctx)
-			return err != nil && why.MatchString(err.Error()) && strings.Contains(err.Error(), "503"), fmt.Sprint(err)
-		}))
-		pause(t, 3*time.Second)
-		check(t, p.source.Network(ctx, proxy.Pass))
-		t.Logf("ready %.2f s after the cluster is reachable", m.waitReady(20*time.Second).Seconds())
-		p.waitAndVerify(m, 20*time.Second, w.Acked(), "t")
-		m.stop()
-	})
+	}
+}
+
+func extendsTargetTopic(t *testing.T, p *pair) {
+	t.Helper()
+	p.createTopic("narrow", 4, 1)
+	w := p.writer(load.Options{Topic: "narrow", Partitions: 4})
+	check(t, w.Write(t.Context(), 100))
+	check(t, createTopic(t.Context(), p.targetAdmin, remoteTopic("narrow"), 2, 1))
+	code, out := p.runVerb(t, "check", p.config("narrow"))
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	matchLine(t, out, `source\.narrow.*grow`)
+	m := p.startMilena(p.config("narrow"))
+	p.waitAndVerify(m, 20*time.Second, w.Acked(), "narrow")
+	m.stop()
+}
+
+func waitsForCluster(t *testing.T, p *pair) {
+	t.Helper()
+	w := p.writer(load.Options{Topic: "t", Partitions: 4})
+	check(t, w.Write(t.Context(), 100))
+	config := p.config("t")
+	config["clusters"] = daemon.Map{"source": daemon.Map{"brokers": p.source.ProxyAddrs()}, "target": daemon.Map{"brokers": p.target.Addrs()}}
+	check(t, p.source.Network(t.Context(), proxy.Refuse))
+	m := p.newMilena("milena", config)
+	m.start()
+	why := regexp.MustCompile(`(?i)source`)
+	check(t, m.Until(within(t, 10*time.Second, "/readyz reports why"), 50*time.Millisecond, func() (bool, string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		err := m.WaitReady(ctx)
+		return err != nil && why.MatchString(err.Error()) && strings.Contains(err.Error(), "503"), fmt.Sprint(err)
+	}))
+	pause(t, 3*time.Second)
+	check(t, p.source.Network(t.Context(), proxy.Pass))
+	t.Logf("ready %.2f s after the cluster is reachable", m.waitReady(20*time.Second).Seconds())
+	p.waitAndVerify(m, 20*time.Second, w.Acked(), "t")
+	m.stop()
 }
 
 func topicNames(ctx context.Context, c *kafka.Cluster) ([]string, error) {

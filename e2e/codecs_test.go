@@ -18,102 +18,137 @@ import (
 // in2023 is a time of records that are so old that brokers forget their producers.
 var in2023 = time.Date(2023, 5, 1, 12, 0, 0, 0, time.UTC)
 
+// codecs are topics with every codec, shape and timestamp type, with transactions, with holes, and with a start in the middle of a batch.
+type codecs struct {
+	*pair
+	topics  []string
+	writers map[string]*load.Writer // of the topics with one codec each
+}
+
+const codecPartitions = 20
+
+// smallShapes are all shapes that fit into one batch many times.
+func smallShapes() []load.Shape {
+	return []load.Shape{load.Sized(1 << 10), load.Sized(100), load.Tombstone, load.Headers, load.Empty, load.NullKey, load.Nothing, load.Binary}
+}
+
 func TestEveryCodecAndShape(t *testing.T) {
-	p := startPair(t, kafka.Options{}, kafka.Options{})
-	ctx := t.Context()
-	const partitions = 20
-	small := []load.Shape{load.Sized(1 << 10), load.Sized(100), load.Tombstone, load.Headers, load.Empty, load.NullKey, load.Nothing, load.Binary}
-	var topics, codecTopics []string
-	writers := map[string]*load.Writer{}
-	for _, codec := range load.Codecs() {
-		topic := "codec." + string(codec)
-		codecTopics = append(codecTopics, topic)
-		p.createTopic(topic, partitions, 1, "max.message.bytes=2097152", "retention.ms=-1")
-		o := load.Options{Topic: topic, Partitions: partitions, Codec: codec, BatchBytes: 2 << 20}
-		if codec == "gzip" {
-			o.From = in2023
-		}
-		w := p.writer(o)
-		writers[topic] = w
-		check(t, w.WriteShapes(ctx, 12, small...))
-		check(t, w.WriteShapes(ctx, 1, load.Sized(1<<20)))
-		check(t, w.Write(ctx, 3)) // single records: small batches
-	}
-	topics = append(topics, codecTopics...)
+	c := &codecs{pair: startPair(t, kafka.Options{}, kafka.Options{}), writers: map[string]*load.Writer{}}
+	c.writeCodecs()
+	c.writeHuge()
+	c.writeLogAppendTime()
+	committed := c.writeTransactions()
+	c.writeMidBatch()
+	c.topics = append(c.topics, "compacted")
+	compact(t, c.pair, "compacted")
 
-	// A record of 10 MiB, uncompressed and compressed.
-	for _, codec := range []load.Codec{"none", "gzip"} {
-		topic := "huge." + string(codec)
-		topics = append(topics, topic)
-		p.createTopic(topic, 1, 1, "max.message.bytes=12582912")
-		check(t, p.writer(load.Options{Topic: topic, Partitions: 1, Codec: codec, BatchBytes: 12 << 20, Shapes: []load.Shape{load.Sized(10 << 20), load.Sized(10)}}).Write(ctx, 3))
-	}
-
-	// Brokers of the source set the timestamps, those of the target do not.
-	topics = append(topics, "stamped")
-	p.createTopic("stamped", 2, 1, "message.timestamp.type=LogAppendTime")
-	check(t, p.writer(load.Options{Topic: "stamped", Partitions: 2, From: in2023}).Write(ctx, 200))
-
-	// Transactions, and other records in the same partitions.
-	topics = append(topics, "transactions")
-	p.createTopic("transactions", 4, 1)
-	committed, err := load.Transactions(ctx, p.source, load.Options{Topic: "transactions", Partitions: 4, Codec: "zstd"}, 60, 40)
-	check(t, err)
-	check(t, p.writer(load.Options{Topic: "transactions", Partitions: 4}).Write(ctx, 50))
-
-	// The log starts in the middle of a batch.
-	topics = append(topics, "midbatch")
-	p.createTopic("midbatch", 1, 1)
-	check(t, p.writer(load.Options{Topic: "midbatch", Partitions: 1, Shapes: []load.Shape{load.Sized(100)}}).Write(ctx, 500))
-	deleted := kadm.Offsets{}
-	deleted.Add(kadm.Offset{Topic: "midbatch", Partition: 0, At: 137})
-	done, err := p.sourceAdmin.DeleteRecords(ctx, deleted)
-	check(t, err)
-	check(t, done.Error())
-
-	// A compacted log with holes.
-	topics = append(topics, "compacted")
-	compact(t, p, "compacted")
-
-	m := p.startMilena(p.config(".*"))
+	m := c.startMilena(c.config(".*"))
 	start := time.Now()
-	// More records are written during the copy.
-	for _, topic := range codecTopics {
-		check(t, writers[topic].WriteShapes(ctx, 5, small...))
+	for _, w := range c.writers { // more records, while the first ones are copied
+		check(t, w.WriteShapes(t.Context(), 5, smallShapes()...))
 	}
-	p.waitAndVerify(m, 2*time.Minute, committed+5*partitions*(17*8+1), topics...)
+	c.waitAndVerify(m, 2*time.Minute, committed+5*codecPartitions*(17*8+1), c.topics...)
 	t.Logf("copied in %.1f s", time.Since(start).Seconds())
-
-	t.Run("Kafka's own consumer prints the same on both sides", func(t *testing.T) {
-		seed := maphash.MakeSeed()
-		n := 5 * partitions * (17*len(small) + 1 + 3)
-		source, err := p.source.Consume(ctx, seed, `codec\..*`, n)
-		check(t, err)
-		target, err := p.target.Consume(ctx, seed, `source\.codec\..*`, n)
-		check(t, err)
-		if source != target {
-			t.Errorf("the console consumer prints %+v from the source and %+v from the target", source, target)
-		}
-		t.Logf("%d records, %d lines on both sides", n, source.Lines)
-	})
-	t.Run("DumpLogSegments finds no wrong CRC in the target's files", func(t *testing.T) {
-		for _, topic := range topics {
-			d, err := p.target.Broker(1).DumpLog(ctx, remoteTopic(topic))
-			check(t, err)
-			t.Logf("%s: %d files, %d batches, %d records", remoteTopic(topic), d.Files, d.Batches, d.Records)
-			if len(d.Invalid) > 0 {
-				t.Errorf("%s: %d invalid batches, the first: %s", topic, len(d.Invalid), d.Invalid[0])
-			}
-		}
-	})
+	t.Run("Kafka's own consumer prints the same on both sides", c.consumersPrintTheSame)
+	t.Run("DumpLogSegments finds no wrong CRC in the target's files", c.noWrongCRC)
 	t.Run("batches are forwarded without decompression", func(t *testing.T) {
-		forwarded, err := m.Metric(ctx, "milena_batches_total", `lane="forward"`, `topic="codec.lz4"`)
+		forwarded, err := m.Metric(t.Context(), "milena_batches_total", `lane="forward"`, `topic="codec.lz4"`)
 		check(t, err)
-		if rebuilt, err := m.Metric(ctx, "milena_batches_total", `lane="rebuild"`, `topic="codec.lz4"`); err == nil && rebuilt > 0 || forwarded == 0 {
+		if rebuilt, err := m.Metric(t.Context(), "milena_batches_total", `lane="rebuild"`, `topic="codec.lz4"`); err == nil && rebuilt > 0 || forwarded == 0 {
 			t.Errorf("%v batches of codec.lz4 were forwarded and %v rebuilt", forwarded, rebuilt)
 		}
 	})
 	m.stop()
+}
+
+// writeCodecs writes every shape with every codec. The records with gzip are so old that brokers forget their producer.
+func (c *codecs) writeCodecs() {
+	c.t.Helper()
+	ctx := c.t.Context()
+	for _, codec := range load.Codecs() {
+		topic := "codec." + string(codec)
+		c.topics = append(c.topics, topic)
+		c.createTopic(topic, codecPartitions, 1, "max.message.bytes=2097152", "retention.ms=-1")
+		o := load.Options{Topic: topic, Partitions: codecPartitions, Codec: codec, BatchBytes: 2 << 20}
+		if codec == "gzip" {
+			o.From = in2023
+		}
+		w := c.writer(o)
+		c.writers[topic] = w
+		check(c.t, w.WriteShapes(ctx, 12, smallShapes()...))
+		check(c.t, w.WriteShapes(ctx, 1, load.Sized(1<<20)))
+		check(c.t, w.Write(ctx, 3)) // batches of one record
+	}
+}
+
+// writeHuge writes records of 10 MiB, uncompressed and compressed.
+func (c *codecs) writeHuge() {
+	c.t.Helper()
+	for _, codec := range []load.Codec{"none", "gzip"} {
+		topic := "huge." + string(codec)
+		c.topics = append(c.topics, topic)
+		c.createTopic(topic, 1, 1, "max.message.bytes=12582912")
+		w := c.writer(load.Options{Topic: topic, Partitions: 1, Codec: codec, BatchBytes: 12 << 20, Shapes: []load.Shape{load.Sized(10 << 20), load.Sized(10)}})
+		check(c.t, w.Write(c.t.Context(), 3))
+	}
+}
+
+// writeLogAppendTime writes to a topic whose brokers set the timestamps. Those of the target do not: the type is not copied.
+func (c *codecs) writeLogAppendTime() {
+	c.t.Helper()
+	c.topics = append(c.topics, "stamped")
+	c.createTopic("stamped", 2, 1, "message.timestamp.type=LogAppendTime")
+	check(c.t, c.writer(load.Options{Topic: "stamped", Partitions: 2, From: in2023}).Write(c.t.Context(), 200))
+}
+
+// writeTransactions writes transactions, and other records to the same partitions. It returns how many records of transactions are committed.
+func (c *codecs) writeTransactions() int64 {
+	c.t.Helper()
+	ctx := c.t.Context()
+	c.topics = append(c.topics, "transactions")
+	c.createTopic("transactions", 4, 1)
+	committed, err := load.Transactions(ctx, c.source, load.Options{Topic: "transactions", Partitions: 4, Codec: "zstd"}, 60, 40)
+	check(c.t, err)
+	check(c.t, c.writer(load.Options{Topic: "transactions", Partitions: 4}).Write(ctx, 50))
+	return committed
+}
+
+// writeMidBatch creates a log that starts in the middle of a batch.
+func (c *codecs) writeMidBatch() {
+	c.t.Helper()
+	ctx := c.t.Context()
+	c.topics = append(c.topics, "midbatch")
+	c.createTopic("midbatch", 1, 1)
+	check(c.t, c.writer(load.Options{Topic: "midbatch", Partitions: 1, Shapes: []load.Shape{load.Sized(100)}}).Write(ctx, 500))
+	deleted := kadm.Offsets{}
+	deleted.Add(kadm.Offset{Topic: "midbatch", Partition: 0, At: 137})
+	done, err := c.sourceAdmin.DeleteRecords(ctx, deleted)
+	check(c.t, err)
+	check(c.t, done.Error())
+}
+
+func (c *codecs) consumersPrintTheSame(t *testing.T) {
+	seed := maphash.MakeSeed()
+	n := 5 * codecPartitions * (17*len(smallShapes()) + 1 + 3)
+	source, err := c.source.Consume(t.Context(), seed, `codec\..*`, n)
+	check(t, err)
+	target, err := c.target.Consume(t.Context(), seed, `source\.codec\..*`, n)
+	check(t, err)
+	if source != target {
+		t.Errorf("the console consumer prints %+v from the source and %+v from the target", source, target)
+	}
+	t.Logf("%d records, %d lines on both sides", n, source.Lines)
+}
+
+func (c *codecs) noWrongCRC(t *testing.T) {
+	for _, topic := range c.topics {
+		d, err := c.target.Broker(1).DumpLog(t.Context(), remoteTopic(topic))
+		check(t, err)
+		t.Logf("%s: %d files, %d batches, %d records", remoteTopic(topic), d.Files, d.Batches, d.Records)
+		if len(d.Invalid) > 0 {
+			t.Errorf("%s: %d invalid batches, the first: %s", topic, len(d.Invalid), d.Invalid[0])
+		}
+	}
 }
 
 // compact fills a topic, waits until the log cleaner has left holes in it, and then stops the cleaner by min.compaction.lag.ms, so that both
