@@ -25,8 +25,8 @@
 //   - verify compares what two clusters hold.
 //   - bench is a command that compares milena with MirrorMaker 2.
 //
-// Neither these nor the tests import the packages replicator and policy: milena is only seen from outside, through its command line, HTTP and
-// Kafka. The linter enforces this.
+// Neither these nor the tests import the packages replicator and policy, which the linter enforces: they see milena from outside, through its
+// command line, HTTP and Kafka. They use the library offsets as its users do.
 //
 // # Tests
 //
