@@ -321,8 +321,8 @@ func (a *aclSync) checkPrints(t *testing.T, want ...string) (int, string) {
 
 func (a *aclSync) checkChangesNothing(t *testing.T) {
 	code, out := a.checkPrints(t, "file.delete.delay.ms is not yours to set",
-		"ACL to create: ALLOW READ to User:alice on topic source.orders", "ACL to create: ALLOW READ to User:bob on topics that begin with source.sto",
-		"ACL to create: ALLOW READ to User:carol on topics that begin with source.", "ACL to create: DENY READ to User:carol on topic source.orders",
+		"ACL to create: ALLOW READ to User:alice on topic source.orders", "ACL to create: ALLOW READ to User:bob on topics with prefix source.sto",
+		"ACL to create: ALLOW READ to User:carol on topics with prefix source.", "ACL to create: DENY READ to User:carol on topic source.orders",
 		"ACL to create: ALLOW DELETE to User:dave on topic source.stock", "ACLs that are as on the source: 1")
 	if code != 1 {
 		t.Errorf("exit code %d, want 1 for the config that the target refuses:\n%s", code, out)
@@ -414,7 +414,7 @@ func (a *aclSync) configChanges(t *testing.T) {
 func (a *aclSync) deletions(t *testing.T) {
 	p := a.in(t)
 	a.flow["acls_delete"] = true
-	_, out := a.checkPrints(t, "ACL to delete: ALLOW READ to User:bob on topics that begin with source.sto",
+	_, out := a.checkPrints(t, "ACL to delete: ALLOW READ to User:bob on topics with prefix source.sto",
 		"ACL to delete: ALLOW READ to User:zoe on topic source.orders", "ACL to delete: DENY READ to User:zoe on topic source.stock")
 	if n := strings.Count(out, "ACL to delete"); n != 3 {
 		t.Errorf("check shows %d deletions, want 3:\n%s", n, out)

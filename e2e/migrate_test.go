@@ -223,7 +223,7 @@ func rollBack(t *testing.T, m *milena) {
 	verb := func(args ...string) (string, error) {
 		bin, err := buildMilena()
 		check(t, err)
-		out, err := exec.CommandContext(within(t, time.Minute, "the rollback ends"), bin, append([]string{"handback", "-c", m.Config()}, args...)...).CombinedOutput()
+		out, err := exec.CommandContext(within(t, time.Minute, "the rollback ends"), bin, append([]string{"rollback", "-c", m.Config()}, args...)...).CombinedOutput()
 		return string(out), err
 	}
 	if out, err := verb(); err == nil || !strings.Contains(out, "still runs") {
@@ -240,7 +240,7 @@ func rollBack(t *testing.T, m *milena) {
 	if err != nil || !strings.Contains(out, "written to topic mm2-offsets.primary.internal") {
 		t.Fatalf("rollback: %v\n%s", err, out)
 	}
-	if out, err := verb(); err != nil || !strings.Contains(out, "are right already") {
+	if out, err := verb(); err != nil || !strings.Contains(out, "are already correct") {
 		t.Errorf("a second rollback: %v\n%s", err, out)
 	}
 }

@@ -182,8 +182,8 @@ func TestTranslateCommand(t *testing.T) {
 		args []string
 		want string
 	}{
-		"an unknown group":                {[]string{"--group", "nobody"}, "group \"nobody\" has no position in cluster source"},
-		"an unknown group, reverse":       {[]string{"--group", "nobody", "--reverse"}, "group \"nobody\" has no position in cluster target"},
+		"an unknown group":                {[]string{"--group", "nobody"}, "group \"nobody\" has no committed offsets in cluster source"},
+		"an unknown group, reverse":       {[]string{"--group", "nobody", "--reverse"}, "group \"nobody\" has no committed offsets in cluster target"},
 		"a topic that does not exist":     {[]string{"--topic", "nothing", "--partition", "0", "--offset", "1"}, "topic nothing"},
 		"a remote topic that no flow has": {[]string{"--reverse", "--topic", "source.nothing", "--partition", "0", "--offset", "1"}, "flow source-target does not copy it"},
 		"a partition that does not exist": {[]string{"--topic", "orders", "--partition", "9", "--offset", "1"}, "orders-9"},
@@ -290,11 +290,11 @@ func (c *translateCommand) resetScript(t *testing.T) {
 }
 
 func (c *translateCommand) commit(t *testing.T) {
-	c.prints(t, "committed on target: 1 position", "--group", "app", "--commit") // the reset script has committed the other partition
-	c.prints(t, "committed on target: 0 positions; the group stands there already", "--group", "app", "--commit")
+	c.prints(t, "committed on target: 1 offset", "--group", "app", "--commit") // the reset script has committed the other partition
+	c.prints(t, "committed on target: 0 offsets; the group has these offsets already", "--group", "app", "--commit")
 	commitOffset(t, c.targetAdmin, "app", remoteTopic("orders"), 0, c.at(0, 900), "")
 	out, errs, code := translate(t, c.m, "--group", "app", "--commit")
-	if code != 1 || !strings.Contains(errs, "stands further there already") {
+	if code != 1 || !strings.Contains(errs, "is ahead there already") {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}
 }
