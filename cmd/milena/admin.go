@@ -26,11 +26,11 @@ import (
 //go:embed page.html
 var page []byte
 
-// admin is the HTTP side of a process: what people and probes see. Make it with newAdmin, bind it with listen before
-// anything else, give it the flows when they exist, close it last.
+// admin is the HTTP server of a process: page, status, metrics and probes. Create it with newAdmin, bind it with listen before
+// anything else, give it the flows once they exist, and close it last.
 type admin struct {
 	config config.HTTP
-	// flows gives every flow's status; it is empty until the flows exist.
+	// flows returns the status of every flow; nil until the flows exist.
 	flows   atomic.Pointer[func() []replicator.Status]
 	ending  atomic.Bool
 	server  *http.Server
@@ -38,7 +38,7 @@ type admin struct {
 	serving chan struct{}
 }
 
-// newRegistry has what every Go process tells about itself; the flows add theirs.
+// newRegistry holds the metrics of the Go runtime, the process and the build; the flows add theirs.
 func newRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
@@ -65,15 +65,15 @@ func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	// Writing has no timeout: a profile takes as long as it was asked to.
+	// No write timeout: a profile takes as long as its request says.
 	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	return a
 }
 
-// errBusy says that another process listens already.
-var errBusy = errors.New("the address is in use")
+// errBusy says that another process listens on the address.
+var errBusy = errors.New("address already in use")
 
-// listen binds the address and serves; nothing happens when HTTP is off.
+// listen binds the address and serves in the background. It does nothing if HTTP is off.
 func (a *admin) listen(ctx context.Context) error {
 	if a.config.Listen == "" {
 		close(a.serving)
@@ -82,19 +82,19 @@ func (a *admin) listen(ctx context.Context) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.config.Listen)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("listen on %s: %w; stop what runs there, or set http.listen to another one", a.config.Listen, errBusy)
+		return fmt.Errorf("http: listen on %s: %w; stop the process that uses it, or set http.listen or --listen to another address", a.config.Listen, errBusy)
 	case err != nil:
-		return fmt.Errorf("listen for HTTP: %w; set http.listen to an address of this machine", err)
+		return fmt.Errorf("http: %w; set http.listen or --listen to host:port with an address of this machine", err)
 	}
 	a.bound = l
 	go func() {
 		defer close(a.serving)
-		_ = a.server.Serve(l) // ends with ErrServerClosed; anything else shows in the probes
+		_ = a.server.Serve(l) // returns ErrServerClosed; probes notice anything else
 	}()
 	return nil
 }
 
-// address is where it listens, empty when HTTP is off.
+// address is the bound address, empty if HTTP is off.
 func (a *admin) address() string {
 	if a.bound == nil {
 		return ""
@@ -102,7 +102,7 @@ func (a *admin) address() string {
 	return a.bound.Addr().String()
 }
 
-// serveFlows gives the flows to show.
+// serveFlows shows these flows from now on.
 func (a *admin) serveFlows(flows []*replicator.Flow) {
 	a.serveStatuses(func() []replicator.Status {
 		all := make([]replicator.Status, len(flows))
@@ -115,11 +115,11 @@ func (a *admin) serveFlows(flows []*replicator.Flow) {
 
 func (a *admin) serveStatuses(get func() []replicator.Status) { a.flows.Store(&get) }
 
-// stopping makes the process not ready, whatever its flows still say.
+// stopping makes the process not ready, whatever its flows report.
 func (a *admin) stopping() { a.ending.Store(true) }
 
-// close answers what was asked already and stops listening. The context of the process has ended by then, so it has a
-// second of its own.
+// close stops listening and waits up to a second for requests in progress. The context of the process has ended by then, so
+// close has its own timeout.
 func (a *admin) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
@@ -136,14 +136,14 @@ func (a *admin) statuses() []replicator.Status {
 	return []replicator.Status{}
 }
 
-// notReady are the reasons why the process isn't, one sentence each.
+// notReady are the reasons why the process is not ready, one sentence each.
 func (a *admin) notReady() []string {
 	var reasons []string
 	if a.ending.Load() {
 		reasons = append(reasons, "stopping")
 	}
 	if a.flows.Load() == nil {
-		reasons = append(reasons, "starting: the flows are being made")
+		reasons = append(reasons, "starting: no flows yet")
 	}
 	for _, s := range a.statuses() {
 		for _, why := range s.NotReady {
@@ -173,7 +173,7 @@ func (a *admin) serveReady(w http.ResponseWriter, _ *http.Request) {
 
 func (a *admin) serveStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.statuses()) }
 
-// serveOverview is what the page reads every other second. Its form belongs to the page and may change with it.
+// serveOverview is what the page reads every second. It may change whenever the page does.
 func (a *admin) serveOverview(w http.ResponseWriter, _ *http.Request) {
 	view := struct {
 		Version  string     `json:"version"`
@@ -188,7 +188,7 @@ func (a *admin) serveOverview(w http.ResponseWriter, _ *http.Request) {
 
 func (*admin) servePage(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	// The page shows names from two clusters: should one ever get past textContent, it still can't load or send anything.
+	// The page shows names from two clusters. If one ever got past textContent, it still could not load or send anything.
 	w.Header().Set("Content-Security-Policy",
 		"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:")
 	_, _ = w.Write(page)
@@ -197,5 +197,5 @@ func (*admin) servePage(w http.ResponseWriter, _ *http.Request) {
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(v) // the reader went away
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client has disconnected
 }

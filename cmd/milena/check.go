@@ -2,18 +2,24 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
-	"text/tabwriter"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 )
 
-// checked is what came of one flow: a plan, or the reason why there is none.
+const checkHelp = `milena check connects to both clusters of every flow and prints what run would do. It changes
+nothing and may run beside a running flow.
+
+Examples:
+  milena check -c milena.yaml
+  milena check -c mm2.properties --timeout 30s --json
+`
+
+// checked is the result for one flow: a plan, or the reason why there is none.
 type checked struct {
 	Flow  string           `json:"flow"`
 	Plan  *replicator.Plan `json:"plan,omitempty"`
@@ -21,32 +27,45 @@ type checked struct {
 }
 
 func (p *program) check(ctx context.Context, args []string) error {
-	f := p.flags("check", "reach both sides of every flow and say what run would do; changes nothing")
-	file := f.StringP("config", "c", "", "the config, a milena.yaml or mm2.properties `file`")
+	f := p.flags("check", checkHelp)
+	path := configFlag(f)
 	asJSON := f.Bool("json", false, "print the plans as JSON")
-	timeout := f.Duration("timeout", 10*time.Second, "how long to wait for the clusters of one flow")
+	timeout := f.Duration("timeout", 10*time.Second, "time limit for each flow, as a `DURATION` such as 30s")
 	if err := parse(f, args); err != nil {
 		return err
 	}
 	if *timeout <= 0 {
-		return &usageError{"check: --timeout must be longer than nothing"}
+		return wrong(f, "--timeout must be longer than 0s")
 	}
-	read, err := p.read(*file)
+	file, err := p.readConfig(*path)
 	if err != nil {
 		return err
 	}
-	c := read.Config
-	// The plan is the output: what clients log while they dial would say it twice.
-	log := slog.New(slog.DiscardHandler)
+	results, err := checkFlows(ctx, file.Config, *timeout)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		if err := p.printJSON(results); err != nil {
+			return err
+		}
+	} else {
+		p.printChecked(file.Notes, results)
+	}
+	return verdict(results)
+}
+
+// checkFlows plans each flow within the timeout. Only an interrupt is an error.
+func checkFlows(ctx context.Context, c *config.Config, timeout time.Duration) ([]checked, error) {
 	var results []checked
 	for _, flow := range c.Flows {
 		result := checked{Flow: flow.Name}
-		checkCtx, cancel := context.WithTimeout(ctx, *timeout)
-		plan, err := replicator.Check(checkCtx, clustersOf(c, flow, log))
+		flowCtx, cancel := context.WithTimeout(ctx, timeout)
+		plan, err := replicator.Check(flowCtx, silent(c, flow))
 		cancel()
 		switch {
 		case ctx.Err() != nil:
-			return errors.New("check: interrupted")
+			return nil, errors.New("check: interrupted")
 		case err != nil:
 			result.Error = err.Error()
 		default:
@@ -54,21 +73,7 @@ func (p *program) check(ctx context.Context, args []string) error {
 		}
 		results = append(results, result)
 	}
-	if *asJSON {
-		enc := json.NewEncoder(p.stdout)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(results); err != nil {
-			return err
-		}
-	} else {
-		for _, n := range read.Notes {
-			p.printf("note: %s\n", n)
-		}
-		for _, r := range results {
-			p.printPlan(r)
-		}
-	}
-	return verdict(results)
+	return results, nil
 }
 
 // verdict is nil when every flow could be started.
@@ -82,51 +87,62 @@ func verdict(results []checked) error {
 	if bad == 0 {
 		return nil
 	}
-	return fmt.Errorf("check: %d of %s cannot work as the config is", bad, count(len(results), "flow"))
+	return fmt.Errorf("check: %d of %s cannot run; the output says why", bad, count(len(results), "flow"))
 }
 
-func (p *program) printPlan(r checked) {
-	p.printf("flow %s\n", r.Flow)
-	if r.Plan == nil {
-		p.printf("  cannot be planned: %s\n\n", strings.ReplaceAll(r.Error, "\n", "\n  "))
-		return
+func (p *program) printChecked(notes []config.Note, results []checked) {
+	for _, n := range notes {
+		p.printf("note: %s\n", n)
 	}
-	plan := r.Plan
+	for _, r := range results {
+		p.printf("flow %s\n", r.Flow)
+		if r.Plan == nil {
+			p.printf("  error: %s\n\n", strings.ReplaceAll(r.Error, "\n", "\n  error: "))
+			continue
+		}
+		p.printPlan(r.Plan)
+	}
+}
+
+// printPlan prints what the flow would do, then what it leaves out, and last what prevents it.
+func (p *program) printPlan(plan *replicator.Plan) {
 	p.printf("  source cluster %s, target cluster %s\n\n", plan.SourceClusterID, plan.TargetClusterID)
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "  TOPIC\tTARGET TOPIC\tPARTITIONS\tACTION\tCONFIGS")
-	for _, t := range plan.Topics {
+	p.printPlannedTopics(plan.Topics)
+	p.printf("  %s to copy, %d skipped\n", count(len(plan.Topics), "topic"), len(plan.Skipped))
+	if plan.TakeOver != "" {
+		p.printf("  migrate from MirrorMaker 2: %s\n", plan.TakeOver)
+	}
+	if a := plan.ACLs; a != nil {
+		p.printf("  %s in sync\n", count(a.InStep, "ACL"))
+		p.printEach("create ACL", a.Create)
+		p.printEach("delete ACL", a.Delete)
+	}
+	for _, s := range plan.Skipped {
+		p.printf("  skipped: %s %s\n", s.Topic, s.Reason)
+	}
+	p.printEach("warning", plan.Warnings)
+	p.printEach("refused", plan.Refused)
+	p.printf("\n")
+}
+
+func (p *program) printPlannedTopics(topics []replicator.PlanTopic) {
+	w := p.table()
+	row(w, "  TOPIC\tTARGET TOPIC\tPARTITIONS\tACTION\tCONFIGS")
+	for _, t := range topics {
 		configs := t.Configs
 		if len(configs) == 0 {
 			configs = []string{""}
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%s\t%d\t%s\t%s\n", t.Source, t.Target, t.Partitions, t.Action, configs[0])
+		row(w, "  %s\t%s\t%d\t%s\t%s", t.Source, t.Target, t.Partitions, t.Action, configs[0])
 		for _, more := range configs[1:] {
-			_, _ = fmt.Fprintf(w, "  \t\t\t\t%s\n", more)
+			row(w, "  \t\t\t\t%s", more)
 		}
 	}
 	_ = w.Flush()
-	p.printf("  %s to copy, %d not\n", count(len(plan.Topics), "topic"), len(plan.Skipped))
-	if plan.TakeOver != "" {
-		p.printf("  to go on with: %s\n", plan.TakeOver)
+}
+
+func (p *program) printEach(kind string, sentences []string) {
+	for _, text := range sentences {
+		p.printf("  %s: %s\n", kind, text)
 	}
-	if a := plan.ACLs; a != nil {
-		p.printf("  ACLs that are as on the source: %d\n", a.InStep)
-		for _, text := range a.Create {
-			p.printf("  ACL to create: %s\n", text)
-		}
-		for _, text := range a.Delete {
-			p.printf("  ACL to delete: %s\n", text)
-		}
-	}
-	for _, s := range plan.Skipped {
-		p.printf("  not copied: %s %s\n", s.Topic, s.Reason)
-	}
-	for _, text := range plan.Warnings {
-		p.printf("  warning: %s\n", text)
-	}
-	for _, text := range plan.Refused {
-		p.printf("  refused: %s\n", text)
-	}
-	p.printf("\n")
 }

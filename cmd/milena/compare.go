@@ -2,11 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"log/slog"
-	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -15,91 +11,106 @@ import (
 	"github.com/milena-kafka/milena/replicator"
 )
 
-// shadow is what run was asked of a comparison.
-type shadow struct {
-	compare string // how much: "", new or all
-	span    time.Duration
-	json    bool
+// compareFlags are the flags of run that belong to --compare.
+type compareFlags struct {
+	mode     string // compareNew, compareAll, or "" to copy
+	duration time.Duration
+	json     bool
 }
 
 const (
 	compareNew = "new"
 	compareAll = "all"
-	// CompareEvery is how often a terminal is shown where the comparison is.
-	compareEvery = 2 * time.Second
-	// PartitionsShown and sentencesShown are what a person looks at; more is for a program.
-	partitionsShown = 20
-	sentencesShown  = 30
+	// compareRefresh is how often the comparison is drawn on a terminal.
+	compareRefresh = 2 * time.Second
+	// Longer lists are cut in the text output; --json prints all.
+	maxPartitionRows = 20
+	maxSentences     = 30
 )
 
-func (s *shadow) flags(f *pflag.FlagSet) {
-	f.StringVar(&s.compare, "compare", "", "copy and write nothing: read both clusters beside a running MirrorMaker 2 and say what would differ; `how` is new, or all to begin with the oldest records")
+func (c *compareFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&c.mode, "compare", "", "write nothing; compare the copies of a running MirrorMaker 2 with the source. `MODE` is new, from the newest offset-sync on, or all, from the oldest record on")
 	f.Lookup("compare").NoOptDefVal = compareNew
-	f.DurationVar(&s.span, "for", 0, "with --compare: how long; 0 means until Ctrl-C")
-	f.BoolVar(&s.json, "json", false, "with --compare: print all of it in the end as JSON")
+	f.DurationVar(&c.duration, "for", 0, "with --compare: stop after this `DURATION`, such as 5m (default: until Ctrl-C)")
+	f.BoolVar(&c.json, "json", false, "with --compare: print only the result, as JSON")
 }
 
-// check finds out whether the flags fit together.
-func (s *shadow) check(f *pflag.FlagSet) error {
-	wrong := func(text string) error { return &usageError{"run: " + text + "; see milena run --help"} }
+// check reports flags that do not fit together.
+func (c *compareFlags) check(f *pflag.FlagSet) error {
 	switch {
-	case s.compare == "" && f.Changed("compare"), s.compare != "" && s.compare != compareNew && s.compare != compareAll:
-		return wrong(fmt.Sprintf("--compare=%s is neither new nor all", s.compare))
-	case s.compare == "" && (f.Changed("for") || s.json):
-		return wrong("--for and --json are for --compare")
-	case s.span < 0:
-		return wrong("--for can't be negative")
+	case c.mode == "" && f.Changed("compare"), c.mode != "" && c.mode != compareNew && c.mode != compareAll:
+		return wrong(f, "--compare=%s must be new or all", c.mode)
+	case c.mode == "" && (f.Changed("for") || c.json):
+		return wrong(f, "--for and --json need --compare")
+	case c.duration < 0:
+		return wrong(f, "--for must not be negative")
 	}
-	if s.compare != "" {
+	if c.mode != "" {
 		for _, name := range []string{"listen", "rebuild-map", "beside-mirrormaker"} {
 			if f.Changed(name) {
-				return wrong("--" + name + " is for copying, and --compare copies nothing")
+				return wrong(f, "--%s has no effect with --compare; remove one of them", name)
 			}
 		}
 	}
 	return nil
 }
 
-// compareFlows compares every flow of the config until ctx ends or the time is over, and fails if anything differs.
-func (p *program) compareFlows(ctx context.Context, c *config.Config, s shadow) error {
-	if s.span > 0 {
+// runComparison compares every flow of the config until ctx ends or --for is over. A difference is an error.
+func (p *program) runComparison(ctx context.Context, c *config.Config, flags compareFlags) error {
+	if flags.duration > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.span)
+		ctx, cancel = context.WithTimeout(ctx, flags.duration)
 		defer cancel()
 	}
-	log := slog.New(slog.DiscardHandler) // the comparison says what a client would log
-	comparers := make([]*replicator.Comparer, 0, len(c.Flows))
-	for _, flow := range c.Flows {
-		comparer, err := replicator.NewComparer(clustersOf(c, flow, log), s.compare == compareAll)
-		if err != nil {
-			return err
-		}
-		comparers = append(comparers, comparer)
+	comparers, err := newComparers(c, flags)
+	if err != nil {
+		return err
 	}
-	watching := make(chan struct{})
-	watchCtx, end := context.WithCancel(ctx)
-	go func() {
-		defer close(watching)
-		if !s.json && isTerminal(p.stdout) {
-			p.watchComparison(watchCtx, comparers)
-		}
-	}()
-	err := runAll(ctx, comparers, func() {
+	stopWatching := func() {}
+	if !flags.json && isTerminal(p.stdout) {
+		stopWatching = p.startWatching(ctx, comparers)
+	}
+	err = runAll(ctx, comparers, func() {
 		if isTerminal(p.stderr) {
-			p.complain("comparing what is copied by now; Ctrl-C ends that too")
+			p.complain("stopping: comparing the records that are copied by now; Ctrl-C aborts")
 		}
 	})
-	end()
-	<-watching
+	stopWatching()
 	if err != nil {
 		return fmt.Errorf("compare: %w", err)
 	}
-	return p.concludeComparison(comparers, s)
+	return p.printResult(comparers, flags)
 }
 
-// watchComparison shows a new picture in the place of the last one.
+func newComparers(c *config.Config, flags compareFlags) ([]*replicator.Comparer, error) {
+	comparers := make([]*replicator.Comparer, 0, len(c.Flows))
+	for _, flow := range c.Flows {
+		comparer, err := replicator.NewComparer(silent(c, flow), flags.mode == compareAll)
+		if err != nil {
+			return nil, err
+		}
+		comparers = append(comparers, comparer)
+	}
+	return comparers, nil
+}
+
+// startWatching redraws the comparison until the returned function is called, which waits for the last drawing.
+func (p *program) startWatching(ctx context.Context, comparers []*replicator.Comparer) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.watchComparison(ctx, comparers)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// watchComparison redraws the comparison on the terminal until ctx ends.
 func (p *program) watchComparison(ctx context.Context, comparers []*replicator.Comparer) {
-	tick := time.NewTicker(compareEvery)
+	tick := time.NewTicker(compareRefresh)
 	defer tick.Stop()
 	for {
 		select {
@@ -107,32 +118,30 @@ func (p *program) watchComparison(ctx context.Context, comparers []*replicator.C
 			return
 		case <-tick.C:
 		}
-		p.printf("\x1b[H\x1b[2J")
+		p.printf("\x1b[H\x1b[2J") // cursor to the top left, clear the screen
 		for _, c := range comparers {
 			p.printComparison(c.Comparison())
 		}
-		p.printf("Ctrl-C ends the comparison. Nothing is written to either cluster.\n")
+		p.printf("Press Ctrl-C to stop. Nothing is written to either cluster.\n")
 	}
 }
 
-// concludeComparison prints the end and is nil when nothing differs.
-func (p *program) concludeComparison(comparers []*replicator.Comparer, asked shadow) error {
+// printResult prints the final comparison of every flow. A difference is an error.
+func (p *program) printResult(comparers []*replicator.Comparer, flags compareFlags) error {
 	all := make([]*replicator.Comparison, 0, len(comparers))
 	differences := 0
 	for _, c := range comparers {
-		s := c.Comparison()
-		all = append(all, s)
-		differences += len(s.Differences)
+		result := c.Comparison()
+		all = append(all, result)
+		differences += len(result.Differences)
 	}
-	if asked.json {
-		enc := json.NewEncoder(p.stdout)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(all); err != nil {
+	if flags.json {
+		if err := p.printJSON(all); err != nil {
 			return err
 		}
 	} else {
-		for _, s := range all {
-			p.printComparison(s)
+		for _, result := range all {
+			p.printComparison(result)
 		}
 	}
 	if differences > 0 {
@@ -141,78 +150,75 @@ func (p *program) concludeComparison(comparers []*replicator.Comparer, asked sha
 	return nil
 }
 
-func (p *program) printComparison(s *replicator.Comparison) {
-	if s.Seconds == 0 {
-		p.printf("flow %s: %s -> %s, both clusters are being asked for their topics\n\n", s.Flow, s.Source, s.Target)
+func (p *program) printComparison(c *replicator.Comparison) {
+	if c.Seconds == 0 {
+		p.printf("flow %s: %s -> %s, reading the topics of both clusters\n\n", c.Flow, c.Source, c.Target)
 		return
 	}
-	p.printf("flow %s: %s -> %s, compared for %s\n", s.Flow, s.Source, s.Target, time.Duration(s.Seconds*float64(time.Second)).Round(time.Second))
+	p.printf("flow %s: %s -> %s, compared for %s\n", c.Flow, c.Source, c.Target, time.Duration(c.Seconds*float64(time.Second)).Round(time.Second))
 	var lag int64
-	for _, part := range s.Partitions {
+	for _, part := range c.Partitions {
 		lag += part.LagRecords
 	}
-	r := s.Records
-	p.printf("  %s: %s equal, %d twice, %d not on the source, %d not on the target; MirrorMaker 2 lags by %s\n\n",
-		count(len(s.Partitions), "partition"), count(r.Equal, "record"), r.Twice, r.NotOnSource, r.NotOnTarget, count(lag, "record"))
-	p.printCompared(s)
-	p.printPositions(s.Groups)
-	p.printSentences("differs", s.Differences)
-	p.printSentences("note", s.Notes)
-	if len(s.Differences) == 0 {
-		p.printf("  nothing differs\n")
+	r := c.Records
+	p.printf("  %s: %s equal, %d duplicated, %d not on the source, %d not on the target; MirrorMaker 2's lag: %s\n\n",
+		count(len(c.Partitions), "partition"), count(r.Equal, "record"), r.Twice, r.NotOnSource, r.NotOnTarget, count(lag, "record"))
+	p.printComparedPartitions(c)
+	p.printComparedGroups(c.Groups)
+	p.printSentences("differs", c.Differences)
+	p.printSentences("note", c.Notes)
+	if len(c.Differences) == 0 {
+		p.printf("  no differences\n")
 	}
 	p.printf("\n")
 }
 
-func (p *program) printCompared(s *replicator.Comparison) {
-	if len(s.Partitions) == 0 {
+// printComparedPartitions shows the partitions that differ, then those with the most lag. Offsets are source offsets.
+func (p *program) printComparedPartitions(c *replicator.Comparison) {
+	if len(c.Partitions) == 0 {
 		return
 	}
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "  TOPIC\tPARTITION\tSOURCE END\tMIRRORMAKER AT\tLAG\tSECONDS\tMILENA AT\tEQUAL\tTWICE\tNOT ON SOURCE\tNOT ON TARGET")
-	for _, part := range s.Worst(partitionsShown) {
-		at, seconds := "-", "-"
-		if part.Mirrored != nil {
-			at = strconv.FormatInt(*part.Mirrored, 10)
-		}
-		if part.LagSeconds != nil {
-			seconds = fmt.Sprintf("%.1f", *part.LagSeconds)
-			if part.AtLeast && part.LagRecords > 0 {
-				seconds = ">" + seconds
-			}
-		}
-		_, _ = fmt.Fprintf(w, "  %s\t%d\t%d\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d\n", part.Topic, part.Partition, part.SourceEnd, at, part.LagRecords, seconds,
+	w := p.table()
+	row(w, "  TOPIC\tPARTITION\tSOURCE END\tMM2 OFFSET\tMM2 LAG\tLAG SECONDS\tMILENA OFFSET\tEQUAL\tDUPLICATED\tNOT ON SOURCE\tNOT ON TARGET")
+	for _, part := range c.Worst(maxPartitionRows) {
+		row(w, "  %s\t%d\t%d\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d", part.Topic, part.Partition, part.SourceEnd, optional(part.Mirrored), part.LagRecords, lagSeconds(part),
 			part.Milena, part.Equal, part.Twice, part.NotOnSource, part.NotOnTarget)
 	}
 	_ = w.Flush()
-	if more := len(s.Partitions) - partitionsShown; more > 0 {
-		p.printf("  and %d more; --json has all\n", more)
-	}
+	p.printMore("  ", len(c.Partitions)-maxPartitionRows, "")
 	p.printf("\n")
 }
 
-// printPositions shows the groups that would read most again.
-func (p *program) printPositions(groups []replicator.GroupComparison) {
+// lagSeconds is MirrorMaker 2's lag, with > in front where it is a lower bound.
+func lagSeconds(part replicator.PartitionComparison) string {
+	switch {
+	case part.LagSeconds == nil:
+		return "-"
+	case part.AtLeast && part.LagRecords > 0:
+		return fmt.Sprintf(">%.1f", *part.LagSeconds)
+	default:
+		return fmt.Sprintf("%.1f", *part.LagSeconds)
+	}
+}
+
+// printComparedGroups shows the committed offsets of groups, those first that would re-read the most records.
+func (p *program) printComparedGroups(groups []replicator.GroupComparison) {
 	if len(groups) == 0 {
 		return
 	}
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "  GROUP\tTOPIC\tPARTITION\tCOMMITTED\tMIRRORMAKER SAYS\tEXACT\tREAD AGAIN")
-	for _, g := range groups[:min(partitionsShown, len(groups))] {
-		_, _ = fmt.Fprintf(w, "  %s\t%s\t%d\t%d\t%d\t%d\t%d\n", g.Group, g.Topic, g.Partition, g.Committed, g.Mirrored, g.Exact, g.ReadAgain)
+	w := p.table()
+	row(w, "  GROUP\tTOPIC\tPARTITION\tSOURCE OFFSET\tTARGET OFFSET BY MM2\tEXACT TARGET OFFSET\tRE-READ RECORDS")
+	for _, g := range groups[:min(maxPartitionRows, len(groups))] {
+		row(w, "  %s\t%s\t%d\t%d\t%d\t%d\t%d", g.Group, g.Topic, g.Partition, g.Committed, g.Mirrored, g.Exact, g.ReadAgain)
 	}
 	_ = w.Flush()
-	if more := len(groups) - partitionsShown; more > 0 {
-		p.printf("  and %d more positions of groups; --json has all\n", more)
-	}
+	p.printMore("  ", len(groups)-maxPartitionRows, " committed offsets")
 	p.printf("\n")
 }
 
 func (p *program) printSentences(kind string, sentences []string) {
-	for _, text := range sentences[:min(sentencesShown, len(sentences))] {
+	for _, text := range sentences[:min(maxSentences, len(sentences))] {
 		p.printf("  %s: %s\n", kind, text)
 	}
-	if more := len(sentences) - sentencesShown; more > 0 {
-		p.printf("  and %d more; --json has all\n", more)
-	}
+	p.printMore("  ", len(sentences)-maxSentences, "")
 }

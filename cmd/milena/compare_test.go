@@ -18,8 +18,8 @@ import (
 	"github.com/milena-kafka/milena/replicator/client"
 )
 
-// Beside a MirrorMaker 2 that copied well the comparison ends with 0; when somebody else writes into the copy, with 1 and a sentence.
-func TestCompareEndsWithOneWhenSomethingDiffers(t *testing.T) {
+// The exit code is 0 beside a correct MirrorMaker 2, and 1 with a sentence after another producer has written to the copy.
+func TestCompareFailsOnADifference(t *testing.T) {
 	source, write := comparedCluster(t, "one", "orders")
 	target, mirror := comparedCluster(t, "two", "a.orders")
 	for i := range 10 {
@@ -29,10 +29,10 @@ func TestCompareEndsWithOneWhenSomethingDiffers(t *testing.T) {
 	}
 	properties := file(t, fmt.Sprintf("clusters = a, b\na.bootstrap.servers = %s\nb.bootstrap.servers = %s\na->b.enabled = true\nreplication.factor = 1\n", source, target))
 	code, stdout, stderr := milena(t, "run", "--compare", "--for", "2s", "-c", properties)
-	if code != exitClean || !strings.Contains(stdout, "10 records equal") || !strings.Contains(stdout, "nothing differs") || stderr != "" {
+	if code != exitClean || !strings.Contains(stdout, "10 records equal") || !strings.Contains(stdout, "no differences") || stderr != "" {
 		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
 	}
-	mirror(&kgo.Record{Topic: "a.orders", Value: []byte("somebody else's")})
+	mirror(&kgo.Record{Topic: "a.orders", Value: []byte("of another producer")})
 	sentence := "orders-0: 1 record of a.orders-0 not on the source"
 	code, stdout, stderr = milena(t, "run", "--compare", "--for", "2s", "-c", properties)
 	if code != exitFailed || !strings.Contains(stdout, "differs: "+sentence) || !strings.Contains(stderr, "compare: 1 difference\n") {
@@ -45,7 +45,7 @@ func TestCompareEndsWithOneWhenSomethingDiffers(t *testing.T) {
 	}
 }
 
-// comparedCluster is a cluster with a topic, and gives its address and what writes one record there.
+// comparedCluster starts a cluster with one topic. It returns its address and a function that writes one record.
 func comparedCluster(t *testing.T, id, topic string) (string, func(*kgo.Record)) {
 	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ClusterID(id), kfake.SeedTopics(1, topic))
@@ -66,8 +66,8 @@ func comparedCluster(t *testing.T, id, topic string) (string, func(*kgo.Record))
 	}
 }
 
-// On a terminal the picture is renewed in its place until the end.
-func TestComparisonIsShownWhileItGoesOn(t *testing.T) {
+// On a terminal the comparison is redrawn until it stops.
+func TestComparisonIsRedrawn(t *testing.T) {
 	var out lockedBuffer
 	p := &program{stdout: &out, stderr: io.Discard, env: noEnv}
 	flow := config.DefaultFlow("a", "b")
@@ -87,7 +87,7 @@ func TestComparisonIsShownWhileItGoesOn(t *testing.T) {
 	deadline := time.After(10 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for strings.Count(out.String(), "flow a-b: a -> b, both clusters are being asked") < 2 {
+	for strings.Count(out.String(), "flow a-b: a -> b, reading the topics") < 2 {
 		select {
 		case <-deadline:
 			t.Fatalf("shown:\n%s", out.String())
@@ -96,7 +96,7 @@ func TestComparisonIsShownWhileItGoesOn(t *testing.T) {
 	}
 	end()
 	<-shown
-	if !strings.Contains(out.String(), "Ctrl-C ends the comparison. Nothing is written to either cluster.") {
+	if !strings.Contains(out.String(), "Press Ctrl-C to stop. Nothing is written to either cluster.") {
 		t.Errorf("shown:\n%s", out.String())
 	}
 }

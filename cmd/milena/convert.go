@@ -1,33 +1,34 @@
 package main
 
-import (
-	"errors"
+const convertHelp = `milena convert prints an mm2.properties file as the milena.yaml that means the same, with a comment
+wherever a value is not milena's default.
 
-	"github.com/spf13/pflag"
-)
+Example:
+  milena convert mm2.properties > milena.yaml
+`
 
 func (p *program) convert(args []string) error {
-	f := p.flags("convert", "print a MirrorMaker 2 file (mm2.properties) as a milena.yaml that means the same: milena convert FILE")
-	file := f.StringP("config", "c", "", "the `file`, which may also be named without the flag")
-	switch err := f.Parse(args); {
-	case errors.Is(err, pflag.ErrHelp):
-		return err // has printed itself; parse would have it printed again
-	case err == nil && f.NArg() == 1 && *file == "":
-		*file, args = f.Arg(0), nil
-	}
-	if err := parse(f, args); err != nil {
+	f := p.flags("convert", convertHelp)
+	path := f.StringP("config", "c", "", "the `FILE`, instead of the argument")
+	if err := parseArgs(f, args, 1); err != nil {
 		return err
 	}
-	read, err := p.read(*file)
+	switch {
+	case *path == "":
+		*path = f.Arg(0)
+	case f.NArg() > 0:
+		return wrong(f, "the file is given twice, as -c %s and as %s", *path, f.Arg(0))
+	}
+	file, err := p.readConfig(*path)
 	if err != nil {
 		return err
 	}
-	text, err := read.YAML()
+	text, err := file.YAML()
 	if err != nil {
 		return err
 	}
-	if !read.IsMM2 {
-		p.complain("milena: " + *file + " is a milena.yaml already")
+	if !file.IsMM2 {
+		p.complain("milena: " + *path + " is a milena.yaml already and is printed unchanged")
 	}
 	p.printf("%s", text)
 	return nil

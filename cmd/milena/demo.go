@@ -16,31 +16,42 @@ import (
 	"github.com/milena-kafka/milena/replicator"
 )
 
-// How long the end of a demo may take: to copy the rest, and to read both sides.
+const demoHelp = `milena demo starts two in-memory Kafka clusters in this process, copies a generated load from one to
+the other, and verifies every record at the end. It needs no Kafka and writes no files.
+
+Examples:
+  milena demo
+  milena demo --for 30s --rate 50000
+`
+
+// The aliases of the demo's clusters.
+const (
+	demoSource = "primary"
+	demoTarget = "dr"
+)
+
+// The time limits for the end of a demo: to copy the rest, and to read and compare both sides.
 const (
 	demoDrain  = 30 * time.Second
 	demoVerify = time.Minute
 )
 
-// demonstration is two clusters in this process and a flow between them.
-type demonstration struct {
-	p              *program
-	source, target *kfake.Cluster
-	load           *load
-	flow           *replicator.Flow
-	seen           map[string]bool // topics that were announced
-}
-
 func (p *program) demo(ctx context.Context, args []string) error {
-	f := p.flags("demo", "two clusters, load and a flow in this process; ends with a check of every record")
-	span := f.Duration("for", 0, "how long to load; 0 means until Ctrl-C")
-	listen := f.String("listen", config.Default().HTTP.Listen, "where to serve the page")
-	rate := f.Int("rate", 20_000, "records per second")
+	f := p.flags("demo", demoHelp)
+	duration := f.Duration("for", 0, "produce for this `DURATION`, such as 30s (default: until Ctrl-C)")
+	listen := f.String("listen", config.Default().HTTP.Listen, "`HOST:PORT` of the status page; if it is in use, another port is taken; \"\" turns HTTP off")
+	rate := f.Int("rate", 20_000, "`RECORDS` to produce per second")
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	if *span < 0 || *rate < 1 {
-		return &usageError{"demo: --for can't be negative and --rate must be at least 1"}
+	if *duration < 0 {
+		return wrong(f, "--for must not be negative")
+	}
+	if *rate < 1 {
+		return wrong(f, "--rate must be at least 1 record per second")
+	}
+	if _, _, err := net.SplitHostPort(*listen); err != nil && *listen != "" {
+		return wrong(f, "--listen %q is not host:port", *listen)
 	}
 	registry := newRegistry()
 	a, err := p.listenSomewhere(ctx, registry, *listen)
@@ -54,48 +65,42 @@ func (p *program) demo(ctx context.Context, args []string) error {
 	}
 	defer d.close()
 	a.serveFlows([]*replicator.Flow{d.flow})
-	p.printf("Two clusters, %s and %s, run in this process, and a flow between them.\n", demoSource, demoTarget)
-	if address := a.address(); address != "" {
-		p.printf("Open http://%s/ to watch.", address)
-	}
-	if *span == 0 {
-		p.printf(" Ctrl-C ends the load and checks every record.")
-	}
-	p.printf("\n\n")
-	if *span > 0 {
+	d.welcome(a.address(), *duration)
+	if *duration > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, *span)
+		ctx, cancel = context.WithTimeout(ctx, *duration)
 		defer cancel()
 	}
-	return d.run(ctx, a.stopping)
+	if err := d.run(ctx, a.stopping); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	return nil
 }
 
-// listenSomewhere takes any free port where the wanted one is busy: a demo has no configured readers.
+// listenSomewhere takes any free port if the requested one is in use: nobody has configured the address of a demo elsewhere.
 func (p *program) listenSomewhere(ctx context.Context, registry *prometheus.Registry, listen string) (*admin, error) {
-	if listen != "" {
-		if _, _, err := net.SplitHostPort(listen); err != nil {
-			return nil, &usageError{fmt.Sprintf("demo: --listen %q is not host:port", listen)}
-		}
-	}
 	a := newAdmin(registry, config.HTTP{Listen: listen})
 	err := a.listen(ctx)
 	if !errors.Is(err, errBusy) {
 		return a, err
 	}
-	p.printf("%s is in use, so the page is at another port.\n", listen)
-	host, _, _ := net.SplitHostPort(listen)
+	p.printf("%s is in use; the status page takes another port.\n", listen)
+	host, _, _ := net.SplitHostPort(listen) // the listen above has parsed it
 	a = newAdmin(registry, config.HTTP{Listen: net.JoinHostPort(host, "0")})
 	return a, a.listen(ctx)
 }
 
-// The aliases of the demo's clusters.
-const (
-	demoSource = "primary"
-	demoTarget = "dr"
-)
+// demonstration is two clusters in this process, a load on the source, and a flow between them.
+type demonstration struct {
+	p              *program
+	source, target *kfake.Cluster
+	load           *load
+	flow           *replicator.Flow
+	announced      map[string]bool // topics
+}
 
 func (p *program) newDemonstration(registry prometheus.Registerer, rate int) (_ *demonstration, err error) {
-	d := &demonstration{p: p, seen: make(map[string]bool)}
+	d := &demonstration{p: p, announced: make(map[string]bool)}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -110,19 +115,24 @@ func (p *program) newDemonstration(registry prometheus.Registerer, rate int) (_ 
 	if d.load, err = newLoad(d.source.ListenAddrs(), rate); err != nil {
 		return nil, err
 	}
-	c := config.Default()
-	source, target := config.DefaultCluster(), config.DefaultCluster()
-	source.Brokers, target.Brokers = d.source.ListenAddrs(), d.target.ListenAddrs()
-	c.Clusters = map[string]config.Cluster{demoSource: source, demoTarget: target}
-	flow := config.DefaultFlow(demoSource, demoTarget)
-	flow.HeartbeatsInterval = 0 // what is compared in the end has to stand still
-	c.Flows = []config.Flow{flow}
-	if err := c.Validate(); err != nil {
+	c, err := demoConfig(d.source.ListenAddrs(), d.target.ListenAddrs())
+	if err != nil {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	d.flow, err = replicator.New(options(&c, c.Flows[0], log, registry))
+	d.flow, err = replicator.New(options(c, c.Flows[0], log, registry))
 	return d, err
+}
+
+func demoConfig(sourceBrokers, targetBrokers []string) (*config.Config, error) {
+	c := config.Default()
+	source, target := config.DefaultCluster(), config.DefaultCluster()
+	source.Brokers, target.Brokers = sourceBrokers, targetBrokers
+	c.Clusters = map[string]config.Cluster{demoSource: source, demoTarget: target}
+	flow := config.DefaultFlow(demoSource, demoTarget)
+	flow.HeartbeatsInterval = 0 // the source must not change any more while both sides are compared
+	c.Flows = []config.Flow{flow}
+	return &c, c.Validate()
 }
 
 func (d *demonstration) close() {
@@ -136,8 +146,19 @@ func (d *demonstration) close() {
 	}
 }
 
-// run loads until ctx ends, then lets the flow catch up, stops it and compares both sides. The flow lives longer than ctx,
-// as the end of the load is where the interesting part begins; a second Ctrl-C kills.
+func (d *demonstration) welcome(address string, duration time.Duration) {
+	d.p.printf("Started two in-memory Kafka clusters, %s and %s, and a flow from %s to %s.\n", demoSource, demoTarget, demoSource, demoTarget)
+	if address != "" {
+		d.p.printf("Status page: http://%s/\n", address)
+	}
+	if duration == 0 {
+		d.p.printf("Press Ctrl-C to stop the load and verify every record.\n")
+	}
+	d.p.printf("\n")
+}
+
+// run produces until ctx ends, lets the flow catch up, stops it and compares both sides. The flow outlives ctx, because the
+// end of the load is where the check begins. A second Ctrl-C kills the process.
 func (d *demonstration) run(ctx context.Context, onStop func()) error {
 	outer := context.WithoutCancel(ctx)
 	flowCtx, stopFlow := context.WithCancel(outer)
@@ -149,7 +170,7 @@ func (d *demonstration) run(ctx context.Context, onStop func()) error {
 	var group errgroup.Group
 	group.Go(func() error {
 		defer died()
-		defer stopLoad() // without a flow there is nothing to see
+		defer stopLoad() // without a flow there is nothing to show
 		return d.flow.Run(flowCtx)
 	})
 	group.Go(func() error {
@@ -157,29 +178,19 @@ func (d *demonstration) run(ctx context.Context, onStop func()) error {
 		return d.load.run(ctx)
 	})
 	d.watch(ctx)
-	caught := d.catchUp(alive)
+	behind := d.catchUp(alive)
 	onStop()
 	stopFlow()
 	if err := group.Wait(); err != nil {
-		return fmt.Errorf("demo: %w", err)
+		return err
 	}
-	if caught != nil {
-		return fmt.Errorf("demo: %w", caught)
+	if behind != nil {
+		return behind
 	}
-	verifyCtx, cancel := context.WithTimeout(outer, demoVerify)
-	defer cancel()
-	result, err := verifyCopy(verifyCtx, d.source.ListenAddrs(), d.target.ListenAddrs(), func(topic string) string {
-		return demoSource + "." + topic
-	})
-	if err != nil {
-		return fmt.Errorf("demo: %w", err)
-	}
-	d.p.printf("verified %s in %s: same bytes, same order, nothing missing, nothing twice\n",
-		count(result.records, "record"), count(result.partitions, "partition"))
-	return nil
+	return d.verify(outer)
 }
 
-// watch tells every second how it goes, until ctx ends.
+// watch prints one line per second until ctx ends.
 func (d *demonstration) watch(ctx context.Context) {
 	began := time.Now()
 	tick := time.NewTicker(time.Second)
@@ -192,60 +203,85 @@ func (d *demonstration) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		s, now := d.flow.Status(), time.Now()
-		d.announce(s)
+		o := newOverview(s)
+		d.announce(o.Topics)
 		took := now.Sub(at).Seconds()
 		d.p.printf("%4.0f s  %8s/s  %7.0f records/s  lag %6d records  total %9d records in %2d partitions\n",
 			now.Sub(began).Seconds(), size(float64(s.Bytes-previous.Bytes)/took), float64(s.Records-previous.Records)/took,
-			s.LagRecords, s.Records, len(s.Partitions))
-		for _, e := range newOverview(s).Attention {
+			s.LagRecords, s.Records, o.PartitionCount)
+		for _, e := range o.Attention {
 			if e.State == "halted" {
-				d.p.printf("        %s-%d needs attention: %s\n", e.Topic, e.Partition, e.Why)
+				d.p.printf("        %s-%d is halted: %s\n", e.Topic, e.Partition, e.Why)
 			}
 		}
 		previous, at = s, now
 	}
 }
 
-// announce tells once about each topic.
-func (d *demonstration) announce(s replicator.Status) {
-	for _, t := range newOverview(s).Topics {
-		if !d.seen[t.Topic] {
-			d.seen[t.Topic] = true
-			d.p.printf("        %s -> %s appeared (%s)\n", t.Topic, t.TargetTopic, count(t.Partitions, "partition"))
+// announce prints each new topic once.
+func (d *demonstration) announce(topics []topicOverview) {
+	for _, t := range topics {
+		if !d.announced[t.Topic] {
+			d.announced[t.Topic] = true
+			d.p.printf("        new topic %s -> %s (%s)\n", t.Topic, t.TargetTopic, count(t.Partitions, "partition"))
 		}
 	}
 }
 
-// catchUp waits until everything that the source holds is acknowledged by the target.
+// catchUp waits until the target has acknowledged every record of the source.
 func (d *demonstration) catchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, demoDrain)
 	defer cancel()
 	if err := d.load.wait(ctx); err != nil {
 		return err
 	}
-	d.p.printf("\nThe load has ended with %s; copying the rest.\n", count(d.load.produced.Load(), "record"))
+	d.p.printf("\nThe load has stopped after %s. Copying the rest.\n", count(d.load.produced.Load(), "record"))
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		ends, err := d.load.ends(ctx)
+		missing, err := d.missing(ctx)
 		if err != nil {
-			return fmt.Errorf("read where the source ends: %w", err)
-		}
-		missing := int64(0)
-		acked := make(map[topicPartition]int64)
-		for _, p := range d.flow.Status().Partitions {
-			acked[topicPartition{p.Topic, p.Partition}] = p.Acked
-		}
-		for tp, end := range ends {
-			missing += max(0, end-acked[tp])
+			return err
 		}
 		if missing == 0 {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s more to copy, and it does not go on", count(missing, "record"))
+			return fmt.Errorf("%s not copied within %v after the end of the load", count(missing, "record"), demoDrain)
 		case <-tick.C:
 		}
 	}
+}
+
+// missing counts the source records that the target has not acknowledged.
+func (d *demonstration) missing(ctx context.Context) (int64, error) {
+	ends, err := d.load.ends(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("list the end offsets of the source: %w", err)
+	}
+	acked := make(map[topicPartition]int64)
+	for _, p := range d.flow.Status().Partitions {
+		acked[topicPartition{p.Topic, p.Partition}] = p.Acked
+	}
+	missing := int64(0)
+	for tp, end := range ends {
+		missing += max(0, end-acked[tp])
+	}
+	return missing, nil
+}
+
+// verify compares every record of both sides.
+func (d *demonstration) verify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, demoVerify)
+	defer cancel()
+	result, err := verifyCopy(ctx, d.source.ListenAddrs(), d.target.ListenAddrs(), func(topic string) string {
+		return demoSource + "." + topic
+	})
+	if err != nil {
+		return err
+	}
+	d.p.printf("Verified %s in %s: same bytes, same order, none missing, none duplicated.\n",
+		count(result.records, "record"), count(result.partitions, "partition"))
+	return nil
 }

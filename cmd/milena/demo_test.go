@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,8 +12,57 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// demoPair is two empty clusters.
-func demoPair(t *testing.T) (one, two []string) {
+func TestDemoVerifiesItsCopy(t *testing.T) {
+	code, stdout, stderr := milena(t, "demo", "--for", "1500ms", "--rate", "5000", "--listen", "127.0.0.1:0")
+	if code != exitClean || !strings.Contains(stdout, "in 18 partitions: same bytes, same order, none missing, none duplicated") {
+		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+	}
+}
+
+func TestDemoTakesAnotherPortIfItsOwnIsInUse(t *testing.T) {
+	var out bytes.Buffer
+	p := &program{stdout: &out, stderr: io.Discard, env: noEnv}
+	first, err := p.listenSomewhere(t.Context(), newRegistry(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.close(t.Context())
+	second, err := p.listenSomewhere(t.Context(), newRegistry(), first.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.close(t.Context())
+	if second.address() == first.address() || !strings.Contains(out.String(), first.address()+" is in use") {
+		t.Errorf("%s and %s: %s", first.address(), second.address(), out.String())
+	}
+}
+
+func TestVerifyFindsDifferences(t *testing.T) {
+	one, two := emptyClusters(t)
+	same := func(topic string) string { return topic }
+	fill(t, one, "x", "a", "b")
+	fill(t, two, "x", "a", "b")
+	if got, err := verifyCopy(t.Context(), one, two, same); err != nil || got.records != 2 || got.partitions != 1 {
+		t.Errorf("equal: %+v, %v", got, err)
+	}
+	for topic, values := range map[string][]string{"swapped": {"b", "a"}, "short": {"a"}, "double": {"a", "b", "b"}} {
+		fill(t, one, topic, "a", "b")
+		fill(t, two, topic, values...)
+	}
+	fill(t, one, "absent", "a")
+	_, err := verifyCopy(t.Context(), one, two, same)
+	for _, want := range []string{
+		"swapped-0 and its copy have 2 records each", "short-0 has 2 records, its copy has 1", "double-0 has 2 records, its copy has 3",
+		"absent-0 was not copied",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+}
+
+// emptyClusters starts two clusters without topics and returns their addresses.
+func emptyClusters(t *testing.T) (one, two []string) {
 	t.Helper()
 	var all [2][]string
 	for i := range all {
@@ -24,7 +76,7 @@ func demoPair(t *testing.T) (one, two []string) {
 	return all[0], all[1]
 }
 
-// fill writes a topic of one partition.
+// fill creates a topic of one partition and writes the values to it.
 func fill(t *testing.T, brokers []string, topic string, values ...string) {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -15,20 +16,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// verified is how much was compared and found equal.
+// verified is how much is equal on both sides.
 type verified struct {
 	records    int64
 	partitions int
 }
 
-// digest stands for all records of one partition in their order. Equal digests of two partitions mean equal keys, values,
-// headers and timestamps in the same order; the records themselves would fill the memory.
-type digest struct {
-	records int64
-	sum     hash.Hash
-}
-
-// verifyCopy reads every topic of the source and its copy, whose name targetName gives, and compares them per partition.
+// verifyCopy reads every topic of the source and its remote topic, which targetName names, and compares them by partition. The
+// error lists all partitions that differ.
 func verifyCopy(ctx context.Context, source, target []string, targetName func(string) string) (verified, error) {
 	want, err := digestAll(ctx, source, func(string) bool { return true })
 	if err != nil {
@@ -45,26 +40,34 @@ func verifyCopy(ctx context.Context, source, target []string, targetName func(st
 	var result verified
 	var wrong []error
 	for _, tp := range slices.SortedFunc(maps.Keys(want), comparePartitions) {
-		w, copied := want[tp], topicPartition{targetName(tp.topic), tp.partition}
-		g := got[copied]
-		delete(got, copied)
-		switch {
-		case g == nil:
-			wrong = append(wrong, fmt.Errorf("%s-%d was not copied", tp.topic, tp.partition))
-		case g.records != w.records:
-			wrong = append(wrong, fmt.Errorf("%s-%d has %s, its copy has %d", tp.topic, tp.partition, count(w.records, "record"), g.records))
-		case string(g.sum.Sum(nil)) != string(w.sum.Sum(nil)):
-			wrong = append(wrong, fmt.Errorf("%s-%d and its copy have %s each, and they are not the same ones in the same order",
-				tp.topic, tp.partition, count(w.records, "record")))
-		default:
-			result.records += w.records
+		copied := topicPartition{targetName(tp.topic), tp.partition}
+		if err := compareDigests(tp, want[tp], got[copied]); err != nil {
+			wrong = append(wrong, err)
+		} else {
+			result.records += want[tp].records
 			result.partitions++
 		}
+		delete(got, copied)
 	}
 	for _, tp := range slices.SortedFunc(maps.Keys(got), comparePartitions) {
-		wrong = append(wrong, fmt.Errorf("%s-%d is a copy of nothing", tp.topic, tp.partition))
+		wrong = append(wrong, fmt.Errorf("%s-%d on the target has no source partition", tp.topic, tp.partition))
 	}
 	return result, errors.Join(wrong...)
+}
+
+// compareDigests is nil if a partition and its copy have the same records in the same order. The digest of the copy is nil if
+// there is no copy.
+func compareDigests(tp topicPartition, want, got *digest) error {
+	switch {
+	case got == nil:
+		return fmt.Errorf("%s-%d was not copied", tp.topic, tp.partition)
+	case got.records != want.records:
+		return fmt.Errorf("%s-%d has %s, its copy has %d", tp.topic, tp.partition, count(want.records, "record"), got.records)
+	case !bytes.Equal(got.sum.Sum(nil), want.sum.Sum(nil)):
+		return fmt.Errorf("%s-%d and its copy have %s each, but not the same records in the same order", tp.topic, tp.partition, count(want.records, "record"))
+	default:
+		return nil
+	}
 }
 
 func comparePartitions(a, b topicPartition) int {
@@ -74,12 +77,12 @@ func comparePartitions(a, b topicPartition) int {
 	return int(a.partition - b.partition)
 }
 
-// digestAll reads the chosen topics of a cluster from their beginning to where they end now. Each side is read by a plain
-// consumer that knows nothing of milena.
+// digestAll reads the chosen topics of a cluster from the beginning to the present end. It uses a plain consumer and none of
+// milena's code.
 func digestAll(ctx context.Context, brokers []string, chosen func(topic string) bool) (map[topicPartition]*digest, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ClientID("milena-demo-verify"),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords()) // markers take offsets too: without them the end may never be seen
+		kgo.KeepControlRecords()) // transaction markers have offsets too: without them the last offset might never appear
 	if err != nil {
 		return nil, err
 	}
@@ -88,28 +91,12 @@ func digestAll(ctx context.Context, brokers []string, chosen func(topic string) 
 	if err != nil {
 		return nil, err
 	}
-	digests := make(map[topicPartition]*digest)
-	partitions := make(map[string]map[int32]kgo.Offset)
-	left := make(map[topicPartition]int64)
-	for tp, end := range ends {
-		if !chosen(tp.topic) {
-			continue
-		}
-		digests[tp] = &digest{sum: sha256.New()}
-		if end == 0 {
-			continue
-		}
-		left[tp] = end
-		if partitions[tp.topic] == nil {
-			partitions[tp.topic] = make(map[int32]kgo.Offset)
-		}
-		partitions[tp.topic][tp.partition] = kgo.NewOffset().AtStart()
-	}
-	client.AddConsumePartitions(partitions)
-	for len(left) > 0 {
+	r := &reading{digests: make(map[topicPartition]*digest), unread: make(map[topicPartition]int64)}
+	client.AddConsumePartitions(r.begin(ends, chosen))
+	for len(r.unread) > 0 {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err0(); err != nil {
-			return nil, fmt.Errorf("%s not read to the end: %w", count(len(left), "partition"), err)
+			return nil, fmt.Errorf("%s not read to the end: %w", count(len(r.unread), "partition"), err)
 		}
 		var failed error
 		fetches.EachError(func(topic string, partition int32, err error) {
@@ -118,24 +105,60 @@ func digestAll(ctx context.Context, brokers []string, chosen func(topic string) 
 		if failed != nil {
 			return nil, failed
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			tp := topicPartition{r.Topic, r.Partition}
-			if end, ok := left[tp]; !ok || r.Offset >= end {
-				return
-			}
-			if !r.Attrs.IsControl() {
-				digests[tp].add(r)
-			}
-			if r.Offset+1 >= left[tp] {
-				delete(left, tp)
-			}
-		})
+		fetches.EachRecord(r.add)
 	}
-	return digests, nil
+	return r.digests, nil
 }
 
-// add takes one record in. Lengths stand before the bytes, so that no two sequences of records give the same input; absent
-// bytes and empty ones differ.
+// reading is the progress of digestAll.
+type reading struct {
+	digests map[topicPartition]*digest
+	unread  map[topicPartition]int64 // partitions that are not read to the end, and their ends (exclusive)
+}
+
+// begin notes the chosen partitions and returns where to consume those that are not empty.
+func (r *reading) begin(ends map[topicPartition]int64, chosen func(topic string) bool) map[string]map[int32]kgo.Offset {
+	starts := make(map[string]map[int32]kgo.Offset)
+	for tp, end := range ends {
+		if !chosen(tp.topic) {
+			continue
+		}
+		r.digests[tp] = &digest{sum: sha256.New()}
+		if end == 0 {
+			continue
+		}
+		r.unread[tp] = end
+		if starts[tp.topic] == nil {
+			starts[tp.topic] = make(map[int32]kgo.Offset)
+		}
+		starts[tp.topic][tp.partition] = kgo.NewOffset().AtStart()
+	}
+	return starts
+}
+
+func (r *reading) add(record *kgo.Record) {
+	tp := topicPartition{record.Topic, record.Partition}
+	end, ok := r.unread[tp]
+	if !ok || record.Offset >= end {
+		return
+	}
+	if !record.Attrs.IsControl() {
+		r.digests[tp].add(record)
+	}
+	if record.Offset+1 >= end {
+		delete(r.unread, tp)
+	}
+}
+
+// digest identifies the records of one partition in their order: equal digests mean equal keys, values, headers and timestamps
+// in the same order. Keeping the records themselves would take too much memory.
+type digest struct {
+	records int64
+	sum     hash.Hash
+}
+
+// add appends one record. Each field is preceded by its length, so that two different sequences of records never give the same
+// input. A null field and an empty one differ.
 func (d *digest) add(r *kgo.Record) {
 	d.records++
 	var b []byte

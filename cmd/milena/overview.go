@@ -10,27 +10,8 @@ import (
 	"github.com/milena-kafka/milena/replicator"
 )
 
-// attentionSeconds is the lag from which a partition is shown by itself. Below it are the ups and downs of a busy flow.
-const attentionSeconds = 10
-
-// attention says why a person should look at a partition, or "".
-func attention(p replicator.PartitionStatus) string {
-	switch {
-	case p.Anomaly != nil:
-		return fmt.Sprintf("%s: %s; %s", p.Anomaly.Kind, p.Anomaly.Detail, p.Anomaly.Hint)
-	case p.State == "waiting":
-		return "waits until its shard is taken over"
-	case p.State != "replicating":
-		return "is " + p.State
-	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
-		return fmt.Sprintf("is %v behind", (time.Duration(*p.LagSeconds) * time.Second))
-	default:
-		return ""
-	}
-}
-
-// overview is a Status in the size of a page: thousands of partitions are summed up by topic, and only those that need
-// attention are kept, at most maxShown.
+// overview is a Status of bounded size, for the page and milena status: thousands of partitions are summed up by topic, and
+// only partitions that need attention are listed, up to maxShown.
 type overview struct {
 	replicator.Status
 	PartitionCount int              `json:"partition_count"`
@@ -51,61 +32,86 @@ type topicOverview struct {
 	Topic       string   `json:"topic"`
 	TargetTopic string   `json:"target_topic"`
 	Partitions  int      `json:"partitions"`
-	Acked       int64    `json:"acked"`
+	Acked       int64    `json:"acked"` // sum of the partitions' acknowledged source offsets
 	LagRecords  int64    `json:"lag_records"`
-	LagSeconds  *float64 `json:"lag_seconds,omitempty"` // of the partition that is farthest behind
-	Attention   int      `json:"attention"`
+	LagSeconds  *float64 `json:"lag_seconds,omitempty"` // of the partition with the most
+	Attention   int      `json:"attention"`             // partitions that need it
 }
 
+// maxShown bounds each list of an overview.
 const maxShown = 200
 
 func newOverview(s replicator.Status) overview {
 	o := overview{Status: s, PartitionCount: len(s.Partitions), Attention: []attentionEntry{}, Topics: []topicOverview{}}
-	topics := make(map[string]*topicOverview)
-	for _, p := range s.Partitions {
-		t := topics[p.Topic]
-		if t == nil {
-			t = &topicOverview{Topic: p.Topic, TargetTopic: p.TargetTopic}
-			topics[p.Topic] = t
-		}
-		t.Partitions++
-		t.Acked += p.Acked
-		if p.LagRecords != nil {
-			t.LagRecords += *p.LagRecords
-		}
-		if p.LagSeconds != nil && (t.LagSeconds == nil || *p.LagSeconds > *t.LagSeconds) {
-			t.LagSeconds = p.LagSeconds
-		}
-		why := attention(p)
-		if why == "" {
-			continue
-		}
-		t.Attention++
-		o.AttentionCount++
-		o.Attention = append(o.Attention, attentionEntry{p.Topic, p.Partition, p.State, why})
-	}
+	o.sum(s.Partitions)
 	o.Partitions = nil
-	// Halted ones wait for a person, the others may mend themselves.
-	slices.SortStableFunc(o.Attention, func(a, b attentionEntry) int { return cmp.Compare(rank(a), rank(b)) })
-	o.Attention = o.Attention[:min(maxShown, len(o.Attention))]
-	for _, name := range slices.Sorted(maps.Keys(topics)) {
-		o.Topics = append(o.Topics, *topics[name])
-	}
-	slices.SortStableFunc(o.Topics, func(a, b topicOverview) int {
-		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(b.LagRecords, a.LagRecords))
-	})
+	o.AttentionCount, o.TopicCount = len(o.Attention), len(o.Topics)
+	o.chooseAttention()
+	o.chooseTopics()
 	if s.Groups != nil && len(s.Groups.Refusals) > maxShown {
 		groups := *s.Groups
 		groups.Refusals = groups.Refusals[:maxShown]
 		o.Groups = &groups
 	}
-	o.TopicCount = len(o.Topics)
-	o.Topics = o.Topics[:min(maxShown, len(o.Topics))]
-	// Lag chooses which topics are shown and not their order: rows that move can't be read.
-	slices.SortFunc(o.Topics, func(a, b topicOverview) int {
-		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(a.Topic, b.Topic))
-	})
 	return o
+}
+
+// sum adds the partitions to their topics and collects those that need attention.
+func (o *overview) sum(partitions []replicator.PartitionStatus) {
+	topics := make(map[string]*topicOverview)
+	for _, p := range partitions {
+		t := topics[p.Topic]
+		if t == nil {
+			t = &topicOverview{Topic: p.Topic, TargetTopic: p.TargetTopic}
+			topics[p.Topic] = t
+		}
+		t.add(p)
+		if why := attention(p); why != "" {
+			t.Attention++
+			o.Attention = append(o.Attention, attentionEntry{p.Topic, p.Partition, p.State, why})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(topics)) {
+		o.Topics = append(o.Topics, *topics[name])
+	}
+}
+
+func (t *topicOverview) add(p replicator.PartitionStatus) {
+	t.Partitions++
+	t.Acked += p.Acked
+	if p.LagRecords != nil {
+		t.LagRecords += *p.LagRecords
+	}
+	if p.LagSeconds != nil && (t.LagSeconds == nil || *p.LagSeconds > *t.LagSeconds) {
+		t.LagSeconds = p.LagSeconds
+	}
+}
+
+// attentionSeconds is the lag from which a partition needs attention. Less is the normal variation of a busy flow.
+const attentionSeconds = 10
+
+// attention is the reason why a partition needs attention, or "".
+func attention(p replicator.PartitionStatus) string {
+	switch {
+	case p.Anomaly != nil:
+		return fmt.Sprintf("%s: %s; %s", p.Anomaly.Kind, p.Anomaly.Detail, p.Anomaly.Hint)
+	case p.State == "waiting":
+		return "waiting for the takeover of its shard"
+	case p.State == "recovering":
+		return "finding the last copied record on the target"
+	case p.State != "replicating":
+		return "not replicating"
+	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
+		return fmt.Sprintf("%v behind the source", time.Duration(*p.LagSeconds)*time.Second)
+	default:
+		return ""
+	}
+}
+
+// chooseAttention puts halted partitions first, as they wait for the operator and the others may recover without help.
+func (o *overview) chooseAttention() {
+	slices.SortStableFunc(o.Attention, func(a, b attentionEntry) int { return cmp.Compare(rank(a), rank(b)) })
+	o.Attention = o.Attention[:min(maxShown, len(o.Attention))]
 }
 
 func rank(e attentionEntry) int {
@@ -113,4 +119,15 @@ func rank(e attentionEntry) int {
 		return 0
 	}
 	return 1
+}
+
+// chooseTopics keeps the topics with the most attention and lag. Lag does not order them: rows that move cannot be read.
+func (o *overview) chooseTopics() {
+	slices.SortStableFunc(o.Topics, func(a, b topicOverview) int {
+		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(b.LagRecords, a.LagRecords))
+	})
+	o.Topics = o.Topics[:min(maxShown, len(o.Topics))]
+	slices.SortFunc(o.Topics, func(a, b topicOverview) int {
+		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(a.Topic, b.Topic))
+	})
 }

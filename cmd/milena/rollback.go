@@ -2,74 +2,78 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"log/slog"
-	"text/tabwriter"
+	"strconv"
 	"time"
 
 	"github.com/milena-kafka/milena/replicator"
 )
 
-func (p *program) handback(ctx context.Context, args []string) error {
-	f := p.flags("handback", "say where MirrorMaker 2 has to go on with a flow that milena has stopped copying; changes nothing without --write")
-	file := f.StringP("config", "c", "", "the config, a milena.yaml or mm2.properties `file`")
-	name := f.String("flow", "", "which flow, if the file has several")
-	write := f.Bool("write", false, "write the positions where MirrorMaker 2 finds them when it starts")
-	asJSON := f.Bool("json", false, "print JSON")
-	timeout := f.Duration("timeout", time.Minute, "how long it may take")
+const rollbackHelp = `milena rollback computes the source offsets from which MirrorMaker 2 resumes a flow that milena has
+stopped copying. It writes nothing without --write.
+
+Examples:
+  milena rollback -c mm2.properties            # show the offsets
+  milena rollback -c mm2.properties --write    # store them, then start MirrorMaker 2
+`
+
+func (p *program) rollback(ctx context.Context, args []string) error {
+	f := p.flags("rollback", rollbackHelp)
+	path := configFlag(f)
+	name := f.String("flow", "", "`NAME` of the flow; needed if the config has several")
+	write := f.Bool("write", false, "write the offsets to MirrorMaker 2's offsets topic on the target")
+	asJSON := f.Bool("json", false, "print the offsets as JSON")
+	timeout := f.Duration("timeout", time.Minute, "time limit for the command, as a `DURATION` such as 30s")
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	c, err := p.load(*file)
+	file, err := p.readConfig(*path)
 	if err != nil {
 		return err
 	}
-	flow, err := chooseFlow(c, *name)
+	flow, err := chooseFlow(f, file.Config, *name)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
-	o := clustersOf(c, flow, slog.New(slog.DiscardHandler))
+	o := silent(file.Config, flow)
 	h, err := replicator.PrepareHandBack(ctx, o)
 	if err != nil {
-		return fmt.Errorf("handback: %w", err)
+		return fmt.Errorf("rollback: %w", err)
 	}
 	if *write {
 		if err := h.Write(ctx, o); err != nil {
-			return fmt.Errorf("handback: %w", err)
+			return fmt.Errorf("rollback: %w", err)
 		}
 	}
 	if *asJSON {
-		enc := json.NewEncoder(p.stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(h)
+		return p.printJSON(h)
 	}
-	positions := count(len(h.Positions), "position")
-	switch p.printHandBack(h); {
-	case len(h.Positions) == 0:
-		p.printf("flow %s: MirrorMaker 2's positions in topic %s are right already\n", h.Flow, h.Topic)
-	case *write:
-		p.printf("%s written to topic %s; start MirrorMaker 2 now, and milena on this flow no more\n", positions, h.Topic)
-	default:
-		p.printf("nothing is written; --write puts %s into topic %s\n", positions, h.Topic)
-	}
+	p.printRollback(h, *write)
 	return nil
 }
 
-func (p *program) printHandBack(h *replicator.HandBack) {
+// printRollback prints the connector offsets that change, and what was done with them.
+func (p *program) printRollback(h *replicator.HandBack, written bool) {
 	if len(h.Positions) == 0 {
+		p.printf("flow %s: the offsets of MirrorMaker 2 in topic %s are already correct\n", h.Flow, h.Topic)
 		return
 	}
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "TOPIC\tPARTITION\tGOES ON AT\tWOULD GO ON AT")
+	w := p.table()
+	row(w, "TOPIC\tPARTITION\tCURRENT OFFSET\tNEW OFFSET")
 	for _, position := range h.Positions {
-		was := "the beginning"
+		current := "none" // MirrorMaker 2 would begin with the oldest record
 		if position.Was >= 0 {
-			was = fmt.Sprint(position.Was)
+			current = strconv.FormatInt(position.Was, 10)
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", position.Topic, position.Partition, position.Next, was)
+		row(w, "%s\t%d\t%s\t%d", position.Topic, position.Partition, current, position.Next)
 	}
 	_ = w.Flush()
+	offsets := count(len(h.Positions), "offset")
+	if written {
+		p.printf("%s written to topic %s; start MirrorMaker 2 now, and do not start milena on this flow again\n", offsets, h.Topic)
+	} else {
+		p.printf("nothing written; --write stores %s in topic %s\n", offsets, h.Topic)
+	}
 }

@@ -10,38 +10,52 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
-	"github.com/milena-kafka/milena/replicator/client"
 )
 
+const runHelp = `milena run copies the flows of the config until SIGINT or SIGTERM. With --compare it writes nothing
+and reports how the copies of a running MirrorMaker 2 differ from what milena would write.
+
+Examples:
+  milena run -c milena.yaml
+  milena run -c mm2.properties --listen 127.0.0.1:9644
+  milena run -c mm2.properties --compare --for 5m
+  milena run -c mm2.properties --compare=all --json
+`
+
 func (p *program) run(ctx context.Context, args []string) error {
-	f := p.flags("run", "copy what the config says, until a signal")
-	file := f.StringP("config", "c", "", "the config, a milena.yaml or mm2.properties `file`")
-	listen := f.String("listen", "", "the `address` of HTTP, instead of the config's; an mm2.properties file has none")
-	rebuild := f.Bool("rebuild-map", false, "when copies of MirrorMaker 2 are taken over, compare all of them with the source, so that old offsets translate exactly")
-	beside := f.Bool("beside-mirrormaker", false, "start although a MirrorMaker 2 seems to run on a flow that is taken over from it")
-	var s shadow
-	s.flags(f)
+	f := p.flags("run", runHelp)
+	path := configFlag(f)
+	listen := f.String("listen", "", "`HOST:PORT` for the status page, metrics and probes, instead of http.listen of the config; \"\" turns HTTP off")
+	rebuild := f.Bool("rebuild-map", false, "when migrating from MirrorMaker 2, compare its whole copies with the source, so that old offsets translate exactly too")
+	beside := f.Bool("beside-mirrormaker", false, "when migrating from MirrorMaker 2, start even though it still seems to run")
+	var compare compareFlags
+	compare.add(f)
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	if err := s.check(f); err != nil {
+	if err := compare.check(f); err != nil {
 		return err
 	}
-	read, err := p.read(*file)
+	file, err := p.readConfig(*path)
 	if err != nil {
 		return err
 	}
-	c := read.Config
-	if s.compare != "" {
-		return p.compareFlows(ctx, c, s)
+	c := file.Config
+	if compare.mode != "" {
+		return p.runComparison(ctx, c, compare)
 	}
 	if f.Changed("listen") {
 		c.HTTP.Listen = *listen
 	}
 	log := p.logger(c.Log)
-	for _, n := range read.Notes {
+	for _, n := range file.Notes {
 		log.Info("note on a config key", "key", n.Key, "line", n.Line, "reason", n.Reason)
 	}
+	return p.runFlows(ctx, c, log, func(o *replicator.Options) { o.RebuildMap, o.BesideMirrorMaker = *rebuild, *beside })
+}
+
+// runFlows serves HTTP and copies every flow of the config until ctx ends or one of them fails.
+func (p *program) runFlows(ctx context.Context, c *config.Config, log *slog.Logger, adjust func(*replicator.Options)) error {
 	registry := newRegistry()
 	a := newAdmin(registry, c.HTTP)
 	if err := a.listen(ctx); err != nil {
@@ -52,7 +66,7 @@ func (p *program) run(ctx context.Context, args []string) error {
 		log.Info("listening", "address", a.address())
 	}
 	limitMemory(c, p.env)
-	flows, err := newFlows(c, log, registry, func(o *replicator.Options) { o.RebuildMap, o.BesideMirrorMaker = *rebuild, *beside })
+	flows, err := newFlows(c, log, registry, adjust)
 	if err != nil {
 		return err
 	}
@@ -60,22 +74,20 @@ func (p *program) run(ctx context.Context, args []string) error {
 	return runAll(ctx, flows, a.stopping)
 }
 
-// limitMemory lets the collector work harder before the heap outgrows what the buffers explain: a buffer is held once and its garbage
-// about once more. Who sets GOMEMLIMIT knows better.
+// limitMemory sets a soft memory limit, so that the garbage collector works harder before the heap outgrows what the buffers
+// explain: each buffer exists once in use and about once more as garbage. GOMEMLIMIT takes precedence.
 func limitMemory(c *config.Config, env func(string) (string, bool)) {
 	if _, set := env("GOMEMLIMIT"); !set {
 		debug.SetMemoryLimit(32<<20 + 2*int64(c.Buffer)*int64(len(c.Flows)))
 	}
 }
 
-// newFlows makes a Flow of each flow of the config, with what was chosen for all of them.
-func newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer, choose ...func(*replicator.Options)) ([]*replicator.Flow, error) {
+// newFlows creates the flows of the config. It does no I/O.
+func newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer, adjust func(*replicator.Options)) ([]*replicator.Flow, error) {
 	flows := make([]*replicator.Flow, 0, len(c.Flows))
 	for _, flow := range c.Flows {
 		o := options(c, flow, log, registry)
-		for _, choice := range choose {
-			choice(&o)
-		}
+		adjust(&o)
 		f, err := replicator.New(o)
 		if err != nil {
 			return nil, err
@@ -85,28 +97,16 @@ func newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer
 	return flows, nil
 }
 
-func options(c *config.Config, flow config.Flow, log *slog.Logger, registry prometheus.Registerer) replicator.Options {
-	return replicator.Options{
-		Clusters: clustersOf(c, flow, log), Registerer: registry,
-		Buffer: int64(c.Buffer), ShutdownTimeout: c.ShutdownTimeout, Version: buildVersion(),
-	}
-}
-
-// clustersOf is one flow of the config with both of its clusters.
-func clustersOf(c *config.Config, flow config.Flow, log *slog.Logger) client.Clusters {
-	return client.Clusters{Flow: flow, Source: c.Clusters[flow.Source], Target: c.Clusters[flow.Target], Log: log}
-}
-
-// runner is what has to be started and waited for.
+// runner blocks in Run until ctx ends or it fails.
 type runner interface {
 	Run(ctx context.Context) error
 }
 
-// runAll runs all until ctx ends or one of them fails, which stops the others cleanly, and gives the first error. It calls
-// onStop when the end begins.
+// runAll runs all of them until ctx ends or one fails, which stops the others cleanly. It returns the first error, and calls
+// onStop when the stop begins.
 //
-// The group has no context of its own: the context of errgroup carries the first error as its cause, and a healthy flow
-// would take it for its own and stop without a drain.
+// The group has no context of its own: errgroup's context carries the first error as its cause. A healthy flow would take
+// that error for its own and stop without a drain.
 func runAll[R runner](ctx context.Context, all []R, onStop func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

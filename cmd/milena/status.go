@@ -7,22 +7,35 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/milena-kafka/milena/replicator"
 )
 
+const statusHelp = `milena status asks a running milena over HTTP for the lag of its flows, the partitions that need
+attention, and the consumer groups, topic configs and ACLs that are not in sync.
+
+Examples:
+  milena status
+  milena status --url http://milena-1:9644 --json
+`
+
+// statusTimeout bounds the request. The answer is ready at once, so a slow one means that the process does not serve.
+const statusTimeout = 10 * time.Second
+
 func (p *program) status(ctx context.Context, args []string) error {
-	f := p.flags("status", "ask a running milena how its flows are")
-	url := f.String("url", "http://127.0.0.1:9644", "where it listens")
-	asJSON := f.Bool("json", false, "print all it knows as JSON")
+	f := p.flags("status", statusHelp)
+	url := f.String("url", "http://127.0.0.1:9644", "`URL` of the running milena: its http.listen")
+	asJSON := f.Bool("json", false, "print everything that is known, as JSON")
 	if err := parse(f, args); err != nil {
 		return err
 	}
+	if !strings.HasPrefix(*url, "http://") && !strings.HasPrefix(*url, "https://") {
+		return fmt.Errorf("status: --url %q is not a URL such as http://127.0.0.1:9644", *url)
+	}
 	body, err := getStatus(ctx, *url)
 	if err != nil {
-		return fmt.Errorf("status: %w; is milena running, and is this the address of http.listen?", err)
+		return fmt.Errorf("status: %w; check that milena is running and that --url is the address of its http.listen", err)
 	}
 	if *asJSON {
 		_, err := p.stdout.Write(body)
@@ -30,7 +43,10 @@ func (p *program) status(ctx context.Context, args []string) error {
 	}
 	var flows []replicator.Status
 	if err := json.Unmarshal(body, &flows); err != nil {
-		return fmt.Errorf("status: %s does not answer like milena: %w", *url, err)
+		return fmt.Errorf("status: the answer of %s is not milena's: %w; check --url", *url, err)
+	}
+	if len(flows) == 0 {
+		p.printf("milena is starting: it has no flows yet\n")
 	}
 	for _, s := range flows {
 		p.printStatus(newOverview(s))
@@ -39,7 +55,7 @@ func (p *program) status(ctx context.Context, args []string) error {
 }
 
 func getStatus(ctx context.Context, url string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/status", nil)
 	if err != nil {
@@ -56,6 +72,7 @@ func getStatus(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(resp.Body)
 }
 
+// printStatus prints totals first, then what is not in sync, and last the partitions that need attention.
 func (p *program) printStatus(o overview) {
 	ready := "ready"
 	if !o.Ready {
@@ -65,72 +82,78 @@ func (p *program) printStatus(o overview) {
 	for _, reason := range o.NotReady {
 		p.printf("  %s\n", reason)
 	}
-	p.printf("  %s in %s, lag %s; copied since the start: %s, %s\n", count(o.PartitionCount, "partition"),
+	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), count(o.LagRecords, "record"), count(o.Records, "record"), size(o.Bytes))
 	for _, t := range o.Throttled {
 		p.printf("  %s\n", t.Text)
 	}
 	p.printGroups(o.Groups)
-	p.printSettings(o.Status)
-	if o.AttentionCount == 0 {
-		p.printf("  no partition needs attention\n\n")
-		return
-	}
-	p.printf("\n")
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "  TOPIC\tPARTITION\tSTATE\tWHY")
-	for _, e := range o.Attention {
-		_, _ = fmt.Fprintf(w, "  %s\t%d\t%s\t%s\n", e.Topic, e.Partition, e.State, e.Why)
-	}
-	_ = w.Flush()
-	if more := o.AttentionCount - len(o.Attention); more > 0 {
-		p.printf("  and %d more; --json has all\n", more)
-	}
-	p.printf("\n")
+	p.printConfigs(o.Configs)
+	p.printACLs(o.ACLs)
+	p.printAttention(o)
 }
 
-// refusalsShown is how many refused groups are a picture; more are a list for a program.
-const refusalsShown = 20
+// maxGroupRows is how many groups the text output shows; --json prints all.
+const maxGroupRows = 20
 
 func (p *program) printGroups(g *replicator.GroupsStatus) {
 	switch {
 	case g == nil:
 		return
 	case g.LastPass.IsZero() && len(g.Problems) == 0:
-		p.printf("  no look at consumer groups so far\n")
+		p.printf("  consumer groups: not synced yet\n")
 		return
 	}
-	p.printf("  %s at %s", count(g.Groups, "consumer group"), count(g.Positions, "position"))
+	p.printf("  %s with %s", count(g.Groups, "consumer group"), count(g.Positions, "committed offset"))
 	if g.Refused > 0 {
-		p.printf(", %d of them not on the target", g.Refused)
+		p.printf(", %d of them not committed on the target", g.Refused)
 	}
 	p.printf("\n")
-	for _, r := range g.Refusals[:min(refusalsShown, len(g.Refusals))] {
+	for _, r := range g.Refusals[:min(maxGroupRows, len(g.Refusals))] {
 		p.printf("    %s (%s; %s)\n", r.Text, count(r.Partitions, "partition"), r.Detail)
 	}
-	if more := len(g.Refusals) - refusalsShown; more > 0 {
-		p.printf("    and %d more; --json has all\n", more)
+	p.printMore("    ", len(g.Refusals)-maxGroupRows, "")
+	p.printProblems(g.Problems)
+}
+
+func (p *program) printConfigs(c *replicator.ConfigsStatus) {
+	if c == nil {
+		return
 	}
-	for _, text := range g.Problems {
+	if c.Changed > 0 {
+		p.printf("  %s changed in the last sync\n", count(c.Changed, "topic config"))
+	}
+	p.printProblems(c.Problems)
+}
+
+func (p *program) printACLs(a *replicator.ACLsStatus) {
+	if a == nil || a.LastPass.IsZero() {
+		return
+	}
+	if a.InStep+a.Created+a.Deleted+a.Refused > 0 || len(a.Problems) == 0 { // otherwise only the problem matters
+		p.printf("  %s in sync; last sync: %d created, %d deleted, %d refused\n", count(a.InStep, "ACL"), a.Created, a.Deleted, a.Refused)
+	}
+	p.printProblems(a.Problems)
+}
+
+func (p *program) printProblems(problems []string) {
+	for _, text := range problems {
 		p.printf("    %s\n", text)
 	}
 }
 
-// printSettings tells what the last looks at topic configs and ACLs changed, and what they could not.
-func (p *program) printSettings(s replicator.Status) {
-	var problems []string
-	if c := s.Configs; c != nil {
-		if problems = append(problems, c.Problems...); c.Changed > 0 {
-			p.printf("  %s changed in the last look\n", count(c.Changed, "topic config"))
-		}
+func (p *program) printAttention(o overview) {
+	if o.AttentionCount == 0 {
+		p.printf("  no partition needs attention\n\n")
+		return
 	}
-	if a := s.ACLs; a != nil && !a.LastPass.IsZero() {
-		if a.InStep+a.Created+a.Deleted+a.Refused > 0 || len(a.Problems) == 0 { // else only the problem is news
-			p.printf("  %s as on the source; in the last look %d created, %d deleted, %d refused\n", count(a.InStep, "ACL"), a.Created, a.Deleted, a.Refused)
-		}
-		problems = append(problems, a.Problems...)
+	p.printf("\n")
+	w := p.table()
+	row(w, "  TOPIC\tPARTITION\tSTATE\tREASON")
+	for _, e := range o.Attention {
+		row(w, "  %s\t%d\t%s\t%s", e.Topic, e.Partition, e.State, e.Why)
 	}
-	for _, text := range problems {
-		p.printf("    %s\n", text)
-	}
+	_ = w.Flush()
+	p.printMore("  ", o.AttentionCount-len(o.Attention), "")
+	p.printf("\n")
 }

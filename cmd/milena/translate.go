@@ -2,30 +2,38 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator"
 )
 
-// question is what translate was asked.
+const translateHelp = `milena translate prints where a consumer group, an offset or a timestamp of one cluster is on the
+other. It changes nothing without --commit. It works beside a running flow and while the source is
+down.
+
+Examples:
+  milena translate -c milena.yaml --group billing
+  milena translate -c milena.yaml --group billing --commit
+  milena translate -c milena.yaml --topic orders --partition 3 --offset 1000
+  milena translate -c milena.yaml --topic primary.orders --partition 3 --offset 1000 --reverse
+  milena translate -c milena.yaml --topic orders --at 2026-01-31T15:04:05Z
+`
+
+// question is what the flags ask: a group, one offset, or a time.
 type question struct {
 	flow      string
 	group     string
 	topic     string
-	partition int32
-	offset    int64
+	partition int32 // -1 if not given
+	offset    int64 // -1 if not given
 	at        string
 	reverse   bool
 	json      bool
@@ -35,145 +43,102 @@ type question struct {
 
 func (p *program) translate(ctx context.Context, args []string) error {
 	var q question
-	f := p.flags("translate", "say where a group, an offset or a moment of one side is on the other; changes nothing without --commit")
-	file := f.StringP("config", "c", "", "the config, a milena.yaml or mm2.properties `file`")
-	f.StringVar(&q.flow, "flow", "", "which flow, if the file has several")
-	f.StringVar(&q.group, "group", "", "a consumer group: all of its partitions")
-	f.StringVar(&q.topic, "topic", "", "a topic of the source; with --reverse, of the target")
-	f.Int32Var(&q.partition, "partition", -1, "its partition")
-	f.Int64Var(&q.offset, "offset", -1, "an offset of the source; with --reverse, of the target")
-	f.StringVar(&q.at, "at", "", "a moment, as 2026-01-31T15:04:05Z or in milliseconds since 1970")
-	f.BoolVar(&q.reverse, "reverse", false, "from the target back to the source")
-	f.BoolVar(&q.json, "json", false, "print JSON")
-	f.BoolVar(&q.commit, "commit", false, "commit a group's translated positions, if it has no members there, and only forward")
-	f.BoolVar(&q.script, "reset-script", false, "print the commands of Kafka's own tool that would set a group's positions")
-	timeout := f.Duration("timeout", 30*time.Second, "how long it may take")
+	f := p.flags("translate", translateHelp)
+	path := configFlag(f)
+	q.add(f)
+	timeout := f.Duration("timeout", 30*time.Second, "time limit for the command, as a `DURATION` such as 2m")
 	if err := parse(f, args); err != nil {
 		return err
 	}
 	if err := q.check(f); err != nil {
 		return err
 	}
-	c, err := p.load(*file)
+	file, err := p.readConfig(*path)
 	if err != nil {
 		return err
 	}
-	flow, err := chooseFlow(c, q.flow)
+	flow, err := chooseFlow(f, file.Config, q.flow)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
-	log := slog.New(slog.DiscardHandler) // the answer says what a client would log
-	t, err := replicator.OpenTranslator(ctx, clustersOf(c, flow, log))
+	o := silent(file.Config, flow)
+	t, err := replicator.OpenTranslator(ctx, o)
 	if err != nil {
 		return fmt.Errorf("translate: %w", err)
 	}
 	defer t.Close()
-	if q.group != "" {
-		return p.translateGroup(ctx, t, c, flow, q)
+	if q.group == "" {
+		return p.translateOffsets(ctx, t, q)
 	}
-	return p.translatePlace(ctx, t, q)
+	to := side{offsets.Target, o.Flow.Target, o.Target.Brokers}
+	if q.reverse {
+		to = side{offsets.Source, o.Flow.Source, o.Source.Brokers}
+	}
+	return p.translateGroup(ctx, t, to, q)
 }
 
-// check finds out whether the flags ask one question.
+func (q *question) add(f *pflag.FlagSet) {
+	f.StringVar(&q.flow, "flow", "", "`NAME` of the flow; needed if the config has several")
+	f.StringVar(&q.group, "group", "", "translate the committed offsets of this consumer `GROUP`")
+	f.StringVar(&q.topic, "topic", "", "a `TOPIC` of the source; with --reverse, of the target")
+	f.Int32Var(&q.partition, "partition", 0, "a partition `NUMBER` of the topic; with --at, all partitions if not given")
+	f.Int64Var(&q.offset, "offset", 0, "an `OFFSET` of the partition")
+	f.StringVar(&q.at, "at", "", "a `TIME`, as 2026-01-31T15:04:05Z or in milliseconds since 1970")
+	f.BoolVar(&q.reverse, "reverse", false, "translate from the target to the source")
+	f.BoolVar(&q.json, "json", false, "print JSON")
+	f.BoolVar(&q.commit, "commit", false, "commit the translated offsets of the group: only forward, and only if the group has no members there")
+	f.BoolVar(&q.script, "reset-script", false, "print kafka-consumer-groups.sh commands that set the group's offsets")
+}
+
+// check completes the question and reports flags that do not fit together.
 func (q *question) check(f *pflag.FlagSet) error {
-	wrong := func(text string) error { return &usageError{"translate: " + text + "; see milena translate --help"} }
+	if !f.Changed("partition") {
+		q.partition = -1
+	}
+	if !f.Changed("offset") {
+		q.offset = -1
+	}
 	switch {
 	case q.group == "" && q.topic == "":
-		return wrong("name a --group, or a --topic")
+		return wrong(f, "needs --group or --topic")
 	case q.group != "" && (q.topic != "" || q.at != "" || f.Changed("partition") || f.Changed("offset")):
-		return wrong("--group translates all of a group; --topic, --partition, --offset and --at are without it")
+		return wrong(f, "--group translates all offsets of a group and cannot be combined with --topic, --partition, --offset or --at")
 	case q.group == "" && (q.commit || q.script):
-		return wrong("--commit and --reset-script need a --group")
+		return wrong(f, "--commit and --reset-script need --group")
 	case q.json && q.script:
-		return wrong("--json and --reset-script are two forms of one answer")
+		return wrong(f, "--json and --reset-script cannot be combined")
 	case q.topic != "" && q.at == "" && (q.partition < 0 || q.offset < 0):
-		return wrong("--topic needs --partition and --offset, or --at")
+		return wrong(f, "--topic needs --partition and --offset, or --at")
 	case q.at != "" && f.Changed("offset"):
-		return wrong("--at and --offset are two questions")
+		return wrong(f, "--at and --offset cannot be combined")
 	case q.at != "" && q.reverse:
-		return wrong("a moment is the same on both sides: --at answers for both, without --reverse")
+		return wrong(f, "--at already prints the offsets of both clusters; remove --reverse")
 	}
 	if q.at != "" {
-		if _, err := moment(q.at); err != nil {
-			return wrong(err.Error())
+		if _, err := parseTime(q.at); err != nil {
+			return wrong(f, "%v", err)
 		}
 	}
 	return nil
 }
 
-// moment reads a time or milliseconds.
-func moment(text string) (time.Time, error) {
+// parseTime reads RFC 3339 or milliseconds since 1970.
+func parseTime(text string) (time.Time, error) {
 	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return time.UnixMilli(ms), nil
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("--at %q is not a time like 2026-01-31T15:04:05Z and not a number of milliseconds", text)
+		return time.Time{}, fmt.Errorf("--at %q is neither a time like 2026-01-31T15:04:05Z nor a number of milliseconds", text)
 	}
 	return at, nil
 }
 
-func chooseFlow(c *config.Config, name string) (config.Flow, error) {
-	var names []string
-	for _, f := range c.Flows {
-		if f.Name == name || name == "" && len(c.Flows) == 1 {
-			return f, nil
-		}
-		names = append(names, f.Name)
-	}
-	if name == "" {
-		return config.Flow{}, &usageError{fmt.Sprintf("translate: the file has several flows; name one with --flow: %s", strings.Join(names, ", "))}
-	}
-	return config.Flow{}, &usageError{fmt.Sprintf("translate: there is no flow %q; there is %s", name, strings.Join(names, ", "))}
-}
-
-// translated is one line of an answer.
-type translated struct {
-	Topic        string   `json:"topic"`
-	TargetTopic  string   `json:"target_topic"`
-	Partition    int32    `json:"partition"`
-	SourceOffset *int64   `json:"source_offset,omitempty"`
-	TargetOffset *int64   `json:"target_offset,omitempty"`
-	Exact        bool     `json:"exact"`
-	Origin       string   `json:"origin,omitempty"`
-	AgeSeconds   *float64 `json:"age_seconds,omitempty"` // of what the answer comes from
-	Lag          *int64   `json:"lag,omitempty"`         // offsets between the place on the target and its end
-	Metadata     string   `json:"metadata,omitempty"`
-	Error        string   `json:"error,omitempty"`
-}
-
-func newTranslated(t offsets.Translation, err error) translated {
-	row := translated{Topic: t.Topic, TargetTopic: t.TargetTopic, Partition: t.Partition, Exact: t.Exact, Origin: string(t.Origin)}
-	if err != nil {
-		row.Error = err.Error()
-		return row
-	}
-	row.SourceOffset, row.TargetOffset = &t.Source, &t.Target
-	if !t.AsOf.IsZero() {
-		age := max(0, time.Since(t.AsOf).Seconds())
-		row.AgeSeconds = &age
-	}
-	return row
-}
-
-// translatePlace answers for an offset or a moment.
-func (p *program) translatePlace(ctx context.Context, t *replicator.Translator, q question) error {
-	var list []offsets.Translation
-	var one offsets.Translation
-	var err error
-	switch {
-	case q.at != "":
-		at, _ := moment(q.at) // checked before
-		list, err = t.At(ctx, q.topic, at)
-	case q.reverse:
-		one, err = t.OffsetBack(ctx, q.topic, q.partition, q.offset)
-		list = append(list, one)
-	default:
-		one, err = t.Offset(ctx, q.topic, q.partition, q.offset)
-		list = append(list, one)
-	}
+// translateOffsets answers for one offset, or for a time in all partitions or one.
+func (p *program) translateOffsets(ctx context.Context, t *replicator.Translator, q question) error {
+	list, err := lookUp(ctx, t, q)
 	if err != nil {
 		return fmt.Errorf("translate: %w", err)
 	}
@@ -186,17 +151,42 @@ func (p *program) translatePlace(ctx context.Context, t *replicator.Translator, 
 	if len(rows) == 0 {
 		return fmt.Errorf("translate: topic %s has no partition %d", q.topic, q.partition)
 	}
-	return p.printTranslated(rows, "", q)
+	return p.printTranslated(rows, q)
 }
 
-// translateGroup answers for all partitions of a group.
-func (p *program) translateGroup(ctx context.Context, t *replicator.Translator, c *config.Config, flow config.Flow, q question) error {
+func lookUp(ctx context.Context, t *replicator.Translator, q question) ([]offsets.Translation, error) {
+	if q.at != "" {
+		at, err := parseTime(q.at)
+		if err != nil {
+			return nil, err
+		}
+		return t.At(ctx, q.topic, at)
+	}
+	translate := t.Offset
+	if q.reverse {
+		translate = t.OffsetBack
+	}
+	one, err := translate(ctx, q.topic, q.partition, q.offset)
+	if err != nil {
+		return nil, err
+	}
+	return []offsets.Translation{one}, nil
+}
+
+// side is the cluster that a group's offsets are translated to.
+type side struct {
+	replicator.Side
+	alias   string
+	brokers []string
+}
+
+// translateGroup answers for all partitions of a group. An offset that has no translation is an error, after the others were
+// printed and committed.
+func (p *program) translateGroup(ctx context.Context, t *replicator.Translator, to side, q question) error {
 	var positions []offsets.GroupPosition
 	var text string
 	var err error
-	side, alias := offsets.Target, flow.Target
 	if q.reverse {
-		side, alias = offsets.Source, flow.Source
 		positions, err = t.GroupBack(ctx, q.group)
 	} else {
 		positions, text, err = t.Group(ctx, q.group)
@@ -204,19 +194,11 @@ func (p *program) translateGroup(ctx context.Context, t *replicator.Translator, 
 	if err != nil {
 		return fmt.Errorf("translate: %w", err)
 	}
-	if q.script {
-		p.printScript(positions, side, q.group, c.Clusters[alias].Brokers)
-	} else {
-		rows := make([]translated, 0, len(positions))
-		for _, position := range positions {
-			row := newTranslated(position.Translation, position.Err)
-			row.Metadata = position.Metadata
-			if position.Lag >= 0 {
-				row.Lag = &position.Lag
-			}
-			rows = append(rows, row)
-		}
-		if err := p.printTranslated(rows, text, q); err != nil {
+	if err := p.printGroup(positions, text, to, q); err != nil {
+		return err
+	}
+	if q.commit {
+		if err := p.commit(ctx, t, to, positions, q); err != nil {
 			return err
 		}
 	}
@@ -226,31 +208,45 @@ func (p *program) translateGroup(ctx context.Context, t *replicator.Translator, 
 			failed++
 		}
 	}
-	if q.commit {
-		if err := p.commit(ctx, t, side, alias, positions, q); err != nil {
-			return err
-		}
-	}
 	if failed > 0 {
-		return fmt.Errorf("translate: %d of %s could not be translated", failed, count(len(positions), "position"))
+		return fmt.Errorf("translate: %d of %s could not be translated", failed, count(len(positions), "offset"))
 	}
 	return nil
 }
 
-func (p *program) commit(ctx context.Context, t *replicator.Translator, side replicator.Side, alias string, positions []offsets.GroupPosition, q question) error {
-	moved, refusals, err := t.Commit(ctx, side, q.group, positions)
+// printGroup prints the offsets of a group as a script, as JSON or as a table.
+func (p *program) printGroup(positions []offsets.GroupPosition, text string, to side, q question) error {
+	if q.script {
+		p.printScript(positions, to, q.group)
+		return nil
+	}
+	rows := make([]translated, 0, len(positions))
+	for _, position := range positions {
+		r := newTranslated(position.Translation, position.Err)
+		r.Metadata = position.Metadata
+		if position.Lag >= 0 {
+			r.Lag = &position.Lag
+		}
+		rows = append(rows, r)
+	}
+	if text != "" && !q.json {
+		p.printf("%s\n", text)
+	}
+	return p.printTranslated(rows, q)
+}
+
+// commit commits the offsets of a group. Offsets that are not committed, with the reason, are the error.
+func (p *program) commit(ctx context.Context, t *replicator.Translator, to side, positions []offsets.GroupPosition, q question) error {
+	moved, refusals, err := t.Commit(ctx, to.Side, q.group, positions)
 	if err != nil {
 		return fmt.Errorf("translate: commit: %w", err)
 	}
 	if !q.json && !q.script {
-		p.printf("committed on %s: %s", alias, count(moved, "position"))
+		p.printf("committed on %s: %s", to.alias, count(moved, "offset"))
 		if moved == 0 && len(refusals) == 0 && slices.ContainsFunc(positions, func(p offsets.GroupPosition) bool { return p.Err == nil }) {
-			p.printf("; the group stands there already")
+			p.printf("; the group has these offsets already")
 		}
 		p.printf("\n")
-	}
-	if len(refusals) == 0 {
-		return nil
 	}
 	texts := make([]error, 0, len(refusals))
 	for _, r := range refusals {
@@ -259,59 +255,80 @@ func (p *program) commit(ctx context.Context, t *replicator.Translator, side rep
 	return errors.Join(texts...)
 }
 
-func (p *program) printTranslated(rows []translated, text string, q question) error {
-	if q.json {
-		enc := json.NewEncoder(p.stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(rows)
-	}
-	if text != "" {
-		p.printf("%s\n", text)
-	}
-	if len(rows) == 0 {
-		return nil
-	}
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "TOPIC\tPARTITION\tSOURCE OFFSET\tTARGET TOPIC\tTARGET OFFSET\tEXACT\tFROM\tLAG THERE")
-	number := func(n *int64) string {
-		if n == nil {
-			return "-"
-		}
-		return strconv.FormatInt(*n, 10)
-	}
-	for _, r := range rows {
-		if r.Error != "" {
-			_, _ = fmt.Fprintf(w, "%s\t%d\t-\t%s\t-\t\t\t%s\n", r.Topic, r.Partition, r.TargetTopic, r.Error)
-			continue
-		}
-		exact, from := "no: next record or end", r.Origin
-		if r.Exact {
-			exact = "yes"
-		}
-		if r.AgeSeconds != nil && *r.AgeSeconds >= 5 {
-			from += fmt.Sprintf(", %.0f s old", *r.AgeSeconds)
-		}
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Topic, r.Partition, number(r.SourceOffset), r.TargetTopic, number(r.TargetOffset), exact, from, number(r.Lag))
-	}
-	return w.Flush()
-}
-
-// printScript prints what Kafka's own tool would be told. It refuses a group with members, as --commit does, but would move
-// a group backwards.
-func (p *program) printScript(positions []offsets.GroupPosition, side replicator.Side, group string, brokers []string) {
+// printScript prints commands for Kafka's own tool. Like --commit it refuses a group with members; unlike --commit it also
+// moves a group backwards.
+func (p *program) printScript(positions []offsets.GroupPosition, to side, group string) {
 	for _, position := range positions {
-		topic, to := position.TargetTopic, position.Target
-		if side == offsets.Source {
-			topic, to = position.Topic, position.Source
+		topic, offset := position.TargetTopic, position.Target
+		if to.Side == offsets.Source {
+			topic, offset = position.Topic, position.Source
 		}
 		if position.Err != nil {
 			p.printf("# %s:%d: %v\n", topic, position.Partition, position.Err)
 			continue
 		}
 		p.printf("kafka-consumer-groups.sh --bootstrap-server %s --group %s --topic %s:%d --reset-offsets --to-offset %d --execute\n",
-			strings.Join(brokers, ","), quote(group), topic, position.Partition, to)
+			strings.Join(to.brokers, ","), quote(group), topic, position.Partition, offset)
 	}
 }
 
-// quote makes a name safe for a shell.
+// quote makes a string safe for a shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// translated is one line of an answer.
+type translated struct {
+	Topic        string   `json:"topic"`
+	TargetTopic  string   `json:"target_topic"`
+	Partition    int32    `json:"partition"`
+	SourceOffset *int64   `json:"source_offset,omitempty"`
+	TargetOffset *int64   `json:"target_offset,omitempty"`
+	Exact        bool     `json:"exact"`
+	Origin       string   `json:"origin,omitempty"`
+	AgeSeconds   *float64 `json:"age_seconds,omitempty"` // age of the data behind the answer
+	Lag          *int64   `json:"lag,omitempty"`         // offsets between the target offset and the end of the target partition
+	Metadata     string   `json:"metadata,omitempty"`
+	Error        string   `json:"error,omitempty"`
+}
+
+func newTranslated(t offsets.Translation, err error) translated {
+	r := translated{Topic: t.Topic, TargetTopic: t.TargetTopic, Partition: t.Partition, Exact: t.Exact, Origin: string(t.Origin)}
+	if err != nil {
+		r.Error = err.Error()
+		return r
+	}
+	r.SourceOffset, r.TargetOffset = &t.Source, &t.Target
+	if !t.AsOf.IsZero() {
+		age := max(0, time.Since(t.AsOf).Seconds())
+		r.AgeSeconds = &age
+	}
+	return r
+}
+
+// staleSeconds is the age from which the table shows how old an answer is.
+const staleSeconds = 5
+
+func (p *program) printTranslated(rows []translated, q question) error {
+	if q.json {
+		return p.printJSON(rows)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	w := p.table()
+	row(w, "TOPIC\tPARTITION\tSOURCE OFFSET\tTARGET TOPIC\tTARGET OFFSET\tEXACT\tBASED ON\tTARGET LAG")
+	for _, r := range rows {
+		if r.Error != "" {
+			row(w, "%s\t%d\t-\t%s\t-\t\t\t%s", r.Topic, r.Partition, r.TargetTopic, r.Error)
+			continue
+		}
+		exact, basis := "no (next record or end)", r.Origin
+		if r.Exact {
+			exact = "yes"
+		}
+		if r.AgeSeconds != nil && *r.AgeSeconds >= staleSeconds {
+			basis += fmt.Sprintf(", %.0f s old", *r.AgeSeconds)
+		}
+		row(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s", r.Topic, r.Partition, optional(r.SourceOffset), r.TargetTopic, optional(r.TargetOffset), exact, basis, optional(r.Lag))
+	}
+	return w.Flush()
+}

@@ -4,21 +4,14 @@ import (
 	"runtime/debug"
 )
 
-// buildVersion is what the Go tool wrote into the binary: the module's version, or the revision it was built from.
-func buildVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	version := info.Main.Version
-	if version == "" {
-		version = "(devel)"
-	}
-	return version
-}
+const versionHelp = `milena version prints the version and revision of this binary and the Go version that built it.
+
+Example:
+  milena version
+`
 
 func (p *program) version(args []string) error {
-	f := p.flags("version", "say what this is")
+	f := p.flags("version", versionHelp)
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -29,11 +22,24 @@ func (p *program) version(args []string) error {
 			case s.Key == "vcs.revision":
 				p.printf(", revision %.12s", s.Value)
 			case s.Key == "vcs.modified" && s.Value == "true":
-				p.printf(" with changes")
+				p.printf(" (modified)")
 			}
 		}
 		p.printf(", %s", info.GoVersion)
 	}
 	p.printf("\n")
 	return nil
+}
+
+// buildVersion is the version that the Go tool wrote into the binary: the module's version, or the revision it was built from.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	version := info.Main.Version
+	if version == "" {
+		version = "(devel)"
+	}
+	return version
 }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
+)
+
+// fileError says that the config file could not be read.
+type fileError struct{ err error }
+
+func (e *fileError) Error() string {
+	return e.err.Error() + "; name a readable config file with -c FILE"
+}
+func (e *fileError) Unwrap() error { return e.err }
+
+// readConfig reads the config file at path. The error is a usageError, a fileError or a config.Error.
+func (p *program) readConfig(path string) (*config.File, error) {
+	if path == "" {
+		return nil, &usageError{"no config file given; name it with -c FILE"}
+	}
+	f, err := config.Read(path, p.env)
+	var wrong *config.Error
+	if err != nil && !errors.As(err, &wrong) {
+		return nil, &fileError{err}
+	}
+	return f, err
+}
+
+// chooseFlow returns the flow of that name. The name may be empty if the config has only one flow.
+func chooseFlow(f *pflag.FlagSet, c *config.Config, name string) (config.Flow, error) {
+	var names []string
+	for _, flow := range c.Flows {
+		if flow.Name == name || name == "" && len(c.Flows) == 1 {
+			return flow, nil
+		}
+		names = append(names, flow.Name)
+	}
+	if name == "" {
+		return config.Flow{}, wrong(f, "the config has %d flows; choose one with --flow: %s", len(names), strings.Join(names, ", "))
+	}
+	return config.Flow{}, wrong(f, "unknown flow %q; the config has %s", name, strings.Join(names, ", "))
+}
+
+// options are what a flow of the config needs to run.
+func options(c *config.Config, flow config.Flow, log *slog.Logger, registry prometheus.Registerer) replicator.Options {
+	return replicator.Options{
+		Clusters: clustersOf(c, flow, log), Registerer: registry,
+		Buffer: int64(c.Buffer), ShutdownTimeout: c.ShutdownTimeout, Version: buildVersion(),
+	}
+}
+
+// clustersOf are the two clusters of a flow of the config, with a log.
+func clustersOf(c *config.Config, flow config.Flow, log *slog.Logger) client.Clusters {
+	return client.Clusters{Flow: flow, Source: c.Clusters[flow.Source], Target: c.Clusters[flow.Target], Log: log}
+}
+
+// silent are the clusters of a command whose output says all that clients would log.
+func silent(c *config.Config, flow config.Flow) client.Clusters {
+	return clustersOf(c, flow, slog.New(slog.DiscardHandler))
+}

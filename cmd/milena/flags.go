@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/pflag"
+)
+
+// usageError says that the command line is wrong.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+// wrong is the usage error of one command.
+func wrong(f *pflag.FlagSet, format string, args ...any) error {
+	return &usageError{fmt.Sprintf("%s: %s; see milena %s --help", f.Name(), fmt.Sprintf(format, args...), f.Name())}
+}
+
+// helpWidth is the column at which the descriptions of flags wrap.
+const helpWidth = 100
+
+// flags creates the flag set of a command. --help prints the text, one sentence and examples, and then the flags.
+func (p *program) flags(command, help string) *pflag.FlagSet {
+	f := pflag.NewFlagSet(command, pflag.ContinueOnError)
+	f.SortFlags = false
+	f.SetOutput(io.Discard) // pflag prints errors as well as returning them
+	f.Usage = func() {
+		p.printf("%s", help)
+		if f.HasFlags() {
+			p.printf("\nFlags:\n%s", f.FlagUsagesWrapped(helpWidth))
+		}
+	}
+	return f
+}
+
+// configFlag adds the flag that names the config file.
+func configFlag(f *pflag.FlagSet) *string {
+	return f.StringP("config", "c", "", "config `FILE`: a milena.yaml or an mm2.properties")
+}
+
+// parse reads the flags of a command that takes no other arguments.
+func parse(f *pflag.FlagSet, args []string) error { return parseArgs(f, args, 0) }
+
+// parseArgs reads the flags of a command that takes up to n other arguments, which are in f.Args afterwards.
+func parseArgs(f *pflag.FlagSet, args []string, n int) error {
+	err := f.Parse(args)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return err
+	case err != nil:
+		return wrong(f, "%v", err)
+	case f.NArg() > n:
+		return wrong(f, "unexpected argument %q", f.Arg(n))
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// printJSON writes v to stdout as indented JSON.
+func (p *program) printJSON(v any) error {
+	enc := json.NewEncoder(p.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// table aligns cells that are separated by tabs. Flush it after the last row.
+func (p *program) table() *tabwriter.Writer { return tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0) }
+
+// row writes one row of a table, or of anything else. Flush returns the error.
+func row(w *tabwriter.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, format+"\n", args...)
+}
+
+// printMore says how many items a list leaves out, if any.
+func (p *program) printMore(indent string, n int, what string) {
+	if n > 0 {
+		p.printf("%sand %d more%s; --json prints all\n", indent, n, what)
+	}
+}
+
+// count is n with the noun in its singular or plural.
+func count[N ~int | ~int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// size is a number of bytes with a decimal unit, such as 3.5 kB.
+func size[N ~int64 | ~float64](n N) string {
+	f := float64(n)
+	if f < 1000 {
+		return fmt.Sprintf("%.0f B", f)
+	}
+	f /= 1000
+	for _, unit := range []string{"kB", "MB", "GB"} {
+		if f < 1000 {
+			return fmt.Sprintf("%.1f %s", f, unit)
+		}
+		f /= 1000
+	}
+	return fmt.Sprintf("%.1f TB", f)
+}
+
+// optional is a number, or - if it is not known.
+func optional(n *int64) string {
+	if n == nil {
+		return "-"
+	}
+	return strconv.FormatInt(*n, 10)
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/milena-kafka/milena/replicator"
+)
+
+// startClusters starts two clusters in this process, each with a topic of two partitions, and returns their addresses.
+func startClusters(t *testing.T) []string {
+	t.Helper()
+	var addresses []string
+	for _, id := range []string{"one", "two"} {
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ClusterID(id), kfake.SeedTopics(2, "seed-"+id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		addresses = append(addresses, c.ListenAddrs()[0])
+	}
+	return addresses
+}
+
+// twoClusters writes the config of a flow between two clusters in this process.
+func twoClusters(t *testing.T) string {
+	t.Helper()
+	address := startClusters(t)
+	return file(t, fmt.Sprintf(`
+clusters: {a: {brokers: [%q]}, b: {brokers: [%q]}}
+flows: [{source: a, target: b, shards: 4}]
+http: {listen: "127.0.0.1:0"}
+`, address[0], address[1]))
+}
+
+func TestRunServesUntilStopped(t *testing.T) {
+	path := twoClusters(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var stderr lockedBuffer
+	done := make(chan int, 1)
+	go func() { done <- run(ctx, []string{"run", "-c", path}, io.Discard, &stderr, noEnv) }()
+	url := ""
+	within(t, "it logs where it listens", func() bool {
+		var line struct{ Msg, Address string }
+		for text := range strings.Lines(stderr.String()) {
+			if json.Unmarshal([]byte(text), &line) == nil && line.Msg == "listening" {
+				url = "http://" + line.Address
+				return true
+			}
+		}
+		return false
+	})
+	within(t, "it is ready", func() bool { return get(t, url+"/readyz") == http.StatusOK })
+	within(t, "it found the topic", func() bool {
+		_, stdout, _ := milena(t, "status", "--url", url)
+		return strings.Contains(stdout, "flow a-b: a -> b, ready") && strings.Contains(stdout, "2 partitions in 1 topic")
+	})
+	cancel()
+	select {
+	case code := <-done:
+		if code != exitClean {
+			t.Errorf("exit %d: %s", code, stderr.String())
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("run does not stop")
+	}
+}
+
+// get returns the status code of a GET request.
+func get(t *testing.T, url string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestRunFailsIfThePortIsInUse(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	path := file(t, fmt.Sprintf(`
+clusters: {a: {brokers: ["127.0.0.1:1"]}, b: {brokers: ["127.0.0.1:2"]}}
+flows: [{source: a, target: b}]
+http: {listen: %q}
+`, l.Addr()))
+	code, _, stderr := milena(t, "run", "-c", path)
+	if code != exitFailed || !strings.Contains(stderr, "address already in use; stop the process that uses it") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
+// fakeRunner fails at once, or waits for its context and reports its cause.
+type fakeRunner struct {
+	err   error
+	cause chan error
+}
+
+func (f fakeRunner) Run(ctx context.Context) error {
+	if f.err != nil {
+		return f.err
+	}
+	<-ctx.Done()
+	f.cause <- context.Cause(ctx)
+	return nil
+}
+
+func TestAFailedFlowStopsTheOthersCleanly(t *testing.T) {
+	fenced := &replicator.FencedError{Flow: "a-b"}
+	healthy := fakeRunner{cause: make(chan error, 1)}
+	stopping := make(chan struct{})
+	err := runAll(t.Context(), []fakeRunner{{err: fenced}, healthy}, func() { close(stopping) })
+	if !errors.Is(err, fenced) {
+		t.Errorf("error is %v", err)
+	}
+	if cause := <-healthy.cause; !errors.Is(cause, context.Canceled) {
+		t.Errorf("the healthy flow was stopped with %v", cause)
+	}
+	<-stopping
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// sample is a flow with partitions in every state.
+func sample() replicator.Status {
+	return replicator.Status{
+		Flow: "a-b", Source: "a", Target: "b", Ready: true, Shards: map[string]int{"owned": 4}, Records: 12, Bytes: 3456, LagRecords: 7,
+		Throttled: []client.ThrottleStatus{{Side: "target", Cluster: "b", Broker: 1, LastMinute: 41, Text: "throttled by target broker 1: 41.0 s in the last minute"}},
+		Partitions: []replicator.PartitionStatus{
+			{Topic: "orders", TargetTopic: "a.orders", State: "replicating", Acked: 5, LagRecords: ptr(int64(3)), LagSeconds: ptr(0.5)},
+			{Topic: "orders", TargetTopic: "a.orders", Partition: 1, State: "replicating", LagRecords: ptr(int64(4)), LagSeconds: ptr(90.0)},
+			{
+				Topic: "orders", TargetTopic: "a.orders", Partition: 2, State: "halted",
+				Anomaly: &replicator.AnomalyState{Kind: "truncated", Detail: "lost 3 records", Hint: "skip them"},
+			},
+			{Topic: "clicks", TargetTopic: "a.clicks", State: "recovering"},
+			{Topic: "clicks", TargetTopic: "a.clicks", Partition: 1, State: "waiting"},
+		},
+	}
+}
+
+func TestStatusShowsWhatNeedsAttention(t *testing.T) {
+	a := newAdmin(newRegistry(), config.HTTP{})
+	flow := sample()
+	a.serveStatuses(func() []replicator.Status { return []replicator.Status{flow} })
+	server := httptest.NewServer(a.server.Handler)
+	defer server.Close()
+	code, stdout, stderr := milena(t, "status", "--url", server.URL)
+	want := `flow a-b: a -> b, ready
+  5 partitions in 2 topics, lag 7 records; copied since start: 12 records, 3.5 kB
+  throttled by target broker 1: 41.0 s in the last minute
+
+  TOPIC   PARTITION  STATE        REASON
+  orders  2          halted       truncated: lost 3 records; skip them
+  orders  1          replicating  1m30s behind the source
+  clicks  0          recovering   finding the last copied record on the target
+  clicks  1          waiting      waiting for the takeover of its shard
+
+`
+	if code != exitClean || stdout != want {
+		t.Errorf("exit %d %s\n%s", code, stderr, stdout)
+	}
+	flow.Groups = &replicator.GroupsStatus{}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  consumer groups: not synced yet\n") {
+		t.Errorf("before the first group sync:\n%s", stdout)
+	}
+	flow.Groups = &replicator.GroupsStatus{Groups: 1, Positions: 2, LastPass: time.Unix(1, 0)}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  1 consumer group with 2 committed offsets\n") {
+		t.Errorf("after the first group sync:\n%s", stdout)
+	}
+	flow.ACLs = &replicator.ACLsStatus{LastPass: time.Unix(1, 0), Problems: []string{"ACLs are not copied: cluster a has no authorizer"}}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "no authorizer") || strings.Contains(stdout, "0 ACLs") {
+		t.Errorf("without an authorizer:\n%s", stdout)
+	}
+	flow.ACLs = &replicator.ACLsStatus{LastPass: time.Unix(1, 0), InStep: 3}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  3 ACLs in sync; last sync: 0 created") {
+		t.Errorf("with ACLs:\n%s", stdout)
+	}
+	code, stdout, _ = milena(t, "status", "--json", "--url", server.URL+"/")
+	var got []replicator.Status
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != exitClean || len(got) != 1 || len(got[0].Partitions) != 5 {
+		t.Errorf("exit %d, %v: %s", code, err, stdout)
+	}
+}
