@@ -25,6 +25,9 @@ func TestAdminPages(t *testing.T) {
 	if code, body := ask(a, "/status"); code != http.StatusOK || strings.TrimSpace(body) != "[]" {
 		t.Errorf("before the flows exist: %d %s", code, body)
 	}
+	if code, body := ask(a, "/overview"); code != http.StatusOK || !strings.Contains(body, `"not_ready":["starting: no flows yet"],"flows":[]`) {
+		t.Errorf("before the flows exist: %d %s", code, body)
+	}
 	s := sample()
 	a.serveStatuses(func() []replicator.Status { return []replicator.Status{s} })
 	for path, want := range map[string]string{

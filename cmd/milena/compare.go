@@ -21,9 +21,13 @@ type compareFlags struct {
 const (
 	compareNew = "new"
 	compareAll = "all"
-	// compareRefresh is how often the comparison is drawn on a terminal.
-	compareRefresh = 2 * time.Second
-	// Longer lists are cut in the text output; --json prints all.
+)
+
+// compareRefresh is how often the comparison is drawn on a terminal.
+const compareRefresh = 2 * time.Second
+
+// Longer lists are cut in the text output; --json prints all.
+const (
 	maxPartitionRows = 20
 	maxSentences     = 30
 )

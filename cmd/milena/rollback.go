@@ -50,14 +50,21 @@ func (p *program) rollback(ctx context.Context, args []string) error {
 	if *asJSON {
 		return p.printJSON(h)
 	}
-	p.printRollback(h, *write)
+	p.printConnectorOffsets(h)
+	switch offsets := count(len(h.Positions), "offset"); {
+	case len(h.Positions) == 0:
+		p.printf("flow %s: the offsets of MirrorMaker 2 in topic %s are already correct\n", h.Flow, h.Topic)
+	case *write:
+		p.printf("%s written to topic %s; start MirrorMaker 2 now, and do not start milena on this flow again\n", offsets, h.Topic)
+	default:
+		p.printf("nothing written; --write stores %s in topic %s\n", offsets, h.Topic)
+	}
 	return nil
 }
 
-// printRollback prints the connector offsets that change, and what was done with them.
-func (p *program) printRollback(h *replicator.HandBack, written bool) {
+// printConnectorOffsets prints the offsets of MirrorMaker 2 that have to change.
+func (p *program) printConnectorOffsets(h *replicator.HandBack) {
 	if len(h.Positions) == 0 {
-		p.printf("flow %s: the offsets of MirrorMaker 2 in topic %s are already correct\n", h.Flow, h.Topic)
 		return
 	}
 	w := p.table()
@@ -70,10 +77,4 @@ func (p *program) printRollback(h *replicator.HandBack, written bool) {
 		row(w, "%s\t%d\t%s\t%d", position.Topic, position.Partition, current, position.Next)
 	}
 	_ = w.Flush()
-	offsets := count(len(h.Positions), "offset")
-	if written {
-		p.printf("%s written to topic %s; start MirrorMaker 2 now, and do not start milena on this flow again\n", offsets, h.Topic)
-	} else {
-		p.printf("nothing written; --write stores %s in topic %s\n", offsets, h.Topic)
-	}
 }

@@ -34,10 +34,13 @@ func sample() replicator.Status {
 
 func TestStatusShowsWhatNeedsAttention(t *testing.T) {
 	a := newAdmin(newRegistry(), config.HTTP{})
-	flow := sample()
-	a.serveStatuses(func() []replicator.Status { return []replicator.Status{flow} })
 	server := httptest.NewServer(a.server.Handler)
 	defer server.Close()
+	if code, stdout, _ := milena(t, "status", "--url", server.URL); code != exitClean || stdout != "milena is starting: it has no flows yet\n" {
+		t.Errorf("before the flows exist: exit %d\n%s", code, stdout)
+	}
+	flow := sample()
+	a.serveStatuses(func() []replicator.Status { return []replicator.Status{flow} })
 	code, stdout, stderr := milena(t, "status", "--url", server.URL)
 	want := `flow a-b: a -> b, ready
   5 partitions in 2 topics, lag 7 records; copied since start: 12 records, 3.5 kB
