@@ -94,7 +94,7 @@ const attentionSeconds = 10
 func attention(p replicator.PartitionStatus) string {
 	switch {
 	case p.Anomaly != nil:
-		return fmt.Sprintf("%s: %s; %s", p.Anomaly.Kind, p.Anomaly.Detail, p.Anomaly.Hint)
+		return fmt.Sprintf("%s: %s. %s", p.Anomaly.Kind, p.Anomaly.Detail, p.Anomaly.Hint)
 	case p.State == "waiting":
 		return "waiting for the takeover of its shard"
 	case p.State == "recovering":

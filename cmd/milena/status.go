@@ -103,6 +103,9 @@ func (p *program) printGroups(g *replicator.GroupsStatus) {
 	case g.LastPass.IsZero() && len(g.Problems) == 0:
 		p.printf("  consumer groups: not synced yet\n")
 		return
+	case g.Groups == 0 && len(g.Problems) == 0:
+		p.printf("  no consumer groups\n")
+		return
 	}
 	p.printf("  %s with %s", count(g.Groups, "consumer group"), count(g.Positions, "committed offset"))
 	if g.Refused > 0 {

@@ -24,7 +24,7 @@ func sample() replicator.Status {
 			{Topic: "orders", TargetTopic: "a.orders", Partition: 1, State: "replicating", LagRecords: ptr(int64(4)), LagSeconds: ptr(90.0)},
 			{
 				Topic: "orders", TargetTopic: "a.orders", Partition: 2, State: "halted",
-				Anomaly: &replicator.AnomalyState{Kind: "truncated", Detail: "lost 3 records", Hint: "skip them"},
+				Anomaly: &replicator.AnomalyState{Kind: "truncated", Detail: "lost 3 records", Hint: "Skip them."},
 			},
 			{Topic: "clicks", TargetTopic: "a.clicks", State: "recovering"},
 			{Topic: "clicks", TargetTopic: "a.clicks", Partition: 1, State: "waiting"},
@@ -47,7 +47,7 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
   throttled by target broker 1: 41.0 s in the last minute
 
   TOPIC   PARTITION  STATE        REASON
-  orders  2          halted       truncated: lost 3 records; skip them
+  orders  2          halted       truncated: lost 3 records. Skip them.
   orders  1          replicating  1m30s behind the source
   clicks  0          recovering   finding the last copied record on the target
   clicks  1          waiting      waiting for the takeover of its shard
