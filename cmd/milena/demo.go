@@ -149,7 +149,7 @@ func (d *demonstration) close() {
 func (d *demonstration) welcome(address string, duration time.Duration) {
 	d.p.printf("Started two in-memory Kafka clusters, %s and %s, and a flow from %s to %s.\n", demoSource, demoTarget, demoSource, demoTarget)
 	if address != "" {
-		d.p.printf("Status page: http://%s/\n", address)
+		d.p.printf("Open http://%s/ to watch it.\n", address)
 	}
 	if duration == 0 {
 		d.p.printf("Press Ctrl-C to stop the load and verify every record.\n")
@@ -281,7 +281,7 @@ func (d *demonstration) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.p.printf("Verified %s in %s: same bytes, same order, none missing, none duplicated.\n",
+	d.p.printf("verified %s in %s: same bytes, same order, none missing, none duplicated.\n",
 		count(result.records, "record"), count(result.partitions, "partition"))
 	return nil
 }
