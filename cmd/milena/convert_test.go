@@ -51,7 +51,7 @@ func TestConvertedFileHasTheSamePlan(t *testing.T) {
 	}
 	yaml := file(t, converted)
 	_, notes, _ := milena(t, "check", "-c", properties)
-	if !strings.Contains(notes, "note: tasks.max (line 7): there are no connectors") {
+	if !strings.Contains(notes, "note: tasks.max (line 7): milena has no connectors") {
 		t.Errorf("check prints no notes:\n%s", notes)
 	}
 	var plans []string

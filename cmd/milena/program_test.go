@@ -129,8 +129,8 @@ func TestAllConfigErrorsArePrinted(t *testing.T) {
 	path := file(t, "clusters:\n  a: {brokers: [a]}\nflows:\n  - {source: a, target: b, topcis: []}\n")
 	for _, verb := range []string{"run", "check"} {
 		code, _, stderr := milena(t, verb, "-c", path)
-		want := path + `:2: clusters.a.brokers[0]: "a" is not an address: missing port in address; write host:port such as kafka-1:9092
-` + path + `:4: flows[0].target: no cluster has the alias "b"; there is a
+		want := path + `:2: clusters.a.brokers[0]: "a" is not an address: missing port in address; use host:port such as kafka-1:9092
+` + path + `:4: flows[0].target: no cluster has the alias "b"; use a
 ` + path + `:4: flows[0].topcis: unknown key; did you mean "topics"?
 `
 		if code != exitUsage || stderr != want {

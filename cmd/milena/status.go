@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 const statusHelp = `milena status asks a running milena over HTTP for the lag of its flows, the partitions that need
@@ -119,7 +120,7 @@ func (p *program) printGroups(g *replicator.GroupsStatus) {
 	p.printProblems(g.Problems)
 }
 
-func (p *program) printConfigs(c *replicator.ConfigsStatus) {
+func (p *program) printConfigs(c *topics.ConfigsStatus) {
 	if c == nil {
 		return
 	}
@@ -129,7 +130,7 @@ func (p *program) printConfigs(c *replicator.ConfigsStatus) {
 	p.printProblems(c.Problems)
 }
 
-func (p *program) printACLs(a *replicator.ACLsStatus) {
+func (p *program) printACLs(a *topics.ACLsStatus) {
 	if a == nil || a.LastPass.IsZero() {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -64,11 +65,11 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  1 consumer group with 2 committed offsets\n") {
 		t.Errorf("after the first group sync:\n%s", stdout)
 	}
-	flow.ACLs = &replicator.ACLsStatus{LastPass: time.Unix(1, 0), Problems: []string{"ACLs are not copied: cluster a has no authorizer"}}
+	flow.ACLs = &topics.ACLsStatus{LastPass: time.Unix(1, 0), Problems: []string{"ACLs are not copied: cluster a has no authorizer"}}
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "no authorizer") || strings.Contains(stdout, "0 ACLs") {
 		t.Errorf("without an authorizer:\n%s", stdout)
 	}
-	flow.ACLs = &replicator.ACLsStatus{LastPass: time.Unix(1, 0), InStep: 3}
+	flow.ACLs = &topics.ACLsStatus{LastPass: time.Unix(1, 0), InStep: 3}
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  3 ACLs in sync; last sync: 0 created") {
 		t.Errorf("with ACLs:\n%s", stdout)
 	}
