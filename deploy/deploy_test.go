@@ -1,8 +1,7 @@
-// Package deploy_test holds what is written for people against the code: the configs, the metrics and the alerts.
+// Package deploy_test checks the files of this folder, and what docs say of anomalies and alerts, against the code.
 package deploy_test
 
 import (
-	"fmt"
 	"os"
 	"reflect"
 	"regexp"
@@ -90,39 +89,33 @@ func TestFullConfigLoadsWithWhatIsOff(t *testing.T) {
 	}
 }
 
-func TestReadmeConfigsLoad(t *testing.T) {
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, "../README.md"), -1)
-	for i, block := range blocks {
-		parse(t, fmt.Sprintf("README.md, YAML block %d", i+1), block[1])
-	}
-	if len(blocks) != 2 {
-		t.Fatalf("README.md has %d YAML blocks, want the smallest config and the full one", len(blocks))
-	}
-	if diff := cmp.Diff(read(t, "milena.yaml"), blocks[1][1]); diff != "" {
-		t.Errorf("the full config in README.md is not deploy/milena.yaml (-file +README):\n%s", diff)
-	}
-}
-
-func TestReadmeExplainsEveryAnomaly(t *testing.T) {
-	readme := read(t, "../README.md")
+func TestDocsExplainEveryAnomaly(t *testing.T) {
+	page := read(t, "../docs/anomalies.md")
 	for _, kind := range config.AnomalyKinds() {
-		row := regexp.MustCompile("(?m)^\\| `" + kind + "` \\|.*\\| ([a-z, ]+) \\|$").FindStringSubmatch(readme)
-		if row == nil {
-			t.Errorf("README.md has no row for %s", kind)
+		_, section, ok := strings.Cut(page, "\n## "+kind+"\n")
+		if !ok {
+			t.Errorf("docs/anomalies.md has no section %s", kind)
 			continue
 		}
-		if want := strings.Join(config.AnomalyActions(kind), ", "); row[1] != want {
-			t.Errorf("README.md allows %q for %s, the config %q", row[1], kind, want)
+		section, _, _ = strings.Cut(section, "\n## ")
+		for _, item := range []string{"Symptom", "Cause", "What to do"} {
+			if !strings.Contains(section, "- **"+item+":** ") {
+				t.Errorf("docs/anomalies.md does not say the %s of %s", item, kind)
+			}
+		}
+		want := "- **Actions:** `" + strings.Join(config.AnomalyActions(kind), "`, `") + "`\n"
+		if !strings.Contains(section, want) {
+			t.Errorf("docs/anomalies.md does not say of %s: %s", kind, want)
 		}
 	}
 }
 
 // Whether the table is what the code has is tested beside the code.
 func TestAlertsUseMetricsThatExist(t *testing.T) {
-	readme, alerts := read(t, "../README.md"), read(t, "alerts.yaml")
+	page, alerts := read(t, "../docs/metrics.md"), read(t, "alerts.yaml")
 	for _, name := range regexp.MustCompile(`\bmilena_[a-z_]+`).FindAllString(alerts, -1) {
-		if !strings.Contains(readme, "| `"+name+"` |") {
-			t.Errorf("alerts.yaml uses %s, which the README does not know", name)
+		if !strings.Contains(page, "| `"+name+"` |") {
+			t.Errorf("alerts.yaml uses %s, which docs/metrics.md does not know", name)
 		}
 	}
 	var file struct {
@@ -135,8 +128,8 @@ func TestAlertsUseMetricsThatExist(t *testing.T) {
 	}
 	for _, group := range file.Groups {
 		for _, rule := range group.Rules {
-			if !strings.Contains(readme, "| "+rule.Alert+" | `"+rule.Expr+"`") {
-				t.Errorf("README.md does not show the alert %s with %s", rule.Alert, rule.Expr)
+			if !strings.Contains(page, "| "+rule.Alert+" | `"+rule.Expr+"`") {
+				t.Errorf("docs/metrics.md does not show the alert %s with %s", rule.Alert, rule.Expr)
 			}
 		}
 	}

@@ -14,7 +14,9 @@ import (
 )
 
 // written are the files with queries that people copy.
-var written = []string{"../docs/mirrormaker2-metrics.md", "../deploy/grafana.json", "../deploy/alerts.yaml", "../README.md"}
+var written = []string{
+	"../docs/metrics.md", "../docs/mirrormaker2-metrics.md", "../docs/troubleshooting.md", "../deploy/grafana.json", "../deploy/alerts.yaml", "../README.md",
+}
 
 var (
 	metricName  = regexp.MustCompile(`\bmilena_[a-z_]*[a-z]\b`)
