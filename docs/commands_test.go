@@ -272,11 +272,11 @@ func (l *lab) demo(typed, command string) {
 	l.t.Helper()
 	p := l.start(command)
 	if !strings.Contains(command, "--for") {
-		l.until(typed+": an address", func() bool { return strings.Contains(p.stdout.String(), "Open http://") })
+		l.until(typed+": an address", func() bool { return strings.Contains(p.stdout.String(), "http://") })
 		p.signalAfter(time.Second, syscall.SIGINT)
 	}
 	l.finish(typed, p, 0)
-	if !strings.Contains(p.stdout.String(), "verified ") {
+	if !regexp.MustCompile(`(?i)verified \d+ records`).MatchString(p.stdout.String()) {
 		l.t.Errorf("%s: nothing was verified:\n%s", typed, p.stdout.String())
 	}
 }
