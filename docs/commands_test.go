@@ -24,7 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// patience is how long a command may take that ends by itself, and a running milena to become ready.
+// patience bounds a command that ends without a signal, and the start of milena until it is ready.
 const patience = 30 * time.Second
 
 // bin is the folder of the binary; TestMain creates and deletes it.
@@ -59,7 +59,7 @@ func binary(t *testing.T) string {
 	return filepath.Join(bin, "milena")
 }
 
-// Every sh block of every page runs against two clusters in this process. A command may not fail, except where it says that there is a difference.
+// Every sh block of every page runs against two clusters in this process. No command may fail; a comparison may find differences.
 func TestCommandsRun(t *testing.T) {
 	t.Parallel()
 	all := blocks(t, "sh")
@@ -88,7 +88,7 @@ func TestCommandsRun(t *testing.T) {
 	}
 }
 
-// lab is a folder with configs, two clusters, and at most one milena that runs in the background, as in a user's terminals.
+// lab is what a user has: a folder with configs, two clusters, and at most one milena that runs in another terminal.
 type lab struct {
 	t       *testing.T
 	dir     string
@@ -152,7 +152,7 @@ func cluster(t *testing.T, id string) string {
 	return c.ListenAddrs()[0]
 }
 
-// seed makes what the pages speak of: topic orders with records, and group billing in it.
+// seed creates what the pages mention: topic orders with records, and a group billing with committed offsets in it.
 func seed(t *testing.T, address string) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -180,7 +180,7 @@ func seed(t *testing.T, address string) {
 	}
 }
 
-// copyAll has milena copy all that the source holds, and stops it.
+// copyAll runs milena until everything is copied, and stops it.
 func (l *lab) copyAll(file string) {
 	l.t.Helper()
 	l.run("milena run -c " + file)
@@ -198,7 +198,7 @@ func (l *lab) copyAll(file string) {
 	l.stop()
 }
 
-// run does what a user would who types the command, with the addresses of this lab, and for a shorter time.
+// run runs a command of a page with the addresses of this lab, and for a shorter time.
 func (l *lab) run(command string) {
 	l.t.Helper()
 	typed := command
@@ -242,7 +242,7 @@ func (l *lab) run(command string) {
 	}
 }
 
-// goTool checks a command of the go tool without doing all of its work: packages exist, and flags are known.
+// goTool checks a command of the go tool without running it: its packages and flags exist.
 func (l *lab) goTool(words []string) {
 	l.t.Helper()
 	for strings.Contains(words[0], "=") {
@@ -267,7 +267,7 @@ func (l *lab) goTool(words []string) {
 	}
 }
 
-// demo ends the demo as Ctrl-C does, unless it ends by itself.
+// demo runs the demo and ends it as Ctrl-C does, unless --for ends it.
 func (l *lab) demo(typed, command string) {
 	l.t.Helper()
 	p := l.start(command)
@@ -394,7 +394,7 @@ func (l *lab) until(what string, done func() bool) {
 	}
 }
 
-// The table of commands in operations.md has all verbs of the program, each with all of its flags.
+// The table of commands in operations.md lists every command with all of its flags.
 func TestCommandsTableIsComplete(t *testing.T) {
 	t.Parallel()
 	help := func(args ...string) string {
@@ -423,19 +423,19 @@ func TestCommandsTableIsComplete(t *testing.T) {
 	for verb, row := range rows {
 		has := flags(strings.Join(defined.FindAllString(help(verb, "--help"), -1), " "))
 		if got := flags(row); !slices.Equal(got, has) {
-			t.Errorf("operations.md says that milena %s has the flags %v, and it has %v", verb, got, has)
+			t.Errorf("operations.md: milena %s has flags %v, the program has %v", verb, got, has)
 		}
 	}
 }
 
-// Code spans with a command name a verb and flags that exist.
+// Commands in code spans have verbs and flags that exist.
 func TestCommandsInTextExist(t *testing.T) {
 	t.Parallel()
 	line := regexp.MustCompile("(?m)^[^#\n].*$") // headings may be messages
 	command := regexp.MustCompile("`(?:\\./)?milena ([a-z]+)([^`]*)`")
 	for _, page := range pages(t) {
 		if page == "../CHANGELOG.md" {
-			continue // it tells of commands that are gone
+			continue // it names commands that no longer exist
 		}
 		prose := strings.Join(line.FindAllString(read(t, page), -1), "\n")
 		for _, m := range command.FindAllStringSubmatch(prose, -1) {

@@ -1,6 +1,6 @@
 // Package docs_test checks the documentation against the code: README.md and the pages of this folder.
 //
-//	go test ./docs -update    writes the tables of configuration.md anew
+//	go test ./docs -update    rewrites the tables of configuration.md
 package docs_test
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-var update = flag.Bool("update", false, "write the tables of configuration.md anew")
+var update = flag.Bool("update", false, "rewrite the tables of configuration.md")
 
 // pages are README.md and all pages of this folder, as paths from here.
 func pages(t *testing.T) []string {
@@ -62,7 +62,7 @@ func blocks(t *testing.T, language string) []block {
 	return found
 }
 
-// anchor is how GitHub names a heading.
+// anchor is the anchor that GitHub gives a heading.
 func anchor(heading string) string {
 	kept := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(heading), "")
 	return strings.ReplaceAll(kept, " ", "-")
@@ -104,7 +104,7 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
-// Configs in pages load. An excerpt gets the clusters and flows that it leaves out.
+// Configs in pages load. An excerpt is completed with clusters and flows.
 func TestConfigsLoad(t *testing.T) {
 	t.Parallel()
 	environment := func(name string) (string, bool) { return "value of " + name, true }
@@ -139,7 +139,7 @@ func TestProgramsCompile(t *testing.T) {
 	}
 }
 
-// Each heading of troubleshooting.md that is a message is one that the code can give; … stands for what varies.
+// Each heading of troubleshooting.md in code style is a message of the code, in which … replaces what varies.
 func TestSymptomsAreMessagesOfTheCode(t *testing.T) {
 	t.Parallel()
 	var code strings.Builder
@@ -193,7 +193,7 @@ func sections() []struct {
 // required are the keys that have no default and must be written.
 var required = []string{"top.clusters", "top.flows", "cluster.brokers", "sasl.mechanism", "sasl.username", "flow.source", "flow.target"}
 
-// reference is what the code says of the keys of one section: key, type and default.
+// reference lists key, type and default of one section, from the code.
 func reference(section string, v reflect.Value) [][3]string {
 	var rows [][3]string
 	if v.Kind() == reflect.Map {
@@ -243,7 +243,7 @@ func describe(f reflect.Value) (typ, value string) {
 	}
 }
 
-// The tables of configuration.md have the keys, types and defaults of the code; their last column is kept as it is.
+// The tables of configuration.md have the keys, types and defaults of the code. Their last column is written by hand and kept.
 func TestConfigurationPageHasEveryKeyAndDefault(t *testing.T) {
 	t.Parallel()
 	page := read(t, "configuration.md")
