@@ -172,7 +172,7 @@ func TestMilenaContinuesMirrorMakersCopy(t *testing.T) {
 			g.waitMirrored(60_000)
 			g.endLoad()
 			g.verifyMirrored(m, 100_000)
-			m.waitMetric(time.Second, 48, "milena_inherited_partitions_total")
+			m.waitMetric(time.Second, 48, "milena_migrated_partitions_total")
 			m.stop()
 		})
 	}

@@ -166,7 +166,7 @@ func TestGroupsAreMovedBehindWhatRetentionDeleted(t *testing.T) {
 	r.caughtUp("orders", 100)
 	awaitCommitted(t, p.targetCl, "app", "a.orders", 0, p.copyOf("orders", 0, 40))
 	eventually(t, "checkpoint written", func() (bool, string) {
-		return r.metric("milena_bookkeeping_records_total", "topic", "a.checkpoints.internal") >= 1, ""
+		return r.metric("milena_internal_topic_records_total", "topic", "a.checkpoints.internal") >= 1, ""
 	})
 	pass(r, 5)
 	resp, err := p.targetAdm.DeleteRecords(t.Context(), upTo("a.orders", 60))
