@@ -14,8 +14,8 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/compare"
 )
 
 // MirrorMaker 2 copies well while milena looks on: nothing differs, and neither cluster has anything of milena's.
@@ -30,7 +30,7 @@ func TestComparisonOfTwinsFindsNothingAndWritesNothing(t *testing.T) {
 	r := s.compare(nil)
 	r.equal(120)
 	s.produce("orders", 3, 30, "late")
-	r.until("MirrorMaker 2 lags", func(c *replicator.Comparison) bool {
+	r.until("MirrorMaker 2 lags", func(c *compare.Report) bool {
 		behind := 0
 		for _, p := range c.Partitions {
 			if p.LagRecords == 30 && p.Milena == 70 && *p.Mirrored == 40 && *p.LagSeconds > 0 {
@@ -79,12 +79,12 @@ func TestComparisonCountsPerPartition(t *testing.T) {
 	end := r.end()
 	differences(t, end, "orders-0: 20 records twice on the target", "orders-1: 7 records before MirrorMaker 2's position not on the target",
 		"orders-2: 1 record of a.orders-2 not on the source")
-	for n, want := range []replicator.ComparedRecords{{Equal: 100, Twice: 20}, {Equal: 93, NotOnTarget: 7}, {Equal: 100, NotOnSource: 1}, {Equal: 100}} {
+	for n, want := range []compare.ComparedRecords{{Equal: 100, Twice: 20}, {Equal: 93, NotOnTarget: 7}, {Equal: 100, NotOnSource: 1}, {Equal: 100}} {
 		if got := end.Partitions[n].ComparedRecords; got != want {
 			t.Errorf("orders-%d: %+v, want %+v", n, got, want)
 		}
 	}
-	if worst := end.Worst(3); slices.ContainsFunc(worst, func(p replicator.PartitionComparison) bool { return !p.Differs }) {
+	if worst := end.Worst(3); slices.ContainsFunc(worst, func(p compare.PartitionComparison) bool { return !p.Differs }) {
 		t.Errorf("the worst are not those that differ: %+v", worst)
 	}
 }
@@ -251,7 +251,7 @@ func TestComparisonHoldsCheckpointsAgainstThePairs(t *testing.T) {
 	}
 	r := s.compare(nil)
 	r.equal(50)
-	want := replicator.GroupComparison{Group: "billing", Topic: "orders", Committed: 40, Mirrored: 29, Exact: 41, ReadAgain: 12}
+	want := compare.GroupComparison{Group: "billing", Topic: "orders", Committed: 40, Mirrored: 29, Exact: 41, ReadAgain: 12}
 	if end := r.end(); len(end.Groups) != 1 || end.Groups[0] != want {
 		t.Errorf("groups %+v, want %+v", end.Groups, want)
 	}
@@ -263,10 +263,10 @@ func TestComparisonOfNothingIsNoProof(t *testing.T) {
 	s.createBoth("orders", 1)
 	s.produce("orders", 1, 10, "early")
 	r := s.compare(nil)
-	r.until("it has begun", func(c *replicator.Comparison) bool { return len(c.Partitions) == 1 })
+	r.until("it has begun", func(c *compare.Report) bool { return len(c.Partitions) == 1 })
 	differences(t, r.end(), "no record of the source was found on the target: is MirrorMaker 2 running")
 
-	c, err := replicator.NewComparer(client.Clusters{
+	c, err := compare.New(client.Clusters{
 		Flow: config.DefaultFlow("a", "b"), Source: config.Cluster{Brokers: s.source.ListenAddrs()}, Target: config.Cluster{Brokers: s.target.ListenAddrs()},
 		Log: slog.New(slog.DiscardHandler),
 	}, false)

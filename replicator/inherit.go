@@ -187,12 +187,8 @@ type scan struct {
 	records                            int64 // of the target, that were read
 }
 
-var (
-	// It says that a log has timestamps of its broker, so that those of its records say nothing about the other log's.
-	errBrokersClock = errors.New("timestamps are the broker's")
-	// It says that the pair to begin at is no pair.
-	errNoAnchor = errors.New("the offset-sync does not hold")
-)
+// It says that the pair to begin at is no pair.
+var errNoAnchor = errors.New("the offset-sync does not hold")
 
 // run scans from the last pair that can be relied on, or all of the copy.
 func (s *scan) run(ctx context.Context, t *tail) (err error) {
@@ -215,7 +211,7 @@ func (s *scan) run(ctx context.Context, t *tail) (err error) {
 		s.hasher = match.Hasher{Seed: s.seed, Timestamps: timestamps}
 		err := s.compare(ctx, t, anchor)
 		switch {
-		case errors.Is(err, errBrokersClock) && timestamps:
+		case errors.Is(err, match.ErrBrokerTime) && timestamps:
 			timestamps = false
 		case errors.Is(err, errNoAnchor):
 			anchor, fallback = -1, -1
@@ -289,7 +285,7 @@ func (s *scan) judgePosition(ctx context.Context) error {
 // takeTarget pairs the records of one target batch, which has some: the tail hands on nothing else of committed records.
 func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byte) error {
 	if h.Attributes.LogAppendTime() && s.hasher.Timestamps {
-		return errBrokersClock
+		return match.ErrBrokerTime
 	}
 	records, err := recordbatch.Decode(batch)
 	if err != nil {
@@ -300,7 +296,7 @@ func (s *scan) takeTarget(ctx context.Context, h recordbatch.Header, batch []byt
 			continue
 		}
 		if records[i].Timestamp < 0 && s.hasher.Timestamps {
-			return errBrokersClock // a format that has none
+			return match.ErrBrokerTime // a format that has none
 		}
 		s.records++
 		hash := s.hasher.Hash(&records[i])
@@ -403,7 +399,7 @@ func (s *scan) addBatch(h recordbatch.Header, batch []byte) error {
 			continue
 		}
 		if r.Timestamp < 0 && s.hasher.Timestamps {
-			return errBrokersClock // MirrorMaker 2's producer gave it the time of then
+			return match.ErrBrokerTime // MirrorMaker 2's producer gave it the time of then
 		}
 		s.firstSource = min(s.firstSource, r.Offset)
 		s.matcher.Add(match.SourceRecord{Offset: r.Offset, Hash: s.hasher.Hash(r), Optional: h.Attributes.Transactional() && s.open})

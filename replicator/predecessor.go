@@ -9,14 +9,12 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/match"
+	"github.com/milena-kafka/milena/replicator/mm2"
 )
 
 // predecessor is the MirrorMaker 2 whose copies a flow goes on with: what it noted of its progress, read once when the first partition
@@ -39,7 +37,7 @@ func (d *predecessor) read(ctx context.Context) (*offsets.MirrorProgress, error)
 		return d.progress, nil
 	}
 	f := d.flow
-	progress, err := readProgress(ctx, f.options.Clusters, f.source, f.target)
+	progress, err := mm2.ReadProgress(ctx, f.options.Clusters, f.source, f.target)
 	if err != nil {
 		return nil, err
 	}
@@ -66,22 +64,6 @@ func (d *predecessor) forward(ctx context.Context, tp offsets.TopicPartition, so
 		}
 	}
 	return 0, false
-}
-
-func readProgress(ctx context.Context, o client.Clusters, source, target *kgo.Client) (*offsets.MirrorProgress, error) {
-	c, names := o.Flow, o.InternalTopics()
-	syncsAt, syncs := target, names.OffsetSyncs(c.Source)
-	switch c.OffsetSyncs {
-	case config.OffsetSyncsSource:
-		syncsAt, syncs = source, names.OffsetSyncs(c.Target)
-	case config.OffsetSyncsOff:
-		syncs = ""
-	}
-	progress, err := offsets.ReadMirrorProgress(ctx, target, c.TakeOver, c.Source, syncsAt, syncs)
-	if err != nil {
-		return nil, fmt.Errorf("read what MirrorMaker 2 noted of its progress: %w", err)
-	}
-	return progress, nil
 }
 
 const (
@@ -128,7 +110,7 @@ func (f *Flow) awaitPredecessor(ctx context.Context) error {
 // predecessorRuns tells by which sign MirrorMaker 2 is seen at work, empty if by none: the Connect group of its dedicated mode has members, or,
 // before this flow has written anything, somebody else writes the flow's heartbeats, as one does that a Connect cluster hosts.
 func (f *Flow) predecessorRuns(ctx context.Context) (string, error) {
-	if sign, err := dedicatedRuns(ctx, f.target, f.config); err != nil || sign != "" {
+	if sign, err := mm2.DedicatedRuns(ctx, f.target, f.config); err != nil || sign != "" {
 		return sign, err
 	}
 	written, err := kadm.NewClient(f.target).ListEndOffsets(ctx, f.journalTopic)
@@ -141,30 +123,6 @@ func (f *Flow) predecessorRuns(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	return f.watchHeartbeats(ctx)
-}
-
-// dedicatedRuns looks for members of the Connect group that MirrorMaker 2 forms in its dedicated mode.
-func dedicatedRuns(ctx context.Context, target *kgo.Client, flow config.Flow) (sign string, err error) {
-	group := flow.Source + "-mm2"
-	described, err := kadm.NewClient(target).DescribeGroups(ctx, group)
-	var shards *kadm.ShardErrors
-	if errors.As(err, &shards) && len(shards.Errs) > 0 {
-		err = shards.Errs[0].Err
-	}
-	if err == nil {
-		err = described[group].Err
-	}
-	switch members := len(described[group].Members); {
-	case errors.Is(err, kerr.GroupIDNotFound):
-		return "", nil
-	case errors.Is(err, kerr.GroupAuthorizationFailed):
-		return "", fmt.Errorf("describe group %s on cluster %s: %w; grant DESCRIBE on it to milena's user, or start with --beside-mirrormaker when MirrorMaker 2 has ended", group, flow.Target, err)
-	case err != nil:
-		return "", fmt.Errorf("describe group %s on cluster %s: %w", group, flow.Target, err)
-	case members > 0:
-		return fmt.Sprintf("its group %s on cluster %s has members (%d)", group, flow.Target, members), nil
-	}
-	return "", nil
 }
 
 // watchHeartbeats looks whether somebody writes this flow's heartbeats now. No clock is asked: a heartbeat that arrives is a sign of life.
@@ -199,56 +157,4 @@ func (f *Flow) watchHeartbeats(ctx context.Context) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-// checkTakeOver says what is known of the MirrorMaker 2 whose copies the flow goes on with. That it still runs is no reason against a check.
-func (c *check) checkTakeOver(ctx context.Context) {
-	if c.flow.TakeOver == "" {
-		return
-	}
-	progress, err := readProgress(ctx, c.clusters, c.sourceClient, c.targetClient)
-	if err != nil {
-		c.refuse("%v", err)
-		return
-	}
-	c.plan.TakeOver = fmt.Sprintf("%d positions of MirrorMaker 2 in topic %s, offset-syncs of %d partitions", len(progress.Positions), c.flow.TakeOver, len(progress.Syncs))
-	c.checkLeftovers(ctx, progress)
-	switch sign, err := dedicatedRuns(ctx, c.targetClient, c.flow); {
-	case err != nil:
-		c.warn("%v", err)
-	case sign != "":
-		c.warn("MirrorMaker 2 runs: %s; the flow starts when it has ended", sign)
-	}
-}
-
-// checkLeftovers finds what a take-over would stumble over: copies that are gone, and a journal that tells of an earlier time.
-func (c *check) checkLeftovers(ctx context.Context, progress *offsets.MirrorProgress) {
-	known := make(map[offsets.TopicPartition]bool)
-	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].Exists() {
-		states, err := offsets.NewJournal(c.targetClient, journal, offsets.JournalOptions{Log: c.clusters.Log}).States(ctx)
-		if err != nil {
-			c.warn("journal %s on cluster %s: %v", journal, c.flow.Target, err)
-		}
-		behind := 0
-		for _, s := range states {
-			tp := offsets.TopicPartition{Topic: s.Topic, Partition: s.Partition}
-			if known[tp] = true; progress.Positions[tp] > s.End.Source {
-				behind++
-			}
-		}
-		if behind > 0 {
-			c.warn("MirrorMaker 2 has copied on since milena did, in %d partitions: delete the topic %s on cluster %s before the start, or they halt with %s", behind, journal, c.flow.Target, policy.ForeignWrite)
-		}
-	}
-	for _, p := range c.pairs {
-		if p.Target.Exists() {
-			continue
-		}
-		for n := range p.Source.Partitions {
-			if tp := (offsets.TopicPartition{Topic: p.Source.Name, Partition: int32(n)}); progress.Positions[tp] > 0 && !known[tp] {
-				c.warn("topic %s is gone from cluster %s, and MirrorMaker 2 had copied it: its partitions halt with %s", p.TargetName, c.flow.Target, policy.TargetRecreated)
-				break
-			}
-		}
-	}
 }

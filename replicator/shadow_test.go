@@ -16,8 +16,8 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/compare"
 )
 
 // shadowed is a pair whose source another program copies, record by record as MirrorMaker 2 does.
@@ -157,7 +157,7 @@ func (s *shadowed) position(topic string, offset int64) {
 // comparing is milena in shadow mode.
 type comparing struct {
 	t    *testing.T
-	c    *replicator.Comparer
+	c    *compare.Comparison
 	stop context.CancelFunc
 	done chan error
 }
@@ -175,7 +175,7 @@ func (s *shadowed) compare(change func(*client.Clusters)) *comparing {
 	if change != nil {
 		change(&o)
 	}
-	c, err := replicator.NewComparer(o, s.whole)
+	c, err := compare.New(o, s.whole)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func (s *shadowed) compare(change func(*client.Clusters)) *comparing {
 }
 
 // end stops the comparison and gives what came of it.
-func (r *comparing) end() *replicator.Comparison {
+func (r *comparing) end() *compare.Report {
 	r.t.Helper()
 	r.stop()
 	err := <-r.done
@@ -195,16 +195,16 @@ func (r *comparing) end() *replicator.Comparison {
 	if err != nil {
 		r.t.Errorf("the comparison ended with: %v", err)
 	}
-	return r.c.Comparison()
+	return r.c.Report()
 }
 
-func (r *comparing) until(what string, ok func(*replicator.Comparison) bool) *replicator.Comparison {
+func (r *comparing) until(what string, ok func(*compare.Report) bool) *compare.Report {
 	r.t.Helper()
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		s := r.c.Comparison()
+		s := r.c.Report()
 		if ok(s) {
 			return s
 		}
@@ -220,13 +220,13 @@ func (r *comparing) until(what string, ok func(*replicator.Comparison) bool) *re
 	}
 }
 
-func (r *comparing) equal(records int64) *replicator.Comparison {
+func (r *comparing) equal(records int64) *compare.Report {
 	r.t.Helper()
-	return r.until(fmt.Sprintf("%d records are equal", records), func(s *replicator.Comparison) bool { return s.Records.Equal == records })
+	return r.until(fmt.Sprintf("%d records are equal", records), func(s *compare.Report) bool { return s.Records.Equal == records })
 }
 
 // differences fails unless there is one sentence with each of these parts, in this order, and no other.
-func differences(t *testing.T, s *replicator.Comparison, parts ...string) {
+func differences(t *testing.T, s *compare.Report, parts ...string) {
 	t.Helper()
 	ok := len(s.Differences) == len(parts)
 	for i := range min(len(parts), len(s.Differences)) {

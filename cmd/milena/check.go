@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/config"
-	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/plan"
 )
 
 const checkHelp = `milena check connects to both clusters of every flow and prints what run would do. It changes
@@ -21,9 +21,9 @@ Examples:
 
 // checked is the result for one flow: a plan, or the reason why there is none.
 type checked struct {
-	Flow  string           `json:"flow"`
-	Plan  *replicator.Plan `json:"plan,omitempty"`
-	Error string           `json:"error,omitempty"`
+	Flow  string     `json:"flow"`
+	Plan  *plan.Plan `json:"plan,omitempty"`
+	Error string     `json:"error,omitempty"`
 }
 
 func (p *program) check(ctx context.Context, args []string) error {
@@ -61,7 +61,7 @@ func checkFlows(ctx context.Context, c *config.Config, timeout time.Duration) ([
 	for _, flow := range c.Flows {
 		result := checked{Flow: flow.Name}
 		flowCtx, cancel := context.WithTimeout(ctx, timeout)
-		plan, err := replicator.Check(flowCtx, silent(c, flow))
+		plan, err := plan.Check(flowCtx, silent(c, flow))
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -105,7 +105,7 @@ func (p *program) printChecked(notes []config.Note, results []checked) {
 }
 
 // printPlan prints what the flow would do, then what it leaves out, and last what prevents it.
-func (p *program) printPlan(plan *replicator.Plan) {
+func (p *program) printPlan(plan *plan.Plan) {
 	p.printf("  source cluster %s, target cluster %s\n\n", plan.SourceClusterID, plan.TargetClusterID)
 	p.printPlannedTopics(plan.Topics)
 	p.printf("  %s to copy, %d skipped\n", count(len(plan.Topics), "topic"), len(plan.Skipped))
@@ -125,7 +125,7 @@ func (p *program) printPlan(plan *replicator.Plan) {
 	p.printf("\n")
 }
 
-func (p *program) printPlannedTopics(topics []replicator.PlanTopic) {
+func (p *program) printPlannedTopics(topics []plan.Topic) {
 	w := p.table()
 	row(w, "  TOPIC\tTARGET TOPIC\tPARTITIONS\tACTION\tCONFIGS")
 	for _, t := range topics {

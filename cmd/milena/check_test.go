@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/plan"
 )
 
 func TestCheckPrintsThePlan(t *testing.T) {
@@ -27,7 +27,7 @@ func TestCheckPrintsThePlan(t *testing.T) {
 }
 
 func TestCheckFailsIfAFlowCannotRun(t *testing.T) {
-	good, bad := checked{Plan: &replicator.Plan{}}, checked{Plan: &replicator.Plan{Refused: []string{"no"}}}
+	good, bad := checked{Plan: &plan.Plan{}}, checked{Plan: &plan.Plan{Refused: []string{"no"}}}
 	if err := verdict([]checked{good}); err != nil {
 		t.Error(err)
 	}

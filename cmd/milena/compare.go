@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/milena-kafka/milena/config"
-	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/compare"
 )
 
 // compareFlags are the flags of run that belong to --compare.
@@ -86,10 +86,10 @@ func (p *program) runComparison(ctx context.Context, c *config.Config, flags com
 	return p.printResult(comparers, flags)
 }
 
-func newComparers(c *config.Config, flags compareFlags) ([]*replicator.Comparer, error) {
-	comparers := make([]*replicator.Comparer, 0, len(c.Flows))
+func newComparers(c *config.Config, flags compareFlags) ([]*compare.Comparison, error) {
+	comparers := make([]*compare.Comparison, 0, len(c.Flows))
 	for _, flow := range c.Flows {
-		comparer, err := replicator.NewComparer(silent(c, flow), flags.mode == compareAll)
+		comparer, err := compare.New(silent(c, flow), flags.mode == compareAll)
 		if err != nil {
 			return nil, err
 		}
@@ -99,7 +99,7 @@ func newComparers(c *config.Config, flags compareFlags) ([]*replicator.Comparer,
 }
 
 // startWatching redraws the comparison until the returned function is called, which waits for the last drawing.
-func (p *program) startWatching(ctx context.Context, comparers []*replicator.Comparer) (stop func()) {
+func (p *program) startWatching(ctx context.Context, comparers []*compare.Comparison) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -113,7 +113,7 @@ func (p *program) startWatching(ctx context.Context, comparers []*replicator.Com
 }
 
 // watchComparison redraws the comparison on the terminal until ctx ends.
-func (p *program) watchComparison(ctx context.Context, comparers []*replicator.Comparer) {
+func (p *program) watchComparison(ctx context.Context, comparers []*compare.Comparison) {
 	tick := time.NewTicker(compareRefresh)
 	defer tick.Stop()
 	for {
@@ -124,18 +124,18 @@ func (p *program) watchComparison(ctx context.Context, comparers []*replicator.C
 		}
 		p.printf("\x1b[H\x1b[2J") // cursor to the top left, clear the screen
 		for _, c := range comparers {
-			p.printComparison(c.Comparison())
+			p.printComparison(c.Report())
 		}
 		p.printf("Press Ctrl-C to stop. Nothing is written to either cluster.\n")
 	}
 }
 
 // printResult prints the final comparison of every flow. A difference is an error.
-func (p *program) printResult(comparers []*replicator.Comparer, flags compareFlags) error {
-	all := make([]*replicator.Comparison, 0, len(comparers))
+func (p *program) printResult(comparers []*compare.Comparison, flags compareFlags) error {
+	all := make([]*compare.Report, 0, len(comparers))
 	differences := 0
 	for _, c := range comparers {
-		result := c.Comparison()
+		result := c.Report()
 		all = append(all, result)
 		differences += len(result.Differences)
 	}
@@ -154,7 +154,7 @@ func (p *program) printResult(comparers []*replicator.Comparer, flags compareFla
 	return nil
 }
 
-func (p *program) printComparison(c *replicator.Comparison) {
+func (p *program) printComparison(c *compare.Report) {
 	if c.Seconds == 0 {
 		p.printf("flow %s: %s -> %s, reading the topics of both clusters\n\n", c.Flow, c.Source, c.Target)
 		return
@@ -178,7 +178,7 @@ func (p *program) printComparison(c *replicator.Comparison) {
 }
 
 // printComparedPartitions shows the partitions that differ, then those with the most lag. Offsets are source offsets.
-func (p *program) printComparedPartitions(c *replicator.Comparison) {
+func (p *program) printComparedPartitions(c *compare.Report) {
 	if len(c.Partitions) == 0 {
 		return
 	}
@@ -194,7 +194,7 @@ func (p *program) printComparedPartitions(c *replicator.Comparison) {
 }
 
 // lagSeconds is MirrorMaker 2's lag, with > in front where it is a lower bound.
-func lagSeconds(part replicator.PartitionComparison) string {
+func lagSeconds(part compare.PartitionComparison) string {
 	switch {
 	case part.LagSeconds == nil:
 		return "-"
@@ -206,7 +206,7 @@ func lagSeconds(part replicator.PartitionComparison) string {
 }
 
 // printComparedGroups shows the committed offsets of groups, those first that would re-read the most records.
-func (p *program) printComparedGroups(groups []replicator.GroupComparison) {
+func (p *program) printComparedGroups(groups []compare.GroupComparison) {
 	if len(groups) == 0 {
 		return
 	}

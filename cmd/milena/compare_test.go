@@ -14,8 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/config"
-	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/compare"
 )
 
 // The exit code is 0 beside a correct MirrorMaker 2, and 1 with a sentence after another producer has written to the copy.
@@ -38,7 +38,7 @@ func TestCompareFailsOnADifference(t *testing.T) {
 	if code != exitFailed || !strings.Contains(stdout, "differs: "+sentence) || !strings.Contains(stderr, "compare: 1 difference\n") {
 		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
 	}
-	var all []replicator.Comparison
+	var all []compare.Report
 	code, stdout, _ = milena(t, "run", "--compare=all", "--for", "2s", "--json", "-c", properties)
 	if err := json.Unmarshal([]byte(stdout), &all); code != exitFailed || err != nil || len(all) != 1 || !strings.HasPrefix(all[0].Differences[0], sentence) {
 		t.Errorf("exit %d, %v\n%s", code, err, stdout)
@@ -71,7 +71,7 @@ func TestComparisonIsRedrawn(t *testing.T) {
 	var out lockedBuffer
 	p := &program{stdout: &out, stderr: io.Discard, env: noEnv}
 	flow := config.DefaultFlow("a", "b")
-	c, err := replicator.NewComparer(client.Clusters{
+	c, err := compare.New(client.Clusters{
 		Flow: flow, Source: config.Cluster{Brokers: []string{"127.0.0.1:1"}}, Target: config.Cluster{Brokers: []string{"127.0.0.1:2"}}, Log: slog.New(slog.DiscardHandler),
 	}, false)
 	if err != nil {
@@ -82,7 +82,7 @@ func TestComparisonIsRedrawn(t *testing.T) {
 	shown := make(chan struct{})
 	go func() {
 		defer close(shown)
-		p.watchComparison(ctx, []*replicator.Comparer{c})
+		p.watchComparison(ctx, []*compare.Comparison{c})
 	}()
 	deadline := time.After(10 * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/mm2"
 )
 
 const rollbackHelp = `milena rollback computes the source offsets from which MirrorMaker 2 resumes a flow that milena has
@@ -38,7 +38,7 @@ func (p *program) rollback(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	o := silent(file.Config, flow)
-	h, err := replicator.PrepareHandBack(ctx, o)
+	h, err := mm2.PrepareRollback(ctx, o)
 	if err != nil {
 		return fmt.Errorf("rollback: %w", err)
 	}
@@ -51,8 +51,8 @@ func (p *program) rollback(ctx context.Context, args []string) error {
 		return p.printJSON(h)
 	}
 	p.printConnectorOffsets(h)
-	switch offsets := count(len(h.Positions), "offset"); {
-	case len(h.Positions) == 0:
+	switch offsets := count(len(h.Offsets), "offset"); {
+	case len(h.Offsets) == 0:
 		p.printf("flow %s: the offsets of MirrorMaker 2 in topic %s are already correct\n", h.Flow, h.Topic)
 	case *write:
 		p.printf("%s written to topic %s; start MirrorMaker 2 now, and do not start milena on this flow again\n", offsets, h.Topic)
@@ -63,13 +63,13 @@ func (p *program) rollback(ctx context.Context, args []string) error {
 }
 
 // printConnectorOffsets prints the offsets of MirrorMaker 2 that have to change.
-func (p *program) printConnectorOffsets(h *replicator.HandBack) {
-	if len(h.Positions) == 0 {
+func (p *program) printConnectorOffsets(h *mm2.Rollback) {
+	if len(h.Offsets) == 0 {
 		return
 	}
 	w := p.table()
 	row(w, "TOPIC\tPARTITION\tCURRENT OFFSET\tNEW OFFSET")
-	for _, position := range h.Positions {
+	for _, position := range h.Offsets {
 		current := "none" // MirrorMaker 2 would begin with the oldest record
 		if position.Was >= 0 {
 			current = strconv.FormatInt(position.Was, 10)

@@ -2,10 +2,14 @@ package match
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/maphash"
 
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
+
+// ErrBrokerTime says that a log has timestamps of its broker, which say nothing about those of the other log: hash without timestamps.
+var ErrBrokerTime = errors.New("timestamps are those of the broker")
 
 // Hasher gives records the same number if a reader could not tell them apart, their offsets aside.
 type Hasher struct {

@@ -1,4 +1,4 @@
-package replicator
+package plan
 
 import (
 	"log/slog"
@@ -95,12 +95,12 @@ func TestPlan(t *testing.T) {
 	plan := test.check()
 	want := &Plan{
 		Flow: "primary-dr", SourceClusterID: "S", TargetClusterID: "T",
-		Topics: []PlanTopic{
+		Topics: []Topic{
 			{"new", "primary.new", 3, "create", []string{"cleanup.policy=compact", "retention.ms=5"}},
 			{"small", "primary.small", 4, "grow", nil},
 			{"there", "primary.there", 1, "copy", []string{"delete segment.ms (9)", "retention.ms: 604800000 -> 5"}},
 		},
-		Skipped: []PlanSkip{
+		Skipped: []Skip{
 			{"dr.back", "comes from the target cluster, so copying it back would create a cycle"},
 			{"hidden", "matches topics_exclude"},
 		},
@@ -228,7 +228,7 @@ func TestPlan_acls(t *testing.T) {
 	kafkatest.Grant(t, target, "ALLOW", "READ", "dave", "primary.orders")
 	kafkatest.Grant(t, target, "ALLOW", "READ", "bob", "primary.orders")
 	before := kafkatest.TopicACLs(t, target)
-	want := &PlanACLs{
+	want := &ACLs{
 		Create: []string{"ALLOW READ to User:alice on topics with prefix primary."},
 		Delete: []string{"ALLOW READ to User:bob on topic primary.orders"}, InStep: 1,
 	}

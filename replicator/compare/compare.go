@@ -1,4 +1,4 @@
-package replicator
+package compare
 
 import (
 	"cmp"
@@ -16,6 +16,8 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/mm2"
+	"github.com/milena-kafka/milena/replicator/plan"
 	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
@@ -43,12 +45,12 @@ const (
 	windowFollowed = 1 << 19
 )
 
-// Comparer is milena in shadow mode beside a running MirrorMaker 2: it reads both clusters, writes to neither, and says how far each is and
-// what would differ if milena did the work. Make it with NewComparer, run it once with Run; Comparison may be called at any time.
+// Comparison is milena in shadow mode beside a running MirrorMaker 2: it reads both clusters, writes to neither, and says how far each is and
+// what would differ if milena did the work. Make it with New, run it once with Run; Comparison may be called at any time.
 //
 // One loop reads the target's news, then the source's, then pairs them. A copy is read before the source, so a target record whose like is
 // not on the source up to the end that is answered afterwards is none of the source's.
-type Comparer struct {
+type Comparison struct {
 	clusters       client.Clusters
 	whole          bool // compare each copy from its beginning
 	log            *slog.Logger
@@ -61,7 +63,7 @@ type Comparer struct {
 
 	sourceView, targetView topics.View
 	pairs                  []topics.Pair
-	plan                   *Plan
+	plan                   *plan.Plan
 	studied                time.Time
 	compacted              map[string]bool // target topics
 	followed               map[offsets.TopicPartition]*followed
@@ -74,13 +76,13 @@ type Comparer struct {
 
 	began  time.Time
 	stale  atomic.Bool // a fetch says that the metadata is old
-	latest atomic.Pointer[Comparison]
+	latest atomic.Pointer[Report]
 }
 
-// NewComparer makes the clients. It reaches no network. With whole, copies are compared from their beginning, not only
+// New makes the clients. It reaches no network. With whole, copies are compared from their beginning, not only
 // from where they are now.
-func NewComparer(o client.Clusters, whole bool) (*Comparer, error) {
-	c := &Comparer{
+func New(o client.Clusters, whole bool) (*Comparison, error) {
+	c := &Comparison{
 		clusters: o, whole: whole, log: o.Log.With("flow", o.Flow.Name), seed: maphash.MakeSeed(),
 		followed: make(map[offsets.TopicPartition]*followed), level: windowFollowed, began: time.Now(),
 	}
@@ -98,21 +100,21 @@ func NewComparer(o client.Clusters, whole bool) (*Comparer, error) {
 		// Read uncommitted whatever the flow reads: MirrorMaker 2 may be ahead of an open transaction. Which ones were aborted, their markers say.
 		{wire: wire.Kgo{Client: c.source, Observe: unobserved}, alias: o.Flow.Source, cluster: o.Source, view: &c.sourceView, ask: (*followed).askSource, take: (*followed).takeSource},
 	}
-	c.latest.Store(&Comparison{Flow: o.Flow.Name, Source: o.Flow.Source, Target: o.Flow.Target})
+	c.latest.Store(&Report{Flow: o.Flow.Name, Source: o.Flow.Source, Target: o.Flow.Target})
 	return c, nil
 }
 
-func (c *Comparer) close() {
+func (c *Comparison) close() {
 	c.source.Close()
 	c.target.Close()
 }
 
-// Comparison is what is known now; the picture is renewed some times a second.
-func (c *Comparer) Comparison() *Comparison { return c.latest.Load() }
+// Report is what is known now; the picture is renewed some times a second.
+func (c *Comparison) Report() *Report { return c.latest.Load() }
 
 // Run compares until ctx ends, which gives nil, or returns why it did not begin. A cluster that is lost later is waited for, and said in
 // the comparison.
-func (c *Comparer) Run(ctx context.Context) error {
+func (c *Comparison) Run(ctx context.Context) error {
 	defer c.close()
 	if err := c.begin(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -142,7 +144,7 @@ func (c *Comparer) Run(ctx context.Context) error {
 
 // conclude makes the picture complete: what stands on the target when the comparison ends is compared, and what MirrorMaker 2 did meanwhile
 // with topics and groups counts.
-func (c *Comparer) conclude(ctx context.Context) {
+func (c *Comparison) conclude(ctx context.Context) {
 	rest, cancel := context.WithTimeout(ctx, finalRounds)
 	defer cancel()
 	ends, err := kadm.NewClient(c.target).ListCommittedOffsets(rest, topics.TargetNames(c.pairs)...)
@@ -165,7 +167,7 @@ func (c *Comparer) conclude(ctx context.Context) {
 }
 
 // begin reaches both clusters and reads what MirrorMaker 2 noted of its progress.
-func (c *Comparer) begin(ctx context.Context) error {
+func (c *Comparison) begin(ctx context.Context) error {
 	if err := c.study(ctx); err != nil {
 		return err
 	}
@@ -173,7 +175,7 @@ func (c *Comparer) begin(ctx context.Context) error {
 	flow := &clusters.Flow
 	flow.TakeOver = cmp.Or(flow.TakeOver, "mm2-offsets."+flow.Source+".internal") // a milena.yaml need not name it
 	var err error
-	if c.progress, err = readProgress(ctx, clusters, c.source, c.target); err != nil {
+	if c.progress, err = mm2.ReadProgress(ctx, clusters, c.source, c.target); err != nil {
 		return err
 	}
 	if c.books, err = offsets.Open(ctx, offsets.Options{Client: c.target, Names: c.clusters.InternalTopics()}); err != nil {
@@ -183,7 +185,7 @@ func (c *Comparer) begin(ctx context.Context) error {
 }
 
 // look asks for what changes beside the records: topics, leaders, ends, checkpoints.
-func (c *Comparer) look(ctx context.Context) {
+func (c *Comparison) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	err := c.lookAtTopics(ctx)
@@ -199,7 +201,7 @@ func (c *Comparer) look(ctx context.Context) {
 }
 
 // lookAtTopics reads the metadata, and makes the plan anew when MirrorMaker 2 or anybody else has changed topics, or some time has passed.
-func (c *Comparer) lookAtTopics(ctx context.Context) error {
+func (c *Comparison) lookAtTopics(ctx context.Context) error {
 	if time.Since(c.studied) > studyEvery {
 		return c.study(ctx)
 	}
@@ -224,19 +226,18 @@ func (c *Comparer) lookAtTopics(ctx context.Context) error {
 }
 
 // study makes the whole plan.
-func (c *Comparer) study(ctx context.Context) error {
-	plan, err := newCheck(ctx, c.clusters, c.source, c.target)
+func (c *Comparison) study(ctx context.Context) error {
+	inspected, err := plan.Inspect(ctx, c.clusters, c.source, c.target)
 	if err != nil {
 		return err
 	}
-	plan.list()
-	c.plan, c.compacted, c.sourceView, c.targetView, c.studied = plan.plan, plan.compacted, plan.source, plan.target, time.Now()
-	c.follow(plan.pairs)
+	c.plan, c.compacted, c.sourceView, c.targetView, c.studied = inspected.Plan, inspected.Compacted, inspected.Source, inspected.Target, time.Now()
+	c.follow(inspected.Pairs)
 	return nil
 }
 
 // follow begins with partitions that are new, and again with those of a topic that was made again. What is gone is no longer compared.
-func (c *Comparer) follow(pairs []topics.Pair) {
+func (c *Comparison) follow(pairs []topics.Pair) {
 	c.pairs = pairs
 	wanted := make(map[offsets.TopicPartition]*followed, len(c.followed))
 	c.order = c.order[:0]
@@ -258,7 +259,7 @@ func (c *Comparer) follow(pairs []topics.Pair) {
 }
 
 // lookAtEnds learns the ends of the source where no fetch tells them.
-func (c *Comparer) lookAtEnds(ctx context.Context) error {
+func (c *Comparison) lookAtEnds(ctx context.Context) error {
 	ends, err := kadm.NewClient(c.source).ListEndOffsets(ctx, topics.SourceNames(c.pairs)...)
 	var shard *kadm.ShardErrors
 	if err != nil && !errors.As(err, &shard) {
@@ -273,7 +274,7 @@ func (c *Comparer) lookAtEnds(ctx context.Context) error {
 }
 
 // readGroups holds MirrorMaker 2's checkpoints against the pairs that were found.
-func (c *Comparer) readGroups(ctx context.Context) error {
+func (c *Comparison) readGroups(ctx context.Context) error {
 	c.groups = nil
 	list, err := c.books.Checkpoints(ctx, c.clusters.Flow.Source)
 	if errors.As(err, new(*offsets.NoCheckpointsError)) {
@@ -305,7 +306,7 @@ func (c *Comparer) readGroups(ctx context.Context) error {
 type windowSize struct{ behind, ahead int }
 
 // spread gives each partition its part of the window.
-func (c *Comparer) spread() {
+func (c *Comparison) spread() {
 	sizes := make([]windowSize, len(c.order))
 	for i, p := range c.order {
 		sizes[i].behind, sizes[i].ahead = p.matcher.Size()

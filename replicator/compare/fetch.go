@@ -1,4 +1,4 @@
-package replicator
+package compare
 
 import (
 	"context"
@@ -24,6 +24,8 @@ const (
 	compareWait = 250 * time.Millisecond
 	// ComparePatience is how long such a fetch may take in all.
 	comparePatience = 10 * time.Second
+	// ComparedBytes is what one partition may fill of one answer.
+	comparedBytes = 1 << 20
 	// CompareBrokers is how many brokers are asked at a time.
 	compareBrokers = 8
 	// ComparedTail is how much of a copy is read where no offset-sync says what to begin with.
@@ -45,7 +47,7 @@ type side struct {
 }
 
 // round reads what is new on both sides and pairs it. It says whether anything came.
-func (c *Comparer) round(ctx context.Context) (moved bool) {
+func (c *Comparison) round(ctx context.Context) (moved bool) {
 	c.beginPartitions(ctx)
 	for _, p := range c.order {
 		p.ended = false
@@ -63,7 +65,7 @@ func (c *Comparer) round(ctx context.Context) (moved bool) {
 
 // fetch asks each broker of one side once for all partitions that want something of it. No partition has two leaders, so none is taken by
 // two brokers' answers at a time.
-func (c *Comparer) fetch(ctx context.Context, s *side) bool {
+func (c *Comparison) fetch(ctx context.Context, s *side) bool {
 	requests, parts := make(map[int32]*compareRequest), len(c.order)
 	for i := range c.order {
 		p := c.order[(c.turn+i)%parts] // a broker fills an answer in the order of the request, so the first could starve the rest
@@ -155,7 +157,7 @@ func (r *compareRequest) send(ctx context.Context, broker int32, s *side) (got b
 }
 
 // beginPartitions finds a place to begin at for the partitions that have none.
-func (c *Comparer) beginPartitions(ctx context.Context) {
+func (c *Comparison) beginPartitions(ctx context.Context) {
 	fresh := make(map[string]bool)
 	for _, p := range c.order {
 		if !p.placed && !p.absent {
@@ -198,7 +200,7 @@ func (c *Comparer) beginPartitions(ctx context.Context) {
 
 // placeByTime finds the place on the source by the timestamp of the first target records, for copies without an offset-sync: MirrorMaker 2
 // keeps timestamps.
-func (c *Comparer) placeByTime(ctx context.Context) {
+func (c *Comparison) placeByTime(ctx context.Context) {
 	for _, p := range c.order {
 		if !p.placed || p.sourceNext >= 0 || len(p.waiting) == 0 || ctx.Err() != nil {
 			continue
@@ -226,7 +228,7 @@ func (c *Comparer) placeByTime(ctx context.Context) {
 }
 
 // lookBack searches the source before the window for target records that are not in it.
-func (c *Comparer) lookBack(ctx context.Context) {
+func (c *Comparison) lookBack(ctx context.Context) {
 	for _, p := range c.order {
 		if !p.probe || ctx.Err() != nil {
 			continue
@@ -241,7 +243,7 @@ func (c *Comparer) lookBack(ctx context.Context) {
 }
 
 // find is the offset of a record before the window, -1 if it is not there: in one fetch, from the first record that is as young.
-func (c *Comparer) find(ctx context.Context, p *followed, w targetRecord) (int64, error) {
+func (c *Comparison) find(ctx context.Context, p *followed, w targetRecord) (int64, error) {
 	leader := c.sourceView.Leader(p.TopicPartition)
 	from, err := wire.ListOffset(ctx, c.source, leader, p.TopicPartition, w.at)
 	if start, ok := p.matcher.WindowStart(); err != nil || from < 0 || !ok || from >= start {
@@ -282,5 +284,5 @@ func (c *Comparer) find(ctx context.Context, p *followed, w targetRecord) (int64
 
 // fetchFrom asks for a partition from an offset on, whoever leads it.
 func fetchFrom(tp offsets.TopicPartition, id [16]byte, offset int64) wire.FetchPartition {
-	return wire.FetchPartition{TopicPartition: tp, FetchOffset: wire.FetchOffset{TopicID: id, Offset: offset, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: partitionBytes}}
+	return wire.FetchPartition{TopicPartition: tp, FetchOffset: wire.FetchOffset{TopicID: id, Offset: offset, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: comparedBytes}}
 }

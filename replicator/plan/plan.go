@@ -1,4 +1,4 @@
-package replicator
+package plan
 
 import (
 	"cmp"
@@ -28,11 +28,11 @@ type Plan struct {
 	SourceClusterID string `json:"source_cluster_id"`
 	TargetClusterID string `json:"target_cluster_id"`
 	// Topics are those that are copied, sorted by source name.
-	Topics []PlanTopic `json:"topics"`
+	Topics []Topic `json:"topics"`
 	// ACLs are absent when they are not copied.
-	ACLs *PlanACLs `json:"acls,omitempty"`
+	ACLs *ACLs `json:"acls,omitempty"`
 	// Skipped are the source topics that the flow does not ask for or must not copy.
-	Skipped []PlanSkip `json:"skipped"`
+	Skipped []Skip `json:"skipped"`
 	// TakeOver says what a MirrorMaker 2 has left to go on with; empty when the flow takes nothing over.
 	TakeOver string `json:"take_over,omitempty"`
 	// Refused are sentences about what cannot work until a person changes something. A flow with any should not be started.
@@ -41,8 +41,8 @@ type Plan struct {
 	Warnings []string `json:"warnings"`
 }
 
-// PlanTopic is one topic that is copied.
-type PlanTopic struct {
+// Topic is one topic that is copied.
+type Topic struct {
 	Source string `json:"source"`
 	Target string `json:"target"`
 	// Partitions is the source topic's count.
@@ -53,16 +53,16 @@ type PlanTopic struct {
 	Configs []string `json:"configs"`
 }
 
-// PlanACLs are the ACLs of the target that would change, each as a clause.
-type PlanACLs struct {
+// ACLs are the ACLs of the target that would change, each as a clause.
+type ACLs struct {
 	Create []string `json:"create"`
 	Delete []string `json:"delete"`
 	// InStep is how many are as on the source.
 	InStep int `json:"in_step"`
 }
 
-// PlanSkip is one source topic that is not copied.
-type PlanSkip struct {
+// Skip is one source topic that is not copied.
+type Skip struct {
 	Topic string `json:"topic"`
 	// Reason is the end of a sentence that begins with the topic's name.
 	Reason string `json:"reason"`
@@ -103,6 +103,25 @@ func Check(ctx context.Context, o client.Clusters) (*Plan, error) {
 	c.checkTakeOver(ctx)
 	c.list()
 	return c.plan, nil
+}
+
+// Inspection is a plan with what it was made from.
+type Inspection struct {
+	Plan           *Plan
+	Source, Target topics.View
+	Pairs          []topics.Pair
+	Compacted      map[string]bool // target topics
+}
+
+// Inspect makes a plan like Check, but asks nothing that leaves a trace: the question for a transaction coordinator makes brokers create
+// the topic __transaction_state. The plan says nothing about transactions or a migration.
+func Inspect(ctx context.Context, o client.Clusters, source, target *kgo.Client) (*Inspection, error) {
+	c, err := newCheck(ctx, o, source, target)
+	if err != nil {
+		return nil, err
+	}
+	c.list()
+	return &Inspection{Plan: c.plan, Source: c.source, Target: c.target, Pairs: c.pairs, Compacted: c.compacted}, nil
 }
 
 // newCheck finds out all of the plan that is asked for without a trace: the question for a transaction coordinator is not, as it makes
@@ -163,7 +182,7 @@ func (c *check) choose() {
 	names := slices.Sorted(maps.Keys(c.source.ByName))
 	for _, name := range names {
 		if _, reason := c.topics.Rules.Target(name); reason != "" && reason != policy.ReasonNameTooLong {
-			c.plan.Skipped = append(c.plan.Skipped, PlanSkip{name, reason.Explain()})
+			c.plan.Skipped = append(c.plan.Skipped, Skip{name, reason.Explain()})
 		}
 	}
 	for _, collision := range c.topics.Rules.Collisions(names) {
@@ -224,7 +243,7 @@ func (c *check) compareACLs(ctx context.Context) {
 	for _, note := range diff.Notes {
 		c.warn("%s", note)
 	}
-	c.plan.ACLs = &PlanACLs{Create: []string{}, Delete: []string{}, InStep: diff.InStep}
+	c.plan.ACLs = &ACLs{Create: []string{}, Delete: []string{}, InStep: diff.InStep}
 	for _, binding := range diff.Create {
 		c.plan.ACLs.Create = append(c.plan.ACLs.Create, binding.String())
 		// milena's own operations; who its user is, only brokers know.
@@ -373,7 +392,7 @@ func (c *check) list() {
 	for _, p := range c.pairs {
 		configs := c.configs[p.TargetName]
 		slices.Sort(configs)
-		c.plan.Topics = append(c.plan.Topics, PlanTopic{p.Source.Name, p.TargetName, len(p.Source.Partitions), string(p.Action()), configs})
+		c.plan.Topics = append(c.plan.Topics, Topic{p.Source.Name, p.TargetName, len(p.Source.Partitions), string(p.Action()), configs})
 	}
 }
 

@@ -1,4 +1,4 @@
-package replicator
+package mm2
 
 import (
 	"cmp"
@@ -18,17 +18,17 @@ import (
 	"github.com/milena-kafka/milena/replicator/client"
 )
 
-// HandBack is where MirrorMaker 2 has to go on when it takes a flow over from milena.
-type HandBack struct {
+// Rollback is where MirrorMaker 2 has to go on when it takes a flow over from milena.
+type Rollback struct {
 	Flow string `json:"flow"`
 	// Topic is Connect's offsets topic on the target.
 	Topic string `json:"topic"`
 	// Positions are sorted by topic and partition.
-	Positions []HandedBack `json:"positions"`
+	Offsets []RollbackOffset `json:"positions"`
 }
 
-// HandedBack is one partition.
-type HandedBack struct {
+// RollbackOffset is one partition.
+type RollbackOffset struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
 	// Was is the source offset that MirrorMaker 2 would go on at by its own notes, -1 if it has none; Next is the right one.
@@ -38,9 +38,9 @@ type HandedBack struct {
 	record *kgo.Record
 }
 
-// PrepareHandBack works out the positions and changes nothing. It takes a few seconds, as it looks whether the flow still runs. An error
+// PrepareRollback works out the positions and changes nothing. It takes a few seconds, as it looks whether the flow still runs. An error
 // says what must be done first: stop the flow cleanly, so that its journal knows of everything that it wrote, and MirrorMaker 2 as well.
-func PrepareHandBack(ctx context.Context, o client.Clusters) (*HandBack, error) {
+func PrepareRollback(ctx context.Context, o client.Clusters) (*Rollback, error) {
 	if o.Flow.TakeOver == "" {
 		return nil, fmt.Errorf("flow %s: name the topic of MirrorMaker 2's positions as take_over, which is mm2-offsets.%s.internal in its dedicated mode", o.Flow.Name, o.Flow.Source)
 	}
@@ -49,7 +49,7 @@ func PrepareHandBack(ctx context.Context, o client.Clusters) (*HandBack, error) 
 		return nil, err
 	}
 	defer target.Close()
-	if sign, err := dedicatedRuns(ctx, target, o.Flow); err != nil || sign != "" {
+	if sign, err := DedicatedRuns(ctx, target, o.Flow); err != nil || sign != "" {
 		if err == nil {
 			return nil, fmt.Errorf("flow %s: MirrorMaker 2 runs: %s; stop it first, as it reads its positions when it starts", o.Flow.Name, sign)
 		}
@@ -69,7 +69,7 @@ func PrepareHandBack(ctx context.Context, o client.Clusters) (*HandBack, error) 
 	if err != nil {
 		return nil, fmt.Errorf("flow %s: read what MirrorMaker 2 noted: %w", o.Flow.Name, err)
 	}
-	h := &HandBack{Flow: o.Flow.Name, Topic: o.Flow.TakeOver, Positions: []HandedBack{}}
+	h := &Rollback{Flow: o.Flow.Name, Topic: o.Flow.TakeOver, Offsets: []RollbackOffset{}}
 	for _, s := range states {
 		p := offsets.ConnectPosition{
 			Connector: cmp.Or(progress.Connector, "MirrorSourceConnector"), Source: o.Flow.Source,
@@ -82,7 +82,7 @@ func PrepareHandBack(ctx context.Context, o client.Clusters) (*HandBack, error) 
 		if p.Next == was || p.Next < 1 {
 			continue
 		}
-		h.Positions = append(h.Positions, HandedBack{s.Topic, s.Partition, was, p.Next, &kgo.Record{Topic: h.Topic, Key: p.Key(), Value: p.Value()}})
+		h.Offsets = append(h.Offsets, RollbackOffset{s.Topic, s.Partition, was, p.Next, &kgo.Record{Topic: h.Topic, Key: p.Key(), Value: p.Value()}})
 	}
 	return h, nil
 }
@@ -143,7 +143,7 @@ func stoppedCleanly(ctx context.Context, target *kgo.Client, flow config.Flow, s
 
 // Write notes the positions where MirrorMaker 2 looks for them when it starts, by Kafka's own partitioner (murmur2), as Java does. The topic is made, as
 // Connect makes it, if it is not there.
-func (h *HandBack) Write(ctx context.Context, o client.Clusters) error {
+func (h *Rollback) Write(ctx context.Context, o client.Clusters) error {
 	target, err := o.OpenTarget()
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (h *HandBack) Write(ctx context.Context, o client.Clusters) error {
 		return fmt.Errorf("create topic %s on cluster %s: %w", h.Topic, o.Flow.Target, err)
 	}
 	var records []*kgo.Record
-	for _, p := range h.Positions {
+	for _, p := range h.Offsets {
 		records = append(records, p.record)
 	}
 	if err := target.ProduceSync(ctx, records...).FirstErr(); err != nil {

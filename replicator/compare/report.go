@@ -1,4 +1,4 @@
-package replicator
+package compare
 
 import (
 	"fmt"
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Comparison is what milena in shadow mode knows at one moment.
-type Comparison struct {
+// Report is what milena in shadow mode knows at one moment.
+type Report struct {
 	Flow   string `json:"flow"`
 	Source string `json:"source"`
 	Target string `json:"target"`
@@ -90,9 +90,9 @@ const unreadNoted = 10_000
 const roundsToBegin = 20
 
 // publish makes a new picture.
-func (c *Comparer) publish() {
+func (c *Comparison) publish() {
 	flow := c.clusters.Flow
-	s := &Comparison{
+	s := &Report{
 		Flow: flow.Name, Source: flow.Source, Target: flow.Target, Seconds: time.Since(c.began).Seconds(),
 		Partitions: make([]PartitionComparison, 0, len(c.order)), Differences: c.planDifferences(), Groups: c.groups,
 	}
@@ -128,7 +128,7 @@ func (c *Comparer) publish() {
 }
 
 // planDifferences are sentences about topics: what milena would make or change when it is started.
-func (c *Comparer) planDifferences() []string {
+func (c *Comparison) planDifferences() []string {
 	list := []string{}
 	for _, t := range c.plan.Topics {
 		switch t.Action {
@@ -248,7 +248,7 @@ func (p *followed) compactionNote() string {
 }
 
 // Worst are up to n partitions that are worth a look, those that differ first, then those with the most lag.
-func (s *Comparison) Worst(n int) []PartitionComparison {
+func (s *Report) Worst(n int) []PartitionComparison {
 	list := slices.Clone(s.Partitions)
 	rank := func(p PartitionComparison) int64 {
 		if p.Differs {

@@ -1,4 +1,4 @@
-package replicator
+package compare
 
 import (
 	"errors"
@@ -171,7 +171,7 @@ func (p *followed) readTarget(rp *kmsg.FetchResponseTopicPartition) error {
 
 func (p *followed) takeTargetBatch(h recordbatch.Header, batch []byte) error {
 	if h.Attributes.LogAppendTime() && p.hasher.Timestamps {
-		return errBrokersClock
+		return match.ErrBrokerTime
 	}
 	records, err := recordbatch.Decode(batch)
 	for i := range records {
@@ -185,7 +185,7 @@ func (p *followed) takeTargetBatch(h recordbatch.Header, batch []byte) error {
 // judge obeys what the reading of a log ended with.
 func (p *followed) judge(err error, topic string) {
 	switch {
-	case errors.Is(err, errBrokersClock):
+	case errors.Is(err, match.ErrBrokerTime):
 		p.brokersClock = true
 		p.forget()
 	case err != nil:
@@ -237,7 +237,7 @@ func (p *followed) takeSourceBatch(h recordbatch.Header, batch []byte) error {
 			continue
 		}
 		if r.Timestamp < 0 && p.hasher.Timestamps {
-			return errBrokersClock // MirrorMaker 2's producer gave it the time of then
+			return match.ErrBrokerTime // MirrorMaker 2's producer gave it the time of then
 		}
 		if count++; first < 0 {
 			first = r.Offset

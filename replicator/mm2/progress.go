@@ -1,0 +1,29 @@
+package mm2
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
+)
+
+// ReadProgress reads the connector offsets and offset-syncs of the MirrorMaker 2 whose copies a flow continues.
+func ReadProgress(ctx context.Context, o client.Clusters, source, target *kgo.Client) (*offsets.MirrorProgress, error) {
+	c, names := o.Flow, o.InternalTopics()
+	syncsAt, syncs := target, names.OffsetSyncs(c.Source)
+	switch c.OffsetSyncs {
+	case config.OffsetSyncsSource:
+		syncsAt, syncs = source, names.OffsetSyncs(c.Target)
+	case config.OffsetSyncsOff:
+		syncs = ""
+	}
+	progress, err := offsets.ReadMirrorProgress(ctx, target, c.TakeOver, c.Source, syncsAt, syncs)
+	if err != nil {
+		return nil, fmt.Errorf("read what MirrorMaker 2 noted of its progress: %w", err)
+	}
+	return progress, nil
+}
