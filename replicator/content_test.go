@@ -3,6 +3,7 @@ package replicator_test
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,59 +11,45 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
-// Transactions end in turn with a commit and an abort, while others write beside them: what was aborted never arrives.
-func TestAbortedRecordsDoNotArrive(t *testing.T) {
+// Transactions commit and abort in turn while another producer writes to the same partitions. Aborted records are not copied.
+func TestAbortedRecordsAreNotCopied(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 2)
-	writer, err := kgo.NewClient(kgo.SeedBrokers(p.source.ListenAddrs()...), kgo.TransactionalID("orders-writer"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer writer.Close()
-	r := p.start(nil)
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	writer := c.Source.Transactions("orders-writer")
+	flow := c.Start()
 	for n := range 10 {
-		if err := writer.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
+		writer.Begin()
 		end := kgo.TryCommit
 		word := "committed"
 		if n%2 == 1 {
 			end, word = kgo.TryAbort, "aborted"
 		}
 		for i := range 10 {
-			record := &kgo.Record{Topic: "orders", Partition: int32(i % 2), Value: fmt.Appendf(nil, "%s-%d-%d", word, n, i)}
-			if err := writer.ProduceSync(t.Context(), record).FirstErr(); err != nil {
-				t.Fatal(err)
-			}
+			writer.Write(&kgo.Record{Topic: "orders", Partition: int32(i % 2), Value: fmt.Appendf(nil, "%s-%d-%d", word, n, i)})
 		}
-		p.produce("orders", 2, 3, fmt.Sprintf("beside-%d", n))
-		if err := writer.EndTransaction(t.Context(), end); err != nil {
-			t.Fatal(err)
-		}
+		c.Source.Produce("orders", 2, 3, fmt.Sprintf("other-%d", n))
+		writer.End(end)
 	}
-	p.settled(r, "orders")
-	if err := r.stopped(); err != nil {
-		t.Fatal(err)
+	flow.UntilCopied("orders")
+	flow.Stop()
+	c.Verify("orders", "a.orders", 2) // which reads committed records of the source and all of the target
+	if got := c.Target.Texts("a.orders", 2); len(got[0]) != 5*5+30 {
+		t.Errorf("partition 0 of the copy has %d records, want 25 of transactions and 30 others", len(got[0]))
 	}
-	p.verify("orders", "a.orders", 2) // which reads committed records of the source and all of the target
-	if got := p.read(p.targetCl, p.target, "a.orders", 2); len(got[0]) != 5*5+30 {
-		t.Errorf("partition 0 of the copy has %d records, 25 were committed and 30 written beside", len(got[0]))
-	}
-	r = p.start(nil) // markers at the end do not confuse a restart
-	p.produce("orders", 2, 5, "later")
-	p.settled(r, "orders")
-	p.verify("orders", "a.orders", 2)
+	flow = c.Start() // markers at the end do not confuse a restart
+	c.Source.Produce("orders", 2, 5, "later")
+	flow.UntilCopied("orders")
+	c.Verify("orders", "a.orders", 2)
 }
 
 func TestCompactedTopicWithHoles(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	if err := p.source.CreateTopic("orders", 1, map[string]string{"cleanup.policy": "compact"}); err != nil {
-		t.Fatal(err)
-	}
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1, "cleanup.policy", "compact")
 	for round := range 5 {
 		var records []*kgo.Record
 		for i := range 20 {
@@ -70,154 +57,145 @@ func TestCompactedTopicWithHoles(t *testing.T) {
 				records = append(records, &kgo.Record{Topic: "orders", Key: fmt.Appendf(nil, "%d", i), Value: fmt.Appendf(nil, "%d-%d", round, i)})
 			}
 		}
-		if err := p.sourceCl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
+		c.Source.Write(records...)
 	}
-	p.source.Compact()
-	r := p.start(nil)
-	p.settled(r, "orders")
-	if r.metric("milena_batches_total", "lane", "rebuild") == 0 {
+	c.Source.Compact()
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	if flow.Metric("milena_batches_total", "lane", "rebuild") == 0 {
 		t.Error("no batch was rebuilt: the source has no holes, and this test shows nothing")
 	}
-	if err := r.stopped(); err != nil {
-		t.Fatal(err)
-	}
-	p.verify("orders", "a.orders", 1)
-	r = p.start(nil)
-	p.produce("orders", 1, 5, "later")
-	p.settled(r, "orders")
-	p.verify("orders", "a.orders", 1)
+	flow.Stop()
+	c.Verify("orders", "a.orders", 1)
+	flow = c.Start()
+	c.Source.Produce("orders", 1, 5, "later")
+	flow.UntilCopied("orders")
+	c.Verify("orders", "a.orders", 1)
 }
 
 func TestTopicGrows(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 2)
-	p.produce("orders", 2, 10, "before")
-	r := p.start(nil)
-	p.settled(r, "orders")
-	if _, err := p.sourceAdm.UpdatePartitions(t.Context(), 5, "orders"); err != nil {
-		t.Fatal(err)
-	}
-	p.sourceCl.PurgeTopicsFromClient("orders") // it remembers the old count
-	p.produce("orders", 5, 10, "after")
-	p.settled(r, "orders")
-	p.verify("orders", "a.orders", 5)
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	c.Source.Produce("orders", 2, 10, "before")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	c.Source.AddPartitions("orders", 5)
+	c.Source.Produce("orders", 5, 10, "after")
+	flow.UntilCopied("orders")
+	c.Verify("orders", "a.orders", 5)
 }
 
 func TestTwoHundredTopicsAppearAtOnce(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	r := p.start(nil)
-	r.until("the flow is ready", func(s replicator.Status) bool { return s.Ready })
+	c := replicatortest.NewClusters(t, 1)
+	flow := c.Start()
+	flow.UntilReady()
 	var records []*kgo.Record
 	for n := range 200 {
 		topic := fmt.Sprintf("topic-%d", n)
-		if err := p.source.CreateTopic(topic, 1, nil); err != nil {
-			t.Fatal(err)
-		}
+		c.Source.CreateTopic(topic, 1)
 		records = append(records, &kgo.Record{Topic: topic, Value: []byte(topic)})
 	}
-	if err := p.sourceCl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-	r.until("every topic has its record", func(s replicator.Status) bool {
-		if s.Records < 200 {
-			return false
-		}
-		for _, ps := range s.Partitions {
-			if ps.Acked != 1 {
-				return false
+	c.Source.Write(records...)
+	flow.Until("every topic has its record", func(s replicator.Status) bool {
+		copied := 0
+		for _, p := range s.Partitions {
+			if strings.HasPrefix(p.Topic, "topic-") && p.Acked == 1 {
+				copied++
 			}
 		}
-		return len(s.Partitions) == 200
+		return copied == 200 && s.Records >= 200
 	})
-	if err := r.stopped(); err != nil {
-		t.Fatal(err)
-	}
+	flow.Stop()
 	for n := range 200 {
-		if info := p.target.PartitionInfo(fmt.Sprintf("a.topic-%d", n), 0); info == nil || info.HighWatermark != 1 {
+		if info := c.Target.PartitionInfo(fmt.Sprintf("a.topic-%d", n), 0); info == nil || info.HighWatermark != 1 {
 			t.Fatalf("a.topic-%d has %+v, want one record", n, info)
 		}
 	}
 }
 
-// Start latest: what was there before the flow began stays behind; a topic that appears later is copied from its beginning.
+// Start latest: records from before the first start are not copied; a topic that appears later is copied from its beginning.
 func TestStartLatest(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 1)
-	p.produce("orders", 1, 10, "before")
-	latest := func(f *config.Flow) { f.Start = "latest" }
-	r := p.start(latest)
-	r.until("the partition goes on", func(s replicator.Status) bool {
-		return s.Ready && len(s.Partitions) == 1 && s.Partitions[0].State == "replicating"
-	})
-	p.produce("orders", 1, 10, "after")
-	p.createTopic("late", 1)
-	p.produce("late", 1, 10, "late")
-	p.settled(r, "orders")
-	p.settled(r, "late")
-	p.verify("late", "a.late", 1)
-	mustEqual(t, "the copy", p.read(p.sourceCl, p.source, "orders", 1)[0][10:], p.read(p.targetCl, p.target, "a.orders", 1)[0])
-	if err := r.stopped(); err != nil {
-		t.Fatal(err)
-	}
-	p.produce("orders", 1, 10, "meanwhile")
-	r = p.start(latest) // a restart goes on where it was, not at the latest
-	p.settled(r, "orders")
-	mustEqual(t, "the copy", p.read(p.sourceCl, p.source, "orders", 1)[0][10:], p.read(p.targetCl, p.target, "a.orders", 1)[0])
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "before")
+	latest := func(f *config.Flow) { f.Start = config.StartLatest }
+	flow := c.Start(latest)
+	flow.UntilReady()
+	flow.UntilPartitions("the partition is replicating", "orders", 1, func(p replicator.PartitionStatus) bool { return p.State == "replicating" })
+	c.Source.Produce("orders", 1, 10, "after")
+	c.Source.CreateTopic("late", 1)
+	c.Source.Produce("late", 1, 10, "late")
+	flow.UntilCopied("orders")
+	flow.UntilCopied("late")
+	c.Verify("late", "a.late", 1)
+	replicatortest.MustEqual(t, "the copy", c.Source.Texts("orders", 1)[0][10:], c.Target.Texts("a.orders", 1)[0])
+	flow.Stop()
+	c.Source.Produce("orders", 1, 10, "meanwhile")
+	flow = c.Start(latest) // a restart continues where it stopped
+	flow.UntilCopied("orders")
+	replicatortest.MustEqual(t, "the copy", c.Source.Texts("orders", 1)[0][10:], c.Target.Texts("a.orders", 1)[0])
 }
 
-// A flow that ended leaves nothing behind, whichever way it ended.
-func TestNoGoroutineOutlivesItsFlow(t *testing.T) { // not parallel: other tests' flows run too
-	p := newPair(t, 2)
-	p.createTopic("orders", 4)
-	p.produce("orders", 4, 10, "before")
-	clients := goroutines("kgo.NewClient") // of the test itself
-	first := p.start(nil)
-	first.until("the first instance owns everything", func(s replicator.Status) bool { return s.Ready })
-	first.caughtUp("orders", 40)
-	second := p.start(nil)
-	if err := first.ended(); err == nil {
+// A flow leaves no goroutines, whether it is stopped or taken over.
+func TestNoGoroutineOutlivesItsFlow(t *testing.T) { // not parallel: the flows of other tests have goroutines too
+	c := replicatortest.NewClusters(t, 2)
+	c.Source.CreateTopic("orders", 4)
+	c.Source.Produce("orders", 4, 10, "before")
+	clients := goroutines(ofClients) // of the test itself
+	first := c.Start()
+	first.UntilReady()
+	first.UntilAcked("orders", 40)
+	second := c.Start()
+	if err := first.Wait(); err == nil {
 		t.Error("the first instance ended without an error")
 	}
-	second.until("the second instance owns everything", func(s replicator.Status) bool { return s.Ready })
-	if err := second.stopped(); err != nil {
-		t.Fatal(err)
+	second.UntilReady()
+	if len(goroutines(ofFlows)) == 0 {
+		t.Error("no goroutine of a running flow is found: this test shows nothing")
 	}
-	if left := goroutines("milena/replicator.("); len(left) > 0 {
+	second.Stop()
+	if left := goroutines(ofFlows); len(left) > 0 {
 		t.Errorf("goroutines of the flow are left:\n%s", strings.Join(left, "\n\n"))
 	}
-	eventually(t, "the clients of the flow are gone", func() (bool, string) { // Close does not wait for their loops
-		left := goroutines("kgo.NewClient")
+	replicatortest.Eventually(t, "the clients of the flow are gone", func() (bool, string) { // Close does not wait for their loops
+		left := goroutines(ofClients)
 		return len(left) <= len(clients), strings.Join(left, "\n\n")
 	})
-	p.verify("orders", "a.orders", 4)
+	c.Verify("orders", "a.orders", 4)
 }
 
-// goroutines are the stacks that go through a function.
-func goroutines(function string) []string {
+func ofClients(function string) bool { return strings.Contains(function, "kgo.NewClient") }
+
+// ofFlows accepts the functions of package replicator and the packages below it.
+func ofFlows(function string) bool {
+	rest, ok := strings.CutPrefix(strings.TrimPrefix(function, "created by "), "github.com/milena-kafka/milena/replicator")
+	return ok && (rest[0] == '.' || rest[0] == '/') && !strings.HasPrefix(rest, "/replicatortest.")
+}
+
+// goroutines are the stacks with a function that match accepts.
+func goroutines(match func(function string) bool) []string {
 	stacks := make([]byte, 8<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	var found []string
 	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
-		if strings.Contains(stack, function) {
+		if slices.ContainsFunc(strings.Split(stack, "\n"), match) { // lines with file names begin with a tab
 			found = append(found, stack)
 		}
 	}
 	return found
 }
 
-// An empty source has its first topic only after the start: that topic is news, whatever start says.
-func TestLatestBeginsALaterTopicAtItsBeginning(t *testing.T) {
+// The first topic of a source that was empty at the start is copied from its beginning too.
+func TestLatestCopiesALaterTopicFromItsBeginning(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	r := p.start(func(f *config.Flow) { f.Start = config.StartLatest })
-	r.until("ready", func(s replicator.Status) bool { return s.Ready })
-	p.createTopic("news", 1)
-	p.produce("news", 1, 10, "first")
-	r.caughtUp("news", 10)
-	p.verify("news", "a.news", 1)
+	c := replicatortest.NewClusters(t, 1)
+	flow := c.Start(func(f *config.Flow) { f.Start = config.StartLatest })
+	flow.UntilReady()
+	c.Source.CreateTopic("news", 1)
+	c.Source.Produce("news", 1, 10, "first")
+	flow.UntilAcked("news", 10)
+	c.Verify("news", "a.news", 1)
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
-// Whatever the target answers, under load and more than once: nothing is missing and nothing is twice.
+// Whatever error the target returns, under load and repeatedly: nothing is missing or duplicated.
 func TestTargetAnswersProduceWithAnError(t *testing.T) {
 	tests := []struct {
 		err     *kerr.Error
@@ -32,70 +33,65 @@ func TestTargetAnswersProduceWithAnError(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.err.Message, func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, 1)
-			p.createTopic("orders", 2)
-			p.produce("orders", 2, 50, "before")
-			r := p.start(nil)
-			r.caughtUp("orders", 100)
-			stop := p.load("orders", 2)
-			r.progress(20)
-			fault := p.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "a.orders", Err: test.err, Count: 2})
+			c := replicatortest.NewClusters(t, 1)
+			c.Source.CreateTopic("orders", 2)
+			c.Source.Produce("orders", 2, 50, "before")
+			flow := c.Start()
+			flow.UntilAcked("orders", 100)
+			stop := c.Source.Load("orders", 2)
+			flow.UntilProgress("orders", 20)
+			fault := c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "a.orders", Err: test.err, Count: 2})
 			if err := fault.Wait(t.Context(), 2); err != nil {
 				t.Fatal(err)
 			}
-			r.progress(20)
+			flow.UntilProgress("orders", 20)
 			stop()
-			p.settled(r, "orders")
-			if n := r.metric("milena_produce_errors_total", "outcome", test.outcome); n < 2 {
+			flow.UntilCopied("orders")
+			if n := flow.Metric("milena_produce_errors_total", "outcome", test.outcome); n < 2 {
 				t.Errorf("%v produce errors are counted as %s, at least 2 were given", n, test.outcome)
 			}
-			if err := r.stopped(); err != nil {
-				t.Fatal(err)
-			}
-			p.verify("orders", "a.orders", 2)
+			flow.Stop()
+			c.Verify("orders", "a.orders", 2)
 		})
 	}
 }
 
-// A connection that closes says nothing about what was written: one time the batch is there, one time it is not.
-func TestConnectionClosesInsteadOfAnAnswer(t *testing.T) {
+// A closed connection says nothing about what was written: the batch is there in some cases and not in others.
+func TestConnectionClosesInsteadOfAResponse(t *testing.T) {
 	tests := []struct {
-		name string
-		what string
-		how  spoil
+		name, topic string
+		how         replicatortest.Spoil
 	}{
-		{"after the batch was written", "a.orders", loseAnswer},
-		{"before the batch was written", "a.orders", loseRequest},
-		{"after the journal was written", "milena.a-b.journal", loseAnswer},
-		{"before the journal was written", "milena.a-b.journal", loseRequest},
+		{"after the batch was written", "a.orders", replicatortest.DropResponse},
+		{"before the batch was written", "a.orders", replicatortest.DropRequest},
+		{"after the journal was written", "milena.a-b.journal", replicatortest.DropResponse},
+		{"before the journal was written", "milena.a-b.journal", replicatortest.DropRequest},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, 1)
-			p.createTopic("orders", 2)
-			p.produce("orders", 2, 50, "before")
-			r := p.start(nil)
-			r.caughtUp("orders", 100)
-			stop := p.load("orders", 2)
-			id := p.target.TopicInfo(test.what).TopicID
+			c := replicatortest.NewClusters(t, 1)
+			c.Source.CreateTopic("orders", 2)
+			c.Source.Produce("orders", 2, 50, "before")
+			flow := c.Start()
+			flow.UntilReady() // the takeovers at the start write the journal too
+			flow.UntilAcked("orders", 100)
+			stop := c.Source.Load("orders", 2)
 			for range 3 {
-				await(t, "the trap springs", p.targetTrap.set(kmsg.Produce, id[:], test.how, 1))
-				r.progress(30)
+				replicatortest.Await(t, "the request is spoiled", c.Target.SpoilTopic(kmsg.Produce, test.topic, test.how, 1))
+				flow.UntilProgress("orders", 30)
 			}
 			stop()
-			p.settled(r, "orders")
-			if n := r.metric("milena_takeovers_total", "result", "done"); n < 4+3 {
-				t.Errorf("%v take-overs: 4 shards were begun with and 3 doubts followed", n)
+			flow.UntilCopied("orders")
+			if n, want := flow.Metric("milena_takeovers_total", "result", "done"), float64(flow.Config.Shards+3); n < want {
+				t.Errorf("%v takeovers, want %v: one of each shard at the start, and three after lost answers", n, want)
 			}
-			if err := r.stopped(); err != nil {
-				t.Fatal(err)
-			}
-			p.verify("orders", "a.orders", 2)
-			r = p.start(nil) // and the journal that came of it is good for another start
-			p.produce("orders", 2, 10, "after")
-			p.settled(r, "orders")
-			p.verify("orders", "a.orders", 2)
+			flow.Stop()
+			c.Verify("orders", "a.orders", 2)
+			flow = c.Start() // the journal is good for another start
+			c.Source.Produce("orders", 2, 10, "after")
+			flow.UntilCopied("orders")
+			c.Verify("orders", "a.orders", 2)
 		})
 	}
 }
@@ -104,98 +100,104 @@ func TestSourceAnswersFetchWithAnError(t *testing.T) {
 	for _, e := range []*kerr.Error{kerr.NotLeaderForPartition, kerr.KafkaStorageError, kerr.UnknownServerError, kerr.UnknownTopicID, kerr.OffsetOutOfRange, kerr.TopicAuthorizationFailed, kerr.FencedLeaderEpoch} {
 		t.Run(e.Message, func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, 1)
-			p.createTopic("orders", 2)
-			r := p.start(nil)
-			stop := p.load("orders", 2)
-			r.progress(50)
-			fault := p.source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "orders", Err: e, Count: 3})
+			c := replicatortest.NewClusters(t, 1)
+			c.Source.CreateTopic("orders", 2)
+			flow := c.Start()
+			stop := c.Source.Load("orders", 2)
+			flow.UntilProgress("orders", 50)
+			fault := c.Source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "orders", Err: e, Count: 3})
 			if err := fault.Wait(t.Context(), 3); err != nil {
 				t.Fatal(err)
 			}
-			r.progress(50)
+			flow.UntilProgress("orders", 50)
 			stop()
-			p.settled(r, "orders")
-			p.verify("orders", "a.orders", 2)
+			flow.UntilCopied("orders")
+			c.Verify("orders", "a.orders", 2)
 		})
 	}
 }
 
-// aloneInItsShard gives each partition a shard of its own. Kfake fences a producer id on all its partitions as soon as InitProducerId is
-// answered; a broker does so only where the fence's marker stands, so there the others of a shard go on.
+// aloneInItsShard gives each partition of these tests a shard of its own. Kfake fences a producer id on all its partitions as soon as it answers
+// InitProducerId; a broker fences a partition only when the marker is written there, so the others of the shard are not disturbed.
 func aloneInItsShard(f *config.Flow) { f.Shards = 61 }
 
-// One partition's fence must not end the flow for its neighbours in the shard, also where the broker refuses them meanwhile.
+// Fencing one partition must not end the flow for the others of its shard, although the broker refuses their batches meanwhile.
 func TestFenceWhileNeighboursAreProduced(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 4)
-	r := p.start(func(f *config.Flow) { f.Shards = 1 })
-	stop := p.load("orders", 4)
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 4)
+	flow := c.Start(func(f *config.Flow) { f.Shards = 1 }) // all partitions in the shard
+	stop := c.Source.Load("orders", 4)
 	for range 5 {
-		r.progress(50)
-		if err := p.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "a.orders", Err: kerr.RequestTimedOut}).Wait(t.Context(), 1); err != nil {
+		flow.UntilProgress("orders", 50)
+		if err := c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "a.orders", Err: kerr.RequestTimedOut}).Wait(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
 	}
 	stop()
-	p.settled(r, "orders")
-	p.verify("orders", "a.orders", 4)
+	flow.UntilCopied("orders")
+	c.Verify("orders", "a.orders", 4)
 }
 
 func TestLeadersMoveOnBothSides(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 3)
-	p.createTopic("orders", 6)
-	r := p.start(aloneInItsShard)
-	stop := p.load("orders", 6)
+	c := replicatortest.NewClusters(t, 3)
+	c.Source.CreateTopic("orders", 6)
+	flow := c.Start(aloneInItsShard)
+	stop := c.Source.Load("orders", 6)
 	for range 6 {
-		r.progress(100)
-		p.source.ShufflePartitionLeaders()
-		p.target.ShufflePartitionLeaders()
-		p.target.RehashCoordinators()
+		flow.UntilProgress("orders", 100)
+		c.Source.ShufflePartitionLeaders()
+		c.Target.ShufflePartitionLeaders()
+		c.Target.RehashCoordinators()
 	}
-	r.progress(100)
+	flow.UntilProgress("orders", 100)
 	stop()
-	p.settled(r, "orders")
-	if err := r.stopped(); err != nil {
-		t.Fatal(err)
-	}
-	p.verify("orders", "a.orders", 6)
+	flow.UntilCopied("orders")
+	flow.Stop()
+	c.Verify("orders", "a.orders", 6)
 }
 
-// mishap is one thing that can go wrong; which one is drawn.
-func (p *pair) mishap(draw *rand.Rand) string {
+// mishaps cause failures at random.
+type mishaps struct {
+	clusters *replicatortest.Clusters
+	draw     *rand.Rand
+	faults   []*kfake.FaultHandle // installed, perhaps not all met
+}
+
+// next causes one failure and describes it.
+func (m *mishaps) next() string {
+	c, draw := m.clusters, m.draw
 	pick := func(errs ...*kerr.Error) *kerr.Error { return errs[draw.IntN(len(errs))] }
-	fault := func(c *kfake.Cluster, f kfake.Fault) string {
+	fault := func(c *replicatortest.Cluster, f kfake.Fault) string {
 		f.Count = 1 + draw.IntN(3)
-		p.faults = append(p.faults, c.Fault(f))
+		m.faults = append(m.faults, c.Fault(f))
 		return fmt.Sprintf("%v answers %s %d times", f.Keys, f.Err.Message, f.Count)
 	}
-	spoiled := func(tr *trap, key kmsg.Key) string {
-		how := spoil(draw.IntN(2))
-		tr.set(key, nil, how, 1)
+	spoiled := func(c *replicatortest.Cluster, key kmsg.Key) string {
+		how := replicatortest.Spoil(draw.IntN(2))
+		c.Spoil(key, nil, how, 1)
 		return fmt.Sprintf("one %s loses its %s", key.Name(), [...]string{"answer", "request"}[how])
 	}
 	switch draw.IntN(9) {
 	case 0, 1:
-		return fault(p.target, kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: pick(kerr.RequestTimedOut, kerr.NotEnoughReplicasAfterAppend, kerr.NotEnoughReplicas,
+		return fault(c.Target, kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: pick(kerr.RequestTimedOut, kerr.NotEnoughReplicasAfterAppend, kerr.NotEnoughReplicas,
 			kerr.NotLeaderForPartition, kerr.KafkaStorageError, kerr.OutOfOrderSequenceNumber, kerr.UnknownTopicOrPartition)})
 	case 2:
-		return fault(p.source, kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: pick(kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.ReplicaNotAvailable, kerr.OffsetOutOfRange)})
+		return fault(c.Source, kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: pick(kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.ReplicaNotAvailable, kerr.OffsetOutOfRange)})
 	case 3:
-		return fault(p.target, kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: pick(kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.UnknownTopicID)})
+		return fault(c.Target, kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: pick(kerr.NotLeaderForPartition, kerr.UnknownServerError, kerr.UnknownTopicID)})
 	case 4:
-		return fault(p.target, kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID, kmsg.EndTxn}, Err: pick(kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions, kerr.CoordinatorNotAvailable)})
+		return fault(c.Target, kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID, kmsg.EndTxn}, Err: pick(kerr.CoordinatorLoadInProgress, kerr.NotCoordinator, kerr.ConcurrentTransactions, kerr.CoordinatorNotAvailable)})
 	case 5:
-		return spoiled(p.targetTrap, kmsg.Produce)
+		return spoiled(c.Target, kmsg.Produce)
 	case 6:
-		return spoiled(p.targetTrap, [...]kmsg.Key{kmsg.Fetch, kmsg.AddPartitionsToTxn, kmsg.EndTxn}[draw.IntN(3)])
+		return spoiled(c.Target, [...]kmsg.Key{kmsg.Fetch, kmsg.AddPartitionsToTxn, kmsg.EndTxn}[draw.IntN(3)])
 	case 7:
-		return spoiled(p.sourceTrap, kmsg.Fetch)
+		return spoiled(c.Source, kmsg.Fetch)
 	default:
-		p.source.ShufflePartitionLeaders()
-		p.target.ShufflePartitionLeaders()
+		c.Source.ShufflePartitionLeaders()
+		c.Target.ShufflePartitionLeaders()
 		return "the leaders move"
 	}
 }
@@ -204,30 +206,28 @@ func TestThirtyMishapsUnderLoad(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	draw := rand.New(rand.NewPCG(seed, 0))
-	p := newPair(t, 2)
-	p.createTopic("orders", 4)
-	p.createTopic("bills", 1)
-	r := p.start(aloneInItsShard)
-	stopOrders, stopBills := p.load("orders", 4), p.load("bills", 1)
+	c := replicatortest.NewClusters(t, 2)
+	m := &mishaps{clusters: c, draw: rand.New(rand.NewPCG(seed, 0))}
+	c.Source.CreateTopic("orders", 4)
+	c.Source.CreateTopic("bills", 1)
+	flow := c.Start(aloneInItsShard)
+	stopOrders, stopBills := c.Source.Load("orders", 4), c.Source.Load("bills", 1)
 	for n := range 30 {
-		r.progress(20)
-		t.Logf("%d: %s", n, p.mishap(draw))
+		flow.UntilProgress("orders", 20)
+		t.Logf("%d: %s", n, m.next())
 	}
 	stopOrders()
 	stopBills()
-	p.settled(r, "orders")
-	p.settled(r, "bills")
-	if err := r.stopped(); err != nil {
-		t.Fatal(err)
+	flow.UntilCopied("orders")
+	flow.UntilCopied("bills")
+	flow.Stop()
+	for _, f := range m.faults {
+		f.Remove() // what is left must not hit Verify
 	}
-	for _, f := range p.faults {
-		f.Remove() // what the flow did not meet must not hit the verifier
-	}
-	p.verify("orders", "a.orders", 4)
-	p.verify("bills", "a.bills", 1)
-	r = p.start(aloneInItsShard)
-	p.produce("orders", 4, 10, "after")
-	p.settled(r, "orders")
-	p.verify("orders", "a.orders", 4)
+	c.Verify("orders", "a.orders", 4)
+	c.Verify("bills", "a.bills", 1)
+	flow = c.Start(aloneInItsShard)
+	c.Source.Produce("orders", 4, 10, "after")
+	flow.UntilCopied("orders")
+	c.Verify("orders", "a.orders", 4)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
 // ofClient says that a metric comes from the Kafka client's own collection.
@@ -20,13 +20,14 @@ func ofClient(name string) bool {
 
 func TestMetricsAreWellFormedAndDocumented(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 2)
-	p.produce("orders", 2, 10, "before")
-	r := p.start(nil)
-	p.settled(r, "orders")
-	r.until("everything is journalled", func(s replicator.Status) bool { return s.Ready && s.Partitions[0].Journaled == 10 })
-	families, err := r.reg.Gather()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	c.Source.Produce("orders", 2, 10, "before")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	flow.UntilReady()
+	flow.UntilJournaled("orders")
+	families, err := flow.Metrics.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func TestMetricsAreWellFormedAndDocumented(t *testing.T) {
 	}
 
 	documented := documentedMetrics(t)
-	described := describedMetrics(r)
+	described := describedMetrics(flow)
 	for _, name := range described {
 		if !slices.Contains(documented, name) {
 			t.Errorf("%s is not in the table of docs/metrics.md", name)
@@ -61,10 +62,10 @@ func TestMetricsAreWellFormedAndDocumented(t *testing.T) {
 }
 
 // describedMetrics are the names of all metrics of a flow, with those that have no series yet.
-func describedMetrics(r *running) []string {
+func describedMetrics(flow *replicatortest.Flow) []string {
 	descs := make(chan *prometheus.Desc)
 	go func() {
-		r.reg.Describe(descs)
+		flow.Metrics.Describe(descs)
 		close(descs)
 	}()
 	var names []string

@@ -2,29 +2,26 @@ package replicator_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
-// One name on both sides, producers on both sides: each side ends with all records, once each, those of one side in their order.
-func TestIdentityBothWaysComesToRestWithProvenance(t *testing.T) {
+// One topic name and producers on both sides: each side ends with all records, none duplicated, those of one side in order.
+func TestIdentityBothWaysDoesNotCirculateWithProvenance(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.sourceTrap.epochs.guard(p.source) // it is a target as well
+	c := replicatortest.NewClusters(t, 1)
 	const partitions = 2
-	p.createTopic("orders", partitions)
-	if _, err := p.targetAdm.CreateTopic(t.Context(), partitions, 1, nil, "orders"); err != nil {
-		t.Fatal(err)
-	}
-	write := func(cl *kgo.Client, side string, round, n int) {
+	c.Source.CreateTopic("orders", partitions)
+	c.Target.CreateTopic("orders", partitions)
+	write := func(cluster *replicatortest.Cluster, side string, round, n int) {
 		t.Helper()
 		var records []*kgo.Record
 		for i := range n {
@@ -32,33 +29,29 @@ func TestIdentityBothWaysComesToRestWithProvenance(t *testing.T) {
 				records = append(records, &kgo.Record{Topic: "orders", Partition: part, Value: fmt.Appendf(nil, "%s-%03d-%03d", side, round, i)})
 			}
 		}
-		if err := cl.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
+		cluster.Write(records...)
 	}
 	identity := func(f *config.Flow) {
 		f.Naming, f.Provenance, f.Topics = config.NamingIdentity, true, []string{"orders"}
 	}
 	const rounds, n = 6, 20
-	var flows []*running
+	var flows []*replicatortest.Flow
 	for round := range rounds {
-		write(p.sourceCl, "a", round, n)
-		write(p.targetCl, "b", round, n)
-		switch {
-		case round == 0, round%3 == 0: // they are started again in between
-			for _, r := range flows {
-				if err := r.stopped(); err != nil {
-					t.Fatal(err)
-				}
+		write(c.Source, "a", round, n)
+		write(c.Target, "b", round, n)
+		switch round % 3 {
+		case 0: // a restart of both
+			for _, flow := range flows {
+				flow.Stop()
 			}
-			flows = []*running{p.start(identity), p.startBack(identity)}
-		case round%3 == 2: // a take-over in the middle; of two that start at once the last one to fence would win
-			flows[0].until("it owns what is taken over", func(s replicator.Status) bool { return s.Ready })
-			flows[0] = p.start(identity)
+			flows = []*replicatortest.Flow{c.Start(identity), c.StartReverse(identity)}
+		case 2: // a takeover in the middle; of two instances that start at once, the last one to fence would win
+			flows[0].UntilReady()
+			flows[0] = c.Start(identity)
 		}
 	}
-	check := func(cl *kgo.Client, c *kfake.Cluster) (missing string) {
-		for part, list := range p.records(cl, c, "orders", partitions) {
+	check := func(cluster *replicatortest.Cluster, want int) (missing string) {
+		for part, list := range cluster.Records("orders", partitions) {
 			seen := map[string]int{}
 			last := map[string]string{}
 			for _, r := range list {
@@ -66,41 +59,40 @@ func TestIdentityBothWaysComesToRestWithProvenance(t *testing.T) {
 				side, _, _ := strings.Cut(value, "-")
 				seen[value]++
 				if seen[value] > 1 {
-					t.Fatalf("%s stands twice in partition %d", value, part)
+					t.Fatalf("%s is duplicated in partition %d", value, part)
 				}
 				if value < last[side] {
-					t.Fatalf("%s stands behind %s in partition %d", value, last[side], part)
+					t.Fatalf("%s is behind %s in partition %d", value, last[side], part)
 				}
 				last[side] = value
 				if hops := len(r.Headers); hops > 1 || hops == 1 && r.Headers[0].Key != recordbatch.HopHeader {
 					t.Fatalf("%s has the headers %v", value, r.Headers)
 				}
 			}
-			if len(seen) != 2*rounds*n {
-				missing = fmt.Sprintf("partition %d has %d records of %d", part, len(seen), 2*rounds*n)
+			if len(seen) != want {
+				missing = fmt.Sprintf("partition %d has %d records of %d", part, len(seen), want)
 			}
 		}
 		return missing
 	}
-	eventually(t, "both sides have everything", func() (bool, string) {
-		state := check(p.sourceCl, p.source) + check(p.targetCl, p.target)
+	replicatortest.Eventually(t, "both sides have everything", func() (bool, string) {
+		state := check(c.Source, 2*rounds*n) + check(c.Target, 2*rounds*n)
 		return state == "", state
 	})
-	// Whatever circulated would move on: both flows read to their ends, and those are where they were.
-	ends := func() string {
-		return fmt.Sprint(len(p.records(p.sourceCl, p.source, "orders", partitions)[0]), len(p.records(p.targetCl, p.target, "orders", partitions)[0]))
-	}
-	before := ends()
-	for _, r := range flows {
-		r.until("nothing is left to read", func(s replicator.Status) bool { return s.Ready && s.LagRecords == 0 })
-	}
-	timer := time.NewTimer(200 * time.Millisecond)
-	<-timer.C
-	if after := ends(); after != before {
-		t.Errorf("records circulate: %s, then %s", before, after)
-	}
-	for _, r := range flows {
-		if s := r.flow.Status(); len(s.NotReady) > 0 || s.Partitions[0].Anomaly != nil {
+	// Records that circulate would be copied before these, which are written last, and would be duplicates.
+	write(c.Source, "a", rounds, 1)
+	write(c.Target, "b", rounds, 1)
+	replicatortest.Eventually(t, "both sides have the last records, and no duplicates", func() (bool, string) {
+		state := check(c.Source, 2*rounds*n+2) + check(c.Target, 2*rounds*n+2)
+		return state == "", state
+	})
+	for _, flow := range flows {
+		flow.UntilReady()
+		flow.UntilPartitions("nothing is left to read", "orders", partitions, func(p replicator.PartitionStatus) bool {
+			return p.LagRecords != nil && *p.LagRecords == 0
+		})
+		s := flow.Status()
+		if len(s.NotReady) > 0 || slices.ContainsFunc(s.Partitions, func(p replicator.PartitionStatus) bool { return p.Anomaly != nil }) {
 			t.Errorf("%+v", s)
 		}
 	}

@@ -11,12 +11,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
-// written are the files with queries that people copy.
-var written = []string{
-	"../docs/metrics.md", "../docs/mirrormaker2-metrics.md", "../docs/troubleshooting.md", "../deploy/grafana.json", "../deploy/alerts.yaml", "../README.md",
-}
+// written are the files with queries for users to copy.
+var written = []string{"../docs/mirrormaker2-metrics.md", "../deploy/grafana.json", "../deploy/alerts.yaml", "../README.md"}
 
 var (
 	metricName  = regexp.MustCompile(`\bmilena_[a-z_]*[a-z]\b`)
@@ -26,9 +25,9 @@ var (
 )
 
 // series are the labels of every series that the descriptors of a flow can give, by its name.
-func series(t *testing.T, r *running) map[string][]string {
+func series(t *testing.T, flow *replicatortest.Flow) map[string][]string {
 	t.Helper()
-	families, err := r.reg.Gather()
+	families, err := flow.Metrics.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +38,7 @@ func series(t *testing.T, r *running) map[string][]string {
 	labels := regexp.MustCompile(`variableLabels: \{([^}]*)\}`)
 	descs := make(chan *prometheus.Desc)
 	go func() {
-		r.reg.Describe(descs)
+		flow.Metrics.Describe(descs)
 		close(descs)
 	}()
 	all := make(map[string][]string)
@@ -72,7 +71,7 @@ func unreal(text string, all map[string][]string) (problems []string) {
 	return problems
 }
 
-// query is an expression with metrics of milena; unmatched labels of an aggregation would silently give one series for all.
+// unrealQuery is unreal for an expression, and lists labels of an aggregation that no series has: they would silently give one series for all.
 func unrealQuery(query string, all map[string][]string) (problems []string) {
 	names := metricName.FindAllString(query, -1)
 	for _, a := range aggregation.FindAllStringSubmatch(query, -1) {
@@ -101,7 +100,7 @@ func readFile(t *testing.T, path string) string {
 	return string(b)
 }
 
-// queries are the code spans and the lines of promql blocks that have something of milena in them, and the expressions of the dashboard.
+// queries are the code spans, the lines of promql blocks and the expressions of the dashboard that name a metric of milena.
 func queries(text string) (found []string) {
 	for _, block := range regexp.MustCompile("(?s)```promql\n(.*?)```").FindAllStringSubmatch(text, -1) {
 		found = append(found, strings.Split(block[1], "\n")...)
@@ -117,14 +116,14 @@ func queries(text string) (found []string) {
 
 func TestQueriesAreAboutMetricsThatExist(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 1)
-	p.produce("orders", 1, 10, "before")
-	commit(t, p.sourceCl, "billing", "orders", 0, 5, "")
-	r := p.start(withGroups)
-	r.caughtUp("orders", 10)
-	r.until("the group is looked at", func(s replicator.Status) bool { return s.Groups.Positions == 1 && !s.Groups.LastPass.IsZero() })
-	all := series(t, r)
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "before")
+	c.Source.Commit("billing", "orders", 0, 5)
+	flow := c.Start(replicatortest.FastGroups)
+	flow.UntilAcked("orders", 10)
+	flow.Until("the group is synced", func(s replicator.Status) bool { return s.Groups.Positions == 1 && !s.Groups.LastPass.IsZero() })
+	all := series(t, flow)
 	for _, file := range written {
 		text := readFile(t, file)
 		for _, problem := range unreal(text, all) {
@@ -162,7 +161,7 @@ func TestQueriesAreAboutMetricsThatExist(t *testing.T) {
 	}
 }
 
-// The check above must see what it is for.
+// The check above finds wrong names, labels and brackets.
 func TestQueriesThatAreWrongAreFound(t *testing.T) {
 	t.Parallel()
 	all := map[string][]string{"milena_lag_records": {"topic", "flow"}}
@@ -179,17 +178,16 @@ func TestQueriesThatAreWrongAreFound(t *testing.T) {
 	}
 }
 
-// What the new histograms measure.
 func TestAgeWhenReadAndLatencyOfCheckpointsAreMeasured(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 1)
-	p.createTopic("orders", 1)
-	p.produce("orders", 1, 10, "before")
-	commit(t, p.sourceCl, "billing", "orders", 0, 5, "")
-	r := p.start(withGroups)
-	r.caughtUp("orders", 10)
-	eventually(t, "a checkpoint is written", func() (bool, string) {
-		families, err := r.reg.Gather()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "before")
+	c.Source.Commit("billing", "orders", 0, 5)
+	flow := c.Start(replicatortest.FastGroups)
+	flow.UntilAcked("orders", 10)
+	replicatortest.Eventually(t, "a checkpoint is written", func() (bool, string) {
+		families, err := flow.Metrics.Gather()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +195,7 @@ func TestAgeWhenReadAndLatencyOfCheckpointsAreMeasured(t *testing.T) {
 		for _, f := range families {
 			if h := f.GetMetric()[0].GetHistogram(); h != nil {
 				counted[f.GetName()] = h.GetSampleCount()
-				if age := h.GetSampleSum(); f.GetName() == "milena_record_age_seconds" && age > 10*patience.Seconds() {
+				if age := h.GetSampleSum(); f.GetName() == "milena_record_age_seconds" && age > 10*replicatortest.Patience.Seconds() {
 					t.Errorf("records of now are %v s old", age)
 				}
 			}

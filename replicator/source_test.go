@@ -8,41 +8,43 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
-func TestSourceIsAskedForNewsOnly(t *testing.T) {
+func TestFetchSessionsNameOnlyPartitionsWithNews(t *testing.T) {
 	t.Parallel()
 	const partitions, news = 300, 20
-	p := newPair(t, 1)
-	p.createTopic("orders", partitions)
-	p.produce("orders", partitions, 1, "before")
-	r := p.start(nil)
-	p.settled(r, "orders")
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", partitions)
+	c.Source.Produce("orders", partitions, 1, "before")
+	flow := c.Start()
+	flow.UntilCopied("orders")
 
+	id := c.Source.TopicInfo("orders").TopicID // heartbeats are fetched too
 	var named, requests atomic.Int64
-	p.source.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		p.source.KeepControl()
+	c.Source.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		c.Source.KeepControl()
 		requests.Add(1)
 		for _, topic := range request.(*kmsg.FetchRequest).Topics {
-			named.Add(int64(len(topic.Partitions)))
+			if topic.TopicID == id {
+				named.Add(int64(len(topic.Partitions)))
+			}
 		}
 		return nil, nil, false
 	})
 	for i := range int32(news) {
-		record := &kgo.Record{Topic: "orders", Partition: i, Value: []byte("news")}
-		if err := p.sourceCl.ProduceSync(t.Context(), record).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-		p.settled(r, "orders")
+		c.Source.Write(&kgo.Record{Topic: "orders", Partition: i, Value: []byte("news")})
+		flow.UntilCopied("orders")
 	}
-	// The request that was under way at first named what the first records had moved.
+	// A request that was already under way may name all partitions, as the first records moved them.
 	if n := named.Load(); n > partitions+2*news || requests.Load() < news {
 		t.Errorf("%d requests name %d partitions, %d had news", requests.Load(), n, news)
 	}
-	p.verify("orders", "a.orders", partitions)
+	c.Verify("orders", "a.orders", partitions)
 }
 
-// Whatever becomes of its sessions, the source is copied once and whole.
+// Whatever happens to fetch sessions, nothing is missing or duplicated.
 func TestSourceForgetsSessions(t *testing.T) {
 	refuse := func(err *kerr.Error) func(*kmsg.FetchRequest) (kmsg.Response, error) {
 		return func(request *kmsg.FetchRequest) (kmsg.Response, error) {
@@ -65,28 +67,28 @@ func TestSourceForgetsSessions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const partitions = 10
-			p := newPair(t, 1)
-			p.createTopic("orders", partitions)
+			c := replicatortest.NewClusters(t, 1)
+			c.Source.CreateTopic("orders", partitions)
 			var count atomic.Int64
 			var over atomic.Bool
-			p.source.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
-				p.source.KeepControl()
+			c.Source.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+				c.Source.KeepControl()
 				if fetch := request.(*kmsg.FetchRequest); fetch.SessionEpoch > 0 && !over.Load() && count.Add(1)%5 == 0 {
 					response, err := how(fetch)
 					return response, err, true
 				}
 				return nil, nil, false
 			})
-			r := p.start(nil)
-			stop := p.load("orders", partitions)
-			r.progress(10_000)
+			flow := c.Start()
+			stop := c.Source.Load("orders", partitions)
+			flow.UntilProgress("orders", 10_000)
 			stop()
-			p.settled(r, "orders")
+			flow.UntilCopied("orders")
 			if count.Load() < 10 {
 				t.Errorf("only %d requests belonged to a session", count.Load())
 			}
 			over.Store(true)
-			p.verify("orders", "a.orders", partitions)
+			c.Verify("orders", "a.orders", partitions)
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package replicator_test
+package replicatortest
 
 import (
 	"sync"
@@ -8,8 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// epochs makes InitProducerId of a fake cluster as strict as a broker's. Kfake lets a producer come back with an epoch that somebody else
-// has passed; a broker refuses that (KIP-360), and it is how an instance learns that another one took over.
+// epochs makes InitProducerId of a fake cluster as strict as a broker's. Kfake accepts a producer with an older epoch than the current one; a
+// broker refuses it (KIP-360), and that is how an instance learns that another one took over.
 type epochs struct {
 	mu      sync.Mutex
 	current map[int64]int16
