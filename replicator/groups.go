@@ -296,7 +296,7 @@ func (p *partition) isRewritten() bool {
 	if p.state != halted || p.anomaly == nil {
 		return false
 	}
-	kind := policy.Kind(p.anomaly.Kind)
+	kind := p.anomaly.kind
 	return kind == policy.Recreated || kind == policy.TargetRecreated || kind == policy.Truncated
 }
 
@@ -392,11 +392,8 @@ func (g *groups) writeSyncs(ctx context.Context) {
 		return
 	}
 	f := g.flow
-	f.topology.mu.Lock()
-	partitions := slices.Collect(maps.Values(f.topology.partitions))
-	f.topology.mu.Unlock()
 	var notes []note
-	for _, p := range partitions {
+	for _, p := range f.partitions() {
 		sync, ok := p.lastSync()
 		if before, known := g.synced[offsets.TopicPartition{Topic: sync.Topic, Partition: sync.Partition}]; ok && (!known || before != sync.Source) {
 			notes = append(notes, sync)

@@ -180,7 +180,7 @@ func (f *Flow) noteLocked(p *partition, kind policy.Kind, action policy.Action, 
 	attrs := append(p.logAttrs(), "kind", kind, "action", action, "from", from, "to", to, "detail", detail, "hint", kind.Hint())
 	if action == policy.Halt {
 		f.log.Error("anomaly: partition halted", attrs...)
-		p.haltLocked(anomalyState(kind, from, to, detail))
+		p.haltLocked(&anomaly{kind: kind, from: from, to: to, detail: detail, since: time.Now()})
 	} else {
 		f.log.Warn("anomaly: going on as configured", attrs...)
 	}

@@ -91,7 +91,7 @@ type partition struct {
 
 	mu      sync.Mutex
 	state   state
-	anomaly *AnomalyState
+	anomaly *anomaly // why it is halted, nil if it is not
 	// generation counts the times next was set back; what was fetched for an earlier one is thrown away.
 	generation int
 
@@ -213,7 +213,7 @@ func (p *partition) giveBack() {
 }
 
 // haltLocked stops the reading of this partition and nothing else. What was read before the anomaly is still produced.
-func (p *partition) haltLocked(a *AnomalyState) {
+func (p *partition) haltLocked(a *anomaly) {
 	p.state, p.anomaly = halted, a
 }
 
@@ -289,7 +289,31 @@ func (p *partition) ackLocked(base int64, now time.Time) (prepared, error) {
 	return b, nil
 }
 
-// anomalyState describes an anomaly for people.
-func anomalyState(k policy.Kind, from, to int64, detail string) *AnomalyState {
-	return &AnomalyState{Kind: string(k), Detail: detail, Hint: k.Hint(), From: from, To: to, Since: time.Now()}
+// anomaly is why a partition is halted. From and to are the offsets concerned, [from, to).
+type anomaly struct {
+	kind     policy.Kind
+	from, to int64
+	detail   string
+	since    time.Time
+}
+
+// state describes the anomaly for the status; nil for none.
+func (a *anomaly) state() *AnomalyState {
+	if a == nil {
+		return nil
+	}
+	return &AnomalyState{Kind: string(a.kind), Detail: a.detail, Hint: a.kind.Hint(), From: a.from, To: a.to, Since: a.since}
+}
+
+func (p *partition) getState() state {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
+}
+
+// hasAnomaly reports whether the partition is halted by an anomaly of a kind.
+func (p *partition) hasAnomaly(kind policy.Kind) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.anomaly != nil && p.anomaly.kind == kind
 }

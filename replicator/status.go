@@ -108,12 +108,7 @@ func (f *Flow) Status() Status {
 	if topics := f.notCopied.Load(); topics != nil {
 		s.NotCopied = *topics
 	}
-	f.topology.mu.Lock()
-	partitions := make([]*partition, 0, len(f.topology.partitions))
-	for _, p := range f.topology.partitions {
-		partitions = append(partitions, p)
-	}
-	f.topology.mu.Unlock()
+	partitions := f.partitions()
 	slices.SortFunc(partitions, func(a, b *partition) int {
 		return cmp.Or(cmp.Compare(a.topic.source, b.topic.source), cmp.Compare(a.number, b.number))
 	})
@@ -134,6 +129,17 @@ func (f *Flow) Status() Status {
 	s.NotReady = f.notReady(unrecovered, s.Shards)
 	s.Ready = len(s.NotReady) == 0
 	return s
+}
+
+// ready is Status().Ready.
+func (f *Flow) ready() bool {
+	unrecovered := make(map[*shard]int)
+	for _, p := range f.partitions() {
+		if st := p.getState(); st == waiting || st == recovering {
+			unrecovered[p.shard]++
+		}
+	}
+	return len(f.notReady(unrecovered, make(map[string]int))) == 0
 }
 
 // notReady counts the shards by state and says what is missing.
@@ -175,7 +181,7 @@ func (p *partition) status(now time.Time) (PartitionStatus, state) {
 	s := PartitionStatus{
 		Topic: p.topic.source, TargetTopic: p.topic.target, Partition: p.number, Shard: p.shard.number, State: p.state.String(),
 		Next: p.next, Acked: p.acked, Journaled: p.journaled, TargetEnd: p.targetEnd,
-		LastProgress: p.lastProgress, Anomaly: p.anomaly,
+		LastProgress: p.lastProgress, Anomaly: p.anomaly.state(),
 	}
 	if p.sourceEnd < 0 {
 		return s, p.state

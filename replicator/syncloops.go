@@ -24,12 +24,12 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 		if wait = soon; !f.mayKeepBooks() {
 			continue
 		}
-		others, known := f.notCopies()
+		clashes, known := f.nameClashes()
 		if !known {
 			continue
 		}
 		wait = f.config.ACLsInterval
-		err := f.acls.Sync(ctx, others, f.mayKeepBooks)
+		err := f.acls.Sync(ctx, clashes, f.mayKeepBooks)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -41,18 +41,18 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 	}
 }
 
-// notCopies are source topics whose namesakes on the target hold other records. What has the source's alias in front belongs to the flow in
-// any case; without it, nothing is known before the shards are recovered.
-func (f *Flow) notCopies() (topics map[string]bool, known bool) {
+// nameClashes returns the source topics whose name on the target belongs to an unrelated topic. With prefix naming there are none: every topic
+// with the source's alias in front belongs to the flow. Otherwise they are known once all shards are recovered.
+func (f *Flow) nameClashes() (topics map[string]bool, known bool) {
 	if f.config.Naming == config.NamingPrefix {
 		return nil, true
 	}
+	known = f.ready() // first: from then on the anomalies of all partitions are known
 	topics = map[string]bool{}
-	status := f.Status()
-	for _, p := range status.Partitions {
-		if p.Anomaly != nil && p.Anomaly.Kind == string(policy.TargetNotEmpty) {
-			topics[p.Topic] = true
+	for _, p := range f.partitions() {
+		if p.hasAnomaly(policy.TargetNotEmpty) {
+			topics[p.topic.source] = true
 		}
 	}
-	return topics, status.Ready
+	return topics, known
 }

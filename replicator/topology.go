@@ -2,6 +2,8 @@ package replicator
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,6 +153,13 @@ func (f *Flow) topologyChanged() bool {
 		}
 	}
 	return false
+}
+
+// partitions returns all partitions of the flow, in no order.
+func (f *Flow) partitions() []*partition {
+	f.topology.mu.Lock()
+	defer f.topology.mu.Unlock()
+	return slices.Collect(maps.Values(f.topology.partitions))
 }
 
 // startBrokers lets the broker loops run: those that exist and those that follow() finds later.

@@ -75,11 +75,11 @@ func (a *ACLs) SyncSoon() {
 }
 
 // Sync is one pass. It ends early when may says no: another instance does the work then.
-func (a *ACLs) Sync(ctx context.Context, notCopies map[string]bool, may func() bool) error {
+func (a *ACLs) Sync(ctx context.Context, nameClashes map[string]bool, may func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	report := &ACLsStatus{LastPass: time.Now()}
-	err := a.pass(ctx, notCopies, may, report)
+	err := a.pass(ctx, nameClashes, may, report)
 	report.Took = time.Since(report.LastPass).Seconds()
 	if err != nil {
 		report.Problems = append(report.Problems, err.Error())
@@ -112,7 +112,7 @@ func (a *ACLs) say(err error) error {
 	return err
 }
 
-func (a *ACLs) pass(ctx context.Context, notCopies map[string]bool, may func() bool, report *ACLsStatus) error {
+func (a *ACLs) pass(ctx context.Context, nameClashes map[string]bool, may func() bool, report *ACLsStatus) error {
 	source, err := Read(ctx, a.topics.source)
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", a.flow.Source, err)
@@ -121,7 +121,7 @@ func (a *ACLs) pass(ctx context.Context, notCopies map[string]bool, may func() b
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", a.flow.Target, err)
 	}
-	diff, err := a.Compare(ctx, source, target, notCopies)
+	diff, err := a.Compare(ctx, source, target, nameClashes)
 	if err != nil {
 		return err
 	}
@@ -181,11 +181,11 @@ func (a *ACLs) tell(change string) {
 }
 
 // Compare asks both clusters for the ACLs of their topics and finds the difference.
-func (a *ACLs) Compare(ctx context.Context, source, target View, notCopies map[string]bool) (policy.ACLDiff, error) {
+func (a *ACLs) Compare(ctx context.Context, source, target View, nameClashes map[string]bool) (policy.ACLDiff, error) {
 	state := policy.ACLState{Copied: map[string]string{}, TargetTopics: slices.Collect(maps.Keys(target.ByName)), Remove: a.flow.ACLsDelete}
 	pairs, _ := a.topics.Select(source, target)
 	for _, p := range pairs {
-		if !notCopies[p.Source.Name] {
+		if !nameClashes[p.Source.Name] {
 			state.Copied[p.Source.Name] = p.TargetName
 		}
 	}
