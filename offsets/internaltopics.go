@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"sort"
 	"sync"
 	"time"
 
@@ -223,8 +222,7 @@ func (c *Client) Heartbeats(ctx context.Context) ([]WrittenHeartbeat, error) {
 	return list, err
 }
 
-// bySyncs translates with MirrorMaker 2's offset-syncs, if they are on this cluster. The answer is the newest sync at
-// or below the offset, plus one record if it is below, which is never later than the exact offset.
+// bySyncs translates with MirrorMaker 2's offset-syncs, if they are on this cluster.
 func (c *Client) bySyncs(ctx context.Context, targetTopic string, partition int32, side Side, wanted int64) (Translation, bool, error) {
 	alias, name, ok := c.names.Split(targetTopic)
 	if !ok {
@@ -243,23 +241,36 @@ func (c *Client) bySyncs(ctx context.Context, targetTopic string, partition int3
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	list := b.syncs[partitionKey{name, partition}]
-	i := sort.Search(len(list), func(i int) bool { return list[i].on(side) > wanted }) - 1
-	if i < 0 {
+	found, exact, ok := translateBySyncs(b.syncs[partitionKey{name, partition}], side, wanted)
+	if !ok {
 		return Translation{}, false, nil
 	}
 	t := Translation{
-		Topic: name, TargetTopic: targetTopic, Partition: partition, Exact: list[i].on(side) == wanted,
+		Topic: name, TargetTopic: targetTopic, Partition: partition, Exact: exact,
 		Origin: FromOffsetSyncs, AsOf: b.tail.asOf(),
-	}
-	found := list[i].on(side.other())
-	if !t.Exact {
-		found++
 	}
 	if t.Source, t.Target = wanted, found; side == Target {
 		t.Source, t.Target = found, wanted
 	}
 	return t, true, nil
+}
+
+// translateBySyncs translates an offset of one side with the offset-syncs of a partition, in the order in which they
+// were written. The answer is the newest sync at or below the offset, plus one record if it is below, which is never
+// later than the exact offset. The ok result is false if all syncs are above the offset. Syncs that were written before
+// the target topic was recreated are ignored: the target offset does not increase where it was.
+func translateBySyncs(syncs []Position, side Side, wanted int64) (found int64, exact, ok bool) {
+	for i, s := range slices.Backward(syncs) {
+		switch {
+		case s.on(side) == wanted:
+			return s.on(side.other()), true, true
+		case s.on(side) < wanted:
+			return s.on(side.other()) + 1, false, true
+		case i > 0 && s.Target <= syncs[i-1].Target:
+			return 0, false, false
+		}
+	}
+	return 0, false, false
 }
 
 // syncsUsable reports whether an offset-syncs topic can only describe a topic's copy on this cluster. It could also

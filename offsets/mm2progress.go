@@ -97,6 +97,13 @@ type MirrorProgress struct {
 	Unreadable int
 }
 
+// Forward translates a source offset with the offset-syncs, as [Client.Forward] does if no journal has the offset: no
+// record is skipped, some may be repeated. The ok result is false if no sync is old enough.
+func (p *MirrorProgress) Forward(tp TopicPartition, source int64) (target int64, ok bool) {
+	target, _, ok = translateBySyncs(p.Syncs[tp], Source, source)
+	return target, ok
+}
+
 // maxMigrationSyncs is the number of syncs that are kept per partition: the newest ones, where a migration starts.
 const maxMigrationSyncs = 1024
 

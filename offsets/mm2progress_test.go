@@ -151,3 +151,29 @@ func TestNewestConnectorOffsetWins(t *testing.T) {
 		t.Errorf("%+v, %v", none, err)
 	}
 }
+
+func TestTheNewestSyncAtOrBelowAnOffsetTranslatesIt(t *testing.T) {
+	t.Parallel()
+	tp := offsets.TopicPartition{Topic: "orders", Partition: 1}
+	for _, c := range []struct {
+		name   string
+		syncs  []offsets.Position
+		source int64
+		want   int64 // -1: no sync is old enough
+	}{
+		{"none", nil, 5, -1},
+		{"exact", []offsets.Position{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 5, 3},
+		{"between", []offsets.Position{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 8, 4},
+		{"above all", []offsets.Position{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 1000, 8},
+		{"below all", []offsets.Position{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 4, -1},
+		{"duplicates after a restart", []offsets.Position{{Source: 9, Target: 9}, {Source: 6, Target: 12}}, 8, 13},
+		{"from before the target was recreated", []offsets.Position{{Source: 5, Target: 50}, {Source: 9, Target: 0}}, 7, -1},
+		{"from after the target was recreated", []offsets.Position{{Source: 5, Target: 50}, {Source: 9, Target: 0}}, 9, 0},
+	} {
+		progress := offsets.MirrorProgress{Syncs: map[offsets.TopicPartition][]offsets.Position{tp: c.syncs}}
+		target, ok := progress.Forward(tp, c.source)
+		if ok != (c.want >= 0) || ok && target != c.want {
+			t.Errorf("%s: source offset %d is translated to %d, %t, want %d", c.name, c.source, target, ok, c.want)
+		}
+	}
+}

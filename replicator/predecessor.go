@@ -13,7 +13,6 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
-	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/mm2"
 )
 
@@ -46,24 +45,14 @@ func (d *predecessor) read(ctx context.Context) (*offsets.MirrorProgress, error)
 	return progress, nil
 }
 
-// forward translates a source offset from before the take-over as MirrorMaker 2 does: it goes on behind the newest sync that is not beyond it,
-// which is never too late and seldom exact. False: no sync is as old.
+// forward translates a source offset from before the migration with MirrorMaker 2's offset-syncs. False: no sync is old enough.
 func (d *predecessor) forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
 	progress, err := d.read(ctx)
 	if err != nil {
 		d.flow.warn("read what MirrorMaker 2 noted", "err", err)
 		return 0, false
 	}
-	syncs := match.Ascending(progress.Syncs[offsets.TopicPartition{Topic: tp.Topic, Partition: tp.Partition}])
-	for _, s := range slices.Backward(syncs) {
-		switch {
-		case s.Source == source:
-			return s.Target, true
-		case s.Source < source:
-			return s.Target + 1, true
-		}
-	}
-	return 0, false
+	return progress.Forward(tp, source)
 }
 
 const (
