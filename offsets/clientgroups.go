@@ -100,7 +100,7 @@ func (c *Client) groupPosition(ctx context.Context, checkpoint WrittenCheckpoint
 // is the name of the flow or the alias of the source, as in [Client.ForwardFrom]. Offsets in topics that are not
 // copied here have an Err. It returns an *[UnknownGroupError] if the group committed nothing there.
 func (c *Client) GroupFrom(ctx context.Context, source *kgo.Client, from, group string) ([]GroupPosition, error) {
-	commits, err := committedOffsets(ctx, source, group, "the source")
+	commits, err := CommittedOffsets(ctx, source, group, "the source")
 	if err != nil {
 		return nil, err
 	}
@@ -108,10 +108,7 @@ func (c *Client) GroupFrom(ctx context.Context, source *kgo.Client, from, group 
 	err = forEach(len(positions), func(i int) error {
 		o := commits[i]
 		t, err := c.ForwardFrom(ctx, from, o.Topic, o.Partition, o.At)
-		var late *NotCopiedError
-		if errors.As(err, &late) {
-			t.Target, t.Exact, err = t.End.Target, false, nil
-		}
+		t, err = t.UpToEnd(err)
 		t.Topic, t.Partition, t.Source = o.Topic, o.Partition, o.At
 		positions[i] = GroupPosition{Translation: t, Group: group, Metadata: o.Metadata, Lag: -1, Err: err}
 		return ctx.Err()
@@ -126,7 +123,7 @@ func (c *Client) GroupFrom(ctx context.Context, source *kgo.Client, from, group 
 // as [Client.Reverse] does. An offset above the end of the copy translates to its end, not exactly. Topics that are
 // not copies are left out. It returns an *[UnknownGroupError] if the group committed nothing here.
 func (c *Client) GroupBack(ctx context.Context, group string) ([]GroupPosition, error) {
-	commits, err := committedOffsets(ctx, c.kafka, group, "this cluster")
+	commits, err := CommittedOffsets(ctx, c.kafka, group, "this cluster")
 	if err != nil {
 		return nil, err
 	}
@@ -134,10 +131,7 @@ func (c *Client) GroupBack(ctx context.Context, group string) ([]GroupPosition, 
 	err = forEach(len(positions), func(i int) error {
 		o := commits[i]
 		t, err := c.Reverse(ctx, o.Topic, o.Partition, o.At)
-		var late *NotCopiedError
-		if errors.As(err, &late) { // written by another producer, or the journal is behind
-			t.Source, t.Exact, err = t.End.Source, false, nil
-		}
+		t, err = t.UpToEnd(err) // what is above was written by another producer, or the journal is behind
 		t.TargetTopic, t.Partition, t.Target = o.Topic, o.Partition, o.At
 		positions[i] = GroupPosition{Translation: t, Group: group, Metadata: o.Metadata, Lag: -1, Err: err}
 		return ctx.Err()
@@ -152,8 +146,9 @@ func (c *Client) GroupBack(ctx context.Context, group string) ([]GroupPosition, 
 	return positions, c.addLag(ctx, positions)
 }
 
-// committedOffsets returns a group's committed offsets on a cluster, by topic and partition.
-func committedOffsets(ctx context.Context, client *kgo.Client, group, where string) ([]kadm.Offset, error) {
+// CommittedOffsets returns a group's committed offsets on a cluster, by topic and partition. Where names the cluster in
+// errors. It returns an *[UnknownGroupError] if the group committed nothing there.
+func CommittedOffsets(ctx context.Context, client *kgo.Client, group, where string) ([]kadm.Offset, error) {
 	fetched, err := kadm.NewClient(client).FetchOffsets(ctx, group)
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, &UnknownGroupError{Group: group, Where: where}
@@ -182,18 +177,16 @@ func (c *Client) Complete(ctx context.Context, positions []GroupPosition) error 
 	return errors.Join(c.clamp(ctx, positions), c.addLag(ctx, positions))
 }
 
-// clamp moves an offset whose record was deleted on this cluster to the oldest record that is left. Out of range, a
-// consumer would continue wherever its auto.offset.reset says.
+// clamp moves an offset whose record was deleted on this cluster to the oldest record that is left; see [LogStarts].
 func (c *Client) clamp(ctx context.Context, positions []GroupPosition) error {
-	topics := topicsOf(positions)
-	if len(topics) == 0 {
-		return nil
-	}
-	starts, err := kadm.NewClient(c.kafka).ListStartOffsets(ctx, topics...)
+	starts, err := ReadLogStarts(ctx, c.kafka, topicsOf(positions))
 	for i := range positions {
 		p := &positions[i]
-		if start, ok := starts.Lookup(p.TargetTopic, p.Partition); ok && p.Err == nil && start.Err == nil && start.Offset > p.Target {
-			p.Target, p.Exact = start.Offset, false
+		if p.Err != nil {
+			continue
+		}
+		if at, err := starts.Clamp(TopicPartition{p.TargetTopic, p.Partition}, p.Target); err == nil && at != p.Target {
+			p.Target, p.Exact = at, false
 		}
 	}
 	return err

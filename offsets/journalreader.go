@@ -100,6 +100,22 @@ type Translation struct {
 	AsOf time.Time
 }
 
+// UpToEnd turns the result of a translation into one that never goes above the copy: a *[NotCopiedError] becomes the end
+// of the copy, not exactly. Every other error is returned as it is.
+func (t Translation) UpToEnd(err error) (Translation, error) {
+	var late *NotCopiedError
+	if !errors.As(err, &late) {
+		return t, err
+	}
+	t.Exact = false
+	if late.Side == Source {
+		t.Target = t.End.Target
+	} else {
+		t.Source = t.End.Source
+	}
+	return t, nil
+}
+
 // Origin is the source of a translation, which determines its quality.
 type Origin string
 
