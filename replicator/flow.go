@@ -30,9 +30,6 @@ import (
 // takeOverSlots is how many shards are fenced at a time: enough to hide round trips, few enough not to flood a coordinator.
 const takeOverSlots = 8
 
-// scans is how many copies of MirrorMaker 2 are compared at a time: each may hold a window of some tens of MiB.
-const scans = 4
-
 // Options are the named dependencies of a flow. All are required but Version.
 type Options struct {
 	client.Clusters
@@ -83,7 +80,7 @@ type Flow struct {
 	topology       topology
 	heartbeats     heartbeats
 	groups         *groups
-	predecessor    predecessor
+	mm2            mm2Progress
 	scans          *semaphore.Weighted
 	acls           *topics.ACLs
 	kick           chan struct{} // an early pass over topics is wanted
@@ -147,7 +144,7 @@ func New(o Options) (*Flow, error) {
 		f.close()
 		return nil, err
 	}
-	f.predecessor.flow = f
+	f.mm2.flow = f
 	f.topology.init()
 	f.owner = newOwner(o.Version)
 	registerer.MustRegister(newCollector(f))
@@ -249,7 +246,7 @@ func (f *Flow) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	if err := f.awaitPredecessor(soft); err != nil {
+	if err := f.awaitMirrorMaker(soft); err != nil {
 		if soft.Err() != nil {
 			return nil
 		}

@@ -266,8 +266,8 @@ func (g *groups) forward(ctx context.Context, now views, p *groupPosition) {
 		translation, err = g.journal.Forward(ctx, p.source.Topic, p.source.Partition, p.from)
 		p.to = translation.Target
 	}
-	if errors.As(err, &early) && g.flow.takesOver() {
-		if to, ok := g.flow.predecessor.forward(ctx, p.source, p.from); ok {
+	if errors.As(err, &early) && g.flow.migrates() {
+		if to, ok := g.flow.mm2.forward(ctx, p.source, p.from); ok {
 			p.to, err = min(to, part.mapStart()), nil
 		}
 	}

@@ -51,7 +51,7 @@ type topicLink struct {
 	source, target     string
 	sourceID, targetID [16]byte
 	metrics            *topicMetrics
-	inherited          atomic.Bool // the log told that MirrorMaker 2's copy is gone on with
+	migrated           atomic.Bool // the log says that MirrorMaker 2's copy is continued
 	missed             int         // passes in a row that did not find it on the source; the topology's lock guards it
 
 	mu     sync.Mutex

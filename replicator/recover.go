@@ -40,7 +40,7 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	var fresh, known []*partition
 	reload := !s.owned
 	for _, p := range parts {
-		if s.owned && p.isFresh() && !f.takesOver() { // what MirrorMaker 2 left is read to a marker of ours
+		if s.owned && p.isFresh() && !f.migrates() { // what MirrorMaker 2 left is read to a marker of ours
 			fresh = append(fresh, p)
 			continue
 		}
@@ -304,8 +304,8 @@ func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
 	f := r.flow
 	var truncated *targetTruncatedError
 	switch {
-	case t.unknown && f.takesOver() && (t.err == nil || errors.Is(t.err, errTargetNotEmpty)):
-		return r.inherit(ctx, p, t)
+	case t.unknown && f.migrates() && (t.err == nil || errors.Is(t.err, errTargetNotEmpty)):
+		return r.migrate(ctx, p, t)
 	case errors.Is(t.err, errTargetNotEmpty):
 		if f.raise(p, policy.TargetNotEmpty, p.acked, p.acked, fmt.Sprintf("target %s already holds records and the journal does not say whose", t.partition)) == policy.Skip {
 			p.mu.Lock()

@@ -1,0 +1,247 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/mm2"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
+)
+
+// scans is how many copies of MirrorMaker 2 are compared at a time: each may hold a window of some tens of MiB.
+const scans = 4
+
+// migrates says whether the flow continues copies that MirrorMaker 2 made.
+func (f *Flow) migrates() bool { return f.config.TakeOver != "" }
+
+// awaitMirrorMaker returns nil when no MirrorMaker 2 works on this flow.
+func (f *Flow) awaitMirrorMaker(ctx context.Context) error {
+	if !f.migrates() || f.options.BesideMirrorMaker {
+		return nil
+	}
+	err := mm2.AwaitStopped(ctx, f.options.Clusters, f.target, f.dials["target"], func(err error) {
+		text := err.Error()
+		f.problem.Store(&text)
+		f.warn("waiting for MirrorMaker 2 to stop", "at_most", mm2.DeadWorker, "err", err)
+	})
+	if _, runs := errors.AsType[*mm2.RunningError](err); runs {
+		return &fatalError{err}
+	}
+	if err == nil {
+		f.problem.Store(nil)
+	}
+	return err
+}
+
+// mm2Progress is what MirrorMaker 2 wrote of its progress, read once when the first partition asks. It has stopped before, so nothing
+// changes any more.
+type mm2Progress struct {
+	flow *Flow
+
+	mu       sync.Mutex
+	progress *offsets.MirrorProgress // nil until read
+}
+
+func (d *mm2Progress) read(ctx context.Context) (*offsets.MirrorProgress, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.progress != nil {
+		return d.progress, nil
+	}
+	f := d.flow
+	progress, err := mm2.ReadProgress(ctx, f.options.Clusters, f.source, f.target)
+	if err != nil {
+		return nil, err
+	}
+	f.log.Info("read the progress of MirrorMaker 2", "connector_offsets", len(progress.Positions), "partitions_with_offset_syncs", len(progress.Syncs), "unreadable", progress.Unreadable, "topic", f.config.TakeOver)
+	d.progress = progress
+	return progress, nil
+}
+
+// forward translates a source offset from before the migration with MirrorMaker 2's offset-syncs. False: no sync is old enough.
+func (d *mm2Progress) forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
+	progress, err := d.read(ctx)
+	if err != nil {
+		d.flow.warn("reading the progress of MirrorMaker 2 failed", "err", err)
+		return 0, false
+	}
+	return progress.Forward(tp, source)
+}
+
+// migrate finds out how far MirrorMaker 2 copied a partition and lets the flow continue there.
+func (r *recovery) migrate(ctx context.Context, p *partition, t *tail) error {
+	f := r.flow
+	progress, err := f.mm2.read(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !p.scanUntil(cancel) {
+		return nil
+	}
+	if err := f.scans.Acquire(ctx, 1); err != nil {
+		return p.unlessRetired(err)
+	}
+	defer f.scans.Release(1)
+	c := f.copyOf(p, t, progress)
+	found, err := mm2.Scan(ctx, c)
+	if err != nil {
+		return p.unlessRetired(err)
+	}
+	if !f.obeyVerdict(p, mm2.Decide(c, found), found) {
+		return nil
+	}
+	ready, err := r.settle(p, found.TargetEnd)
+	if ready {
+		r.addReady(p)
+	}
+	return err
+}
+
+// copyOf is the partition as a scan sees it.
+func (f *Flow) copyOf(p *partition, t *tail, progress *offsets.MirrorProgress) mm2.Copy {
+	c := mm2.Copy{
+		Source: p.source(), Target: p.remote(), SourceLog: sourceLog{f, p}, TargetLog: targetLog{f, t},
+		Isolation: f.isolation, ConnectorOffset: -1, OffsetSyncs: progress.Syncs[p.source()], Whole: f.options.RebuildMap,
+	}
+	if offset, ok := progress.Positions[p.source()]; ok {
+		c.ConnectorOffset = offset
+	}
+	return c
+}
+
+// sourceLog is the log of a source partition.
+type sourceLog struct {
+	flow      *Flow
+	partition *partition
+}
+
+// Bounds implements mm2.SourceLog.
+func (l sourceLog) Bounds(ctx context.Context) (start, end int64, err error) {
+	l.partition.mu.Lock()
+	leader := l.partition.sourceLeader
+	l.partition.mu.Unlock()
+	return wire.Bounds(ctx, l.flow.source, leader, l.partition.source())
+}
+
+// Read implements mm2.SourceLog.
+func (l sourceLog) Read(ctx context.Context, offset int64, isolation int8) (*kmsg.FetchResponseTopicPartition, error) {
+	rp, err := l.flow.fetchOne(ctx, l.partition, offset, -1, isolation)
+	if err != nil || kerr.ErrorForCode(rp.ErrorCode) != nil {
+		l.flow.refreshSource(ctx)
+	}
+	return rp, err
+}
+
+// targetLog is the log of a copy whose end is known by the marker of a fence.
+type targetLog struct {
+	flow *Flow
+	tail *tail
+}
+
+// Bounds implements mm2.TargetLog.
+func (l targetLog) Bounds(ctx context.Context) (start, end int64, err error) {
+	return wire.Bounds(ctx, l.flow.target, l.flow.targetLeader(l.tail.partition), l.tail.partition)
+}
+
+// ReadToMarker implements mm2.TargetLog.
+func (l targetLog) ReadToMarker(ctx context.Context, from int64, visit func(recordbatch.Batch) error, dropped func(recordbatch.Header)) (int64, error) {
+	copied := &tail{
+		partition: l.tail.partition, id: l.tail.id, from: from, fence: l.tail.fence, until: toMarker, committed: true, dropped: dropped,
+		visit: func(h recordbatch.Header, batch []byte) error {
+			return visit(recordbatch.Batch{Header: h, Bytes: batch})
+		},
+	}
+	err := l.flow.readTails(ctx, []*tail{copied}, func(*tail) {})
+	return copied.end, errors.Join(err, copied.err)
+}
+
+// scanUntil notes what ends a scan when the partition's topic is deleted: it would wait for its records for ever. False if it is already.
+func (p *partition) scanUntil(end context.CancelFunc) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endScan = end
+	return p.state == recovering
+}
+
+// unlessRetired drops the error of a scan whose topic was deleted.
+func (p *partition) unlessRetired(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != recovering {
+		return nil
+	}
+	return err
+}
+
+// obeyVerdict makes the findings the partition's map; false if policy stops it.
+func (f *Flow) obeyVerdict(p *partition, v mm2.Verdict, found *mm2.Findings) bool {
+	if v.Untouched {
+		return true
+	}
+	if a := v.Anomaly; a != nil {
+		action := policy.Halt
+		if a.Halts {
+			f.halt(p, a.Kind, a.Detail)
+		} else {
+			action = f.raise(p, a.Kind, a.From, a.To, a.Detail)
+		}
+		begin, ok := a.Begin(action, found)
+		if !ok {
+			return false
+		}
+		v.Begin, v.Next = begin, begin.Source
+	}
+	if err := p.migrateMap(v, found); err != nil {
+		f.halt(p, policy.TargetNotEmpty, err.Error())
+		return false
+	}
+	f.logMigrated(p, found)
+	return true
+}
+
+// migrateMap begins the map with what MirrorMaker 2 copied.
+func (p *partition) migrateMap(v mm2.Verdict, found *mm2.Findings) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != recovering {
+		return nil
+	}
+	if p.inherited {
+		p.record.Generation++ // chunks of the one before may be in the journal
+	}
+	p.beginMapLocked(v.Begin.Source, v.Begin.Target)
+	for _, s := range found.Segments {
+		if err := p.offsets.Append(s.Source, s.Target, s.Count); err != nil {
+			return err
+		}
+	}
+	p.acked, p.next, p.journaled = v.Next, v.Next, v.Next
+	p.targetEnd = found.TargetEnd
+	p.inherited, p.settled = true, true
+	return nil
+}
+
+// logMigrated logs what needs attention, and the rest at debug level.
+func (f *Flow) logMigrated(p *partition, found *mm2.Findings) {
+	f.metrics.inherited.Inc()
+	attrs := append(p.logAttrs(), "next", p.acked, "connector_offset", found.ConnectorOffset, "compared", found.Records,
+		"compared_from", found.SourceFrom, "duplicates", found.Duplicates, "unmatched", found.Unmatched, "missing", found.Missing)
+	switch {
+	case found.Records > 0 && (found.Missing > 0 || found.Duplicates > 0 || found.Unmatched > 0 || found.ConnectorOffset > p.acked):
+		f.log.Warn("the copy of MirrorMaker 2 differs from its source; milena continues behind it", attrs...)
+	case p.topic.migrated.CompareAndSwap(false, true):
+		f.log.Info("continuing the copy of MirrorMaker 2", "topic", p.topic.source, "target_topic", p.topic.target)
+		fallthrough
+	default:
+		f.log.Debug("continuing the copy of MirrorMaker 2", attrs...)
+	}
+}

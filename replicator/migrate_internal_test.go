@@ -1,0 +1,55 @@
+package replicator
+
+import (
+	"errors"
+	"hash/crc32"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/match"
+	"github.com/milena-kafka/milena/replicator/mm2"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+)
+
+// A long map is journaled in several batches, its state last. Chunks of one that was not finished must not mix with those of the next one,
+// which may begin elsewhere, as retention goes on.
+func TestChunksOfAnUnfinishedMapAreIgnored(t *testing.T) {
+	tp := offsets.TopicPartition{Topic: "orders", Partition: 0}
+	left := &loadedState{chunks: map[int64]*offsets.Chunk{0: {Generation: 0}, 512: {First: 512, Generation: 2}}}
+	r := &recovery{flow: &Flow{}, shard: &shard{loaded: map[offsets.TopicPartition]*loadedState{tp: left}}}
+	p := &partition{topic: &topicLink{source: "orders"}, state: recovering}
+	if err := r.adopt(p); err != nil {
+		t.Fatal(err)
+	}
+	if p.record.Generation != 3 {
+		t.Errorf("the map is generation %d, want 3", p.record.Generation)
+	}
+	for range 2 { // the journal could not be written, so the copy is read again
+		found := &mm2.Findings{Result: match.Result{Segments: []offsets.Segment{{Count: 1}}}}
+		if err := p.migrateMap(mm2.Verdict{}, found); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.record.Generation != 4 {
+		t.Errorf("the second map is generation %d, want 4", p.record.Generation)
+	}
+}
+
+// Formats before version 2 have no count in their header, and hold records all the same.
+func TestTargetInAnOldFormatIsNotEmpty(t *testing.T) {
+	m := kmsg.MessageV1{Offset: 7, Magic: 1, Timestamp: 1_700_000_000_000, Value: []byte("old")}
+	m.MessageSize = int32(len(m.AppendTo(nil))) - 12
+	m.CRC = int32(crc32.ChecksumIEEE(m.AppendTo(nil)[16:]))
+	batch := m.AppendTo(nil)
+	h, err := recordbatch.Parse(batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &recovery{flow: &Flow{config: config.Flow{}}}
+	if err := r.sort(&partition{}, &tail{unknown: true}, h, batch); !errors.Is(err, errTargetNotEmpty) {
+		t.Errorf("the target is taken for empty (%v)", err)
+	}
+}
