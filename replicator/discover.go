@@ -215,11 +215,7 @@ func (f *Flow) beginTopic(pair topics.Pair, limits topics.Limits, e topics.Edges
 			start = sourceEnd // topics and partitions that come later are copied from their beginning: their first records are news
 		}
 		s := f.shards[offsets.ShardOf(name, int32(n), int32(len(f.shards)))]
-		p := &partition{
-			topic: link, number: int32(n), shard: s, rewindTo: -1,
-			sourceStart: start, sourceLast: sourceEnd, sourceEnd: sourceEnd, targetFirst: targetStart, targetLast: targetEnd,
-			sourceLeader: -1, targetLeader: -1, fromEpoch: -1, doneEpoch: -1,
-		}
+		p := newPartition(link, int32(n), s, listed{sourceStart: start, sourceLast: sourceEnd, targetFirst: targetStart, targetLast: targetEnd})
 		t.partitions[tp] = p
 		s.add(p)
 		begun = append(begun, p)
@@ -241,10 +237,7 @@ func (f *Flow) noteShrunk(s *shard) {
 		if l.state == nil || link == nil || t.partitions[tp] != nil || int(tp.Partition) < len(info.Partitions) {
 			continue
 		}
-		p := &partition{
-			topic: link, number: tp.Partition, shard: s, record: *l.state, rewindTo: -1, sourceEnd: -1, sourceLeader: -1, targetLeader: -1,
-			acked: l.state.End.Source, next: l.state.End.Source, journaled: l.state.End.Source, targetEnd: l.state.End.Target,
-		}
+		p := newGonePartition(link, s, l.state)
 		t.partitions[tp] = p
 		p.mu.Lock()
 		detail := fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.Topic, len(info.Partitions), tp.Partition, p.acked)
@@ -285,27 +278,6 @@ func (f *Flow) retire(name string) {
 		}
 	}
 	delete(t.links, name)
-}
-
-// remove forgets a partition whose topic was made again. Its journal is read again when the new one is adopted.
-func (s *shard) remove(p *partition) {
-	p.mu.Lock()
-	p.doubtLocked()
-	p.state = halted
-	if p.endScan != nil {
-		p.endScan()
-	}
-	p.mu.Unlock()
-	s.partsMu.Lock()
-	defer s.partsMu.Unlock()
-	rest := make([]*partition, 0, len(s.partitions))
-	for _, q := range s.partitions {
-		if q != p {
-			rest = append(rest, q)
-		}
-	}
-	s.partitions = rest
-	s.journalled(p.source())
 }
 
 // configsLoop compares topic configs and learns the target's limits.
@@ -360,7 +332,7 @@ func (f *Flow) syncConfigs(ctx context.Context) error {
 	for _, p := range t.partitions {
 		if changed[p.topic] {
 			p.mu.Lock()
-			p.maxBytes = 0 // a limit that was learned from a refusal may no longer hold
+			p.forgetLimit() // one that was learned from a refusal may no longer hold
 			p.mu.Unlock()
 		}
 	}

@@ -56,6 +56,7 @@ type Flow struct {
 	anomalies                policy.Anomalies
 	topics                   *topics.Syncer
 	isolation                int8
+	writers                  writers
 	produceTimeout           time.Duration
 
 	source, target *kgo.Client                   // for all that no quota of bytes holds up
@@ -114,6 +115,7 @@ func New(o Options) (*Flow, error) {
 		scans:          semaphore.NewWeighted(scans),
 		kick:           make(chan struct{}, 1),
 	}
+	f.writers = writersOf(f)
 	f.throttles = client.NewThrottles(f.log)
 	f.dials = map[string]*client.DialLimits{"source": {}, "target": {}}
 	if o.Flow.Isolation == "read_committed" {
@@ -137,7 +139,7 @@ func New(o Options) (*Flow, error) {
 	}
 	f.acls = topics.NewACLs(f.topics, func(change string) { f.metrics.aclChanges.WithLabelValues(change).Inc() })
 	for k := range o.Flow.Shards {
-		f.shards = append(f.shards, &shard{flow: f, number: k, transactionalID: fmt.Sprintf("milena.%s.%d", f.name, k)})
+		f.shards = append(f.shards, newShard(f, k))
 	}
 	f.heartbeats = heartbeats{f.sourceNotebook(offsets.HeartbeatsTopic), f.targetNotebook(offsets.HeartbeatsTopic)}
 	if f.groups, err = newGroups(f); err != nil {
@@ -260,7 +262,7 @@ func (f *Flow) Run(ctx context.Context) error {
 	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
-	if f.config.GroupsInterval > 0 && !f.config.Provenance { // a topic that both sides write has no one place for a group of the source
+	if f.config.GroupsInterval > 0 && f.writers.groupsTranslate() {
 		f.background.Go(func() { f.groups.loop(soft) })
 	}
 	if f.config.ACLs {

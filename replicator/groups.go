@@ -307,7 +307,7 @@ var errRewritten = errors.New("the partition is halted, as one of its logs is no
 func (p *partition) forward(source int64) (target int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.offsets == nil || !p.started {
+	if p.offsets == nil || p.stage != mapDurable {
 		return 0, errNotYet
 	}
 	if p.isRewritten() {

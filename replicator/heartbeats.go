@@ -38,4 +38,4 @@ func (f *Flow) heartbeatsLoop(ctx context.Context, n *notebook, from, to string)
 }
 
 // mayKeepBooks says whether this process does the work that needs one doer: that of the owner of shard 0, for as long as it is sure of it.
-func (f *Flow) mayKeepBooks() bool { return f.shards[0].hasOwner() && f.lease.left() > 0 }
+func (f *Flow) mayKeepBooks() bool { return f.shards[0].ownership.isOwned() && f.lease.left() > 0 }

@@ -96,7 +96,7 @@ func (f *Flow) ownerNow() *offsets.Owner {
 
 // journalShard writes what is new in one shard, and the owner record when there is one. The shard's lock is held.
 func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner, confirmed *bool) error {
-	if !s.owned || s.inDoubt || s.open {
+	if !s.ownership.isCertain() || s.fencer.open {
 		return nil
 	}
 	for _, b := range f.journalBatches(s, owner) {
@@ -110,7 +110,7 @@ func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner,
 			}
 			f.metrics.journalWrites.WithLabelValues("failed").Inc()
 			f.warn("journal write failed; it is tried again", "err", fmt.Errorf("shard %d: %w", s.number, err)) // one line for all shards: they fail together
-			if s.inDoubt {
+			if !s.ownership.isCertain() {
 				f.requestTakeOver(s)
 			}
 			return errJournalLater // the next pass tries again; the edges did not move
@@ -134,7 +134,7 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	}
 	for _, p := range s.members() {
 		p.mu.Lock()
-		if p.offsets != nil && (p.started || p.settled) && (p.acked > p.journaled || p.dirty) {
+		if p.unjournaled() {
 			p.journalInto(current)
 		}
 		p.mu.Unlock()
@@ -150,35 +150,23 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 // is written last.
 func (p *partition) journalInto(current func() *journalBatch) {
 	b := current()
-	changes, moved := p.offsets.Changed()
-	if moved {
-		p.record.LeaderEpoch = p.doneEpoch
-		for _, chunk := range p.record.Take(changes) {
-			if !p.started {
-				b = current()
-			}
-			b.put(chunk)
+	chunks, state, w := p.journal()
+	for _, chunk := range chunks {
+		if p.stage != mapDurable {
+			b = current()
 		}
+		b.put(chunk)
 	}
-	b.put(&p.record)
-	acked, m := p.acked, p.offsets
-	p.dirty = false
+	b.put(state)
 	b.written = append(b.written, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.offsets != m {
-			return // another map began meanwhile
-		}
-		p.started, p.journaled = true, max(p.journaled, acked)
-		if moved {
-			m.MarkJournaled(changes)
-			m.Forget(acked)
-		}
+		p.written(w)
 	})
 	b.failed = append(b.failed, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.dirty = true
+		p.unwritten()
 	})
 }
 
@@ -197,18 +185,18 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 		f.refreshTarget(ctx)
 		return fmt.Errorf("journal partition %s has no leader on cluster %s", s.journal(), f.targetAlias)
 	}
-	recordbatch.Rewrite(batch, s.producerID, s.epoch, s.sequence)
+	recordbatch.Rewrite(batch, s.fencer.producerID, s.fencer.epoch, s.sequence)
 	request := wire.NewProduceRequest(f.produceTimeout)
 	request.Add(s.journal(), topic.ID, batch)
 	response, err := f.targetWire.Produce(ctx, leader, request.ProduceRequest)
 	if err != nil {
-		s.inDoubt = true
+		s.ownership.doubt()
 		f.refreshTarget(ctx)
 		return err
 	}
 	rp := wire.IndexProduce(response).Of(s.journal(), topic.ID)
 	if rp == nil {
-		s.inDoubt = true
+		s.ownership.doubt()
 		return fmt.Errorf("journal write to %s: the answer does not name the partition", s.journal())
 	}
 	code := kerr.ErrorForCode(rp.ErrorCode)
@@ -222,7 +210,7 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	case wire.Unauthorized:
 		return fmt.Errorf("journal write: %w; grant WRITE on topic %s of cluster %s", code, f.journalTopic, f.targetAlias)
 	case wire.Doubtful, wire.Fenced:
-		s.inDoubt = true
+		s.ownership.doubt()
 	case wire.Refused, wire.Oversized, wire.Unacceptable, wire.Unplaced:
 	}
 	f.refreshTarget(ctx)
@@ -230,10 +218,10 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 }
 
 // loadJournalLocked reads the shard's journal partition from its start to our own marker. The shard's lock is held.
-func (s *shard) loadJournalLocked(ctx context.Context, mark fence) error {
+func (s *shard) loadJournalLocked(ctx context.Context, mark marker) error {
 	loaded := make(map[offsets.TopicPartition]*loadedState)
 	s.producerIDs = nil
-	err := s.readJournal(ctx, &tail{from: 0, until: toMarker, fence: mark}, func(r recordbatch.Record) error { return s.load(loaded, r) })
+	err := s.readJournal(ctx, &tail{from: 0, until: toMarker, mark: mark}, func(r recordbatch.Record) error { return s.load(loaded, r) })
 	if err == nil {
 		s.loaded = loaded
 	}
@@ -316,7 +304,7 @@ func (s *shard) load(loaded map[offsets.TopicPartition]*loadedState, r recordbat
 		s.setProducerIDs(e.ProducerIDs)
 	case *offsets.PartitionState:
 		at(e.Topic, e.Partition).state = e
-		s.journalled(offsets.TopicPartition{Topic: e.Topic, Partition: e.Partition})
+		s.noteJournaled(offsets.TopicPartition{Topic: e.Topic, Partition: e.Partition})
 	case *offsets.Chunk:
 		at(e.Topic, e.Partition).chunks[e.First] = e
 	case *offsets.Tombstone:
@@ -332,8 +320,8 @@ func (s *shard) load(loaded map[offsets.TopicPartition]*loadedState, r recordbat
 // not know would later look like a foreign write. The shard's lock is held.
 func (s *shard) noteProducerLocked(ctx context.Context) error {
 	state := &offsets.ShardState{ProducerIDs: s.producerIDs}
-	if !slices.Contains(s.producerIDs, s.producerID) {
-		state.ProducerIDs = append(slices.Clone(s.producerIDs), s.producerID)
+	if !slices.Contains(s.producerIDs, s.fencer.producerID) {
+		state.ProducerIDs = append(slices.Clone(s.producerIDs), s.fencer.producerID)
 	} else if s.number != 0 {
 		return nil
 	}

@@ -99,11 +99,7 @@ func (r *recovery) migrate(ctx context.Context, p *partition, t *tail) error {
 	if !f.obeyVerdict(p, mm2.Decide(c, found), found) {
 		return nil
 	}
-	ready, err := r.settle(p, found.TargetEnd)
-	if ready {
-		r.addReady(p)
-	}
-	return err
+	return r.reach(p, found.TargetEnd)
 }
 
 // copyOf is the partition as a scan sees it.
@@ -126,10 +122,7 @@ type sourceLog struct {
 
 // Bounds implements mm2.SourceLog.
 func (l sourceLog) Bounds(ctx context.Context) (start, end int64, err error) {
-	l.partition.mu.Lock()
-	leader := l.partition.sourceLeader
-	l.partition.mu.Unlock()
-	return wire.Bounds(ctx, l.flow.source, leader, l.partition.source())
+	return wire.Bounds(ctx, l.flow.source, l.partition.leaderOnSource(), l.partition.source())
 }
 
 // Read implements mm2.SourceLog.
@@ -155,7 +148,7 @@ func (l targetLog) Bounds(ctx context.Context) (start, end int64, err error) {
 // ReadToMarker implements mm2.TargetLog.
 func (l targetLog) ReadToMarker(ctx context.Context, from int64, visit func(recordbatch.Batch) error, dropped func(recordbatch.Header)) (int64, error) {
 	copied := &tail{
-		partition: l.tail.partition, id: l.tail.id, from: from, fence: l.tail.fence, until: toMarker, committed: true, dropped: dropped,
+		partition: l.tail.partition, id: l.tail.id, from: from, mark: l.tail.mark, until: toMarker, committed: true, dropped: dropped,
 		visit: func(h recordbatch.Header, batch []byte) error {
 			return visit(recordbatch.Batch{Header: h, Bytes: batch})
 		},
@@ -215,19 +208,9 @@ func (p *partition) migrateMap(v mm2.Verdict, found *mm2.Findings) error {
 	if p.state != recovering {
 		return nil
 	}
-	if p.inherited {
-		p.record.Generation++ // chunks of the one before may be in the journal
-	}
-	p.beginMapLocked(v.Begin.Source, v.Begin.Target)
-	for _, s := range found.Segments {
-		if err := p.offsets.Append(s.Source, s.Target, s.Count); err != nil {
-			return err
-		}
-	}
-	p.acked, p.next, p.journaled = v.Next, v.Next, v.Next
-	p.targetEnd = found.TargetEnd
-	p.inherited, p.settled = true, true
-	return nil
+	err := p.migrate(v.Begin, found.Segments, v.Next, found.TargetEnd)
+	p.reset(p.acked, p.doneEpoch)
+	return err
 }
 
 // logMigrated logs what needs attention, and the rest at debug level.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/mm2"
@@ -21,7 +20,7 @@ func TestChunksOfAnUnfinishedMapAreIgnored(t *testing.T) {
 	left := &loadedState{chunks: map[int64]*offsets.Chunk{0: {Generation: 0}, 512: {First: 512, Generation: 2}}}
 	r := &recovery{flow: &Flow{}, shard: &shard{loaded: map[offsets.TopicPartition]*loadedState{tp: left}}}
 	p := &partition{topic: &topicLink{source: "orders"}, state: recovering}
-	if err := r.adopt(p); err != nil {
+	if err := r.restore(p); err != nil {
 		t.Fatal(err)
 	}
 	if p.record.Generation != 3 {
@@ -48,8 +47,8 @@ func TestTargetInAnOldFormatIsNotEmpty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recovery{flow: &Flow{config: config.Flow{}}}
-	if err := r.sort(&partition{}, &tail{unknown: true}, h, batch); !errors.Is(err, errTargetNotEmpty) {
+	r := &recovery{flow: &Flow{writers: soleWriter{}}}
+	if err := r.classify(&partition{}, &tail{unknown: true}, h, batch); !errors.Is(err, errTargetNotEmpty) {
 		t.Errorf("the target is taken for empty (%v)", err)
 	}
 }

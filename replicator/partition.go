@@ -2,7 +2,6 @@ package replicator
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,25 +9,27 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/match"
-	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-// state is where a partition stands. All transitions are methods of partition, in this file.
+// state is what may be done with a partition. All transitions are methods of partition, in this file.
 //
 //	waiting ──▶ recovering ──▶ replicating ──▶ waiting (a doubt: its shard takes it over again)
 //	    any ──▶ halted (an anomaly that policy does not skip)
+//	    any ──▶ retired
 type state uint8
 
 const (
 	// waiting: nobody may fetch or produce it until its shard has taken it over.
 	waiting state = iota
-	// recovering: fenced; the target's tail is being read and aligned with the source.
+	// recovering: it is fenced, and the target's log tail is being reconciled with the source.
 	recovering
-	// replicating: fetched, produced, acknowledged.
+	// replicating: it is fetched, produced, acknowledged.
 	replicating
-	// halted: an anomaly stands; only a person or a changed policy moves it.
+	// halted: an anomaly needs a person or a changed policy. What was read before it is still produced.
 	halted
+	// retired: its topic exists no longer under its id. Nothing is done with it any more.
+	retired
 )
 
 func (s state) String() string {
@@ -41,18 +42,20 @@ func (s state) String() string {
 		return "replicating"
 	case halted:
 		return "halted"
+	case retired:
+		return "retired"
 	}
 	return "unknown"
 }
 
-// topicLink is one source topic and its copy; its partitions share it. The ids never change: a topic that was deleted and made again
+// topicLink is one source topic and its remote topic; its partitions share it. The ids never change: a topic that was deleted and recreated
 // is another topic (KIP-516).
 type topicLink struct {
 	source, target     string
 	sourceID, targetID [16]byte
 	metrics            *topicMetrics
 	migrated           atomic.Bool // the log says that MirrorMaker 2's copy is continued
-	missed             int         // passes in a row that did not find it on the source; the topology's lock guards it
+	missed             int         // syncs in a row that did not find it on the source; the topology's lock guards it
 
 	mu     sync.Mutex
 	limits topics.Limits // of the target topic, as last described
@@ -70,81 +73,64 @@ func (t *topicLink) getLimits() topics.Limits {
 	return t.limits
 }
 
-// prepared is one batch that is ready to be produced.
-type prepared struct {
-	batch        []byte
-	count        int32
-	runs         []recordbatch.Run // source offsets in the order of the records
-	next         int64             // source offset behind this batch and behind what was dropped after it, exclusive
-	leaderEpoch  int32             // of the source batch
-	maxTimestamp int64             // ms
-	slab         *slab
+// placement is who leads a partition on both sides, by the metadata that was read last.
+type placement struct {
+	sourceLeader, targetLeader int32 // broker ids, -1 unknown
+	sourceLeaderEpoch          int32
+	sourceLoop                 sourceLoop // that fetches it
+	sourceGone                 bool       // the source topic or partition does not exist now
 }
 
-// partition is one source partition and the edges of its copy. Its lock is held for moments only, never over a request.
+// listed are the offsets of both logs when the partition was found: where a new copy begins, and what the target held.
+type listed struct {
+	sourceStart, sourceLast, targetFirst, targetLast int64
+}
+
+// partition is one source partition and its copy. It has three parts: a cursor, where the source is read; an outbox, what is queued and in
+// flight; a progress, what is acknowledged and journaled. Only their own methods assign their fields. The lock is held for moments only,
+// never over a request.
 //
-// Invariant: journaled <= acked <= next, all exclusive source offsets; targetEnd is the target offset that belongs to acked.
+// Invariant: journaled <= acked <= next, all exclusive source offsets.
 type partition struct {
 	topic  *topicLink
 	number int32
 	shard  *shard
+	listed
 
 	mu      sync.Mutex
 	state   state
 	anomaly *anomaly // why it is halted, nil if it is not
-	// generation counts the times next was set back; what was fetched for an earlier one is thrown away.
-	generation int
+	placement
+	cursor
+	outbox
+	progress
 
-	next      int64
-	acked     int64
-	journaled int64
-	targetEnd int64
-	offsets   *offsets.Map           // nil until adopted
-	record    offsets.PartitionState // what the journal says besides the map: whose it is, its generation, the gap ledger
-	dirty     bool                   // something to journal that is not an offset
-	rewindTo  int64                  // where the source's log was cut and the next map begins, -1 none
-	settled   bool                   // where the map of a new partition begins is decided, after a look at what the target holds
-	accepted  bool                   // what the target held before the start is known and accepted
-	inherited bool                   // the map begins with what MirrorMaker 2 copied
-	endScan   context.CancelFunc     // of a comparison with what MirrorMaker 2 copied that is under way
-	started   bool                   // the start of the map is journalled: the partition may be produced to
-	fromEpoch int32                  // partition leader epoch of the batch before next (KIP-320), -1 unknown
-	doneEpoch int32                  // the same, before acked
-
-	sourceLeader, targetLeader int32 // broker ids, -1 unknown
-	sourceLeaderEpoch          int32
-	sourceLoop                 sourceLoop // that fetches it
-	// As listed when the partition was found: where a new copy begins, and what the target held.
-	sourceStart, sourceLast, targetFirst, targetLast int64
-	own                                              []match.OwnBatch // during recovery: our batches in the target's tail
-	foreign                                          []int64          // during recovery: target offsets of other producers' batches
-	sourceGone                                       bool             // the source topic or partition does not exist now
-	sourceEnd                                        int64            // end of what may be read there, -1 unknown
-	fetching                                         bool
-	fetchAfter                                       time.Time // backoff after an error
-	beyondSince                                      time.Time // since when the source says that next lies beyond its end
-
-	queue       []prepared
-	queuedBytes int64
-	inFlight    bool
-	scheduled   bool   // stands in a target broker's ready list
-	maxBytes    int32  // a batch limit learned from a refusal, 0 unknown
-	skipping    bool   // policy skips the batch at next, which the target refused
-	refusal     string // the target's last words about it
-	refused     int    // times in a row that the target refused the batch at acked as damaged
-
-	// The producer of this partition: the shard's id at the epoch of this partition's last fence. Other partitions of the shard may
-	// still use an earlier epoch; each target partition only knows the epochs it has seen.
-	producerID    int64
-	producerEpoch int16
-	sequence      int32
-
-	lastProgress  time.Time
-	lastTimestamp int64   // ms, of the last acknowledged record
-	meanBytes     float64 // per record, of what was acknowledged lately
+	endScan context.CancelFunc // of a scan of MirrorMaker 2's copy that is under way
+	own     []match.OwnBatch   // during recovery: our batches in the target's log tail
+	foreign []int64            // during recovery: target offsets of other producers' batches
 }
 
-func (p *partition) String() string { return fmt.Sprintf("%s-%d", p.topic.source, p.number) }
+// newPartition makes a partition that waits for its shard.
+func newPartition(topic *topicLink, number int32, s *shard, l listed) *partition {
+	return &partition{
+		topic: topic, number: number, shard: s, listed: l,
+		placement: placement{sourceLeader: -1, targetLeader: -1},
+		cursor:    cursor{sourceEnd: l.sourceLast, fromEpoch: -1},
+		progress:  progress{doneEpoch: -1},
+	}
+}
+
+// newGonePartition makes a partition that the journal knows and the source no longer has.
+func newGonePartition(topic *topicLink, s *shard, known *offsets.PartitionState) *partition {
+	p := newPartition(topic, known.Partition, s, listed{sourceLast: -1})
+	p.progress = progress{
+		acked: known.End.Source, journaled: known.End.Source, targetEnd: known.End.Target, doneEpoch: -1, record: *known,
+	}
+	p.next = known.End.Source
+	return p
+}
+
+func (p *partition) String() string { return p.source().String() }
 
 // source names the partition on the source, remote its copy on the target.
 func (p *partition) source() offsets.TopicPartition {
@@ -159,16 +145,8 @@ func (p *partition) logAttrs() []any {
 	return []any{"topic", p.topic.source, "partition", p.number}
 }
 
-// mapStart is the lowest target offset that the map describes.
-func (p *partition) mapStart() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, target := p.offsets.Start()
-	return target
-}
-
-// begin enters recovery with what the journal says, or what is known in memory.
-func (p *partition) begin() {
+// recover enters recovery.
+func (p *partition) recover() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == waiting {
@@ -176,7 +154,7 @@ func (p *partition) begin() {
 	}
 }
 
-// replicate leaves recovery: fetch from next on, produce at sequence 0 of the given producer.
+// replicate leaves recovery: fetch from acked on, produce at sequence 0 of the given producer.
 func (p *partition) replicate(producerID int64, epoch int16) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,26 +162,20 @@ func (p *partition) replicate(producerID int64, epoch int16) {
 		return
 	}
 	p.state, p.anomaly = replicating, nil
-	p.producerID, p.producerEpoch, p.sequence = producerID, epoch, 0
+	p.outbox.restart(producerID, epoch)
 	p.resetLocked()
 }
 
-// doubt sends a partition back to its shard: what stands in the target's log is not known for sure. Its queue is thrown away and read
-// again from the resume point. An answer that arrives later belongs to an earlier generation and is ignored: the fence decides.
-func (p *partition) doubt() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.doubtLocked()
-}
-
+// doubtLocked sends a partition back to its shard: what is in the target's log is not known for sure. Its queue is discarded and read again
+// from the resume point. An answer that arrives later belongs to an earlier generation and is ignored: the fence decides.
 func (p *partition) doubtLocked() {
-	if p.state != halted {
+	if p.state != halted && p.state != retired {
 		p.state = waiting
 	}
 	p.resetLocked()
 }
 
-// giveBack undoes begin when a take-over ended before it reached this partition.
+// giveBack undoes recover when a takeover ended before it reached this partition.
 func (p *partition) giveBack() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -214,18 +186,38 @@ func (p *partition) giveBack() {
 
 // haltLocked stops the reading of this partition and nothing else. What was read before the anomaly is still produced.
 func (p *partition) haltLocked(a *anomaly) {
-	p.state, p.anomaly = halted, a
+	if p.state != retired {
+		p.state, p.anomaly = halted, a
+	}
 }
 
-// resetLocked throws away what was fetched and not acknowledged.
-func (p *partition) resetLocked() {
-	p.generation++
-	for i := range p.queue {
-		p.queue[i].slab.release()
+// retire ends all work on the partition: its topic exists no longer under its id.
+func (p *partition) retire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state, p.anomaly = retired, nil
+	p.resetLocked()
+	if p.endScan != nil {
+		p.endScan()
 	}
-	p.shard.flow.pending.Add(-int64(len(p.queue)))
-	p.queue, p.queuedBytes, p.inFlight = nil, 0, false
-	p.next, p.fromEpoch = p.acked, p.doneEpoch
+}
+
+// resetLocked discards what was fetched and not acknowledged.
+func (p *partition) resetLocked() {
+	p.shard.flow.pending.Add(-int64(p.clear()))
+	p.reset(p.acked, p.doneEpoch)
+}
+
+// beginMapLocked begins an empty map at these offsets.
+func (p *partition) beginMapLocked(from origin, source, target int64) {
+	p.begin(from, source, target)
+	p.reset(source, -1)
+}
+
+// restartLocked begins the map of another generation.
+func (p *partition) restartLocked(source, target int64) {
+	p.progress.restart(p.topic.sourceID, p.topic.targetID, source, target)
+	p.reset(source, -1)
 }
 
 // fetchableLocked says whether the next fetch may ask for this partition, and whether it is only held back because the target is slower.
@@ -239,54 +231,91 @@ func (p *partition) fetchableLocked(now time.Time, room int64) (ok, behind bool)
 	return true, false
 }
 
-// enqueueLocked adds a batch, or lets the last one carry dropped offsets that follow it.
+// enqueueLocked adds a batch behind next.
 func (p *partition) enqueueLocked(b prepared) {
-	p.queue = append(p.queue, b)
-	p.queuedBytes += int64(len(b.batch))
+	p.push(b)
 	p.shard.flow.pending.Add(1)
-	p.next = b.next
-	p.fromEpoch = b.leaderEpoch
+	p.advance(b.next, b.leaderEpoch)
 }
 
-// dropLocked moves over source offsets that have nothing to copy.
+// dropLocked moves over source offsets that have nothing to copy: the last batch that is queued carries them, if there is one.
 func (p *partition) dropLocked(next int64, leaderEpoch int32) error {
-	p.next, p.fromEpoch = next, leaderEpoch
-	if n := len(p.queue); n > 0 {
-		p.queue[n-1].next, p.queue[n-1].leaderEpoch = next, leaderEpoch
+	p.advance(next, leaderEpoch)
+	if p.carry(next, leaderEpoch) {
 		return nil
 	}
-	p.acked, p.doneEpoch = next, leaderEpoch
-	p.lastProgress = time.Now()
-	return p.offsets.Advance(p.acked, p.targetEnd)
+	return p.pass(next, leaderEpoch)
+}
+
+// moveLocked lets next be behind a batch of which nothing, or not the end, was queued.
+func (p *partition) moveLocked(next int64, leaderEpoch int32) error {
+	if p.next >= next {
+		return nil
+	}
+	return p.dropLocked(next, leaderEpoch)
 }
 
 // ackLocked extends the map by the batch at the head of the queue, which the target put at base.
 func (p *partition) ackLocked(base int64, now time.Time) (prepared, error) {
-	b := p.queue[0]
-	target := base
-	for _, run := range b.runs {
-		if err := p.offsets.Append(run.Source, target, int64(run.Count)); err != nil {
-			return b, err
-		}
-		target += int64(run.Count)
-	}
-	p.targetEnd, p.acked, p.doneEpoch = target, b.next, b.leaderEpoch
-	if err := p.offsets.Advance(p.acked, p.targetEnd); err != nil {
-		return b, err
-	}
-	p.sequence = int32((int64(p.sequence) + int64(b.count)) & 0x7fffffff) // wraps at 2^31 as the broker's does
-	p.queue[0] = prepared{}
-	p.queue = p.queue[1:]
-	p.queuedBytes -= int64(len(b.batch))
+	b := p.sent()
 	p.shard.flow.pending.Add(-1)
-	p.inFlight, p.refused = false, 0
-	p.lastProgress, p.lastTimestamp = now, b.maxTimestamp
-	mean := float64(len(b.batch)) / float64(b.count)
-	if p.meanBytes == 0 {
-		p.meanBytes = mean
-	}
-	p.meanBytes += (mean - p.meanBytes) / 16
-	return b, nil
+	return b, p.acknowledge(b, base, now)
+}
+
+func (p *partition) peekNext() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next
+}
+
+// delayFetch leaves the partition out of fetches for a moment.
+func (p *partition) delayFetch(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay(d)
+}
+
+func (p *partition) leaderOnSource() int32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sourceLeader
+}
+
+// mapStart is the lowest target offset that the map describes.
+func (p *partition) mapStart() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, target := p.offsets.Start()
+	return target
+}
+
+// isFresh says that nothing was ever written to this partition by this flow: every start is journaled before the first batch, and the
+// journal that this process owns does not name it. Such a partition needs no fence, because an earlier owner could not begin it either:
+// its journal write would be refused.
+func (p *partition) isFresh() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.offsets == nil && !p.shard.isJournaled(p.source())
+}
+
+// isRestored says that the partition has a map.
+func (p *partition) isRestored() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.offsets != nil
+}
+
+// isDurable says that the journal has the start of the map.
+func (p *partition) isDurable() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stage == mapDurable
+}
+
+func (p *partition) getState() state {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
 }
 
 // anomaly is why a partition is halted. From and to are the offsets concerned, [from, to).
@@ -303,12 +332,6 @@ func (a *anomaly) state() *AnomalyState {
 		return nil
 	}
 	return &AnomalyState{Kind: string(a.kind), Detail: a.detail, Hint: a.kind.Hint(), From: a.from, To: a.to, Since: a.since}
-}
-
-func (p *partition) getState() state {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.state
 }
 
 // hasAnomaly reports whether the partition is halted by an anomaly of a kind.

@@ -15,126 +15,155 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// recovery is one take-over of one shard: the producer that its partitions go on with and where each of them stands.
+// recovery is one takeover of one shard: the partitions that it is for, and the producer that they continue with.
 type recovery struct {
-	flow          *Flow
-	shard         *shard
-	mark          fence
+	flow  *Flow
+	shard *shard
+	// Known partitions may have been written by an earlier owner and are fenced; fresh ones need no fence. Missing could not be fenced.
+	known, fresh []*partition
+	missing      int
+	reload       bool // the journal must be read
+
+	mark          marker
 	producerID    int64
 	producerEpoch int16
 
 	mu    sync.Mutex
-	ready []*partition // recovered; a new one waits for its start to be journalled
+	ready []*partition // recovered; a new one waits until its start is journaled
 }
 
-// takeOver fences, reads, reconciles and goes on, for the partitions of the shard that wait.
+// takeOver fences, reads the journal, reconciles and continues, for the partitions of the shard that wait.
 func (f *Flow) takeOver(ctx context.Context, s *shard) error {
+	r, err := f.fenceShard(ctx, s)
+	f.takeOverSlots.Release(1) // what follows may wait for a marker, and must not keep other shards from being fenced
+	if err != nil {
+		return err
+	}
+	if err := r.reconcile(ctx); err != nil {
+		return err
+	}
+	if r.missing > 0 {
+		return fmt.Errorf("%d target partitions are missing on cluster %s", r.missing, f.targetAlias)
+	}
+	return nil
+}
+
+// fenceShard makes this process the owner of the shard and of the partitions that wait.
+func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	s.mu.Lock()
-	first := !s.owned
+	defer s.mu.Unlock()
+	first := !s.ownership.isOwned()
 	if first && (!f.hosted(ctx, s.journal()) || s.number > 0 && !f.ownsFirst(ctx)) {
-		s.mu.Unlock()
-		f.takeOverSlots.Release(1)
-		return errNotYet
+		return nil, errNotYet
 	}
-	parts := s.waiting()
-	var fresh, known []*partition
-	reload := !s.owned
-	for _, p := range parts {
-		if s.owned && p.isFresh() && !f.migrates() { // what MirrorMaker 2 left is read to a marker of ours
-			fresh = append(fresh, p)
-			continue
+	r := f.newRecovery(s)
+	if r.reload || len(r.known) > 0 || !s.ownership.isCertain() || s.fencer.open {
+		if err := r.fenceLocked(ctx); err != nil {
+			return nil, err
 		}
-		known = append(known, p)
-		reload = reload || !p.isAdopted()
 	}
-	r := &recovery{flow: f, shard: s}
-	if s.inDoubt || s.open || reload || len(known) > 0 {
-		began := time.Now()
-		err := r.fenceLocked(ctx, &known)
-		if err == nil && reload {
-			err = s.loadJournalLocked(ctx, r.mark)
-			f.noteShrunk(s)
-		}
-		if err == nil {
-			err = s.noteProducerLocked(ctx)
-		}
-		if err != nil {
-			s.mu.Unlock()
-			f.takeOverSlots.Release(1)
-			return err
-		}
-		f.lease.confirm(began)
-	}
-	s.owned = true
-	s.known.Store(true)
+	s.ownership.own()
+	s.fencer.claimed = true
 	if first && s.number == 0 {
 		f.firstConfirmed.Store(time.Now().UnixNano())
 		for _, other := range f.busyFirst() {
 			f.requestTakeOver(other)
 		}
 	}
-	r.producerID, r.producerEpoch = s.producerID, s.epoch
-	for _, p := range append(append([]*partition(nil), known...), fresh...) {
-		p.begin()
+	r.producerID, r.producerEpoch = s.fencer.producerID, s.fencer.epoch
+	for _, p := range r.partitions() {
+		p.recover()
 	}
-	missing := len(parts) - len(known) - len(fresh)
-	s.mu.Unlock()
-	f.takeOverSlots.Release(1) // what follows may wait for a marker, and must not keep other shards from being fenced
-	if err := r.reconcile(ctx, known, fresh); err != nil {
+	return r, nil
+}
+
+// newRecovery sorts the waiting partitions of the shard into those that must be fenced and those that need not. The shard's lock is held.
+func (f *Flow) newRecovery(s *shard) *recovery {
+	r := &recovery{flow: f, shard: s, reload: !s.ownership.isOwned()}
+	for _, p := range s.waiting() {
+		if s.ownership.isOwned() && p.isFresh() && !f.migrates() { // what MirrorMaker 2 left is read to a marker of ours
+			r.fresh = append(r.fresh, p)
+			continue
+		}
+		r.known = append(r.known, p)
+		r.reload = r.reload || !p.isRestored()
+	}
+	return r
+}
+
+// partitions are all that the takeover is for.
+func (r *recovery) partitions() []*partition {
+	return append(append([]*partition(nil), r.known...), r.fresh...)
+}
+
+// fenceLocked fences the shard with its known partitions, and reads the journal where that is needed. The shard's lock is held.
+func (r *recovery) fenceLocked(ctx context.Context) error {
+	s := r.shard
+	wanted := []offsets.TopicPartition{s.journal()}
+	for _, p := range r.known {
+		wanted = append(wanted, p.remote())
+	}
+	began := time.Now()
+	mark, fenced, err := s.fencer.fence(ctx, wanted)
+	if err != nil {
 		return err
 	}
-	if missing > 0 {
-		return fmt.Errorf("%d target partitions are missing on cluster %s", missing, f.targetAlias)
+	s.sequence, r.mark = 0, mark
+	s.ownership.refenced()
+	r.keep(fenced)
+	if r.reload {
+		if err := s.loadJournalLocked(ctx, mark); err != nil {
+			return err
+		}
+		r.flow.noteShrunk(s)
 	}
+	if err := s.noteProducerLocked(ctx); err != nil {
+		return err
+	}
+	r.flow.lease.confirm(began)
 	return nil
 }
 
-// fenceLocked fences the shard and keeps those of the partitions that could be fenced.
-func (r *recovery) fenceLocked(ctx context.Context, known *[]*partition) error {
-	mark, fenced, err := r.shard.fenceLocked(ctx, *known)
-	if err == nil {
-		r.mark, *known = mark, fenced
+// keep drops the known partitions that could not be fenced.
+func (r *recovery) keep(fenced []offsets.TopicPartition) {
+	ok := make(map[offsets.TopicPartition]bool, len(fenced))
+	for _, tp := range fenced {
+		ok[tp] = true
 	}
-	return err
+	known := r.known
+	r.known = nil
+	for _, p := range known {
+		if ok[p.remote()] {
+			r.known = append(r.known, p)
+		} else {
+			r.missing++
+		}
+	}
 }
 
-// reconcile finds out for each partition where it stands, journals the starts of new ones and lets them go.
-func (r *recovery) reconcile(ctx context.Context, known, fresh []*partition) (err error) {
+// reconcile finds out for each partition where it continues, journals the starts of new ones and lets them go.
+func (r *recovery) reconcile(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			for _, p := range append(known, fresh...) {
+			for _, p := range r.partitions() {
 				p.giveBack()
 			}
 		}
 	}()
-	byTail := make(map[*tail]*partition)
-	var tails []*tail
-	adopt := func(p *partition, until int64) error {
-		if err := r.adopt(p); err != nil {
-			return err
-		}
-		if t := r.tailOf(p, until); t != nil {
-			byTail[t] = p
-			tails = append(tails, t)
-		}
-		return nil
-	}
-	for _, p := range known {
-		if err := adopt(p, toMarker); err != nil {
-			return err
-		}
-	}
-	for _, p := range fresh {
-		if err := adopt(p, p.targetLast); err != nil {
-			return err
-		}
+	byTail, err := r.restoreAll()
+	if err != nil {
+		return err
 	}
 	if err := r.release(ctx); err != nil {
 		return err
 	}
+	tails := make([]*tail, 0, len(byTail))
+	for t := range byTail {
+		tails = append(tails, t)
+	}
 	var group errgroup.Group
 	err = r.flow.readTails(ctx, tails, func(t *tail) {
-		group.Go(func() error { // the walk over the source may wait for a source broker: that holds up this partition alone
+		group.Go(func() error { // replaying the source may wait for a source broker: that holds up this partition alone
 			if err := r.finish(ctx, byTail[t], t); err != nil {
 				return err
 			}
@@ -144,24 +173,33 @@ func (r *recovery) reconcile(ctx context.Context, known, fresh []*partition) (er
 	return errors.Join(err, group.Wait())
 }
 
-// isFresh says that nothing was ever written to this partition by this flow: every start is journalled before the first batch, and the
-// journal that this process owns does not name it. Such a partition needs no fence, because an earlier owner could not begin it either:
-// its journal write would be refused.
-func (p *partition) isFresh() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.offsets == nil && !p.shard.isJournalled(p.source())
+// restoreAll gives the partitions what the journal says of them, and says which log tails must be read on the target.
+func (r *recovery) restoreAll() (map[*tail]*partition, error) {
+	byTail := make(map[*tail]*partition)
+	restore := func(p *partition, until int64) error {
+		if err := r.restore(p); err != nil {
+			return err
+		}
+		if t := r.tailOf(p, until); t != nil {
+			byTail[t] = p
+		}
+		return nil
+	}
+	for _, p := range r.known {
+		if err := restore(p, toMarker); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range r.fresh {
+		if err := restore(p, p.targetLast); err != nil {
+			return nil, err
+		}
+	}
+	return byTail, nil
 }
 
-func (p *partition) isAdopted() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.offsets != nil
-}
-
-// adopt gives the partition what the journal says of it, once.
-func (r *recovery) adopt(p *partition) error {
-	f := r.flow
+// restore gives the partition what the journal says of it, once.
+func (r *recovery) restore(p *partition) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.offsets != nil || p.state != recovering {
@@ -169,19 +207,46 @@ func (r *recovery) adopt(p *partition) error {
 	}
 	l := r.shard.loaded[p.source()]
 	if l == nil || l.state == nil {
-		p.record = offsets.PartitionState{
-			Topic: p.topic.source, Partition: p.number, SourceClusterID: f.sourceID(), SourceTopicID: p.topic.sourceID,
-			TargetTopic: p.topic.target, TargetTopicID: p.topic.targetID, LeaderEpoch: -1,
-		}
-		if l != nil {
-			for _, c := range l.chunks { // of a long map whose state was never written: the next one may be cut otherwise
-				p.record.Generation = max(p.record.Generation, c.Generation+1)
-			}
-		}
-		p.beginMapLocked(p.sourceStart, p.targetLast)
+		r.beginNewLocked(p, l)
 		return nil
 	}
-	state := l.state
+	rewound, rewindTo := p.origin == originRewound, p.rewindTo
+	if err := r.restoreMapLocked(p, l); err != nil {
+		return err
+	}
+	switch {
+	case rewound:
+		p.restartLocked(rewindTo, p.targetEnd)
+	case l.state.TargetTopicID != p.topic.targetID:
+		r.targetRecreatedLocked(p)
+	case l.state.SourceTopicID != p.topic.sourceID:
+		r.sourceRecreatedLocked(p)
+	}
+	return nil
+}
+
+// beginNewLocked begins the map of a partition that the journal does not know.
+func (r *recovery) beginNewLocked(p *partition, l *loadedState) {
+	state := offsets.PartitionState{
+		Topic: p.topic.source, Partition: p.number, SourceClusterID: r.flow.sourceID(), SourceTopicID: p.topic.sourceID,
+		TargetTopic: p.topic.target, TargetTopicID: p.topic.targetID, LeaderEpoch: -1,
+	}
+	if l != nil {
+		for _, c := range l.chunks { // of a long map whose state was never written: the next one may be cut otherwise
+			state.Generation = max(state.Generation, c.Generation+1)
+		}
+	}
+	p.identify(state)
+	from := originNew
+	if p.origin == originAccepted {
+		from = originAccepted
+	}
+	p.beginMapLocked(from, p.sourceStart, p.targetLast)
+}
+
+// restoreMapLocked continues the map that the journal has.
+func (r *recovery) restoreMapLocked(p *partition, l *loadedState) error {
+	f, state := r.flow, l.state
 	if state.SourceClusterID != "" && state.SourceClusterID != f.sourceID() {
 		return &fatalError{fmt.Errorf("flow %s: the journal on cluster %s was written for source cluster %s, but cluster %s is now %s; use another flow name, or delete the topic %s to begin again",
 			f.name, f.targetAlias, state.SourceClusterID, f.sourceAlias, f.sourceID(), f.journalTopic)}
@@ -194,28 +259,21 @@ func (r *recovery) adopt(p *partition) error {
 	if err != nil {
 		return &fatalError{fmt.Errorf("flow %s: journal of %s: %w", f.name, p, err)}
 	}
-	p.offsets, p.record, p.started = m, *state, true
-	p.acked, p.next, p.journaled = state.End.Source, state.End.Source, state.End.Source
-	p.targetEnd, p.fromEpoch, p.doneEpoch = state.End.Target, state.LeaderEpoch, state.LeaderEpoch
-	if p.rewindTo >= 0 {
-		p.restartLocked(p.rewindTo, p.targetEnd)
-		p.rewindTo = -1
-		return nil
-	}
-	if state.TargetTopicID != p.topic.targetID {
-		if f.raiseLocked(p, policy.TargetRecreated, p.acked, p.acked, fmt.Sprintf("target topic %s was deleted and created again: what was copied below source offset %d is gone", p.topic.target, p.acked)) == policy.Restart {
-			p.restartLocked(p.sourceStart, p.targetLast)
-		}
-		return nil
-	}
-	if state.SourceTopicID != p.topic.sourceID {
-		r.adoptRecreated(p)
-	}
+	p.restore(m, state)
+	p.reset(p.acked, p.doneEpoch)
 	return nil
 }
 
-// adoptRecreated begins with the new source topic behind what was copied of the old one, if policy says so.
-func (r *recovery) adoptRecreated(p *partition) {
+// targetRecreatedLocked copies again what the source still has, if policy says so.
+func (r *recovery) targetRecreatedLocked(p *partition) {
+	detail := fmt.Sprintf("target topic %s was deleted and created again: what was copied below source offset %d is gone", p.topic.target, p.acked)
+	if r.flow.raiseLocked(p, policy.TargetRecreated, p.acked, p.acked, detail) == policy.Restart {
+		p.restartLocked(p.sourceStart, p.targetLast)
+	}
+}
+
+// sourceRecreatedLocked begins with the new source topic behind what was copied of the old one, if policy says so.
+func (r *recovery) sourceRecreatedLocked(p *partition) {
 	detail := fmt.Sprintf("source topic %s was deleted and created again; %d is where the copy of the earlier one ended", p.topic.source, p.acked)
 	switch r.flow.raiseLocked(p, policy.Recreated, p.acked, p.acked, detail) {
 	case policy.Restart:
@@ -226,69 +284,39 @@ func (r *recovery) adoptRecreated(p *partition) {
 	}
 }
 
-// restartLocked begins the map of another generation: what the target holds belongs to the earlier one and is left as it is.
-func (p *partition) restartLocked(source, target int64) {
-	p.record.Generation++
-	p.record.SourceTopicID, p.record.TargetTopicID = p.topic.sourceID, p.topic.targetID
-	p.accepted = true
-	p.beginMapLocked(source, target)
-}
-
-// beginMapLocked begins an empty map. It must be journalled before the first batch is produced.
-func (p *partition) beginMapLocked(source, target int64) {
-	p.offsets = offsets.NewMap(source, target)
-	p.acked, p.next, p.journaled = source, source, source
-	p.targetEnd, p.fromEpoch, p.doneEpoch = target, -1, -1
-	p.started, p.settled, p.dirty = false, false, true
-}
-
-// settleStartLocked decides where the map of a new partition begins. Where the target's log held no record, it begins at the log's very
-// beginning, which tells whoever translates that no copy stands before the first one of this map.
-func (p *partition) settleStartLocked(end int64) {
-	start := int64(0)
-	if p.accepted {
-		start = end
-	}
-	p.offsets, p.settled = offsets.NewMap(p.acked, start), true
-	_ = p.offsets.Advance(p.acked, end) // start <= end
-}
-
 // toMarker reads a tail to the marker of the fence instead of to an offset.
 const toMarker = -1
 
-// tailOf says what must be read of the target before this partition may go on; nil when nothing is.
+// tailOf says what must be read of the target before this partition may continue; nil when nothing is.
 func (r *recovery) tailOf(p *partition, until int64) *tail {
-	r.mu.Lock() // before the partition's lock, as in release
-	defer r.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != recovering {
 		return nil
 	}
-	t := &tail{partition: p.remote(), id: p.topic.targetID, from: p.targetEnd, fence: r.mark}
-	if !p.started && !p.accepted {
-		t.from = p.targetFirst // a copy that nobody knows of must not be continued blindly
+	durable := p.stage == mapDurable
+	t := &tail{partition: p.remote(), id: p.topic.targetID, from: p.targetEnd, until: until, mark: r.mark, started: durable}
+	if !durable && p.origin != originAccepted {
+		t.unknown, t.from = true, p.targetFirst // a copy that nobody knows of must not be continued blindly
 	}
-	t.started, t.unknown = p.started, !p.started && !p.accepted
 	if until != toMarker && t.from >= until {
-		if !p.started {
-			p.settleStartLocked(p.targetEnd)
+		if !durable {
+			p.decideStart(p.targetEnd)
 		}
-		r.ready = append(r.ready, p)
+		r.addReady(p)
 		return nil
 	}
-	t.until = until
 	p.own, p.foreign = nil, nil
-	t.visit = func(h recordbatch.Header, batch []byte) error { return r.sort(p, t, h, batch) }
+	t.visit = func(h recordbatch.Header, batch []byte) error { return r.classify(p, t, h, batch) }
 	return t
 }
 
-// sort puts one batch of the tail where it belongs: ours, foreign, or nothing but a marker.
-func (r *recovery) sort(p *partition, t *tail, h recordbatch.Header, batch []byte) error {
+// classify puts one batch of the tail where it belongs: ours, foreign, or nothing but a marker.
+func (r *recovery) classify(p *partition, t *tail, h recordbatch.Header, batch []byte) error {
 	switch {
 	case h.Attributes.Control() || h.Magic == 2 && h.Count == 0:
 	case t.unknown:
-		return r.flow.knownToOthers(batch)
+		return r.flow.writers.checkUnknown(batch)
 	case r.shard.ownsProducer(h.ProducerID):
 		p.own = append(p.own, match.NewOwnBatch(recordbatch.Batch{Header: h, Bytes: batch}))
 	default:
@@ -299,62 +327,70 @@ func (r *recovery) sort(p *partition, t *tail, h recordbatch.Header, batch []byt
 
 var errTargetNotEmpty = errors.New("the target partition holds records that no journal describes")
 
-// finish brings one partition whose tail is read to where it goes on.
+// finish brings one partition whose tail is read to where it continues.
 func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
-	f := r.flow
-	var truncated *targetTruncatedError
 	switch {
-	case t.unknown && f.migrates() && (t.err == nil || errors.Is(t.err, errTargetNotEmpty)):
+	case t.unknown && r.flow.migrates() && (t.err == nil || errors.Is(t.err, errTargetNotEmpty)):
 		return r.migrate(ctx, p, t)
-	case errors.Is(t.err, errTargetNotEmpty):
-		if f.raise(p, policy.TargetNotEmpty, p.acked, p.acked, fmt.Sprintf("target %s already holds records and the journal does not say whose", t.partition)) == policy.Skip {
-			p.mu.Lock()
-			p.accepted = true
-			p.mu.Unlock()
-			p.doubt() // once more, from the end of what is there
-			f.requestTakeOver(r.shard)
-		}
-		return nil
-	case errors.As(t.err, &truncated):
-		f.halt(p, policy.Truncated, truncated.Error()) // there is no way on: the map speaks of records that are gone
-		return nil
 	case t.err != nil:
-		return t.err
+		return r.judgeTail(p, t)
+	case !r.allowsForeign(p, t):
+		return nil
 	}
-	if len(p.foreign) > 0 && !f.config.Provenance {
-		detail := fmt.Sprintf("target %s holds %d batches of another producer, the first at target offset %d", t.partition, len(p.foreign), p.foreign[0])
-		if f.raise(p, policy.ForeignWrite, p.acked, p.acked, detail) == policy.Halt {
-			return nil
-		}
-	}
-	if len(p.own) > 0 && t.started { // before the start is journalled nothing there can belong to this map
-		ok, err := r.align(ctx, p, t)
+	if len(p.own) > 0 && t.started { // before the start is journaled nothing there can belong to this map
+		ok, err := r.replay(ctx, p, t)
 		if err != nil || !ok {
 			return err
 		}
 	}
-	ready, err := r.settle(p, max(t.end, t.from))
-	if ready {
-		r.addReady(p)
-	}
-	return err
+	return r.reach(p, max(t.end, t.from))
 }
 
-// settle moves the target's edge behind the marker: an abort marker of ours leaves a hole of one offset in the map.
-func (r *recovery) settle(p *partition, end int64) (ready bool, err error) {
+// judgeTail makes an anomaly of what was found instead of a tail, or returns why the tail could not be read.
+func (r *recovery) judgeTail(p *partition, t *tail) error {
+	f := r.flow
+	if errors.Is(t.err, errTargetNotEmpty) {
+		detail := fmt.Sprintf("target %s already holds records and the journal does not say whose", t.partition)
+		if f.raise(p, policy.TargetNotEmpty, p.acked, p.acked, detail) == policy.Skip {
+			p.mu.Lock()
+			p.accept()
+			p.doubtLocked() // once more, from the end of what is there
+			p.mu.Unlock()
+			f.requestTakeOver(r.shard)
+		}
+		return nil
+	}
+	if truncated, ok := errors.AsType[*targetTruncatedError](t.err); ok {
+		f.halt(p, policy.Truncated, truncated.Error()) // the map is about records that are gone
+		return nil
+	}
+	return t.err
+}
+
+// allowsForeign lets policy decide about batches of other producers in the tail.
+func (r *recovery) allowsForeign(p *partition, t *tail) bool {
+	if len(p.foreign) == 0 || !r.flow.writers.excludes() {
+		return true
+	}
+	detail := fmt.Sprintf("target %s holds %d batches of another producer, the first at target offset %d", t.partition, len(p.foreign), p.foreign[0])
+	return r.flow.raise(p, policy.ForeignWrite, p.acked, p.acked, detail) != policy.Halt
+}
+
+// reach ends the recovery of a partition: its copy ends behind the marker.
+func (r *recovery) reach(p *partition, end int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != recovering {
-		return false, nil
+		return nil
 	}
 	p.own, p.foreign = nil, nil
-	if !p.started && !p.inherited {
-		p.settleStartLocked(end)
-	} else if err := p.offsets.Advance(p.acked, end); err != nil {
-		return false, err
+	if err := p.reach(end); err != nil {
+		return err
 	}
-	p.targetEnd, p.dirty = end, true
-	return p.refused < maxRefusals || r.flow.refusedLocked(p), nil
+	if p.refused < maxRefusals || r.flow.refusedLocked(p) {
+		r.addReady(p)
+	}
+	return nil
 }
 
 func (r *recovery) addReady(p *partition) {
@@ -363,44 +399,45 @@ func (r *recovery) addReady(p *partition) {
 	r.ready = append(r.ready, p)
 }
 
-// release journals what is ready and lets it go: the start of a new partition must be in the journal before its first batch.
-func (r *recovery) release(ctx context.Context) error {
+func (r *recovery) takeReady() []*partition {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.ready) == 0 {
-		return nil
+	ready := r.ready
+	r.ready = nil
+	return ready
+}
+
+// release journals the starts of the partitions that are ready and lets them go: the start of a new partition must be in the journal before
+// its first batch.
+func (r *recovery) release(ctx context.Context) error {
+	ready := r.takeReady()
+	if err := r.journalStarts(ctx, ready); err != nil {
+		return err
 	}
-	s := r.shard
-	needs := false
-	for _, p := range r.ready {
-		p.mu.Lock()
-		needs = needs || !p.started
-		p.mu.Unlock()
-	}
-	if needs {
-		s.mu.Lock()
-		confirmed := false
-		err := r.flow.journalShard(ctx, s, nil, &confirmed)
-		s.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-	var rest []*partition
-	for _, p := range r.ready {
-		p.mu.Lock()
-		started := p.started
-		p.mu.Unlock()
-		if !started {
-			rest = append(rest, p)
+	late := 0
+	for _, p := range ready {
+		if !p.isDurable() {
+			late++
 			continue
 		}
 		p.replicate(r.producerID, r.producerEpoch)
 		r.flow.wakeSource(p)
 	}
-	r.ready = rest
-	if len(rest) > 0 {
-		return fmt.Errorf("the starts of %d new partitions could not be journalled", len(rest))
+	if late > 0 {
+		return fmt.Errorf("the starts of %d new partitions could not be journaled", late)
+	}
+	return nil
+}
+
+// journalStarts journals the shard if one of the partitions is new.
+func (r *recovery) journalStarts(ctx context.Context, ready []*partition) error {
+	for _, p := range ready {
+		if !p.isDurable() {
+			r.shard.mu.Lock()
+			defer r.shard.mu.Unlock()
+			confirmed := false
+			return r.flow.journalShard(ctx, r.shard, nil, &confirmed)
+		}
 	}
 	return nil
 }

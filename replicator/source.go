@@ -143,7 +143,7 @@ func (b *sourceBroker) pick(round *fetchRound, now time.Time, maxBytes int32) (b
 		}
 		ok, full := p.fetchableLocked(now, 2*partitionBytes)
 		if ok {
-			p.fetching = true
+			p.ask()
 			round.wanted = append(round.wanted, wire.FetchPartition{
 				TopicPartition: p.source(),
 				FetchOffset: wire.FetchOffset{
@@ -163,7 +163,7 @@ func (b *sourceBroker) pick(round *fetchRound, now time.Time, maxBytes int32) (b
 func (b *sourceBroker) unask(asks []asked) {
 	for _, a := range asks {
 		a.partition.mu.Lock()
-		a.partition.fetching = false
+		a.partition.answered()
 		a.partition.mu.Unlock()
 	}
 }
@@ -191,7 +191,7 @@ func (b *sourceBroker) accept(round *fetchRound, response *kmsg.FetchResponse, r
 		p, wanted := a.partition, &round.wanted[i]
 		rp := answer.Of(wanted.TopicPartition, wanted.TopicID)
 		p.mu.Lock()
-		p.fetching = false
+		p.answered()
 		current := rp != nil && p.generation == a.generation && p.next == wanted.Offset && p.state == replicating
 		p.mu.Unlock()
 		if !current {
@@ -229,7 +229,7 @@ func (b *sourceBroker) rotate(served map[*partition]bool) {
 func (f *Flow) acceptPartition(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) {
 	lost, err := f.checkSource(f.hard, p, rp, p.peekNext())
 	if err != nil {
-		f.delayFetch(p)
+		p.delayFetch(2 * refreshEvery)
 		return
 	}
 	if lost != nil {
@@ -237,7 +237,7 @@ func (f *Flow) acceptPartition(p *partition, rp *kmsg.FetchResponseTopicPartitio
 		return
 	}
 	p.mu.Lock()
-	p.sourceEnd = f.readableEnd(rp)
+	p.sourceEnds(f.readableEnd(rp))
 	problem := f.prepare(p, rp, s)
 	queued := len(p.queue) > 0 && !p.inFlight
 	p.mu.Unlock()
@@ -247,12 +247,6 @@ func (f *Flow) acceptPartition(p *partition, rp *kmsg.FetchResponseTopicPartitio
 	if queued {
 		f.schedule(p)
 	}
-}
-
-func (p *partition) peekNext() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.next
 }
 
 // readableEnd is the end of what this flow may read: the last stable offset under read_committed (KIP-98), else the high watermark.
@@ -305,8 +299,7 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 // route queues one batch by its lane. The partition's lock is held.
 func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane recordbatch.Route, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
 	p.topic.metrics.lane(lane, reason)
-	if p.skipping && lane != recordbatch.RouteDrop {
-		p.skipping = false
+	if lane != recordbatch.RouteDrop && p.skip() {
 		lane = recordbatch.RouteDrop
 	}
 	switch lane {
@@ -333,7 +326,7 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane reco
 func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
 	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
 		From: rules.Wanted, MaxBytes: rules.MaxBytes, SkipTooLarge: f.anomalies.Decide(policy.RecordTooLarge) == policy.Skip,
-		Provenance: f.provenance(),
+		Provenance: f.writers.provenance(),
 	})
 	if err != nil {
 		return rebuildProblem(h, err)
@@ -351,18 +344,10 @@ func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules r
 			maxTimestamp: part.MaxTimestamp, slab: newSlab(f.budget, int64(len(part.Batch))),
 		})
 	}
-	if err := p.moveTo(h.NextOffset(), h.LeaderEpoch); err != nil {
+	if err := p.moveLocked(h.NextOffset(), h.LeaderEpoch); err != nil {
 		return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), err}
 	}
 	return nil
-}
-
-// moveTo lets next stand behind a batch of which nothing, or not the end, was queued. The partition's lock is held.
-func (p *partition) moveTo(next int64, leaderEpoch int32) error {
-	if p.next >= next {
-		return nil
-	}
-	return p.dropLocked(next, leaderEpoch)
 }
 
 // fetchOne asks for one partition from one offset, for the walk of a recovery.

@@ -151,7 +151,7 @@ func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []str
 	for _, s := range f.shards {
 		problem := s.getProblem()
 		switch n := unrecovered[s]; {
-		case !s.hasOwner():
+		case !s.ownership.isOwned():
 			states["starting"]++
 		case n > 0:
 			states["recovering"]++

@@ -31,8 +31,8 @@ type tail struct {
 	partition offsets.TopicPartition // of the target
 	id        [16]byte
 	from      int64
-	fence     fence
-	until     int64 // read to here instead of to a marker, unless it is toMarker
+	mark      marker // of the fence that ends it
+	until     int64  // read to here instead of to a marker, unless it is toMarker
 	// visit gets every batch at or above from, in order, control batches too.
 	visit func(h recordbatch.Header, batch []byte) error
 
@@ -152,7 +152,7 @@ func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopi
 		if h.NextOffset() <= t.from {
 			continue
 		}
-		if h.Attributes.Control() && h.ProducerID == t.fence.producerID && h.ProducerEpoch >= t.fence.markerEpoch {
+		if h.Attributes.Control() && h.ProducerID == t.mark.producerID && h.ProducerEpoch >= t.mark.epoch {
 			t.done, t.end = true, h.NextOffset()
 		} else if t.err = t.take(h, batch.Bytes, &aborted); t.err != nil {
 			return true

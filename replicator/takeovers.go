@@ -41,14 +41,14 @@ const renewEvery = 24 * time.Hour
 // renew uses the shard's transactional id with a fence of its journal partition alone.
 func (s *shard) renew() {
 	s.mu.Lock()
-	s.inDoubt = true
+	s.ownership.doubt()
 	s.mu.Unlock()
 	s.flow.requestTakeOver(s)
 }
 
 // requestTakeOver asks for a take-over of the shard. It never blocks: one that is asked for and not begun covers everything.
 func (f *Flow) requestTakeOver(s *shard) {
-	if s.requested.CompareAndSwap(false, true) {
+	if s.ownership.request() {
 		f.takeOvers <- s // as many places as shards, one request each
 	}
 }
@@ -58,7 +58,7 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 		if err := f.takeOverSlots.Acquire(ctx, 1); err != nil {
 			return nil //nolint:nilerr // ctx ended: the flow stops
 		}
-		s.requested.Store(false)
+		s.ownership.begin()
 		began := time.Now()
 		err := f.takeOver(ctx, s)
 		if err == nil {

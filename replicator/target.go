@@ -9,7 +9,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/replicator/client"
-	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
@@ -42,7 +41,7 @@ type sent struct {
 // schedule puts a partition that has a batch to send on the ready list of its target's leader, once.
 func (f *Flow) schedule(p *partition) {
 	p.mu.Lock()
-	if p.scheduled || p.inFlight || len(p.queue) == 0 || (p.state != replicating && p.state != halted) {
+	if p.state != replicating && p.state != halted || !p.sendable() {
 		p.mu.Unlock()
 		return
 	}
@@ -52,7 +51,7 @@ func (f *Flow) schedule(p *partition) {
 		f.refreshTargetSoon()
 		return
 	}
-	p.scheduled = true
+	p.schedule()
 	p.mu.Unlock()
 	b.mu.Lock()
 	b.ready = append(b.ready, p)
@@ -139,18 +138,15 @@ func (b *targetBroker) take() (*wire.ProduceRequest, []sent) {
 func (b *targetBroker) takeHead(p *partition) (sent, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.scheduled = false
-	if p.inFlight || len(p.queue) == 0 || p.state == waiting || p.state == recovering {
+	p.unschedule()
+	if p.state != replicating && p.state != halted || !p.sendable() {
 		return sent{}, false
 	}
 	if p.targetLeader != b.id {
 		b.flow.scheduleAfter(p, 0) // the leader moved while it stood here
 		return sent{}, false
 	}
-	p.inFlight = true
-	batch := p.queue[0].batch
-	recordbatch.Rewrite(batch, p.producerID, p.producerEpoch, p.sequence)
-	return sent{p, p.generation, batch}, true
+	return sent{p, p.generation, p.send()}, true
 }
 
 // accept obeys the outcome of each partition. A partition that the answer does not name is in doubt.
@@ -172,90 +168,112 @@ func (b *targetBroker) accept(list []sent, response *kmsg.ProduceResponse) error
 	return nil
 }
 
+// obey acts on the answer about one batch. What came too late, after the partition was reset, is ignored: the fence decides about it.
 func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time.Time) error {
 	p := s.partition
 	p.mu.Lock()
 	if p.generation != s.generation {
 		p.mu.Unlock()
-		return nil // set back meanwhile: the fence decides about this batch
+		return nil
 	}
+	next, err := f.judgeLocked(s, answer, now)
+	p.mu.Unlock()
+	if err != nil {
+		return &fatalError{err} // the map refuses to go backwards: a broken invariant
+	}
+	f.conclude(p, next, now)
+	return nil
+}
+
+// consequence is what has to be done about an answer when the partition's lock is given back.
+type consequence struct {
+	acked     *prepared // it was written; its bytes are free
+	schedule  bool      // there is more to send
+	wake      bool      // the source may be fetched again
+	later     bool      // the same batch is sent again after a pause
+	takeover  bool      // the partition is in doubt
+	allFenced bool      // and so is the rest of its shard
+}
+
+// judgeLocked changes the partition as the answer demands. The partition's lock is held.
+func (f *Flow) judgeLocked(s sent, answer *kmsg.ProduceResponseTopicPartition, now time.Time) (consequence, error) {
+	p := s.partition
 	verdict := wire.ClassifyProduce(answer.ErrorCode)
 	if verdict == wire.Acked {
-		return f.ack(p, answer.BaseOffset, now) // unlocks
+		return f.ackedLocked(p, answer.BaseOffset, now)
 	}
 	code := kerr.ErrorForCode(answer.ErrorCode)
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
 	switch verdict {
 	case wire.Refused, wire.Unplaced, wire.Unauthorized:
-		p.inFlight = false
+		p.returned()
 		f.warn("target refuses batches for now", "topic", p.topic.target, "partition", p.number, "err", code)
-		p.mu.Unlock()
-		f.refreshTarget(f.hard)
-		f.scheduleAfter(p, longPoll)
-		return nil
+		return consequence{later: true}, nil
 	case wire.Oversized:
-		p.maxBytes = int32(len(s.batch) - 1) // read again and split below what was refused
+		p.learnLimit(len(s.batch)) // read again and split below what was refused
 		p.resetLocked()
 	case wire.Unacceptable:
-		p.refused++
-		p.refusal = code.Error()
-		if answer.ErrorMessage != nil {
-			p.refusal += ": " + *answer.ErrorMessage
-		}
+		p.refuse(sentenceOf(code, answer.ErrorMessage))
 		p.resetLocked()
 		if p.refused >= maxRefusals {
 			f.refusedLocked(p)
 		}
 	case wire.Acked, wire.Doubtful, wire.Fenced:
-		if kerr.UnknownServerError.Code == answer.ErrorCode {
-			p.refused++ // 4.x answers so for compressed garbage with a right CRC
-			p.refusal = code.Error()
+		if answer.ErrorCode == kerr.UnknownServerError.Code { // 4.x answers so for compressed garbage with a right CRC
+			p.refuse(code.Error())
 		}
 		f.log.Info("doubt", append(p.logAttrs(), "err", code)...)
 		p.doubtLocked()
-		p.mu.Unlock()
+		return consequence{takeover: true, allFenced: verdict == wire.Fenced}, nil
+	}
+	return consequence{wake: true}, nil
+}
+
+// sentenceOf is an error code with the broker's own words.
+func sentenceOf(code error, message *string) string {
+	if message == nil {
+		return code.Error()
+	}
+	return code.Error() + ": " + *message
+}
+
+// ackedLocked extends the map, unless the target put the batch where it should not be: then somebody else wrote, and the tail must be read.
+// The partition's lock is held.
+func (f *Flow) ackedLocked(p *partition, base int64, now time.Time) (consequence, error) {
+	if !f.writers.accepts(p.targetEnd, base) {
+		f.log.Warn("batch landed at an unexpected offset", append(p.logAttrs(), "target_offset", base, "expected", p.targetEnd)...)
+		p.doubtLocked()
+		return consequence{takeover: true}, nil
+	}
+	wasFull := p.queuedBytes >= 2*partitionBytes
+	b, err := p.ackLocked(base, now)
+	return consequence{acked: &b, schedule: len(p.queue) > 0, wake: wasFull && p.queuedBytes < 2*partitionBytes}, err
+}
+
+// conclude does what an answer demands. No lock is held.
+func (f *Flow) conclude(p *partition, c consequence, now time.Time) {
+	if c.acked != nil {
+		c.acked.slab.release()
+		p.topic.metrics.acked(*c.acked, now)
+	}
+	if c.later {
+		f.refreshTarget(f.hard)
+		f.scheduleAfter(p, longPoll)
+	}
+	if c.takeover {
 		f.metrics.doubts.Inc()
-		if verdict == wire.Fenced {
+		if c.allFenced {
 			p.shard.doubtMembers()
 		}
 		f.refreshTargetSoon()
 		f.requestTakeOver(p.shard)
-		return nil
 	}
-	p.mu.Unlock()
-	f.wakeSource(p)
-	return nil
-}
-
-// ack extends the map, unless the target put the batch where it should not be: then somebody else wrote, and the tail must be read.
-// The partition's lock is held; ack gives it back.
-func (f *Flow) ack(p *partition, base int64, now time.Time) error {
-	if base < p.targetEnd || base > p.targetEnd && !f.config.Provenance {
-		expected := p.targetEnd
-		f.log.Warn("batch landed at an unexpected offset", append(p.logAttrs(), "target_offset", base, "expected", expected)...)
-		p.doubtLocked()
-		p.mu.Unlock()
-		f.metrics.doubts.Inc()
-		f.requestTakeOver(p.shard)
-		return nil
-	}
-	wasFull := p.queuedBytes >= 2*partitionBytes
-	b, err := p.ackLocked(base, now)
-	more := len(p.queue) > 0
-	woken := wasFull && p.queuedBytes < 2*partitionBytes
-	p.mu.Unlock()
-	b.slab.release()
-	if err != nil {
-		return &fatalError{err} // the map refuses to go backwards: a broken invariant
-	}
-	p.topic.metrics.acked(b, now)
-	if more {
+	if c.schedule {
 		f.schedule(p)
 	}
-	if woken {
+	if c.wake {
 		f.wakeSource(p)
 	}
-	return nil
 }
 
 // doubtAll sends partitions whose request has no answer back to their shards.

@@ -202,7 +202,7 @@ func (f *Flow) follow() {
 			p.sourceLeader, p.sourceLeaderEpoch = info.Partitions[p.number].Leader, info.Partitions[p.number].LeaderEpoch
 		}
 		p.targetLeader = t.target.Leader(p.remote())
-		if len(p.queue) > 0 && !p.inFlight && !p.scheduled {
+		if p.sendable() {
 			waiting = append(waiting, p)
 		}
 		source, target := p.sourceLeader, p.targetLeader
@@ -321,11 +321,4 @@ func (f *Flow) fetchShare() int64 {
 	loops := max(1, len(t.sourceBrokers))
 	t.mu.Unlock()
 	return min(wire.MaxFetchBytes, max(f.budget.limit/int64(2*loops), 256<<10))
-}
-
-// delayFetch leaves a partition out of fetches for a moment after an error.
-func (f *Flow) delayFetch(p *partition) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.fetchAfter = time.Now().Add(2 * refreshEvery)
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// align walks the source from the last known edge and pairs it with the batches of ours in the tail. It says whether the partition goes on.
-func (r *recovery) align(ctx context.Context, p *partition, t *tail) (bool, error) {
+// replay reads the source from the last known offset on and matches it with our batches in the tail. It says whether the partition continues.
+func (r *recovery) replay(ctx context.Context, p *partition, t *tail) (bool, error) {
 	f := r.flow
-	a := &match.Reconciler{Own: p.own, Next: p.acked, LeaderEpoch: p.doneEpoch, Searching: t.logStart > t.from, Provenance: f.provenance()}
+	a := &match.Reconciler{Own: p.own, Next: p.acked, LeaderEpoch: p.doneEpoch, Searching: t.logStart > t.from, Provenance: f.writers.provenance()}
 	err := f.walkSource(ctx, p, a)
 	var mismatch *match.MismatchError
 	var lost *sourceLostError
@@ -33,15 +33,10 @@ func (r *recovery) align(ctx context.Context, p *partition, t *tail) (bool, erro
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range a.Segments() {
-		if err := p.offsets.Append(s.Source, s.Target, s.Count); err != nil {
-			return false, err
-		}
-		p.targetEnd = s.TargetEnd()
-	}
-	p.acked, p.next, p.doneEpoch, p.fromEpoch = a.Next, a.Next, a.LeaderEpoch, a.LeaderEpoch
 	f.metrics.reconciled.Add(float64(len(p.own)))
-	return true, p.offsets.Advance(p.acked, p.targetEnd)
+	err = p.reconcile(a.Segments(), a.Next, a.LeaderEpoch)
+	p.reset(p.acked, p.doneEpoch)
+	return err == nil, err
 }
 
 // alignedAfterLoss goes on behind a loss on the source when policy skips it. The tail's batches stay out of the map.
@@ -51,8 +46,8 @@ func (f *Flow) alignedAfterLoss(p *partition, a *match.Reconciler, lost *sourceL
 	if p.state == halted {
 		return false
 	}
-	p.acked = max(a.Next, lost.to)
-	p.next, p.doneEpoch, p.fromEpoch = p.acked, -1, -1
+	p.skipTo(max(a.Next, lost.to))
+	p.reset(p.acked, -1)
 	return true
 }
 

@@ -38,7 +38,7 @@ func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResp
 		return nil, errNotNow
 	}
 	p.mu.Lock()
-	p.beyondSince = time.Time{}
+	p.within()
 	p.mu.Unlock()
 	if d := rp.DivergingEpoch; d.EndOffset >= 0 && d.EndOffset < offset {
 		return &sourceLostError{
@@ -51,10 +51,7 @@ func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResp
 
 // sourceOutOfRange tells retention from truncation. The broker's answer holds no offsets then, so they are asked for.
 func (f *Flow) sourceOutOfRange(ctx context.Context, p *partition, offset int64) (*sourceLostError, error) {
-	p.mu.Lock()
-	leader := p.sourceLeader
-	p.mu.Unlock()
-	start, end, err := wire.Bounds(ctx, f.source, leader, p.source())
+	start, end, err := wire.Bounds(ctx, f.source, p.leaderOnSource(), p.source())
 	switch {
 	case err != nil:
 		f.refreshSource(ctx)
@@ -83,10 +80,7 @@ const settleTime = 2 * time.Second
 func (p *partition) beyondEnd() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.beyondSince.IsZero() {
-		p.beyondSince = time.Now()
-	}
-	return time.Since(p.beyondSince)
+	return p.beyond()
 }
 
 // loseSource lets policy decide about records that the source lost. What was fetched before is still produced.
@@ -103,7 +97,7 @@ func (f *Flow) loseSource(p *partition, lost *sourceLostError) {
 	} else {
 		// The map cannot go back over offsets that now hold other records: a new map begins where the source's log was cut. The
 		// take-over reads the journal again, so that the old map's chunks are deleted.
-		p.rewindTo, p.offsets = lost.from, nil
+		p.rewind(lost.from)
 		p.doubtLocked()
 		f.requestTakeOver(p.shard)
 	}
@@ -113,11 +107,11 @@ func (f *Flow) loseSource(p *partition, lost *sourceLostError) {
 func (f *Flow) raisePrepare(p *partition, e *prepareError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.refused++; e.kind == policy.RecordRefused && p.refused < maxRefusals {
-		p.fetchAfter = time.Now().Add(refreshEvery) // bytes that were damaged on the way are right the next time
+	if p.corrupt() < maxRefusals && e.kind == policy.RecordRefused {
+		p.delay(refreshEvery) // bytes that were damaged on the way are right the next time
 		return
 	}
-	p.refused = 0
+	p.readAgain()
 	if e.to <= p.next {
 		f.haltLocked(p, e.kind, e.from, e.to, e.Error()) // it is not known where the next batch begins
 		return
@@ -144,9 +138,9 @@ func rebuildProblem(h recordbatch.Header, err error) *prepareError {
 // refusedLocked lets policy decide about the batch at acked, which the target refused again and again. It says whether the partition goes on.
 func (f *Flow) refusedLocked(p *partition) bool {
 	detail := fmt.Sprintf("the target refused the batch at source offset %d %d times: %s", p.acked, p.refused, p.refusal)
-	p.refused = 0
-	p.skipping = f.raiseLocked(p, policy.RecordRefused, p.acked, p.acked+1, detail) == policy.Skip
-	return p.skipping
+	skip := f.raiseLocked(p, policy.RecordRefused, p.acked, p.acked+1, detail) == policy.Skip
+	p.decide(skip)
+	return skip
 }
 
 // halt stops a partition whatever policy says of the kind.
@@ -184,11 +178,5 @@ func (f *Flow) noteLocked(p *partition, kind policy.Kind, action policy.Action, 
 	} else {
 		f.log.Warn("anomaly: going on as configured", attrs...)
 	}
-	if n := len(p.record.Gaps); n > 0 {
-		if last := p.record.Gaps[n-1]; last.Kind == string(kind) && last.From == from && last.Action == string(action) {
-			return // the same one again after a restart
-		}
-	}
-	p.record.AddGap(offsets.Gap{Kind: string(kind), Action: string(action), From: from, To: to, At: time.Now(), Detail: detail})
-	p.dirty = true
+	p.addGap(offsets.Gap{Kind: string(kind), Action: string(action), From: from, To: to, At: time.Now(), Detail: detail})
 }
