@@ -184,7 +184,7 @@ func (q *quotas) requestPercentage(t *testing.T) {
 
 func (q *quotas) withoutQuotas(t *testing.T) {
 	eventually(t, 2*time.Minute, "the end of both throttlings is logged", func() (bool, string) {
-		return strings.Count(q.m.Output(), "no quota throttles the flow any more") == 2, q.m.Tail(5)
+		return strings.Count(q.m.Output(), "quota throttling has ended") == 2, q.m.Tail(5)
 	})
 	if target, source := throttledBy(t, q.m, "target"), throttledBy(t, q.m, "source"); target != nil || source != nil {
 		t.Errorf("the status still has %+v, %+v", target, source)

@@ -103,7 +103,7 @@ func (n *notebook) produce(ctx context.Context, records []recordbatch.Record) er
 	request := wire.NewProduceRequest(notebookTimeout)
 	request.Add(partition, info.ID, batch)
 	answer, err := n.client.Broker(int(leader)).Request(ctx, request.ProduceRequest)
-	if errors.Is(err, context.DeadlineExceeded) && n.flow.throttles.Lately(n.side) {
+	if errors.Is(err, context.DeadlineExceeded) && n.flow.throttles.Recent(n.side) {
 		return errThrottled // it stood behind a write of the journal, which has to wait
 	}
 	if err != nil {

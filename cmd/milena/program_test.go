@@ -107,7 +107,7 @@ http: {listen: ""}
 		{"rollback --help", exitClean, "--timeout DURATION", ""},
 		{"rollback", exitUsage, "", "no config file given"},
 		{"rollback -c " + unreachable, exitFailed, "", "name the topic of MirrorMaker 2's positions as take_over"},
-		{"rollback --timeout 2s -c " + mirrored, exitFailed, "", "cluster b (127.0.0.1:2): nothing listens there; check brokers"},
+		{"rollback --timeout 2s -c " + mirrored, exitFailed, "", "cluster b (127.0.0.1:2): connection refused; check that the broker runs"},
 		{"handback", exitUsage, "", "milena: handback is now called rollback\nmilena: no config file given"},
 		{"demo --for -1s", exitUsage, "", "--for must not be negative"},
 		{"demo --rate 0", exitUsage, "", "--rate"},

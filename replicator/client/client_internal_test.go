@@ -26,9 +26,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/kafkatest"
 )
 
-// testCA signs certificates for 127.0.0.1 and writes them as PEM files into one directory.
+// testCA is a CA that signs certificates for 127.0.0.1 and writes them as PEM files into one directory.
 type testCA struct {
 	dir  string
 	cert *x509.Certificate
@@ -44,7 +45,7 @@ func newTestCA(t *testing.T) *testCA {
 
 func (ca *testCA) file(name string) string { return filepath.Join(ca.dir, name) }
 
-// sign makes <name>.pem and <name>.key; the template may be changed first.
+// sign creates <name>.pem and <name>.key; change may modify the template first.
 func (ca *testCA) sign(t *testing.T, name string, change func(*x509.Certificate)) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -81,7 +82,7 @@ func (ca *testCA) sign(t *testing.T, name string, change func(*x509.Certificate)
 	return cert, key
 }
 
-// server is the TLS config of a broker with a certificate of this authority.
+// server returns the TLS config of a broker with a certificate of this CA.
 func (ca *testCA) server(t *testing.T, name string) *tls.Config {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(ca.file(name+".pem"), ca.file(name+".key"))
@@ -100,17 +101,7 @@ func writeFile(t *testing.T, path, content string) {
 	}
 }
 
-func fakeCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
-	t.Helper()
-	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	return cluster
-}
-
-// reach connects as the product does and asks one question.
+// reach connects as milena does and sends one request.
 func reach(t *testing.T, c config.Cluster) error {
 	t.Helper()
 	opts, err := Options(c, &DialLimits{}, slog.New(slog.DiscardHandler))
@@ -159,7 +150,7 @@ func TestClients_reachEveryListener(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			test.cluster.Brokers = fakeCluster(t, test.broker...).ListenAddrs()
+			test.cluster.Brokers = kafkatest.New(t, test.broker...).ListenAddrs()
 			if err := reach(t, test.cluster); err != nil {
 				t.Error(err)
 			}
@@ -171,7 +162,7 @@ func saslUser(mechanism string) []kfake.Opt {
 	return []kfake.Opt{kfake.EnableSASL(), kfake.Superuser(mechanism, "u", "s3cret")}
 }
 
-func TestClients_sayWhatIsWrong(t *testing.T) {
+func TestClients_explainWhatIsWrong(t *testing.T) {
 	ca, other := newTestCA(t), newTestCA(t)
 	ca.sign(t, "broker", nil)
 	ca.sign(t, "expired", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
@@ -190,24 +181,24 @@ func TestClients_sayWhatIsWrong(t *testing.T) {
 	}{
 		{"SASL missing", saslUser("PLAIN"), config.Cluster{}, "add a sasl section"},
 		{"TLS missing", overTLS("broker"), config.Cluster{}, "add a tls section"},
-		{"unknown authority", overTLS("broker"), config.Cluster{TLS: &config.TLS{}}, "not signed by the system's authorities; set tls.ca_file"},
-		{"other authority", overTLS("broker"), config.Cluster{TLS: &config.TLS{CAFile: other.file("ca.pem")}}, "not signed by " + other.file("ca.pem")},
+		{"unknown CA", overTLS("broker"), config.Cluster{TLS: &config.TLS{}}, "not signed by a CA that the system trusts; set tls.ca_file"},
+		{"other CA", overTLS("broker"), config.Cluster{TLS: &config.TLS{CAFile: other.file("ca.pem")}}, "not signed by a CA in " + other.file("ca.pem")},
 		{"expired certificate", overTLS("expired"), config.Cluster{TLS: trust}, "has expired"},
 		{"other server name", overTLS("named"), config.Cluster{TLS: trust}, "set tls.server_name"},
-		{"no client certificate", []kfake.Opt{kfake.TLS(mutual)}, config.Cluster{TLS: trust}, "wants a client certificate"},
+		{"no client certificate", []kfake.Opt{kfake.TLS(mutual)}, config.Cluster{TLS: trust}, "requires a client certificate"},
 		{
-			"client certificate of a stranger",
+			"client certificate of another CA",
 			[]kfake.Opt{kfake.TLS(mutual)},
 			config.Cluster{TLS: &config.TLS{CAFile: ca.file("ca.pem"), CertFile: other.file("client.pem"), KeyFile: other.file("client.key")}},
 			"client certificate",
 		},
-		{"nothing listens", nil, config.Cluster{Brokers: []string{"127.0.0.1:1"}}, "nothing listens there"},
-		{"unknown host", nil, config.Cluster{Brokers: []string{"kafka.invalid:9092"}}, "host name kafka.invalid is not known"},
+		{"nothing listens", nil, config.Cluster{Brokers: []string{"127.0.0.1:1"}}, "connection refused; check that the broker runs"},
+		{"unknown host", nil, config.Cluster{Brokers: []string{"kafka.invalid:9092"}}, "cannot resolve host name kafka.invalid"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			if test.cluster.Brokers == nil {
-				test.cluster.Brokers = fakeCluster(t, test.broker...).ListenAddrs()
+				test.cluster.Brokers = kafkatest.New(t, test.broker...).ListenAddrs()
 			}
 			err := reach(t, test.cluster)
 			if err == nil {
@@ -239,17 +230,17 @@ func TestClients_sayWhatIsWrong(t *testing.T) {
 	})
 	t.Run("wrong password", func(t *testing.T) {
 		c := config.Cluster{
-			Brokers: refuseSASL(t, fakeCluster(t, saslUser("PLAIN")...)).ListenAddrs(),
+			Brokers: refuseSASL(t, kafkatest.New(t, saslUser("PLAIN")...)).ListenAddrs(),
 			SASL:    &config.SASL{Mechanism: "PLAIN", Username: "u", Password: "s3cret"},
 		}
 		err := reach(t, c)
-		if err == nil || !strings.Contains(err.Error(), `refused user "u"; check sasl.username and the password, and that the user exists for PLAIN`) || strings.Contains(err.Error(), "s3cret") {
+		if err == nil || !strings.Contains(err.Error(), `rejected user "u"; check sasl.username and the password, and that the user exists for PLAIN`) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("err = %v", err)
 		}
 	})
 }
 
-// refuseSASL answers the next authentication as Kafka does; kfake would close the connection without a word.
+// refuseSASL rejects the next authentication as Kafka does; kfake would close the connection without an answer.
 func refuseSASL(t *testing.T, cluster *kfake.Cluster) *kfake.Cluster {
 	t.Helper()
 	cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -281,8 +272,8 @@ func listenRaw(t *testing.T, serve func(net.Conn)) string {
 	return listener.Addr().String()
 }
 
-// TestClients_connectError holds answers of real brokers that kfake does not give.
-func TestClients_connectError(t *testing.T) {
+// TestClients_explain covers errors of real brokers that kfake does not return.
+func TestClients_explain(t *testing.T) {
 	c := config.Cluster{Brokers: []string{"a:9092", "b:9092"}, SASL: &config.SASL{Mechanism: "PLAIN", Username: "u"}}
 	for _, test := range []struct {
 		err  error
@@ -291,19 +282,19 @@ func TestClients_connectError(t *testing.T) {
 		{kerr.UnsupportedSaslMechanism, "does not offer PLAIN"},
 		{kerr.IllegalSaslState, "remove the sasl section"},
 		{errors.New("x: is this a plaintext connection speaking to a tls endpoint?"), "add a tls section"},
-		{errors.New("remote error: tls: bad certificate"), "wants a client certificate"},
+		{errors.New("remote error: tls: bad certificate"), "requires a client certificate"},
 		{kerr.CoordinatorLoadInProgress, "COORDINATOR_LOAD_IN_PROGRESS"},
 	} {
 		got := Explain(test.err, "dr", c)
 		if !errors.Is(got, test.err) || !strings.Contains(got.Error(), test.want) || !strings.HasPrefix(got.Error(), "cluster dr (a:9092, b:9092): ") {
-			t.Errorf("connectError(%v) = %v; want %q", test.err, got, test.want)
+			t.Errorf("Explain(%v) = %v; want %q", test.err, got, test.want)
 		}
 	}
 	if err := Explain(nil, "dr", c); err != nil {
 		t.Error(err)
 	}
 	if err := Explain(context.Canceled, "dr", c); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "dr") {
-		t.Errorf("a stop is not a fault of the cluster: %v", err)
+		t.Errorf("a canceled context is explained as a fault of the cluster: %v", err)
 	}
 }
 
@@ -342,7 +333,7 @@ func TestClients_badFiles(t *testing.T) {
 	}
 }
 
-func TestClients_rotatedPasswordIsUsed(t *testing.T) {
+func TestClients_useRotatedPassword(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "password")
 	writeFile(t, path, "s3cret\r\n")
 	mechanism, err := saslMechanism(config.SASL{Mechanism: config.MechanismPlain, Username: "u", PasswordFile: path})
@@ -358,10 +349,10 @@ func TestClients_rotatedPasswordIsUsed(t *testing.T) {
 	}
 }
 
-func TestClients_logOnlyWarnings(t *testing.T) {
+func TestClients_logOnlyErrors(t *testing.T) {
 	var out bytes.Buffer
 	opts, err := Options(
-		config.Cluster{Brokers: fakeCluster(t).ListenAddrs()}, &DialLimits{},
+		config.Cluster{Brokers: kafkatest.New(t).ListenAddrs()}, &DialLimits{},
 		slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	)
 	if err != nil {

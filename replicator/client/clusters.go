@@ -10,17 +10,17 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// Clusters is one flow as its config describes it: what to copy, and both clusters. A check, a comparison, a translation and a rollback
-// need nothing else. All fields are required.
+// Clusters is one flow and its two clusters, as the config describes them. The check, compare, translate and rollback commands need nothing
+// else. All fields are required.
 type Clusters struct {
 	Flow           config.Flow
 	Source, Target config.Cluster
 	Log            *slog.Logger
 }
 
-// Open makes a client of each cluster for one-off requests, without metrics. It reaches no network. The caller closes both.
+// Open creates a client of each cluster for one-off requests, without metrics. It does not connect yet. The caller closes both.
 func (c Clusters) Open() (source, target *kgo.Client, err error) {
-	if source, err = c.OpenSource(); err != nil {
+	if source, err = c.open(c.Source, c.Flow.Source); err != nil {
 		return nil, nil, err
 	}
 	if target, err = c.OpenTarget(); err != nil {
@@ -30,10 +30,7 @@ func (c Clusters) Open() (source, target *kgo.Client, err error) {
 	return source, target, nil
 }
 
-// OpenSource makes a client of the source, as Open does.
-func (c Clusters) OpenSource() (*kgo.Client, error) { return c.open(c.Source, c.Flow.Source) }
-
-// OpenTarget makes a client of the target, as Open does.
+// OpenTarget creates only the client of the target, as Open does.
 func (c Clusters) OpenTarget() (*kgo.Client, error) { return c.open(c.Target, c.Flow.Target) }
 
 func (c Clusters) open(cluster config.Cluster, alias string) (*kgo.Client, error) {
@@ -48,13 +45,13 @@ func (c Clusters) open(cluster config.Cluster, alias string) (*kgo.Client, error
 	return client, nil
 }
 
-// SourceError is Explain for the source.
+// SourceError explains an error of the source, as [Explain] does.
 func (c Clusters) SourceError(err error) error { return Explain(err, c.Flow.Source, c.Source) }
 
-// TargetError is Explain for the target.
+// TargetError explains an error of the target, as [Explain] does.
 func (c Clusters) TargetError(err error) error { return Explain(err, c.Flow.Target, c.Target) }
 
-// InternalTopics are the names of MirrorMaker 2's internal topics for this flow: heartbeats, checkpoints, offset-syncs.
+// InternalTopics returns the naming of MirrorMaker 2's internal topics for this flow: heartbeats, checkpoints and offset-syncs.
 func (c Clusters) InternalTopics() offsets.Names {
 	return offsets.Names{Separator: c.Flow.Separator, InternalSeparator: c.Flow.InternalSeparator}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -17,24 +18,17 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// Explain turns what a client says about a cluster that it cannot reach into a sentence: which cluster, what is
-// wrong, what to do. The original error stays wrapped. Errors that are not about the connection keep their own words.
+// Explain adds to an error of a client which cluster it concerns and, if the cluster cannot be reached, what is wrong and what to do. It
+// wraps err. It returns nil and context.Canceled unchanged.
 func Explain(err error, alias string, c config.Cluster) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
 	where := fmt.Sprintf("cluster %s (%s)", alias, strings.Join(c.Brokers, ", "))
-	sentence := saslSentence(err, c)
-	if sentence == "" {
-		sentence = tlsSentence(err, c)
+	if sentence := cmp.Or(saslSentence(err, c), tlsSentence(err, c), networkSentence(err)); sentence != "" {
+		return fmt.Errorf("%s: %s: %w", where, sentence, err)
 	}
-	if sentence == "" {
-		sentence = networkSentence(err)
-	}
-	if sentence == "" {
-		return fmt.Errorf("%s: %w", where, err)
-	}
-	return fmt.Errorf("%s: %s: %w", where, sentence, err)
+	return fmt.Errorf("%s: %w", where, err)
 }
 
 func saslSentence(err error, c config.Cluster) string {
@@ -44,40 +38,32 @@ func saslSentence(err error, c config.Cluster) string {
 	}
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed):
-		return fmt.Sprintf("the broker refused user %q; check sasl.username and the password, and that the user exists for %s", username, mechanism)
+		return fmt.Sprintf("the broker rejected user %q; check sasl.username and the password, and that the user exists for %s", username, mechanism)
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
-		return fmt.Sprintf("the broker does not offer %s; set sasl.mechanism to one that this listener has", mechanism)
+		return fmt.Sprintf("the broker does not offer %s; set sasl.mechanism to one that this listener supports", mechanism)
 	case errors.Is(err, kerr.IllegalSaslState):
-		return "this listener does not authenticate; remove the sasl section or use the port of a SASL listener"
+		return "this listener does not use SASL; remove the sasl section or use the port of a SASL listener"
 	case strings.Contains(err.Error(), "is SASL missing?"):
-		return "the broker closed the connection at the first request, as a SASL listener does to who does not authenticate; add a sasl section or check the port"
+		return "the broker closed the connection at the first request, as a SASL listener does with clients that do not authenticate; add a sasl section or check the port"
 	}
 	return ""
 }
 
 func tlsSentence(err error, c config.Cluster) string {
 	text := err.Error()
-	caFile := "the system's authorities"
-	switch {
-	case c.TLS == nil:
-	case c.TLS.CAFile != "":
-		caFile = c.TLS.CAFile
-	case c.TLS.CA != "":
-		caFile = "tls.ca"
-	}
-	// A broker reads the handshake's first bytes as a request of 369 MB and closes, with or without a reset.
+	// A broker without TLS reads the first bytes of the handshake as a request of 369 MB and closes the connection, with or without a reset.
 	reset := c.TLS != nil && errors.Is(err, syscall.ECONNRESET) && strings.Contains(text, "unable to dial")
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || reset || strings.Contains(text, "is TLS misconfigured") {
 		return "the broker does not speak TLS on this port; remove the tls section or use the port of a TLS listener"
 	}
 	if strings.Contains(text, "is TLS missing?") || strings.Contains(text, "speaking to a tls endpoint?") {
-		return "the broker most likely wants TLS on this port; add a tls section (`tls: {}` trusts the system's authorities) or check the port"
+		return "the broker most likely requires TLS on this port; add a tls section (`tls: {}` trusts the system's CAs) or check the port"
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return fmt.Sprintf("the broker's certificate is not signed by %s; set tls.ca_file to the authority that signed it", caFile)
+		return fmt.Sprintf("the broker's certificate is not signed by %s; set tls.ca_file to the CA that signed it", trustedCAs(c.TLS))
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "the broker's certificate is for another name; connect by a name that it holds or set tls.server_name to one"
+		return "the broker's certificate is for another host name; connect by a name in the certificate, or set tls.server_name to one"
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		if invalid.Reason == x509.Expired {
@@ -85,29 +71,44 @@ func tlsSentence(err error, c config.Cluster) string {
 		}
 		return "the broker's certificate is not valid"
 	}
-	for _, alert := range []string{"tls: bad certificate", "tls: certificate required", "tls: unknown certificate", "tls: expired certificate"} {
-		if strings.Contains(text, alert) {
-			if c.TLS == nil || c.TLS.Cert == "" && c.TLS.CertFile == "" {
-				return "the broker wants a client certificate; set tls.cert_file and tls.key_file"
-			}
-			return fmt.Sprintf("the broker refused the client certificate %s; check that an authority signed it that the broker trusts, and its dates",
-				cmp.Or(c.TLS.CertFile, "tls.cert"))
-		}
+	return clientCertificateSentence(text, c.TLS)
+}
+
+// trustedCAs names the CAs that the config trusts.
+func trustedCAs(c *config.TLS) string {
+	switch {
+	case c != nil && c.CAFile != "":
+		return "a CA in " + c.CAFile
+	case c != nil && c.CA != "":
+		return "a CA in tls.ca"
 	}
-	return ""
+	return "a CA that the system trusts"
+}
+
+// clientCertificateSentence explains the TLS alerts that a broker sends about the client's certificate.
+func clientCertificateSentence(text string, c *config.TLS) string {
+	alerts := []string{"tls: bad certificate", "tls: certificate required", "tls: unknown certificate", "tls: expired certificate"}
+	if !slices.ContainsFunc(alerts, func(alert string) bool { return strings.Contains(text, alert) }) {
+		return ""
+	}
+	if c == nil || c.Cert == "" && c.CertFile == "" {
+		return "the broker requires a client certificate; set tls.cert_file and tls.key_file"
+	}
+	return fmt.Sprintf("the broker rejected the client certificate %s; check that it is signed by a CA that the broker trusts, and that it has not expired",
+		cmp.Or(c.CertFile, "tls.cert"))
 }
 
 func networkSentence(err error) string {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return fmt.Sprintf("the host name %s is not known; check brokers, or what the broker advertises (advertised.listeners)", dns.Name)
+		return fmt.Sprintf("cannot resolve host name %s; check the addresses in brokers and advertised.listeners", dns.Name)
 	}
 	switch timeout, ok := errors.AsType[net.Error](err); {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nothing listens there; check brokers, what the broker advertises (advertised.listeners), and that it runs"
+		return "connection refused; check that the broker runs, and check the addresses in brokers and advertised.listeners"
 	case errors.Is(err, context.DeadlineExceeded), ok && timeout.Timeout():
-		return "no answer in time; check the network between here and the brokers (firewall, routes), that this port speaks TLS if and only if a tls section is set, and that they are not overloaded"
+		return "no answer in time; check the network to the brokers (firewall, routes), that a tls section is set if and only if this port uses TLS, and that the brokers are not overloaded"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return "the broker closed the connection; its log says why"
+		return "the broker closed the connection; see the log of the broker"
 	}
 	return ""
 }

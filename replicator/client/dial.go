@@ -10,20 +10,20 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// dialer opens connections, as fast as the limits allow.
+// dialer opens connections no faster than the limits allow.
 type dialer struct {
 	tls    *tls.Config // nil for plaintext
 	limits *DialLimits
 }
 
-// DialLimits lets not more than a few connections a second be opened to one address: who closes each connection at once must not be stormed
-// by everything that waits for an answer. All clients of one side of a flow share them. The zero value is ready.
+// DialLimits limits the rate of new connections per address. Without it, every pending request would reconnect at once to a broker that
+// closes each connection. All clients of one side of a flow share it. The zero value is ready to use, and it is safe for concurrent use.
 type DialLimits struct {
 	mu        sync.Mutex
 	byAddress map[string]*rate.Limiter
 }
 
-// The clients of one side need some ten connections to a broker; the burst lets them all come at once, twice.
+// The clients of one side need about ten connections to a broker; the burst lets all of them connect at once, twice.
 const (
 	dialsPerSecond = 6
 	dialBurst      = 20

@@ -1,13 +1,19 @@
-// Package client turns the config of a Kafka cluster into a kgo client: brokers, TLS with PEM files and Java key stores, SASL, limits on new
-// connections, and quotas.
+// Package client creates kgo clients from the config of a cluster: brokers, TLS with PEM files and Java key stores, SASL, a limit on new
+// connections, and quota handling.
 //
-//	clusters.go      a flow with both of its clusters, and clients for one-off requests
-//	options.go       the one place that makes kgo options of a cluster's config
-//	tls.go, stores.go, sasl.go    certificates, keys and passwords; files are read again at each connection
-//	dial.go          bounds new connections per broker and second
-//	throttle.go      which brokers throttle a flow because of quotas (KIP-219); pace.go makes requests smaller meanwhile
-//	connecterror.go  says in a sentence why a cluster cannot be reached, and what to do
+//	clusters.go      one flow and its two clusters; clients for one-off requests
+//	options.go       the only place that turns a cluster's config into kgo options
+//	tls.go           CA certificates and client certificates, from PEM or a store
+//	stores.go        the Java stores, JKS and PKCS12
+//	sasl.go          SASL mechanisms and passwords
+//	dial.go          limits new connections per broker address
+//	throttle.go      which brokers throttle the flow because of a quota (KIP-219)
+//	pace.go          smaller requests while a quota throttles
 //	retry.go         backoff between attempts
+//	connecterror.go  explains in one sentence why a cluster cannot be reached, and what to do
 //
-// The package knows nothing of topics or batches.
+// CA certificates are read once per client. Client certificates, keys and passwords are read again at each handshake, so they can be
+// replaced without a restart.
+//
+// The package knows nothing about topics or batches.
 package client

@@ -10,9 +10,9 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// Options turns a cluster's config into options of a client: the one place that does, so that a new mechanism or
-// timeout reaches every client. Errors begin with the key inside the cluster's section; the caller puts the path to the
-// section in front. The log should say already which client it belongs to.
+// Options turns a cluster's config into the options of a kgo client. Every client is created from them, so a new mechanism or timeout
+// applies everywhere. Options reads certificates and passwords but does not connect. Errors begin with the key inside the cluster's
+// section; the caller prefixes the path of the section. The log should already identify the client.
 func Options(c config.Cluster, limits *DialLimits, log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error) {
 	clientID := c.ClientID
 	if clientID == "" {
@@ -21,28 +21,28 @@ func Options(c config.Cluster, limits *DialLimits, log *slog.Logger, hooks ...kg
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(clientID),
-		kgo.WithLogger(warnLogger{kslog.New(log)}),
+		kgo.WithLogger(errorLogger{kslog.New(log)}),
 		kgo.WithHooks(hooks...),
 		// Every copy and every journal write must survive the loss of a broker.
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		// KIP-714: brokers may ask for a client's metrics. Ours are served over HTTP, and the pushes would cost requests.
 		kgo.DisableClientMetrics(),
-		// What a request may take beyond its own timeout. A broker that hangs (not one that is dead: that is an error at
-		// once) stalls every request to it for this long, and a context does not cut the set-up of a connection (ApiVersions,
-		// SASL) short; kgo's 10 s is longer than we may be silent.
+		// How long a request may take beyond its own timeout. A broker that hangs stalls every request to it for this long (a dead
+		// broker is an error at once), and canceling a context does not interrupt connection setup (ApiVersions, SASL). kgo's
+		// default of 10 s is longer than we may go without confirming ownership.
 		kgo.RequestTimeoutOverhead(2500 * time.Millisecond),
-		// Retries inside the client only bridge a moment: the loops above log, count and retry with fresh metadata. This
-		// bound also ends the wait of a broker that was chosen and went away.
+		// Retries inside the client only bridge short interruptions: the loops that use it log, count and retry with fresh metadata.
+		// The timeout also ends the wait for a chosen broker that has left the cluster.
 		kgo.RetryTimeout(10 * time.Second),
 		kgo.RequestRetries(20),
 		kgo.RetryBackoffFn(Backoff),
-		// New leaders are found by an error's metadata request, which must not wait for kgo's 5 s.
+		// After an error, a metadata request finds the new leader. It must not wait for kgo's default of 5 s.
 		kgo.MetadataMinAge(100 * time.Millisecond),
 		kgo.MetadataMaxAge(time.Minute),
-		// Above the pauses of a quiet topic, so that its next record does not pay for a new connection with TLS and SASL. kgo
-		// closes after one to two times this, below the brokers' connections.max.idle.ms of 10 min.
+		// Longer than the usual pauses of a quiet topic, so that its next record need not wait for a new connection with TLS and SASL.
+		// kgo closes a connection after one to two times this, below the brokers' connections.max.idle.ms of 10 min.
 		kgo.ConnIdleTimeout(4 * time.Minute),
-		// A fetch answer is as large as its largest batch at least, whatever the request's limit (KIP-74).
+		// A fetch response holds at least one whole batch, whatever the limits of the request (KIP-74).
 		kgo.BrokerMaxReadBytes(100 << 20),
 	}
 	d := &dialer{limits: limits}
@@ -64,8 +64,9 @@ func Options(c config.Cluster, limits *DialLimits, log *slog.Logger, hooks ...kg
 	return opts, nil
 }
 
-// warnLogger keeps all but errors of a client out of our log: it warns per request and per try, and what lasts is said once by who asked.
-type warnLogger struct{ kgo.Logger }
+// errorLogger keeps everything but errors of kgo out of the log. kgo warns per request and per attempt; a lasting problem is logged once by
+// the caller of the request.
+type errorLogger struct{ kgo.Logger }
 
-// Level is for kgo.Logger.
-func (l warnLogger) Level() kgo.LogLevel { return min(l.Logger.Level(), kgo.LogLevelError) }
+// Level implements kgo.Logger.
+func (l errorLogger) Level() kgo.LogLevel { return min(l.Logger.Level(), kgo.LogLevelError) }

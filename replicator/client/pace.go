@@ -2,18 +2,18 @@ package client
 
 import "time"
 
-// Pace makes requests small while a quota asks for long waits. A broker averages over many seconds (quota.window.num), and lets a client
-// wait for as long as it takes to work off all that exceeds the quota: one large request brings about a long wait on every connection, also
-// on that of the journal, on which the lease hangs. The zero pace is full speed.
-type Pace struct{ slower int } // 1/64 that is left out; 0 to 63
+// Pace keeps requests small while a quota demands long waits. A broker averages over many seconds (quota.window.num) and delays a client
+// until its average is below the quota again. One large request therefore causes a long wait on every connection, including that of the
+// journal, on which the lease depends. The zero Pace is full speed.
+type Pace struct{ slower int } // 64ths of the size that are cut off; 0 to 63
 
-// paceWait is the longest wait that one request should bring about.
+// paceWait is the longest wait that one request should cause.
 const paceWait = time.Second
 
-// Of is how many of the most bytes the next request should have.
-func (p *Pace) Of(most int) int { return most * (64 - p.slower) / 64 }
+// Of returns the size in bytes of the next request, at most limit.
+func (p *Pace) Of(limit int) int { return limit * (64 - p.slower) / 64 }
 
-// Answered learns from the wait that an answer asks for: it halves after a long one, and grows by little after a short one.
+// Answered adjusts the pace to the throttle time of a response, in milliseconds: a long wait halves the size, a short one raises it by 1/64.
 func (p *Pace) Answered(throttleMillis int32) {
 	switch wait := time.Duration(throttleMillis) * time.Millisecond; {
 	case wait > paceWait:

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Backoff grows from 20 ms to 1 s with the number of tries. Half of it is random, so that shards do not knock together.
+// Backoff grows with the number of attempts, up to 1 s. Half of it is random, so that shards do not retry in lockstep.
 func Backoff(attempt int) time.Duration {
 	d := 20 * time.Millisecond << min(attempt, 6)
 	d = min(d, time.Second)
 	return d/2 + rand.N(d/2)
 }
 
-// Sleep waits unless ctx ends first.
+// Sleep blocks for d. It returns the error of ctx if ctx ends first.
 func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -11,8 +11,8 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// saslMechanism asks for the password at each authentication, so that a rotated secret file is used by the next
-// connection and by a re-authentication (KIP-368).
+// saslMechanism reads the password at each authentication, so that the next connection, or a re-authentication (KIP-368), uses a rotated
+// password file.
 func saslMechanism(c config.SASL) (sasl.Mechanism, error) {
 	if _, err := saslPassword(c); err != nil {
 		return nil, err
@@ -36,7 +36,8 @@ func saslMechanism(c config.SASL) (sasl.Mechanism, error) {
 	}
 }
 
-// saslPassword refuses an empty file here, where its name is known: kgo would only say that a password is missing.
+// saslPassword returns the password. It rejects an empty file here, where the name of the file is known: kgo would only report a missing
+// password.
 func saslPassword(c config.SASL) (string, error) {
 	password, err := c.Secret()
 	switch {

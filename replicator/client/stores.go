@@ -15,42 +15,44 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// The stores of Java. Java lists no key whose password is wrong and fails instead, and so does this.
+// Stores are read as Java reads them: a wrong password of one key is an error, the key is not left out.
 
-// What passwords of stores are called, in a milena.yaml and where they are from for those who come from MirrorMaker 2.
+// The config keys of store passwords, in a milena.yaml and in the mm2.properties of MirrorMaker 2.
 const (
 	caPassword   = "tls.ca_password (ssl.truststore.password in an mm2.properties)"
 	certPassword = "tls.cert_password (ssl.keystore.password in an mm2.properties)"
 )
 
-// loadJKS opens a store, with its aliases in order. The sum at its end is looked at first: the library takes lengths in the file for granted
-// and would ask for gigabytes where a bit has flipped.
+// loadJKS opens a store, with its aliases in order. It verifies the digest at the end of the file first: the library trusts the lengths in
+// the file and would allocate gigabytes for a flipped bit.
 func (m material) loadJKS(password, option string) (keystore.KeyStore, error) {
 	store := keystore.New(keystore.WithOrderedAliases(), keystore.WithCaseExactAliases())
 	end := max(len(m.data)-sha1.Size, 0)
-	if password != "" && !bytes.Equal(sumOfJKS(password, m.data[:end]), m.data[end:]) {
+	if password != "" && !bytes.Equal(digestJKS(password, m.data[:end]), m.data[end:]) {
 		return store, m.errorf("is a JKS store that the password does not open, or it is damaged; check %s", option)
 	}
-	// Without a password Java reads the certificates and leaves the sum unchecked. The library does not, and gets one that fits.
-	data := slices.Concat(m.data[:end], sumOfJKS(password, m.data[:end]))
-	if err := store.Load(bytes.NewReader(data), characters(password)); err != nil {
-		return store, m.errorf("is a JKS store that can't be read: %w", err)
+	// Without a password Java reads the certificates and skips the digest. The library always checks it, so it gets one that matches.
+	data := slices.Concat(m.data[:end], digestJKS(password, m.data[:end]))
+	if err := store.Load(bytes.NewReader(data), latin1(password)); err != nil {
+		return store, m.errorf("is a JKS store that cannot be read: %w", err)
 	}
 	return store, nil
 }
 
-func sumOfJKS(password string, data []byte) []byte {
+// digestJKS returns the digest that ends a JKS file: SHA-1 of the password in UTF-16, a constant and the data.
+func digestJKS(password string, data []byte) []byte {
 	sum := sha1.New()
-	for _, c := range characters(password) {
+	for _, c := range latin1(password) {
 		sum.Write([]byte{0, c})
 	}
-	sum.Write([]byte("Mighty Aphrodite")) // of the format
+	sum.Write([]byte("Mighty Aphrodite")) // a constant of the format
 	sum.Write(data)
 	return sum.Sum(nil)
 }
 
-// characters is a password as the library takes it, one byte for each. Java's are of 16 bits; those above 255 can't be expressed.
-func characters(password string) []byte {
+// latin1 encodes a password as the library expects it, one byte per character. Java uses 16 bits per character; characters above 255
+// cannot be represented.
+func latin1(password string) []byte {
 	out := make([]byte, 0, len(password))
 	for _, r := range password {
 		if r > 0xFF {
@@ -61,8 +63,8 @@ func characters(password string) []byte {
 	return out
 }
 
-// trustedOfJKS are the certificates that Java trusts: the entries of authorities, and the own certificate of each key.
-func (m material) trustedOfJKS(password string) ([]*x509.Certificate, error) {
+// trustedFromJKS returns the certificates that Java trusts: the trusted entries, and the first certificate of each key entry.
+func (m material) trustedFromJKS(password string) ([]*x509.Certificate, error) {
 	store, err := m.loadJKS(password, caPassword)
 	if err != nil {
 		return nil, err
@@ -75,20 +77,30 @@ func (m material) trustedOfJKS(password string) ([]*x509.Certificate, error) {
 		} else if chain, err := store.GetPrivateKeyEntryCertificateChain(alias); err == nil && len(chain) > 0 {
 			found = append(found, chain[0])
 		}
-		for _, one := range found {
-			certificate, err := x509.ParseCertificate(one.Content)
-			if err != nil {
-				return nil, m.errorf("has an entry %q that is no certificate: %w", alias, err)
-			}
-			trusted = append(trusted, certificate)
+		parsed, err := parseCertificates(found)
+		if err != nil {
+			return nil, m.errorf("has an entry %q that is not a certificate: %w", alias, err)
 		}
+		trusted = append(trusted, parsed...)
 	}
 	return trusted, nil
 }
 
-func (m material) ownOfJKS(password, keyPassword string) ([]tls.Certificate, error) {
-	if password == "" { // Java demands it as well
-		return nil, m.errorf("is a JKS store; write its password as tls.cert_password or tls.cert_password_file")
+func parseCertificates(entries []keystore.Certificate) ([]*x509.Certificate, error) {
+	var parsed []*x509.Certificate
+	for _, entry := range entries {
+		certificate, err := x509.ParseCertificate(entry.Content)
+		if err != nil {
+			return nil, err
+		}
+		parsed = append(parsed, certificate)
+	}
+	return parsed, nil
+}
+
+func (m material) clientCertsFromJKS(password, keyPassword string) ([]tls.Certificate, error) {
+	if password == "" { // Java requires it as well
+		return nil, m.errorf("is a JKS store; set its password with tls.cert_password or tls.cert_password_file")
 	}
 	store, err := m.loadJKS(password, certPassword)
 	if err != nil {
@@ -99,23 +111,19 @@ func (m material) ownOfJKS(password, keyPassword string) ([]tls.Certificate, err
 		if !store.IsPrivateKeyEntry(alias) {
 			continue
 		}
-		entry, err := store.GetPrivateKeyEntry(alias, characters(keyPassword))
+		entry, err := store.GetPrivateKeyEntry(alias, latin1(keyPassword))
 		if err != nil {
-			return nil, m.errorf("has a key %q that the password does not open; write its own as tls.key_password", alias)
+			return nil, m.errorf("has a key %q that the password does not open; set the password of the key with tls.key_password", alias)
 		}
 		key, err := x509.ParsePKCS8PrivateKey(entry.PrivateKey)
 		if err != nil {
-			return nil, m.errorf("has a key %q that can't be used: %w", alias, err)
+			return nil, m.errorf("has a key %q that cannot be used: %w", alias, err)
 		}
-		var chain []*x509.Certificate
-		for _, one := range entry.CertificateChain {
-			certificate, err := x509.ParseCertificate(one.Content)
-			if err != nil {
-				return nil, m.errorf("has a key %q with a certificate that can't be read: %w", alias, err)
-			}
-			chain = append(chain, certificate)
+		chain, err := parseCertificates(entry.CertificateChain)
+		if err != nil {
+			return nil, m.errorf("has a key %q with a certificate that cannot be read: %w", alias, err)
 		}
-		pair, err := pairOf(key, chain)
+		pair, err := newKeyPair(key, chain)
 		if err != nil {
 			return nil, m.errorf("has a key %q that %w", alias, err)
 		}
@@ -127,9 +135,9 @@ func (m material) ownOfJKS(password, keyPassword string) ([]tls.Certificate, err
 	return own, nil
 }
 
-// trustedOfPKCS12 takes what Java has marked as trusted, or, in a store that holds keys as well, all certificates.
-func (m material) trustedOfPKCS12(password string) ([]*x509.Certificate, error) {
-	certificates, err := withOrWithout(password, func(password string) ([]*x509.Certificate, error) {
+// trustedFromPKCS12 returns the certificates that are marked as trusted or, if the store also holds keys, all certificates.
+func (m material) trustedFromPKCS12(password string) ([]*x509.Certificate, error) {
+	certificates, err := retryWithoutPassword(password, func(password string) ([]*x509.Certificate, error) {
 		return pkcs12.DecodeTrustStore(m.data, password)
 	})
 	switch {
@@ -138,18 +146,18 @@ func (m material) trustedOfPKCS12(password string) ([]*x509.Certificate, error) 
 	case errors.Is(err, pkcs12.ErrIncorrectPassword):
 		return nil, m.errorf("is a PKCS12 store that the password does not open; check %s", caPassword)
 	case strings.Contains(err.Error(), "not marked as trusted"):
-		return nil, m.errorf("is a PKCS12 store that marks no certificate as trusted, so that Java trusts none of it either; " +
-			"make it with keytool -importcert or openssl pkcs12 -jdktrust anyExtendedKeyUsage, or write a PEM file")
+		return nil, m.errorf("is a PKCS12 store that marks no certificate as trusted, so Java would trust none of them either; " +
+			"create it with keytool -importcert or openssl pkcs12 -jdktrust anyExtendedKeyUsage, or use a PEM file")
 	}
-	found, inner := m.contentsOfPKCS12(password)
+	found, inner := m.readPKCS12(password)
 	if inner != nil {
 		return nil, m.errorf("is neither PEM, JKS nor a PKCS12 truststore: %w", err)
 	}
 	return found.certificates, nil
 }
 
-func (m material) ownOfPKCS12(password string) ([]tls.Certificate, error) {
-	found, err := m.contentsOfPKCS12(password)
+func (m material) clientCertsFromPKCS12(password string) ([]tls.Certificate, error) {
+	found, err := m.readPKCS12(password)
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword):
 		return nil, m.errorf("is a PKCS12 store that the password does not open; check %s", certPassword)
@@ -160,7 +168,7 @@ func (m material) ownOfPKCS12(password string) ([]tls.Certificate, error) {
 	}
 	var own []tls.Certificate
 	for _, key := range found.keys {
-		pair, err := pairOf(key, found.certificates)
+		pair, err := newKeyPair(key, found.certificates)
 		if err != nil {
 			return nil, m.errorf("has a key that %w", err)
 		}
@@ -169,37 +177,37 @@ func (m material) ownOfPKCS12(password string) ([]tls.Certificate, error) {
 	return own, nil
 }
 
-// contents are the keys of a PKCS12 store in its order, and its certificates.
-type contents struct {
+// storeContents are the keys of a PKCS12 store, in order, and its certificates.
+type storeContents struct {
 	keys         []any
 	certificates []*x509.Certificate
 }
 
-func (m material) contentsOfPKCS12(password string) (contents, error) {
-	return withOrWithout(password, func(password string) (contents, error) {
+func (m material) readPKCS12(password string) (storeContents, error) {
+	return retryWithoutPassword(password, func(password string) (storeContents, error) {
 		key, own, others, err := pkcs12.DecodeChain(m.data, password)
 		if err == nil {
-			return contents{keys: []any{key}, certificates: append([]*x509.Certificate{own}, others...)}, nil
+			return storeContents{keys: []any{key}, certificates: append([]*x509.Certificate{own}, others...)}, nil
 		}
 		if !strings.Contains(err.Error(), "exactly one key") {
-			return contents{}, err
+			return storeContents{}, err
 		}
-		return severalKeys(m.data, password)
+		return readMultiKeyPKCS12(m.data, password)
 	})
 }
 
-// severalKeys reads a store of several keys, which the library does only in its old way.
-func severalKeys(data []byte, password string) (contents, error) {
-	blocks, err := pkcs12.ToPEM(data, password) //nolint:staticcheck // what is wrong with its PEM is the kind of key, which is tried out below
+// readMultiKeyPKCS12 reads a store with several keys, which only a deprecated function of the library supports.
+func readMultiKeyPKCS12(data []byte, password string) (storeContents, error) {
+	blocks, err := pkcs12.ToPEM(data, password) //nolint:staticcheck // it is deprecated because its PEM does not tell the kind of a key; both kinds are tried below
 	if err != nil {
-		return contents{}, err
+		return storeContents{}, err
 	}
-	var found contents
+	var found storeContents
 	for _, block := range blocks {
 		if block.Type == "CERTIFICATE" {
 			certificate, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {
-				return contents{}, err
+				return storeContents{}, err
 			}
 			found.certificates = append(found.certificates, certificate)
 			continue
@@ -213,8 +221,8 @@ func severalKeys(data []byte, password string) (contents, error) {
 	return found, nil
 }
 
-// withOrWithout tries a store that has no sum to check the password with, once more without one: Java does not look at the password then.
-func withOrWithout[T any](password string, decode func(string) (T, error)) (T, error) {
+// retryWithoutPassword decodes a store. A store without a MAC is decoded again without the password: Java ignores the password of such a store.
+func retryWithoutPassword[T any](password string, decode func(string) (T, error)) (T, error) {
 	found, err := decode(password)
 	if err != nil && strings.Contains(err.Error(), "no MAC in data") {
 		return decode("")
@@ -222,11 +230,11 @@ func withOrWithout[T any](password string, decode func(string) (T, error)) (T, e
 	return found, err
 }
 
-// pairOf puts a key and the certificates that lead from it to an authority together: stores keep them in any order.
-func pairOf(key any, certificates []*x509.Certificate) (tls.Certificate, error) {
+// newKeyPair combines a key with its certificate chain, leaf first. Stores keep certificates in any order.
+func newKeyPair(key any, certificates []*x509.Certificate) (tls.Certificate, error) {
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return tls.Certificate{}, fmt.Errorf("is of a kind that can't sign: %T", key)
+		return tls.Certificate{}, fmt.Errorf("is of a type that cannot sign: %T", key)
 	}
 	public, _ := signer.Public().(interface {
 		Equal(other crypto.PublicKey) bool
@@ -247,7 +255,7 @@ func pairOf(key any, certificates []*x509.Certificate) (tls.Certificate, error) 
 	return pair, nil
 }
 
-// issuer is the certificate that signed another one, or nil at the root.
+// issuer returns the certificate that signed another one, nil at the root.
 func issuer(of *x509.Certificate, certificates []*x509.Certificate) *x509.Certificate {
 	if bytes.Equal(of.RawIssuer, of.RawSubject) {
 		return nil

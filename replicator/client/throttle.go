@@ -13,9 +13,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Throttles knows which brokers make this flow wait because of quotas. Since 2.0 a broker answers at once, says for how long it reads
-// nothing more from the connection, and expects the client to hold off for as long (KIP-219): kgo does, connection by connection, and
-// tells it here. What is waited for is no failure: it is counted, shown, and logged when it begins and when it ends.
+// Throttles tracks which brokers throttle this flow because of a quota. Since 2.0 a broker answers at once, mutes the connection for the
+// throttle time, and expects the client to pause for as long (KIP-219). kgo does so per connection and calls a hook. Throttling is not a
+// failure: it is counted, shown in the status, and logged when it begins and when it ends. Throttles is safe for concurrent use.
 type Throttles struct {
 	log *slog.Logger
 
@@ -23,27 +23,27 @@ type Throttles struct {
 	brokers map[throttledBy]*throttle
 }
 
-// ThrottleStatus is how a broker's quota slows the flow down.
+// ThrottleStatus shows how the quota of one broker slows the flow down.
 type ThrottleStatus struct {
 	Side    string `json:"side"` // source or target
 	Cluster string `json:"cluster"`
 	Broker  int32  `json:"broker"`
-	// LastMinute is for how many seconds of the last minute at least one connection had to wait, Left for how many more one has to.
+	// LastMinute is how many seconds of the last minute at least one connection waited. Left is how many more seconds one has to wait.
 	LastMinute float64 `json:"last_minute_seconds"`
 	Left       float64 `json:"left_seconds"`
-	// Text is all of this as a sentence.
+	// Text says the same in words.
 	Text string `json:"text"`
 }
 
-// throttledBy names a broker of one side.
+// throttledBy identifies a broker of one side.
 type throttledBy struct {
 	side, alias string
 	broker      int32
 }
 
-// throttle is one broker's story. Several connections that wait at one time count once.
+// throttle is the recent history of one broker. Connections that wait at the same time count once.
 type throttle struct {
-	waits  []wait        // of the last minute, in order, apart from each other
+	waits  []wait        // of the last minute, in order, not overlapping
 	total  time.Duration // since it began
 	logged bool
 }
@@ -51,20 +51,20 @@ type throttle struct {
 type wait struct{ from, until time.Time }
 
 const (
-	// ThrottleMemory is how long a wait is remembered; a throttle has ended when nothing is.
+	// throttleMemory is how long a wait is remembered. A throttle has ended when no wait is remembered.
 	throttleMemory = time.Minute
-	// ThrottleNews is from how much waiting within that time it is worth a line in the log.
-	throttleNews = time.Second
-	// ThrottleLook is how often the log finds out that it has ended.
-	throttleLook = 5 * time.Second
+	// throttleLogged is how much waiting within throttleMemory is worth a log message.
+	throttleLogged = time.Second
+	// throttleSync is how often Loop checks whether a throttle has ended.
+	throttleSync = 5 * time.Second
 )
 
-// NewThrottles logs when a quota begins and ceases to throttle. Its Loop must run for the latter.
+// NewThrottles creates a Throttles that logs when throttling begins and ends. The end is only noticed while Loop runs.
 func NewThrottles(log *slog.Logger) *Throttles {
 	return &Throttles{log: log, brokers: make(map[throttledBy]*throttle)}
 }
 
-// begin notes that a broker asks for a wait.
+// begin records that a broker demands a wait.
 func (t *Throttles) begin(by throttledBy, from, until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -85,13 +85,13 @@ func (t *Throttles) begin(by throttledBy, from, until time.Time) {
 			b.waits = append(b.waits, wait{from, until})
 		}
 	}
-	if !b.logged && b.lately(until) >= throttleNews {
+	if !b.logged && b.lately(until) >= throttleLogged {
 		b.logged = true
 		t.log.Info("a quota throttles the flow", "side", by.side, "cluster", by.alias, "broker", by.broker, "waited", b.total.Round(time.Millisecond))
 	}
 }
 
-// forget drops what is older than the memory.
+// forget drops the waits that ended more than throttleMemory ago.
 func (b *throttle) forget(now time.Time) {
 	gone := slices.IndexFunc(b.waits, func(w wait) bool { return w.until.After(now.Add(-throttleMemory)) })
 	if gone < 0 {
@@ -103,7 +103,7 @@ func (b *throttle) forget(now time.Time) {
 	}
 }
 
-// lately is how long was waited within the memory.
+// lately returns the time waited within the last throttleMemory.
 func (b *throttle) lately(now time.Time) time.Duration {
 	var sum time.Duration
 	for _, w := range b.waits {
@@ -119,7 +119,7 @@ func (b *throttle) lately(now time.Time) time.Duration {
 	return sum
 }
 
-// Left is for how long a broker still asks to wait.
+// Left returns how much longer a broker throttles a connection, 0 if it does not.
 func (t *Throttles) Left(side string, broker int32) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -132,33 +132,33 @@ func (t *Throttles) Left(side string, broker int32) time.Duration {
 	return left
 }
 
-// Holding says whether a broker of one side still asks to wait.
-func (t *Throttles) Holding(side string) bool {
+// Active reports whether a broker of one side throttles a connection now.
+func (t *Throttles) Active(side string) bool {
 	now := time.Now()
 	return slices.ContainsFunc(t.Status(now), func(s ThrottleStatus) bool { return s.Side == side && s.Left > 0 })
 }
 
-// Lately says whether a broker of one side has asked to wait within the last minute.
-func (t *Throttles) Lately(side string) bool {
+// Recent reports whether a broker of one side has throttled a connection within the last minute.
+func (t *Throttles) Recent(side string) bool {
 	return slices.ContainsFunc(t.Status(time.Now()), func(s ThrottleStatus) bool { return s.Side == side })
 }
 
-// Loop says in the log when a throttle has ended.
+// Loop logs throttles that have ended. It blocks until ctx ends.
 func (t *Throttles) Loop(ctx context.Context) {
-	tick := time.NewTicker(throttleLook)
+	tick := time.NewTicker(throttleSync)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			t.end(now)
+			t.sync(now)
 		}
 	}
 }
 
-// end forgets the brokers that have not throttled for as long as is remembered.
-func (t *Throttles) end(now time.Time) {
+// sync forgets the brokers that have not throttled for throttleMemory.
+func (t *Throttles) sync(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for by, b := range t.brokers {
@@ -167,12 +167,12 @@ func (t *Throttles) end(now time.Time) {
 		}
 		delete(t.brokers, by)
 		if b.logged {
-			t.log.Info("no quota throttles the flow any more", "side", by.side, "cluster", by.alias, "broker", by.broker, "waited", b.total.Round(time.Millisecond))
+			t.log.Info("quota throttling has ended", "side", by.side, "cluster", by.alias, "broker", by.broker, "waited", b.total.Round(time.Millisecond))
 		}
 	}
 }
 
-// Status lists the brokers that have throttled within the last minute.
+// Status lists the brokers that have throttled within the last minute, sorted by side and broker id.
 func (t *Throttles) Status(now time.Time) []ThrottleStatus {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -192,29 +192,29 @@ func (t *Throttles) Status(now time.Time) []ThrottleStatus {
 func newThrottleStatus(by throttledBy, lately, left time.Duration) ThrottleStatus {
 	s := ThrottleStatus{Side: by.side, Cluster: by.alias, Broker: by.broker, LastMinute: lately.Seconds(), Left: max(0, left.Seconds())}
 	s.Text = fmt.Sprintf("throttled by %s broker %d: %.1f s in the last minute", s.Side, s.Broker, s.LastMinute)
-	if left > throttleNews {
+	if left > throttleLogged {
 		s.Text += fmt.Sprintf(", %.0f s to go", s.Left)
 	}
 	return s
 }
 
-// Hook counts what the brokers of one side ask for, in seconds too.
+// Hook returns a kgo hook that records the throttling of one side, and adds the seconds to a counter.
 func (t *Throttles) Hook(side, alias string, seconds prometheus.Counter) kgo.Hook {
 	return throttleHook{t, seconds, side, alias}
 }
 
-// throttleHook tells what the brokers of one side ask for.
+// throttleHook records the throttling of one side.
 type throttleHook struct {
 	throttles   *Throttles
 	seconds     prometheus.Counter
 	side, alias string
 }
 
-// OnBrokerThrottle implements kgo.HookBrokerThrottle. Brokers before 2.0 have waited already when they answer.
+// OnBrokerThrottle implements kgo.HookBrokerThrottle. Brokers before 2.0 delay the response itself, so the wait is already over.
 func (h throttleHook) OnBrokerThrottle(meta kgo.BrokerMetadata, interval time.Duration, afterAnswer bool) { //nolint:revive // kgo's interface
 	h.seconds.Add(interval.Seconds())
 	if meta.NodeID < 0 {
-		return // an address of the config: which broker it is is not known, and it is asked for metadata only
+		return // a bootstrap address: its broker id is unknown, and only metadata is requested from it
 	}
 	from := time.Now()
 	if !afterAnswer {

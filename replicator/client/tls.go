@@ -16,13 +16,13 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// tlsConfig reads authorities and the client's own certificate, from PEM or stores of Java. The server name stays empty where
-// none is given: kgo sets each broker's host then.
+// tlsConfig reads CA certificates and client certificates, from PEM or Java stores. The server name stays empty unless it is set: kgo then
+// uses the host of each broker.
 func tlsConfig(c config.TLS) (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
 	if c.CA != "" || c.CAFile != "" {
 		var err error
-		if conf.RootCAs, err = authorities(c); err != nil {
+		if conf.RootCAs, err = certPool(c); err != nil {
 			return nil, err
 		}
 	}
@@ -32,18 +32,18 @@ func tlsConfig(c config.TLS) (*tls.Config, error) {
 		}
 		return conf, nil
 	}
-	if _, err := ownCertificates(c); err != nil {
+	if _, err := clientCertificates(c); err != nil {
 		return nil, err
 	}
-	// Read again at each handshake: certificates are rotated in place, often daily, and a process lives for months.
-	conf.GetClientCertificate = func(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		own, err := ownCertificates(c)
+	// Read at each handshake: certificates are rotated in place, often daily, and a process runs for months.
+	conf.GetClientCertificate = func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		own, err := clientCertificates(c)
 		if err != nil {
 			return nil, err
 		}
-		// As Java does it: of several keys the first that the broker can take. If there is none, the broker says so better than we could.
+		// As in Java: the first key that the broker supports. If there is none, the broker's own error is the best one.
 		for i := range own {
-			if asked.SupportsCertificate(&own[i]) == nil {
+			if request.SupportsCertificate(&own[i]) == nil {
 				return &own[i], nil
 			}
 		}
@@ -52,16 +52,16 @@ func tlsConfig(c config.TLS) (*tls.Config, error) {
 	return conf, nil
 }
 
-// material is what a key of the config leads to, and the words that errors begin with.
+// material is the certificates or keys that a config key holds or names as a file, and the prefix of errors about them.
 type material struct {
 	data []byte
 	name string
 }
 
-// readMaterial reads the file, unless the text is written out; the key of the file is that of the text with _file added.
-func readMaterial(key, written, file string) (material, error) {
+// readMaterial returns the inline text, or the content of file. The config key of the file is key with _file appended.
+func readMaterial(key, inline, file string) (material, error) {
 	if file == "" {
-		return material{data: []byte(written), name: key}, nil
+		return material{data: []byte(inline), name: key}, nil
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -74,7 +74,7 @@ func (m material) errorf(format string, args ...any) error {
 	return fmt.Errorf(m.name+" "+format, args...)
 }
 
-// format is what the content is, whatever the file is called.
+// format is detected from the content, not from the file name.
 type format int
 
 const (
@@ -90,7 +90,7 @@ func (m material) format() format {
 		return formatJKS
 	case bytes.HasPrefix(m.data, []byte{0xCE, 0xCE, 0xCE, 0xCE}):
 		return formatJCEKS
-	case bytes.HasPrefix(m.data, []byte{0x30}): // a SEQUENCE of DER; no PEM begins with a zero
+	case bytes.HasPrefix(m.data, []byte{0x30}): // a DER SEQUENCE; PEM never begins with the character 0
 		return formatPKCS12
 	default:
 		return formatPEM
@@ -99,7 +99,8 @@ func (m material) format() format {
 
 const noJCEKS = "is a JCEKS store, which milena does not read; convert it with keytool -importkeystore -deststoretype PKCS12"
 
-func authorities(c config.TLS) (*x509.CertPool, error) {
+// certPool returns the CA certificates that the config trusts.
+func certPool(c config.TLS) (*x509.CertPool, error) {
 	m, err := readMaterial("tls.ca", c.CA, c.CAFile)
 	if err != nil {
 		return nil, err
@@ -112,9 +113,9 @@ func authorities(c config.TLS) (*x509.CertPool, error) {
 	var certificates []*x509.Certificate
 	switch m.format() {
 	case formatJKS:
-		certificates, err = m.trustedOfJKS(password)
+		certificates, err = m.trustedFromJKS(password)
 	case formatPKCS12:
-		certificates, err = m.trustedOfPKCS12(password)
+		certificates, err = m.trustedFromPKCS12(password)
 	case formatJCEKS:
 		return nil, m.errorf(noJCEKS)
 	case formatPEM:
@@ -127,7 +128,7 @@ func authorities(c config.TLS) (*x509.CertPool, error) {
 		return nil, err
 	}
 	if len(certificates) == 0 {
-		return nil, m.errorf("holds no trusted certificate; import the authority with keytool -importcert -alias ca -file ca.pem -keystore FILE")
+		return nil, m.errorf("holds no trusted certificate; import the CA with keytool -importcert -alias ca -file ca.pem -keystore FILE")
 	}
 	for _, certificate := range certificates {
 		pool.AddCert(certificate)
@@ -135,8 +136,8 @@ func authorities(c config.TLS) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// ownCertificates are the client's own ones, one at least: a store may hold several.
-func ownCertificates(c config.TLS) ([]tls.Certificate, error) {
+// clientCertificates returns the certificates with a private key, at least one. A store may hold several.
+func clientCertificates(c config.TLS) ([]tls.Certificate, error) {
 	m, err := readMaterial("tls.cert", c.Cert, c.CertFile)
 	if err != nil {
 		return nil, err
@@ -149,16 +150,16 @@ func ownCertificates(c config.TLS) ([]tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tls.key_password_file: %w", err)
 	}
-	is := m.format()
+	format := m.format()
 	separate := c.Key != "" || c.KeyFile != "" && c.KeyFile != c.CertFile
-	if separate && is != formatPEM {
-		return nil, m.errorf("is a store, which has its keys itself; remove tls.key_file")
+	if separate && format != formatPEM {
+		return nil, m.errorf("is a store, which holds its own keys; remove tls.key_file")
 	}
-	switch is {
+	switch format {
 	case formatJKS:
-		return m.ownOfJKS(password, keyPassword)
+		return m.clientCertsFromJKS(password, keyPassword)
 	case formatPKCS12:
-		return m.ownOfPKCS12(password)
+		return m.clientCertsFromPKCS12(password)
 	case formatJCEKS:
 		return nil, m.errorf(noJCEKS)
 	case formatPEM:
@@ -169,7 +170,7 @@ func ownCertificates(c config.TLS) ([]tls.Certificate, error) {
 			return nil, err
 		}
 	}
-	pair, err := pairOfPEM(m, key, keyPassword)
+	pair, err := keyPairFromPEM(m, key, keyPassword)
 	if err != nil {
 		return nil, err
 	}
@@ -178,16 +179,16 @@ func ownCertificates(c config.TLS) ([]tls.Certificate, error) {
 
 var pemLine = regexp.MustCompile(`\s*(-----(?:BEGIN|END) [A-Z0-9 ]+-----)\s*`)
 
-// separateLines puts the first and last line of each PEM block on a line of its own. Java takes any white space there, and a value of a
-// properties file that goes on over several lines has but spaces (KIP-651).
+// separateLines puts the BEGIN and END of each PEM block on a line of its own. Java accepts any white space there, and a value that spans
+// several lines of a properties file has only spaces (KIP-651).
 func separateLines(text []byte) []byte { return pemLine.ReplaceAll(text, []byte("\n$1\n")) }
 
-func pairOfPEM(chain, key material, password string) (tls.Certificate, error) {
+func keyPairFromPEM(chain, key material, password string) (tls.Certificate, error) {
 	certificates := separateLines(chain.data)
 	if !bytes.Contains(certificates, []byte("-----BEGIN CERTIFICATE-----")) {
 		return tls.Certificate{}, chain.errorf("holds no certificate; it must be PEM, JKS or PKCS12")
 	}
-	block, err := key.keyOfPEM(password)
+	block, err := key.privateKeyFromPEM(password)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -196,24 +197,24 @@ func pairOfPEM(chain, key material, password string) (tls.Certificate, error) {
 		return pair, chain.errorf("with %s: %w", key.name, err)
 	}
 	if err != nil {
-		return pair, chain.errorf("can't be used: %w", err)
+		return pair, chain.errorf("cannot be used: %w", err)
 	}
 	return pair, nil
 }
 
-// keyOfPEM is the first private key, in the clear.
-func (m material) keyOfPEM(password string) (*pem.Block, error) {
+// privateKeyFromPEM returns the first private key, decrypted.
+func (m material) privateKeyFromPEM(password string) (*pem.Block, error) {
 	for rest := separateLines(m.data); ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return nil, m.errorf("holds no private key; write tls.key_file, or add the key to the file")
+			return nil, m.errorf("holds no private key; set tls.key_file, or add the key to the file")
 		}
 		switch {
 		case block.Type == "ENCRYPTED PRIVATE KEY":
 			return m.decrypted(block, password)
 		case !strings.HasSuffix(block.Type, "PRIVATE KEY"):
 		case block.Headers["DEK-Info"] != "":
-			return nil, m.errorf("has a key that is encrypted in OpenSSL's old way, which Java does not read either; " +
+			return nil, m.errorf("has a key in OpenSSL's legacy encryption, which Java does not read either; " +
 				"convert it with openssl pkcs8 -topk8")
 		default:
 			return block, nil
@@ -223,15 +224,15 @@ func (m material) keyOfPEM(password string) (*pem.Block, error) {
 
 func (m material) decrypted(block *pem.Block, password string) (*pem.Block, error) {
 	if password == "" {
-		return nil, m.errorf("has a key that is encrypted; write tls.key_password or tls.key_password_file")
+		return nil, m.errorf("has an encrypted key; set tls.key_password or tls.key_password_file")
 	}
 	key, err := pkcs8.ParsePKCS8PrivateKey(block.Bytes, []byte(password))
 	if err != nil {
-		return nil, m.errorf("has a key that can't be decrypted; check tls.key_password: %w", err)
+		return nil, m.errorf("has a key that cannot be decrypted; check tls.key_password: %w", err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, m.errorf("has a key that can't be used: %w", err)
+		return nil, m.errorf("has a key that cannot be used: %w", err)
 	}
 	return &pem.Block{Type: "PRIVATE KEY", Bytes: der}, nil
 }

@@ -197,7 +197,7 @@ func TestPlan_noPlanAtAll(t *testing.T) {
 			"both down", func(o *client.Clusters) {
 				o.Source.Brokers, o.Target.Brokers = []string{"127.0.0.1:1"}, []string{"127.0.0.1:2"}
 			},
-			[]string{"cluster primary (127.0.0.1:1): nothing listens there", "cluster dr (127.0.0.1:2): nothing listens there"},
+			[]string{"cluster primary (127.0.0.1:1): connection refused", "cluster dr (127.0.0.1:2): connection refused"},
 		},
 		{"a bad file", func(o *client.Clusters) { o.Target.TLS = &config.TLS{CAFile: "/absent"} }, []string{"clusters.dr.tls.ca_file", "/absent"}},
 		{"a bad expression", func(o *client.Clusters) { o.Flow.Topics = []string{"("} }, []string{"flow primary-dr: topics[0]"}},
