@@ -25,7 +25,7 @@ var errNotNow = errors.New("the source can't answer for this partition now")
 func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) (*sourceLostError, error) {
 	switch wire.ClassifyFetch(rp.ErrorCode) {
 	case wire.Fetched:
-	case wire.Absent:
+	case wire.OutOfRange:
 		return f.sourceOutOfRange(ctx, p, offset)
 	case wire.Moved, wire.Gone:
 		f.refreshSource(ctx) // a recreated topic shows there by its new id
@@ -33,7 +33,7 @@ func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResp
 	case wire.Denied:
 		f.warn("source fetch", "topic", p.topic.source, "err", fmt.Errorf("%w; grant READ on topic %s of cluster %s", kerr.ErrorForCode(rp.ErrorCode), p.topic.source, f.sourceAlias))
 		return nil, errNotNow
-	case wire.Later:
+	case wire.RetryLater:
 		f.warn("source fetch", "topic", p.topic.source, "partition", p.number, "err", kerr.ErrorForCode(rp.ErrorCode))
 		return nil, errNotNow
 	}

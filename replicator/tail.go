@@ -133,12 +133,12 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail, pati
 func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopicPartition) bool {
 	switch wire.ClassifyFetch(rp.ErrorCode) {
 	case wire.Fetched:
-	case wire.Absent:
+	case wire.OutOfRange:
 		return f.tailOutOfRange(ctx, t)
 	case wire.Denied:
 		t.err = fmt.Errorf("read %s on cluster %s: not authorized; milena reads its own copies back, grant READ on the topic", t.partition, f.targetAlias)
 		return true
-	case wire.Gone, wire.Moved, wire.Later:
+	case wire.Gone, wire.Moved, wire.RetryLater:
 		return false
 	}
 	began := t.next

@@ -145,11 +145,11 @@ func (r *compareRequest) send(ctx context.Context, broker int32, s *side) (got b
 		switch wire.ClassifyFetch(rp.ErrorCode) {
 		case wire.Fetched:
 			got = s.take(p, rp) || got
-		case wire.Absent:
+		case wire.OutOfRange:
 			p.restart(fmt.Sprintf("cluster %s no longer holds offset %d of %s, which was the next one to compare", s.alias, wanted.Offset, wanted.TopicPartition))
 		case wire.Denied:
 			p.problem = fmt.Sprintf("%s on cluster %s may not be read: grant READ on the topic to milena's user and start again", wanted.TopicPartition, s.alias)
-		case wire.Gone, wire.Moved, wire.Later:
+		case wire.Gone, wire.Moved, wire.RetryLater:
 			err = fmt.Errorf("fetch %s: %w", wanted.TopicPartition, kerr.ErrorForCode(rp.ErrorCode))
 		}
 	}

@@ -1,11 +1,12 @@
-// Package wire builds the requests of the data path, sends them, and says what their answers mean: fetch, produce and list-offsets.
+// Package wire builds the requests of the data path (fetch, produce and list-offsets), sends them, and classifies the error codes of their
+// responses.
 //
-//	transport.go    sends a fetch or a produce request to one broker; the interfaces are the seam for a client other than kgo
-//	fetch.go        the one builder of fetch requests, and the index of an answer
+//	fetch.go        builds fetch requests; finds partitions in a response
 //	session.go      incremental fetch sessions (KIP-227)
-//	produce.go      the one builder of produce requests, and the index of an answer
-//	listoffsets.go  start, end, and offset by timestamp of one partition
-//	outcome.go      what follows from an error code; the only place that knows the codes of a fetch or produce answer
+//	produce.go      builds produce requests; finds partitions in a response
+//	transport.go    sends a fetch or produce request to one broker; its interfaces allow a client other than kgo
+//	outcome.go      what to do after an error code: the only place that knows the codes of fetch and produce responses
+//	listoffsets.go  first offset, high watermark, and offset of a timestamp of one partition
 //
-// The package keeps no state of partitions. Record batches are bytes: package recordbatch reads them.
+// The package keeps no state of partitions, except what a fetch session remembers. It does not read record batches: package recordbatch does.
 package wire

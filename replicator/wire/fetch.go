@@ -9,7 +9,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// MaxFetchBytes is the most that one answer should hold. A broker exceeds it for a first batch that is larger (KIP-74).
+// MaxFetchBytes is the default limit of one fetch response. A broker exceeds it if the first batch is larger (KIP-74).
 const MaxFetchBytes = 8 << 20
 
 // Isolation levels of a fetch (KIP-98).
@@ -18,13 +18,13 @@ const (
 	ReadCommitted   int8 = 1
 )
 
-// FetchOffset is where a partition is fetched from: all that a fetch request says of a partition, and all that a session remembers.
+// FetchOffset is where a partition is fetched from: everything that a fetch request says about a partition, and that a session remembers.
 type FetchOffset struct {
 	TopicID     [16]byte
-	Offset      int64 // the first to return
-	LeaderEpoch int32 // of the leader that is asked, -1 unknown (KIP-320)
-	// LastEpoch is the leader epoch of the record before Offset, -1 unknown. With it the broker reports a truncation even when its log has
-	// grown past Offset again.
+	Offset      int64 // first offset to return, inclusive
+	LeaderEpoch int32 // expected epoch of the leader, -1 if unknown (KIP-320)
+	// LastEpoch is the leader epoch of the record before Offset, -1 if unknown. It lets the broker report a truncation even after its log
+	// has grown past Offset again.
 	LastEpoch int32
 	MaxBytes  int32
 }
@@ -35,13 +35,14 @@ type FetchPartition struct {
 	FetchOffset
 }
 
-// FetchRequest builds a fetch request. It begins without a session, which suits a request that is not repeated.
+// FetchRequest builds a fetch request. Without [Session.Request] it uses no session, which suits a request that is not repeated.
 type FetchRequest struct {
 	*kmsg.FetchRequest
 	topics map[string]int // index by name
 }
 
-// NewFetchRequest makes a request without partitions. The broker answers as soon as it has any record, at the latest after wait.
+// NewFetchRequest creates a request without partitions. The broker answers as soon as it has any record, at the latest after wait. maxBytes
+// limits the response.
 func NewFetchRequest(wait time.Duration, maxBytes int32, isolation int8) *FetchRequest {
 	r := &FetchRequest{FetchRequest: kmsg.NewPtrFetchRequest(), topics: make(map[string]int)}
 	r.MaxWaitMillis, r.MinBytes, r.MaxBytes = int32(wait.Milliseconds()), 1, maxBytes
@@ -49,7 +50,7 @@ func NewFetchRequest(wait time.Duration, maxBytes int32, isolation int8) *FetchR
 	return r
 }
 
-// Add asks for one partition. A broker fills its answer in the order of the request.
+// Add adds one partition. A broker fills its response in the order of the request.
 func (r *FetchRequest) Add(p FetchPartition) {
 	i, ok := r.topics[p.Topic]
 	if !ok {
@@ -65,14 +66,14 @@ func (r *FetchRequest) Add(p FetchPartition) {
 	r.Topics[i].Partitions = append(r.Topics[i].Partitions, rp)
 }
 
-// partitionKey names a partition as an answer does: by the id of its topic from version 13 on, by its name before.
+// partitionKey identifies a partition as a response does: by topic id from version 13 on, by topic name before.
 type partitionKey struct {
 	id        [16]byte
 	partition int32
 	name      string
 }
 
-// naming is how the version of an answer names topics.
+// naming says whether a response identifies topics by id or by name.
 type naming bool
 
 const byID naming = true
@@ -84,17 +85,17 @@ func (n naming) key(name string, id [16]byte, partition int32) partitionKey {
 	return partitionKey{name: name, partition: partition}
 }
 
-// FetchAnswer finds the partitions of a fetch response.
-type FetchAnswer struct {
-	// Bytes is the size of all batches in the answer.
+// FetchIndex finds partitions in a fetch response.
+type FetchIndex struct {
+	// Bytes is the total size of the batches in the response.
 	Bytes  int64
 	naming naming
 	parts  map[partitionKey]*kmsg.FetchResponseTopicPartition
 }
 
-// IndexFetch makes the index of a response.
-func IndexFetch(response *kmsg.FetchResponse) FetchAnswer {
-	a := FetchAnswer{naming: response.Version >= 13}
+// IndexFetch indexes a fetch response. The index refers to the response.
+func IndexFetch(response *kmsg.FetchResponse) FetchIndex {
+	a := FetchIndex{naming: response.Version >= 13}
 	if len(response.Topics) > 0 {
 		a.parts = make(map[partitionKey]*kmsg.FetchResponseTopicPartition)
 	}
@@ -109,15 +110,15 @@ func IndexFetch(response *kmsg.FetchResponse) FetchAnswer {
 	return a
 }
 
-// Of is what the answer says of a partition, nil if it does not name it.
-func (a FetchAnswer) Of(tp offsets.TopicPartition, id [16]byte) *kmsg.FetchResponseTopicPartition {
+// Of returns the part of the response about one partition, nil if there is none.
+func (a FetchIndex) Of(tp offsets.TopicPartition, id [16]byte) *kmsg.FetchResponseTopicPartition {
 	if len(a.parts) == 0 {
 		return nil
 	}
 	return a.parts[a.naming.key(tp.Topic, id, tp.Partition)]
 }
 
-// AbortedOf are the aborted transactions that a read_committed answer names.
+// AbortedOf returns the aborted transactions that a read_committed response lists.
 func AbortedOf(rp *kmsg.FetchResponseTopicPartition) recordbatch.Aborted {
 	if len(rp.AbortedTransactions) == 0 {
 		return recordbatch.Aborted{}

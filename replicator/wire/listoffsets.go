@@ -11,14 +11,15 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// The timestamps that ask for the first offset and for the high watermark.
+// Special timestamps of list-offsets requests.
 const (
-	Earliest = -2
+	// Latest requests the high watermark.
 	Latest   = -1
+	earliest = -2
 )
 
-// ListOffset asks the leader of one partition for the offset of the first record at or after a timestamp in ms, -1 if there is none, or
-// for Earliest or Latest.
+// ListOffset returns the offset of the first record at or after a timestamp in ms, -1 if there is none. For [Latest] it returns the high
+// watermark. leader must lead the partition.
 func ListOffset(ctx context.Context, cl *kgo.Client, leader int32, tp offsets.TopicPartition, timestamp int64) (int64, error) {
 	request := kmsg.NewPtrListOffsetsRequest()
 	request.ReplicaID = -1
@@ -37,12 +38,12 @@ func ListOffset(ctx context.Context, cl *kgo.Client, leader int32, tp offsets.To
 			return p.Offset, kerr.ErrorForCode(p.ErrorCode)
 		}
 	}
-	return 0, fmt.Errorf("list offsets of %s: empty answer", tp)
+	return 0, fmt.Errorf("list offsets of %s: the response holds no partition", tp)
 }
 
-// Bounds asks the leader of one partition for its first offset, inclusive, and its high watermark, exclusive.
+// Bounds returns the first offset of a partition, inclusive, and its high watermark, exclusive. leader must lead the partition.
 func Bounds(ctx context.Context, cl *kgo.Client, leader int32, tp offsets.TopicPartition) (start, end int64, err error) {
-	if start, err = ListOffset(ctx, cl, leader, tp, Earliest); err != nil {
+	if start, err = ListOffset(ctx, cl, leader, tp, earliest); err != nil {
 		return 0, 0, err
 	}
 	end, err = ListOffset(ctx, cl, leader, tp, Latest)

@@ -6,34 +6,35 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// Outcome is what follows from the answer to one partition's batch. The engine acts on outcomes and never looks at error codes.
+// Outcome says what happened to one batch of a produce request. The engine acts on outcomes and never on error codes.
 type Outcome uint8
 
 const (
-	// Acked means that the batch was written, at the offset of the answer.
+	// Acked means that the batch was written, at the base offset of the response.
 	Acked Outcome = iota
-	// Refused means that the batch was certainly not written and is not at fault: send it again after a pause.
+	// Refused means that the batch was certainly not written, for a reason that may pass: send it again after a pause.
 	Refused
 	// Doubtful means that the batch may have been written. Never resend and never skip: the partition needs a takeover.
 	Doubtful
-	// Fenced means that the batch was certainly not written, because the partition has seen a newer epoch: another owner's, or that of a
-	// later fence of our own. The takeover tells which, as the coordinator refuses a fence that is not from the newest owner (KIP-360).
+	// Fenced means that the batch was certainly not written, because the partition has seen a newer epoch, either of another owner or of a
+	// later fence of our own. The takeover finds out which, as the coordinator only lets the newest owner fence again (KIP-360).
 	Fenced
 	// Oversized means that the batch was certainly not written, because it is too large for the target.
 	Oversized
 	// Unacceptable means that the batch was certainly not written, because of its content.
 	Unacceptable
-	// Unplaced means that the batch was certainly not written, because the topic or partition does not exist (yet or any more).
+	// Unplaced means that the batch was certainly not written, because the topic or partition does not exist, or does not exist yet.
 	Unplaced
 	// Unauthorized means that the batch was certainly not written, because rights are missing.
 	Unauthorized
 )
 
+// String returns the label of milena_produce_errors_total.
 func (o Outcome) String() string {
 	return [...]string{"acked", "refused", "doubtful", "fenced", "oversized", "unacceptable", "unplaced", "unauthorized"}[o]
 }
 
-// ClassifyProduce is the one place that knows the error codes of a produce response.
+// ClassifyProduce returns the outcome of an error code of a produce response.
 func ClassifyProduce(code int16) Outcome {
 	if code == 0 {
 		return Acked
@@ -52,31 +53,31 @@ func ClassifyProduce(code int16) Outcome {
 	case isOneOf(code, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID):
 		return Unplaced
 	}
-	// Any other code, known or not, may mean that the batch is in the log: REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+	// After any other code, known or not, the batch may be in the log: REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND,
 	// NOT_LEADER_OR_FOLLOWER (the leader may have moved while the append waited for its replicas), OUT_OF_ORDER_SEQUENCE_NUMBER,
-	// DUPLICATE_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID, KAFKA_STORAGE_ERROR, and UNKNOWN_SERVER_ERROR, which 4.x answers for compressed garbage.
+	// DUPLICATE_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID, KAFKA_STORAGE_ERROR, and UNKNOWN_SERVER_ERROR, which Kafka 4.x returns for corrupt compressed data.
 	return Doubtful
 }
 
-// FetchOutcome is what follows from one partition's part of a fetch response.
+// FetchOutcome says what to do after the part of a fetch response about one partition.
 type FetchOutcome uint8
 
 const (
 	// Fetched means that the records may be used.
 	Fetched FetchOutcome = iota
-	// Moved means that another broker leads the partition now.
+	// Moved means that the broker does not lead the partition (any more), or not with the expected epoch.
 	Moved
-	// Absent means that the offset is not in the log, because of retention or truncation, or because a new leader is still behind.
-	Absent
+	// OutOfRange means that the offset is not in the log, because of retention or truncation, or because a new leader is still behind.
+	OutOfRange
 	// Gone means that the topic or partition does not exist, or that another topic has its name.
 	Gone
 	// Denied means that rights are missing.
 	Denied
-	// Later means any other error: fetch again after a pause.
-	Later
+	// RetryLater means any other error: fetch again after a pause.
+	RetryLater
 )
 
-// ClassifyFetch is the one place that knows the error codes of a fetch response.
+// ClassifyFetch returns the outcome of an error code of a fetch response.
 func ClassifyFetch(code int16) FetchOutcome {
 	if code == 0 {
 		return Fetched
@@ -85,13 +86,13 @@ func ClassifyFetch(code int16) FetchOutcome {
 	case isOneOf(code, kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.ReplicaNotAvailable, kerr.LeaderNotAvailable, kerr.KafkaStorageError):
 		return Moved
 	case isOneOf(code, kerr.OffsetOutOfRange):
-		return Absent
+		return OutOfRange
 	case isOneOf(code, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID):
 		return Gone
 	case isOneOf(code, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed):
 		return Denied
 	}
-	return Later
+	return RetryLater
 }
 
 func isOneOf(code int16, errs ...*kerr.Error) bool {

@@ -39,8 +39,8 @@ func TestClassifyProduce(t *testing.T) {
 	}
 }
 
-// Whatever code a broker may invent, only those of which it is certain that nothing was written may be sent again.
-func TestEveryCodeThatIsNotNamedIsDoubtful(t *testing.T) {
+// A batch may be sent again only after a code that proves that nothing was written.
+func TestUnlistedProduceCodesAreDoubtful(t *testing.T) {
 	certain := 0
 	for code := int16(-1); code < 500; code++ {
 		if o := wire.ClassifyProduce(code); o != wire.Doubtful {
@@ -48,17 +48,17 @@ func TestEveryCodeThatIsNotNamedIsDoubtful(t *testing.T) {
 		}
 	}
 	if certain != 19 {
-		t.Errorf("%d codes are not doubtful, 19 are known: no error and the 18 of TestClassifyProduce", certain)
+		t.Errorf("%d codes are not doubtful, want 19: no error and the 18 of TestClassifyProduce", certain)
 	}
 }
 
 func TestClassifyFetch(t *testing.T) {
 	tests := map[wire.FetchOutcome][]*kerr.Error{
-		wire.Moved:  {kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.ReplicaNotAvailable, kerr.LeaderNotAvailable, kerr.KafkaStorageError},
-		wire.Absent: {kerr.OffsetOutOfRange},
-		wire.Gone:   {kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID},
-		wire.Denied: {kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed},
-		wire.Later:  {kerr.UnknownServerError, kerr.OffsetNotAvailable, kerr.RequestTimedOut, kerr.FetchSessionIDNotFound, kerr.ThrottlingQuotaExceeded, kerr.CorruptMessage},
+		wire.Moved:      {kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch, kerr.ReplicaNotAvailable, kerr.LeaderNotAvailable, kerr.KafkaStorageError},
+		wire.OutOfRange: {kerr.OffsetOutOfRange},
+		wire.Gone:       {kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID},
+		wire.Denied:     {kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed},
+		wire.RetryLater: {kerr.UnknownServerError, kerr.OffsetNotAvailable, kerr.RequestTimedOut, kerr.FetchSessionIDNotFound, kerr.ThrottlingQuotaExceeded, kerr.CorruptMessage},
 	}
 	for want, errs := range tests {
 		for _, e := range errs {
@@ -70,7 +70,7 @@ func TestClassifyFetch(t *testing.T) {
 	if got := wire.ClassifyFetch(0); got != wire.Fetched {
 		t.Errorf("no error is %v", got)
 	}
-	if got := wire.ClassifyFetch(999); got != wire.Later {
-		t.Errorf("an unknown code is %v, want later", got)
+	if got := wire.ClassifyFetch(999); got != wire.RetryLater {
+		t.Errorf("an unknown code is %v, want RetryLater", got)
 	}
 }

@@ -8,26 +8,26 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// ProduceRequest builds a produce request. It has no transactional id: batches are plain or idempotent. Acks are all in-sync replicas.
+// ProduceRequest builds a produce request with acks=all and without a transactional id: its batches are plain or idempotent.
 type ProduceRequest struct {
 	*kmsg.ProduceRequest
-	topics map[topicKey]int // index
+	topics map[topicKey]int // index by key
 }
 
-// topicKey names a topic by both of its names: ids are zero on brokers before 2.8.
+// topicKey identifies a topic. Brokers before 2.8 have no topic ids: the id is zero then.
 type topicKey struct {
 	name string
 	id   [16]byte
 }
 
-// NewProduceRequest makes a request without batches. The broker waits for the in-sync replicas for at most timeout.
+// NewProduceRequest creates a request without batches. The broker waits for the in-sync replicas for at most timeout.
 func NewProduceRequest(timeout time.Duration) *ProduceRequest {
 	r := &ProduceRequest{ProduceRequest: kmsg.NewPtrProduceRequest(), topics: make(map[topicKey]int)}
 	r.Acks, r.TimeoutMillis = -1, int32(timeout.Milliseconds())
 	return r
 }
 
-// Add adds the one batch that a request may hold of a partition.
+// Add adds a batch. A request may hold one batch per partition.
 func (r *ProduceRequest) Add(tp offsets.TopicPartition, id [16]byte, batch []byte) {
 	key := topicKey{tp.Topic, id}
 	i, ok := r.topics[key]
@@ -43,15 +43,15 @@ func (r *ProduceRequest) Add(tp offsets.TopicPartition, id [16]byte, batch []byt
 	r.Topics[i].Partitions = append(r.Topics[i].Partitions, rp)
 }
 
-// ProduceAnswer finds the partitions of a produce response.
-type ProduceAnswer struct {
+// ProduceIndex finds partitions in a produce response.
+type ProduceIndex struct {
 	naming naming
 	parts  map[partitionKey]*kmsg.ProduceResponseTopicPartition
 }
 
-// IndexProduce makes the index of a response.
-func IndexProduce(response *kmsg.ProduceResponse) ProduceAnswer {
-	a := ProduceAnswer{naming: response.Version >= 13, parts: make(map[partitionKey]*kmsg.ProduceResponseTopicPartition)}
+// IndexProduce indexes a produce response. The index refers to the response.
+func IndexProduce(response *kmsg.ProduceResponse) ProduceIndex {
+	a := ProduceIndex{naming: response.Version >= 13, parts: make(map[partitionKey]*kmsg.ProduceResponseTopicPartition)}
 	for i := range response.Topics {
 		t := &response.Topics[i]
 		for j := range t.Partitions {
@@ -62,7 +62,7 @@ func IndexProduce(response *kmsg.ProduceResponse) ProduceAnswer {
 	return a
 }
 
-// Of is what the answer says of a partition, nil if it does not name it: then nothing is known about its batch.
-func (a ProduceAnswer) Of(tp offsets.TopicPartition, id [16]byte) *kmsg.ProduceResponseTopicPartition {
+// Of returns the part of the response about one partition, nil if there is none: it is then unknown whether the batch was written.
+func (a ProduceIndex) Of(tp offsets.TopicPartition, id [16]byte) *kmsg.ProduceResponseTopicPartition {
 	return a.parts[a.naming.key(tp.Topic, id, tp.Partition)]
 }

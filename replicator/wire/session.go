@@ -10,39 +10,39 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// Session is an incremental fetch session with one broker (KIP-227): the broker remembers the partitions and positions that it was told,
-// so a request names only what changed and what is to be forgotten, and an answer only what has news. Nothing moves by itself: a partition
-// that is neither moved nor forgotten is answered again from where it was.
+// Session is an incremental fetch session with one broker (KIP-227). The broker remembers partitions and their fetch offsets, so a request
+// lists only the partitions that changed and those to forget, and a response only those with news. Fetch offsets do not advance on the
+// broker: it returns a partition from the same offset until a request changes or forgets it.
 //
-// There is no way on from a doubt but a new session: [Session.Drop] makes the next request a full one. Brokers give out a limited number of
-// them (max.incremental.fetch.session.cache.slots); without one every request is a full one. One that is left behind makes room for others
-// after two idle minutes.
+// When it is unclear what the broker remembers, [Session.Drop] makes the next request a full one, which starts a new session. A broker has
+// a limited number of sessions (max.incremental.fetch.session.cache.slots); without one, every request is a full one. An abandoned session
+// may be evicted after two idle minutes.
 //
-// The zero Session begins with a full request. It belongs to one loop.
+// The zero Session begins with a full request. It is not safe for concurrent use.
 type Session struct {
 	id         int32 // 0: none
-	epoch      int32 // of the next request; 0 names all partitions, closes the session of this id and asks for another one
+	epoch      int32 // of the next request; 0 lists all partitions, closes the session with this id and requests a new one
 	remembered map[offsets.TopicPartition]*rememberedOffset
-	round      int64 // of requests, to find what is not wanted any more
+	requests   int64 // number of requests, to find the partitions that are no longer wanted
 }
 
 type rememberedOffset struct {
 	FetchOffset
-	round int64
+	wantedBy int64 // the newest request that wanted it
 }
 
-// ErrSessionLost says that the broker does not know the session, or knows it otherwise: the same is asked again with a full request.
+// ErrSessionLost is returned when the broker does not know the session, or remembers it differently. The next request is a full one.
 var ErrSessionLost = errors.New("the broker forgot the fetch session")
 
-// Drop is for every doubt about what the broker remembers.
+// Drop makes the next request a full one. Call it whenever it is unclear what the broker remembers, as after a lost response.
 func (s *Session) Drop() {
 	s.epoch, s.remembered = 0, nil
 }
 
-// Request fills in the partitions: afterwards the broker fetches exactly those that are wanted.
+// Request fills in session and partitions so that the broker fetches exactly the wanted partitions.
 func (s *Session) Request(request *FetchRequest, wanted []FetchPartition) {
 	for _, p := range wanted {
-		// Brokers before 3.1 know partitions by name alone, and would forget the topic of today with the one of yesterday.
+		// Brokers before 3.1 identify partitions by name only. They would forget the recreated topic together with the old one.
 		if r := s.remembered[p.TopicPartition]; r != nil && r.TopicID != p.TopicID {
 			s.Drop()
 			break
@@ -52,17 +52,17 @@ func (s *Session) Request(request *FetchRequest, wanted []FetchPartition) {
 		s.remembered = make(map[offsets.TopicPartition]*rememberedOffset, len(wanted))
 	}
 	request.SessionID, request.SessionEpoch = s.id, s.epoch
-	s.round++
+	s.requests++
 	for _, p := range wanted {
 		r := s.remembered[p.TopicPartition]
 		switch {
 		case r == nil:
-			s.remembered[p.TopicPartition] = &rememberedOffset{p.FetchOffset, s.round}
+			s.remembered[p.TopicPartition] = &rememberedOffset{p.FetchOffset, s.requests}
 		case r.FetchOffset == p.FetchOffset:
-			r.round = s.round
+			r.wantedBy = s.requests
 			continue
 		default:
-			*r = rememberedOffset{p.FetchOffset, s.round}
+			*r = rememberedOffset{p.FetchOffset, s.requests}
 		}
 		request.Add(p)
 	}
@@ -71,11 +71,11 @@ func (s *Session) Request(request *FetchRequest, wanted []FetchPartition) {
 	}
 }
 
-// forget names the partitions that are not wanted any more.
+// forget lists the partitions that are no longer wanted.
 func (s *Session) forget(request *kmsg.FetchRequest) {
 	topics := make(map[string]int)
 	for tp, r := range s.remembered {
-		if r.round == s.round {
+		if r.wantedBy == s.requests {
 			continue
 		}
 		delete(s.remembered, tp)
@@ -91,7 +91,8 @@ func (s *Session) forget(request *kmsg.FetchRequest) {
 	}
 }
 
-// Answered notes what the answer to the last request says of the session. After an error there is nothing to use in the answer.
+// Answered updates the session from the response to the last request. If it returns an error, which is [ErrSessionLost] or the error code
+// of a full request, the response holds no data.
 func (s *Session) Answered(response *kmsg.FetchResponse) error {
 	full := s.epoch == 0
 	switch {
@@ -103,7 +104,7 @@ func (s *Session) Answered(response *kmsg.FetchResponse) error {
 		return ErrSessionLost
 	case full && response.SessionID != 0:
 		s.id, s.epoch = response.SessionID, 1
-	case full || response.SessionID != s.id: // no session was given, or this was its last answer
+	case full || response.SessionID != s.id: // the broker created no session, or has closed it
 		s.id = 0
 		s.Drop()
 	case s.epoch == math.MaxInt32:

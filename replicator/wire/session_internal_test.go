@@ -14,12 +14,12 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// fakeSessions is the broker's side of KIP-227, as plain as it can be. It knows partitions by topic id, or by name like brokers before 3.1.
+// fakeSessions is a minimal broker side of KIP-227. It identifies partitions by topic id, or by name like brokers before 3.1.
 type fakeSessions struct {
 	byName   bool
 	lastID   int32
 	sessions map[int32]*fakeSession
-	full     bool // gives out no session
+	full     bool // creates no sessions
 }
 
 type fakeSession struct {
@@ -34,32 +34,32 @@ func (b *fakeSessions) key(name string, id [16]byte, partition int32) partitionK
 	return partitionKey{id: id, partition: partition}
 }
 
-// fetch answers a request; fetched is what a real broker would read, named counts what the request names.
+// fetch answers a request. fetched is what a real broker would read, named is the number of partitions in the request.
 func (b *fakeSessions) fetch(t *testing.T, request *kmsg.FetchRequest) (response *kmsg.FetchResponse, fetched map[partitionKey]FetchOffset, named int) {
 	t.Helper()
 	response = kmsg.NewPtrFetchResponse()
-	told := make(map[partitionKey]FetchOffset)
+	sent := make(map[partitionKey]FetchOffset)
 	for _, topic := range request.Topics {
 		for _, p := range topic.Partitions {
 			key := b.key(topic.Topic, topic.TopicID, p.Partition)
-			if _, twice := told[key]; twice {
-				t.Fatalf("%v is named twice", key)
+			if _, again := sent[key]; again {
+				t.Fatalf("%v is named again", key)
 			}
-			told[key] = FetchOffset{topic.TopicID, p.FetchOffset, p.CurrentLeaderEpoch, p.LastFetchedEpoch, p.PartitionMaxBytes}
+			sent[key] = FetchOffset{topic.TopicID, p.FetchOffset, p.CurrentLeaderEpoch, p.LastFetchedEpoch, p.PartitionMaxBytes}
 			named++
 		}
 	}
 	if request.SessionEpoch == 0 {
 		if len(request.ForgottenTopics) > 0 {
-			t.Fatal("a full request forgets something")
+			t.Fatal("a full request forgets partitions")
 		}
 		delete(b.sessions, request.SessionID)
 		if !b.full {
 			b.lastID++
-			b.sessions[b.lastID] = &fakeSession{1, told}
+			b.sessions[b.lastID] = &fakeSession{1, sent}
 			response.SessionID = b.lastID
 		}
-		return response, told, named
+		return response, sent, named
 	}
 	s := b.sessions[request.SessionID]
 	switch {
@@ -71,17 +71,17 @@ func (b *fakeSessions) fetch(t *testing.T, request *kmsg.FetchRequest) (response
 		return response, nil, named
 	}
 	s.epoch++
-	for key, p := range told {
+	for key, p := range sent {
 		if s.partitions[key] == p {
-			t.Fatalf("%v is named and has not changed", key)
+			t.Fatalf("%v is named but has not changed", key)
 		}
 		s.partitions[key] = p
 	}
-	for _, topic := range request.ForgottenTopics { // after what was named, as brokers do
+	for _, topic := range request.ForgottenTopics { // after the named ones, as brokers do
 		for _, n := range topic.Partitions {
 			key := b.key(topic.Topic, topic.TopicID, n)
 			if _, ok := s.partitions[key]; !ok {
-				t.Fatalf("%v is forgotten and was not known", key)
+				t.Fatalf("%v is forgotten but was not known", key)
 			}
 			delete(s.partitions, key)
 			named++
@@ -91,8 +91,8 @@ func (b *fakeSessions) fetch(t *testing.T, request *kmsg.FetchRequest) (response
 	return response, maps.Clone(s.partitions), named
 }
 
-// TestSessionAsksForWhatIsWanted runs random histories: whatever happens, the broker fetches exactly what is wanted, from where it is wanted.
-func TestSessionAsksForWhatIsWanted(t *testing.T) {
+// TestSessionFetchesWhatIsWanted runs random histories. In each of them the broker fetches exactly the wanted partitions and offsets.
+func TestSessionFetchesWhatIsWanted(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
@@ -100,20 +100,20 @@ func TestSessionAsksForWhatIsWanted(t *testing.T) {
 			world := newWantedWorld(random)
 			var s Session
 			for range 200 {
-				asks := world.next()
+				wanted := world.next()
 				request := NewFetchRequest(0, 0, ReadUncommitted)
-				s.Request(request, asks)
+				s.Request(request, wanted)
 				switch random.IntN(12) {
-				case 0: // lost on the way there
+				case 0: // the request is lost
 					s.Drop()
 					continue
-				case 1: // lost on the way back: a session that was just given is never known
+				case 1: // the response is lost: a new session stays unknown to the client
 					if response, _, _ := b.fetch(t, request.FetchRequest); request.SessionEpoch == 0 {
 						delete(b.sessions, response.SessionID)
 					}
 					s.Drop()
 					continue
-				case 2: // the broker made room for others
+				case 2: // the broker evicts its sessions
 					clear(b.sessions)
 				case 3:
 					b.full = !b.full
@@ -124,18 +124,18 @@ func TestSessionAsksForWhatIsWanted(t *testing.T) {
 						t.Fatal(err)
 					}
 					request = NewFetchRequest(0, 0, ReadUncommitted)
-					s.Request(request, asks)
+					s.Request(request, wanted)
 					response, fetched, _ = b.fetch(t, request.FetchRequest)
 					if err := s.Answered(response); err != nil {
 						t.Fatalf("after a full request: %v", err)
 					}
 				}
 				want := make(map[partitionKey]FetchOffset)
-				for _, a := range asks {
+				for _, a := range wanted {
 					want[b.key(a.Topic, a.TopicID, a.Partition)] = a.FetchOffset
 				}
 				if !maps.Equal(fetched, want) {
-					t.Fatalf("the broker fetches %v, wanted is %v", fetched, want)
+					t.Fatalf("the broker fetches %v, want %v", fetched, want)
 				}
 				if len(b.sessions) > 1 {
 					t.Fatalf("%d sessions are open", len(b.sessions))
@@ -145,7 +145,7 @@ func TestSessionAsksForWhatIsWanted(t *testing.T) {
 	}
 }
 
-// wantedWorld is what a loop may want: partitions move, pause and come back, and topics are made again under another id.
+// wantedWorld generates what a fetch loop may want: partitions advance, pause and come back, and topics are recreated with another id.
 type wantedWorld struct {
 	random *rand.Rand
 	ids    [4]byte
@@ -170,7 +170,7 @@ func (w *wantedWorld) next() []FetchPartition {
 			w.all[offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}] = FetchOffset{TopicID: [16]byte{byte(topic), w.ids[topic]}, LastEpoch: -1, MaxBytes: 100}
 		}
 	}
-	var asks []FetchPartition
+	var wanted []FetchPartition
 	for tp, p := range w.all {
 		switch w.random.IntN(12) {
 		case 0:
@@ -183,22 +183,22 @@ func (w *wantedWorld) next() []FetchPartition {
 			continue // paused
 		}
 		w.all[tp] = p
-		asks = append(asks, FetchPartition{TopicPartition: tp, FetchOffset: p})
+		wanted = append(wanted, FetchPartition{TopicPartition: tp, FetchOffset: p})
 	}
-	return asks
+	return wanted
 }
 
 func TestSessionNamesOnlyWhatChanged(t *testing.T) {
 	b := &fakeSessions{sessions: make(map[int32]*fakeSession)}
-	var asks []FetchPartition
+	var wanted []FetchPartition
 	for n := range int32(1000) {
-		asks = append(asks, FetchPartition{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: n}, FetchOffset: FetchOffset{TopicID: [16]byte{1}, LastEpoch: -1, MaxBytes: 1}})
+		wanted = append(wanted, FetchPartition{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: n}, FetchOffset: FetchOffset{TopicID: [16]byte{1}, LastEpoch: -1, MaxBytes: 1}})
 	}
 	var s Session
 	ask := func(what string, want int) {
 		t.Helper()
 		request := NewFetchRequest(0, 0, ReadUncommitted)
-		s.Request(request, asks)
+		s.Request(request, wanted)
 		response, _, named := b.fetch(t, request.FetchRequest)
 		if err := s.Answered(response); err != nil {
 			t.Fatalf("%s: %v", what, err)
@@ -207,24 +207,24 @@ func TestSessionNamesOnlyWhatChanged(t *testing.T) {
 			t.Errorf("%s: %d partitions are named, want %d", what, named, want)
 		}
 	}
-	ask("the first", 1000)
-	ask("nothing new", 0)
-	asks[17].Offset++
-	ask("one has moved", 1)
-	asks[3], asks[9] = asks[9], asks[3]
+	ask("the first request", 1000)
+	ask("no change", 0)
+	wanted[17].Offset++
+	ask("one fetch offset changed", 1)
+	wanted[3], wanted[9] = wanted[9], wanted[3]
 	ask("another order", 0)
-	asks = asks[:990]
+	wanted = wanted[:990]
 	ask("ten are left out", 10)
-	asks = asks[:1000]
+	wanted = wanted[:1000]
 	ask("they are back", 10)
 	s.Drop()
-	ask("after a doubt", 1000)
-	asks[17].TopicID = [16]byte{2}
-	ask("another topic of that name", 1000)
+	ask("after Drop", 1000)
+	wanted[17].TopicID = [16]byte{2}
+	ask("the topic was recreated", 1000)
 }
 
-func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
-	asks := []FetchPartition{{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: 0}}}
+func TestSessionFollowsTheResponse(t *testing.T) {
+	wanted := []FetchPartition{{TopicPartition: offsets.TopicPartition{Topic: "t", Partition: 0}}}
 	answer := func(id int32, code int16) *kmsg.FetchResponse {
 		response := kmsg.NewPtrFetchResponse()
 		response.SessionID, response.ErrorCode = id, code
@@ -239,22 +239,22 @@ func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
 		thenEpoch  int32
 		remembered int
 	}{
-		{"a session is given", 0, 0, answer(7, 0), nil, 7, 1, 1},
-		{"none is given", 0, 0, answer(0, 0), nil, 0, 0, 0},
-		{"it goes on", 7, 5, answer(7, 0), nil, 7, 6, 1},
+		{"a session is created", 0, 0, answer(7, 0), nil, 7, 1, 1},
+		{"none is created", 0, 0, answer(0, 0), nil, 0, 0, 0},
+		{"it continues", 7, 5, answer(7, 0), nil, 7, 6, 1},
 		{"the epoch wraps", 7, math.MaxInt32, answer(7, 0), nil, 7, 1, 1},
 		{"the broker closes it", 7, 5, answer(0, 0), nil, 0, 0, 0},
 		{"the broker does not know it", 7, 5, answer(0, kerr.FetchSessionIDNotFound.Code), ErrSessionLost, 7, 0, 0},
 		{"epochs differ", 7, 5, answer(0, kerr.InvalidFetchSessionEpoch.Code), ErrSessionLost, 7, 0, 0},
-		{"ids begin or end", 7, 5, answer(0, kerr.FetchSessionTopicIDError.Code), ErrSessionLost, 7, 0, 0},
+		{"topic ids appear or disappear", 7, 5, answer(0, kerr.FetchSessionTopicIDError.Code), ErrSessionLost, 7, 0, 0},
 		{"a full request is refused", 7, 0, answer(0, kerr.UnknownServerError.Code), kerr.UnknownServerError, 7, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := Session{id: test.id, epoch: test.epoch, remembered: make(map[offsets.TopicPartition]*rememberedOffset)}
 			request := NewFetchRequest(0, 0, ReadUncommitted)
-			s.Request(request, asks)
+			s.Request(request, wanted)
 			if request.SessionID != test.id || request.SessionEpoch != test.epoch {
-				t.Errorf("session %d epoch %d is asked, want %d and %d", request.SessionID, request.SessionEpoch, test.id, test.epoch)
+				t.Errorf("the request has session %d epoch %d, want %d and %d", request.SessionID, request.SessionEpoch, test.id, test.epoch)
 			}
 			if err := s.Answered(test.answer); !errors.Is(err, test.err) {
 				t.Errorf("error %v, want %v", err, test.err)
@@ -266,17 +266,17 @@ func TestSessionEndsWhenTheBrokerSaysSo(t *testing.T) {
 	}
 }
 
-func BenchmarkSessionOfAThousand(b *testing.B) {
-	var asks []FetchPartition
+func BenchmarkSessionOf1000Partitions(b *testing.B) {
+	var wanted []FetchPartition
 	for n := range int32(1000) {
-		asks = append(asks, FetchPartition{TopicPartition: offsets.TopicPartition{Topic: "some.topic", Partition: n}, FetchOffset: FetchOffset{TopicID: [16]byte{1}, LastEpoch: -1, MaxBytes: 1}})
+		wanted = append(wanted, FetchPartition{TopicPartition: offsets.TopicPartition{Topic: "some.topic", Partition: n}, FetchOffset: FetchOffset{TopicID: [16]byte{1}, LastEpoch: -1, MaxBytes: 1}})
 	}
 	var s Session
 	response := kmsg.NewPtrFetchResponse()
 	response.SessionID = 1
 	for b.Loop() {
-		asks[17].Offset++
-		s.Request(NewFetchRequest(0, 0, ReadUncommitted), asks)
+		wanted[17].Offset++
+		s.Request(NewFetchRequest(0, 0, ReadUncommitted), wanted)
 		if err := s.Answered(response); err != nil {
 			b.Fatal(err)
 		}

@@ -9,31 +9,31 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Fetcher asks one broker of the source (or of the target, when a tail is read) for raw batches. The answer's RecordBatches belong to
-// the caller. It blocks for at most the request's MaxWaitMillis and a round trip; any number of calls may run at once.
+// Fetcher fetches raw batches from one broker: of the source, or of the target when the log tail is read. The RecordBatches of the response
+// belong to the caller. Fetch blocks for up to MaxWaitMillis of the request plus a round trip. It is safe for concurrent use.
 type Fetcher interface {
 	Fetch(ctx context.Context, broker int32, request *kmsg.FetchRequest) (*kmsg.FetchResponse, error)
 }
 
-// Producer sends raw batches to one broker of the target and waits for the answer. An error means that nothing is known about what
-// was written. The bytes of the request must not be changed or used again after an error: the client may still be sending them.
+// Producer sends raw batches to one broker of the target and blocks until the response arrives. After an error it is unknown what was
+// written, and the bytes of the request must not be changed or reused: the client may still be sending them.
 type Producer interface {
 	Produce(ctx context.Context, broker int32, request *kmsg.ProduceRequest) (*kmsg.ProduceResponse, error)
 }
 
-// Transport writes the copy and reads it back.
+// Transport reads and writes raw batches.
 type Transport interface {
 	Fetcher
 	Producer
 }
 
-// Kgo is a Transport on a kgo client. Observe is called after each request.
+// Kgo is a [Transport] that uses a kgo client. Observe is called after each request; it must not be nil.
 type Kgo struct {
 	Client  *kgo.Client
 	Observe func(request string, took time.Duration, err error)
 }
 
-// Fetch implements Fetcher.
+// Fetch implements [Fetcher].
 func (t Kgo) Fetch(ctx context.Context, broker int32, request *kmsg.FetchRequest) (*kmsg.FetchResponse, error) {
 	response, err := t.request(ctx, broker, request, "fetch")
 	if err != nil {
@@ -42,8 +42,8 @@ func (t Kgo) Fetch(ctx context.Context, broker int32, request *kmsg.FetchRequest
 	return response.(*kmsg.FetchResponse), nil
 }
 
-// Produce implements Producer. It uses Request and never RetriableRequest: a silent resend after a lost connection would append the batch
-// a second time.
+// Produce implements [Producer]. It uses Request and never RetriableRequest: a resend inside kgo after a lost connection could append the
+// batch a second time.
 func (t Kgo) Produce(ctx context.Context, broker int32, request *kmsg.ProduceRequest) (*kmsg.ProduceResponse, error) {
 	response, err := t.request(ctx, broker, request, "produce")
 	if err != nil {
@@ -53,9 +53,9 @@ func (t Kgo) Produce(ctx context.Context, broker int32, request *kmsg.ProduceReq
 }
 
 func (t Kgo) request(ctx context.Context, broker int32, request kmsg.Request, name string) (kmsg.Response, error) {
-	began := time.Now()
+	start := time.Now()
 	response, err := t.Client.Broker(int(broker)).Request(ctx, request)
-	t.Observe(name, time.Since(began), err)
+	t.Observe(name, time.Since(start), err)
 	if err != nil {
 		return nil, fmt.Errorf("%s at broker %d: %w", name, broker, err)
 	}
