@@ -118,7 +118,7 @@ func (f *Flow) alignResponse(p *partition, rp *kmsg.FetchResponseTopicPartition,
 		if err != nil {
 			return err
 		}
-		if err := a.Accept(batch, lane); err != nil {
+		if err := a.Match(batch, lane); err != nil {
 			return err
 		}
 		if a.Done() {

@@ -298,7 +298,7 @@ func (p *followed) pairWaiting() {
 		before, uncertain := p.matcher.Next(), p.matcher.Uncertain()
 		got := p.matcher.Match(w.offset, w.hash)
 		if got == match.Unmatched && p.mayBeOlder(w) {
-			p.matcher.Retract()
+			p.matcher.RetractUnmatched()
 			p.probe = true
 			break
 		}
@@ -379,7 +379,7 @@ func (p *followed) settleCounts() {
 	if !p.matcher.Proven() {
 		return
 	}
-	found := p.matcher.Take()
+	found := p.matcher.TakeResult()
 	for _, s := range found.Segments {
 		p.counts.Equal += s.Count
 		p.markTransactions(s)

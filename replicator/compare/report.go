@@ -193,7 +193,7 @@ func (p *followed) lag(mirrored int64) int64 {
 	if !p.begun {
 		return max(0, p.sourceEnd-max(mirrored, p.sourceStart))
 	}
-	lag := p.matcher.From(mirrored) + max(0, p.sourceEnd-max(p.sourceNext, mirrored))
+	lag := p.matcher.CountFrom(mirrored) + max(0, p.sourceEnd-max(p.sourceNext, mirrored))
 	for _, b := range p.batches {
 		if b.transaction.aborted && b.first >= mirrored {
 			lag -= b.count

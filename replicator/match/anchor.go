@@ -2,7 +2,8 @@ package match
 
 import "github.com/milena-kafka/milena/offsets"
 
-// Ascending drops the sync points that were written before the target topic was recreated: they are about another log.
+// Ascending returns the sync points after the last one whose target offset does not ascend. Those before it were written before the target
+// topic was recreated, so they are about another log.
 func Ascending(syncPoints []offsets.Position) []offsets.Position {
 	for i := len(syncPoints) - 1; i > 0; i-- {
 		if syncPoints[i].Target <= syncPoints[i-1].Target {
@@ -12,9 +13,10 @@ func Ascending(syncPoints []offsets.Position) []offsets.Position {
 	return syncPoints
 }
 
-// Anchor is the index of the sync point to begin at: the newest one before which nothing was copied that is behind it. MirrorMaker 2 that was
-// stopped begins again earlier, and what it had copied beyond is there twice. Between two sync points the source has no gap, as a gap has one
-// of its own, so it is known how far it had come. Start and end are those of both logs. -1: no sync point will do.
+// Anchor returns the index of the sync point to begin at, or -1 if none is suitable: the newest sync point before which no source record
+// after it was copied. A MirrorMaker 2 that was stopped hard restarts at an earlier source offset, so the records it had copied beyond that
+// are on the target twice. How far it had come is known from the target offsets: MirrorMaker 2 writes a sync point at each gap of the
+// source, so there is no gap between two of them. start (inclusive) and end (exclusive) are the bounds of both logs.
 func Anchor(syncPoints []offsets.Position, start, end offsets.Position) int {
 	anchor := len(syncPoints) - 1
 	for i := len(syncPoints) - 2; i >= 0; i-- {

@@ -1,10 +1,12 @@
-// Package match finds out which records of two logs are the same, by position where that is certain and by content elsewhere. It is pure: no
-// I/O, no clock, no client.
+// Package match finds out which records of two logs are the same: by offset where that is certain, by content elsewhere. It is pure: no I/O,
+// no clock, no client.
 //
-//	reconciler.go  batches that milena wrote, in the target's log tail: by count, CRC of the records section and timestamps
-//	matcher.go     records that MirrorMaker 2 copied: record by record, with duplicates and gaps
-//	anchor.go      the sync point to begin at
-//	hash.go        a record's content as a number
+//	reconciler.go  matches batches that milena wrote, in the log tail of the target: by count, CRC of the records section, and timestamp
+//	anchor.go      chooses the sync point at which matching records begins
+//	hash.go        hashes the content of a record
+//	matcher.go     matches records that MirrorMaker 2 copied, one by one, with duplicates and gaps
+//	window.go      the part of the source that a Matcher keeps: a hash and an offset per record
+//	result.go      what a Matcher found
 //
-// The result of both is a list of [offsets.Segment] and the first source record that has no copy.
+// Both result in a list of [offsets.Segment] and the first source offset that has no copy.
 package match

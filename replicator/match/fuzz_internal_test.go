@@ -6,7 +6,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// FuzzMatcher holds for any two logs: whatever the records look like, segments ascend on both sides, a segment's records have equal hashes,
+// FuzzMatcher checks invariants for any two logs: segments ascend on both sides, the records of a segment have equal hashes on both sides,
 // and every target record is counted once.
 func FuzzMatcher(f *testing.F) {
 	f.Add([]byte("abcabcabc"), []byte("abcabcabcabc"), uint8(3), true, false)
@@ -19,7 +19,7 @@ func FuzzMatcher(f *testing.F) {
 		}
 		m := New(points, timestamps)
 		m.loose = loose
-		given, records := 0, int64(0)
+		added, records := 0, int64(0)
 		for at, hash := range target {
 			if hash == '.' {
 				m.Skip(int64(at), int64(at)+1)
@@ -27,12 +27,12 @@ func FuzzMatcher(f *testing.F) {
 			}
 			records++
 			for m.Match(int64(at), uint64(hash)) == NeedMore {
-				if given == len(source) {
+				if added == len(source) {
 					m.Ended = true
 					continue
 				}
-				m.Add(SourceRecord{Offset: int64(given), Hash: uint64(source[given])})
-				given++
+				m.Add(SourceRecord{Offset: int64(added), Hash: uint64(source[added])})
+				added++
 			}
 		}
 		matched, next := int64(0), offsets.Position{}

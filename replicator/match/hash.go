@@ -8,18 +8,18 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// ErrBrokerTime says that a log has timestamps of its broker, which say nothing about those of the other log: hash without timestamps.
+// ErrBrokerTime says that the broker of a log set the timestamps. They say nothing about those of the other log: hash without timestamps.
 var ErrBrokerTime = errors.New("timestamps are those of the broker")
 
-// Hasher gives records the same number if a reader could not tell them apart, their offsets aside.
+// Hasher hashes records. Records that differ at most in their offsets have the same hash. It is not safe for concurrent use.
 type Hasher struct {
 	Seed maphash.Seed
-	// Timestamps count: neither log has timestamps of its broker.
+	// Timestamps includes timestamps in the hash. It must be false if either log has append times of its broker.
 	Timestamps bool
 	buffer     []byte
 }
 
-// Hash is that of one record. The result is only comparable under the same seed.
+// Hash returns the hash of one record. Only hashes with the same seed are comparable.
 func (h *Hasher) Hash(r *recordbatch.Record) uint64 {
 	b := h.buffer[:0]
 	if h.Timestamps {
@@ -33,7 +33,7 @@ func (h *Hasher) Hash(r *recordbatch.Record) uint64 {
 	return maphash.Bytes(h.Seed, b)
 }
 
-// appendNullable tells null from empty.
+// appendNullable encodes null and empty differently.
 func appendNullable(b, value []byte) []byte {
 	if value == nil {
 		return append(b, 1)

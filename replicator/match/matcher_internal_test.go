@@ -9,14 +9,14 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// copier is a MirrorMaker 2 in miniature: it copies in order, and begins again earlier whenever it was stopped hard.
+// copier imitates MirrorMaker 2: it copies in order, and restarts at an earlier source offset after it was killed.
 type copier struct {
 	random *rand.Rand
 	source []logRecord
 	target []logRecord
 	origin map[int64]int64    // target offset → source offset, the truth
-	starts map[int64]bool     // target offsets where it began
-	syncs  []offsets.Position // as it emits them: at a start, at each gap, each now and then
+	starts map[int64]bool     // target offsets where it started
+	syncs  []offsets.Position // as MirrorMaker 2 writes them: at each start, at each gap, and from time to time
 	next   int                // index into source
 	stored int
 	end    int64
@@ -27,14 +27,14 @@ type logRecord struct {
 	hash   uint64
 }
 
-// newCopier makes a source log; alike is how many records in a hundred look like an earlier one.
+// newCopier creates a source log; alike is the percentage of records with the content of an earlier one.
 func newCopier(seed uint64, records, alike int) *copier {
 	c := &copier{random: rand.New(rand.NewPCG(seed, 7)), origin: map[int64]int64{}, starts: map[int64]bool{}}
 	offset := int64(c.random.IntN(50))
 	for range records {
 		r := logRecord{offset: offset, hash: c.random.Uint64()}
 		if c.random.IntN(100) < alike && len(c.source) > 0 {
-			r.hash = c.source[c.random.IntN(len(c.source))].hash // some records are alike
+			r.hash = c.source[c.random.IntN(len(c.source))].hash
 		}
 		c.source = append(c.source, r)
 		if offset++; c.random.IntN(10) == 0 {
@@ -44,7 +44,7 @@ func newCopier(seed uint64, records, alike int) *copier {
 	return c
 }
 
-// copy copies up to n records. A batch may be sent twice, as by a producer that is not idempotent.
+// copy copies up to n records and sometimes stores its progress.
 func (c *copier) copy(n int) {
 	first, since := true, 0
 	for ; n > 0 && c.next < len(c.source); n-- {
@@ -69,10 +69,10 @@ func (c *copier) append(r logRecord) {
 	c.end++
 }
 
-// kill lets it begin again at the last position that it stored.
+// kill makes it restart from the progress that it last stored.
 func (c *copier) kill() { c.next = c.stored }
 
-// matchAll does what a scan does, with small answers of the source.
+// matchAll matches a target log with a source log that is added a few records at a time.
 func matchAll(m *Matcher, source, target []logRecord) {
 	for _, t := range target {
 		for m.Match(t.offset, t.hash) == NeedMore {
@@ -86,7 +86,7 @@ func matchAll(m *Matcher, source, target []logRecord) {
 	}
 }
 
-func TestMatcherOfACopyMadeInPieces(t *testing.T) {
+func TestMatcherOfACopierThatRestarts(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			c := newCopier(seed, 2000, 5)
@@ -99,31 +99,31 @@ func TestMatcherOfACopyMadeInPieces(t *testing.T) {
 			c.copy(1 + c.random.IntN(100))
 			m := New(c.syncs, true)
 			matchAll(m, c.source, c.target)
-			highest, twice := int64(-1), int64(0)
+			highest, duplicates := int64(-1), int64(0)
 			for _, r := range c.target {
 				if from := c.origin[r.offset]; from > highest {
 					highest = from
 				} else {
-					twice++
+					duplicates++
 				}
 			}
-			if m.next != highest+1 || m.duplicates != twice || m.missing != 0 || m.unmatched != 0 {
-				t.Fatalf("next %d, want %d; %d twice, want %d; %d missing, %d strange", m.next, highest+1, m.duplicates, twice, m.missing, m.unmatched)
+			if m.next != highest+1 || m.duplicates != duplicates || m.missing != 0 || m.unmatched != 0 {
+				t.Fatalf("next %d, want %d; %d duplicates, want %d; %d missing, %d unmatched", m.next, highest+1, m.duplicates, duplicates, m.missing, m.unmatched)
 			}
 			next := int64(0)
-			for _, run := range m.segments {
-				for i := range run.Count {
-					if c.origin[run.Target+i] != run.Source+i || run.Source+i < next {
-						t.Fatalf("source %d is paired with target %d, which holds source %d", run.Source+i, run.Target+i, c.origin[run.Target+i])
+			for _, segment := range m.segments {
+				for i := range segment.Count {
+					if c.origin[segment.Target+i] != segment.Source+i || segment.Source+i < next {
+						t.Fatalf("source %d is matched with target %d, which holds source %d", segment.Source+i, segment.Target+i, c.origin[segment.Target+i])
 					}
-					next = run.Source + i + 1
+					next = segment.Source + i + 1
 				}
 			}
 		})
 	}
 }
 
-// From the anchor that the syncs give, the outcome is the same as from the beginning.
+// Matching from the anchor gives the same result as matching from the beginning.
 func TestAnchorIsBeforeEverythingNew(t *testing.T) {
 	for seed := range uint64(300) {
 		c := newCopier(seed, 3000, 5)
@@ -131,7 +131,7 @@ func TestAnchorIsBeforeEverythingNew(t *testing.T) {
 			c.copy(1 + c.random.IntN(700))
 			if c.random.IntN(2) == 0 {
 				c.kill()
-				c.copy(1 + c.random.IntN(40)) // it may be killed again before it has caught up
+				c.copy(1 + c.random.IntN(40)) // it may be killed again before it caught up
 			}
 		}
 		whole := New(nil, true)
@@ -160,7 +160,7 @@ func TestAnchorIsBeforeEverythingNew(t *testing.T) {
 	}
 }
 
-// Compaction takes records out of both logs; what is left of both is paired rightly, and nothing that is left of the source is passed.
+// Compaction removes records from both logs. What is left is matched correctly, and no record that is left on the source is skipped.
 func TestMatcherOfCompactedLogs(t *testing.T) {
 	for seed := range uint64(200) {
 		c := newCopier(seed, 1500, 5)
@@ -184,9 +184,9 @@ func TestMatcherOfCompactedLogs(t *testing.T) {
 	}
 }
 
-// Markers of transactions on the target are no lost records: records that look alike must not be passed for them.
+// Transaction markers on the target are not lost records: no record with equal content may be skipped because of them.
 func TestMatcherSkipsMarkers(t *testing.T) {
-	for name, syncPoints := range map[string][]offsets.Position{"noted once": {{Source: 0, Target: 0}}, "never noted": nil} {
+	for name, syncPoints := range map[string][]offsets.Position{"one sync point": {{Source: 0, Target: 0}}, "no sync point": nil} {
 		t.Run(name, func(t *testing.T) {
 			m := New(syncPoints, true)
 			for i := range int64(100) {
@@ -204,13 +204,13 @@ func TestMatcherSkipsMarkers(t *testing.T) {
 			}
 			m.Skip(target, target+1)
 			if m.next != 40 || m.missing != 0 || m.duplicates != 0 || m.unmatched != 0 {
-				t.Errorf("next %d, want 40; %d missing, %d twice, %d strange", m.next, m.missing, m.duplicates, m.unmatched)
+				t.Errorf("next %d, want 40; %d missing, %d duplicates, %d unmatched", m.next, m.missing, m.duplicates, m.unmatched)
 			}
 		})
 	}
 }
 
-// A pair that did not prove right leaves nothing behind: what came after it was there too.
+// A refuted tentative match leaves no trace: the target records after it count as well.
 func TestRefutedMatchLosesNoTargetRecord(t *testing.T) {
 	m := New(nil, true)
 	for i, hash := range []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10} {
@@ -220,15 +220,15 @@ func TestRefutedMatchLosesNoTargetRecord(t *testing.T) {
 	}
 	m.Ended = true
 	m.Match(0, 1)
-	m.Match(5, 5)  // four target offsets hold nothing, and it looks like a record further on
-	m.Match(6, 99) // would be the one that the source lost
-	m.Match(7, 98) // the source has another one there
-	if lost := 8 - m.last - 1 - m.since; lost != 4 || m.strange != 3 || m.unmatched != 3 {
-		t.Errorf("%d lost, want 4; %d behind the last pair, %d strange, want 3", lost, m.strange, m.unmatched)
+	m.Match(5, 5)  // four target offsets hold no record, and the content is that of a later record
+	m.Match(6, 99) // would be the record that the source lost
+	m.Match(7, 98) // the source holds another record there
+	if lost := 8 - m.last - 1 - m.since; lost != 4 || m.unmatchedSince != 3 || m.unmatched != 3 {
+		t.Errorf("%d lost, want 4; %d unmatched since the newest match, %d unmatched, want 3", lost, m.unmatchedSince, m.unmatched)
 	}
 }
 
-// Without notes of the copier, and with half of them, records that do not look alike are enough.
+// Records with distinct content are enough without sync points, and with half of them.
 func TestMatcherWithoutSyncPoints(t *testing.T) {
 	for seed := range uint64(300) {
 		c := newCopier(seed, 2000, 0)
@@ -248,15 +248,15 @@ func TestMatcherWithoutSyncPoints(t *testing.T) {
 			m := New(syncs, true)
 			matchAll(m, c.source, c.target)
 			if m.next != highest+1 || m.missing != 0 || m.unmatched != 0 {
-				t.Errorf("seed %d, notes %s: next %d, want %d; %d missing, %d strange", seed, name, m.next, highest+1, m.missing, m.unmatched)
+				t.Errorf("seed %d, sync points %s: next %d, want %d; %d missing, %d unmatched", seed, name, m.next, highest+1, m.missing, m.unmatched)
 			}
 		}
 	}
 }
 
-// MirrorMaker 2 drops notes when many are under way, of gaps mostly. Where all records look alike, what one note says further on is then less
-// than that a copier goes on in order.
-func TestMatcherOfRecordsThatLookAlike(t *testing.T) {
+// MirrorMaker 2 drops sync points, mostly those of gaps, when too many are in flight. If all records have equal content, that the copier
+// continues in order then counts more than what an older sync point says.
+func TestMatcherOfRecordsWithEqualContent(t *testing.T) {
 	for seed := range uint64(300) {
 		c := newCopier(seed, 1000, 0)
 		for i := range c.source {
@@ -276,7 +276,7 @@ func TestMatcherOfRecordsThatLookAlike(t *testing.T) {
 		m := New(starts, false)
 		matchAll(m, c.source, c.target)
 		if m.next != highest+1 || m.missing != 0 || m.unmatched != 0 {
-			t.Errorf("seed %d: next %d, want %d; %d missing, %d strange", seed, m.next, highest+1, m.missing, m.unmatched)
+			t.Errorf("seed %d: next %d, want %d; %d missing, %d unmatched", seed, m.next, highest+1, m.missing, m.unmatched)
 		}
 	}
 }
@@ -288,25 +288,25 @@ func TestMatcherWindowIsBounded(t *testing.T) {
 		hash := random.Uint64()
 		m.Add(SourceRecord{Offset: i, Hash: hash})
 		if m.Match(i+5, hash) != Matched {
-			t.Fatal("not paired at", i)
+			t.Fatal("not matched at", i)
 		}
 	}
-	if n := len(m.window); n > 2*windowBack+1 {
+	if n := len(m.records); n > 2*windowBack+1 {
 		t.Errorf("%d records in the window", n)
 	}
-	if len(m.newest) > len(m.window) {
+	if len(m.newest) > len(m.records) {
 		t.Errorf("%d records in the index", len(m.newest))
 	}
 	if len(m.segments) != 1 || m.next != 3*windowBack {
-		t.Errorf("%d runs, next %d", len(m.segments), m.next)
+		t.Errorf("%d segments, next %d", len(m.segments), m.next)
 	}
 	m.Ended = true
 	for i := range int64(1000) { // a restart within the window
-		if at := 3*windowBack - 1000 + i; m.Match(at+100_000, m.window[at-int64(m.from)].hash) != Matched {
+		if at := 3*windowBack - 1000 + i; m.Match(at+100_000, m.records[at-int64(m.from)].hash) != Matched {
 			t.Fatal("not found again at", at)
 		}
 	}
 	if m.duplicates != 1000 {
-		t.Errorf("%d twice", m.duplicates)
+		t.Errorf("%d duplicates, want 1000", m.duplicates)
 	}
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// OwnBatch is one batch in the target's log tail that an owner of the shard wrote.
+// OwnBatch is one batch in the log tail of the target that an owner of the shard wrote.
 type OwnBatch struct {
 	Offset       int64 // target offset of its first record
 	Count        int32
 	RecordsCRC   uint32
-	MaxTimestamp int64 // ms; -1 if the broker set its own
+	MaxTimestamp int64 // ms; -1 if the broker replaced the timestamps with its append time
 }
 
-// NewOwnBatch keeps of a batch what identifies it.
+// NewOwnBatch returns what identifies a batch.
 func NewOwnBatch(b recordbatch.Batch) OwnBatch {
 	own := OwnBatch{Offset: b.BaseOffset, Count: b.Count, RecordsCRC: recordbatch.RecordsCRC(b.Bytes), MaxTimestamp: b.MaxTimestamp}
 	if b.Attributes.LogAppendTime() {
@@ -25,9 +25,9 @@ func NewOwnBatch(b recordbatch.Batch) OwnBatch {
 	return own
 }
 
-// MismatchError says that a batch in the target's log tail is not a copy of the records that the source holds now.
+// MismatchError says that a batch in the log tail of the target is not a copy of the records that the source holds now.
 type MismatchError struct {
-	Source, Target int64 // the first offsets that do not match
+	Source, Target int64 // first offsets that do not match
 	Detail         string
 }
 
@@ -35,32 +35,32 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("source offset %d and target offset %d do not match: %s", e.Source, e.Target, e.Detail)
 }
 
-// Reconciler matches the batches in the target's log tail with the source batches that they are copies of. It reads both logs in order, so
-// its result is exact: the segments of the tail, and the first source offset that is not on the target.
+// Reconciler matches the batches in the log tail of the target with the source batches that they are copies of. It reads both logs in order,
+// so its result is exact: the segments of the tail, and the first source offset that is not on the target.
 type Reconciler struct {
-	// Own are the batches of the tail that are not matched yet, in order.
+	// Own are the batches of the log tail that are not matched yet, in order.
 	Own []OwnBatch
-	// Next is the source offset that comes next, exclusive end of what is matched or was dropped.
+	// Next is the next source offset: the exclusive end of what is matched or was dropped.
 	Next int64
-	// LeaderEpoch is that of the source batch before Next (KIP-320).
+	// LeaderEpoch is the leader epoch of the source batch before Next (KIP-320).
 	LeaderEpoch int32
-	// Searching says that the target deleted the beginning of the tail: source batches are passed over until one matches.
+	// Searching says that the target deleted the beginning of the log tail: source batches are skipped until one matches.
 	Searching bool
-	// Provenance is what the copies are marked with, nil if they are not. Records that were on the target before are not among the copies.
+	// Provenance is how the copies are marked, nil if they are not. Records that have been on the target before were not copied.
 	Provenance *recordbatch.Provenance
 
 	segments []offsets.Segment
 }
 
-// Done says that every batch of the tail is matched.
+// Done reports whether every batch of the log tail is matched.
 func (r *Reconciler) Done() bool { return len(r.Own) == 0 }
 
-// Segments are those of the batches that are matched, ascending.
+// Segments returns the segments of the matched batches, ascending.
 func (r *Reconciler) Segments() []offsets.Segment { return r.segments }
 
-// Accept takes the next source batch with the route that admission chose for it. The error is a *[MismatchError], or that of a batch which
-// cannot be decoded.
-func (r *Reconciler) Accept(b recordbatch.Batch, route recordbatch.Route) error {
+// Match processes the next source batch, with the route that [recordbatch.Admit] chose for it. The error is a *[MismatchError], or says that
+// the batch cannot be decoded.
+func (r *Reconciler) Match(b recordbatch.Batch, route recordbatch.Route) error {
 	switch {
 	case r.Done():
 		return nil
@@ -72,19 +72,20 @@ func (r *Reconciler) Accept(b recordbatch.Batch, route recordbatch.Route) error 
 		r.Own, r.Searching = r.Own[1:], false
 		r.pass(b.NextOffset(), b.LeaderEpoch)
 		return nil
-	case r.Searching: // the number of records alone would be a guess
+	case r.Searching: // a match by count and timestamp would be a guess
 		r.pass(b.NextOffset(), b.LeaderEpoch)
 		return nil
 	}
-	return r.acceptRebuilt(b)
+	return r.matchRebuilt(b)
 }
 
+// pass moves Next behind a source batch, or behind a part of it.
 func (r *Reconciler) pass(next int64, leaderEpoch int32) {
 	r.Next, r.LeaderEpoch = next, leaderEpoch
 }
 
-// isCopy says whether the next own batch is a forwarded copy of a source batch. The CRC of the records section is the same on both sides
-// unless the target's compression.type made the broker compress the batch again; the newest timestamp survives that.
+// isCopy reports whether the next own batch is a forwarded copy of a source batch. The CRC of the records section is the same on both sides,
+// unless the compression.type of the target topic made the broker recompress the batch. The max timestamp survives that.
 func (r *Reconciler) isCopy(b recordbatch.Batch) bool {
 	own := r.Own[0]
 	switch {
@@ -93,13 +94,13 @@ func (r *Reconciler) isCopy(b recordbatch.Batch) bool {
 	case own.RecordsCRC == recordbatch.RecordsCRC(b.Bytes):
 		return true
 	}
-	return !r.Searching && own.MaxTimestamp == b.MaxTimestamp // only the CRC tells apart small batches of the same millisecond
+	return !r.Searching && own.MaxTimestamp == b.MaxTimestamp // only the CRC distinguishes small batches of the same millisecond
 }
 
-// acceptRebuilt matches a batch that was rebuilt, perhaps into several and perhaps by another version: the number of records and the newest
-// timestamp are all that must be the same.
-func (r *Reconciler) acceptRebuilt(b recordbatch.Batch) error {
-	records, err := r.copied(b)
+// matchRebuilt matches a batch that was rebuilt, perhaps into several batches and perhaps by another version of milena. Only the number of
+// records and the max timestamp must be the same.
+func (r *Reconciler) matchRebuilt(b recordbatch.Batch) error {
+	records, err := r.copiedRecords(b)
 	if err != nil {
 		return err
 	}
@@ -121,8 +122,8 @@ func (r *Reconciler) acceptRebuilt(b recordbatch.Batch) error {
 	return nil
 }
 
-// copied are the records of a batch from Next on that were copied.
-func (r *Reconciler) copied(b recordbatch.Batch) ([]recordbatch.Record, error) {
+// copiedRecords returns the records of a batch that were copied, from Next on.
+func (r *Reconciler) copiedRecords(b recordbatch.Batch) ([]recordbatch.Record, error) {
 	records, err := recordbatch.Decode(b.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("source batch at offset %d: %w", b.BaseOffset, err)
@@ -136,12 +137,12 @@ func (r *Reconciler) copied(b recordbatch.Batch) ([]recordbatch.Record, error) {
 	return records, nil
 }
 
-// mismatch says why the batch is not a copy of the first records, nil if it may be. Append times of the source's broker are not copied.
+// mismatch returns why the batch cannot be a copy of the first records, nil if it may be. Append times of the source broker are not copied.
 func (own OwnBatch) mismatch(records []recordbatch.Record, attributes recordbatch.Attributes) error {
 	if int(own.Count) > len(records) {
 		return &MismatchError{
 			Source: records[0].Offset, Target: own.Offset,
-			Detail: fmt.Sprintf("the target's batch has %d records, the source's has %d left", own.Count, len(records)),
+			Detail: fmt.Sprintf("the batch on the target has %d records, but the batch on the source has only %d left", own.Count, len(records)),
 		}
 	}
 	newest := records[0].Timestamp
@@ -151,13 +152,13 @@ func (own OwnBatch) mismatch(records []recordbatch.Record, attributes recordbatc
 	if newest != own.MaxTimestamp && own.MaxTimestamp >= 0 && newest >= 0 && !attributes.LogAppendTime() {
 		return &MismatchError{
 			Source: records[0].Offset, Target: own.Offset,
-			Detail: fmt.Sprintf("the newest timestamp is %d on the source and %d on the target", newest, own.MaxTimestamp),
+			Detail: fmt.Sprintf("the max timestamp is %d on the source and %d on the target", newest, own.MaxTimestamp),
 		}
 	}
 	return nil
 }
 
-// appendRecord adds one record to the segments.
+// appendRecord adds one matched record to the segments.
 func (r *Reconciler) appendRecord(source, target int64) {
 	if n := len(r.segments); n > 0 {
 		if last := &r.segments[n-1]; last.SourceEnd() == source && last.TargetEnd() == target {

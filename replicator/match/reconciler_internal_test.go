@@ -11,11 +11,11 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// sourceBatch is one batch of the source's log: n records from an offset on, one millisecond apart.
+// sourceBatch is one batch on the source: n records from an offset on, one millisecond apart.
 type sourceBatch struct {
 	offset int64
 	n      int
-	lane   recordbatch.Route
+	route  recordbatch.Route
 	tag    string
 }
 
@@ -38,7 +38,7 @@ func (b sourceBatch) encode(t *testing.T) ([]byte, recordbatch.Header) {
 	return batch, h
 }
 
-// own is what the target shows of a copy of the batch at a target offset.
+// own returns the OwnBatch of a copy of the batch at a target offset.
 func (b sourceBatch) own(t *testing.T, target int64) OwnBatch {
 	t.Helper()
 	batch, h := b.encode(t)
@@ -51,8 +51,8 @@ func TestReconcilerMatchesTheTailWithTheSource(t *testing.T) {
 		name      string
 		from      int64
 		source    []sourceBatch
-		copied    []sourceBatch // what the target's batches were made of
-		at        []int64       // where they stand
+		copied    []sourceBatch // what the batches on the target are copies of
+		at        []int64       // their target offsets
 		searching bool
 		segments  []offsets.Segment
 		next      int64
@@ -65,13 +65,13 @@ func TestReconcilerMatchesTheTailWithTheSource(t *testing.T) {
 			segments: []offsets.Segment{{Source: 10, Target: 100, Count: 5}, {Source: 15, Target: 105, Count: 3}}, next: 18,
 		},
 		{
-			name: "a marker of ours lies between the batches", from: 10,
+			name: "an abort marker of a takeover lies between the batches", from: 10,
 			source: []sourceBatch{{10, 5, forward, ""}, {15, 3, forward, ""}},
 			copied: []sourceBatch{{10, 5, 0, ""}, {15, 3, 0, ""}}, at: []int64{100, 106},
 			segments: []offsets.Segment{{Source: 10, Target: 100, Count: 5}, {Source: 15, Target: 106, Count: 3}}, next: 18,
 		},
 		{
-			name: "what is dropped is passed", from: 10,
+			name: "dropped batches", from: 10,
 			source: []sourceBatch{{10, 1, drop, ""}, {11, 4, forward, ""}, {15, 1, drop, ""}, {16, 2, forward, ""}},
 			copied: []sourceBatch{{11, 4, 0, ""}, {16, 2, 0, ""}}, at: []int64{100, 104},
 			segments: []offsets.Segment{{Source: 11, Target: 100, Count: 4}, {Source: 16, Target: 104, Count: 2}}, next: 18,
@@ -83,7 +83,7 @@ func TestReconcilerMatchesTheTailWithTheSource(t *testing.T) {
 			segments: []offsets.Segment{{Source: 10, Target: 100, Count: 5}}, next: 15,
 		},
 		{
-			name: "a batch that was rebuilt from its middle on", from: 12,
+			name: "a batch that was rebuilt from its middle", from: 12,
 			source: []sourceBatch{{10, 5, rebuild, ""}},
 			copied: []sourceBatch{{12, 3, 0, ""}}, at: []int64{100},
 			segments: []offsets.Segment{{Source: 12, Target: 100, Count: 3}}, next: 15,
@@ -95,19 +95,19 @@ func TestReconcilerMatchesTheTailWithTheSource(t *testing.T) {
 			segments: []offsets.Segment{{Source: 10, Target: 100, Count: 6}, {Source: 16, Target: 106, Count: 2}}, next: 18,
 		},
 		{
-			name: "the end came in the middle of a split", from: 10,
+			name: "the log tail ends within a split batch", from: 10,
 			source: []sourceBatch{{10, 6, rebuild, ""}, {16, 2, forward, ""}},
 			copied: []sourceBatch{{10, 4, 0, ""}}, at: []int64{100},
 			segments: []offsets.Segment{{Source: 10, Target: 100, Count: 4}}, next: 14,
 		},
 		{
-			name: "a forwarded batch was split once, when the limit was lower", from: 10,
+			name: "a forwarded batch that was split earlier, when the limit was lower", from: 10,
 			source: []sourceBatch{{10, 6, forward, ""}},
 			copied: []sourceBatch{{10, 4, 0, ""}, {14, 2, 0, ""}}, at: []int64{100, 104},
 			segments: []offsets.Segment{{Source: 10, Target: 100, Count: 6}}, next: 16,
 		},
 		{
-			name: "nothing of ours is in the tail", from: 10,
+			name: "the log tail has no own batch", from: 10,
 			source: []sourceBatch{{10, 6, forward, ""}}, next: 10,
 		},
 		{
@@ -116,12 +116,12 @@ func TestReconcilerMatchesTheTailWithTheSource(t *testing.T) {
 			copied: []sourceBatch{{10, 5, 0, ""}}, at: []int64{100}, wrong: true,
 		},
 		{
-			name: "records of another time", from: 10,
+			name: "records with other timestamps", from: 10,
 			source: []sourceBatch{{10, 3, forward, ""}},
 			copied: []sourceBatch{{20, 3, 0, ""}}, at: []int64{100}, wrong: true,
 		},
 		{
-			name: "the target's retention took the beginning of the tail", from: 10, searching: true,
+			name: "retention on the target deleted the beginning of the log tail", from: 10, searching: true,
 			source: []sourceBatch{{10, 5, forward, ""}, {15, 5, forward, ""}, {20, 5, forward, ""}, {25, 5, forward, ""}},
 			copied: []sourceBatch{{20, 5, 0, ""}}, at: []int64{110},
 			segments: []offsets.Segment{{Source: 20, Target: 110, Count: 5}}, next: 25,
@@ -136,7 +136,7 @@ func TestReconcilerMatchesTheTailWithTheSource(t *testing.T) {
 			var err error
 			for _, b := range test.source {
 				batch, h := b.encode(t)
-				if err = r.Accept(recordbatch.Batch{Header: h, Bytes: batch}, b.lane); err != nil {
+				if err = r.Match(recordbatch.Batch{Header: h, Bytes: batch}, b.route); err != nil {
 					break
 				}
 			}
@@ -147,35 +147,35 @@ func TestReconcilerMatchesTheTailWithTheSource(t *testing.T) {
 				return
 			}
 			if !r.Done() {
-				t.Errorf("%d batches of the tail are not paired", len(r.Own))
+				t.Errorf("%d batches of the log tail are not matched", len(r.Own))
 			}
 			if !slices.Equal(r.segments, test.segments) {
 				t.Errorf("segments %v, want %v", r.segments, test.segments)
 			}
 			if r.Next != test.next {
-				t.Errorf("goes on at %d, want %d", r.Next, test.next)
+				t.Errorf("next %d, want %d", r.Next, test.next)
 			}
 		})
 	}
 }
 
-// The target deleted the first part of a batch that was split: a count and a timestamp would be a guess, so nothing is paired and the
-// partition halts.
+// The target deleted the first part of a batch that was split. A match by count and timestamp would be a guess, so nothing is matched, and
+// the partition halts.
 func TestReconcilerDoesNotGuessInsideASplit(t *testing.T) {
 	r := &Reconciler{Next: 10, Searching: true, Own: []OwnBatch{sourceBatch{14, 4, 0, ""}.own(t, 104)}}
 	for _, b := range []sourceBatch{{10, 2, recordbatch.RouteForward, ""}, {12, 6, recordbatch.RouteRebuild, ""}} {
 		batch, h := b.encode(t)
-		if err := r.Accept(recordbatch.Batch{Header: h, Bytes: batch}, b.lane); err != nil {
+		if err := r.Match(recordbatch.Batch{Header: h, Bytes: batch}, b.route); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if r.Done() || len(r.segments) > 0 {
-		t.Errorf("paired %v by a guess", r.segments)
+		t.Errorf("guessed %v", r.segments)
 	}
 }
 
-// The target deleted the beginning of the tail, and several batches of one millisecond have one record each: only the bytes tell which
-// of them the tail begins with. To take the first would copy the others twice.
+// The target deleted the beginning of the log tail, and several batches of the same millisecond have one record each: only their bytes show
+// with which of them the tail begins. Matching the first one would duplicate the others.
 func TestReconcilerSearchesByBytesNotByTime(t *testing.T) {
 	var batches []sourceBatch
 	for offset := int64(10); offset < 16; offset++ {
@@ -186,7 +186,7 @@ func TestReconcilerSearchesByBytesNotByTime(t *testing.T) {
 	for _, b := range batches {
 		batch, h := b.encode(t)
 		h.MaxTimestamp = own.MaxTimestamp // all in one millisecond
-		if err := r.Accept(recordbatch.Batch{Header: h, Bytes: batch}, b.lane); err != nil {
+		if err := r.Match(recordbatch.Batch{Header: h, Bytes: batch}, b.route); err != nil {
 			t.Fatal(err)
 		}
 	}

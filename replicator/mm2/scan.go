@@ -192,7 +192,7 @@ func (s *scan) checkConnectorOffset(ctx context.Context) error {
 		}
 	}
 	const marker = 1 // milena's, the last offset of all
-	s.OffsetHolds = s.matcher.Between(at) <= s.matcher.Lost(s.TargetEnd-marker)
+	s.OffsetHolds = s.matcher.CountBefore(at) <= s.matcher.Lost(s.TargetEnd-marker)
 	return nil
 }
 
