@@ -134,7 +134,7 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topics.Pair, before map[str
 		notCopied[topic] = err.Error()
 		f.warn("sync topic configs", "topic", topic, "err", err)
 	}
-	edges, err := topics.ListEdges(ctx, f.source, f.target, fresh)
+	edges, err := topics.ListBounds(ctx, f.source, f.target, fresh)
 	if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (f *Flow) newPairs(pairs []topics.Pair) []topics.Pair {
 
 // beginTopic makes the partitions of one pair that do not exist yet. A topic whose id changed begins anew as another topic: what the
 // journal says of the earlier one shows the anomaly when it is adopted.
-func (f *Flow) beginTopic(pair topics.Pair, limits topics.Limits, e topics.Edges, before int) []*partition {
+func (f *Flow) beginTopic(pair topics.Pair, limits topics.Limits, e topics.Bounds, before int) []*partition {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()

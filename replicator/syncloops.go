@@ -17,7 +17,7 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case <-f.acls.Early:
+		case <-f.acls.Requested():
 			timer.Stop()
 		case <-timer.C:
 		}

@@ -12,8 +12,8 @@
 //	retry.go         backoff between attempts
 //	connecterror.go  explains in one sentence why a cluster cannot be reached, and what to do
 //
-// CA certificates are read once per client. Client certificates, keys and passwords are read again at each handshake, so they can be
-// replaced without a restart.
+// CA certificates are read when a client is created. Client certificates, their keys and passwords, and SASL passwords are read again for
+// each connection, so they can be replaced without a restart.
 //
 // The package knows nothing about topics or batches.
 package client

@@ -174,7 +174,7 @@ func (c *Comparison) beginPartitions(ctx context.Context) {
 			pairs, byName[pair.Source.Name] = append(pairs, pair), pair
 		}
 	}
-	edges, err := topics.ListEdges(ctx, c.source, c.target, pairs)
+	edges, err := topics.ListBounds(ctx, c.source, c.target, pairs)
 	if err != nil {
 		c.stale.Store(true)
 		return

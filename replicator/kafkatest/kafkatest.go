@@ -1,4 +1,5 @@
-// Package kafkatest gives tests a fake Kafka cluster in the process, and what they do to one with an admin client.
+// Package kafkatest provides fake in-process Kafka clusters for tests, and helpers for topics, configs and ACLs on any cluster. All helpers
+// fail the test on errors.
 package kafkatest
 
 import (
@@ -12,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// New starts a cluster of one broker, which options may change. It ends with the test.
+// New starts a fake cluster of one broker, unless opts say otherwise. It is closed when the test ends.
 func New(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
 	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
@@ -23,7 +24,7 @@ func New(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 	return cluster
 }
 
-// Client makes a client of a cluster. It ends with the test.
+// Client creates a client of a cluster. It is closed when the test ends.
 func Client(t *testing.T, cluster *kfake.Cluster) *kgo.Client {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
@@ -42,7 +43,7 @@ func CreateTopic(t *testing.T, cluster *kfake.Cluster, topic string, partitions 
 	}
 }
 
-// TopicConfigs are the configs that are set on a topic itself.
+// TopicConfigs returns the configs that are set on a topic itself.
 func TopicConfigs(t *testing.T, client *kgo.Client, topic string) map[string]string {
 	t.Helper()
 	described, err := kadm.NewClient(client).DescribeTopicConfigs(t.Context(), topic)
@@ -62,7 +63,8 @@ func TopicConfigs(t *testing.T, client *kgo.Client, topic string) map[string]str
 	return set
 }
 
-// Grant creates an ACL of a user on a topic, or on topics with a prefix if the name ends with +. It allows unless permission is DENY.
+// Grant creates an ACL for a user on a topic, or on all topics with a prefix if topic ends with +. permission is ALLOW or DENY, operation is
+// a name such as READ.
 func Grant(t *testing.T, client *kgo.Client, permission, operation, user, topic string) {
 	t.Helper()
 	name, prefixed := strings.CutSuffix(topic, "+")
@@ -101,7 +103,7 @@ func Revoke(t *testing.T, client *kgo.Client, user string) {
 	}
 }
 
-// TopicACLs are the ACLs of topics as "PERMISSION OPERATION principal pattern name", sorted.
+// TopicACLs returns the ACLs of all topics as "PERMISSION OPERATION principal pattern name", sorted.
 func TopicACLs(t *testing.T, client *kgo.Client) []string {
 	t.Helper()
 	b := kadm.NewACLs().Topics().ResourcePatternType(kadm.ACLPatternAny).Operations().Allow().AllowHosts().Deny().DenyHosts()

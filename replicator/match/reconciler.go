@@ -65,22 +65,22 @@ func (r *Reconciler) Match(b recordbatch.Batch, route recordbatch.Route) error {
 	case r.Done():
 		return nil
 	case route == recordbatch.RouteDrop:
-		r.pass(b.NextOffset(), b.LeaderEpoch)
+		r.advance(b.NextOffset(), b.LeaderEpoch)
 		return nil
 	case route == recordbatch.RouteForward && r.isCopy(b):
 		r.segments = append(r.segments, offsets.Segment{Source: b.BaseOffset, Target: r.Own[0].Offset, Count: int64(b.Count)})
 		r.Own, r.Searching = r.Own[1:], false
-		r.pass(b.NextOffset(), b.LeaderEpoch)
+		r.advance(b.NextOffset(), b.LeaderEpoch)
 		return nil
 	case r.Searching: // a match by count and timestamp would be a guess
-		r.pass(b.NextOffset(), b.LeaderEpoch)
+		r.advance(b.NextOffset(), b.LeaderEpoch)
 		return nil
 	}
 	return r.matchRebuilt(b)
 }
 
-// pass moves Next behind a source batch, or behind a part of it.
-func (r *Reconciler) pass(next int64, leaderEpoch int32) {
+// advance moves Next behind a source batch, or behind a part of it.
+func (r *Reconciler) advance(next int64, leaderEpoch int32) {
 	r.Next, r.LeaderEpoch = next, leaderEpoch
 }
 
@@ -115,10 +115,10 @@ func (r *Reconciler) matchRebuilt(b recordbatch.Batch) error {
 		records, r.Own = records[own.Count:], r.Own[1:]
 	}
 	if len(records) > 0 {
-		r.pass(records[0].Offset, b.LeaderEpoch)
+		r.advance(records[0].Offset, b.LeaderEpoch)
 		return nil
 	}
-	r.pass(b.NextOffset(), b.LeaderEpoch)
+	r.advance(b.NextOffset(), b.LeaderEpoch)
 	return nil
 }
 

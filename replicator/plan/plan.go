@@ -347,7 +347,7 @@ func (c *check) checkRightsOn(ctx context.Context, client *kgo.Client, alias str
 			case topic.Topic == nil:
 				continue
 			case topic.ErrorCode != 0:
-				say("%v", topics.AdminError(alias, "ask for our rights on", *topic.Topic, kerr.ErrorForCode(topic.ErrorCode), nil))
+				say("%v", topics.AdminError(alias, "check the rights on", *topic.Topic, kerr.ErrorForCode(topic.ErrorCode), nil))
 				continue
 			case topic.AuthorizedOperations == math.MinInt32:
 				continue // the broker does not say

@@ -20,85 +20,90 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// aclsPerRequest bounds one CreateAcls or DeleteAcls: a controller handles a request in one go, with at most 10,000 records.
+// aclsPerRequest limits a CreateAcls or DeleteAcls request: a controller handles a request at once, with at most 10,000 records.
 const aclsPerRequest = 500
 
-// ACLsStatus is what the last look at the ACLs of topics did.
+// ACLsStatus is the result of the last sync of topic ACLs.
 type ACLsStatus struct {
-	// InStep is how many ACLs of the copies are as on the source.
+	// InStep is how many ACLs of remote topics are as on the source.
 	InStep int `json:"in_step"`
-	// Created and Deleted are changes on the target, Refused are those that it did not accept.
+	// Created and Deleted count the changes on the target, Refused those that the target did not accept.
 	Created int `json:"created"`
 	Deleted int `json:"deleted"`
 	Refused int `json:"refused"`
-	// LastPass is when the last look began, and Took its seconds.
+	// LastPass is when the last sync began. Took is its duration in seconds.
 	LastPass time.Time `json:"last_pass,omitzero"`
 	Took     float64   `json:"took_seconds"`
-	// Problems are sentences about ACLs that were refused or are not copied as they are, and why there are none at all.
+	// Problems describe ACLs that were refused or are not copied unchanged, or why no ACLs are copied.
 	Problems []string `json:"problems,omitempty"`
 }
 
-// ACLs brings the ACLs of the copies to those of their sources; policy decides which. Only differences are sent. One pass after the other;
-// only the report is shared.
+// ACLs makes the ACLs of remote topics equal to those of their source topics; package policy decides which. Only differences are sent. Sync
+// must not run concurrently with itself; the other methods may run at any time.
 type ACLs struct {
 	topics  *Syncer
 	flow    config.Flow
 	log     *slog.Logger
-	changed func(change string) // told of each binding that was created, deleted or begins to be refused
-	Early   chan struct{}       // an early pass is wanted
+	changed func(change string)
+	soon    chan struct{} // a sync was requested
 
-	refused map[policy.ACL]bool // in the pass before
-	said    string              // what the log said last about ACLs that cannot be copied
+	refused map[policy.ACL]bool // in the previous sync
+	logged  string              // the last logged reason why ACLs cannot be copied
 
 	mu     sync.Mutex
-	report ACLsStatus
+	status ACLsStatus
 }
 
-// NewACLs makes the sync of ACLs. Changed is called for each binding that was created, deleted or begins to be refused; it may be nil.
-func NewACLs(t *Syncer, changed func(string)) *ACLs {
-	return &ACLs{topics: t, flow: t.flow, log: t.log, changed: changed, Early: make(chan struct{}, 1)}
+// NewACLs creates the sync of ACLs. changed is called with "created", "deleted" or "refused" for each ACL that was created, was deleted, or is
+// refused and was not before. It may be nil.
+func NewACLs(t *Syncer, changed func(change string)) *ACLs {
+	return &ACLs{topics: t, flow: t.flow, log: t.log, changed: changed, soon: make(chan struct{}, 1)}
 }
 
-// noAuthorizerError says that a cluster has no ACLs: nothing is wrong, and there is nothing to do.
+// noAuthorizerError says that a cluster has no authorizer, so there are no ACLs to copy. It is not a failure.
 type noAuthorizerError struct{ cluster string }
 
 func (e *noAuthorizerError) Error() string {
 	return fmt.Sprintf("ACLs are not copied: cluster %s has no authorizer", e.cluster)
 }
 
-// SyncSoon asks for a pass.
+// SyncSoon requests a sync. It does not block.
 func (a *ACLs) SyncSoon() {
 	select {
-	case a.Early <- struct{}{}:
+	case a.soon <- struct{}{}:
 	default:
 	}
 }
 
-// Sync is one pass. It ends early when may says no: another instance does the work then.
-func (a *ACLs) Sync(ctx context.Context, nameClashes map[string]bool, may func() bool) error {
+// Requested receives a value after SyncSoon.
+func (a *ACLs) Requested() <-chan struct{} { return a.soon }
+
+// Sync does one sync, for at most a minute. nameClashes are source topics whose target topic is not their copy. Sync ends early, without an
+// error, once active returns false because another instance has taken over.
+func (a *ACLs) Sync(ctx context.Context, nameClashes map[string]bool, active func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	report := &ACLsStatus{LastPass: time.Now()}
-	err := a.pass(ctx, nameClashes, may, report)
-	report.Took = time.Since(report.LastPass).Seconds()
+	status := &ACLsStatus{LastPass: time.Now()}
+	err := a.sync(ctx, nameClashes, active, status)
+	status.Took = time.Since(status.LastPass).Seconds()
 	if err != nil {
-		report.Problems = append(report.Problems, err.Error())
+		status.Problems = append(status.Problems, err.Error())
 	}
-	err = a.say(err)
+	err = a.logOnce(err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.report = *report
+	a.status = *status
 	return err
 }
 
-// say logs what keeps ACLs from being copied, once for as long as it lasts. That a cluster has none is no error.
-func (a *ACLs) say(err error) error {
+// logOnce logs why ACLs cannot be copied, once for as long as it lasts. It returns nil if a cluster has no authorizer, else err.
+func (a *ACLs) logOnce(err error) error {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	again := text == a.said
-	a.said = text
+	again := text == a.logged
+	a.logged = text
 	var off *noAuthorizerError
 	switch none := errors.As(err, &off); {
 	case none && !again:
@@ -112,7 +117,7 @@ func (a *ACLs) say(err error) error {
 	return err
 }
 
-func (a *ACLs) pass(ctx context.Context, nameClashes map[string]bool, may func() bool, report *ACLsStatus) error {
+func (a *ACLs) sync(ctx context.Context, nameClashes map[string]bool, active func() bool, status *ACLsStatus) error {
 	source, err := Read(ctx, a.topics.source)
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", a.flow.Source, err)
@@ -125,62 +130,73 @@ func (a *ACLs) pass(ctx context.Context, nameClashes map[string]bool, may func()
 	if err != nil {
 		return err
 	}
-	report.InStep, report.Problems = diff.InStep, diff.Notes
+	status.InStep, status.Problems = diff.InStep, diff.Notes
 	refused := map[policy.ACL]bool{}
 	defer func() { a.refused = refused }()
-	for _, step := range []struct {
-		list []policy.ACL
-		send func(context.Context, []policy.ACL) ([]error, error)
-		done func(policy.ACL)
-	}{{diff.Create, a.create, func(binding policy.ACL) {
-		report.Created++
-		a.tell("created")
-		a.log.Info("ACL created, as on the source", "cluster", a.flow.Target, "acl", binding.String())
-	}}, {diff.Delete, a.remove, func(binding policy.ACL) {
-		report.Deleted++
-		a.tell("deleted")
-		a.log.Info("ACL deleted, as on the source", "cluster", a.flow.Target, "acl", binding.String())
-	}}} {
-		for part := range slices.Chunk(step.list, aclsPerRequest) {
-			if !may() {
-				return nil
-			}
-			results, err := step.send(ctx, part)
-			if err != nil {
-				return err
-			}
-			for i, err := range results {
-				if err != nil {
-					a.refuse(part[i], err, refused, report)
-					continue
-				}
-				step.done(part[i])
-			}
-		}
+	onRefused := func(binding policy.ACL, err error) {
+		refused[binding] = true
+		a.addRefused(binding, err, status)
 	}
-	report.InStep += report.Created
+	if err := sendACLs(ctx, diff.Create, active, a.create, func(binding policy.ACL) {
+		status.Created++
+		a.notify("created")
+		a.log.Info("ACL created, as on the source", "cluster", a.flow.Target, "acl", binding.String())
+	}, onRefused); err != nil {
+		return err
+	}
+	if err := sendACLs(ctx, diff.Delete, active, a.remove, func(binding policy.ACL) {
+		status.Deleted++
+		a.notify("deleted")
+		a.log.Info("ACL deleted, as on the source", "cluster", a.flow.Target, "acl", binding.String())
+	}, onRefused); err != nil {
+		return err
+	}
+	status.InStep += status.Created
 	return nil
 }
 
-// refuse notes a binding that the target refused. The others go on.
-func (a *ACLs) refuse(binding policy.ACL, err error, refused map[policy.ACL]bool, report *ACLsStatus) {
-	refused[binding] = true
-	if report.Refused++; report.Refused <= MaxProblems {
-		report.Problems = append(report.Problems, fmt.Sprintf("cluster %s refuses %s: %v", a.flow.Target, binding, err))
+// sendACLs sends bindings in several requests while active returns true, and calls done or refused for each.
+func sendACLs(ctx context.Context, list []policy.ACL, active func() bool, send func(context.Context, []policy.ACL) ([]error, error),
+	done func(policy.ACL), refused func(policy.ACL, error),
+) error {
+	for part := range slices.Chunk(list, aclsPerRequest) {
+		if !active() {
+			return nil
+		}
+		results, err := send(ctx, part)
+		if err != nil {
+			return err
+		}
+		for i, err := range results {
+			if err != nil {
+				refused(part[i], err)
+				continue
+			}
+			done(part[i])
+		}
+	}
+	return nil
+}
+
+// addRefused adds a binding that the target refused to the status, and logs it unless it was refused in the previous sync.
+func (a *ACLs) addRefused(binding policy.ACL, err error, status *ACLsStatus) {
+	if status.Refused++; status.Refused <= MaxProblems {
+		status.Problems = append(status.Problems, fmt.Sprintf("cluster %s refuses %s: %v", a.flow.Target, binding, err))
 	}
 	if !a.refused[binding] {
-		a.tell("refused")
+		a.notify("refused")
 		a.log.Warn("ACL is refused", "cluster", a.flow.Target, "acl", binding.String(), "err", err)
 	}
 }
 
-func (a *ACLs) tell(change string) {
+func (a *ACLs) notify(change string) {
 	if a.changed != nil {
 		a.changed(change)
 	}
 }
 
-// Compare asks both clusters for the ACLs of their topics and finds the difference.
+// Compare reads the topic ACLs of both clusters and returns the difference. nameClashes are source topics whose target topic is not their
+// copy.
 func (a *ACLs) Compare(ctx context.Context, source, target View, nameClashes map[string]bool) (policy.ACLDiff, error) {
 	state := policy.ACLState{Copied: map[string]string{}, TargetTopics: slices.Collect(maps.Keys(target.ByName)), Remove: a.flow.ACLsDelete}
 	pairs, _ := a.topics.Select(source, target)
@@ -190,21 +206,22 @@ func (a *ACLs) Compare(ctx context.Context, source, target View, nameClashes map
 		}
 	}
 	var sourceErr, targetErr error
-	var strange int
-	state.Source, strange, sourceErr = describeACLs(ctx, a.topics.source, a.flow.Source)
+	var unknown int
+	state.Source, unknown, sourceErr = describeACLs(ctx, a.topics.source, a.flow.Source)
 	state.Target, _, targetErr = describeACLs(ctx, a.topics.target, a.flow.Target)
 	if err := cmp.Or(sourceErr, targetErr); err != nil {
 		return policy.ACLDiff{}, err
 	}
 	diff := a.topics.Rules.DiffACLs(state)
-	if strange > 0 {
-		diff.Notes = append(diff.Notes, fmt.Sprintf("%d ACLs of cluster %s are left out: they are of a kind that milena does not know", strange, a.flow.Source))
+	if unknown > 0 {
+		diff.Notes = append(diff.Notes, fmt.Sprintf("%d ACLs of cluster %s are not copied: milena does not know their type", unknown, a.flow.Source))
 	}
 	return diff, nil
 }
 
-// describeACLs asks for all bindings of topics. Any broker answers, from its own copy of the metadata. Strange are those of a Kafka to come.
-func describeACLs(ctx context.Context, client *kgo.Client, cluster string) (list []policy.ACL, strange int, err error) {
+// describeACLs returns all bindings of topics, and how many more are of a type that milena does not know, from a newer Kafka. Any broker
+// answers, from its own copy of the metadata.
+func describeACLs(ctx context.Context, client *kgo.Client, cluster string) (list []policy.ACL, unknown int, err error) {
 	request := kmsg.NewPtrDescribeACLsRequest()
 	request.ResourceType, request.ResourcePatternType = kmsg.ACLResourceTypeTopic, kmsg.ACLResourcePatternTypeAny
 	request.Operation, request.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
@@ -226,16 +243,16 @@ func describeACLs(ctx context.Context, client *kgo.Client, cluster string) (list
 			pattern := binding.Prefixed || r.ResourcePatternType == kmsg.ACLResourcePatternTypeLiteral
 			permission := binding.Deny || b.PermissionType == kmsg.ACLPermissionTypeAllow
 			if err != nil || !pattern || !permission {
-				strange++
+				unknown++
 				continue
 			}
 			list = append(list, binding)
 		}
 	}
-	return list, strange, nil
+	return list, unknown, nil
 }
 
-// aclError is nil, or a sentence with the right that is needed.
+// aclError returns nil for success, else an error that names the missing right, if any.
 func aclError(cluster, operation string, code int16, message *string) error {
 	err := kerr.ErrorForCode(code)
 	right := map[string]string{"describe": "DESCRIBE", "create": "ALTER", "delete": "ALTER"}[operation]
@@ -252,7 +269,7 @@ func aclError(cluster, operation string, code int16, message *string) error {
 	return err
 }
 
-// aclFailure tells what concerns all bindings of a request from what concerns one.
+// aclFailure returns the first error that concerns all bindings of a request, not only one.
 func aclFailure(results []error) error {
 	var off *noAuthorizerError
 	for _, err := range results {
@@ -263,7 +280,7 @@ func aclFailure(results []error) error {
 	return nil
 }
 
-// create makes bindings and answers what came of each.
+// create creates bindings and returns the result of each.
 func (a *ACLs) create(ctx context.Context, list []policy.ACL) ([]error, error) {
 	request := kmsg.NewPtrCreateACLsRequest()
 	for _, binding := range list {
@@ -284,7 +301,7 @@ func (a *ACLs) create(ctx context.Context, list []policy.ACL) ([]error, error) {
 	return a.checked("create", list, results)
 }
 
-// remove deletes bindings, each by a filter that matches it alone, and answers what came of each.
+// remove deletes bindings, each with a filter that matches only it, and returns the result of each.
 func (a *ACLs) remove(ctx context.Context, list []policy.ACL) ([]error, error) {
 	request := kmsg.NewPtrDeleteACLsRequest()
 	for _, binding := range list {
@@ -305,7 +322,7 @@ func (a *ACLs) remove(ctx context.Context, list []policy.ACL) ([]error, error) {
 	return a.checked("delete", list, results)
 }
 
-// checked gives the results if there is one for each binding and none is about all of them.
+// checked returns the results, or an error if their number is wrong or one of them concerns all bindings.
 func (a *ACLs) checked(operation string, list []policy.ACL, results []error) ([]error, error) {
 	if len(results) != len(list) {
 		return nil, fmt.Errorf("%s ACLs on cluster %s: %d results for %d ACLs", operation, a.flow.Target, len(results), len(list))
@@ -313,7 +330,7 @@ func (a *ACLs) checked(operation string, list []policy.ACL, results []error) ([]
 	return results, aclFailure(results)
 }
 
-// kindsOf are the parts of a binding that Kafka has numbers for. Its operation came from a number, so it has one.
+// kindsOf returns the parts of a binding that are numbers in Kafka. The operation was read as a number, so it always parses.
 func kindsOf(binding policy.ACL) (kmsg.ACLResourcePatternType, kmsg.ACLOperation, kmsg.ACLPermissionType) {
 	pattern, permission := kmsg.ACLResourcePatternTypeLiteral, kmsg.ACLPermissionTypeAllow
 	if binding.Prefixed {
@@ -326,13 +343,13 @@ func kindsOf(binding policy.ACL) (kmsg.ACLResourcePatternType, kmsg.ACLOperation
 	return pattern, operation, permission
 }
 
-// Status is what the last pass found; nil when ACLs are not asked for.
+// Status returns the result of the last sync, nil if the flow does not copy ACLs.
 func (a *ACLs) Status() *ACLsStatus {
 	if !a.flow.ACLs {
 		return nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	report := a.report
-	return &report
+	status := a.status
+	return &status
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/kafkatest"
 )
 
-// aclsTest is the ACLs of one flow from primary to dr between two fake clusters, passes made by hand.
+// aclsTest syncs the ACLs of one flow from primary to dr between two fake clusters, one sync per call.
 type aclsTest struct {
 	*topicsTest
 	acls    *ACLs
@@ -51,7 +51,7 @@ func (test *aclsTest) onTarget() []string {
 	return texts
 }
 
-func (test *aclsTest) pass() {
+func (test *aclsTest) sync() {
 	test.t.Helper()
 	if err := test.acls.Sync(test.t.Context(), nil, always); err != nil {
 		test.t.Fatal(err)
@@ -69,7 +69,7 @@ func TestACLs_onlyDifferencesAreSent(t *testing.T) {
 	creates := test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateACLs}, Observe: true, Count: -1})
 	deletes := test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DeleteACLs}, Observe: true, Count: -1})
 
-	test.pass()
+	test.sync()
 	want := []string{
 		"ALLOW READ to User:alice on topic primary.orders", "ALLOW READ to User:carol on topic primary.orders",
 		"DENY READ to User:bob on topics with prefix primary.ord",
@@ -78,22 +78,22 @@ func TestACLs_onlyDifferencesAreSent(t *testing.T) {
 		t.Error(diff)
 	}
 	if n := strings.Count(test.log.String(), "ACL created, as on the source"); n != 2 || test.changes["created"] != 2 {
-		t.Errorf("two changes, %d counted, one line each:\n%s", test.changes["created"], test.log.String())
+		t.Errorf("want two changes with one line each, %d are counted:\n%s", test.changes["created"], test.log.String())
 	}
 	if s := test.acls.Status(); s.InStep != 2 || s.Created != 2 || s.LastPass.IsZero() || len(s.Problems) > 0 {
 		t.Errorf("status %+v", s)
 	}
 	hits := creates.Hits()
-	test.pass()
+	test.sync()
 	if creates.Hits() != hits || deletes.Hits() != 0 {
-		t.Errorf("a second pass sent %d creations, %d deletions", creates.Hits()-hits, deletes.Hits())
+		t.Errorf("a second sync sent %d creations, %d deletions", creates.Hits()-hits, deletes.Hits())
 	}
 	if s := test.acls.Status(); s.InStep != 2 || s.Created != 0 {
 		t.Errorf("status %+v", s)
 	}
 }
 
-func TestACLs_areDeletedOnlyWhenAskedFor(t *testing.T) {
+func TestACLs_areDeletedOnlyIfConfigured(t *testing.T) {
 	test := newACLsTest(t, nil)
 	source, target := test.Syncer.source, test.Syncer.target
 	test.create(test.source, "orders", 1, nil)
@@ -104,21 +104,21 @@ func TestACLs_areDeletedOnlyWhenAskedFor(t *testing.T) {
 		kafkatest.Grant(t, target, "ALLOW", "READ", "bob", topic)
 	}
 	before := test.onTarget()
-	test.pass()
+	test.sync()
 	kafkatest.Revoke(t, source, "bob")
-	test.pass()
+	test.sync()
 	if !slices.Contains(test.onTarget(), "ALLOW READ to User:bob on topic primary.orders") {
-		t.Error("what was revoked on the source is deleted unasked")
+		t.Error("an ACL that was revoked on the source is deleted, though acls_delete is off")
 	}
 	test.acls.flow.ACLsDelete = true
-	test.pass()
+	test.sync()
 	want := append(slices.Clone(before), "ALLOW READ to User:alice on topic primary.orders")
 	slices.Sort(want)
 	if diff := cmp.Diff(want, test.onTarget()); diff != "" {
 		t.Error(diff)
 	}
 	if test.changes["deleted"] != 1 || strings.Count(test.log.String(), "ACL deleted, as on the source") != 1 {
-		t.Errorf("one deletion, %d counted:\n%s", test.changes["deleted"], test.log.String())
+		t.Errorf("want one deletion, %d are counted:\n%s", test.changes["deleted"], test.log.String())
 	}
 }
 
@@ -130,14 +130,14 @@ func TestACLs_oneBadBinding(t *testing.T) {
 	}
 	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateACLs}, Resource: "primary.bad", Err: kerr.InvalidRequest, Count: -1})
 	for range 3 {
-		test.pass()
+		test.sync()
 	}
 	want := []string{"ALLOW READ to User:alice on topic primary.good", "ALLOW READ to User:alice on topic primary.last"}
 	if diff := cmp.Diff(want, test.onTarget()); diff != "" {
 		t.Error(diff)
 	}
 	if test.changes["refused"] != 1 || strings.Count(test.log.String(), "ACL is refused") != 1 {
-		t.Errorf("refused in each of three passes, %d counted:\n%s", test.changes["refused"], test.log.String())
+		t.Errorf("refused in each of three syncs, want 1 counted, got %d:\n%s", test.changes["refused"], test.log.String())
 	}
 	s := test.acls.Status()
 	if s.Refused != 1 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "ALLOW READ to User:alice on topic primary.bad") {
@@ -145,7 +145,7 @@ func TestACLs_oneBadBinding(t *testing.T) {
 	}
 }
 
-// Whatever lasts is said once, and in every status.
+// A lasting problem is logged once and is in every status.
 func TestACLs_cannotBeCopied(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -164,11 +164,11 @@ func TestACLs_cannotBeCopied(t *testing.T) {
 			answer: describeAnswer(kerr.SecurityDisabled), want: "ACLs are not copied: cluster dr has no authorizer",
 		},
 		{
-			name: "no right to look", side: func(test *aclsTest) *kfake.Cluster { return test.source }, key: kmsg.DescribeACLs, failed: true,
+			name: "no right to describe", side: func(test *aclsTest) *kfake.Cluster { return test.source }, key: kmsg.DescribeACLs, failed: true,
 			answer: describeAnswer(kerr.ClusterAuthorizationFailed), want: "describe ACLs on cluster primary: not allowed; grant DESCRIBE on the cluster to milena's user",
 		},
 		{
-			name: "no right to change", side: func(test *aclsTest) *kfake.Cluster { return test.target }, key: kmsg.CreateACLs, failed: true,
+			name: "no right to create", side: func(test *aclsTest) *kfake.Cluster { return test.target }, key: kmsg.CreateACLs, failed: true,
 			answer: func(request kmsg.Request) kmsg.Response {
 				answer := request.ResponseKind().(*kmsg.CreateACLsResponse)
 				for range request.(*kmsg.CreateACLsRequest).Creations {
@@ -200,7 +200,7 @@ func TestACLs_cannotBeCopied(t *testing.T) {
 				}
 			}
 			if n := strings.Count(test.log.String(), "\n"); n != 1 || !strings.Contains(test.log.String(), c.want) {
-				t.Errorf("three passes logged %d lines:\n%s", n, test.log.String())
+				t.Errorf("three syncs logged %d lines:\n%s", n, test.log.String())
 			}
 		})
 	}
@@ -214,7 +214,7 @@ func describeAnswer(err *kerr.Error) func(kmsg.Request) kmsg.Response {
 	}
 }
 
-func TestACLs_manyInOnePass(t *testing.T) {
+func TestACLs_manyInOneSync(t *testing.T) {
 	test := newACLsTest(t, nil)
 	test.create(test.source, "orders", 1, nil)
 	b := kadm.NewACLs().Topics("orders").ResourcePatternType(kadm.ACLPatternLiteral).Operations(kadm.OpRead).AllowHosts("*")
@@ -225,11 +225,11 @@ func TestACLs_manyInOnePass(t *testing.T) {
 	if _, err := kadm.NewClient(test.Syncer.source).CreateACLs(t.Context(), b.Allow(users...)); err != nil {
 		t.Fatal(err)
 	}
-	test.pass()
+	test.sync()
 	if n := len(test.onTarget()); n != len(users) {
-		t.Errorf("%d of %d arrived", n, len(users))
+		t.Errorf("%d of %d ACLs are on the target", n, len(users))
 	}
-	// A pass ends where another instance has taken over.
+	// A sync ends once another instance has taken over.
 	other := newACLsTest(t, nil)
 	other.create(other.source, "orders", 1, nil)
 	kafkatest.Grant(t, other.Syncer.source, "ALLOW", "READ", "alice", "orders")
@@ -238,8 +238,8 @@ func TestACLs_manyInOnePass(t *testing.T) {
 	}
 }
 
-// Without a prefix, a topic of the target with other records in it keeps its own readers.
-func TestACLs_namesakesAreNoCopies(t *testing.T) {
+// Without a prefix, an unrelated topic of the same name on the target keeps its own ACLs.
+func TestACLs_nameClashesAreNotCopies(t *testing.T) {
 	test := newACLsTest(t, func(f *config.Flow) { f.Naming = config.NamingIdentity })
 	for _, topic := range []string{"orders-eu", "orders-us"} {
 		test.create(test.source, topic, 1, nil)

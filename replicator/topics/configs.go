@@ -17,34 +17,34 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// MaxProblems is how many problems of one kind are a picture; more are a list for the log.
+// MaxProblems is how many problems of one kind a status lists at most.
 const MaxProblems = 20
 
-// ConfigsStatus is what the last look at the topic configs did.
+// ConfigsStatus is the result of the last sync of topic configs.
 type ConfigsStatus struct {
-	// Changed is how many configs were altered on the target since the end of the look before.
+	// Changed is how many configs were altered on the target since the previous sync ended.
 	Changed int `json:"changed"`
-	// LastPass is when the last look began, and Took its seconds.
+	// LastPass is when the last sync began. Took is its duration in seconds.
 	LastPass time.Time `json:"last_pass,omitzero"`
 	Took     float64   `json:"took_seconds"`
-	// Problems are sentences about configs that could not be compared or altered.
+	// Problems describe configs that could not be compared or altered.
 	Problems []string `json:"problems,omitempty"`
 }
 
-// Limits are the effective configs of a target topic that decide how batches are written into it.
+// Limits are the effective configs of a target topic that decide how batches are written to it.
 type Limits struct {
-	// MaxMessageBytes is the largest batch; 0 if the broker did not say.
+	// MaxMessageBytes is the size of the largest batch; 0 if unknown.
 	MaxMessageBytes int32
-	// LogAppendTime says that the broker gives records its own time.
+	// LogAppendTime says that the broker replaces timestamps with its append time.
 	LogAppendTime bool
-	// CompressionType other than `producer` makes brokers rebuild batches of another codec.
+	// CompressionType, unless it is `producer`, makes the broker recompress batches with another codec.
 	CompressionType string
 	// Compacted topics refuse records without a key.
 	Compacted bool
 }
 
-// SyncConfigs brings the configs of the twins that exist to those of their sources: only differences are altered, and
-// each change is logged. Limits, by target name, are those in force afterwards; a topic without limits is in the errors.
+// SyncConfigs makes the configs of existing remote topics equal to those of their source topics. It alters only differences and logs each
+// change. limits, by target name, are in force afterwards; a topic without limits has an error.
 func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[string]Limits, errs map[string]error) {
 	limits, errs = map[string]Limits{}, map[string]error{}
 	pairs = slices.DeleteFunc(slices.Clone(pairs), func(p Pair) bool { return !p.Target.Exists() })
@@ -63,9 +63,9 @@ func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[stri
 				changes[p.TargetName] = c
 			}
 		}
-		changed := t.alter(ctx, changes, createNow, errs)
+		changed := t.alter(ctx, changes, apply, errs)
 		if len(changed) > 0 {
-			// A deleted value gives way to a default that only the target knows.
+			// Only the target knows the default that replaces a deleted value.
 			again, againErrs := describeTopics(ctx, t.target, t.flow.Target, changed)
 			for _, name := range changed {
 				delete(target, name)
@@ -83,8 +83,8 @@ func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[stri
 	return limits, errs
 }
 
-// alter sends the changes of many topics in one request and answers the topics that changed. Brokers refuse all changes
-// of a topic for one bad value, so a refused topic is tried key by key.
+// alter sends the changes of many topics in one request and returns the topics that changed. A broker refuses all changes of a topic because
+// of one bad value, so the changes of a refused topic are retried one by one.
 func (t *Syncer) alter(ctx context.Context, changes map[string][]policy.ConfigChange, how mode, errs map[string]error) (changed []string) {
 	if len(changes) == 0 {
 		return nil
@@ -107,7 +107,7 @@ func (t *Syncer) alter(ctx context.Context, changes map[string][]policy.ConfigCh
 		switch {
 		case err == nil:
 			changed = append(changed, name)
-			if how == createNow {
+			if how == apply {
 				t.logChanges(name, changes[name])
 			}
 		case len(changes[name]) > 1 && !errors.Is(err, kerr.TopicAuthorizationFailed) && !errors.Is(err, kerr.UnknownTopicOrPartition):
@@ -121,7 +121,7 @@ func (t *Syncer) alter(ctx context.Context, changes map[string][]policy.ConfigCh
 	return changed
 }
 
-// alterOneByOne says whether any of the changes was accepted; the error names those that were not.
+// alterOneByOne reports whether any of the changes was accepted. Refused changes are in errs.
 func (t *Syncer) alterOneByOne(ctx context.Context, name string, changes []policy.ConfigChange, how mode, errs map[string]error) bool {
 	var refused []error
 	for _, change := range changes {
@@ -179,9 +179,9 @@ func alterResource(name string, changes []policy.ConfigChange) kmsg.IncrementalA
 	return resource
 }
 
-// knownConfigs are the names of topic configs that the target knows, as seen in any topic of it: a twin that exists, the
-// journal, or the brokers' own. Empty if nothing is to be created or none can be described. Broker configs would not do:
-// they have other names.
+// knownConfigs returns the names of the topic configs that the target knows, read from one of its topics: the journal, __consumer_offsets or
+// an existing remote topic. It is empty if no topic is missing or none can be described. Broker configs are no substitute: they have other
+// names.
 func (t *Syncer) knownConfigs(ctx context.Context, missing, pairs []Pair) map[string]bool {
 	if len(missing) == 0 {
 		return nil
@@ -208,7 +208,7 @@ func configNames(configs []policy.TopicConfig) map[string]bool {
 	return names
 }
 
-// describeTopics asks for all configs of some topics, defaults included. Each topic is in one of the two answers.
+// describeTopics returns all configs of some topics, including defaults. Each topic is in one of the two results.
 func describeTopics(ctx context.Context, client *kgo.Client, cluster string, names []string) (map[string][]policy.TopicConfig, map[string]error) {
 	described, errs := make(map[string][]policy.TopicConfig, len(names)), map[string]error{}
 	if len(names) == 0 {
@@ -244,7 +244,7 @@ func describeTopics(ctx context.Context, client *kgo.Client, cluster string, nam
 	}
 	for _, name := range names {
 		if _, ok := described[name]; !ok && errs[name] == nil {
-			errs[name] = AdminError(cluster, "describe configs of", name, errors.New("the answer does not hold the topic"), nil)
+			errs[name] = AdminError(cluster, "describe configs of", name, errors.New("the response does not include the topic"), nil)
 		}
 	}
 	return described, errs

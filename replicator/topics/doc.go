@@ -1,12 +1,12 @@
-// Package topics creates and keeps in step the topics on the target: which topics are copied under which names, partitions, configs, and
-// ACLs. It reads the metadata of both clusters.
+// Package topics keeps the topics on the target in sync with the source: which topics are copied under which names, their partitions, configs
+// and ACLs. The topic on the target that holds the copy is called the remote topic.
 //
-//	view.go     what a cluster says of its topics, partitions and leaders
-//	topics.go   selects topics, creates missing ones and adds partitions
+//	view.go     metadata of a cluster: topics, partitions, leaders
+//	topics.go   selects topics, creates missing remote topics and adds partitions
 //	configs.go  compares configs and alters those that differ; the limits that follow for batches
-//	acls.go     compares, creates and deletes ACLs; package policy says which
-//	edges.go    first and last offsets of all partitions
-//	preview.go  the same without changing anything, for a check
+//	acls.go     compares ACLs, creates and deletes them; package policy decides which
+//	bounds.go   first and last offsets of all partitions
+//	preview.go  what a sync would do, without changing anything, for milena check
 //
-// Everything is a sync that the caller repeats: nothing here starts a goroutine or waits for anything but answers.
+// The caller repeats each sync. The package starts no goroutine, and its calls block only for responses.
 package topics

@@ -10,15 +10,15 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// Preview is what a sync would do to topics of the target. Maps are by target name.
+// Preview is what a sync would change on the target. Maps are by target name.
 type Preview struct {
-	// Configs are those that a topic is created with ("name=value") or that change on it ("name: old -> new").
+	// Configs are the configs of a topic to create ("name=value") and the changes to an existing one ("name: old -> new").
 	Configs map[string][]string
-	// Unknown are configs of the source topic that the target does not know, and that are left out.
+	// Unknown are configs of the source topic that are left out because the target does not know them.
 	Unknown map[string][]string
-	// Limits are those of topics that exist.
+	// Limits are the limits of existing topics.
 	Limits map[string]Limits
-	// Errors are the target's refusals.
+	// Errors are the requests that failed or that the target would refuse.
 	Errors map[string]error
 }
 
@@ -26,14 +26,14 @@ func newPreview() *Preview {
 	return &Preview{Configs: map[string][]string{}, Unknown: map[string][]string{}, Limits: map[string]Limits{}, Errors: map[string]error{}}
 }
 
-// PreviewCreates asks the target's controller whether it would create the missing topics of pairs, and add the missing partitions. All are
-// the pairs that exist, too: what the target knows is seen in them.
+// PreviewCreates checks, with requests that only validate, whether the target would create the missing topics of pairs and add the missing
+// partitions. all are all selected pairs: their existing topics show which configs the target knows.
 func (t *Syncer) PreviewCreates(ctx context.Context, pairs, all []Pair) *Preview {
 	p := newPreview()
 	missing, small := t.incomplete(pairs)
 	known := t.knownConfigs(ctx, missing, all)
 	for part := range slices.Chunk(missing, topicsPerRequest) {
-		planned := t.plan(ctx, part, p.Errors)
+		planned := t.planCreates(ctx, part, p.Errors)
 		for _, topic := range planned {
 			for _, c := range topic.Configs {
 				if len(known) > 0 && !known[c.Name] {
@@ -51,7 +51,7 @@ func (t *Syncer) PreviewCreates(ctx context.Context, pairs, all []Pair) *Preview
 	return p
 }
 
-// PreviewCreate asks the target's controller whether it would create one topic.
+// PreviewCreate checks whether the target would create one topic.
 func (t *Syncer) PreviewCreate(ctx context.Context, name string, partitions int32, replicationFactor int16) *Preview {
 	p := newPreview()
 	topic := kmsg.NewCreateTopicsRequestTopic()
@@ -60,7 +60,7 @@ func (t *Syncer) PreviewCreate(ctx context.Context, name string, partitions int3
 	return p
 }
 
-// PreviewConfigs compares the configs of the target topics that exist, and asks whether those that differ may be altered.
+// PreviewConfigs compares the configs of the existing target topics, and checks whether the target would accept the changes.
 func (t *Syncer) PreviewConfigs(ctx context.Context, pairs []Pair) *Preview {
 	p := newPreview()
 	existing := slices.DeleteFunc(slices.Clone(pairs), func(pair Pair) bool { return !pair.Target.Exists() })

@@ -19,42 +19,44 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// topicsPerRequest bounds admin requests: a controller handles the topics of one request in one go, and answers of
-// DescribeConfigs take some 3 KB a topic.
+// topicsPerRequest limits admin requests: a controller handles all topics of a request at once, and a DescribeConfigs response takes about
+// 3 KB per topic.
 const topicsPerRequest = 100
 
-// adminTimeoutMillis is what the controller may take for creating topics or partitions before it answers.
+// adminTimeoutMillis is how long the controller may take to create topics or partitions before it answers.
 const adminTimeoutMillis = 15_000
 
-// Pair is one selected source topic and its twin on the target.
+// Pair is one selected source topic and its remote topic on the target.
 type Pair struct {
 	Source     Topic
 	TargetName string
-	Target     Topic // zero while it does not exist yet
+	Target     Topic // zero while the remote topic does not exist
 }
 
-// Refusal is a topic that the user asked for and that cannot be copied. What the user did not ask for is no refusal.
+// Refusal is a topic that the config selects but that cannot be copied.
 type Refusal struct {
 	Topic  string
-	Reason string // the end of a sentence that begins with the topic's name
+	Reason string // continues a sentence that begins with the name of the topic
 }
 
-// Syncer are the passes over the metadata and configs of both clusters. It starts nothing and waits for nothing but
-// answers; passes may run at once. Each does what it can: a topic that fails is in the errors, by its target name, and
-// the others are done.
+// Syncer creates the remote topics of one flow and keeps their partitions and configs in sync with the source. Each method does as much as
+// it can: a topic that fails is reported in the errors, by target name, and the others proceed. A Syncer is safe for concurrent use.
 type Syncer struct {
+	// Rules select topics and name the remote topics. Read only.
+	Rules *policy.Topics
+	// Changed is called with the number of configs that were altered on a topic; may be nil. Set it before the first sync.
+	Changed func(configs int)
+
 	source, target *kgo.Client
-	Rules          *policy.Topics
 	configs        policy.ConfigFilter
 	flow           config.Flow
 	log            *slog.Logger
-	Changed        func(configs int) // told after configs were altered; may be nil
 
 	mu     sync.Mutex
-	warned map[string]bool // what was logged already, for conditions that stay
+	warned map[string]bool // warnings that were logged already
 }
 
-// NewSyncer compiles the flow's rules; it talks to nobody.
+// NewSyncer creates a Syncer. It sends no request. The error says which topic or config pattern of the flow is invalid.
 func NewSyncer(source, target *kgo.Client, flow config.Flow, log *slog.Logger) (*Syncer, error) {
 	rules, rulesErr := policy.NewTopics(flow, flow.Source, flow.Target)
 	filter, filterErr := policy.NewConfigFilter(flow)
@@ -64,14 +66,14 @@ func NewSyncer(source, target *kgo.Client, flow config.Flow, log *slog.Logger) (
 	return &Syncer{source: source, target: target, Rules: rules, configs: filter, flow: flow, log: log, warned: map[string]bool{}}, nil
 }
 
-// Select is pure: which topics are copied, under which names, and which twins exist. Pairs are sorted by source name.
-// Several topics with one target name are all refused: to begin with any of them would mix their records later.
+// Select decides which topics are copied and under which names, and finds the remote topics that exist. It sends no request. Pairs are
+// sorted by source name. Source topics that share one target name are all refused: to copy any of them would mix their records later.
 func (t *Syncer) Select(source, target View) (pairs []Pair, refused []Refusal) {
 	names := slices.Sorted(maps.Keys(source.ByName))
 	mixed := map[string]string{}
 	for _, c := range t.Rules.Collisions(names) {
 		if len(c.Targets) > 1 {
-			continue // '.' against '_': the target's controller refuses the second one, if it does
+			continue // names that differ in '.' and '_' only: the target refuses the second one if it minds
 		}
 		for _, name := range c.Sources {
 			mixed[name] = c.Explain()
@@ -86,7 +88,7 @@ func (t *Syncer) Select(source, target View) (pairs []Pair, refused []Refusal) {
 		case mixed[name] != "":
 			refused = append(refused, Refusal{name, "is not copied: " + mixed[name]})
 		case len(source.ByName[name].Partitions) == 0:
-			refused = append(refused, Refusal{name, "has no partitions yet, says the source"})
+			refused = append(refused, Refusal{name, "has no partitions yet on the source"})
 		default:
 			pairs = append(pairs, Pair{Source: source.ByName[name], TargetName: targetName, Target: target.ByName[targetName]})
 		}
@@ -94,22 +96,22 @@ func (t *Syncer) Select(source, target View) (pairs []Pair, refused []Refusal) {
 	return pairs, refused
 }
 
-// CreateMissing creates the twins that do not exist and adds the partitions that they lack; it never deletes and never
-// shrinks. Created and grown are target names. What another one created or added meanwhile is neither an error nor ours.
+// CreateMissing creates the remote topics that do not exist and adds the partitions that they lack. It never deletes anything. created and
+// grown are target names. A topic or partition that someone else has created in the meantime is neither an error nor in the results.
 func (t *Syncer) CreateMissing(ctx context.Context, pairs []Pair) (created, grown []string, errs map[string]error) {
 	errs = map[string]error{}
 	missing, small := t.incomplete(pairs)
 	known := t.knownConfigs(ctx, missing, pairs)
 	for part := range slices.Chunk(missing, topicsPerRequest) {
-		created = append(created, t.create(ctx, t.plan(ctx, part, errs), known, createNow, errs)...)
+		created = append(created, t.create(ctx, t.planCreates(ctx, part, errs), known, apply, errs)...)
 	}
 	for part := range slices.Chunk(small, topicsPerRequest) {
-		grown = append(grown, t.grow(ctx, part, createNow, errs)...)
+		grown = append(grown, t.grow(ctx, part, apply, errs)...)
 	}
 	return created, grown, errs
 }
 
-// incomplete are the pairs whose target topic is missing, and those whose target topic lacks partitions.
+// incomplete returns the pairs whose remote topic is missing, and those whose remote topic lacks partitions.
 func (t *Syncer) incomplete(pairs []Pair) (missing, small []Pair) {
 	for _, p := range pairs {
 		switch p.Action() {
@@ -123,19 +125,19 @@ func (t *Syncer) incomplete(pairs []Pair) (missing, small []Pair) {
 	return missing, small
 }
 
-// Action is what has to be done to a target topic before it can be written.
+// Action is what must be done to a remote topic before it can be written.
 type Action string
 
 const (
-	// Create means that the target topic does not exist.
+	// Create means that the remote topic does not exist.
 	Create Action = "create"
-	// Grow means that it lacks partitions.
+	// Grow means that the remote topic lacks partitions.
 	Grow Action = "grow"
-	// Copy means that it is there.
+	// Copy means that the remote topic is complete.
 	Copy Action = "copy"
 )
 
-// Action says what the target topic needs.
+// Action returns what must be done to the remote topic.
 func (p Pair) Action() Action {
 	switch {
 	case !p.Target.Exists():
@@ -147,17 +149,17 @@ func (p Pair) Action() Action {
 	}
 }
 
-// mode says whether a request acts or only asks whether it would be accepted.
+// mode says whether a request changes the target or only validates the change.
 type mode bool
 
 const (
-	createNow    mode = false
+	apply        mode = false
 	validateOnly mode = true
 )
 
-// plan makes the requests for the twins of one chunk. A source topic whose configs cannot be read is not created at all:
-// born with the default cleanup.policy, a compacted topic's copy would lose by retention what it must keep.
-func (t *Syncer) plan(ctx context.Context, missing []Pair, errs map[string]error) []kmsg.CreateTopicsRequestTopic {
+// planCreates builds the creations of missing remote topics. A topic whose source configs cannot be read is not created: with the default
+// cleanup.policy, retention would delete records of a compacted topic.
+func (t *Syncer) planCreates(ctx context.Context, missing []Pair, errs map[string]error) []kmsg.CreateTopicsRequestTopic {
 	described, failed := describeTopics(ctx, t.source, t.flow.Source, SourceNames(missing))
 	replicas := t.flow.ReplicationFactor
 	if replicas == 0 {
@@ -184,9 +186,9 @@ func (t *Syncer) plan(ctx context.Context, missing []Pair, errs map[string]error
 	return planned
 }
 
-// create sends the planned topics and answers the names of those that were created. A topic that is refused for its
-// configs is sent again without those that the target does not know, as one unknown key fails the whole topic
-// (KAFKA-13255); each round leaves out at least one key, so it ends.
+// create sends the planned topics and returns the names of those that were created. A topic that is refused because of its configs is sent
+// again without those that the target does not accept, as one unknown key fails the whole topic (KAFKA-13255). Each iteration drops at
+// least one key, so the loop ends.
 func (t *Syncer) create(ctx context.Context, planned []kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, errs map[string]error) (created []string) {
 	for len(planned) > 0 {
 		request := kmsg.NewPtrCreateTopicsRequest()
@@ -209,9 +211,9 @@ func (t *Syncer) create(ctx context.Context, planned []kmsg.CreateTopicsRequestT
 			case err == nil:
 				created = append(created, answered.Topic)
 			case errors.Is(err, kerr.TopicAlreadyExists):
-				// Created between our look and our request, by a person or by another instance.
+				// Created by an operator or another instance since the metadata was read.
 			default:
-				if again, ok := t.withLess(ctx, byName[answered.Topic], known, how, err, answered.ErrorMessage); ok {
+				if again, ok := t.withFewerConfigs(ctx, byName[answered.Topic], known, how, err, answered.ErrorMessage); ok {
 					planned = append(planned, again)
 					continue
 				}
@@ -222,23 +224,23 @@ func (t *Syncer) create(ctx context.Context, planned []kmsg.CreateTopicsRequestT
 	return created
 }
 
-// withLess is a topic that was refused without the configs that it was refused for, or false if it cannot be made so.
-func (t *Syncer) withLess(ctx context.Context, topic kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, err error, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
+// withFewerConfigs returns a refused topic without the configs that caused the refusal; false if there are no such configs.
+func (t *Syncer) withFewerConfigs(ctx context.Context, topic kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, err error, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
 	invalid := errors.Is(err, kerr.InvalidConfig)
 	if invalid {
 		if less, ok := t.withoutUnknown(topic, known, message); ok {
 			return less, true
 		}
 	}
-	// Providers of Kafka keep some configs for themselves (KIP-133). A check tells that instead.
+	// Managed Kafka services control some configs themselves (KIP-133). A preview reports the refusal instead.
 	if how == validateOnly || (!invalid && !errors.Is(err, kerr.PolicyViolation)) {
 		return topic, false
 	}
 	return t.withoutRefused(ctx, topic)
 }
 
-// withoutRefused asks for each config of a topic by itself whether the target takes it, as its answer does not always name the culprit. A
-// copy is not made without cleanup.policy: it would lose by retention what it must keep (KAFKA-12254).
+// withoutRefused validates each config of a topic separately, because an error does not always name the refused config. A remote topic is
+// never created without its cleanup.policy: retention would delete records of a compacted topic (KAFKA-12254).
 func (t *Syncer) withoutRefused(ctx context.Context, topic kmsg.CreateTopicsRequestTopic) (kmsg.CreateTopicsRequestTopic, bool) {
 	refuses := func(configs ...kmsg.CreateTopicsRequestTopicConfig) bool {
 		alone := topic
@@ -248,7 +250,7 @@ func (t *Syncer) withoutRefused(ctx context.Context, topic kmsg.CreateTopicsRequ
 		return len(errs) > 0
 	}
 	if len(topic.Configs) == 0 || refuses() {
-		return topic, false // it is not about configs
+		return topic, false // the refusal is not about configs
 	}
 	var kept []kmsg.CreateTopicsRequestTopicConfig
 	for _, c := range topic.Configs {
@@ -266,13 +268,13 @@ func (t *Syncer) withoutRefused(ctx context.Context, topic kmsg.CreateTopicsRequ
 	return topic, less
 }
 
-// withoutUnknown is the topic without the configs that the target does not know, or false if that leaves out nothing.
-// What the target knows is seen in its other topics, if there are any; the broker's message names one key in any case.
+// withoutUnknown returns a topic without the configs that the target does not know; false if that drops none. The other topics of the
+// target show which configs it knows, if there are any; the error message always names one unknown key.
 func (t *Syncer) withoutUnknown(topic kmsg.CreateTopicsRequestTopic, known map[string]bool, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
 	var kept []kmsg.CreateTopicsRequestTopicConfig
 	var dropped []string
 	for _, c := range topic.Configs {
-		// LogConfig.validateNames, unchanged since 0.9.
+		// The text is from LogConfig.validateNames, unchanged since 0.9.
 		named := message != nil && strings.HasSuffix(strings.TrimSpace(*message), "Unknown topic config name: "+c.Name)
 		if named || (len(known) > 0 && !known[c.Name]) {
 			dropped = append(dropped, c.Name)
@@ -287,13 +289,14 @@ func (t *Syncer) withoutUnknown(topic kmsg.CreateTopicsRequestTopic, known map[s
 	return topic, len(dropped) > 0
 }
 
-// warnUnknown logs each config once that the target does not know.
+// warnUnknown warns about configs that the target does not know, once each.
 func (t *Syncer) warnUnknown(targetName string, names []string) {
 	for _, name := range names {
 		t.warnOnce("unknown", targetName, name, "topic config left out: the target does not know it")
 	}
 }
 
+// warnOnce logs a warning unless the same topic and config had one for the same reason before.
 func (t *Syncer) warnOnce(why, targetName, name, text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -303,7 +306,7 @@ func (t *Syncer) warnOnce(why, targetName, name, text string) {
 	}
 }
 
-// grow adds the partitions that the source topics have more, and answers the names of the topics that grew.
+// grow adds the partitions that the remote topics lack, and returns the names of the topics that grew.
 func (t *Syncer) grow(ctx context.Context, pairs []Pair, how mode, errs map[string]error) (grown []string) {
 	request := kmsg.NewPtrCreatePartitionsRequest()
 	request.TimeoutMillis, request.ValidateOnly = adminTimeoutMillis, bool(how)
@@ -325,7 +328,7 @@ func (t *Syncer) grow(ctx context.Context, pairs []Pair, how mode, errs map[stri
 		case err == nil:
 			grown = append(grown, answered.Topic)
 		case errors.Is(err, kerr.InvalidPartitions):
-			// It has as many by now. Fewer is impossible, and too many for the cluster has another code.
+			// It has as many by now. Too many for the cluster has another code.
 		default:
 			errs[answered.Topic] = t.adminError("add partitions to", answered.Topic, err, answered.ErrorMessage)
 		}
@@ -333,24 +336,23 @@ func (t *Syncer) grow(ctx context.Context, pairs []Pair, how mode, errs map[stri
 	return grown
 }
 
-// AdminError is a sentence about one topic of the target: the operation, the topic, and the right that is needed.
 func (t *Syncer) adminError(operation, topic string, err error, message *string) error {
 	return AdminError(t.flow.Target, operation, topic, err, message)
 }
 
-// AdminError names the cluster too. Rights are by Kafka's StandardAuthorizer, found by removing them one by one: brokers
-// answer TOPIC_AUTHORIZATION_FAILED also where the cluster's CREATE would do.
+// AdminError wraps the error of an admin request about one topic: it names the operation, the topic, the cluster and, if a right is missing,
+// what to grant. message is the one in the response, may be nil. The rights were verified with Kafka's StandardAuthorizer by removing them
+// one at a time: brokers answer TOPIC_AUTHORIZATION_FAILED even where CREATE on the cluster would suffice.
 func AdminError(cluster, operation, topic string, err error, message *string) error {
 	rights := map[string]string{
-		"create":                "CREATE on the topic or on the cluster",
-		"add partitions to":     "ALTER on the topic",
-		"describe configs of":   "DESCRIBE_CONFIGS on the topic",
-		"alter configs of":      "ALTER_CONFIGS on the topic",
-		"ask for our rights on": "DESCRIBE on the topic",
+		"create":              "CREATE on the topic or on the cluster",
+		"add partitions to":   "ALTER on the topic",
+		"describe configs of": "DESCRIBE_CONFIGS on the topic",
+		"alter configs of":    "ALTER_CONFIGS on the topic",
+		"check the rights on": "DESCRIBE on the topic",
 	}
 	where := fmt.Sprintf("%s topic %s on cluster %s", operation, topic, cluster)
 	detail := ""
-	// The message of an error without one is the code's own text in other words.
 	if message != nil {
 		detail = strings.TrimSpace(*message)
 	}
@@ -360,14 +362,14 @@ func AdminError(cluster, operation, topic string, err error, message *string) er
 	case errors.Is(err, kerr.InvalidReplicationFactor):
 		return fmt.Errorf("%s: %s; set replication_factor (replication.factor in an mm2.properties) to at most the number of brokers: %w", where, cmp.Or(detail, "too many replicas"), err)
 	case errors.Is(err, kerr.InvalidTopicException) && strings.Contains(detail, "collide"):
-		return fmt.Errorf("%s: %s; Kafka takes '.' and '_' for the same in metric names: exclude one of the topics or rename it: %w", where, detail, err)
+		return fmt.Errorf("%s: %s; Kafka treats '.' and '_' as equal in metric names: exclude or rename one of the topics: %w", where, detail, err)
 	case detail != "":
 		return fmt.Errorf("%s: %s: %w", where, detail, err)
 	}
 	return fmt.Errorf("%s: %w", where, err)
 }
 
-// SourceNames are the source names of pairs.
+// SourceNames returns the source names of pairs.
 func SourceNames(pairs []Pair) []string {
 	names := make([]string, len(pairs))
 	for i, p := range pairs {
@@ -376,7 +378,7 @@ func SourceNames(pairs []Pair) []string {
 	return names
 }
 
-// TargetNames are the target names of pairs, existing or not.
+// TargetNames returns the target names of pairs, existing or not.
 func TargetNames(pairs []Pair) []string {
 	names := make([]string, len(pairs))
 	for i, p := range pairs {

@@ -76,8 +76,8 @@ func (test *topicsTest) create(cluster *kfake.Cluster, topic string, partitions 
 	}
 }
 
-// look reads both clusters and pairs them.
-func (test *topicsTest) look() ([]Pair, []Refusal) {
+// selectTopics reads both clusters and selects topics.
+func (test *topicsTest) selectTopics() ([]Pair, []Refusal) {
 	test.t.Helper()
 	source, err := Read(test.t.Context(), test.Syncer.source)
 	if err != nil {
@@ -95,10 +95,10 @@ func (test *topicsTest) targetTopics() View {
 	return target
 }
 
-// pass is one CreateMissing; it fails the test for errors.
-func (test *topicsTest) pass() (created, grown []string) {
+// createMissing calls CreateMissing once and fails the test on errors.
+func (test *topicsTest) createMissing() (created, grown []string) {
 	test.t.Helper()
-	pairs, _ := test.look()
+	pairs, _ := test.selectTopics()
 	created, grown, errs := test.CreateMissing(test.t.Context(), pairs)
 	if len(errs) > 0 {
 		test.t.Fatal(errs)
@@ -107,7 +107,7 @@ func (test *topicsTest) pass() (created, grown []string) {
 	return created, grown
 }
 
-// dynamic are the configs set on a target topic itself.
+// dynamic returns the configs that are set on a target topic itself.
 func (test *topicsTest) dynamic(topic string) map[string]string {
 	test.t.Helper()
 	return kafkatest.TopicConfigs(test.t, test.Syncer.target, topic)
@@ -138,7 +138,7 @@ func TestTopics_read(t *testing.T) {
 	}
 }
 
-// Brokers list partitions in any order, and leave some out while a topic is being made.
+// Brokers list partitions in any order, and omit some while a topic is being created.
 func TestTopics_readGaps(t *testing.T) {
 	topic := kmsg.NewMetadataResponseTopic()
 	topic.Topic = kmsg.StringPtr("a")
@@ -159,7 +159,7 @@ func TestTopics_readGaps(t *testing.T) {
 	}
 }
 
-func TestTopics_pair(t *testing.T) {
+func TestTopics_select(t *testing.T) {
 	test := newTopicsTest(t, func(f *config.Flow) { f.Naming = config.NamingIdentity })
 	one := []Partition{{Leader: 1}}
 	source, target := View{ByName: map[string]Topic{}}, View{ByName: map[string]Topic{}}
@@ -195,7 +195,7 @@ func TestTopics_createAndGrow(t *testing.T) {
 	test.create(test.source, "plain", 1, nil)
 	test.create(test.source, "hidden", 1, nil)
 
-	created, grown := test.pass()
+	created, grown := test.createMissing()
 	if diff := cmp.Diff([]string{"primary.orders", "primary.plain"}, created); diff != "" || len(grown) > 0 {
 		t.Error(diff, grown)
 	}
@@ -205,18 +205,18 @@ func TestTopics_createAndGrow(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"cleanup.policy": "compact"}, test.dynamic("primary.orders")); diff != "" {
 		t.Error(diff)
 	}
-	if created, grown := test.pass(); len(created)+len(grown) > 0 {
-		t.Errorf("a second pass created %v and grew %v", created, grown)
+	if created, grown := test.createMissing(); len(created)+len(grown) > 0 {
+		t.Errorf("a second call created %v and grew %v", created, grown)
 	}
 
-	// The source grows; the copy of the other topic has more partitions than its source, which is nobody's business.
+	// The source topic grows. The other remote topic has more partitions than its source, which is left alone.
 	if _, err := kadm.NewClient(test.Syncer.source).UpdatePartitions(t.Context(), 5, "orders"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := kadm.NewClient(test.Syncer.target).UpdatePartitions(t.Context(), 4, "primary.plain"); err != nil {
 		t.Fatal(err)
 	}
-	if created, grown := test.pass(); len(created) > 0 || !slices.Equal(grown, []string{"primary.orders"}) {
+	if created, grown := test.createMissing(); len(created) > 0 || !slices.Equal(grown, []string{"primary.orders"}) {
 		t.Errorf("created %v, grown %v", created, grown)
 	}
 	view := test.targetTopics()
@@ -228,23 +228,23 @@ func TestTopics_createAndGrow(t *testing.T) {
 func TestTopics_replicationFactor(t *testing.T) {
 	for factor, want := range map[int16]int16{0: -1, 1: 1} {
 		test := newTopicsTest(t, func(f *config.Flow) { f.ReplicationFactor = factor })
-		asked := make(chan int16, 1)
+		sent := make(chan int16, 1)
 		test.target.ControlKey(int16(kmsg.CreateTopics), func(request kmsg.Request) (kmsg.Response, error, bool) {
-			asked <- request.(*kmsg.CreateTopicsRequest).Topics[0].ReplicationFactor
+			sent <- request.(*kmsg.CreateTopicsRequest).Topics[0].ReplicationFactor
 			return nil, nil, false
 		})
 		test.create(test.source, "a", 1, nil)
-		test.pass()
-		if got := <-asked; got != want {
-			t.Errorf("replication_factor %d asked for %d, want %d", factor, got, want)
+		test.createMissing()
+		if got := <-sent; got != want {
+			t.Errorf("replication_factor %d is sent as %d, want %d", factor, got, want)
 		}
 	}
 }
 
-func TestTopics_createdByAnother(t *testing.T) {
+func TestTopics_createdBySomeoneElse(t *testing.T) {
 	test := newTopicsTest(t, nil)
 	test.create(test.source, "a", 2, nil)
-	pairs, _ := test.look()
+	pairs, _ := test.selectTopics()
 	test.create(test.target, "primary.a", 2, nil)
 	created, _, errs := test.CreateMissing(t.Context(), pairs)
 	if len(created) > 0 || len(errs) > 0 {
@@ -252,14 +252,14 @@ func TestTopics_createdByAnother(t *testing.T) {
 	}
 }
 
-func TestTopics_oneFailsTheOthersGoOn(t *testing.T) {
+func TestTopics_oneFailsTheOthersProceed(t *testing.T) {
 	test := newTopicsTest(t, nil)
 	for _, name := range []string{"a", "bad", "undescribed", "z"} {
 		test.create(test.source, name, 1, nil)
 	}
 	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "primary.bad", Err: kerr.PolicyViolation, Count: -1})
 	test.source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Resource: "undescribed", Err: kerr.TopicAuthorizationFailed, Count: -1})
-	pairs, _ := test.look()
+	pairs, _ := test.selectTopics()
 	created, _, errs := test.CreateMissing(t.Context(), pairs)
 	slices.Sort(created)
 	if diff := cmp.Diff([]string{"primary.a", "primary.z"}, created); diff != "" {
@@ -286,7 +286,7 @@ func wantErrors(t *testing.T, errs map[string]error, want map[string]string) {
 	}
 }
 
-// A config of another vendor must not keep a topic from being created (KAFKA-13255).
+// A vendor-specific config must not prevent the creation of a topic (KAFKA-13255).
 func TestTopics_unknownConfigIsLeftOut(t *testing.T) {
 	for _, message := range []string{"Unknown topic config name: vendor.validation", ""} {
 		t.Run("message "+message, func(t *testing.T) {
@@ -305,7 +305,7 @@ func TestTopics_unknownConfigIsLeftOut(t *testing.T) {
 				}
 				return response, nil, true // once; then kfake itself accepts
 			})
-			pairs, _ := test.look()
+			pairs, _ := test.selectTopics()
 			pairs = slices.DeleteFunc(pairs, func(p Pair) bool { return message != "" && p.Source.Name == "plain" })
 			created, _, errs := test.CreateMissing(t.Context(), pairs)
 			if !slices.Equal(created, []string{"primary.a"}) || len(errs) > 0 {
@@ -321,16 +321,16 @@ func TestTopics_unknownConfigIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestTopics_invalidConfigEnds(t *testing.T) {
+func TestTopics_invalidConfigIsNotRetriedForever(t *testing.T) {
 	test := newTopicsTest(t, nil)
 	test.create(test.source, "a", 1, map[string]string{"retention.ms": "5"})
 	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidConfig, Count: -1})
-	pairs, _ := test.look()
+	pairs, _ := test.selectTopics()
 	_, _, errs := test.CreateMissing(t.Context(), pairs)
 	wantErrors(t, errs, map[string]string{"primary.a": "create topic primary.a on cluster dr: INVALID_CONFIG"})
 }
 
-// Policies of the target do not always name the config that they are about.
+// Policies of the target do not always name the refused config.
 func TestTopics_refusedConfigIsLeftOut(t *testing.T) {
 	test := newTopicsTest(t, nil)
 	test.create(test.source, "a", 1, map[string]string{"cleanup.policy": "compact", "retention.ms": "5", "segment.ms": "9"})
@@ -343,7 +343,7 @@ func TestTopics_refusedConfigIsLeftOut(t *testing.T) {
 		}
 	}
 	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "primary.a", Err: kerr.PolicyViolation, Count: -1, When: refuse("segment.ms")})
-	if created, _ := test.pass(); !slices.Equal(created, []string{"primary.a", "primary.b"}) {
+	if created, _ := test.createMissing(); !slices.Equal(created, []string{"primary.a", "primary.b"}) {
 		t.Errorf("created %v", created)
 	}
 	if diff := cmp.Diff(map[string]string{"cleanup.policy": "compact", "retention.ms": "5"}, test.dynamic("primary.a")); diff != "" {
@@ -353,11 +353,11 @@ func TestTopics_refusedConfigIsLeftOut(t *testing.T) {
 		t.Errorf("log:\n%s", text)
 	}
 
-	// Without cleanup.policy a copy would lose records.
+	// Without its cleanup.policy, a remote topic would lose records.
 	other := newTopicsTest(t, nil)
 	other.create(other.source, "a", 1, map[string]string{"cleanup.policy": "compact", "retention.ms": "5"})
 	other.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "primary.a", Err: kerr.PolicyViolation, Count: -1, When: refuse("cleanup.policy")})
-	pairs, _ := other.look()
+	pairs, _ := other.selectTopics()
 	_, _, errs := other.CreateMissing(t.Context(), pairs)
 	wantErrors(t, errs, map[string]string{"primary.a": "create topic primary.a on cluster dr: POLICY_VIOLATION"})
 	wantErrors(t, other.PreviewCreates(t.Context(), pairs, pairs).Errors, map[string]string{"primary.a": "create topic primary.a on cluster dr: POLICY_VIOLATION"})
@@ -373,7 +373,7 @@ func TestTopics_missingRights(t *testing.T) {
 	test.target.Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.CreateTopics, kmsg.CreatePartitions, kmsg.IncrementalAlterConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1,
 	})
-	pairs, _ := test.look()
+	pairs, _ := test.selectTopics()
 	created, grown, errs := test.CreateMissing(t.Context(), pairs)
 	if len(created)+len(grown) > 0 {
 		t.Errorf("created %v, grown %v", created, grown)
@@ -388,14 +388,14 @@ func TestTopics_missingRights(t *testing.T) {
 		"primary.grow":  "grant ALTER_CONFIGS",
 	})
 	if limits["primary.alter"].MaxMessageBytes == 0 {
-		t.Error("a topic whose configs may not be altered can still be copied, so it needs its limits")
+		t.Error("a topic whose configs may not be altered has no limits, but it can still be copied")
 	}
 }
 
 func TestTopics_wholeRequestFails(t *testing.T) {
 	test := newTopicsTest(t, nil)
 	test.create(test.source, "a", 1, nil)
-	pairs, _ := test.look()
+	pairs, _ := test.selectTopics()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, _, errs := test.CreateMissing(ctx, pairs)
@@ -410,10 +410,10 @@ func TestTopics_syncConfigs(t *testing.T) {
 	test.create(test.source, "same", 1, map[string]string{"message.timestamp.type": "LogAppendTime"})
 	test.create(test.target, "primary.a", 1, map[string]string{"retention.ms": "7"})
 	test.create(test.target, "primary.same", 1, map[string]string{"message.timestamp.type": "LogAppendTime", "compression.type": "zstd"})
-	test.create(test.source, "later", 1, nil) // has no twin yet
+	test.create(test.source, "later", 1, nil) // has no remote topic yet
 	alters := test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.IncrementalAlterConfigs}, Observe: true, Count: -1})
 
-	pairs, _ := test.look()
+	pairs, _ := test.selectTopics()
 	limits, errs := test.SyncConfigs(t.Context(), pairs)
 	if len(errs) > 0 {
 		t.Fatal(errs)
@@ -429,15 +429,15 @@ func TestTopics_syncConfigs(t *testing.T) {
 		t.Error(diff)
 	}
 	if n := strings.Count(test.log.String(), "as on the source"); n != 3 || strings.Contains(test.log.String(), "primary.same") {
-		t.Errorf("three changes, one line each:\n%s", test.log.String())
+		t.Errorf("want three changes with one line each:\n%s", test.log.String())
 	}
 	hits := alters.Hits()
 	if again, errs := test.SyncConfigs(t.Context(), pairs); len(errs) > 0 || cmp.Diff(want, again) != "" || alters.Hits() != hits {
-		t.Errorf("a second pass altered %d times, errors %v, limits %v", alters.Hits()-hits, errs, again)
+		t.Errorf("a second sync altered %d times, errors %v, limits %v", alters.Hits()-hits, errs, again)
 	}
 }
 
-// Brokers refuse all changes of a topic for one bad value.
+// Brokers refuse all changes of a topic because of one bad value.
 func TestTopics_oneBadConfig(t *testing.T) {
 	test := newTopicsTest(t, nil)
 	test.create(test.source, "a", 1, map[string]string{"cleanup.policy": "compact", "retention.ms": "5", "segment.ms": "9"})
@@ -453,13 +453,13 @@ func TestTopics_oneBadConfig(t *testing.T) {
 			return false
 		},
 	})
-	pairs, _ := test.look()
+	pairs, _ := test.selectTopics()
 	limits, errs := test.SyncConfigs(t.Context(), pairs)
 	wantErrors(t, errs, map[string]string{"primary.a": "cleanup.policy: delete -> compact: alter configs of topic primary.a on cluster dr: INVALID_CONFIG"})
 	if diff := cmp.Diff(map[string]string{"retention.ms": "5", "segment.ms": "9"}, test.dynamic("primary.a")); diff != "" {
 		t.Error(diff)
 	}
 	if limits["primary.a"].Compacted {
-		t.Error("limits are those in force")
+		t.Error("limits are not those in force")
 	}
 }

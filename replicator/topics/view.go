@@ -12,34 +12,35 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// View is what one cluster said of itself at one moment.
+// View is the metadata of one cluster at one moment.
 type View struct {
 	// ClusterID is empty on brokers before 0.10.1.
 	ClusterID string
-	ByName    map[string]Topic
-	// Brokers are the addresses by node id.
+	// ByName holds all topics that milena may describe.
+	ByName map[string]Topic
+	// Brokers holds host:port by broker id.
 	Brokers map[int32]string
 }
 
-// Topic is one topic of a cluster. The zero Topic is a topic that does not exist.
+// Topic is one topic of a cluster. The zero Topic does not exist.
 type Topic struct {
 	Name string
 	// ID is zero on brokers before 2.8 (KIP-516).
 	ID         [16]byte
-	Partitions []Partition // the index is the partition's number
+	Partitions []Partition // by partition number
 }
 
-// Exists says that this is not the zero Topic.
+// Exists reports whether the topic exists.
 func (t Topic) Exists() bool { return t.Name != "" }
 
-// Partition is where a partition is led.
+// Partition is the leadership of one partition.
 type Partition struct {
-	Leader      int32 // -1: none at the moment
+	Leader      int32 // broker id, -1 if there is none at the moment
 	LeaderEpoch int32
 	Err         error
 }
 
-// Leader is the broker that leads a partition, -1 when none does or the partition is unknown.
+// Leader returns the broker id of the leader of a partition, -1 if there is none or the partition is unknown.
 func (c View) Leader(tp offsets.TopicPartition) int32 {
 	info, ok := c.ByName[tp.Topic]
 	if !ok || int(tp.Partition) >= len(info.Partitions) || info.Partitions[tp.Partition].Err != nil {
@@ -48,10 +49,10 @@ func (c View) Leader(tp offsets.TopicPartition) int32 {
 	return info.Partitions[tp.Partition].Leader
 }
 
-// Read asks one cluster for all its topics, internal ones included: one Metadata request. Topics that we have no
-// right to DESCRIBE are left out by the broker without a word.
+// Read returns the metadata of all topics of a cluster, including internal ones, with one Metadata request. The broker silently omits topics
+// that milena has no right to DESCRIBE.
 func Read(ctx context.Context, client *kgo.Client) (View, error) {
-	request := kmsg.NewPtrMetadataRequest() // no list of topics: all
+	request := kmsg.NewPtrMetadataRequest() // no list of topics means all of them
 	answer, err := client.Request(ctx, request)
 	if err != nil {
 		return View{}, fmt.Errorf("list topics: %w", err)
@@ -69,7 +70,7 @@ func Read(ctx context.Context, client *kgo.Client) (View, error) {
 	}
 	for i := range response.Topics {
 		topic := &response.Topics[i]
-		// A topic in deletion is still listed by some brokers, with this code and without partitions.
+		// Some brokers still list a topic that is being deleted, with this code and without partitions.
 		if topic.Topic == nil || errors.Is(kerr.ErrorForCode(topic.ErrorCode), kerr.UnknownTopicOrPartition) {
 			continue
 		}
@@ -91,7 +92,7 @@ func readTopic(topic *kmsg.MetadataResponseTopic) Topic {
 	for _, p := range topic.Partitions {
 		err := kerr.ErrorForCode(p.ErrorCode)
 		if errors.Is(err, kerr.ReplicaNotAvailable) {
-			err = nil // a follower is away; the leader is as good as any
+			err = nil // only a follower is unavailable
 		}
 		info.Partitions[p.Partition] = Partition{Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Err: err}
 	}
