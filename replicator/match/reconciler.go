@@ -132,7 +132,7 @@ func (r *Reconciler) copiedRecords(b recordbatch.Batch) ([]recordbatch.Record, e
 		records = records[1:]
 	}
 	if r.Provenance != nil {
-		records = slices.DeleteFunc(records, func(record recordbatch.Record) bool { return !r.Provenance.Passes(&record) })
+		records = slices.DeleteFunc(records, func(record recordbatch.Record) bool { return !r.Provenance.Allows(&record) })
 	}
 	return records, nil
 }

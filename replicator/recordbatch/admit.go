@@ -5,22 +5,22 @@ import (
 	"slices"
 )
 
-// Route is the way a batch goes.
+// Route is how a batch is copied.
 type Route uint8
 
-// The lanes. The zero value is none of them: [Admit] returns it beside an error.
+// The routes. The zero value is none of them; [Admit] returns it with an error.
 const (
-	// RouteForward: [Rewrite] the header and send the batch as it is.
+	// RouteForward: [Rewrite] the header and send the batch with its records unchanged.
 	RouteForward Route = iota + 1
 	// RouteRebuild: [Rebuild] the batch and send the parts.
 	RouteRebuild
-	// RouteDrop: send nothing and go on at [Header.NextOffset].
+	// RouteDrop: send nothing and continue at [Header.NextOffset].
 	RouteDrop
 )
 
-// String returns the lane's metric label.
-func (l Route) String() string {
-	switch l {
+// String returns the value of the metric label.
+func (r Route) String() string {
+	switch r {
 	case RouteForward:
 		return "forward"
 	case RouteRebuild:
@@ -32,39 +32,40 @@ func (l Route) String() string {
 	}
 }
 
-// Reason says why a batch is not simply forwarded.
+// Reason is why a batch is not forwarded.
 type Reason uint8
 
-// The reasons, in the order in which [Admit] looks for them.
+// The reasons.
 const (
 	// ReasonNone goes with RouteForward.
 	ReasonNone Reason = iota
-	// ReasonOldFormat: magic 0 or 1; brokers take only version 2 since Produce v3.
+	// ReasonOldFormat: magic 0 or 1. Brokers accept only version 2 since Produce v3.
 	ReasonOldFormat
-	// ReasonControl: markers of the source's transactions; a client cannot write markers.
+	// ReasonControl: transaction markers of the source. A client cannot write markers.
 	ReasonControl
-	// ReasonEmpty: the log cleaner kept a header without records, for the producer's state (KAFKA-5443).
+	// ReasonEmpty: the log cleaner kept a header without records, to preserve the producer state (KAFKA-5443).
 	ReasonEmpty
-	// ReasonAborted: written in a transaction that was aborted.
+	// ReasonAborted: the batch belongs to an aborted transaction.
 	ReasonAborted
-	// ReasonBeforeWanted: the whole batch lies below the wanted offset.
+	// ReasonBeforeWanted: the whole batch is below the wanted offset.
 	ReasonBeforeWanted
-	// ReasonMidBatch: the wanted offset lies inside the batch; the records below it are on the target already.
+	// ReasonMidBatch: the wanted offset is inside the batch. The records below it are already on the target.
 	ReasonMidBatch
-	// ReasonHoles: the log cleaner removed records; brokers refuse a batch whose offsets are not 0, 1, 2 and so on.
+	// ReasonHoles: the log cleaner removed records. Brokers refuse a batch whose offset deltas are not 0, 1, 2 and so on.
 	ReasonHoles
-	// ReasonLogAppendTime: the source's broker stamped the batch and the target's topic keeps create times, so that readers would see
-	// the producers' times come back unless the records are stamped.
+	// ReasonLogAppendTime: the batch has the append time of the source broker, but the target topic keeps create times. Forwarded, the
+	// records would get the timestamps of their producer back.
 	ReasonLogAppendTime
-	// ReasonTooLarge: larger than the target's max.message.bytes.
+	// ReasonTooLarge: the batch is larger than max.message.bytes of the target topic.
 	ReasonTooLarge
-	// ReasonProvenance: each record gets a header that says where it comes from.
+	// ReasonProvenance: each record gets a header that says which cluster it was copied from.
 	ReasonProvenance
-	// ReasonCycle: every record has been on the target before. Admit does not look into batches; Rebuild leaves nothing of them.
+	// ReasonCycle: every record has been on the target before. Admit does not read records, so it never returns this reason; [Rebuild]
+	// returns no part for such a batch.
 	ReasonCycle
 )
 
-// String returns the reason's metric label; it is empty for a plain forward.
+// String returns the value of the metric label; it is empty for ReasonNone.
 func (r Reason) String() string {
 	switch r {
 	case ReasonNone:
@@ -96,34 +97,34 @@ func (r Reason) String() string {
 	}
 }
 
-// Rules are what admission needs to know besides the batch.
+// Rules are what [Admit] needs to know besides the batch.
 type Rules struct {
 	// Wanted is the first source offset that is not on the target yet.
 	Wanted int64
-	// MaxBytes is the target topic's max.message.bytes; 0 means unknown, and then nothing is too large.
+	// MaxBytes is max.message.bytes of the target topic. 0 means unknown: no batch is too large.
 	MaxBytes int32
 	// TargetLogAppendTime says that the target topic has message.timestamp.type=LogAppendTime.
 	TargetLogAppendTime bool
-	// Provenance says that records are marked, so that no batch passes as it is.
+	// Provenance says that records get provenance headers, so no batch is forwarded.
 	Provenance bool
 }
 
-// AbortedTransaction is one entry of a fetch response's list of aborted transactions.
+// AbortedTransaction is one aborted transaction in a fetch response.
 type AbortedTransaction struct {
 	ProducerID int64
-	// FirstOffset is the source offset of the transaction's first record, inclusive.
+	// FirstOffset is the source offset of the first record of the transaction, inclusive.
 	FirstOffset int64
 }
 
-// Aborted is the list of aborted transactions of one partition of one fetch response, as far as it is not used up: [Admit] takes an
-// entry out when it meets its abort marker. The list of a response is complete for that response, so nothing is kept between two of
-// them, as long as every batch of a response passes through Admit in order. The zero value is the empty list.
+// Aborted holds the aborted transactions of one partition in one fetch response that have not ended yet: [Admit] removes a transaction at its
+// abort marker. A response lists all aborted transactions that concern its batches, so nothing is kept between responses, as long as every
+// batch of a response passes through Admit in order. The zero value is empty.
 type Aborted struct {
 	first map[int64][]int64 // by producer id, ascending first offsets
 }
 
-// NewAborted returns the list of one partition of one fetch response. The entries may be in any order (Kafka sorts them by offset,
-// Redpanda does not); list is not kept.
+// NewAborted returns the aborted transactions of one partition of one fetch response. They may be in any order: Kafka sorts them by offset,
+// Redpanda does not. list is not kept.
 func NewAborted(list []AbortedTransaction) Aborted {
 	if len(list) == 0 {
 		return Aborted{}
@@ -138,8 +139,8 @@ func NewAborted(list []AbortedTransaction) Aborted {
 	return a
 }
 
-// holds reports whether a transactional batch of this producer at this offset belongs to an aborted transaction. A batch belongs to one
-// transaction, so its first offset decides for all of it.
+// holds reports whether a transactional batch of a producer at an offset belongs to an aborted transaction. A batch belongs to one
+// transaction, so its base offset decides.
 func (a *Aborted) holds(producerID, offset int64) bool {
 	if a == nil {
 		return false
@@ -148,20 +149,20 @@ func (a *Aborted) holds(producerID, offset int64) bool {
 	return len(offsets) > 0 && offset >= offsets[0]
 }
 
-// end takes out the aborted transaction that the abort marker at this offset ends.
+// end removes the aborted transaction that the abort marker at this offset ends.
 func (a *Aborted) end(producerID, offset int64) {
 	if a.holds(producerID, offset) {
 		a.first[producerID] = a.first[producerID][1:]
 	}
 }
 
-// Admit decides the lane of one parsed batch. Every batch of a fetch response must pass through it in order, because abort markers use up
-// the entries of aborted; a nil aborted is the empty list. The first reason found decides, so a batch that is rebuilt for one reason may
-// have others as well: [Rebuild] takes care of all of them at once.
+// Admit chooses the route of one parsed batch. Every batch of a fetch response must pass through it in order, because abort markers remove
+// entries of aborted; a nil aborted is empty. Only the first reason is returned: a batch that is rebuilt may have more of them, and [Rebuild]
+// handles all.
 //
-// A batch that would be dropped is verified first: dropping on the word of a damaged header would lose records, and no later check would
-// notice. The error is then a *[CorruptError]. It is a *[FormatError] for a malformed marker and for a codec that is not known here, which
-// brokers answer with UNKNOWN_SERVER_ERROR.
+// The checksum of a batch is verified before the batch is dropped: to trust a damaged header would lose records, and no later check would
+// notice. The error is then a *[CorruptError]. It is a *[FormatError] for a malformed marker and for an unknown codec, which brokers answer
+// with UNKNOWN_SERVER_ERROR.
 func Admit(batch []byte, h Header, aborted *Aborted, rules Rules) (Route, Reason, error) {
 	if reason := dropReason(h, aborted, rules.Wanted); reason != ReasonNone {
 		if err := verify(batch, h); err != nil {
@@ -222,9 +223,9 @@ func rebuildReason(size int, h Header, rules Rules) Reason {
 	}
 }
 
-// endAborted feeds a verified control batch to the list.
+// endAborted removes the transaction that a verified control batch aborts, if any.
 func endAborted(batch []byte, h Header, aborted *Aborted) error {
-	if h.Count == 0 { // the cleaner removed the marker and kept the header; its transaction's records are gone as well
+	if h.Count == 0 { // the log cleaner removed the marker and kept the header; the records of the transaction are gone as well
 		return nil
 	}
 	kind, _, err := parseControl(batch, h)
@@ -237,22 +238,22 @@ func endAborted(batch []byte, h Header, aborted *Aborted) error {
 	return nil
 }
 
-// The types of control records that belong to transactions. KRaft has others, in its metadata log only.
+// The types of control records of transactions. KRaft has others, in its metadata log only.
 const (
 	controlAbort  int16 = 0
 	controlCommit int16 = 1
 )
 
-// ParseMarker reads the transaction marker of a control batch: whether it commits, and the epoch of the transaction coordinator that
-// wrote it. Producer id and epoch of the transaction are in the batch's header. A marker whose bytes do not match their checksum is a
-// *[CorruptError]; a batch that holds no transaction marker is a *[FormatError].
+// ParseMarker reads the transaction marker of a control batch: whether it commits the transaction, and the epoch of the transaction
+// coordinator that wrote it. The producer id and epoch of the transaction are in the header of the batch. The error is a *[CorruptError] if
+// the checksum does not match, and a *[FormatError] if the batch is not a transaction marker.
 func ParseMarker(batch []byte) (commit bool, coordinatorEpoch int32, err error) {
 	h, err := Parse(batch)
 	if err != nil {
 		return false, 0, err
 	}
 	if h.Magic < 2 || !h.Attributes.Control() || h.Count == 0 {
-		return false, 0, formatError(h, "batch holds no marker")
+		return false, 0, formatError(h, "batch is not a marker")
 	}
 	if err := verify(batch, h); err != nil {
 		return false, 0, err
@@ -262,7 +263,7 @@ func ParseMarker(batch []byte) (commit bool, coordinatorEpoch int32, err error) 
 		return false, 0, err
 	}
 	if kind != controlAbort && kind != controlCommit {
-		return false, 0, formatError(h, "control type %d is no transaction marker", kind)
+		return false, 0, formatError(h, "control type %d is not a transaction marker", kind)
 	}
 	if len(value) < 6 { // int16 version, int32 coordinator epoch; later versions may only append
 		return false, 0, formatError(h, "marker value of %d bytes", len(value))
@@ -270,7 +271,7 @@ func ParseMarker(batch []byte) (commit bool, coordinatorEpoch int32, err error) 
 	return kind == controlCommit, int32(binary.BigEndian.Uint32(value[2:])), nil
 }
 
-// parseControl reads type and value of the first record of a control batch, as Kafka's consumer does. Control batches are never
+// parseControl reads the type and value of the first record of a control batch, as Kafka's consumer does. Control batches are never
 // compressed. The value aliases batch.
 func parseControl(batch []byte, h Header) (kind int16, value []byte, err error) {
 	if codec := h.Attributes.Codec(); codec != None {

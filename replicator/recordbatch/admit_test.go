@@ -7,8 +7,8 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// TestAdmission has one case at least per kind of batch that a broker treats in its own way.
-func TestAdmission(t *testing.T) {
+// TestAdmit has at least one case for each kind of batch that brokers treat differently.
+func TestAdmit(t *testing.T) {
 	const (
 		forward = recordbatch.RouteForward
 		rebuild = recordbatch.RouteRebuild
@@ -27,50 +27,50 @@ func TestAdmission(t *testing.T) {
 		batch   []byte
 		aborted recordbatch.Aborted
 		rules   recordbatch.Rules
-		lane    recordbatch.Route
+		route   recordbatch.Route
 		reason  string
 	}{
-		{name: "magic 0", batch: encodeMessage(messageSpec{offset: 100}), lane: rebuild, reason: "old_format"},
-		{name: "magic 1", batch: encodeMessage(messageSpec{magic: 1, offset: 100}), lane: rebuild, reason: "old_format"},
-		{name: "magic 1 that is copied", batch: encodeMessage(messageSpec{magic: 1, offset: 100}), rules: recordbatch.Rules{Wanted: 101}, lane: drop, reason: "before_wanted"},
-		{name: "abort marker", batch: marker(t, 100, 7, 0), lane: drop, reason: "control"},
-		{name: "commit marker", batch: marker(t, 100, 7, 1), lane: drop, reason: "control"},
-		{name: "empty control batch", batch: encodeSource(t, batchSpec{base: 100, attributes: bitControl}), lane: drop, reason: "control"},
-		{name: "empty batch", batch: encodeSource(t, batchSpec{base: 100, last: 104}), lane: drop, reason: "empty"},
-		{name: "aborted", batch: encodeSource(t, txn), aborted: aborted(7, 100), lane: drop, reason: "aborted"},
-		{name: "aborted and copied", batch: encodeSource(t, txn), aborted: aborted(7, 50), rules: recordbatch.Rules{Wanted: 200}, lane: drop, reason: "aborted"},
-		{name: "committed before an abort", batch: encodeSource(t, txn), aborted: aborted(7, 101), lane: forward},
-		{name: "another producer's abort", batch: encodeSource(t, txn), aborted: aborted(8, 100), lane: forward},
-		{name: "not transactional, same producer", batch: encodeSource(t, plain), aborted: aborted(7, 100), lane: forward},
-		{name: "committed", batch: encodeSource(t, txn), lane: forward},
-		{name: "wholly copied", batch: encodeSource(t, plain), rules: recordbatch.Rules{Wanted: 105}, lane: drop, reason: "before_wanted"},
-		{name: "all but one copied", batch: encodeSource(t, plain), rules: recordbatch.Rules{Wanted: 104}, lane: rebuild, reason: "mid_batch"},
-		{name: "one copied", batch: encodeSource(t, plain), rules: recordbatch.Rules{Wanted: 101}, lane: rebuild, reason: "mid_batch"},
-		{name: "wanted is the base", batch: encodeSource(t, plain), rules: recordbatch.Rules{Wanted: 100}, lane: forward},
-		{name: "hole at the head", batch: encodeSource(t, batchSpec{base: 99, records: five}), lane: rebuild, reason: "holes"},
-		{name: "hole at the end", batch: encodeSource(t, batchSpec{base: 100, last: 110, records: five}), lane: rebuild, reason: "holes"},
-		{name: "stamped, target keeps create times", batch: encodeSource(t, stamped), lane: rebuild, reason: "log_append_time"},
-		{name: "stamped, target stamps", batch: encodeSource(t, stamped), rules: recordbatch.Rules{TargetLogAppendTime: true}, lane: forward},
-		{name: "delete horizon", batch: encodeSource(t, batchSpec{base: 100, attributes: bitDeleteHorizon, horizon: 55, records: five}), lane: forward},
-		{name: "at the limit", batch: encodeSource(t, plain), rules: recordbatch.Rules{MaxBytes: size}, lane: forward},
-		{name: "a byte over the limit", batch: encodeSource(t, plain), rules: recordbatch.Rules{MaxBytes: size - 1}, lane: rebuild, reason: "too_large"},
-		{name: "unknown attribute bits", batch: encodeSource(t, batchSpec{base: 100, attributes: 0x4080, records: five}), lane: forward},
-		{name: "zstd", batch: encodeSource(t, batchSpec{base: 100, codec: recordbatch.Zstd, records: five}), lane: forward},
+		{name: "magic 0", batch: encodeMessage(messageSpec{offset: 100}), route: rebuild, reason: "old_format"},
+		{name: "magic 1", batch: encodeMessage(messageSpec{magic: 1, offset: 100}), route: rebuild, reason: "old_format"},
+		{name: "magic 1, already copied", batch: encodeMessage(messageSpec{magic: 1, offset: 100}), rules: recordbatch.Rules{Wanted: 101}, route: drop, reason: "before_wanted"},
+		{name: "abort marker", batch: marker(t, 100, 7, 0), route: drop, reason: "control"},
+		{name: "commit marker", batch: marker(t, 100, 7, 1), route: drop, reason: "control"},
+		{name: "empty control batch", batch: encodeSource(t, batchSpec{base: 100, attributes: bitControl}), route: drop, reason: "control"},
+		{name: "empty batch", batch: encodeSource(t, batchSpec{base: 100, last: 104}), route: drop, reason: "empty"},
+		{name: "aborted", batch: encodeSource(t, txn), aborted: aborted(7, 100), route: drop, reason: "aborted"},
+		{name: "aborted and copied", batch: encodeSource(t, txn), aborted: aborted(7, 50), rules: recordbatch.Rules{Wanted: 200}, route: drop, reason: "aborted"},
+		{name: "committed before an abort", batch: encodeSource(t, txn), aborted: aborted(7, 101), route: forward},
+		{name: "another producer's abort", batch: encodeSource(t, txn), aborted: aborted(8, 100), route: forward},
+		{name: "not transactional, same producer", batch: encodeSource(t, plain), aborted: aborted(7, 100), route: forward},
+		{name: "committed", batch: encodeSource(t, txn), route: forward},
+		{name: "completely copied", batch: encodeSource(t, plain), rules: recordbatch.Rules{Wanted: 105}, route: drop, reason: "before_wanted"},
+		{name: "all but one copied", batch: encodeSource(t, plain), rules: recordbatch.Rules{Wanted: 104}, route: rebuild, reason: "mid_batch"},
+		{name: "one copied", batch: encodeSource(t, plain), rules: recordbatch.Rules{Wanted: 101}, route: rebuild, reason: "mid_batch"},
+		{name: "wanted is the base", batch: encodeSource(t, plain), rules: recordbatch.Rules{Wanted: 100}, route: forward},
+		{name: "hole at the head", batch: encodeSource(t, batchSpec{base: 99, records: five}), route: rebuild, reason: "holes"},
+		{name: "hole at the end", batch: encodeSource(t, batchSpec{base: 100, last: 110, records: five}), route: rebuild, reason: "holes"},
+		{name: "stamped, target keeps create times", batch: encodeSource(t, stamped), route: rebuild, reason: "log_append_time"},
+		{name: "stamped, target stamps", batch: encodeSource(t, stamped), rules: recordbatch.Rules{TargetLogAppendTime: true}, route: forward},
+		{name: "delete horizon", batch: encodeSource(t, batchSpec{base: 100, attributes: bitDeleteHorizon, horizon: 55, records: five}), route: forward},
+		{name: "at the limit", batch: encodeSource(t, plain), rules: recordbatch.Rules{MaxBytes: size}, route: forward},
+		{name: "a byte over the limit", batch: encodeSource(t, plain), rules: recordbatch.Rules{MaxBytes: size - 1}, route: rebuild, reason: "too_large"},
+		{name: "unknown attribute bits", batch: encodeSource(t, batchSpec{base: 100, attributes: 0x4080, records: five}), route: forward},
+		{name: "zstd", batch: encodeSource(t, batchSpec{base: 100, codec: recordbatch.Zstd, records: five}), route: forward},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			lane, reason, err := recordbatch.Admit(test.batch, mustParse(t, test.batch), &test.aborted, test.rules)
+			route, reason, err := recordbatch.Admit(test.batch, mustParse(t, test.batch), &test.aborted, test.rules)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if lane != test.lane || reason.String() != test.reason {
-				t.Errorf("got %s %q, want %s %q", lane, reason, test.lane, test.reason)
+			if route != test.route || reason.String() != test.reason {
+				t.Errorf("got %s %q, want %s %q", route, reason, test.route, test.reason)
 			}
 		})
 	}
 }
 
-// TestAbortedTransactionsEndAtTheirMarkers copies a partition with two interleaved producers as a read-committed consumer reads it.
+// TestAbortedTransactionsEndAtTheirMarkers admits the batches of a partition with two interleaved producers, of which some abort.
 func TestAbortedTransactionsEndAtTheirMarkers(t *testing.T) {
 	data := func(offset, producerID int64, attributes recordbatch.Attributes) []byte {
 		return encodeSource(t, batchSpec{base: offset, producerID: producerID, attributes: attributes, records: plainRecords(offset, 1, 4)})
@@ -85,11 +85,11 @@ func TestAbortedTransactionsEndAtTheirMarkers(t *testing.T) {
 		{data(12, 2, bitTransactional), "drop aborted"},
 		{data(13, 3, 0), "forward"},
 		{marker(t, 14, 1, 0), "drop control"},
-		{data(15, 1, bitTransactional), "forward"}, // the producer's next one commits
+		{data(15, 1, bitTransactional), "forward"}, // the next transaction of the producer commits
 		{data(16, 2, bitTransactional), "drop aborted"},
 		{marker(t, 17, 1, 1), "drop control"},
 		{marker(t, 18, 2, 0), "drop control"},
-		{data(19, 1, bitTransactional), "drop aborted"}, // and its third does not
+		{data(19, 1, bitTransactional), "drop aborted"}, // its third one does not
 		{marker(t, 20, 1, 0), "drop control"},
 		{marker(t, 21, 1, 0), "drop control"}, // one marker too many
 		{data(22, 1, bitTransactional), "forward"},
@@ -98,11 +98,11 @@ func TestAbortedTransactionsEndAtTheirMarkers(t *testing.T) {
 	list := []recordbatch.AbortedTransaction{{ProducerID: 1, FirstOffset: 19}, {ProducerID: 2, FirstOffset: 12}, {ProducerID: 1, FirstOffset: 11}}
 	aborted := recordbatch.NewAborted(list)
 	for i, step := range steps {
-		lane, reason, err := recordbatch.Admit(step.batch, mustParse(t, step.batch), &aborted, recordbatch.Rules{})
+		route, reason, err := recordbatch.Admit(step.batch, mustParse(t, step.batch), &aborted, recordbatch.Rules{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := lane.String()
+		got := route.String()
 		if reason != recordbatch.ReasonNone {
 			got += " " + reason.String()
 		}
@@ -112,7 +112,7 @@ func TestAbortedTransactionsEndAtTheirMarkers(t *testing.T) {
 	}
 }
 
-func TestNothingIsDroppedOnTheWordOfADamagedHeader(t *testing.T) {
+func TestAdmitVerifiesWhatItDrops(t *testing.T) {
 	five := plainRecords(100, 5, 10)
 	list := []recordbatch.AbortedTransaction{{ProducerID: 7, FirstOffset: 1}}
 	tests := []struct {
@@ -132,16 +132,16 @@ func TestNothingIsDroppedOnTheWordOfADamagedHeader(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			aborted := recordbatch.NewAborted(list)
 			test.damage(test.batch)
-			lane, _, err := recordbatch.Admit(test.batch, mustParse(t, test.batch), &aborted, recordbatch.Rules{Wanted: test.wanted})
+			route, _, err := recordbatch.Admit(test.batch, mustParse(t, test.batch), &aborted, recordbatch.Rules{Wanted: test.wanted})
 			var corrupt *recordbatch.CorruptError
-			if !errors.As(err, &corrupt) || lane != 0 {
-				t.Errorf("got %s, %v", lane, err)
+			if !errors.As(err, &corrupt) || route != 0 {
+				t.Errorf("got %s, %v", route, err)
 			}
 		})
 	}
 }
 
-func TestAdmitRefusesWhatItDoesNotKnow(t *testing.T) {
+func TestAdmitRejectsWhatItDoesNotKnow(t *testing.T) {
 	unknownCodec := encodeSource(t, batchSpec{base: 100, attributes: 5, records: plainRecords(100, 1, 1)})
 	zstdMessage := encodeMessage(messageSpec{magic: 1, attributes: 4, offset: 100})
 	malformed := encodeSource(t, batchSpec{base: 100, attributes: bitControl, records: []recordbatch.Record{{Offset: 100, Key: []byte{0, 0, 0}}}})

@@ -61,8 +61,8 @@ func BenchmarkNextParseAdmit(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if lane, _, err := recordbatch.Admit(one, h, &aborted, rules); lane != recordbatch.RouteForward || err != nil {
-			b.Fatal(lane, err)
+		if route, _, err := recordbatch.Admit(one, h, &aborted, rules); route != recordbatch.RouteForward || err != nil {
+			b.Fatal(route, err)
 		}
 	}
 }

@@ -15,20 +15,20 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// MaxDecodedBytes is the most that the records of one compressed batch may decompress to. Real batches stay far below: brokers bound the
-// compressed size by max.message.bytes, 1 MiB by default.
+// MaxDecodedBytes limits the decompressed size of the records of one batch. Real batches stay far below it: brokers limit the compressed size
+// to max.message.bytes, 1 MiB by default.
 const MaxDecodedBytes = 256 << 20
 
 var (
-	errTooMuch  = errors.New("more decompressed bytes than a batch may have")
-	errClaim    = errors.New("declared size is beyond what the codec can reach")
+	errTooMuch  = errors.New("decompressed size exceeds the limit")
+	errClaim    = errors.New("declared size is impossible for the compressed size")
 	errXerial   = errors.New("xerial framing is malformed")
-	errLZ4Magic = errors.New("no LZ4 frame")
-	errTrailing = errors.New("bytes behind the compressed block")
+	errLZ4Magic = errors.New("not an LZ4 frame")
+	errTrailing = errors.New("trailing bytes after the compressed block")
 )
 
-// Encoders and decoders hold tables of up to some MiB, so they are kept. Each is used by one goroutine at a time; the garbage
-// collector takes idle ones, and none of them has goroutines of its own.
+// Encoders and decoders hold tables of up to several MiB, so they are pooled. One goroutine uses each at a time, none of them starts
+// goroutines, and the garbage collector frees idle ones.
 //
 //nolint:gochecknoglobals // pools serve every batch of the process
 var (
@@ -50,8 +50,8 @@ type lz4Reader struct {
 	src bytes.Reader
 }
 
-// newLZ4Writer writes frames as Kafka's own producer does: independent blocks of 64 KiB (a reader must hold one) and no content checksum,
-// because the batch has one.
+// newLZ4Writer creates a writer of frames like those of Kafka's own producer: independent blocks of 64 KiB (a reader must buffer one) and no
+// content checksum, because the batch has a checksum.
 func newLZ4Writer() *lz4.Writer {
 	w := lz4.NewWriter(nil)
 	if err := w.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.ChecksumOption(false), lz4.ConcurrencyOption(1)); err != nil {
@@ -68,7 +68,7 @@ func newZstdReader() *zstd.Decoder {
 	return d
 }
 
-// newZstdWriter uses level 3, Kafka's default, and a window of 1 MiB, the default size limit of a batch.
+// newZstdWriter creates a writer with level 3, Kafka's default, and a window of 1 MiB, the default size limit of a batch.
 func newZstdWriter() *zstd.Encoder {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(1<<20),
 		zstd.WithEncoderCRC(false))
@@ -78,7 +78,7 @@ func newZstdWriter() *zstd.Encoder {
 	return e
 }
 
-// decompress returns the records section of a batch, or the message set of a wrapper, decompressed into the scratch's buffer.
+// decompress returns the records section of a batch, or the message set of a wrapper, decompressed into a buffer of the scratch.
 func (s *scratch) decompress(src []byte, codec Codec, h Header) ([]byte, error) {
 	raw, err := decompress(s.raw[:0], src, codec)
 	if err != nil {
@@ -113,7 +113,7 @@ func decompress(dst, src []byte, codec Codec) ([]byte, error) {
 	}
 }
 
-// readAll reads r to its end, at most MaxDecodedBytes. The buffer doubles, so that it follows what really came out.
+// readAll reads r to its end, at most MaxDecodedBytes. The buffer doubles as needed, whatever size was declared.
 func readAll(dst []byte, r io.Reader) ([]byte, error) {
 	for {
 		if len(dst) == cap(dst) {
@@ -134,7 +134,7 @@ func readAll(dst []byte, r io.Reader) ([]byte, error) {
 }
 
 func decompressLZ4(dst, src []byte) ([]byte, error) {
-	if len(src) < 4 || binary.LittleEndian.Uint32(src) != 0x184D2204 { // the library also takes legacy and skippable frames, Kafka does not
+	if len(src) < 4 || binary.LittleEndian.Uint32(src) != 0x184D2204 { // the library also accepts legacy and skippable frames, Kafka does not
 		return nil, errLZ4Magic
 	}
 	r := lz4Readers.Get().(*lz4Reader)
@@ -149,8 +149,8 @@ func decompressLZ4(dst, src []byte) ([]byte, error) {
 	return dst, err
 }
 
-// xerialMagic begins the framing of Kafka's Java clients around snappy: this, two int32 versions, and then per block of 32 KiB an int32
-// length and a raw snappy block. Other clients write one raw block.
+// xerialMagic begins the snappy framing of Kafka's Java clients: the magic, two int32 versions, and per block of 32 KiB an int32 length and a
+// raw snappy block. Other clients write one raw block.
 var xerialMagic = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0} //nolint:gochecknoglobals // a constant that Go cannot write as one
 
 const xerialHeaderSize = 16
@@ -181,8 +181,8 @@ func decompressSnappy(dst, src []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// appendSnappy appends one decoded raw block to dst. The decoder allocates the declared length up front, so the claim is checked before:
-// snappy's best element is 3 bytes for 64.
+// appendSnappy appends one decoded raw block to dst. The decoder allocates the declared length up front, so the length is checked first:
+// snappy encodes at most 64 bytes in 3.
 func appendSnappy(dst, block []byte) ([]byte, error) {
 	const bestRatio = 22
 	length, err := s2.DecodedLen(block)
@@ -202,8 +202,8 @@ func appendSnappy(dst, block []byte) ([]byte, error) {
 	return dst[:len(dst)+length], nil
 }
 
-// decompressZstd checks the declared content size before the decoder allocates it: a block gives at most 128 KiB and takes at least 4
-// bytes. The decoder itself ends all frames together at MaxDecodedBytes.
+// decompressZstd checks the declared content size before the decoder allocates it: a block of at least 4 bytes holds at most 128 KiB. The
+// decoder itself limits all frames together to MaxDecodedBytes.
 func decompressZstd(dst, src []byte) ([]byte, error) {
 	const bestRatio = 128 << 10 / 4
 	var header zstd.Header
@@ -248,7 +248,7 @@ func compress(dst, src []byte, codec Codec) ([]byte, error) {
 	}
 }
 
-// appender collects what is written to it.
+// appender is a writer that appends to a slice.
 type appender struct{ b []byte }
 
 // Write implements io.Writer.
@@ -257,7 +257,7 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// collect writes src through w, which writes to a, and takes the result out, so that the pooled w does not keep it alive.
+// collect writes src through w, which writes to a, and returns the result. It clears a, so that the pooled w does not keep the result alive.
 func (a *appender) collect(w io.WriteCloser, src []byte) ([]byte, error) {
 	_, err := w.Write(src)
 	if err == nil {

@@ -8,10 +8,10 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// polynomial is that of CRC32C, bit-reflected: the top bit stands for x^0.
+// polynomial is the polynomial of CRC32C, bit-reflected: the top bit is x^0.
 const polynomial = 0x82F63B78
 
-// shiftPowers[k] is x^(8*2^k): multiplying a CRC by it moves the bytes it stands for 2^k bytes to the left.
+// shiftPowers[k] is x^(8*2^k): multiplying a CRC by it moves its input 2^k bytes to the left.
 var shiftPowers = buildShiftPowers() //nolint:gochecknoglobals // a constant table that Go cannot write as one
 
 func buildShiftPowers() (powers [64]uint32) {
@@ -38,7 +38,7 @@ func multiply(a, b uint32) uint32 {
 	return product
 }
 
-// shift returns what the difference crc becomes when n equal bytes follow the bytes it was taken over.
+// shift returns the difference of two CRCs after n equal bytes are appended to both inputs, given the difference before.
 func shift(crc uint32, n int) uint32 {
 	for k := 0; n != 0; k, n = k+1, n>>1 {
 		if n&1 != 0 {
@@ -48,13 +48,14 @@ func shift(crc uint32, n int) uint32 {
 	return crc
 }
 
-// Rewrite makes a fetched version 2 batch ready for a produce request of ours, in place and without touching its records: base offset 0
-// and leader epoch -1, the given producer id, epoch and base sequence, and the LogAppendTime, transactional and delete-horizon bits
-// cleared. Brokers refuse the first two bits outside their context and keep the third, by which the target's cleaner would drop
-// tombstones on the source's schedule. It may be called again on its own result, for a new epoch or sequence.
+// Rewrite prepares a fetched version 2 batch for a produce request, in place and without reading its records. It sets base offset 0, leader
+// epoch -1, and the given producer id, epoch and base sequence, and it clears the LogAppendTime, transactional and delete-horizon bits.
+// Brokers refuse the first two bits in a plain produce request. They keep the third, and the log cleaner of the target would delete
+// tombstones at the time that the source has set. Rewrite may be called again on its result, for a new epoch or sequence.
 //
-// The checksum follows by algebra from the old one, so a damaged batch stays damaged.
-// The batch must have passed [Parse] with magic 2; anything else is a bug of the caller and panics.
+// The new checksum is derived from the old one, so a damaged batch stays damaged.
+//
+// It panics unless the batch has passed [Parse] with magic 2.
 func Rewrite(batch []byte, producerID int64, epoch int16, sequence int32) {
 	mustBeV2(batch)
 	const cleared = attributeLogAppendTime | attributeTransactional | attributeDeleteHorizon
@@ -70,26 +71,17 @@ func Rewrite(batch []byte, producerID int64, epoch int16, sequence int32) {
 	binary.BigEndian.PutUint32(batch[offsetOfCRC:], crc)
 }
 
-// RecordsCRC returns the CRC32C of the records section as it follows from the batch's checksum, without reading a record. It is equal on
-// both sides of a forwarded batch whatever the two headers say, which makes it a fingerprint for finding a batch again on the target.
-// For a damaged batch it is the fingerprint of the bytes the producer sent, or of nothing at all.
+// RecordsCRC returns the CRC32C of the records section, derived from the checksum of the batch without reading the records. It is the same
+// for a batch and its forwarded copy, whatever their headers are, so it identifies the copy on the target. For a damaged batch it is the CRC
+// of the original records, or meaningless if the header is damaged.
 //
-// The batch must have passed [Parse] with magic 2; anything else is a bug of the caller and panics.
+// It panics unless the batch has passed [Parse] with magic 2.
 func RecordsCRC(batch []byte) uint32 {
 	mustBeV2(batch)
 	return binary.BigEndian.Uint32(batch[offsetOfCRC:]) ^ shift(headerCRC(batch), len(batch)-HeaderSize)
 }
 
-// ValidCRC reports whether the checksum of a batch of any format matches its bytes. It reads the whole batch, about 15 GB/s.
-func ValidCRC(batch []byte) bool {
-	if len(batch) < logOverhead+minLengthV0 || (batch[offsetOfMagic] >= 2 && len(batch) < HeaderSize) {
-		return false
-	}
-	stored, computed := checksums(batch)
-	return stored == computed
-}
-
-// verify returns a *CorruptError unless the checksum of a parsed batch matches.
+// verify returns a *CorruptError unless the checksum of a parsed batch of any format matches. It reads the whole batch, at about 15 GB/s.
 func verify(batch []byte, h Header) error {
 	if stored, computed := checksums(batch); stored != computed {
 		return &CorruptError{Offset: h.BaseOffset, Stored: stored, Computed: computed}
@@ -104,13 +96,13 @@ func checksums(batch []byte) (stored, computed uint32) {
 	return binary.BigEndian.Uint32(batch[offsetOfCRC:]), crc32.Checksum(batch[offsetOfAttributes:], castagnoli)
 }
 
-// headerCRC is the CRC32C of the part of the header that the batch's checksum covers.
+// headerCRC returns the CRC32C of the part of the header that the checksum of the batch covers.
 func headerCRC(batch []byte) uint32 {
 	return crc32.Checksum(batch[offsetOfAttributes:HeaderSize], castagnoli)
 }
 
 func mustBeV2(batch []byte) {
 	if len(batch) < HeaderSize || batch[offsetOfMagic] != 2 {
-		panic(fmt.Sprintf("recordbatch: %d bytes are no parsed version 2 batch", len(batch)))
+		panic(fmt.Sprintf("recordbatch: %d bytes are not a parsed version 2 batch", len(batch)))
 	}
 }

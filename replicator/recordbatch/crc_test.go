@@ -49,8 +49,8 @@ func TestRewriteEqualsFullRecomputation(t *testing.T) {
 	}
 }
 
-func TestRewriteChangesOnlyWhatItSays(t *testing.T) {
-	all := bitLogAppendTime | bitTransactional | bitDeleteHorizon | 0x4080 // the last are unknown bits, which brokers keep
+func TestRewriteChangesOnlyDocumentedFields(t *testing.T) {
+	all := bitLogAppendTime | bitTransactional | bitDeleteHorizon | 0x4080 // the last ones are unknown bits, which brokers keep
 	batch := encodeSource(t, batchSpec{base: 100, codec: recordbatch.LZ4, attributes: all, producerID: 9, records: plainRecords(100, 3, 10)})
 	want := mustParse(t, batch)
 	recordbatch.Rewrite(batch, 1234, 5, 678)
@@ -71,9 +71,9 @@ func TestRewriteKeepsDamage(t *testing.T) {
 	for range 500 {
 		batch := randomBatch(random, 61+random.IntN(5000))
 		bit := random.IntN((len(batch) - 17) * 8)
-		batch[17+bit/8] ^= 1 << (bit % 8) // in the checksum or in what it covers, fields that are written over included
+		batch[17+bit/8] ^= 1 << (bit % 8) // in the checksum or in what it covers, including fields that are overwritten
 		if recordbatch.ValidCRC(batch) {
-			t.Fatal("a flipped bit went unseen")
+			t.Fatal("a flipped bit is not detected")
 		}
 		recordbatch.Rewrite(batch, 7, 0, 0)
 		if recordbatch.ValidCRC(batch) {
@@ -82,7 +82,7 @@ func TestRewriteKeepsDamage(t *testing.T) {
 	}
 }
 
-func TestRewriteOfNoParsedBatchPanics(t *testing.T) {
+func TestRewritePanicsUnlessParsed(t *testing.T) {
 	for name, batch := range map[string][]byte{"short": make([]byte, 60), "old": encodeMessage(messageSpec{magic: 1, value: make([]byte, 100)})} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
@@ -95,14 +95,14 @@ func TestRewriteOfNoParsedBatchPanics(t *testing.T) {
 	}
 }
 
-func TestValidCRCOfAnything(t *testing.T) {
+func TestChecksumsOfOldFormatsAndInvalidBatches(t *testing.T) {
 	old := encodeMessage(messageSpec{magic: 1, offset: 3, value: []byte("v")})
 	if !recordbatch.ValidCRC(old) {
-		t.Error("magic 1: checksum is right and called wrong")
+		t.Error("magic 1: a correct checksum is rejected")
 	}
 	old[len(old)-1] ^= 1
 	if recordbatch.ValidCRC(old) {
-		t.Error("magic 1: checksum is wrong and called right")
+		t.Error("magic 1: a wrong checksum is accepted")
 	}
 	for n := range 70 {
 		b := bytes.Repeat([]byte{2}, n)

@@ -5,15 +5,15 @@ import (
 	"iter"
 )
 
-// Batch is one batch of a log: its parsed header and all of its bytes, which alias the bytes that it was read from.
+// Batch is one batch of a log: its parsed header and all its bytes, including the header. Bytes alias the data that they were read from.
 type Batch struct {
 	Header
 	Bytes []byte
 }
 
-// Each yields the batches of a fetch response in order. A batch that the broker has cut off at the end is left out, as fetch responses end
-// with one when their limit is reached. Bytes that are no batch yield an error, and the iteration ends: where the next batch begins is not
-// known. The errors are those of [Next] and [Parse].
+// Each iterates over the batches of a fetch response in order. It leaves out a truncated batch at the end: a response that reached its size
+// limit ends with one. Bytes that are not a batch yield an error of [Next] or [Parse] and end the iteration, as it is unknown where the next
+// batch begins.
 func Each(data []byte) iter.Seq2[Batch, error] {
 	return func(yield func(Batch, error) bool) {
 		for len(data) > 0 {

@@ -8,7 +8,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// A fetch response ends anywhere: whole batches are yielded, a cut-off one is left out, and bytes that are no batch are an error once.
+// A fetch response may end anywhere: whole batches are yielded, a truncated one is left out, and bytes that are not a batch are one error.
 func TestEach(t *testing.T) {
 	one := func(value string) []byte {
 		b, err := recordbatch.Encode([]recordbatch.Record{{Value: []byte(value)}}, recordbatch.None)

@@ -13,20 +13,20 @@ import (
 type scratch struct {
 	entries []entry
 	raw     []byte // decompressed records section or message set of the source
-	bodies  []byte // bodies of entries that come from elsewhere than a version 2 batch
+	bodies  []byte // bodies of entries that do not alias a version 2 batch
 	plain   []byte // records section of the result, not compressed yet
 	result  []byte // the encoded batch
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }} //nolint:gochecknoglobals // serves every batch of the process
 
-// The most a pooled scratch may keep per buffer, so that one huge batch does not stay in memory.
+// How much a pooled scratch keeps per buffer at most, so that one huge batch does not stay in memory.
 const (
 	keptBytes   = 4 << 20
 	keptEntries = 64 << 10
 )
 
-// release gives the scratch back. Nothing may alias its buffers any more.
+// release returns the scratch to the pool. Nothing may alias its buffers afterwards.
 func (s *scratch) release() {
 	for _, b := range []*[]byte{&s.raw, &s.bodies, &s.plain, &s.result} {
 		if cap(*b) > keptBytes {
@@ -40,10 +40,10 @@ func (s *scratch) release() {
 	scratches.Put(s)
 }
 
-// Encode builds one version 2 batch from records: base offset 0, offset deltas 0 to n-1 whatever Offset says, no producer, leader epoch
-// -1. Base timestamp is that of the first record. [Rewrite] gives it a producer. The result is fresh and the caller's.
+// Encode builds one version 2 batch from records. It has base offset 0, offset deltas 0 to n-1 (Record.Offset is ignored), the timestamp of the
+// first record as base timestamp, leader epoch -1 and no producer; [Rewrite] sets one. The caller owns the result.
 //
-// It returns an error for no records at all (brokers refuse an empty batch), for an unknown codec and for a result beyond 2 GiB.
+// It returns an error for no records (brokers refuse an empty batch), for an unknown codec and for a result beyond 2 GiB.
 func Encode(records []Record, codec Codec) ([]byte, error) {
 	s := scratches.Get().(*scratch)
 	defer s.release()
@@ -60,7 +60,7 @@ func Encode(records []Record, codec Codec) ([]byte, error) {
 	return slices.Clone(batch), nil
 }
 
-// encode builds one version 2 batch. The result aliases the scratch until the next call.
+// encode builds one version 2 batch, see [Encode]. The result aliases the scratch and is valid until the next call.
 func (s *scratch) encode(entries []entry, codec Codec) ([]byte, error) {
 	if len(entries) == 0 {
 		return nil, errNoRecords
@@ -104,7 +104,7 @@ func (s *scratch) encode(entries []entry, codec Codec) ([]byte, error) {
 	return batch, nil
 }
 
-// putHeader writes the header of a version 2 batch whose records are in place, and computes its checksum.
+// putHeader writes the header of a version 2 batch that holds its records already, and computes the checksum.
 func putHeader(batch []byte, h Header) {
 	binary.BigEndian.PutUint64(batch, uint64(h.BaseOffset))
 	binary.BigEndian.PutUint32(batch[offsetOfLength:], uint32(h.Length))
@@ -129,6 +129,7 @@ func maxTimestamp(entries []entry) int64 {
 	return latest
 }
 
+// appendBody encodes key, value and headers of a record.
 func appendBody(b []byte, r *Record) []byte {
 	b = appendNullable(b, r.Key)
 	b = appendNullable(b, r.Value)
@@ -149,7 +150,7 @@ func appendNullable(b, value []byte) []byte {
 	return append(b, value...)
 }
 
-// varintSize is the number of bytes of v as a zigzag varint.
+// varintSize returns the size in bytes of v as a zigzag varint.
 func varintSize(v int64) int {
 	size := 1
 	for u := uint64(v)<<1 ^ uint64(v>>63); u >= 0x80; u >>= 7 {

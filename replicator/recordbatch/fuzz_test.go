@@ -14,7 +14,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// seedBatches are real batches of every kind, so that the fuzzers start deep inside.
+// seedBatches returns valid batches of every kind, so that fuzzing soon reaches all code.
 func seedBatches(tb testing.TB) [][]byte {
 	tb.Helper()
 	var seeds [][]byte
@@ -38,7 +38,7 @@ func seedBatches(tb testing.TB) [][]byte {
 	)
 }
 
-// repaired gives hostile bytes the right length and checksum, without which a fuzzer does not get past the door.
+// repaired gives arbitrary bytes a correct length and checksum. Without them, the first check would reject almost all fuzzed input.
 func repaired(b []byte) []byte {
 	if len(b) < 26 || b[16] >= 2 && len(b) < 61 {
 		return b
@@ -53,14 +53,14 @@ func repaired(b []byte) []byte {
 	return b
 }
 
-// checkError allows only the errors that callers know.
+// checkError fails the test for an error of an undocumented type.
 func checkError(t *testing.T, err error) {
 	t.Helper()
 	var format *recordbatch.FormatError
 	var corrupt *recordbatch.CorruptError
 	var tooLarge *recordbatch.RecordTooLargeError
 	if !errors.As(err, &format) && !errors.As(err, &corrupt) && !errors.As(err, &tooLarge) && !errors.Is(err, recordbatch.ErrTruncated) {
-		t.Fatalf("error of no known kind: %v", err)
+		t.Fatalf("error of an undocumented type: %v", err)
 	}
 }
 
@@ -96,7 +96,7 @@ func FuzzNext(f *testing.F) {
 			fingerprint := recordbatch.RecordsCRC(batch)
 			recordbatch.Rewrite(batch, 1, 2, 3)
 			if recordbatch.ValidCRC(batch) != valid || recordbatch.RecordsCRC(batch) != fingerprint {
-				t.Fatalf("the rewrite changed damage: it was valid: %t", valid)
+				t.Fatalf("the rewrite changed whether the checksum matches, which was %t", valid)
 			}
 		}
 	})
@@ -118,15 +118,15 @@ func FuzzAdmit(f *testing.F) {
 		}
 		aborted := recordbatch.NewAborted([]recordbatch.AbortedTransaction{{ProducerID: producerID, FirstOffset: first}})
 		rules := recordbatch.Rules{Wanted: wanted, MaxBytes: maxBytes, TargetLogAppendTime: stamps}
-		lane, reason, err := recordbatch.Admit(b, h, &aborted, rules)
+		route, reason, err := recordbatch.Admit(b, h, &aborted, rules)
 		if err != nil {
 			checkError(t, err)
 			return
 		}
-		if reason.String() == "unknown" || (lane == recordbatch.RouteForward) != (reason == recordbatch.ReasonNone) {
-			t.Fatalf("%s %q", lane, reason)
+		if reason.String() == "unknown" || (route == recordbatch.RouteForward) != (reason == recordbatch.ReasonNone) {
+			t.Fatalf("%s %q", route, reason)
 		}
-		switch lane {
+		switch route {
 		case recordbatch.RouteForward:
 			if h.Magic != 2 || h.Attributes.Control() || h.Count != h.LastOffsetDelta+1 || h.BaseOffset < wanted || maxBytes > 0 && len(b) > int(maxBytes) {
 				t.Fatalf("forwards %+v of %d bytes by %+v", h, len(b), rules)
@@ -140,7 +140,7 @@ func FuzzAdmit(f *testing.F) {
 				t.Fatalf("drops %+v with a wrong checksum", h)
 			}
 		default:
-			t.Fatalf("lane %d", lane)
+			t.Fatalf("route %d", route)
 		}
 	})
 }
@@ -186,8 +186,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// checkAgainstKgo compares what both decoders read, timestamps left out: franz-go keeps nanoseconds, which hostile times overflow, and
-// does not stamp inner messages. Where franz-go refuses a batch there is nothing to compare.
+// checkAgainstKgo compares the result of both decoders, except timestamps: franz-go uses nanoseconds, which extreme timestamps overflow, and
+// does not set append times on inner messages. A batch that franz-go rejects is not compared.
 func checkAgainstKgo(t *testing.T, b []byte, records []recordbatch.Record) {
 	t.Helper()
 	response := kmsg.NewFetchResponseTopicPartition()
@@ -223,7 +223,7 @@ func FuzzRebuild(f *testing.F) {
 		if err != nil {
 			checkError(t, err)
 			if parts != nil || skipped != nil {
-				t.Fatal("an error beside a result")
+				t.Fatal("an error with a result")
 			}
 			return
 		}
@@ -232,7 +232,7 @@ func FuzzRebuild(f *testing.F) {
 		}
 		records, err := recordbatch.Decode(b)
 		if err != nil {
-			t.Fatalf("rebuilds what does not decode: %v", err)
+			t.Fatalf("rebuilds a batch that cannot be decoded: %v", err)
 		}
 		if len(skipped) > 0 && (!skip || maxBytes <= 0) {
 			t.Fatalf("skips %v", skipped)

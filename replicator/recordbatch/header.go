@@ -26,7 +26,7 @@ const (
 	offsetOfMessageCRC = 12 // in the formats before version 2
 )
 
-// Attributes are the attribute bits of a version 2 batch. Bits this package does not know are kept: brokers accept and store them.
+// Attributes are the attribute bits of a version 2 batch. Unknown bits are kept: brokers accept and store them.
 type Attributes int16
 
 const (
@@ -37,7 +37,7 @@ const (
 	attributeDeleteHorizon Attributes = 0x40
 )
 
-// Codec returns the compression codec of the records section. It may be one this package does not know.
+// Codec returns the compression codec of the records section. It may be unknown to this package.
 func (a Attributes) Codec() Codec { return Codec(a & attributeCodec) }
 
 // LogAppendTime reports whether a broker stamped the batch: every record then has the batch's max timestamp (KIP-32).
@@ -46,11 +46,8 @@ func (a Attributes) LogAppendTime() bool { return a&attributeLogAppendTime != 0 
 // Transactional reports whether the batch was written inside a transaction.
 func (a Attributes) Transactional() bool { return a&attributeTransactional != 0 }
 
-// Control reports whether the batch holds markers written by a broker and no records of a producer.
+// Control reports whether the batch holds control records of a broker, such as transaction markers, and no records of a producer.
 func (a Attributes) Control() bool { return a&attributeControl != 0 }
-
-// DeleteHorizon reports whether the base timestamp is the time after which the log cleaner may remove tombstones and markers (KIP-534).
-func (a Attributes) DeleteHorizon() bool { return a&attributeDeleteHorizon != 0 }
 
 // Codec is the compression of a records section.
 type Codec uint8
@@ -64,7 +61,7 @@ const (
 	Zstd // KIP-110: version 2 batches only
 )
 
-// String returns the name Kafka's compression.type uses, or the number of a codec that is not known here.
+// String returns the name in Kafka's compression.type, or the number of an unknown codec.
 func (c Codec) String() string {
 	switch c {
 	case None:
@@ -86,10 +83,10 @@ func (c Codec) String() string {
 // Attributes are set; BaseOffset is then the offset of the message or, for a compressed wrapper, of its last inner message.
 type Header struct {
 	BaseOffset      int64
-	Length          int32 // bytes behind this field: the batch is 12 bytes longer
+	Length          int32 // bytes after this field; the batch is 12 bytes longer
 	LeaderEpoch     int32
 	Magic           int8
-	CRC             uint32 // CRC32C of the bytes behind it; CRC32 (IEEE) before version 2
+	CRC             uint32 // CRC32C of the bytes after it; CRC32 (IEEE) before version 2
 	Attributes      Attributes
 	LastOffsetDelta int32
 	BaseTimestamp   int64 // ms
@@ -97,20 +94,20 @@ type Header struct {
 	ProducerID      int64 // -1 for none
 	ProducerEpoch   int16
 	BaseSequence    int32
-	Count           int32 // records present, fewer than LastOffsetDelta+1 after compaction
+	Count           int32 // number of records; fewer than LastOffsetDelta+1 after compaction
 }
 
-// LastOffset returns the last offset of the batch, inclusive. After compaction no record may stand there any more (KAFKA-5443).
+// LastOffset returns the last offset of the batch, inclusive. After compaction there may be no record at it (KAFKA-5443).
 func (h Header) LastOffset() int64 { return h.BaseOffset + int64(h.LastOffsetDelta) }
 
-// NextOffset returns the offset behind the batch, exclusive: where the next batch begins at the earliest.
+// NextOffset returns the offset after the batch, the earliest at which the next batch can begin.
 func (h Header) NextOffset() int64 { return h.LastOffset() + 1 }
 
-// Next splits the first whole batch off b, of any format up to version 2; before version 2 that is one message or one compressed wrapper.
-// Both results alias b, and batch has no spare capacity, so that appending to it never writes into rest.
+// Next splits the first whole batch off b, of any format up to version 2. Before version 2, a batch is one message or one compressed wrapper.
+// Both results alias b, and batch has no spare capacity, so appending to it never writes into rest.
 //
-// The error is [ErrTruncated] when b is empty or ends inside a batch, and a *[FormatError] when the bytes cannot be a batch.
-// The checks and their order are those of Kafka's own reader (ByteBufferLogInputStream).
+// The error is [ErrTruncated] if b is empty or ends inside a batch, and a *[FormatError] if the bytes cannot be a batch. The checks and their
+// order are those of Kafka's own reader (ByteBufferLogInputStream).
 func Next(b []byte) (batch, rest []byte, err error) {
 	if len(b) < logOverhead {
 		return nil, b, ErrTruncated
@@ -118,7 +115,7 @@ func Next(b []byte) (batch, rest []byte, err error) {
 	offset := int64(binary.BigEndian.Uint64(b))
 	length := int32(binary.BigEndian.Uint32(b[offsetOfLength:]))
 	if length < minLengthV0 {
-		return nil, b, &FormatError{Offset: offset, Problem: fmt.Sprintf("length %d is below the smallest of any format", length)}
+		return nil, b, &FormatError{Offset: offset, Problem: fmt.Sprintf("length %d is below the minimum of all formats", length)}
 	}
 	if len(b) <= offsetOfMagic {
 		return nil, b, ErrTruncated
@@ -133,11 +130,11 @@ func Next(b []byte) (batch, rest []byte, err error) {
 	return b[:size:size], b[size:], nil
 }
 
-// Parse reads the header of one whole batch as [Next] returns it. It does not verify the checksum and does not look at the records.
-// The error is a *[FormatError] when the size, the magic or a field is impossible.
+// Parse reads the header of one whole batch, as [Next] returns it. It does not verify the checksum and does not read the records. The error
+// is a *[FormatError] if the size, the magic or a field is impossible.
 func Parse(batch []byte) (Header, error) {
 	if len(batch) < logOverhead+minLengthV0 {
-		return Header{}, &FormatError{Offset: -1, Problem: fmt.Sprintf("%d bytes are no batch", len(batch))}
+		return Header{}, &FormatError{Offset: -1, Problem: fmt.Sprintf("%d bytes are not a batch", len(batch))}
 	}
 	h := Header{
 		BaseOffset: int64(binary.BigEndian.Uint64(batch)),
@@ -189,7 +186,7 @@ func checkMagic(offset int64, length int32, magic int8) error {
 		return &FormatError{Offset: offset, Problem: fmt.Sprintf("unknown magic %d", magic)}
 	}
 	if length < least {
-		return &FormatError{Offset: offset, Problem: fmt.Sprintf("length %d is below the smallest of magic %d", length, magic)}
+		return &FormatError{Offset: offset, Problem: fmt.Sprintf("length %d is below the minimum of magic %d", length, magic)}
 	}
 	return nil
 }

@@ -27,13 +27,13 @@ func TestNextSplitsAFetchResponse(t *testing.T) {
 			t.Fatalf("batch %d: %v", i, err)
 		}
 		if !bytes.Equal(batch, want) || cap(batch) != len(batch) {
-			t.Fatalf("batch %d: not the bytes that were put in, or with spare capacity", i)
+			t.Fatalf("batch %d: other bytes, or with spare capacity", i)
 		}
 		mustParse(t, batch)
 		response = rest
 	}
 	if len(response) != 40 || whole == 0 {
-		t.Fatalf("%d bytes are left", len(response))
+		t.Fatalf("%d bytes are left over", len(response))
 	}
 	for n := range 41 {
 		if _, _, err := recordbatch.Next(response[:n]); !errors.Is(err, recordbatch.ErrTruncated) {
@@ -51,7 +51,7 @@ func TestHostileHeaders(t *testing.T) {
 	tests := []struct {
 		name string
 		b    []byte
-		next bool // Next sees it
+		next bool // Next rejects it too
 	}{
 		{"negative length", edit(func(b []byte) { b[8] = 0xff }), true},
 		{"length zero", edit(func(b []byte) { clear(b[8:12]) }), true},

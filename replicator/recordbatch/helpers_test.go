@@ -18,11 +18,11 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// What the tests feed to the package is encoded by kmsg and kgo, never by the package itself.
+// The input of the tests is encoded by kmsg and kgo, never by the package itself.
 
 var codecs = []recordbatch.Codec{recordbatch.None, recordbatch.Gzip, recordbatch.Snappy, recordbatch.LZ4, recordbatch.Zstd}
 
-// diff is cmp.Diff, without comparing equal values byte by byte.
+// diff returns what cmp.Diff does, but is faster for equal values.
 func diff(want, got any) string {
 	if reflect.DeepEqual(want, got) {
 		return ""
@@ -36,11 +36,11 @@ type batchSpec struct {
 	last       int64 // last offset; 0 means that of the last record
 	attributes recordbatch.Attributes
 	codec      recordbatch.Codec
-	horizon    int64 // base timestamp when it is not the first record's
-	maxTime    int64 // max timestamp when it is not the records'
+	horizon    int64 // base timestamp, if not that of the first record
+	maxTime    int64 // max timestamp, if not that of the records
 	producerID int64
 	records    []recordbatch.Record
-	xerial     bool // with codec Snappy: framed as Java clients do
+	xerial     bool // with codec Snappy: framed as by Java clients
 }
 
 const (
@@ -107,7 +107,7 @@ func appendRecord(raw []byte, r recordbatch.Record, base, baseTime int64) []byte
 	return k.AppendTo(raw)
 }
 
-// seal computes the checksum of a version 2 batch anew.
+// seal sets the checksum of a version 2 batch.
 func seal(batch []byte) {
 	binary.BigEndian.PutUint32(batch[17:], crc32.Checksum(batch[21:], crc32.MakeTable(crc32.Castagnoli)))
 }
@@ -129,7 +129,7 @@ func compress(tb testing.TB, raw []byte, codec recordbatch.Codec) []byte {
 	return slices.Clone(out)
 }
 
-// xerialSnappy frames as snappy-java does.
+// xerialSnappy frames snappy blocks as snappy-java does.
 func xerialSnappy(raw []byte) []byte {
 	out := []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1}
 	for chunk := range slices.Chunk(raw, 32<<10) {
@@ -204,7 +204,7 @@ func fromKgo(r *kgo.Record) recordbatch.Record {
 	return record
 }
 
-// recordSets are the shapes of records that every codec must carry; those of the sets "big" and "zeros" have bigBytes.
+// recordSets returns the kinds of records that every codec must support. The records of "big" and "zeros" have bigBytes each.
 func recordSets(bigBytes int) map[string][]recordbatch.Record {
 	big := make([]byte, bigBytes)
 	random := rand.New(rand.NewPCG(1, 2))

@@ -14,7 +14,7 @@ type message struct {
 	key, value []byte
 }
 
-// decodeMessage turns a message, or the inner messages of a compressed wrapper, into entries.
+// decodeMessage decodes a message, or the inner messages of a compressed wrapper, into entries.
 func (s *scratch) decodeMessage(batch []byte, h Header) error {
 	wrapper, problem := readMessage(batch, h.Magic)
 	if problem != "" {
@@ -40,14 +40,14 @@ func (s *scratch) decodeMessage(batch []byte, h Header) error {
 	if err != nil {
 		return err
 	}
-	s.bodies = slices.Grow(s.bodies[:0], len(set)) // a body is always shorter than the message it comes from
+	s.bodies = slices.Grow(s.bodies[:0], len(set)) // a body is always shorter than its message
 	if err := s.decodeInner(set, wrapper, h); err != nil {
 		return err
 	}
 	return s.placeInner(wrapper, h)
 }
 
-// decodeInner adds the messages of a decompressed set, with the offsets written in them.
+// decodeInner adds the messages of a decompressed set, with the offsets that they contain.
 func (s *scratch) decodeInner(set []byte, wrapper message, h Header) error {
 	for len(set) > 0 {
 		one, rest, err := Next(set)
@@ -59,13 +59,13 @@ func (s *scratch) decodeInner(set []byte, wrapper message, h Header) error {
 			return formatError(h, "inner message %d: %s", len(s.entries), problem)
 		}
 		if inner.attributes.Codec() != None {
-			return formatError(h, "inner message %d is compressed itself", len(s.entries))
+			return formatError(h, "inner message %d is compressed", len(s.entries))
 		}
 		if stored, computed := binary.BigEndian.Uint32(one[offsetOfMessageCRC:]), crc32.ChecksumIEEE(one[offsetOfMagic:]); stored != computed {
 			return &CorruptError{Offset: h.BaseOffset, Stored: stored, Computed: computed}
 		}
 		if h.Magic == 1 && wrapper.attributes.LogAppendTime() {
-			inner.timestamp = wrapper.timestamp // the broker stamps the wrapper only
+			inner.timestamp = wrapper.timestamp // the broker sets its append time on the wrapper only
 		}
 		s.addMessage(inner)
 		set = rest
@@ -76,14 +76,14 @@ func (s *scratch) decodeInner(set []byte, wrapper message, h Header) error {
 	return nil
 }
 
-// placeInner turns inner offsets into absolute ones. In magic 1 they are relative and the wrapper has the offset of the last of them; in
-// magic 0 they are absolute already, because brokers decompressed and numbered every set.
+// placeInner makes inner offsets absolute. In magic 1 they are relative, and the wrapper has the offset of the last one. In magic 0 they are
+// absolute already, because brokers decompressed and numbered every set.
 func (s *scratch) placeInner(wrapper message, h Header) error {
 	var base int64
 	if h.Magic == 1 {
 		base = wrapper.offset - s.entries[len(s.entries)-1].offset
 		if base < 0 {
-			return formatError(h, "last inner offset %d is behind the wrapper's", s.entries[len(s.entries)-1].offset)
+			return formatError(h, "last inner offset %d exceeds the offset of the wrapper", s.entries[len(s.entries)-1].offset)
 		}
 	}
 	last := int64(-1)
@@ -92,14 +92,14 @@ func (s *scratch) placeInner(wrapper message, h Header) error {
 		relative := e.offset
 		e.offset += base
 		if relative < 0 || e.offset <= last || e.offset > wrapper.offset {
-			return formatError(h, "inner message %d: offset %d behind %d in a wrapper that ends at %d", i, e.offset, last, wrapper.offset)
+			return formatError(h, "inner message %d: offset %d after %d in a wrapper that ends at %d", i, e.offset, last, wrapper.offset)
 		}
 		last = e.offset
 	}
 	return nil
 }
 
-// addMessage adds a message as an entry, its key and value encoded as version 2 does and without headers.
+// addMessage adds a message as an entry: key and value in the encoding of version 2, without headers.
 func (s *scratch) addMessage(m message) {
 	start := len(s.bodies)
 	s.bodies = appendNullable(s.bodies, m.key)
@@ -108,10 +108,10 @@ func (s *scratch) addMessage(m message) {
 	s.entries = append(s.entries, entry{offset: m.offset, timestamp: m.timestamp, body: s.bodies[start:len(s.bodies):len(s.bodies)]})
 }
 
-// readMessage reads one whole message whose length field was checked. An empty problem says that it worked.
+// readMessage reads one whole message whose length field was checked. The problem is empty on success.
 func readMessage(b []byte, magic int8) (m message, problem string) {
 	if int8(b[offsetOfMagic]) != magic {
-		return message{}, "magic is not the wrapper's"
+		return message{}, "magic differs from that of the wrapper"
 	}
 	m = message{
 		offset:     int64(binary.BigEndian.Uint64(b)),
@@ -131,12 +131,12 @@ func readMessage(b []byte, magic int8) (m message, problem string) {
 		return message{}, "value does not fit"
 	}
 	if len(b) > 0 {
-		return message{}, "bytes left over"
+		return message{}, "trailing bytes"
 	}
 	return m, ""
 }
 
-// nullableFixed reads an int32 length and as many bytes; length -1 is null.
+// nullableFixed reads an int32 length and that many bytes; length -1 is null.
 func nullableFixed(b []byte) (value, rest []byte, ok bool) {
 	if len(b) < 4 {
 		return nil, nil, false
@@ -153,10 +153,10 @@ func nullableFixed(b []byte) (value, rest []byte, ok bool) {
 	}
 }
 
-// fixLZ4Header returns a copy of an LZ4 frame with the right checksum of its descriptor. Clients of magic 0 computed that byte over four
-// bytes too many (KAFKA-3160), so Kafka's reader does not look at it in magic 0; the library's reader always does.
+// fixLZ4Header returns a copy of an LZ4 frame with the correct checksum of its descriptor. Clients of magic 0 computed that byte over four
+// bytes too many (KAFKA-3160), so Kafka's reader ignores it in magic 0; the library always checks it.
 func fixLZ4Header(frame []byte) []byte {
-	const descriptor = 4 // behind the frame's magic number
+	const descriptor = 4 // after the magic number of the frame
 	if len(frame) < descriptor+3 {
 		return frame
 	}
@@ -175,7 +175,7 @@ func fixLZ4Header(frame []byte) []byte {
 	return fixed
 }
 
-// xxh32Short is XXH32 with seed 0 for inputs below 16 bytes, which take none of its lanes.
+// xxh32Short is XXH32 with seed 0 for inputs below 16 bytes, which do not use its four accumulators.
 func xxh32Short(b []byte) uint32 {
 	const (
 		prime1 uint32 = 2654435761

@@ -41,11 +41,11 @@ func TestDecodeOfOldFormats(t *testing.T) {
 				t.Fatal(err)
 			}
 			if d := diff(test.want, got); d != "" {
-				t.Errorf("not what was put in (-want +got):\n%s", d)
+				t.Errorf("differs from the input (-want +got):\n%s", d)
 			}
 			if !test.alone {
 				if d := diff(kgoDecode(t, test.batch, 0), got); d != "" {
-					t.Errorf("not what franz-go reads (-kgo +got):\n%s", d)
+					t.Errorf("differs from what franz-go reads (-kgo +got):\n%s", d)
 				}
 			}
 			h := mustParse(t, test.batch)
@@ -61,7 +61,7 @@ func TestDecodeOfOldFormats(t *testing.T) {
 	}
 }
 
-func TestOldFormatsAreReadStrictly(t *testing.T) {
+func TestDecodeOfOldFormatsIsStrict(t *testing.T) {
 	one := messageSpec{magic: 1, timestamp: 5, value: []byte("v")}
 	two := messageSpec{magic: 1, offset: 1, timestamp: 5, value: []byte("w")}
 	at := func(m messageSpec, offset int64) messageSpec { m.offset = offset; return m }
@@ -76,8 +76,8 @@ func TestOldFormatsAreReadStrictly(t *testing.T) {
 		"inner offsets go back":           encodeWrapper(t, wrapper, gzip, two, one),
 		"inner offsets twice":             encodeWrapper(t, wrapper, gzip, one, one),
 		"inner offset negative":           encodeWrapper(t, wrapper, gzip, at(one, -1), two),
-		"last inner behind wrapper":       encodeWrapper(t, wrapper, gzip, one, at(two, 11)),
-		"absolute inner behind wrapper":   encodeWrapper(t, zero, gzip, messageSpec{offset: 11}),
+		"last inner after wrapper":        encodeWrapper(t, wrapper, gzip, one, at(two, 11)),
+		"absolute inner after wrapper":    encodeWrapper(t, zero, gzip, messageSpec{offset: 11}),
 		"no inner":                        encodeWrapper(t, wrapper, gzip),
 		"null value":                      encodeMessage(messageSpec{magic: 1, attributes: 1, offset: 10}),
 		"garbage value":                   encodeMessage(messageSpec{magic: 1, attributes: 3, offset: 10, value: []byte("garbage")}),

@@ -1,21 +1,22 @@
 package recordbatch
 
-// HopHeader is the key of the headers that say where a record has been: one for each copy, with the id of the cluster it was copied from.
+// HopHeader is the key of the provenance headers. A record gets one each time it is copied; the value is the id of the cluster that it was
+// copied from.
 const HopHeader = "milena.hop"
 
-// Provenance lets records say where they have been, and keeps them from going there again.
+// Provenance marks records with the cluster they are copied from, and keeps records from returning to a cluster where they have been.
 type Provenance struct {
-	// From is the id of the cluster that the records are read from; every record gets a header with it.
+	// From is the cluster id of the source. Every record gets a header with it.
 	From string
-	// To is the id of the cluster that they are written to; a record that has been there is left out.
+	// To is the cluster id of the target. Records that have been there are left out.
 	To string
 }
 
-// Passes says whether a record has not been on the target yet.
-func (p *Provenance) Passes(r *Record) bool { return !r.Has(p.To) }
+// Allows reports whether a record has never been on the target.
+func (p *Provenance) Allows(r *Record) bool { return !r.HasHop(p.To) }
 
-// Has says whether a record has been on a cluster.
-func (r *Record) Has(cluster string) bool {
+// HasHop reports whether a record has a provenance header of a cluster, that is, whether it has been there.
+func (r *Record) HasHop(cluster string) bool {
 	for i := range r.Headers {
 		if h := &r.Headers[i]; h.Key == HopHeader && string(h.Value) == cluster {
 			return true
@@ -24,13 +25,13 @@ func (r *Record) Has(cluster string) bool {
 	return false
 }
 
-// mark gives the entries that pass their hop, and leaves out the others. The bodies of entries may alias the scratch's buffers, so that
-// the new ones go behind what is there.
+// mark adds a provenance header to the entries that p allows, and leaves out the others. The bodies of entries may alias the buffers of the
+// scratch, so new bodies are appended to what is there.
 func (s *scratch) mark(entries []entry, p *Provenance) []entry {
 	kept := entries[:0]
 	for _, e := range entries {
 		var r Record
-		if readBody(e.body, &r) != "" || !p.Passes(&r) { // decode has checked the body
+		if readBody(e.body, &r) != "" || !p.Allows(&r) { // decode has checked the body
 			continue
 		}
 		r.Headers = append(r.Headers, RecordHeader{Key: HopHeader, Value: []byte(p.From)})

@@ -9,7 +9,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-func TestRecordsSayWhereTheyHaveBeenAndDoNotGoThereAgain(t *testing.T) {
+func TestProvenanceMarksRecordsAndStopsCycles(t *testing.T) {
 	hop := func(id string) recordbatch.RecordHeader {
 		return recordbatch.RecordHeader{Key: recordbatch.HopHeader, Value: []byte(id)}
 	}
@@ -30,9 +30,9 @@ func TestRecordsSayWhereTheyHaveBeenAndDoNotGoThereAgain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			lane, reason, err := recordbatch.Admit(batch, h, nil, recordbatch.Rules{Provenance: true})
-			if err != nil || lane != recordbatch.RouteRebuild || reason != recordbatch.ReasonProvenance {
-				t.Errorf("admitted as %v %v, %v", lane, reason, err)
+			route, reason, err := recordbatch.Admit(batch, h, nil, recordbatch.Rules{Provenance: true})
+			if err != nil || route != recordbatch.RouteRebuild || reason != recordbatch.ReasonProvenance {
+				t.Errorf("admitted as %v %v, %v", route, reason, err)
 			}
 			parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{Provenance: &recordbatch.Provenance{From: "source", To: "target"}})
 			if err != nil || len(parts) != 1 || len(skipped) != 0 {
@@ -54,7 +54,7 @@ func TestRecordsSayWhereTheyHaveBeenAndDoNotGoThereAgain(t *testing.T) {
 			}
 			parts, _, err = recordbatch.Rebuild(batch, recordbatch.RebuildRules{From: 3, Provenance: &recordbatch.Provenance{From: "source", To: "target"}})
 			if err != nil || len(parts) != 0 {
-				t.Errorf("of a record that was there %d parts are left, %v", len(parts), err)
+				t.Errorf("%d parts of a record that was on the target, error %v", len(parts), err)
 			}
 		})
 	}
@@ -85,7 +85,7 @@ func FuzzProvenance(f *testing.F) {
 		}
 		records, err := recordbatch.Decode(b)
 		if err != nil {
-			t.Fatalf("rebuilds what does not decode: %v", err)
+			t.Fatalf("rebuilds a batch that cannot be decoded: %v", err)
 		}
 		var want []recordbatch.Record
 		for _, r := range records {

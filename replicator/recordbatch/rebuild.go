@@ -2,48 +2,48 @@ package recordbatch
 
 import "slices"
 
-// RebuildRules are what the target asks of a rebuilt batch.
+// RebuildRules say what to rebuild, and how.
 type RebuildRules struct {
-	// From is the first source offset that is wanted; records below it are left out.
+	// From is the first wanted source offset. Records below it are left out.
 	From int64
-	// MaxBytes is the most a part may have, the target topic's max.message.bytes; 0 means that nothing is split.
+	// MaxBytes is the maximum size of a part: max.message.bytes of the target topic. 0 means no limit.
 	MaxBytes int32
-	// SkipTooLarge leaves out records that do not fit MaxBytes in a batch of their own and reports them, instead of failing.
+	// SkipTooLarge leaves out records that exceed MaxBytes even in a batch of their own, and reports their offsets, instead of failing.
 	SkipTooLarge bool
-	// Provenance, unless it is nil, marks the records, and leaves out those that have been on the target.
+	// Provenance, unless nil, marks the records and leaves out those that have been on the target.
 	Provenance *Provenance
 }
 
-// Run is a stretch of records that stood side by side on the source: offsets from Source to Source+Count, exclusive.
+// Run is a range of source offsets without holes: from Source, inclusive, to Source+Count, exclusive.
 type Run struct {
 	Source int64
 	Count  int32
 }
 
-// Built is one batch for a produce request, as [Encode] builds it: it needs a producer by [Rewrite].
-type Built struct {
-	// Batch is fresh; the caller owns it.
+// Part is one rebuilt batch for a produce request. [Rewrite] must set its producer.
+type Part struct {
+	// Batch is owned by the caller.
 	Batch []byte
-	// Count is the number of records in Batch, and of sequence numbers it takes.
+	// Count is the number of records in Batch, and of the sequence numbers that it uses.
 	Count int32
-	// Runs say where the records come from, in order; their counts sum up to Count.
+	// Runs are the source offsets of the records, in order. Their counts add up to Count.
 	Runs []Run
-	// Next is the source offset behind this part, exclusive: where to go on once it is written. It is the source batch's NextOffset for
-	// the last part, and lies behind the part's last record for the others.
+	// Next is the source offset at which to continue once this part is written: NextOffset of the source batch for the last part, the offset
+	// after the last record of the part for the others.
 	Next int64
-	// MaxTimestamp is the latest timestamp of the records, in ms.
+	// MaxTimestamp is the maximum timestamp of the records, in ms.
 	MaxTimestamp int64
 }
 
-// Rebuild decodes one batch of the source, of any format, and encodes its live records again as version 2 with the same codec: offsets
-// from 0 without holes; timestamps as the source's readers see them; keys, values, headers and null-ness kept. One part is the rule; there
-// are more when the records would not fit rules.MaxBytes together, and none when all are left out, by rules.From or by their provenance; skipped has the source offsets
-// of records left out for their size.
+// Rebuild decodes one batch of the source, of any format, and encodes its wanted records as version 2 batches with the same codec. Offsets
+// count from 0 without holes; timestamps are those that consumers of the source see; keys, values, headers and nulls are kept. There is
+// usually one part. There are several if the records together exceed rules.MaxBytes, and none if all records are left out. skipped holds the
+// source offsets of the records that were left out because of their size.
 //
-// The checksum is verified first: damage is a *[CorruptError] and never gets a new checksum. Bytes that do not decode are a *[FormatError],
-// and so is a control batch, whose markers would become records. A record that cannot land is a *[RecordTooLargeError] unless the rules
-// skip it. Beside an error there are no parts.
-func Rebuild(batch []byte, rules RebuildRules) (parts []Built, skipped []int64, err error) {
+// The checksum is verified first: a damaged batch is a *[CorruptError] and never gets a new checksum. Bytes that cannot be decoded are a
+// *[FormatError], and so is a control batch, whose markers would become records. A record that is too large is a *[RecordTooLargeError]
+// unless rules.SkipTooLarge is set. With an error there are no parts.
+func Rebuild(batch []byte, rules RebuildRules) (parts []Part, skipped []int64, err error) {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	h, entries, err := s.decode(batch)
@@ -57,14 +57,14 @@ func Rebuild(batch []byte, rules RebuildRules) (parts []Built, skipped []int64, 
 	if first < 0 {
 		return nil, nil, nil
 	}
-	live := entries[first:]
+	wanted := entries[first:]
 	if rules.Provenance != nil {
-		if live = s.mark(live, rules.Provenance); len(live) == 0 {
+		if wanted = s.mark(wanted, rules.Provenance); len(wanted) == 0 {
 			return nil, nil, nil
 		}
 	}
 	r := rebuilder{scratch: s, codec: h.Attributes.Codec(), rules: rules}
-	if err := r.add(live); err != nil {
+	if err := r.add(wanted); err != nil {
 		return nil, nil, err
 	}
 	if n := len(r.parts); n > 0 {
@@ -78,12 +78,12 @@ type rebuilder struct {
 	scratch *scratch
 	codec   Codec
 	rules   RebuildRules
-	parts   []Built
+	parts   []Part
 	skipped []int64
 }
 
-// add encodes the entries as one part, or in several when that is too large. Only encoding tells the size of a compressed batch, so it
-// tries, cuts by what came out, and tries again.
+// add encodes the entries as one part, or as several if one is too large. The size of a compressed batch is only known after encoding, so add
+// encodes, splits according to the size, and encodes again.
 func (r *rebuilder) add(entries []entry) error {
 	batch, err := r.scratch.encode(entries, r.codec)
 	if err != nil {
@@ -93,7 +93,7 @@ func (r *rebuilder) add(entries []entry) error {
 	last := entries[len(entries)-1].offset
 	switch {
 	case limit <= 0 || size <= limit:
-		r.parts = append(r.parts, Built{
+		r.parts = append(r.parts, Part{
 			Batch:        slices.Clone(batch),
 			Count:        int32(len(entries)),
 			Runs:         runsOf(entries),
@@ -116,8 +116,8 @@ func (r *rebuilder) add(entries []entry) error {
 	}
 }
 
-// cut splits two entries or more into at least two chunks of about 1/n of their bytes, n being 2 or more. The caller's n allows for
-// short blocks compressing a little worse than long ones.
+// cut splits two or more entries into at least two chunks of about 1/n of their bytes; n is at least 2. The n of the caller has a margin, as
+// short blocks compress slightly worse than long ones.
 func cut(entries []entry, n int) [][]entry {
 	const overhead = 8 // length, attributes and deltas of a record
 	total := 0

@@ -9,8 +9,8 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// checkParts holds every promise of Rebuild against its result; records are those of the source batch that may land.
-func checkParts(tb testing.TB, parts []recordbatch.Built, records []recordbatch.Record, source recordbatch.Header, rules recordbatch.RebuildRules) {
+// checkParts checks all guarantees of Rebuild. records are the wanted records of the source batch.
+func checkParts(tb testing.TB, parts []recordbatch.Part, records []recordbatch.Record, source recordbatch.Header, rules recordbatch.RebuildRules) {
 	tb.Helper()
 	records = slices.DeleteFunc(slices.Clone(records), func(r recordbatch.Record) bool { return r.Offset < rules.From })
 	for i, part := range parts {
@@ -25,13 +25,13 @@ func checkParts(tb testing.TB, parts []recordbatch.Built, records []recordbatch.
 			tb.Fatalf("part %d: header %+v", i, h)
 		}
 		if h.MaxTimestamp != part.MaxTimestamp {
-			tb.Fatalf("part %d: max timestamp %d in the header, %d beside it", i, h.MaxTimestamp, part.MaxTimestamp)
+			tb.Fatalf("part %d: max timestamp %d in the header, %d in the part", i, h.MaxTimestamp, part.MaxTimestamp)
 		}
 		got, err := recordbatch.Decode(part.Batch)
 		if err != nil || len(got) > len(records) {
 			tb.Fatalf("part %d: %d records, %v", i, len(got), err)
 		}
-		for n, j := 0, 0; n < len(part.Runs); n++ { // the offsets of the source come back by the runs
+		for n, j := 0, 0; n < len(part.Runs); n++ { // the runs restore the source offsets
 			for k := range part.Runs[n].Count {
 				got[j].Offset = part.Runs[n].Source + int64(k)
 				j++
@@ -68,7 +68,7 @@ func TestRebuildKeepsEveryRecord(t *testing.T) {
 					checkParts(t, parts, records, mustParse(t, batch), rules)
 					if len(parts) == 1 && len(records) < 1000 && from <= 100 {
 						if d := diff(len(records), len(kgoDecode(t, parts[0].Batch, 0))); d != "" {
-							t.Errorf("franz-go reads something else (-want +got):\n%s", d)
+							t.Errorf("franz-go reads different records (-want +got):\n%s", d)
 						}
 					}
 				}
@@ -77,7 +77,7 @@ func TestRebuildKeepsEveryRecord(t *testing.T) {
 	}
 }
 
-func TestRecordsOfTenMebibytes(t *testing.T) {
+func TestRebuildRecordsOfTenMebibytes(t *testing.T) {
 	sets := recordSets(10 << 20)
 	for _, codec := range codecs {
 		for _, name := range []string{"big", "zeros"} {
@@ -94,7 +94,7 @@ func TestRecordsOfTenMebibytes(t *testing.T) {
 	}
 }
 
-func TestRebuildStampsAppendTimes(t *testing.T) {
+func TestRebuildKeepsAppendTimes(t *testing.T) {
 	records := plainRecords(100, 3, 5)
 	batch := encodeSource(t, batchSpec{base: 100, attributes: bitLogAppendTime | bitDeleteHorizon, horizon: 7, maxTime: 1234, records: records})
 	parts, _, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{})
@@ -182,13 +182,13 @@ func TestRebuildOfRecordsThatAreTooLarge(t *testing.T) {
 	}
 }
 
-func TestRebuildRefusesDamageAndMarkers(t *testing.T) {
+func TestRebuildRejectsDamageAndMarkers(t *testing.T) {
 	for _, codec := range codecs {
 		batch := encodeSource(t, batchSpec{base: 100, codec: codec, records: plainRecords(100, 20, 30)})
 		for bit := 17 * 8; bit < len(batch)*8; bit += 13 {
 			batch[bit/8] ^= 1 << (bit % 8)
 			var corrupt *recordbatch.CorruptError
-			var format *recordbatch.FormatError // for fields that are impossible by themselves
+			var format *recordbatch.FormatError // for fields with impossible values
 			if parts, _, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{}); parts != nil || !errors.As(err, &corrupt) && !errors.As(err, &format) {
 				t.Fatalf("%s, bit %d: %d parts, %v", codec, bit, len(parts), err)
 			}
@@ -201,7 +201,7 @@ func TestRebuildRefusesDamageAndMarkers(t *testing.T) {
 	}
 }
 
-func TestRebuildResultsAreTheCallers(t *testing.T) {
+func TestRebuildResultsAreNotReused(t *testing.T) {
 	first := encodeSource(t, batchSpec{base: 100, codec: recordbatch.Zstd, records: plainRecords(100, 50, 40)})
 	parts, _, err := recordbatch.Rebuild(first, recordbatch.RebuildRules{})
 	if err != nil {

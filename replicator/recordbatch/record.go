@@ -15,34 +15,34 @@ type RecordHeader struct {
 
 // Record is one decoded record.
 type Record struct {
-	// Offset is the record's offset in the log the batch was fetched from.
+	// Offset is the offset of the record in the log that the batch was fetched from.
 	Offset int64
-	// Timestamp is in milliseconds; -1 for none.
+	// Timestamp is in ms; -1 for none.
 	Timestamp int64
 	// Key and Value are nil for null; an empty key or value is not nil.
 	Key, Value []byte
-	// Headers is nil when the record has none.
+	// Headers is nil if the record has none.
 	Headers []RecordHeader
 }
 
-// entry is one record whose key, value and headers are left encoded: what Rebuild moves is not taken apart.
+// entry is one record whose key, value and headers stay encoded: Rebuild does not need them decoded.
 type entry struct {
 	offset    int64
 	timestamp int64
 	body      []byte // in the encoding of version 2, from the key length to the end of the headers
 }
 
-// minRecordSize is the smallest version 2 record: seven fields of one byte each. It bounds what a record count may claim.
+// minRecordSize is the size of the smallest version 2 record: seven fields of one byte each. It bounds a declared record count.
 const minRecordSize = 7
 
-// Decode returns the records of a batch of any format and codec, in order, with the timestamps its readers see: with LogAppendTime every
-// record has the batch's max timestamp. Control batches decode too; [ParseMarker] reads what they hold.
+// Decode returns the records of a batch of any format and codec, in order, with the timestamps that consumers see: with LogAppendTime, every
+// record has the max timestamp of the batch. It decodes control batches too; [ParseMarker] reads their content.
 //
-// It verifies the checksum first and returns a *[CorruptError] when it does not match. Whatever else is wrong (codec bytes, counts,
-// lengths, offsets that do not ascend, bytes left over) is a *[FormatError]; there is no partial result.
+// It verifies the checksum first and returns a *[CorruptError] if it does not match. Anything else that is wrong (compressed data, counts,
+// lengths, offsets that do not ascend, trailing bytes) is a *[FormatError]. There is no partial result.
 //
-// Keys, values and header values alias batch when it is uncompressed, and a buffer that the records alone hold otherwise. A batch never
-// decompresses to more than [MaxDecodedBytes].
+// Keys, values and header values alias batch if it is uncompressed, otherwise a buffer that only the records refer to. A batch decompresses to
+// at most [MaxDecodedBytes].
 func Decode(batch []byte) ([]Record, error) {
 	var s scratch
 	_, entries, err := s.decode(batch)
@@ -59,7 +59,7 @@ func Decode(batch []byte) ([]Record, error) {
 	return records, nil
 }
 
-// decode verifies a batch and splits it into entries. The entries alias batch and the scratch's buffers.
+// decode verifies a batch and splits it into entries. The entries alias batch and the buffers of the scratch.
 func (s *scratch) decode(batch []byte) (Header, []entry, error) {
 	h, err := Parse(batch)
 	if err != nil {
@@ -106,36 +106,36 @@ func (s *scratch) decodeV2(batch []byte, h Header) error {
 			return formatError(h, "record %d: %s", len(s.entries), problem)
 		}
 		if e.offset <= last || e.offset > h.LastOffset() {
-			return formatError(h, "record %d: offset %d behind %d in a batch that ends at %d", len(s.entries), e.offset, last, h.LastOffset())
+			return formatError(h, "record %d: offset %d after %d in a batch that ends at %d", len(s.entries), e.offset, last, h.LastOffset())
 		}
 		last, raw = e.offset, rest
 		s.entries = append(s.entries, e)
 	}
 	if len(raw) > 0 {
-		return formatError(h, "%d bytes behind the last record", len(raw))
+		return formatError(h, "%d trailing bytes after the last record", len(raw))
 	}
 	return nil
 }
 
-// readEntry reads one version 2 record up to its key. An empty problem says that it worked; the body is not checked yet.
+// readEntry reads one version 2 record up to its key. The problem is empty on success; the body is not checked yet.
 func readEntry(b []byte, h Header) (e entry, rest []byte, problem string) {
 	length, n := varint32(b)
 	if n <= 0 {
-		return entry{}, nil, "length is no varint"
+		return entry{}, nil, "length is not a varint"
 	}
 	b = b[n:]
 	if length < minRecordSize-1 || int(length) > len(b) {
 		return entry{}, nil, "length does not fit"
 	}
-	record, rest := b[1:length], b[length:] // behind the attributes, which nothing uses
+	record, rest := b[1:length], b[length:] // without the attributes, which are unused
 	timestampDelta, n := varint64(record)
 	if n <= 0 {
-		return entry{}, nil, "timestamp delta is no varint"
+		return entry{}, nil, "timestamp delta is not a varint"
 	}
 	record = record[n:]
 	offsetDelta, n := varint32(record)
 	if n <= 0 {
-		return entry{}, nil, "offset delta is no varint"
+		return entry{}, nil, "offset delta is not a varint"
 	}
 	e = entry{offset: h.BaseOffset + int64(offsetDelta), timestamp: h.BaseTimestamp + timestampDelta, body: record[n:]}
 	if h.Attributes.LogAppendTime() {
@@ -144,7 +144,7 @@ func readEntry(b []byte, h Header) (e entry, rest []byte, problem string) {
 	return e, rest, ""
 }
 
-// readBody checks key, value and headers of a record and, unless r is nil, sets them there. An empty problem says that all is well.
+// readBody checks key, value and headers of a record and, unless r is nil, sets them in r. The problem is empty on success.
 func readBody(b []byte, r *Record) (problem string) {
 	key, b, ok := nullableBytes(b)
 	if !ok {
@@ -156,7 +156,7 @@ func readBody(b []byte, r *Record) (problem string) {
 	}
 	count, n := varint32(b)
 	if n <= 0 {
-		return "header count is no varint"
+		return "header count is not a varint"
 	}
 	b = b[n:]
 	if count < 0 || int(count) > len(b)/2 { // two length fields per header
@@ -180,12 +180,12 @@ func readBody(b []byte, r *Record) (problem string) {
 		}
 	}
 	if len(b) > 0 {
-		return "bytes left over"
+		return "trailing bytes"
 	}
 	return ""
 }
 
-// nullableBytes reads a length and as many bytes; length -1 is null. The result is nil only for null, and has no spare capacity.
+// nullableBytes reads a varint length and that many bytes; length -1 is null. The result is nil only for null, and has no spare capacity.
 func nullableBytes(b []byte) (value, rest []byte, ok bool) {
 	length, n := varint32(b)
 	if n <= 0 || length < -1 {
@@ -201,7 +201,7 @@ func nullableBytes(b []byte) (value, rest []byte, ok bool) {
 	return b[:length:length], b[length:], true
 }
 
-// varint32 reads a zigzag varint of at most 5 bytes, the most that Kafka's reader takes; n <= 0 says that there is none.
+// varint32 reads a zigzag varint of at most 5 bytes, the limit of Kafka's reader. n <= 0 means failure.
 func varint32(b []byte) (value int32, n int) {
 	if len(b) > 0 && b[0] < 0x80 { // most are one byte
 		return int32(b[0]>>1) ^ -int32(b[0]&1), 1
@@ -213,7 +213,7 @@ func varint32(b []byte) (value int32, n int) {
 	return int32(wide), n
 }
 
-// varint64 reads a zigzag varint of at most 10 bytes; n <= 0 says that there is none.
+// varint64 reads a zigzag varint of at most 10 bytes. n <= 0 means failure.
 func varint64(b []byte) (value int64, n int) {
 	if len(b) > 0 && b[0] < 0x80 {
 		return int64(b[0]>>1) ^ -int64(b[0]&1), 1

@@ -20,10 +20,10 @@ func TestDecodeAgreesWithFranzGo(t *testing.T) {
 					t.Fatal(err)
 				}
 				if d := diff(records, got); d != "" {
-					t.Errorf("not what was put in (-want +got):\n%.2000s", d)
+					t.Errorf("differs from the input (-want +got):\n%.2000s", d)
 				}
 				if d := diff(kgoDecode(t, batch, 0), got); d != "" {
-					t.Errorf("not what franz-go reads (-kgo +got):\n%.2000s", d)
+					t.Errorf("differs from what franz-go reads (-kgo +got):\n%.2000s", d)
 				}
 			})
 		}
@@ -46,7 +46,7 @@ func TestEncodeAgreesWithFranzGo(t *testing.T) {
 					want[i].Offset = int64(i)
 				}
 				if d := diff(want, kgoDecode(t, batch, 0)); d != "" {
-					t.Errorf("franz-go reads something else (-want +got):\n%.2000s", d)
+					t.Errorf("franz-go reads different records (-want +got):\n%.2000s", d)
 				}
 				h := mustParse(t, batch)
 				if h.LastOffset() != int64(len(want)-1) || int(h.Count) != len(want) || h.ProducerID != -1 || h.Attributes.Codec() != codec {
@@ -114,7 +114,7 @@ func TestDecodeOfControlAndEmptyBatches(t *testing.T) {
 }
 
 func TestDecodeIsStrict(t *testing.T) {
-	// Each case changes an uncompressed batch of two records and gives it the right checksum again.
+	// Each case changes an uncompressed batch of two records and then corrects the checksum.
 	good := func() []byte {
 		return encodeSource(t, batchSpec{base: 100, records: []recordbatch.Record{
 			{Offset: 100, Timestamp: 5, Key: []byte("k"), Value: []byte("v"), Headers: []recordbatch.RecordHeader{{Key: "h", Value: []byte("x")}}},
@@ -125,7 +125,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		name   string
 		change func(b []byte) []byte
 	}{
-		{"a byte behind the last record", func(b []byte) []byte { return append(b, 0) }},
+		{"a byte after the last record", func(b []byte) []byte { return append(b, 0) }},
 		{"a byte less", func(b []byte) []byte { return b[:len(b)-1] }},
 		{"one record more in the count", func(b []byte) []byte { b[60] = 3; return b }},
 		{"one record less in the count", func(b []byte) []byte { b[60] = 1; return b }},
@@ -135,7 +135,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		{"record length too large", func(b []byte) []byte { b[61] = 126; return b }},
 		{"offset delta goes back", func(b []byte) []byte { b[64] = 6; return b }},
 		{"offset delta negative", func(b []byte) []byte { b[64] = 1; return b }},
-		{"offset behind the batch", func(b []byte) []byte { b[26] = 0; return b }},
+		{"offset after the batch", func(b []byte) []byte { b[26] = 0; return b }},
 		{"key length -2", func(b []byte) []byte { b[65] = 3; return b }},
 		{"key length too large", func(b []byte) []byte { b[65] = 100; return b }},
 		{"value length -2", func(b []byte) []byte { b[67] = 3; return b }},
@@ -191,13 +191,13 @@ func TestDecompressionIsBounded(t *testing.T) {
 }
 
 func TestDeclaredSizesAreNotTrusted(t *testing.T) {
-	claims := map[string][]byte{ // each says that 200 MiB follow
+	declared := map[string][]byte{ // each declares 200 MiB
 		"snappy": {0x80, 0x80, 0x80, 0x64, 0x00, 'x'},
 		"zstd":   {0x28, 0xb5, 0x2f, 0xfd, 0xa0, 0x00, 0x00, 0x80, 0x0c, 0x01, 0x00, 0x00},
 		"xerial": {0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 6, 0x80, 0x80, 0x80, 0x64, 0x00, 'x'},
 	}
 	attributes := map[string]byte{"snappy": 2, "zstd": 4, "xerial": 2}
-	for name, payload := range claims {
+	for name, payload := range declared {
 		batch := encodeSource(t, batchSpec{base: 1, records: plainRecords(1, 1, 1)})
 		batch[22] = attributes[name]
 		batch = append(batch[:61], payload...)
