@@ -64,8 +64,8 @@ func Options(c config.Cluster, limits *DialLimits, log *slog.Logger, hooks ...kg
 	return opts, nil
 }
 
-// errorLogger keeps everything but errors of kgo out of the log. kgo warns per request and per attempt; a lasting problem is logged once by
-// the caller of the request.
+// errorLogger keeps everything but errors of kgo out of the log. The client warns per request and per attempt; a lasting problem is logged
+// once by the caller of the request.
 type errorLogger struct{ kgo.Logger }
 
 // Level implements kgo.Logger.

@@ -14,7 +14,7 @@ import (
 )
 
 // Throttles tracks which brokers throttle this flow because of a quota. Since 2.0 a broker answers at once, mutes the connection for the
-// throttle time, and expects the client to pause for as long (KIP-219). kgo does so per connection and calls a hook. Throttling is not a
+// throttle time, and expects the client to pause for as long (KIP-219). The kgo client does so per connection and calls a hook. Throttling is not a
 // failure: it is counted, shown in the status, and logged when it begins and when it ends. Throttles is safe for concurrent use.
 type Throttles struct {
 	log *slog.Logger
@@ -51,12 +51,9 @@ type throttle struct {
 type wait struct{ from, until time.Time }
 
 const (
-	// throttleMemory is how long a wait is remembered. A throttle has ended when no wait is remembered.
-	throttleMemory = time.Minute
-	// throttleLogged is how much waiting within throttleMemory is worth a log message.
-	throttleLogged = time.Second
-	// throttleSync is how often Loop checks whether a throttle has ended.
-	throttleSync = 5 * time.Second
+	throttleMemory = time.Minute     // how long a wait is remembered; a throttle has ended when no wait is remembered
+	throttleLogged = time.Second     // how much waiting within throttleMemory is worth a log message
+	throttleSync   = 5 * time.Second // how often Loop checks whether a throttle has ended
 )
 
 // NewThrottles creates a Throttles that logs when throttling begins and ends. The end is only noticed while Loop runs.

@@ -63,8 +63,8 @@ func TopicConfigs(t *testing.T, client *kgo.Client, topic string) map[string]str
 	return set
 }
 
-// Grant creates an ACL for a user on a topic, or on all topics with a prefix if topic ends with +. permission is ALLOW or DENY, operation is
-// a name such as READ.
+// Grant creates an ACL for a user on a topic, or on all topics with a prefix if topic ends with +. The permission is ALLOW or DENY, the
+// operation a name such as READ.
 func Grant(t *testing.T, client *kgo.Client, permission, operation, user, topic string) {
 	t.Helper()
 	name, prefixed := strings.CutSuffix(topic, "+")

@@ -16,7 +16,7 @@ func Ascending(syncPoints []offsets.Position) []offsets.Position {
 // Anchor returns the index of the sync point to begin at, or -1 if none is suitable: the newest sync point before which no source record
 // after it was copied. A MirrorMaker 2 that was stopped hard restarts at an earlier source offset, so the records it had copied beyond that
 // are on the target twice. How far it had come is known from the target offsets: MirrorMaker 2 writes a sync point at each gap of the
-// source, so there is no gap between two of them. start (inclusive) and end (exclusive) are the bounds of both logs.
+// source, so there is no gap between two of them. The bounds of both logs are start, inclusive, and end, exclusive.
 func Anchor(syncPoints []offsets.Position, start, end offsets.Position) int {
 	anchor := len(syncPoints) - 1
 	for i := len(syncPoints) - 2; i >= 0; i-- {

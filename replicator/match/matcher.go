@@ -63,7 +63,7 @@ const (
 )
 
 // New creates a Matcher. Sync points are the offset pairs that MirrorMaker 2 wrote, ascending on the target: at each start, at each gap of
-// the source, and from time to time. timestamps says whether the hashes include timestamps.
+// the source, and from time to time. The flag timestamps says whether the hashes include timestamps.
 func New(syncPoints []offsets.Position, timestamps bool) *Matcher {
 	return &Matcher{
 		syncPoints: syncPoints, timestamps: timestamps,

@@ -124,7 +124,7 @@ type Aborted struct {
 }
 
 // NewAborted returns the aborted transactions of one partition of one fetch response. They may be in any order: Kafka sorts them by offset,
-// Redpanda does not. list is not kept.
+// Redpanda does not. NewAborted does not keep list.
 func NewAborted(list []AbortedTransaction) Aborted {
 	if len(list) == 0 {
 		return Aborted{}

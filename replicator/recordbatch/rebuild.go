@@ -37,7 +37,7 @@ type Part struct {
 
 // Rebuild decodes one batch of the source, of any format, and encodes its wanted records as version 2 batches with the same codec. Offsets
 // count from 0 without holes; timestamps are those that consumers of the source see; keys, values, headers and nulls are kept. There is
-// usually one part. There are several if the records together exceed rules.MaxBytes, and none if all records are left out. skipped holds the
+// usually one part. There are several if the records together exceed rules.MaxBytes, and none if all records are left out. The result skipped holds the
 // source offsets of the records that were left out because of their size.
 //
 // The checksum is verified first: a damaged batch is a *[CorruptError] and never gets a new checksum. Bytes that cannot be decoded are a

@@ -9,7 +9,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// checkParts checks all guarantees of Rebuild. records are the wanted records of the source batch.
+// checkParts checks all guarantees of Rebuild. The records are the wanted ones of the source batch.
 func checkParts(tb testing.TB, parts []recordbatch.Part, records []recordbatch.Record, source recordbatch.Header, rules recordbatch.RebuildRules) {
 	tb.Helper()
 	records = slices.DeleteFunc(slices.Clone(records), func(r recordbatch.Record) bool { return r.Offset < rules.From })

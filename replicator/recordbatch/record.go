@@ -201,7 +201,7 @@ func nullableBytes(b []byte) (value, rest []byte, ok bool) {
 	return b[:length:length], b[length:], true
 }
 
-// varint32 reads a zigzag varint of at most 5 bytes, the limit of Kafka's reader. n <= 0 means failure.
+// varint32 reads a zigzag varint of at most 5 bytes, the limit of Kafka's reader. It returns n <= 0 on failure.
 func varint32(b []byte) (value int32, n int) {
 	if len(b) > 0 && b[0] < 0x80 { // most are one byte
 		return int32(b[0]>>1) ^ -int32(b[0]&1), 1
@@ -213,7 +213,7 @@ func varint32(b []byte) (value int32, n int) {
 	return int32(wide), n
 }
 
-// varint64 reads a zigzag varint of at most 10 bytes. n <= 0 means failure.
+// varint64 reads a zigzag varint of at most 10 bytes. It returns n <= 0 on failure.
 func varint64(b []byte) (value int64, n int) {
 	if len(b) > 0 && b[0] < 0x80 {
 		return int64(b[0]>>1) ^ -int64(b[0]&1), 1

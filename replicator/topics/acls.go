@@ -54,8 +54,8 @@ type ACLs struct {
 	status ACLsStatus
 }
 
-// NewACLs creates the sync of ACLs. changed is called with "created", "deleted" or "refused" for each ACL that was created, was deleted, or is
-// refused and was not before. It may be nil.
+// NewACLs creates the sync of ACLs. It calls changed, which may be nil, with "created", "deleted" or "refused" for each ACL that was created,
+// was deleted, or is refused and was not before.
 func NewACLs(t *Syncer, changed func(change string)) *ACLs {
 	return &ACLs{topics: t, flow: t.flow, log: t.log, changed: changed, soon: make(chan struct{}, 1)}
 }
@@ -78,7 +78,7 @@ func (a *ACLs) SyncSoon() {
 // Requested receives a value after SyncSoon.
 func (a *ACLs) Requested() <-chan struct{} { return a.soon }
 
-// Sync does one sync, for at most a minute. nameClashes are source topics whose target topic is not their copy. Sync ends early, without an
+// Sync does one sync, for at most a minute. The keys of nameClashes are source topics whose target topic is not their copy. Sync ends early, without an
 // error, once active returns false because another instance has taken over.
 func (a *ACLs) Sync(ctx context.Context, nameClashes map[string]bool, active func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -195,8 +195,8 @@ func (a *ACLs) notify(change string) {
 	}
 }
 
-// Compare reads the topic ACLs of both clusters and returns the difference. nameClashes are source topics whose target topic is not their
-// copy.
+// Compare reads the topic ACLs of both clusters and returns the difference. The keys of nameClashes are source topics whose target topic
+// is not their copy.
 func (a *ACLs) Compare(ctx context.Context, source, target View, nameClashes map[string]bool) (policy.ACLDiff, error) {
 	state := policy.ACLState{Copied: map[string]string{}, TargetTopics: slices.Collect(maps.Keys(target.ByName)), Remove: a.flow.ACLsDelete}
 	pairs, _ := a.topics.Select(source, target)

@@ -44,7 +44,7 @@ type Limits struct {
 }
 
 // SyncConfigs makes the configs of existing remote topics equal to those of their source topics. It alters only differences and logs each
-// change. limits, by target name, are in force afterwards; a topic without limits has an error.
+// change. It returns the limits in force afterwards and the errors, both by target name; a topic without limits has an error.
 func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[string]Limits, errs map[string]error) {
 	limits, errs = map[string]Limits{}, map[string]error{}
 	pairs = slices.DeleteFunc(slices.Clone(pairs), func(p Pair) bool { return !p.Target.Exists() })

@@ -27,7 +27,7 @@ func newPreview() *Preview {
 }
 
 // PreviewCreates checks, with requests that only validate, whether the target would create the missing topics of pairs and add the missing
-// partitions. all are all selected pairs: their existing topics show which configs the target knows.
+// partitions. The argument all holds all selected pairs: their existing topics show which configs the target knows.
 func (t *Syncer) PreviewCreates(ctx context.Context, pairs, all []Pair) *Preview {
 	p := newPreview()
 	missing, small := t.incomplete(pairs)

@@ -96,8 +96,8 @@ func (t *Syncer) Select(source, target View) (pairs []Pair, refused []Refusal) {
 	return pairs, refused
 }
 
-// CreateMissing creates the remote topics that do not exist and adds the partitions that they lack. It never deletes anything. created and
-// grown are target names. A topic or partition that someone else has created in the meantime is neither an error nor in the results.
+// CreateMissing creates the remote topics that do not exist and adds the partitions that they lack. It never deletes anything. The
+// results are target names. A topic or partition that someone else has created in the meantime is neither an error nor in the results.
 func (t *Syncer) CreateMissing(ctx context.Context, pairs []Pair) (created, grown []string, errs map[string]error) {
 	errs = map[string]error{}
 	missing, small := t.incomplete(pairs)
@@ -341,7 +341,7 @@ func (t *Syncer) adminError(operation, topic string, err error, message *string)
 }
 
 // AdminError wraps the error of an admin request about one topic: it names the operation, the topic, the cluster and, if a right is missing,
-// what to grant. message is the one in the response, may be nil. The rights were verified with Kafka's StandardAuthorizer by removing them
+// what to grant. The message is that of the response; it may be nil. The rights were verified with Kafka's StandardAuthorizer by removing them
 // one at a time: brokers answer TOPIC_AUTHORIZATION_FAILED even where CREATE on the cluster would suffice.
 func AdminError(cluster, operation, topic string, err error, message *string) error {
 	rights := map[string]string{

@@ -41,8 +41,8 @@ type FetchRequest struct {
 	topics map[string]int // index by name
 }
 
-// NewFetchRequest creates a request without partitions. The broker answers as soon as it has any record, at the latest after wait. maxBytes
-// limits the response.
+// NewFetchRequest creates a request without partitions. The broker answers as soon as it has any record, at the latest after wait. The
+// response is limited to maxBytes.
 func NewFetchRequest(wait time.Duration, maxBytes int32, isolation int8) *FetchRequest {
 	r := &FetchRequest{FetchRequest: kmsg.NewPtrFetchRequest(), topics: make(map[string]int)}
 	r.MaxWaitMillis, r.MinBytes, r.MaxBytes = int32(wait.Milliseconds()), 1, maxBytes

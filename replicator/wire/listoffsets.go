@@ -19,7 +19,7 @@ const (
 )
 
 // ListOffset returns the offset of the first record at or after a timestamp in ms, -1 if there is none. For [Latest] it returns the high
-// watermark. leader must lead the partition.
+// watermark. The broker leader must lead the partition.
 func ListOffset(ctx context.Context, cl *kgo.Client, leader int32, tp offsets.TopicPartition, timestamp int64) (int64, error) {
 	request := kmsg.NewPtrListOffsetsRequest()
 	request.ReplicaID = -1
@@ -41,7 +41,8 @@ func ListOffset(ctx context.Context, cl *kgo.Client, leader int32, tp offsets.To
 	return 0, fmt.Errorf("list offsets of %s: the response holds no partition", tp)
 }
 
-// Bounds returns the first offset of a partition, inclusive, and its high watermark, exclusive. leader must lead the partition.
+// Bounds returns the first offset of a partition, inclusive, and its high watermark, exclusive. The broker leader must lead the
+// partition.
 func Bounds(ctx context.Context, cl *kgo.Client, leader int32, tp offsets.TopicPartition) (start, end int64, err error) {
 	if start, err = ListOffset(ctx, cl, leader, tp, earliest); err != nil {
 		return 0, 0, err

@@ -34,7 +34,7 @@ func (b *fakeSessions) key(name string, id [16]byte, partition int32) partitionK
 	return partitionKey{id: id, partition: partition}
 }
 
-// fetch answers a request. fetched is what a real broker would read, named is the number of partitions in the request.
+// fetch answers a request. It returns what a real broker would read, and the number of partitions in the request.
 func (b *fakeSessions) fetch(t *testing.T, request *kmsg.FetchRequest) (response *kmsg.FetchResponse, fetched map[partitionKey]FetchOffset, named int) {
 	t.Helper()
 	response = kmsg.NewPtrFetchResponse()
