@@ -198,7 +198,7 @@ func (m material) readPKCS12(password string) (storeContents, error) {
 
 // readMultiKeyPKCS12 reads a store with several keys, which only a deprecated function of the library supports.
 func readMultiKeyPKCS12(data []byte, password string) (storeContents, error) {
-	blocks, err := pkcs12.ToPEM(data, password) //nolint:staticcheck // it is deprecated because its PEM does not tell the kind of a key; both kinds are tried below
+	blocks, err := pkcs12.ToPEM(data, password) //nolint:staticcheck // it is deprecated because its PEM does not show the type of a key; both types are tried below
 	if err != nil {
 		return storeContents{}, err
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 // Throttles tracks which brokers throttle this flow because of a quota. Since 2.0 a broker answers at once, mutes the connection for the
-// throttle time, and expects the client to pause for as long (KIP-219). The kgo client does so per connection and calls a hook. Throttling is not a
-// failure: it is counted, shown in the status, and logged when it begins and when it ends. Throttles is safe for concurrent use.
+// throttle time, and expects the client to pause for as long (KIP-219). The kgo client does so per connection and calls a hook. Throttling
+// is not a failure: it is counted, shown in the status, and logged when it begins and when it ends. Throttles is safe for concurrent use.
 type Throttles struct {
 	log *slog.Logger
 

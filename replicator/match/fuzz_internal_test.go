@@ -38,7 +38,7 @@ func FuzzMatcher(f *testing.F) {
 		matched, next := int64(0), offsets.Position{}
 		for _, s := range m.Result().Segments {
 			if s.Source < next.Source || s.Target < next.Target {
-				t.Fatalf("segment %+v is not behind %+v", s, next)
+				t.Fatalf("segment %+v is not after %+v", s, next)
 			}
 			for i := range s.Count {
 				if source[s.Source+i] != target[s.Target+i] {

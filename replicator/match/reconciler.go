@@ -79,7 +79,7 @@ func (r *Reconciler) Match(b recordbatch.Batch, route recordbatch.Route) error {
 	return r.matchRebuilt(b)
 }
 
-// advance moves Next behind a source batch, or behind a part of it.
+// advance moves Next past a source batch, or past a part of it.
 func (r *Reconciler) advance(next int64, leaderEpoch int32) {
 	r.Next, r.LeaderEpoch = next, leaderEpoch
 }

@@ -78,8 +78,8 @@ func (a *ACLs) SyncSoon() {
 // Requested receives a value after SyncSoon.
 func (a *ACLs) Requested() <-chan struct{} { return a.soon }
 
-// Sync does one sync, for at most a minute. The keys of nameClashes are source topics whose target topic is not their copy. Sync ends early, without an
-// error, once active returns false because another instance has taken over.
+// Sync does one sync, for at most a minute. The keys of nameClashes are source topics whose target topic is not their copy. Sync ends early,
+// without an error, once active returns false because another instance has taken over.
 func (a *ACLs) Sync(ctx context.Context, nameClashes map[string]bool, active func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

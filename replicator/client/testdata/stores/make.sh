@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the key stores of this directory anew: certificates and keys for the tests alone, valid for 100 years.
-# It needs keytool of Java 17 or later and OpenSSL 3. Passwords: storepass, and keypass where a key has its own.
+# Recreates the key stores in this directory: certificates and keys for tests only, valid for 100 years.
+# Needs keytool of Java 17 or later and OpenSSL 3. Passwords: storepass, and keypass where a key has its own.
 set -eu
 cd "$(dirname "$0")"
 rm -f ./*.pem ./*.key ./*.jks ./*.jceks ./*.p12
