@@ -55,7 +55,7 @@ func (w sharedTopics) checkUnknown(batch []byte) error {
 		return err
 	}
 	for i := range records {
-		if records[i].Has(w.flow.sourceID()) {
+		if records[i].HasHop(w.flow.sourceID()) {
 			return errTargetNotEmpty
 		}
 	}
