@@ -345,7 +345,7 @@ func (c *translateCommand) unreadableRecords(t *testing.T) {
 func (c *translateCommand) withoutSource(t *testing.T) {
 	c.source.Broker(1).Kill()
 	out, errs, code := translate(t, c.m, "--group", "app")
-	if code != 0 || !strings.Contains(out, "does not tell where the group is") || !strings.Contains(out, fmt.Sprint(c.at(0, 300))) {
+	if code != 0 || !strings.Contains(out, "cannot read the group on the source") || !strings.Contains(out, fmt.Sprint(c.at(0, 300))) {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}
 	t.Logf("\n%s", out)

@@ -51,15 +51,8 @@
 //
 // # Consumer groups
 //
-//	groups.go        read       where the groups of the source stand
-//	                 translate  with the maps in memory, the journal for what is older (forward); topics that came from the target lead
-//	                            back to where they came from, with the journal of the reverse flow (wayback.go)
-//	                 write      checkpoints and offset-syncs in MirrorMaker 2's bytes (notebook.go)
-//	groupcommits.go  commit     on the target: groups without members, forward only
-//	heartbeats.go               MirrorMaker 2's heartbeats, to both clusters
-//
-// A map begins at target offset 0 where the target's log held no record before the first copy, markers aside: so a position before the
-// start is known to be one before the first copy.
+//	groupshost.go  the flow and its partitions as package groups sees them; that package translates and commits the groups, and writes
+//	               heartbeats, checkpoints and offset-syncs
 //
 // # Topic configs and ACLs
 //
@@ -97,7 +90,7 @@
 //	topology.mu          views, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu
 //	partition.mu
-//	topology.brokersMu, shard.partsMu, shard.namedMu, topicLink.mu, budget.mu, lease.mu, throttles.mu, groups.mu, acls.mu, notebook.mu
+//	topology.brokersMu, shard.partsMu, shard.namedMu, topicLink.mu, budget.mu, lease.mu, throttles.mu, acls.mu, those of package groups
 //
 // # Not obvious
 //

@@ -23,6 +23,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
@@ -60,7 +61,7 @@ type Flow struct {
 	produceTimeout           time.Duration
 
 	source, target *kgo.Client                   // for all that no quota of bytes holds up
-	books          *kgo.Client                   // of the target, for what the flow writes about itself
+	internal       *kgo.Client                   // of the target, for the journal and the internal topics
 	clients        []*kgo.Client                 // all
 	dials          map[string]*client.DialLimits // by side: source or target
 	sourceWire     wire.Fetcher
@@ -79,8 +80,8 @@ type Flow struct {
 	takeOverSlots  *semaphore.Weighted
 	firstConfirmed atomic.Int64 // when ownership of shard 0 was last confirmed, in Unix nanoseconds
 	topology       topology
-	heartbeats     heartbeats
-	groups         *groups
+	heartbeats     *groups.Heartbeats
+	groups         *groups.Syncer
 	mm2            mm2Progress
 	scans          *semaphore.Weighted
 	acls           *topics.ACLs
@@ -141,8 +142,8 @@ func New(o Options) (*Flow, error) {
 	for k := range o.Flow.Shards {
 		f.shards = append(f.shards, newShard(f, k))
 	}
-	f.heartbeats = heartbeats{f.sourceNotebook(offsets.HeartbeatsTopic), f.targetNotebook(offsets.HeartbeatsTopic)}
-	if f.groups, err = newGroups(f); err != nil {
+	f.heartbeats = groups.NewHeartbeats(f.groupsDeps())
+	if f.groups, err = groups.New(f.groupsDeps()); err != nil {
 		f.close()
 		return nil, err
 	}
@@ -178,10 +179,10 @@ func (f *Flow) makeClients(r prometheus.Registerer) (err error) {
 	if f.target, err = f.client(f.options.Target, f.targetAlias, "target", targetMetrics); err != nil {
 		return err
 	}
-	if f.books, err = f.client(f.options.Target, f.targetAlias, "target", sharedMetrics{targetMetrics}); err != nil {
+	if f.internal, err = f.client(f.options.Target, f.targetAlias, "target", sharedMetrics{targetMetrics}); err != nil {
 		return err
 	}
-	f.targetWire = wire.Kgo{Client: f.books, Observe: f.metrics.observer(f.targetAlias)}
+	f.targetWire = wire.Kgo{Client: f.internal, Observe: f.metrics.observer(f.targetAlias)}
 	for i := range f.loopWires {
 		loop, err := f.client(f.options.Source, f.sourceAlias, "source", sharedMetrics{sourceMetrics})
 		if err != nil {
@@ -263,12 +264,12 @@ func (f *Flow) Run(ctx context.Context) error {
 		f.background.Go(func() { loop(soft) })
 	}
 	if f.config.GroupsInterval > 0 && f.writers.groupsTranslate() {
-		f.background.Go(func() { f.groups.loop(soft) })
+		f.background.Go(func() { f.groups.Run(soft) })
 	}
 	if f.config.ACLs {
 		f.background.Go(func() { f.aclsLoop(soft) })
 	}
-	f.startHeartbeats(soft)
+	f.background.Go(func() { f.heartbeats.Run(soft) })
 	f.startBrokers(soft)
 	<-soft.Done()
 	return f.stop(cut) //nolint:contextcheck // what follows outlives the signal

@@ -13,6 +13,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
@@ -162,11 +163,11 @@ func TestHeartbeatsReachBothSidesAndAreCopied(t *testing.T) {
 }
 
 // openTranslator opens the translator of the flow with these changes.
-func openTranslator(t *testing.T, c *replicatortest.Clusters, changes ...func(*config.Flow)) *replicator.Translator {
+func openTranslator(t *testing.T, c *replicatortest.Clusters, changes ...func(*config.Flow)) *groups.Translator {
 	t.Helper()
 	parsed := c.Config(changes...)
 	flow := parsed.Flows[0]
-	translator, err := replicator.OpenTranslator(t.Context(), client.Clusters{
+	translator, err := groups.OpenTranslator(t.Context(), client.Clusters{
 		Flow: flow, Source: parsed.Clusters[flow.Source], Target: parsed.Clusters[flow.Target], Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -34,8 +34,8 @@ type flowMetrics struct {
 	passes          *prometheus.CounterVec // pass, result
 	configChanges   prometheus.Counter
 	aclChanges      *prometheus.CounterVec // change
-	notes           *prometheus.CounterVec // cluster, topic
-	noteErrors      *prometheus.CounterVec // cluster, topic
+	internalWrites  *prometheus.CounterVec // cluster, topic
+	internalErrors  *prometheus.CounterVec // cluster, topic
 	groupCommits    prometheus.Counter
 	groupRefusals   *prometheus.CounterVec // reason
 }
@@ -69,8 +69,8 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		passes:         counters("passes_total", "Passes over topics, configs, ACLs and groups by result.", "pass", "result"),
 		configChanges:  counter("topic_config_changes_total", "Topic configs altered on the target."),
 		aclChanges:     counters("acl_changes_total", "ACLs created and deleted on the target, and those that began to be refused there.", "change"),
-		notes:          counters("internal_topic_records_total", "Heartbeats, checkpoints and offset-syncs written.", "cluster", "topic"),
-		noteErrors:     counters("internal_topic_errors_total", "Writes of heartbeats, checkpoints and offset-syncs that failed and are retried.", "cluster", "topic"),
+		internalWrites: counters("internal_topic_records_total", "Heartbeats, checkpoints and offset-syncs written.", "cluster", "topic"),
+		internalErrors: counters("internal_topic_errors_total", "Writes of heartbeats, checkpoints and offset-syncs that failed and are retried.", "cluster", "topic"),
 		groupCommits:   counter("group_commits_total", "Positions of consumer groups committed on the target, by partition."),
 		groupRefusals:  counters("group_refusals_total", "Positions of consumer groups that began to be refused, by partition and reason.", "reason"),
 	}

@@ -65,8 +65,8 @@ func (d *mm2Progress) read(ctx context.Context) (*offsets.MirrorProgress, error)
 	return progress, nil
 }
 
-// forward translates a source offset from before the migration with MirrorMaker 2's offset-syncs. False: no sync is old enough.
-func (d *mm2Progress) forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
+// Forward translates a source offset from before the migration with MirrorMaker 2's offset-syncs. False: no sync is old enough.
+func (d *mm2Progress) Forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
 	progress, err := d.read(ctx)
 	if err != nil {
 		d.flow.warn("reading the progress of MirrorMaker 2 failed", "err", err)

@@ -281,14 +281,6 @@ func (p *partition) leaderOnSource() int32 {
 	return p.sourceLeader
 }
 
-// mapStart is the lowest target offset that the map describes.
-func (p *partition) mapStart() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, target := p.offsets.Start()
-	return target
-}
-
 // isFresh says that nothing was ever written to this partition by this flow: every start is journaled before the first batch, and the
 // journal that this process owns does not name it. Such a partition needs no fence, because an earlier owner could not begin it either:
 // its journal write would be refused.

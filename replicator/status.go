@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -33,35 +34,10 @@ type Status struct {
 	// LagRecords is the sum over all partitions whose lag is known.
 	LagRecords int64             `json:"lag_records"`
 	Partitions []PartitionStatus `json:"partitions"`
-	Groups     *GroupsStatus     `json:"groups"`
+	Groups     *groups.Status    `json:"groups"`
 	// Configs is absent before the first look, ACLs when they are not copied.
 	Configs *topics.ConfigsStatus `json:"configs,omitempty"`
 	ACLs    *topics.ACLsStatus    `json:"acls,omitempty"`
-}
-
-// GroupsStatus is what the last look at the consumer groups found.
-type GroupsStatus struct {
-	// Groups is how many groups of the source are selected, Positions how many places in copied partitions they have.
-	Groups    int `json:"groups"`
-	Positions int `json:"positions"`
-	// Refused is how many of them could not be translated or were not committed on the target, for the reasons in Refusals.
-	Refused  int            `json:"refused"`
-	Refusals []GroupRefusal `json:"refusals,omitempty"`
-	// LastPass is when the last look began, and Took its seconds.
-	LastPass time.Time `json:"last_pass,omitzero"`
-	Took     float64   `json:"took_seconds"`
-	// Problems are sentences about groups that could not be looked at and bookkeeping that could not be written.
-	Problems []string `json:"problems,omitempty"`
-}
-
-// GroupRefusal is why positions of one group were not committed on the target.
-type GroupRefusal struct {
-	Group  string `json:"group"`
-	Reason string `json:"reason"`
-	// Text is the reason as a sentence; Detail is about one of the partitions.
-	Text       string `json:"text"`
-	Detail     string `json:"detail"`
-	Partitions int    `json:"partitions"`
 }
 
 // PartitionStatus is one source partition and how far its copy is. All offsets are exclusive ends.
@@ -124,7 +100,7 @@ func (f *Flow) Status() Status {
 		}
 		s.Partitions = append(s.Partitions, ps)
 	}
-	s.Groups, s.Configs, s.ACLs = f.groups.status(), f.configs.Load(), f.acls.Status()
+	s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
 	s.Throttled = f.throttles.Status(now)
 	s.NotReady = f.notReady(unrecovered, s.Shards)
 	s.Ready = len(s.NotReady) == 0

@@ -21,7 +21,7 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 			timer.Stop()
 		case <-timer.C:
 		}
-		if wait = soon; !f.mayKeepBooks() {
+		if wait = soon; !f.leads() {
 			continue
 		}
 		clashes, known := f.nameClashes()
@@ -29,7 +29,7 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 			continue
 		}
 		wait = f.config.ACLsInterval
-		err := f.acls.Sync(ctx, clashes, f.mayKeepBooks)
+		err := f.acls.Sync(ctx, clashes, f.leads)
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -97,7 +98,7 @@ func (p *program) printStatus(o overview) {
 // maxGroupRows is how many groups the text output shows; --json prints all.
 const maxGroupRows = 20
 
-func (p *program) printGroups(g *replicator.GroupsStatus) {
+func (p *program) printGroups(g *groups.Status) {
 	switch {
 	case g == nil:
 		return

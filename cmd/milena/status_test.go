@@ -10,6 +10,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -57,11 +58,11 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
 	if code != exitClean || stdout != want {
 		t.Errorf("exit %d %s\n%s", code, stderr, stdout)
 	}
-	flow.Groups = &replicator.GroupsStatus{}
+	flow.Groups = &groups.Status{}
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  consumer groups: not synced yet\n") {
 		t.Errorf("before the first group sync:\n%s", stdout)
 	}
-	flow.Groups = &replicator.GroupsStatus{Groups: 1, Positions: 2, LastPass: time.Unix(1, 0)}
+	flow.Groups = &groups.Status{Groups: 1, Positions: 2, LastPass: time.Unix(1, 0)}
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  1 consumer group with 2 committed offsets\n") {
 		t.Errorf("after the first group sync:\n%s", stdout)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/groups"
 )
 
 const translateHelp = `milena translate prints where a consumer group, an offset or a timestamp of one cluster is on the
@@ -64,7 +64,7 @@ func (p *program) translate(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	o := silent(file.Config, flow)
-	t, err := replicator.OpenTranslator(ctx, o)
+	t, err := groups.OpenTranslator(ctx, o)
 	if err != nil {
 		return fmt.Errorf("translate: %w", err)
 	}
@@ -137,7 +137,7 @@ func parseTime(text string) (time.Time, error) {
 }
 
 // translateOffsets answers for one offset, or for a time in all partitions or one.
-func (p *program) translateOffsets(ctx context.Context, t *replicator.Translator, q question) error {
+func (p *program) translateOffsets(ctx context.Context, t *groups.Translator, q question) error {
 	list, err := lookUp(ctx, t, q)
 	if err != nil {
 		return fmt.Errorf("translate: %w", err)
@@ -154,7 +154,7 @@ func (p *program) translateOffsets(ctx context.Context, t *replicator.Translator
 	return p.printTranslated(rows, q)
 }
 
-func lookUp(ctx context.Context, t *replicator.Translator, q question) ([]offsets.Translation, error) {
+func lookUp(ctx context.Context, t *groups.Translator, q question) ([]offsets.Translation, error) {
 	if q.at != "" {
 		at, err := parseTime(q.at)
 		if err != nil {
@@ -175,14 +175,14 @@ func lookUp(ctx context.Context, t *replicator.Translator, q question) ([]offset
 
 // side is the cluster that a group's offsets are translated to.
 type side struct {
-	replicator.Side
+	offsets.Side
 	alias   string
 	brokers []string
 }
 
 // translateGroup answers for all partitions of a group. An offset that has no translation is an error, after the others were
 // printed and committed.
-func (p *program) translateGroup(ctx context.Context, t *replicator.Translator, to side, q question) error {
+func (p *program) translateGroup(ctx context.Context, t *groups.Translator, to side, q question) error {
 	var positions []offsets.GroupPosition
 	var text string
 	var err error
@@ -236,7 +236,7 @@ func (p *program) printGroup(positions []offsets.GroupPosition, text string, to 
 }
 
 // commit commits the offsets of a group. Offsets that are not committed, with the reason, are the error.
-func (p *program) commit(ctx context.Context, t *replicator.Translator, to side, positions []offsets.GroupPosition, q question) error {
+func (p *program) commit(ctx context.Context, t *groups.Translator, to side, positions []offsets.GroupPosition, q question) error {
 	moved, refusals, err := t.Commit(ctx, to.Side, q.group, positions)
 	if err != nil {
 		return fmt.Errorf("translate: commit: %w", err)

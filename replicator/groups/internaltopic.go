@@ -1,0 +1,214 @@
+package groups
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/topics"
+	"github.com/milena-kafka/milena/replicator/wire"
+)
+
+// writeTimeout is the timeout of one produce request. Records that are late are soon written again, so a longer wait has no use.
+const writeTimeout = 3 * time.Second
+
+// maxBatchBytes is the size from which a batch is sent, far below the default max.message.bytes.
+const maxBatchBytes = 512 << 10
+
+// record is a record of an internal topic: a heartbeat, a checkpoint or an offset-sync.
+type record interface {
+	AppendKey(b []byte) []byte
+	AppendValue(b []byte) []byte
+}
+
+// internalTopic writes one of MirrorMaker 2's internal topics on one cluster: one partition, compacted. It uses plain produce requests: a
+// duplicated record is gone after compaction, so no fence is needed and a write without an answer is simply repeated. It never writes a
+// tombstone, because MirrorMaker 2's readers fail on one.
+type internalTopic struct {
+	deps   *Deps
+	client *kgo.Client
+	side   offsets.Side
+	alias  string // of the cluster
+	name   string
+
+	mu      sync.Mutex
+	created time.Time // when this process created the topic, zero if it did not
+	problem string    // why the last write failed, empty if it did not
+}
+
+func newInternalTopic(d *Deps, side offsets.Side, name string) *internalTopic {
+	if side == offsets.Source {
+		return &internalTopic{deps: d, client: d.SourceClient, side: side, alias: d.Flow.Source, name: name}
+	}
+	return &internalTopic{deps: d, client: d.InternalClient, side: side, alias: d.Flow.Target, name: name}
+}
+
+func (t *internalTopic) view() topics.View { return t.deps.Host.View(t.side) }
+
+// id returns the topic's id as last seen, zero if it does not exist.
+func (t *internalTopic) id() [16]byte { return t.view().ByName[t.name].ID }
+
+// write appends records with one timestamp, and creates the topic first if it does not exist. After an error, some or all of the records
+// must be written again. It reports the error itself.
+func (t *internalTopic) write(ctx context.Context, at time.Time, records []record) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*writeTimeout)
+	defer cancel()
+	var batch []recordbatch.Record
+	bytes := 0
+	for i, r := range records {
+		key, value := r.AppendKey(nil), r.AppendValue(nil)
+		batch = append(batch, recordbatch.Record{Timestamp: at.UnixMilli(), Offset: int64(len(batch)), Key: key, Value: value})
+		bytes += len(key) + len(value) + 16
+		if i+1 < len(records) && bytes < maxBatchBytes {
+			continue
+		}
+		if err := t.writeBatch(ctx, batch); err != nil {
+			if !errors.Is(context.Cause(ctx), context.Canceled) { // a stop is not a problem
+				t.reportError(err)
+			}
+			return err
+		}
+		t.deps.Metrics.Records.WithLabelValues(t.alias, t.name).Add(float64(len(batch)))
+		batch, bytes = nil, 0
+	}
+	t.reportSuccess()
+	return nil
+}
+
+func (t *internalTopic) writeBatch(ctx context.Context, records []recordbatch.Record) error {
+	batch, err := recordbatch.Encode(records, recordbatch.None)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", t.name, err)
+	}
+	view := t.view()
+	topic := view.ByName[t.name]
+	if !topic.Exists() {
+		return t.create(ctx)
+	}
+	leader := view.Leader(offsets.TopicPartition{Topic: t.name})
+	switch {
+	case leader < 0:
+		t.deps.Host.RefreshSoon()
+		return fmt.Errorf("topic %s on cluster %s has no leader", t.name, t.alias)
+	case t.deps.Throttles.Left(string(t.side), leader) > writeTimeout:
+		return errThrottled
+	}
+	return t.produce(ctx, leader, topic.ID, batch)
+}
+
+func (t *internalTopic) produce(ctx context.Context, leader int32, id [16]byte, batch []byte) error {
+	partition := offsets.TopicPartition{Topic: t.name}
+	request := wire.NewProduceRequest(writeTimeout)
+	request.Add(partition, id, batch)
+	answer, err := t.client.Broker(int(leader)).Request(ctx, request.ProduceRequest)
+	if errors.Is(err, context.DeadlineExceeded) && t.deps.Throttles.Lately(string(t.side)) {
+		return errThrottled // it was queued behind a write to the journal, which is throttled
+	}
+	if err != nil {
+		t.deps.Host.RefreshSoon()
+		return fmt.Errorf("write to %s on cluster %s: %w", t.name, t.alias, err)
+	}
+	answered := wire.IndexProduce(answer.(*kmsg.ProduceResponse)).Of(partition, id)
+	if answered == nil {
+		return fmt.Errorf("write to %s on cluster %s: the answer does not name the partition", t.name, t.alias)
+	}
+	err = kerr.ErrorForCode(answered.ErrorCode)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return fmt.Errorf("write to %s on cluster %s: %w; grant WRITE on it to milena's user", t.name, t.alias, err)
+	}
+	t.deps.Host.RefreshSoon()
+	return fmt.Errorf("write to %s on cluster %s: %w", t.name, t.alias, err)
+}
+
+// errCreated means that the topic was created, and can be written to when the metadata has it.
+var errCreated = errors.New("the topic was just created")
+
+// errThrottled means that a quota requires a longer wait than a write may take. A client that gives up on a throttled request closes its
+// connection, and a new connection would evade the quota.
+var errThrottled = errors.New("the broker throttles this client")
+
+// createWait is how long a created topic may take to appear in the metadata before it is created again.
+const createWait = 2 * time.Second
+
+// create creates the topic as MirrorMaker 2 does: one partition, compacted, no other configs. An existing topic is used as it is.
+func (t *internalTopic) create(ctx context.Context) error {
+	if t.justCreated() {
+		return errCreated
+	}
+	compact := "compact"
+	response, err := kadm.NewClient(t.client).CreateTopic(ctx, 1, cmp.Or(t.deps.Flow.ReplicationFactor, -1), map[string]*string{"cleanup.policy": &compact}, t.name)
+	if err == nil {
+		err = response.Err
+	}
+	switch {
+	case err == nil:
+		t.deps.Log.Info("topic created", "cluster", t.alias, "topic", t.name)
+	case errors.Is(err, kerr.TopicAlreadyExists):
+	case isDenied(err):
+		// The next write tries again, because the permission may be granted meanwhile.
+		return fmt.Errorf("create topic %s on cluster %s: %w; grant CREATE and WRITE on it to milena's user, or create it (1 partition, cleanup.policy=compact)", t.name, t.alias, err)
+	default:
+		return fmt.Errorf("create topic %s on cluster %s: %w", t.name, t.alias, err)
+	}
+	t.deps.Host.RefreshSoon()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.created = time.Now()
+	return errCreated
+}
+
+func (t *internalTopic) justCreated() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.created.IsZero() && time.Since(t.created) < createWait
+}
+
+// reportError counts a failed write, and logs it if the write before succeeded: a permission that nobody intends to grant is not worth a
+// line every time.
+func (t *internalTopic) reportError(err error) {
+	if errors.Is(err, errCreated) || errors.Is(err, errThrottled) {
+		return
+	}
+	t.deps.Metrics.RecordErrors.WithLabelValues(t.alias, t.name).Inc()
+	if before := t.setProblem(err.Error()); before == "" {
+		t.deps.Log.Warn("writing to an internal topic failed, retrying", "cluster", t.alias, "topic", t.name, "err", err)
+	}
+}
+
+// reportSuccess logs that a problem has ended.
+func (t *internalTopic) reportSuccess() {
+	if before := t.setProblem(""); before != "" {
+		t.deps.Log.Info("writing to an internal topic works again", "cluster", t.alias, "topic", t.name)
+	}
+}
+
+// setProblem returns the problem before.
+func (t *internalTopic) setProblem(problem string) (before string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before, t.problem = t.problem, problem
+	return before
+}
+
+// problems returns why the last write failed, if it did.
+func (t *internalTopic) problems() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.problem == "" {
+		return nil
+	}
+	return []string{t.problem}
+}

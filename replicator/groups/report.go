@@ -1,0 +1,107 @@
+package groups
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/milena-kafka/milena/policy"
+)
+
+// Status is what the last sync of the consumer groups found.
+type Status struct {
+	// Groups is the number of selected groups on the source, Positions that of their committed offsets in copied partitions.
+	Groups    int `json:"groups"`
+	Positions int `json:"positions"`
+	// Refused is the number of positions that could not be translated or were not committed on the target, for the reasons in Refusals.
+	Refused  int       `json:"refused"`
+	Refusals []Refusal `json:"refusals,omitempty"`
+	// LastPass is when the last sync began, and Took its duration in seconds.
+	LastPass time.Time `json:"last_pass,omitzero"`
+	Took     float64   `json:"took_seconds"`
+	// Problems are sentences about groups that could not be read and internal topics that could not be written.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// Refusal is why positions of one group were not committed on the target.
+type Refusal struct {
+	Group  string `json:"group"`
+	Reason string `json:"reason"`
+	// Text is the reason as a sentence. Detail is about one of the partitions.
+	Text       string `json:"text"`
+	Detail     string `json:"detail"`
+	Partitions int    `json:"partitions"`
+}
+
+// report holds the outcome of the last sync.
+type report struct {
+	metrics *Metrics
+	refused map[groupPartition]policy.Refusal // in the sync before
+
+	mu     sync.Mutex
+	status Status
+}
+
+// set replaces the report.
+func (r *report) set(positions []*position, groups int, began time.Time, err error) {
+	r.countRefusals(positions)
+	status := Status{
+		Groups: groups, Positions: len(positions), Refused: len(r.refused), Refusals: refusals(positions),
+		LastPass: began, Took: time.Since(began).Seconds(),
+	}
+	if err != nil {
+		status.Problems = append(status.Problems, err.Error())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status = status
+}
+
+func (r *report) get() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+// countRefusals counts the refusals that begin with this sync.
+func (r *report) countRefusals(positions []*position) {
+	refused := make(map[groupPartition]policy.Refusal)
+	for _, p := range positions {
+		if p.refusal == "" {
+			continue
+		}
+		refused[p.key()] = p.refusal
+		if r.refused[p.key()] != p.refusal {
+			r.metrics.Refusals.WithLabelValues(string(p.refusal)).Inc()
+		}
+	}
+	r.refused = refused
+}
+
+// refusals combines refused positions by group and reason, sorted.
+func refusals(positions []*position) []Refusal {
+	type groupReason struct {
+		group  string
+		reason policy.Refusal
+	}
+	combined := make(map[groupReason]*Refusal)
+	for _, p := range positions {
+		if p.refusal == "" {
+			continue
+		}
+		key := groupReason{p.group, p.refusal}
+		if combined[key] == nil {
+			combined[key] = &Refusal{Group: p.group, Reason: string(p.refusal), Text: "group " + p.group + " " + p.refusal.Explain(), Detail: p.detail}
+		}
+		combined[key].Partitions++
+	}
+	var list []Refusal
+	for _, r := range combined {
+		list = append(list, *r)
+	}
+	slices.SortFunc(list, func(a, b Refusal) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Reason, b.Reason))
+	})
+	return list
+}

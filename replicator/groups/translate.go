@@ -1,0 +1,55 @@
+package groups
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+)
+
+// translate translates positions in topics that the flow copies.
+func (s *Syncer) translate(ctx context.Context, now views, positions []*position) {
+	for _, p := range positions {
+		c, ok := s.deps.Host.Copy(p.source)
+		switch {
+		case !ok:
+			p.refuse(policy.RefusedNotCopied, fmt.Sprintf("%s is not copied yet", p.source))
+		case !now.have(c, p):
+			p.refuse(policy.RefusedRecreated, fmt.Sprintf("%s or %s was recreated: it is not the topic that the map describes", p.source, p.target))
+		default:
+			p.translated(s.forward(ctx, c, p))
+		}
+	}
+}
+
+// have reports whether the topics of a position are the ones that the map of a copy describes.
+func (v views) have(c Copy, p *position) bool {
+	source, target := c.TopicIDs()
+	return v.source.ByName[p.source.Topic].ID == source && v.target.ByName[p.target.Topic].ID == target
+}
+
+// forward translates with the map in memory, then with the journal if the offset is older, then with MirrorMaker 2's offset-syncs if it is
+// from before the migration.
+func (s *Syncer) forward(ctx context.Context, c Copy, p *position) (int64, error) {
+	to, err := c.Forward(p.sourceOffset)
+	var early *offsets.BeforeStartError
+	if errors.As(err, &early) && early.Forgotten {
+		var t offsets.Translation
+		t, err = s.journal.Forward(ctx, p.source.Topic, p.source.Partition, p.sourceOffset)
+		to = t.Target
+	}
+	if !errors.As(err, &early) || s.deps.Migration == nil {
+		return to, err
+	}
+	migrated, ok := s.deps.Migration.Forward(ctx, p.source, p.sourceOffset)
+	if !ok {
+		return to, err
+	}
+	start, ok := c.MapStart()
+	if !ok {
+		return 0, ErrRecovering
+	}
+	return min(migrated, start), nil
+}

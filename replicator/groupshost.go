@@ -1,0 +1,124 @@
+package replicator
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/groups"
+	"github.com/milena-kafka/milena/replicator/topics"
+)
+
+// groupsHost is the flow as package groups sees it.
+type groupsHost struct{ flow *Flow }
+
+func (h groupsHost) Leads() bool  { return h.flow.leads() }
+func (h groupsHost) RefreshSoon() { h.flow.refreshTargetSoon() }
+
+func (h groupsHost) Copy(source offsets.TopicPartition) (groups.Copy, bool) {
+	h.flow.topology.mu.Lock()
+	defer h.flow.topology.mu.Unlock()
+	p, ok := h.flow.topology.partitions[source]
+	return p, ok
+}
+
+func (h groupsHost) Copies() []groups.Copy {
+	partitions := h.flow.partitions()
+	copies := make([]groups.Copy, len(partitions))
+	for i, p := range partitions {
+		copies[i] = p
+	}
+	return copies
+}
+
+func (h groupsHost) View(side offsets.Side) topics.View {
+	if side == offsets.Source {
+		return h.flow.sourceView()
+	}
+	return h.flow.targetView()
+}
+
+// leads reports whether this process does the work that only one process may do: as the owner of shard 0, as long as its lease holds.
+func (f *Flow) leads() bool { return f.shards[0].ownership.isOwned() && f.lease.left() > 0 }
+
+func (f *Flow) groupsDeps() groups.Deps {
+	clusters := f.options.Clusters
+	clusters.Log = f.log
+	d := groups.Deps{
+		Clusters: clusters, Host: groupsHost{f}, Topics: f.topics.Rules,
+		SourceClient: f.source, TargetClient: f.target, InternalClient: f.internal, Throttles: f.throttles, Warn: f.warn,
+		Metrics: groups.Metrics{
+			Syncs:             f.metrics.passes.MustCurryWith(prometheus.Labels{"pass": "groups"}),
+			CheckpointLatency: f.metrics.checkpoints,
+			Commits:           f.metrics.groupCommits,
+			Refusals:          f.metrics.groupRefusals,
+			Records:           f.metrics.internalWrites,
+			RecordErrors:      f.metrics.internalErrors,
+		},
+	}
+	if f.migrates() {
+		d.Migration = &f.mm2
+	}
+	return d
+}
+
+// TopicIDs implements groups.Copy.
+func (p *partition) TopicIDs() (source, target [16]byte) { return p.topic.sourceID, p.topic.targetID }
+
+// MapStart implements groups.Copy.
+func (p *partition) MapStart() (target int64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.offsets == nil {
+		return 0, false
+	}
+	_, target = p.offsets.Start()
+	return target, true
+}
+
+// Forward implements groups.Copy.
+func (p *partition) Forward(source int64) (target int64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.offsets == nil || p.stage != mapDurable {
+		return 0, groups.ErrRecovering
+	}
+	if p.isRewritten() {
+		return 0, groups.ErrRewritten
+	}
+	target, _, err = p.offsets.Forward(source)
+	var late *offsets.NotCopiedError
+	var early *offsets.BeforeStartError
+	switch {
+	case errors.As(err, &late):
+		_, end := p.offsets.End()
+		return end, nil
+	case errors.As(err, &early) && !early.Forgotten && p.record.Start.Target == 0:
+		return 0, nil // nothing is before the first record that was copied
+	}
+	return target, err
+}
+
+// isRewritten reports whether the partition is halted by an anomaly after which offsets no longer mean what they meant when the map was made.
+// Its lock is held.
+func (p *partition) isRewritten() bool {
+	if p.state != halted || p.anomaly == nil {
+		return false
+	}
+	kind := p.anomaly.kind
+	return kind == policy.Recreated || kind == policy.TargetRecreated || kind == policy.Truncated
+}
+
+// LastSync implements groups.Copy.
+func (p *partition) LastSync() (offsets.OffsetSync, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.offsets == nil {
+		return offsets.OffsetSync{}, false
+	}
+	_, end := p.offsets.End()
+	source, exact, err := p.offsets.Reverse(end - 1)
+	return offsets.OffsetSync{Topic: p.topic.source, Partition: p.number, Source: source, Target: end - 1}, err == nil && exact
+}
