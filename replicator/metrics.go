@@ -71,8 +71,8 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		aclChanges:     counters("acl_changes_total", "ACLs created and deleted on the target, and those that began to be refused there.", "change"),
 		internalWrites: counters("internal_topic_records_total", "Heartbeats, checkpoints and offset-syncs written.", "cluster", "topic"),
 		internalErrors: counters("internal_topic_errors_total", "Writes of heartbeats, checkpoints and offset-syncs that failed and are retried.", "cluster", "topic"),
-		groupCommits:   counter("group_commits_total", "Positions of consumer groups committed on the target, by partition."),
-		groupRefusals:  counters("group_refusals_total", "Positions of consumer groups that began to be refused, by partition and reason.", "reason"),
+		groupCommits:   counter("group_commits_total", "Offsets of consumer groups committed on the target."),
+		groupRefusals:  counters("group_refusals_total", "Committed offsets of consumer groups that began to be refused, by reason.", "reason"),
 	}
 	ages := func(name, help string) prometheus.Histogram {
 		h := prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -83,7 +83,7 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 	}
 	m.latency = ages("latency_seconds", "Time from a batch's newest record timestamp to the target's acknowledgement.")
 	m.recordAge = ages("record_age_seconds", "Age of a batch's newest record when it was read from the source.")
-	m.checkpoints = ages("checkpoint_latency_seconds", "Time from the look at a group's position on the source to the acknowledgement of its checkpoint.")
+	m.checkpoints = ages("checkpoint_latency_seconds", "Time from reading a group's committed offset on the source to the acknowledgement of its checkpoint.")
 	m.takeOverSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "milena_takeover_seconds", Help: "Time that take-overs of shards took.", Buckets: prometheus.ExponentialBuckets(.002, 2, 14),
 	})
@@ -175,10 +175,10 @@ func newCollector(f *Flow) *collector {
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
 	add("topics_not_copied", "Topics that were asked for and are not copied, or not wholly; the status says why.")
-	add("groups", "Consumer groups of the source that are looked after.")
-	add("group_positions", "Positions of those groups in copied partitions.")
-	add("group_positions_refused", "Of those, the positions that are not on the target, by reason.", "reason")
-	add("groups_last_pass_timestamp_seconds", "When the last look at the groups began.")
+	add("groups", "Consumer groups of the source that are translated.")
+	add("group_positions", "Committed offsets of those groups in copied partitions.")
+	add("group_positions_refused", "Of those, the offsets that are not on the target, by reason.", "reason")
+	add("groups_last_pass_timestamp_seconds", "When the last sync of groups began.")
 	add("configs_last_pass_timestamp_seconds", "When the last look at the topic configs began.")
 	add("acls_last_pass_timestamp_seconds", "When the last look at the ACLs began.")
 	add("buffer_bytes", "Bytes of batches held between source and target.")
