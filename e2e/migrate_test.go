@@ -183,7 +183,7 @@ func refusesBesideMirrorMaker(t *testing.T, m *milena) {
 	t.Helper()
 	m.start()
 	m.waitExit(time.Minute, 1)
-	if out := m.Tail(5); !strings.Contains(out, "MirrorMaker 2 still runs: its group ") || !strings.Contains(out, " has members (1); stop it first") {
+	if out := m.Tail(5); !strings.Contains(out, "MirrorMaker 2 still runs (its group ") || !strings.Contains(out, " has 1 member); stop it first") {
 		t.Errorf("milena does not report why it ended:\n%s", out)
 	}
 }
@@ -217,7 +217,7 @@ func TestRollbackToMirrorMaker(t *testing.T) {
 }
 
 // rollBack stops milena and writes MirrorMaker 2's connector offsets. The verb refuses while milena runs, and after a kill, when the target
-// holds records that are not journaled.
+// has records that are not journaled.
 func rollBack(t *testing.T, m *milena) {
 	t.Helper()
 	verb := func(args ...string) (string, error) {
@@ -230,7 +230,7 @@ func rollBack(t *testing.T, m *milena) {
 		t.Errorf("rollback while milena runs: %v\n%s", err, out)
 	}
 	m.Kill()
-	if out, err := verb(); err == nil || !strings.Contains(out, "hold more than the journal knows of") {
+	if out, err := verb(); err == nil || !strings.Contains(out, "has records that the journal does not list") {
 		t.Errorf("rollback after a kill: %v\n%s", err, out)
 	}
 	m.start()

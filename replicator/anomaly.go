@@ -38,7 +38,7 @@ func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResp
 		return nil, errNotNow
 	}
 	p.mu.Lock()
-	p.within()
+	p.cursor.within()
 	p.mu.Unlock()
 	if d := rp.DivergingEpoch; d.EndOffset >= 0 && d.EndOffset < offset {
 		return &sourceLostError{
@@ -80,7 +80,7 @@ const settleTime = 2 * time.Second
 func (p *partition) beyondEnd() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.beyond()
+	return p.cursor.beyond()
 }
 
 // loseSource lets policy decide about records that the source lost. What was fetched before is still produced.
@@ -97,7 +97,7 @@ func (f *Flow) loseSource(p *partition, lost *sourceLostError) {
 	} else {
 		// The map cannot go back over offsets that now hold other records: a new map begins where the source's log was cut. The
 		// take-over reads the journal again, so that the old map's chunks are deleted.
-		p.rewind(lost.from)
+		p.progress.rewind(lost.from)
 		p.doubtLocked()
 		f.requestTakeOver(p.shard)
 	}
@@ -107,11 +107,11 @@ func (f *Flow) loseSource(p *partition, lost *sourceLostError) {
 func (f *Flow) raisePrepare(p *partition, e *prepareError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.corrupt() < maxRefusals && e.kind == policy.RecordRefused {
-		p.delay(refreshEvery) // bytes that were damaged on the way are right the next time
+	if p.cursor.corrupt() < maxRefusals && e.kind == policy.RecordRefused {
+		p.cursor.delay(refreshEvery) // bytes that were damaged on the way are right the next time
 		return
 	}
-	p.readAgain()
+	p.cursor.readAgain()
 	if e.to <= p.next {
 		f.haltLocked(p, e.kind, e.from, e.to, e.Error()) // it is not known where the next batch begins
 		return
@@ -139,7 +139,7 @@ func rebuildProblem(h recordbatch.Header, err error) *prepareError {
 func (f *Flow) refusedLocked(p *partition) bool {
 	detail := fmt.Sprintf("the target refused the batch at source offset %d %d times: %s", p.acked, p.refused, p.refusal)
 	skip := f.raiseLocked(p, policy.RecordRefused, p.acked, p.acked+1, detail) == policy.Skip
-	p.decide(skip)
+	p.outbox.decide(skip)
 	return skip
 }
 
@@ -178,5 +178,5 @@ func (f *Flow) noteLocked(p *partition, kind policy.Kind, action policy.Action, 
 	} else {
 		f.log.Warn("anomaly: going on as configured", attrs...)
 	}
-	p.addGap(offsets.Gap{Kind: string(kind), Action: string(action), From: from, To: to, At: time.Now(), Detail: detail})
+	p.progress.addGap(offsets.Gap{Kind: string(kind), Action: string(action), From: from, To: to, At: time.Now(), Detail: detail})
 }

@@ -332,7 +332,7 @@ func (f *Flow) syncConfigs(ctx context.Context) error {
 	for _, p := range t.partitions {
 		if changed[p.topic] {
 			p.mu.Lock()
-			p.forgetLimit() // one that was learned from a refusal may no longer hold
+			p.outbox.forgetLimit() // one that was learned from a refusal may no longer hold
 			p.mu.Unlock()
 		}
 	}

@@ -368,7 +368,7 @@ func (f *Flow) connectOnce(ctx context.Context) error {
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
 	if source.ClusterID != "" && source.ClusterID == target.ClusterID {
-		return &fatalError{fmt.Errorf("flow %s: %s and %s are the same cluster (id %s); a flow needs two: check the brokers of both clusters",
+		return &fatalError{fmt.Errorf("flow %s: %s and %s are the same cluster (id %s); check the brokers of both",
 			f.name, f.sourceAlias, f.targetAlias, source.ClusterID)}
 	}
 	return f.ensureJournal(ctx)

@@ -134,7 +134,7 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	}
 	for _, p := range s.members() {
 		p.mu.Lock()
-		if p.unjournaled() {
+		if p.progress.unjournaled() {
 			p.journalInto(current)
 		}
 		p.mu.Unlock()
@@ -150,7 +150,7 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 // is written last.
 func (p *partition) journalInto(current func() *journalBatch) {
 	b := current()
-	chunks, state, w := p.journal()
+	chunks, state, w := p.progress.journal()
 	for _, chunk := range chunks {
 		if p.stage != mapDurable {
 			b = current()
@@ -161,12 +161,12 @@ func (p *partition) journalInto(current func() *journalBatch) {
 	b.written = append(b.written, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.written(w)
+		p.progress.written(w)
 	})
 	b.failed = append(b.failed, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.unwritten()
+		p.progress.unwritten()
 	})
 }
 

@@ -99,7 +99,7 @@ func (r *recovery) migrate(ctx context.Context, p *partition, t *tail) error {
 	if !f.obeyVerdict(p, mm2.Decide(c, found), found) {
 		return nil
 	}
-	return r.reach(p, found.TargetEnd)
+	return r.reach(p, found.End.Target)
 }
 
 // copyOf is the partition as a scan sees it.
@@ -208,8 +208,8 @@ func (p *partition) migrateMap(v mm2.Verdict, found *mm2.Findings) error {
 	if p.state != recovering {
 		return nil
 	}
-	err := p.migrate(v.Begin, found.Segments, v.Next, found.TargetEnd)
-	p.reset(p.acked, p.doneEpoch)
+	err := p.progress.migrate(v.Begin, found.Segments, v.Next, found.End.Target)
+	p.cursor.reset(p.acked, p.doneEpoch)
 	return err
 }
 
@@ -217,7 +217,7 @@ func (p *partition) migrateMap(v mm2.Verdict, found *mm2.Findings) error {
 func (f *Flow) logMigrated(p *partition, found *mm2.Findings) {
 	f.metrics.inherited.Inc()
 	attrs := append(p.logAttrs(), "next", p.acked, "connector_offset", found.ConnectorOffset, "compared", found.Records,
-		"compared_from", found.SourceFrom, "duplicates", found.Duplicates, "unmatched", found.Unmatched, "missing", found.Missing)
+		"compared_from", found.From.Source, "duplicates", found.Duplicates, "unmatched", found.Unmatched, "missing", found.Missing)
 	switch {
 	case found.Records > 0 && (found.Missing > 0 || found.Duplicates > 0 || found.Unmatched > 0 || found.ConnectorOffset > p.acked):
 		f.log.Warn("the copy of MirrorMaker 2 differs from its source; milena continues behind it", attrs...)

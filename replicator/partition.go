@@ -204,20 +204,20 @@ func (p *partition) retire() {
 
 // resetLocked discards what was fetched and not acknowledged.
 func (p *partition) resetLocked() {
-	p.shard.flow.pending.Add(-int64(p.clear()))
-	p.reset(p.acked, p.doneEpoch)
+	p.shard.flow.pending.Add(-int64(p.outbox.clear()))
+	p.cursor.reset(p.acked, p.doneEpoch)
 }
 
 // beginMapLocked begins an empty map at these offsets.
 func (p *partition) beginMapLocked(from origin, source, target int64) {
-	p.begin(from, source, target)
-	p.reset(source, -1)
+	p.progress.begin(from, source, target)
+	p.cursor.reset(source, -1)
 }
 
 // restartLocked begins the map of another generation.
 func (p *partition) restartLocked(source, target int64) {
 	p.progress.restart(p.topic.sourceID, p.topic.targetID, source, target)
-	p.reset(source, -1)
+	p.cursor.reset(source, -1)
 }
 
 // fetchableLocked says whether the next fetch may ask for this partition, and whether it is only held back because the target is slower.
@@ -233,18 +233,18 @@ func (p *partition) fetchableLocked(now time.Time, room int64) (ok, behind bool)
 
 // enqueueLocked adds a batch behind next.
 func (p *partition) enqueueLocked(b prepared) {
-	p.push(b)
+	p.outbox.push(b)
 	p.shard.flow.pending.Add(1)
-	p.advance(b.next, b.leaderEpoch)
+	p.cursor.advance(b.next, b.leaderEpoch)
 }
 
 // dropLocked moves over source offsets that have nothing to copy: the last batch that is queued carries them, if there is one.
 func (p *partition) dropLocked(next int64, leaderEpoch int32) error {
-	p.advance(next, leaderEpoch)
-	if p.carry(next, leaderEpoch) {
+	p.cursor.advance(next, leaderEpoch)
+	if p.outbox.carry(next, leaderEpoch) {
 		return nil
 	}
-	return p.pass(next, leaderEpoch)
+	return p.progress.pass(next, leaderEpoch)
 }
 
 // moveLocked lets next be behind a batch of which nothing, or not the end, was queued.
@@ -257,9 +257,9 @@ func (p *partition) moveLocked(next int64, leaderEpoch int32) error {
 
 // ackLocked extends the map by the batch at the head of the queue, which the target put at base.
 func (p *partition) ackLocked(base int64, now time.Time) (prepared, error) {
-	b := p.sent()
+	b := p.outbox.sent()
 	p.shard.flow.pending.Add(-1)
-	return b, p.acknowledge(b, base, now)
+	return b, p.progress.acknowledge(b, base, now)
 }
 
 func (p *partition) peekNext() int64 {
@@ -272,7 +272,7 @@ func (p *partition) peekNext() int64 {
 func (p *partition) delayFetch(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.delay(d)
+	p.cursor.delay(d)
 }
 
 func (p *partition) leaderOnSource() int32 {

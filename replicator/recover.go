@@ -236,7 +236,7 @@ func (r *recovery) beginNewLocked(p *partition, l *loadedState) {
 			state.Generation = max(state.Generation, c.Generation+1)
 		}
 	}
-	p.identify(state)
+	p.progress.identify(state)
 	from := originNew
 	if p.origin == originAccepted {
 		from = originAccepted
@@ -259,8 +259,8 @@ func (r *recovery) restoreMapLocked(p *partition, l *loadedState) error {
 	if err != nil {
 		return &fatalError{fmt.Errorf("flow %s: journal of %s: %w", f.name, p, err)}
 	}
-	p.restore(m, state)
-	p.reset(p.acked, p.doneEpoch)
+	p.progress.restore(m, state)
+	p.cursor.reset(p.acked, p.doneEpoch)
 	return nil
 }
 
@@ -301,7 +301,7 @@ func (r *recovery) tailOf(p *partition, until int64) *tail {
 	}
 	if until != toMarker && t.from >= until {
 		if !durable {
-			p.decideStart(p.targetEnd)
+			p.progress.decideStart(p.targetEnd)
 		}
 		r.addReady(p)
 		return nil
@@ -353,7 +353,7 @@ func (r *recovery) judgeTail(p *partition, t *tail) error {
 		detail := fmt.Sprintf("target %s already holds records and the journal does not say whose", t.partition)
 		if f.raise(p, policy.TargetNotEmpty, p.acked, p.acked, detail) == policy.Skip {
 			p.mu.Lock()
-			p.accept()
+			p.progress.accept()
 			p.doubtLocked() // once more, from the end of what is there
 			p.mu.Unlock()
 			f.requestTakeOver(r.shard)
@@ -384,7 +384,7 @@ func (r *recovery) reach(p *partition, end int64) error {
 		return nil
 	}
 	p.own, p.foreign = nil, nil
-	if err := p.reach(end); err != nil {
+	if err := p.progress.reach(end); err != nil {
 		return err
 	}
 	if p.refused < maxRefusals || r.flow.refusedLocked(p) {

@@ -143,7 +143,7 @@ func (b *sourceBroker) pick(round *fetchRound, now time.Time, maxBytes int32) (b
 		}
 		ok, full := p.fetchableLocked(now, 2*partitionBytes)
 		if ok {
-			p.ask()
+			p.cursor.ask()
 			round.wanted = append(round.wanted, wire.FetchPartition{
 				TopicPartition: p.source(),
 				FetchOffset: wire.FetchOffset{
@@ -163,7 +163,7 @@ func (b *sourceBroker) pick(round *fetchRound, now time.Time, maxBytes int32) (b
 func (b *sourceBroker) unask(asks []asked) {
 	for _, a := range asks {
 		a.partition.mu.Lock()
-		a.partition.answered()
+		a.partition.cursor.answered()
 		a.partition.mu.Unlock()
 	}
 }
@@ -191,7 +191,7 @@ func (b *sourceBroker) accept(round *fetchRound, response *kmsg.FetchResponse, r
 		p, wanted := a.partition, &round.wanted[i]
 		rp := answer.Of(wanted.TopicPartition, wanted.TopicID)
 		p.mu.Lock()
-		p.answered()
+		p.cursor.answered()
 		current := rp != nil && p.generation == a.generation && p.next == wanted.Offset && p.state == replicating
 		p.mu.Unlock()
 		if !current {
@@ -237,7 +237,7 @@ func (f *Flow) acceptPartition(p *partition, rp *kmsg.FetchResponseTopicPartitio
 		return
 	}
 	p.mu.Lock()
-	p.sourceEnds(f.readableEnd(rp))
+	p.cursor.sourceEnds(f.readableEnd(rp))
 	problem := f.prepare(p, rp, s)
 	queued := len(p.queue) > 0 && !p.inFlight
 	p.mu.Unlock()
@@ -299,7 +299,7 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 // route queues one batch by its lane. The partition's lock is held.
 func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane recordbatch.Route, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
 	p.topic.metrics.lane(lane, reason)
-	if lane != recordbatch.RouteDrop && p.skip() {
+	if lane != recordbatch.RouteDrop && p.outbox.skip() {
 		lane = recordbatch.RouteDrop
 	}
 	switch lane {

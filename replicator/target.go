@@ -41,7 +41,7 @@ type sent struct {
 // schedule puts a partition that has a batch to send on the ready list of its target's leader, once.
 func (f *Flow) schedule(p *partition) {
 	p.mu.Lock()
-	if p.state != replicating && p.state != halted || !p.sendable() {
+	if p.state != replicating && p.state != halted || !p.outbox.sendable() {
 		p.mu.Unlock()
 		return
 	}
@@ -51,7 +51,7 @@ func (f *Flow) schedule(p *partition) {
 		f.refreshTargetSoon()
 		return
 	}
-	p.schedule()
+	p.outbox.schedule()
 	p.mu.Unlock()
 	b.mu.Lock()
 	b.ready = append(b.ready, p)
@@ -138,15 +138,15 @@ func (b *targetBroker) take() (*wire.ProduceRequest, []sent) {
 func (b *targetBroker) takeHead(p *partition) (sent, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.unschedule()
-	if p.state != replicating && p.state != halted || !p.sendable() {
+	p.outbox.unschedule()
+	if p.state != replicating && p.state != halted || !p.outbox.sendable() {
 		return sent{}, false
 	}
 	if p.targetLeader != b.id {
 		b.flow.scheduleAfter(p, 0) // the leader moved while it stood here
 		return sent{}, false
 	}
-	return sent{p, p.generation, p.send()}, true
+	return sent{p, p.generation, p.outbox.send()}, true
 }
 
 // accept obeys the outcome of each partition. A partition that the answer does not name is in doubt.
@@ -206,21 +206,21 @@ func (f *Flow) judgeLocked(s sent, answer *kmsg.ProduceResponseTopicPartition, n
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
 	switch verdict {
 	case wire.Refused, wire.Unplaced, wire.Unauthorized:
-		p.returned()
+		p.outbox.returned()
 		f.warn("target refuses batches for now", "topic", p.topic.target, "partition", p.number, "err", code)
 		return consequence{later: true}, nil
 	case wire.Oversized:
-		p.learnLimit(len(s.batch)) // read again and split below what was refused
+		p.outbox.learnLimit(len(s.batch)) // read again and split below what was refused
 		p.resetLocked()
 	case wire.Unacceptable:
-		p.refuse(sentenceOf(code, answer.ErrorMessage))
+		p.outbox.refuse(sentenceOf(code, answer.ErrorMessage))
 		p.resetLocked()
 		if p.refused >= maxRefusals {
 			f.refusedLocked(p)
 		}
 	case wire.Acked, wire.Doubtful, wire.Fenced:
 		if answer.ErrorCode == kerr.UnknownServerError.Code { // 4.x answers so for compressed garbage with a right CRC
-			p.refuse(code.Error())
+			p.outbox.refuse(code.Error())
 		}
 		f.log.Info("doubt", append(p.logAttrs(), "err", code)...)
 		p.doubtLocked()

@@ -202,7 +202,7 @@ func (f *Flow) follow() {
 			p.sourceLeader, p.sourceLeaderEpoch = info.Partitions[p.number].Leader, info.Partitions[p.number].LeaderEpoch
 		}
 		p.targetLeader = t.target.Leader(p.remote())
-		if p.sendable() {
+		if p.outbox.sendable() {
 			waiting = append(waiting, p)
 		}
 		source, target := p.sourceLeader, p.targetLeader

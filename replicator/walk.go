@@ -34,8 +34,8 @@ func (r *recovery) replay(ctx context.Context, p *partition, t *tail) (bool, err
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f.metrics.reconciled.Add(float64(len(p.own)))
-	err = p.reconcile(a.Segments(), a.Next, a.LeaderEpoch)
-	p.reset(p.acked, p.doneEpoch)
+	err = p.progress.reconcile(a.Segments(), a.Next, a.LeaderEpoch)
+	p.cursor.reset(p.acked, p.doneEpoch)
 	return err == nil, err
 }
 
@@ -46,8 +46,8 @@ func (f *Flow) alignedAfterLoss(p *partition, a *match.Reconciler, lost *sourceL
 	if p.state == halted {
 		return false
 	}
-	p.skipTo(max(a.Next, lost.to))
-	p.reset(p.acked, -1)
+	p.progress.skipTo(max(a.Next, lost.to))
+	p.cursor.reset(p.acked, -1)
 	return true
 }
 

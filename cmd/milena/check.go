@@ -109,8 +109,8 @@ func (p *program) printPlan(plan *plan.Plan) {
 	p.printf("  source cluster %s, target cluster %s\n\n", plan.SourceClusterID, plan.TargetClusterID)
 	p.printPlannedTopics(plan.Topics)
 	p.printf("  %s to copy, %d skipped\n", count(len(plan.Topics), "topic"), len(plan.Skipped))
-	if plan.TakeOver != "" {
-		p.printf("  migrate from MirrorMaker 2: %s\n", plan.TakeOver)
+	if plan.Migration != "" {
+		p.printf("  migrate from MirrorMaker 2: %s\n", plan.Migration)
 	}
 	if a := plan.ACLs; a != nil {
 		p.printf("  %s in sync\n", count(a.InStep, "ACL"))

@@ -66,15 +66,15 @@ func (p *program) runComparison(ctx context.Context, c *config.Config, flags com
 		ctx, cancel = context.WithTimeout(ctx, flags.duration)
 		defer cancel()
 	}
-	comparers, err := newComparers(c, flags)
+	comparisons, err := newComparisons(c, flags)
 	if err != nil {
 		return err
 	}
 	stopWatching := func() {}
 	if !flags.json && isTerminal(p.stdout) {
-		stopWatching = p.startWatching(ctx, comparers)
+		stopWatching = p.startWatching(ctx, comparisons)
 	}
-	err = runAll(ctx, comparers, func() {
+	err = runAll(ctx, comparisons, func() {
 		if isTerminal(p.stderr) {
 			p.complain("stopping: comparing the records that are copied by now; Ctrl-C aborts")
 		}
@@ -83,28 +83,28 @@ func (p *program) runComparison(ctx context.Context, c *config.Config, flags com
 	if err != nil {
 		return fmt.Errorf("compare: %w", err)
 	}
-	return p.printResult(comparers, flags)
+	return p.printResult(comparisons, flags)
 }
 
-func newComparers(c *config.Config, flags compareFlags) ([]*compare.Comparison, error) {
-	comparers := make([]*compare.Comparison, 0, len(c.Flows))
+func newComparisons(c *config.Config, flags compareFlags) ([]*compare.Comparison, error) {
+	comparisons := make([]*compare.Comparison, 0, len(c.Flows))
 	for _, flow := range c.Flows {
-		comparer, err := compare.New(silent(c, flow), flags.mode == compareAll)
+		comparison, err := compare.New(silent(c, flow), flags.mode == compareAll)
 		if err != nil {
 			return nil, err
 		}
-		comparers = append(comparers, comparer)
+		comparisons = append(comparisons, comparison)
 	}
-	return comparers, nil
+	return comparisons, nil
 }
 
 // startWatching redraws the comparison until the returned function is called, which waits for the last drawing.
-func (p *program) startWatching(ctx context.Context, comparers []*compare.Comparison) (stop func()) {
+func (p *program) startWatching(ctx context.Context, comparisons []*compare.Comparison) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.watchComparison(ctx, comparers)
+		p.watchComparison(ctx, comparisons)
 	}()
 	return func() {
 		cancel()
@@ -113,7 +113,7 @@ func (p *program) startWatching(ctx context.Context, comparers []*compare.Compar
 }
 
 // watchComparison redraws the comparison on the terminal until ctx ends.
-func (p *program) watchComparison(ctx context.Context, comparers []*compare.Comparison) {
+func (p *program) watchComparison(ctx context.Context, comparisons []*compare.Comparison) {
 	tick := time.NewTicker(compareRefresh)
 	defer tick.Stop()
 	for {
@@ -123,7 +123,7 @@ func (p *program) watchComparison(ctx context.Context, comparers []*compare.Comp
 		case <-tick.C:
 		}
 		p.printf("\x1b[H\x1b[2J") // cursor to the top left, clear the screen
-		for _, c := range comparers {
+		for _, c := range comparisons {
 			p.printComparison(c.Report())
 		}
 		p.printf("Press Ctrl-C to stop. Nothing is written to either cluster.\n")
@@ -131,10 +131,10 @@ func (p *program) watchComparison(ctx context.Context, comparers []*compare.Comp
 }
 
 // printResult prints the final comparison of every flow. A difference is an error.
-func (p *program) printResult(comparers []*compare.Comparison, flags compareFlags) error {
-	all := make([]*compare.Report, 0, len(comparers))
+func (p *program) printResult(comparisons []*compare.Comparison, flags compareFlags) error {
+	all := make([]*compare.Report, 0, len(comparisons))
 	differences := 0
-	for _, c := range comparers {
+	for _, c := range comparisons {
 		result := c.Report()
 		all = append(all, result)
 		differences += len(result.Differences)
@@ -166,7 +166,7 @@ func (p *program) printComparison(c *compare.Report) {
 	}
 	r := c.Records
 	p.printf("  %s: %s equal, %d duplicated, %d not on the source, %d not on the target; MirrorMaker 2's lag: %s\n\n",
-		count(len(c.Partitions), "partition"), count(r.Equal, "record"), r.Twice, r.NotOnSource, r.NotOnTarget, count(lag, "record"))
+		count(len(c.Partitions), "partition"), count(r.Equal, "record"), r.Duplicates, r.NotOnSource, r.NotOnTarget, count(lag, "record"))
 	p.printComparedPartitions(c)
 	p.printComparedGroups(c.Groups)
 	p.printSentences("differs", c.Differences)
@@ -186,7 +186,7 @@ func (p *program) printComparedPartitions(c *compare.Report) {
 	row(w, "  TOPIC\tPARTITION\tSOURCE END\tMM2 OFFSET\tMM2 LAG\tLAG SECONDS\tMILENA OFFSET\tEQUAL\tDUPLICATED\tNOT ON SOURCE\tNOT ON TARGET")
 	for _, part := range c.Worst(maxPartitionRows) {
 		row(w, "  %s\t%d\t%d\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d", part.Topic, part.Partition, part.SourceEnd, optional(part.Mirrored), part.LagRecords, lagSeconds(part),
-			part.Milena, part.Equal, part.Twice, part.NotOnSource, part.NotOnTarget)
+			part.Milena, part.Equal, part.Duplicates, part.NotOnSource, part.NotOnTarget)
 	}
 	_ = w.Flush()
 	p.printMore("  ", len(c.Partitions)-maxPartitionRows, "")
@@ -194,7 +194,7 @@ func (p *program) printComparedPartitions(c *compare.Report) {
 }
 
 // lagSeconds is MirrorMaker 2's lag, with > in front where it is a lower bound.
-func lagSeconds(part compare.PartitionComparison) string {
+func lagSeconds(part compare.Partition) string {
 	switch {
 	case part.LagSeconds == nil:
 		return "-"
@@ -206,14 +206,14 @@ func lagSeconds(part compare.PartitionComparison) string {
 }
 
 // printComparedGroups shows the committed offsets of groups, those first that would re-read the most records.
-func (p *program) printComparedGroups(groups []compare.GroupComparison) {
+func (p *program) printComparedGroups(groups []compare.Group) {
 	if len(groups) == 0 {
 		return
 	}
 	w := p.table()
 	row(w, "  GROUP\tTOPIC\tPARTITION\tSOURCE OFFSET\tTARGET OFFSET BY MM2\tEXACT TARGET OFFSET\tRE-READ RECORDS")
 	for _, g := range groups[:min(maxPartitionRows, len(groups))] {
-		row(w, "  %s\t%s\t%d\t%d\t%d\t%d\t%d", g.Group, g.Topic, g.Partition, g.Committed, g.Mirrored, g.Exact, g.ReadAgain)
+		row(w, "  %s\t%s\t%d\t%d\t%d\t%d\t%d", g.Group, g.Topic, g.Partition, g.Committed, g.Mirrored, g.Exact, g.Reread)
 	}
 	_ = w.Flush()
 	p.printMore("  ", len(groups)-maxPartitionRows, " committed offsets")

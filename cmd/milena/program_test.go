@@ -106,7 +106,7 @@ http: {listen: ""}
 		{"status --url nonsense", exitFailed, "", `--url "nonsense" is not a URL`},
 		{"rollback --help", exitClean, "--timeout DURATION", ""},
 		{"rollback", exitUsage, "", "no config file given"},
-		{"rollback -c " + unreachable, exitFailed, "", "name the topic of MirrorMaker 2's positions as take_over"},
+		{"rollback -c " + unreachable, exitFailed, "", "set migrate_from to MirrorMaker 2's offsets topic (mm2-offsets.a.internal in dedicated mode)"},
 		{"rollback --timeout 2s -c " + mirrored, exitFailed, "", "cluster b (127.0.0.1:2): connection refused; check that the broker runs"},
 		{"handback", exitUsage, "", "milena: handback is now called rollback\nmilena: no config file given"},
 		{"demo --for -1s", exitUsage, "", "--for must not be negative"},

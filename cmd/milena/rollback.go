@@ -38,43 +38,43 @@ func (p *program) rollback(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	o := silent(file.Config, flow)
-	h, err := mm2.PrepareRollback(ctx, o)
+	r, err := mm2.PrepareRollback(ctx, o)
 	if err != nil {
 		return fmt.Errorf("rollback: %w", err)
 	}
 	if *write {
-		if err := h.Write(ctx, o); err != nil {
+		if err := r.Write(ctx, o); err != nil {
 			return fmt.Errorf("rollback: %w", err)
 		}
 	}
 	if *asJSON {
-		return p.printJSON(h)
+		return p.printJSON(r)
 	}
-	p.printConnectorOffsets(h)
-	switch offsets := count(len(h.Offsets), "offset"); {
-	case len(h.Offsets) == 0:
-		p.printf("flow %s: the offsets of MirrorMaker 2 in topic %s are already correct\n", h.Flow, h.Topic)
+	p.printConnectorOffsets(r.Offsets)
+	switch offsets := count(len(r.Offsets), "offset"); {
+	case len(r.Offsets) == 0:
+		p.printf("flow %s: the offsets of MirrorMaker 2 in topic %s are already correct\n", r.Flow, r.Topic)
 	case *write:
-		p.printf("%s written to topic %s; start MirrorMaker 2 now, and do not start milena on this flow again\n", offsets, h.Topic)
+		p.printf("%s written to topic %s; start MirrorMaker 2 now, and do not start milena on this flow again\n", offsets, r.Topic)
 	default:
-		p.printf("nothing written; --write stores %s in topic %s\n", offsets, h.Topic)
+		p.printf("nothing written; --write stores %s in topic %s\n", offsets, r.Topic)
 	}
 	return nil
 }
 
-// printConnectorOffsets prints the offsets of MirrorMaker 2 that have to change.
-func (p *program) printConnectorOffsets(h *mm2.Rollback) {
-	if len(h.Offsets) == 0 {
+// printConnectorOffsets prints the connector offsets that have to change.
+func (p *program) printConnectorOffsets(offsets []mm2.RollbackOffset) {
+	if len(offsets) == 0 {
 		return
 	}
 	w := p.table()
 	row(w, "TOPIC\tPARTITION\tCURRENT OFFSET\tNEW OFFSET")
-	for _, position := range h.Offsets {
+	for _, o := range offsets {
 		current := "none" // MirrorMaker 2 would begin with the oldest record
-		if position.Was >= 0 {
-			current = strconv.FormatInt(position.Was, 10)
+		if o.Current >= 0 {
+			current = strconv.FormatInt(o.Current, 10)
 		}
-		row(w, "%s\t%d\t%s\t%d", position.Topic, position.Partition, current, position.Next)
+		row(w, "%s\t%d\t%s\t%d", o.Topic, o.Partition, current, o.New)
 	}
 	_ = w.Flush()
 }

@@ -79,14 +79,14 @@ func TestCompareCountsPerPartition(t *testing.T) {
 	s.mm.Copy("orders", 3, list[3][50:])
 	r.untilEqual(393)
 	end := r.end()
-	differences(t, end, "orders-0: 20 records twice on the target", "orders-1: 7 records before MirrorMaker 2's position not on the target",
+	differences(t, end, "orders-0: 20 records duplicated on the target", "orders-1: 7 records before MirrorMaker 2's offset not on the target",
 		"orders-2: 1 record of a.orders-2 not on the source")
-	for n, want := range []compare.ComparedRecords{{Equal: 100, Twice: 20}, {Equal: 93, NotOnTarget: 7}, {Equal: 100, NotOnSource: 1}, {Equal: 100}} {
-		if got := end.Partitions[n].ComparedRecords; got != want {
+	for n, want := range []compare.Counts{{Equal: 100, Duplicates: 20}, {Equal: 93, NotOnTarget: 7}, {Equal: 100, NotOnSource: 1}, {Equal: 100}} {
+		if got := end.Partitions[n].Counts; got != want {
 			t.Errorf("orders-%d: %+v, want %+v", n, got, want)
 		}
 	}
-	if worst := end.Worst(3); slices.ContainsFunc(worst, func(p compare.PartitionComparison) bool { return !p.Differs }) {
+	if worst := end.Worst(3); slices.ContainsFunc(worst, func(p compare.Partition) bool { return !p.Differs }) {
 		t.Errorf("the worst are not those that differ: %+v", worst)
 	}
 }
@@ -140,14 +140,14 @@ func TestCompareFindsDuplicatesOfEarlierRecords(t *testing.T) {
 	s.mm.Copy("orders", 0, s.sourceRecords("orders", 0)[len(records):])
 	r.untilEqual(25)
 	end := r.end()
-	differences(t, end, "orders-0: 95 records twice on the target", "orders-0: 1 record of a.orders-0 not on the source")
+	differences(t, end, "orders-0: 95 records duplicated on the target", "orders-0: 1 record of a.orders-0 not on the source")
 	if p := end.Partitions[0]; p.LagRecords != 0 || p.Milena != p.SourceEnd {
 		t.Errorf("MirrorMaker 2 lags by %d, milena is at %d of %d", p.LagRecords, p.Milena, p.SourceEnd)
 	}
 }
 
 // Where the target's brokers set the timestamps, records are matched by everything else.
-func TestCompareOfACopyWithTheBrokersClock(t *testing.T) {
+func TestCompareOfACopyWithBrokerTimestamps(t *testing.T) {
 	t.Parallel()
 	s := newComparedClusters(t)
 	s.mm.CreateTopic("orders", 1)
@@ -218,7 +218,7 @@ func TestCompareReportsTopicsThatDifferFromThePlan(t *testing.T) {
 	r := s.compare(t, exclude)
 	r.untilEqual(5)
 	end := r.end()
-	differences(t, end, "topic absent: MirrorMaker 2 has not made a.absent yet; milena would make it with 2 partitions",
+	differences(t, end, "topic absent: MirrorMaker 2 has not created a.absent yet; milena would create it with 2 partitions",
 		"topic orders: milena would change a config of a.orders: retention.ms", "topic small: a.small has fewer partitions than the 2 of the source",
 		"topic secret: MirrorMaker 2 has copied it, milena would not: secret")
 
@@ -246,14 +246,14 @@ func TestCompareReportsCheckpointsThatAreBehind(t *testing.T) {
 	s.mm.WriteCheckpoint(offsets.Checkpoint{Group: "billing", Topic: "a.orders", Source: 40, Target: 29})
 	r := s.compare(t, nil)
 	r.untilEqual(50)
-	want := compare.GroupComparison{Group: "billing", Topic: "orders", Committed: 40, Mirrored: 29, Exact: 41, ReadAgain: 12}
+	want := compare.Group{Group: "billing", Topic: "orders", Committed: 40, Mirrored: 29, Exact: 41, Reread: 12}
 	if end := r.end(); len(end.Groups) != 1 || end.Groups[0] != want {
 		t.Errorf("groups %+v, want %+v", end.Groups, want)
 	}
 }
 
-// A comparison that ends before it compared anything does not report that nothing differs; neither does one with an empty copy.
-func TestCompareOfNothingIsNoProof(t *testing.T) {
+// A comparison that matched no record reports that, and so does one that ended before it compared anything.
+func TestCompareReportsThatNothingMatched(t *testing.T) {
 	t.Parallel()
 	s := newComparedClusters(t)
 	s.mm.CreateTopic("orders", 1)
@@ -298,7 +298,7 @@ func (s *comparedClusters) transaction(topic, tag string, how kgo.TransactionEnd
 	s.Source.Transactions(tag).WriteCopies(topic, records, how)
 }
 
-// comparison is a milena that compares.
+// comparison is a running comparison.
 type comparison struct {
 	*replicatortest.Running[*compare.Report]
 }
@@ -328,7 +328,7 @@ func (s *comparedClusters) comparer(t *testing.T, change func(*client.Clusters))
 	return c
 }
 
-// untilEqual waits until that many records are found equal.
+// untilEqual waits until that many records are equal.
 func (c *comparison) untilEqual(records int64) *compare.Report {
 	return c.Until(fmt.Sprintf("%d records are equal", records), func(s *compare.Report) bool { return s.Records.Equal == records })
 }
@@ -339,7 +339,7 @@ func (c *comparison) end() *compare.Report {
 	return c.Status()
 }
 
-// differences fails unless there is one sentence with each of these parts, in this order, and no other.
+// differences fails unless the report has exactly these differences, each given by a part of its sentence, in this order.
 func differences(t *testing.T, s *compare.Report, parts ...string) {
 	t.Helper()
 	ok := len(s.Differences) == len(parts)

@@ -14,210 +14,213 @@ import (
 )
 
 const (
-	// LostAfter is how many target records in a row must be unknown to the window before the comparison looks for another place.
-	lostAfter = 1000
-	// SegmentsKept bounds the pairs that are remembered of a partition, to translate checkpoints by.
-	segmentsKept = offsets.ChunkSegments
+	// After this many target records in a row that the window does not hold, the comparison begins at another place.
+	maxUnknown = 1000
+	// How many segments of a partition are kept to translate checkpoints.
+	maxSegments = offsets.ChunkSegments
 )
 
-// followed is one partition whose two logs are read side by side as they grow.
-type followed struct {
-	offsets.TopicPartition
-	target             string
-	sourceID, targetID [16]byte
-	committed          bool // the flow is read_committed
-	compacted, absent  bool // absent: MirrorMaker 2 has not made the partition
-	whole              bool // compare from the beginning of both logs
-	withoutSyncs       bool // they do not hold, or the comparison has left them behind
-	brokersClock       bool // timestamps are the broker's and say nothing
+// partition is one source partition and its copy, whose logs are read side by side as they grow.
+type partition struct {
+	source, copied cursor
+	committed      bool // the flow is read_committed
+	compacted      bool
+	absent         bool // MirrorMaker 2 has not created the partition
 
-	placed      bool // it is known where to begin
-	anchored    bool // at an offset-sync, which has to hold
-	begun       bool // a pair was found
-	ended       bool // the source has no more, at an end that is younger than all that waits
-	position    int64
-	sourceStart int64
-	sourceNext  int64 // of the next fetch, -1: to be found by time
-	sourceEnd   int64
-	targetNext  int64
-	targetEnd   int64
+	beginning
+	progress
+	matching
+	transactions transactions
+	matched      translation
+	tally        tally
+	newest       newest
+	restarted    string // why the comparison continued at another place
+	problem      string // why the partition is no longer compared
+}
 
-	matcher  *match.Matcher
-	window   int // how many records of the source it looks ahead at most
-	hasher   match.Hasher
-	waiting  []targetRecord // read, and not paired yet
-	lost     int            // records in a row that the window did not hold, while the source has more
-	strange  int            // records in a row that are not on the source
-	probe    bool           // the first that waits may be older than the window
-	probed   int64          // target offset below which that was answered
-	failed   int            // answers in a row that said no
-	known    int64          // source offset below which transactions are counted: the window may have gone back
-	segments *offsets.Map
-	open     map[int64]*transaction // by producer id
-	batches  []transactionBatch     // that were read and are not behind the pairs
-	counts   ComparedRecords
-	earlier  ComparedRecords // before the comparison began again
+// progress is how far the comparison of a partition has come since it last began.
+type progress struct {
+	placed          bool  // a place to begin was chosen
+	atSync          bool  // the place is an offset-sync, which has to hold
+	begun           bool  // a match was found
+	connectorOffset int64 // of MirrorMaker 2, -1 if unknown
+}
 
-	sourceAt, mirroredAt int64 // timestamps of the newest record that was read on the source, and that is on the target; -1 unknown
-	restarted            string
-	problem              string
+// matching is what was read and waits to be matched.
+type matching struct {
+	matcher     *match.Matcher // its window is the source
+	hasher      match.Hasher
+	window      int            // how many source records it reads ahead at most
+	sourceEnded bool           // the source was read to its end after the records that wait
+	waiting     []targetRecord // read, but not matched yet
+	runs        runs
+	search      lookBack
 }
 
 type targetRecord struct {
-	offset, at int64
-	hash       uint64
+	offset, timestamp int64
+	hash              uint64
 }
 
-// transaction is one of the source; its outcome is known when its marker is read.
-type transaction struct {
-	first          int64
-	ended, aborted bool
-	on, off        int64 // records that are on the target and that are not, of batches that the pairs have passed
+// runs are the lengths of the current runs of target records without a match.
+type runs struct {
+	unknown   int // not in the window, while the source has more
+	unmatched int // not on the source
 }
 
-type transactionBatch struct {
-	first, next, count int64
-	on                 int64 // records that are on the target
-	transaction        *transaction
-}
-
-func newFollowed(tp offsets.TopicPartition, pair topics.Pair, isolation string) *followed {
-	return &followed{
-		TopicPartition: tp, target: pair.TargetName, sourceID: pair.Source.ID, targetID: pair.Target.ID, committed: isolation == "read_committed",
-		matcher: match.NewLoose(nil, true), position: -1, sourceNext: -1, sourceAt: -1, mirroredAt: -1,
+// add takes the verdict on the next target record. Uncertain says that the source has more than the window holds.
+func (r *runs) add(verdict match.Verdict, uncertain bool) { //nolint:revive // not a flag: the second half of the verdict
+	if r.unknown++; !uncertain {
+		r.unknown = 0
+	}
+	if r.unmatched++; verdict == match.Matched {
+		r.unmatched = 0
 	}
 }
 
-// place chooses where the comparison begins: at the newest offset-sync that can be relied on, else near the end of the copy.
-func (p *followed) place(start, end offsets.Position, position int64, syncs []offsets.Position, h match.Hasher) {
-	p.placed, p.begun, p.lost, p.waiting, p.batches = true, false, 0, nil, nil
-	p.position, p.sourceStart, p.sourceEnd, p.hasher = position, start.Source, max(p.sourceEnd, end.Source), h
-	p.open, p.segments = make(map[int64]*transaction), nil
-	p.probe, p.known = false, 0
-	var syncPoints []offsets.Position
-	syncs = match.Ascending(syncs)
-	anchor := match.Anchor(syncs, start, end)
-	p.anchored = anchor >= 0 && !p.whole && !p.withoutSyncs && end.Target-syncs[anchor].Target <= comparedFurthest
-	switch {
-	case p.anchored:
-		p.sourceNext, p.targetNext = syncs[anchor].Source, syncs[anchor].Target
-		syncPoints = syncs[anchor:]
-		for _, sync := range syncPoints {
-			p.sourceNext = max(start.Source, min(p.sourceNext, sync.Source))
-		}
-	case p.whole:
-		p.sourceNext, p.targetNext = start.Source, start.Target
-	case start.Target == end.Target && position >= start.Source: // nothing to find the place by, and nothing to compare yet
-		p.sourceNext, p.targetNext = min(position, end.Source), end.Target
-	case start.Target == end.Target:
-		p.sourceNext, p.targetNext = start.Source, end.Target
-	default:
-		p.sourceNext, p.targetNext = -1, max(start.Target, end.Target-comparedTail)
+// newest are the timestamps of the newest source record that was read and of the newest one that is on the target, in ms; -1 unknown.
+type newest struct{ source, copied int64 }
+
+// seconds is the time between the two; false if one is unknown.
+func (n newest) seconds() (float64, bool) {
+	return max(0, float64(n.source-n.copied)/1000), n.source >= 0 && n.copied >= 0
+}
+
+// tally counts records. A comparison that begins at another place keeps what it counted before.
+type tally struct{ current, earlier Counts }
+
+func (t *tally) total() Counts {
+	sum := t.current
+	sum.add(t.earlier)
+	return sum
+}
+
+// keep protects the current counts from discard.
+func (t *tally) keep() { t.earlier, t.current = t.total(), Counts{} }
+
+// discard drops what was counted since the last keep.
+func (t *tally) discard() { t.current = Counts{} }
+
+// translation is the exact offset map of the newest part that was compared.
+type translation struct{ segments *offsets.Map } // nil: nothing was compared
+
+func (t *translation) begin(source, target int64) { t.segments = offsets.NewMap(source, target) }
+
+// add appends a segment. It starts a new map if the current one is full or does not accept the segment.
+func (t *translation) add(s offsets.Segment) {
+	if t.segments.Len() > maxSegments {
+		t.begin(s.Source, s.Target)
 	}
-	p.matcher = match.NewLoose(syncPoints, h.Timestamps)
+	if err := t.segments.Append(s.Source, s.Target, s.Count); err != nil {
+		t.begin(s.SourceEnd(), s.TargetEnd())
+	}
 }
 
-// restart begins again with what is counted kept, near the end of the copy.
-func (p *followed) restart(why string) {
-	p.settleCounts()
-	p.earlier, p.counts = p.total(), ComparedRecords{}
-	p.restarted, p.withoutSyncs, p.whole, p.placed = why, true, false, false
+// forward returns the target offset of a source offset; false if it is not in the part that was compared.
+func (t *translation) forward(source int64) (int64, bool) {
+	if t.segments == nil {
+		return 0, false
+	}
+	target, _, err := t.segments.Forward(source)
+	return target, err == nil
 }
 
-// forget begins again as if nothing had been compared since the last place.
-func (p *followed) forget() {
-	p.counts, p.placed = ComparedRecords{}, false
+func newPartition(tp offsets.TopicPartition, pair topics.Pair, isolation string, b beginning) *partition {
+	return &partition{
+		source: cursor{TopicPartition: tp, id: pair.Source.ID}, copied: cursor{TopicPartition: offsets.TopicPartition{Topic: pair.TargetName, Partition: tp.Partition}, id: pair.Target.ID},
+		committed: isolation == "read_committed", beginning: b, progress: progress{connectorOffset: -1},
+		matching: matching{matcher: match.NewLoose(nil, true)}, newest: newest{-1, -1},
+	}
 }
 
-func (p *followed) askTarget() (wire.FetchPartition, bool) {
-	copied := offsets.TopicPartition{Topic: p.target, Partition: p.Partition}
-	return fetchFrom(copied, p.targetID, p.targetNext), p.placed && !p.absent && len(p.waiting) == 0 && p.problem == ""
+// begin begins the comparison, between the bounds of both logs. It drops what was read before and keeps what was counted.
+func (p *partition) begin(start, end offsets.Position, connectorOffset int64, syncs []offsets.Position, h match.Hasher) {
+	at := p.choose(start, end, connectorOffset, syncs)
+	p.progress = progress{placed: true, atSync: len(at.syncPoints) > 0, connectorOffset: connectorOffset}
+	p.source.place(start.Source, at.source)
+	p.source.end = max(p.source.end, end.Source)
+	p.copied.place(start.Target, at.target)
+	p.matcher, p.hasher = match.NewLoose(at.syncPoints, h.Timestamps), h
+	p.waiting, p.runs.unknown, p.search.pending = nil, 0, false
+	p.transactions, p.matched = newTransactions(), translation{}
 }
 
-func (p *followed) askSource() (wire.FetchPartition, bool) {
-	return fetchFrom(p.TopicPartition, p.sourceID, p.sourceNext), p.placed && p.sourceNext >= 0 && !p.matcher.Full() && p.problem == ""
+// restart begins again near the end of the copy and keeps what was counted.
+func (p *partition) restart(reason string) {
+	p.collect()
+	p.tally.keep()
+	p.restarted, p.ignoreSyncs, p.whole, p.placed, p.runs.unknown = reason, true, false, false, 0
 }
 
-// takeTarget reads what MirrorMaker 2 wrote. It may have written in transactions (KIP-618), so only committed records count.
-func (p *followed) takeTarget(rp *kmsg.FetchResponseTopicPartition) bool {
-	before := p.targetNext
-	err := p.readTarget(rp)
-	p.targetEnd = max(rp.HighWatermark, p.targetNext)
-	p.judge(err, p.target)
-	return p.targetNext > before
+// startOver begins again as if nothing had been compared since the last begin.
+func (p *partition) startOver() {
+	p.tally.discard()
+	p.placed = false
 }
 
-func (p *followed) readTarget(rp *kmsg.FetchResponseTopicPartition) error {
+// nextOfCopy returns the next fetch of the copy; false if nothing is to be read, such as while records wait to be matched.
+func (p *partition) nextOfCopy() (wire.FetchPartition, bool) {
+	return p.copied.fetch(), p.placed && !p.absent && len(p.waiting) == 0 && p.problem == ""
+}
+
+// nextOfSource returns the next fetch of the source; false if nothing is to be read, such as while the window is full.
+func (p *partition) nextOfSource() (wire.FetchPartition, bool) {
+	return p.source.fetch(), p.placed && p.source.next >= 0 && !p.matcher.Full() && p.problem == ""
+}
+
+// addCopy adds records of the copy. MirrorMaker 2 may have written them in transactions (KIP-618), so only committed records count.
+func (p *partition) addCopy(rp *kmsg.FetchResponseTopicPartition) (advanced bool) {
+	before := p.copied.next
 	aborted := wire.AbortedOf(rp)
-	for batch, err := range recordbatch.Each(rp.RecordBatches) {
-		if err != nil {
+	p.handle(&p.copied, readBatches(&p.copied, rp, func(b recordbatch.Batch) error {
+		route, _, err := recordbatch.Admit(b.Bytes, b.Header, &aborted, recordbatch.Rules{})
+		if err != nil || route == recordbatch.RouteDrop {
 			return err
 		}
-		h := batch.Header
-		if h.Magic == 2 && h.NextOffset() <= p.targetNext {
-			continue
-		}
-		lane, _, err := recordbatch.Admit(batch.Bytes, h, &aborted, recordbatch.Rules{})
-		if err == nil && lane != recordbatch.RouteDrop {
-			err = p.takeTargetBatch(h, batch.Bytes)
-		}
-		p.targetNext = max(p.targetNext, h.NextOffset())
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return p.addCopyBatch(b)
+	}))
+	p.copied.setEnd(rp.HighWatermark)
+	return p.copied.next > before
 }
 
-func (p *followed) takeTargetBatch(h recordbatch.Header, batch []byte) error {
-	if h.Attributes.LogAppendTime() && p.hasher.Timestamps {
+func (p *partition) addCopyBatch(b recordbatch.Batch) error {
+	if b.Attributes.LogAppendTime() && p.hasher.Timestamps {
 		return match.ErrBrokerTime
 	}
-	records, err := recordbatch.Decode(batch)
+	records, err := recordbatch.Decode(b.Bytes)
 	for i := range records {
-		if r := &records[i]; r.Offset >= p.targetNext {
+		if r := &records[i]; r.Offset >= p.copied.next {
 			p.waiting = append(p.waiting, targetRecord{r.Offset, r.Timestamp, p.hasher.Hash(r)})
 		}
 	}
 	return err
 }
 
-// judge obeys what the reading of a log ended with.
-func (p *followed) judge(err error, topic string) {
-	switch {
-	case errors.Is(err, match.ErrBrokerTime):
-		p.brokersClock = true
-		p.forget()
-	case err != nil:
-		p.problem = fmt.Sprintf("%s-%d cannot be read on: %v", topic, p.Partition, err)
-	}
+// addSource adds records of the source to the window.
+func (p *partition) addSource(rp *kmsg.FetchResponseTopicPartition) (advanced bool) {
+	before := p.source.next
+	p.handle(&p.source, readBatches(&p.source, rp, func(b recordbatch.Batch) error {
+		if b.Attributes.Control() {
+			return p.addMarker(b)
+		}
+		return p.addSourceBatch(b)
+	}))
+	p.source.setEnd(rp.HighWatermark)
+	p.sourceEnded = p.source.next >= rp.HighWatermark
+	return p.source.next > before
 }
 
-// takeSource reads what milena would read.
-func (p *followed) takeSource(rp *kmsg.FetchResponseTopicPartition) bool {
-	before := p.sourceNext
-	err := p.readSource(rp)
-	p.sourceEnd = max(rp.HighWatermark, p.sourceNext)
-	p.ended = p.sourceNext >= rp.HighWatermark
-	p.judge(err, p.Topic)
-	return p.sourceNext > before
-}
-
-func (p *followed) readSource(rp *kmsg.FetchResponseTopicPartition) error {
-	for batch, err := range recordbatch.Each(rp.RecordBatches) {
+// readBatches calls add with each batch of a fetch response that the cursor has not passed, and advances it.
+func readBatches(c *cursor, rp *kmsg.FetchResponseTopicPartition, add func(recordbatch.Batch) error) error {
+	for b, err := range recordbatch.Each(rp.RecordBatches) {
 		if err != nil {
 			return err
 		}
-		h := batch.Header
-		if h.Magic == 2 && h.NextOffset() <= p.sourceNext {
+		if c.passed(b.Header) {
 			continue
 		}
-		if h.Attributes.Control() {
-			err = p.takeMarker(h, batch.Bytes)
-		} else {
-			err = p.takeSourceBatch(h, batch.Bytes)
-		}
-		p.sourceNext = max(p.sourceNext, h.NextOffset())
+		err := add(b)
+		c.advance(b.Header)
 		if err != nil {
 			return err
 		}
@@ -225,205 +228,148 @@ func (p *followed) readSource(rp *kmsg.FetchResponseTopicPartition) error {
 	return nil
 }
 
-func (p *followed) takeSourceBatch(h recordbatch.Header, batch []byte) error {
-	records, err := recordbatch.Decode(batch)
+// handle acts on the error of reading a log.
+func (p *partition) handle(c *cursor, err error) {
+	switch {
+	case errors.Is(err, match.ErrBrokerTime):
+		p.brokerTime = true
+		p.startOver()
+	case err != nil:
+		p.problem = fmt.Sprintf("reading %s failed, it is no longer compared: %v", c.TopicPartition, err)
+	}
+}
+
+func (p *partition) addSourceBatch(b recordbatch.Batch) error {
+	records, err := recordbatch.Decode(b.Bytes)
 	if err != nil {
 		return err
 	}
-	transactional, first, count := h.Attributes.Transactional(), int64(-1), int64(0)
+	transactional, first, count := b.Attributes.Transactional(), int64(-1), int64(0)
 	for i := range records {
 		r := &records[i]
-		if r.Offset < p.sourceNext {
+		if r.Offset < p.source.next {
 			continue
 		}
 		if r.Timestamp < 0 && p.hasher.Timestamps {
-			return match.ErrBrokerTime // MirrorMaker 2's producer gave it the time of then
+			return match.ErrBrokerTime // it has none, so MirrorMaker 2's producer set the time of copying
 		}
 		if count++; first < 0 {
 			first = r.Offset
 		}
-		p.sourceAt = max(p.sourceAt, r.Timestamp)
+		p.newest.source = max(p.newest.source, r.Timestamp)
 		p.matcher.Add(match.SourceRecord{Offset: r.Offset, Hash: p.hasher.Hash(r), Optional: transactional})
 	}
-	if !transactional || count == 0 || first < p.known {
-		return nil
+	if transactional && count > 0 && !p.source.reread(first) {
+		p.transactions.add(b.ProducerID, first, b.NextOffset(), count)
 	}
-	t := p.open[h.ProducerID]
-	if t == nil {
-		t = &transaction{first: first}
-		p.open[h.ProducerID] = t
-	}
-	p.batches = append(p.batches, transactionBatch{first: first, next: h.NextOffset(), count: count, transaction: t})
 	return nil
 }
 
-// takeMarker ends a transaction. One whose marker the cleaner has emptied has no records left either.
-func (p *followed) takeMarker(h recordbatch.Header, batch []byte) error {
-	t := p.open[h.ProducerID]
-	if t == nil || h.BaseOffset < p.known {
+// addMarker ends a transaction. If the log cleaner has emptied the marker's batch, the transaction has no records left either.
+func (p *partition) addMarker(b recordbatch.Batch) error {
+	if !p.transactions.has(b.ProducerID) || p.source.reread(b.BaseOffset) {
 		return nil
 	}
-	commit := true
-	if h.Count > 0 {
-		var err error
-		if commit, _, err = recordbatch.ParseMarker(batch); err != nil {
+	how := transactionCommitted
+	if b.Count > 0 {
+		commit, _, err := recordbatch.ParseMarker(b.Bytes)
+		if err != nil {
 			return err
 		}
+		if !commit {
+			how = transactionAborted
+		}
 	}
-	delete(p.open, h.ProducerID)
-	t.ended, t.aborted = true, !commit
-	p.settle(t)
+	p.tally.current.add(p.transactions.end(b.ProducerID, how))
 	return nil
 }
 
-// settle counts what is known of a transaction now.
-func (p *followed) settle(t *transaction) {
-	if !t.ended {
-		return
-	}
-	if t.aborted {
-		p.counts.AbortedOnTarget += t.on
-		p.counts.AbortedNotOnTarget += t.off
-	} else {
-		p.counts.NotOnTarget += t.off
-	}
-	t.on, t.off = 0, 0
-}
-
-// pairWaiting pairs the target records that wait, as far as the source is known.
-func (p *followed) pairWaiting() {
-	p.matcher.Ended = p.ended
+// matchWaiting matches the records that wait, as far as the source was read.
+func (p *partition) matchWaiting() {
+	p.matcher.Ended = p.sourceEnded
 	done := 0
-	for _, w := range p.waiting {
-		before, uncertain := p.matcher.Next(), p.matcher.Uncertain()
-		got := p.matcher.Match(w.offset, w.hash)
-		if got == match.Unmatched && p.mayBeOlder(w) {
+	for _, r := range p.waiting {
+		next, uncertain := p.matcher.Next(), p.matcher.Uncertain()
+		verdict := p.matcher.Match(r.offset, r.hash)
+		if verdict == match.Unmatched && p.maySearch(r) {
 			p.matcher.RetractUnmatched()
-			p.probe = true
+			p.search.pending = true
 			break
 		}
-		if got == match.NeedMore {
+		if verdict == match.NeedMore {
 			break
 		}
 		done++
-		if got == match.Unmatched && p.anchored && !p.begun {
-			p.withoutSyncs = true // the sync does not hold
-			p.forget()
+		if verdict == match.Unmatched && p.atSync && !p.begun { // the offset-sync does not hold
+			p.ignoreSyncs = true
+			p.startOver()
 			return
 		}
-		if p.lost++; p.matcher.Uncertain() == uncertain {
-			p.lost = 0
+		p.runs.add(verdict, p.matcher.Uncertain() > uncertain)
+		if p.matcher.Next() > next && p.hasher.Timestamps {
+			p.newest.copied = r.timestamp
 		}
-		if p.strange++; got == match.Matched {
-			p.strange = 0
-		}
-		if p.matcher.Next() > before && p.hasher.Timestamps {
-			p.mirroredAt = w.at
-		}
-		if got == match.Matched && !p.begun {
-			p.beginAt(w.offset)
+		if verdict == match.Matched && !p.begun {
+			p.firstMatch(r.offset)
 		}
 	}
 	p.waiting = p.waiting[:copy(p.waiting, p.waiting[done:])]
-	p.settleCounts()
-	if p.lost >= lostAfter {
-		p.counts.NotOnSource -= int64(p.lost) // they were not found, which is less
-		p.restart(fmt.Sprintf("%d records of the copy in a row were not among the next %d of the source", p.lost, p.window))
+	p.collect()
+	if unknown := p.runs.unknown; unknown >= maxUnknown {
+		p.tally.current.NotOnSource -= int64(unknown) // they may be further on
+		p.restart(fmt.Sprintf("%d records of the copy in a row were not among the next %d of the source", unknown, p.window))
 	}
 }
 
-const (
-	// ProbesFailed is how often in a row the search before the window may find nothing; from then on it is made for one record in some.
-	probesFailed = 20
-	probeOneIn   = 100
-)
-
-// mayBeOlder says whether a target record that the window does not hold is to be searched before it: a MirrorMaker 2 that was killed begins
-// again up to a minute back, or where it had begun when it had never noted a position.
-func (p *followed) mayBeOlder(w targetRecord) bool {
-	return p.begun && p.hasher.Timestamps && w.at >= 0 && w.offset >= p.probed && (p.failed < probesFailed || p.strange%probeOneIn == 0)
+// maySearch says that a target record without a match should be searched for in the source before the window.
+func (p *partition) maySearch(r targetRecord) bool {
+	return p.begun && p.hasher.Timestamps && r.timestamp >= 0 && p.search.worthwhile(r.offset, p.runs.unmatched)
 }
 
-// probedAt takes the answer: the source offset of the record, or -1. The window goes back to it.
-func (p *followed) probedAt(source int64) {
-	p.probe, p.probed = false, p.waiting[0].offset+1
+// rewindTo takes the result of a search for the first waiting record: its source offset, from which the source is read again, or -1.
+func (p *partition) rewindTo(source int64) {
+	target := p.waiting[0].offset
+	p.search.finished(target, source)
 	if source < 0 {
-		p.failed++
 		return
 	}
-	p.failed, p.known = 0, max(p.known, p.sourceNext)
-	p.matcher, p.sourceNext = p.matcher.Restart(p.waiting[0].offset), source
+	p.matcher = p.matcher.Restart(target)
+	p.source.rewind(source)
 }
 
-// beginAt notes the first pair. What lies before it on either side was not compared: the two beginnings were guessed.
-func (p *followed) beginAt(target int64) {
+// firstMatch makes the first match the beginning of what is compared. The places where reading began were guessed, so what is before the match
+// on either side does not count.
+func (p *partition) firstMatch(target int64) {
 	p.begun = true
 	p.matcher.ForgetMissing()
 	if !p.whole {
 		p.matcher.ForgetUnmatched()
-		p.counts = ComparedRecords{}
+		p.tally.discard()
 	}
 	source := p.matcher.Next() - 1
-	p.segments = offsets.NewMap(source, target)
-	for len(p.batches) > 0 && p.batches[0].next <= source {
-		p.batches = p.batches[1:]
-	}
-	if len(p.batches) > 0 && p.batches[0].first < source {
-		b := &p.batches[0]
-		b.first, b.count = source, min(b.count, b.next-source)
-	}
+	p.matched.begin(source, target)
+	p.transactions.startAt(source)
 }
 
-// settleCounts moves what the matcher has found into the counts, so that it keeps nothing but its window.
-func (p *followed) settleCounts() {
+// collect moves the results of the matcher into the counts, so that it keeps no more than its window.
+func (p *partition) collect() {
 	if !p.matcher.Proven() {
 		return
 	}
-	found := p.matcher.TakeResult()
+	counts, found := &p.tally.current, p.matcher.TakeResult()
 	for _, s := range found.Segments {
-		p.counts.Equal += s.Count
-		p.markTransactions(s)
-		if p.segments.Len() > segmentsKept {
-			p.segments = offsets.NewMap(s.Source, s.Target)
-		}
-		if err := p.segments.Append(s.Source, s.Target, s.Count); err != nil {
-			p.segments = offsets.NewMap(s.SourceEnd(), s.TargetEnd())
-		}
+		counts.Equal += s.Count
+		p.transactions.markCopied(s)
+		p.matched.add(s)
 	}
-	for len(p.batches) > 0 && p.batches[0].next <= p.matcher.Next() {
-		b := p.batches[0]
-		b.transaction.on += b.on
-		b.transaction.off += b.count - b.on
-		p.settle(b.transaction)
-		p.batches = p.batches[1:]
-	}
-	p.counts.Twice += found.Duplicates
-	p.counts.NotOnSource += found.Unmatched
-	p.counts.NotOnTarget += found.Missing
+	counts.add(p.transactions.dropBelow(p.matcher.Next()))
+	counts.Duplicates += found.Duplicates
+	counts.NotOnSource += found.Unmatched
+	counts.NotOnTarget += found.Missing
 }
 
-// markTransactions notes which transactional records a run of copies holds.
-func (p *followed) markTransactions(s offsets.Segment) {
-	for i := range p.batches {
-		b := &p.batches[i]
-		if b.first >= s.SourceEnd() {
-			return
-		}
-		b.on += max(0, min(b.next, s.SourceEnd())-max(b.first, s.Source))
-	}
-}
-
-// translate is the exact target offset of a source offset in the part that was compared.
-func (p *followed) translate(source int64) (int64, bool) {
-	if p.segments == nil {
-		return 0, false
-	}
-	target, _, err := p.segments.Forward(source)
-	return target, err == nil
-}
-
-// limit bounds the records of the source that are kept, before and behind the newest match.
-func (p *followed) limit(records int) {
+// limitWindow bounds the source records that are kept on each side of the newest match.
+func (p *partition) limitWindow(records int) {
 	p.window = records
 	p.matcher.Limit(records)
 }

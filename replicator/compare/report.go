@@ -1,269 +1,175 @@
 package compare
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 )
 
-// Report is what milena in shadow mode knows at one moment.
+// Report is what a comparison has found so far.
 type Report struct {
 	Flow   string `json:"flow"`
 	Source string `json:"source"`
 	Target string `json:"target"`
-	// Seconds is for how long both clusters have been read.
+	// Seconds is how long the comparison has run.
 	Seconds float64 `json:"seconds"`
 	// Records is the sum over all partitions.
-	Records ComparedRecords `json:"records"`
-	// Partitions are all that the flow would copy, by topic and number.
-	Partitions []PartitionComparison `json:"partitions"`
-	// Differences are sentences about what differs, or would if milena did the work. Without one, both are the same.
+	Records Counts `json:"records"`
+	// Partitions are all that the flow would copy, by topic and partition.
+	Partitions []Partition `json:"partitions"`
+	// Differences are sentences about what differs, or would differ if milena did the work.
 	Differences []string `json:"differences"`
-	// Notes are sentences that are worth knowing and no difference.
+	// Notes are sentences that are useful to know and no difference.
 	Notes []string `json:"notes,omitempty"`
-	// Groups are the consumer groups of which MirrorMaker 2 wrote a checkpoint in the part that was compared.
-	Groups []GroupComparison `json:"groups,omitempty"`
+	// Groups are the committed offsets of consumer groups for which MirrorMaker 2 wrote a checkpoint in the part that was compared.
+	Groups []Group `json:"groups,omitempty"`
 }
 
-// ComparedRecords counts the records of the part that was compared.
-type ComparedRecords struct {
-	// Equal are those on both sides, each source record once.
+// Counts counts the records of the part that was compared.
+type Counts struct {
+	// Equal counts records that are on both sides, each source record once.
 	Equal int64 `json:"equal"`
-	// Twice are copies of a record that was on the target already.
-	Twice int64 `json:"twice"`
-	// NotOnSource are on the target alone, NotOnTarget on the source alone although later ones were copied.
+	// Duplicates counts target records whose source record has an earlier copy.
+	Duplicates int64 `json:"twice"`
+	// NotOnSource counts records that are only on the target, NotOnTarget those that are only on the source although later ones were copied.
 	NotOnSource int64 `json:"not_on_source"`
 	NotOnTarget int64 `json:"not_on_target"`
-	// AbortedOnTarget are copies of records whose transaction was aborted, among the equal ones. AbortedNotOnTarget were left out.
+	// AbortedOnTarget counts those of Equal whose transaction was aborted, AbortedNotOnTarget such records that were not copied.
 	AbortedOnTarget    int64 `json:"aborted_on_target"`
 	AbortedNotOnTarget int64 `json:"aborted_not_on_target"`
 }
 
-func (r *ComparedRecords) add(o ComparedRecords) {
-	r.Equal += o.Equal
-	r.Twice += o.Twice
-	r.NotOnSource += o.NotOnSource
-	r.NotOnTarget += o.NotOnTarget
-	r.AbortedOnTarget += o.AbortedOnTarget
-	r.AbortedNotOnTarget += o.AbortedNotOnTarget
+func (c *Counts) add(o Counts) {
+	c.Equal += o.Equal
+	c.Duplicates += o.Duplicates
+	c.NotOnSource += o.NotOnSource
+	c.NotOnTarget += o.NotOnTarget
+	c.AbortedOnTarget += o.AbortedOnTarget
+	c.AbortedNotOnTarget += o.AbortedNotOnTarget
 }
 
-// PartitionComparison is one source partition and its copy. All offsets are exclusive ends on the source.
-type PartitionComparison struct {
+// Partition is one source partition and its copy. All offsets are source offsets, exclusive.
+type Partition struct {
 	Topic       string `json:"topic"`
 	TargetTopic string `json:"target_topic"`
 	Partition   int32  `json:"partition"`
 	SourceEnd   int64  `json:"source_end"`
-	// Mirrored is where MirrorMaker 2 is: one above the newest record that is on the target. Absent while unknown.
+	// Mirrored is how far MirrorMaker 2 is: one above the newest record that is on the target. Nil if unknown.
 	Mirrored *int64 `json:"mirrored,omitempty"`
-	// Milena is where milena would be: below it all is read, and decided when the flow waits for transactions to end.
+	// Milena is how far milena would be: everything below it was read, and, if the flow is read_committed, its transactions have ended.
 	Milena int64 `json:"milena"`
-	// LagRecords is how many records MirrorMaker 2 has yet to copy; LagSeconds the time between its newest record and the source's, by
-	// their timestamps. AtLeast says that the source has more than was read, so that the seconds are a lower bound.
+	// LagRecords counts the records that MirrorMaker 2 has not copied yet. LagSeconds is the time between its newest record and the newest one of
+	// the source, by their timestamps; nil if unknown. AtLeast says that the source has more than was read, so LagSeconds is a lower bound.
 	LagRecords int64    `json:"lag_records"`
 	LagSeconds *float64 `json:"lag_seconds,omitempty"`
 	AtLeast    bool     `json:"at_least,omitempty"`
-	// Unread is how much of the copy has yet to be compared: MirrorMaker 2 may be as much further than Mirrored and LagRecords say.
+	// Unread counts the offsets of the copy that are not compared yet. MirrorMaker 2 may be that far ahead of Mirrored and LagRecords.
 	Unread int64 `json:"unread"`
-	ComparedRecords
-	// Differs says that the sentences speak of the partition.
+	Counts
+	// Differs says that some of the report's differences are about this partition.
 	Differs bool `json:"differs"`
 }
 
-// GroupComparison is one position of a consumer group as MirrorMaker 2 translated it, beside the exact one.
-type GroupComparison struct {
+// Group is one committed offset of a consumer group, as MirrorMaker 2 translated it and as it is exactly.
+type Group struct {
 	Group     string `json:"group"`
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
-	// Committed is the offset on the source. Mirrored and Exact are what it is on the target.
+	// Committed is the offset on the source. Mirrored and Exact are the offsets on the target.
 	Committed int64 `json:"committed"`
 	Mirrored  int64 `json:"mirrored"`
 	Exact     int64 `json:"exact"`
-	// ReadAgain is how many records the group would read again on the target; below zero, how many it would miss, unless they stand there twice.
-	ReadAgain int64 `json:"read_again"`
+	// Reread counts the records that the group would read again on the target. A negative count is the number of records that it would skip,
+	// unless they are duplicates.
+	Reread int64 `json:"read_again"`
 }
 
-// unreadNoted is how many records on their way are worth a note.
-const unreadNoted = 10_000
+// Worst returns up to n partitions: first those that differ, then those with the most lag.
+func (r *Report) Worst(n int) []Partition {
+	list := slices.Clone(r.Partitions)
+	slices.SortStableFunc(list, func(a, b Partition) int {
+		if a.Differs != b.Differs {
+			if a.Differs {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(b.LagRecords, a.LagRecords)
+	})
+	return list[:min(n, len(list))]
+}
 
-// roundsToBegin is how many rounds the first pairs may take.
-const roundsToBegin = 20
+const (
+	// More records than this that are not compared yet deserve a note.
+	manyUnread = 10_000
+	// How many syncs of the records it may take to find the first match.
+	syncsToBegin = 20
+)
 
-// publish makes a new picture.
+// publish makes a new report.
 func (c *Comparison) publish() {
-	flow := c.clusters.Flow
-	s := &Report{
+	flow := c.topology.clusters.Flow
+	r := &Report{
 		Flow: flow.Name, Source: flow.Source, Target: flow.Target, Seconds: time.Since(c.began).Seconds(),
-		Partitions: make([]PartitionComparison, 0, len(c.order)), Differences: c.planDifferences(), Groups: c.groups,
+		Partitions: make([]Partition, 0, len(c.logs.partitions)), Differences: c.planDifferences(), Groups: c.groups,
 	}
-	held, unread := false, int64(0)
-	for _, p := range c.order {
-		state, differences := p.picture(), p.differences()
+	hasRecords, unread := false, int64(0)
+	for _, p := range c.logs.partitions {
+		state, differences := p.report(), p.differences()
 		state.Differs = len(differences) > 0
-		s.Records.add(state.ComparedRecords)
-		s.Partitions = append(s.Partitions, state)
-		s.Differences = append(s.Differences, differences...)
+		r.Records.add(state.Counts)
+		r.Partitions = append(r.Partitions, state)
+		r.Differences = append(r.Differences, differences...)
 		if note := p.compactionNote(); note != "" {
-			s.Notes = append(s.Notes, note)
+			r.Notes = append(r.Notes, note)
 		}
 		unread += state.Unread
-		held = held || state.SourceEnd > p.sourceStart
+		hasRecords = hasRecords || state.SourceEnd > p.source.start
 	}
-	if held && s.Records.Equal == 0 && (c.over || c.turn > roundsToBegin) {
-		s.Differences = append(s.Differences, "no record of the source was found on the target: is MirrorMaker 2 running, and is this its file?")
+	if hasRecords && r.Records.Equal == 0 && (c.concluded || c.logs.syncs > syncsToBegin) {
+		r.Differences = append(r.Differences, "no record of the source was found on the target: is MirrorMaker 2 running, and is this its config file?")
 	}
-	if unread > unreadNoted || c.over && unread > 0 {
-		s.Notes = append(s.Notes, fmt.Sprintf("%d records of the copies have yet to be compared: MirrorMaker 2 may be as much further than is shown", unread))
+	r.Differences = append(r.Differences, c.problems()...)
+	if unread > manyUnread || c.concluded && unread > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d records of the copies are not compared yet; MirrorMaker 2 may be that far ahead of what is shown", unread))
 	}
-	for i := range c.sides {
-		if text := c.sides[i].trouble.Load(); text != nil {
-			s.Differences = append(s.Differences, "could not be read, so nothing is known of it: "+*text)
-		}
-	}
-	if c.trouble != "" {
-		s.Differences = append(s.Differences, "could not be looked at: "+c.trouble)
-	}
-	s.Notes = append(s.Notes, c.plan.Warnings...)
-	c.latest.Store(s)
+	r.Notes = append(r.Notes, c.topology.plan.Warnings...)
+	c.latest.Store(r)
 }
 
-// planDifferences are sentences about topics: what milena would make or change when it is started.
-func (c *Comparison) planDifferences() []string {
-	list := []string{}
-	for _, t := range c.plan.Topics {
-		switch t.Action {
-		case "create":
-			list = append(list, fmt.Sprintf("topic %s: MirrorMaker 2 has not made %s yet; milena would make it with %d partitions", t.Source, t.Target, t.Partitions))
-		case "grow":
-			list = append(list, fmt.Sprintf("topic %s: %s has fewer partitions than the %d of the source; milena would add them", t.Source, t.Target, t.Partitions))
-		}
-		if t.Action != "create" {
-			for _, config := range t.Configs {
-				list = append(list, fmt.Sprintf("topic %s: milena would change a config of %s: %s", t.Source, t.Target, config))
-			}
-		}
+// report returns what is known of a partition, without Differs.
+func (p *partition) report() Partition {
+	r := Partition{
+		Topic: p.source.Topic, TargetTopic: p.copied.Topic, Partition: p.source.Partition, SourceEnd: p.source.end, Milena: max(p.source.read(), p.source.start, 0),
+		Counts: p.tally.total(), AtLeast: p.source.read() < p.source.end,
 	}
-	mirrored := make(map[string]bool)
-	for key := range c.progress.Positions {
-		mirrored[key.Topic] = true
-	}
-	for _, skip := range c.plan.Skipped {
-		if mirrored[skip.Topic] {
-			list = append(list, fmt.Sprintf("topic %s: MirrorMaker 2 has copied it, milena would not: %s %s", skip.Topic, skip.Topic, skip.Reason))
-		}
-	}
-	for _, text := range c.plan.Refused {
-		list = append(list, "milena would not work: "+text)
-	}
-	return list
-}
-
-// picture is what is known of a partition.
-func (p *followed) picture() PartitionComparison {
-	s := PartitionComparison{
-		Topic: p.Topic, TargetTopic: p.target, Partition: p.Partition, SourceEnd: p.sourceEnd, Milena: max(p.sourceNext, p.known, p.sourceStart, 0),
-		ComparedRecords: p.total(), AtLeast: max(p.sourceNext, p.known) < p.sourceEnd,
-	}
-	s.Unread = max(0, p.targetEnd-p.targetNext) + int64(len(p.waiting))
+	r.Unread = max(0, p.copied.end-p.copied.next) + int64(len(p.waiting))
 	if p.committed {
-		for _, t := range p.open {
-			s.Milena = min(s.Milena, t.first) // behind it, nothing is decided
-		}
+		r.Milena = p.transactions.firstOpen(r.Milena)
 	}
-	mirrored := p.position
+	mirrored := p.connectorOffset
 	if p.begun {
 		mirrored = p.matcher.Next()
 	}
 	if mirrored >= 0 {
-		s.Mirrored = &mirrored
+		r.Mirrored = &mirrored
 	}
-	s.LagRecords = p.lag(mirrored)
-	switch seconds := float64(p.sourceAt-p.mirroredAt) / 1000; {
-	case s.LagRecords == 0:
-		s.LagSeconds = new(float64)
-	case p.sourceAt >= 0 && p.mirroredAt >= 0:
-		seconds = max(seconds, 0)
-		s.LagSeconds = &seconds
+	r.LagRecords = p.lag(mirrored)
+	switch seconds, ok := p.newest.seconds(); {
+	case r.LagRecords == 0:
+		r.LagSeconds = new(float64)
+	case ok:
+		r.LagSeconds = &seconds
 	}
-	return s
+	return r
 }
 
-// lag counts the records that MirrorMaker 2 has yet to copy: those that were read, exactly, and offsets where they were not.
-func (p *followed) lag(mirrored int64) int64 {
+// lag counts the records that MirrorMaker 2 has not copied yet: exactly as far as the source was read, and by offsets beyond.
+func (p *partition) lag(mirrored int64) int64 {
 	if !p.begun {
-		return max(0, p.sourceEnd-max(mirrored, p.sourceStart))
+		return max(0, p.source.end-max(mirrored, p.source.start))
 	}
-	lag := p.matcher.CountFrom(mirrored) + max(0, p.sourceEnd-max(p.sourceNext, mirrored))
-	for _, b := range p.batches {
-		if b.transaction.aborted && b.first >= mirrored {
-			lag -= b.count
-		}
-	}
-	return max(0, lag)
-}
-
-func (p *followed) total() ComparedRecords {
-	t := p.counts
-	t.add(p.earlier)
-	return t
-}
-
-// differences are sentences about a partition: how many, what it means, what to do.
-func (p *followed) differences() []string {
-	var list []string
-	say := func(n int64, text string) {
-		if n == 1 {
-			list = append(list, fmt.Sprintf("%s: 1 record %s", p, text))
-		} else if n > 1 {
-			list = append(list, fmt.Sprintf("%s: %d records %s", p, n, text))
-		}
-	}
-	t := p.total()
-	say(t.Twice, "twice on the target: MirrorMaker 2 was restarted or sent them again; milena writes each once, and takes over what is there as it is")
-	if !p.compacted {
-		say(t.NotOnSource, fmt.Sprintf("of %s-%d not on the source: somebody else writes to the copy, or the source lost them; find out before you switch, milena halts a partition that others write (foreign_write)", p.target, p.Partition))
-		say(t.NotOnTarget, "before MirrorMaker 2's position not on the target: it left them out, and milena does not go back for them when it takes over")
-	}
-	if p.committed {
-		say(t.AbortedOnTarget, "of aborted transactions on the target: milena would leave them out, as this flow is read_committed")
-	} else {
-		say(t.AbortedNotOnTarget, "of aborted transactions not on the target: milena would copy them, as this flow is read_uncommitted")
-	}
-	if p.restarted != "" {
-		list = append(list, fmt.Sprintf("%s: %s; the comparison went on near the end of the copy, and what lies between is not compared", p, p.restarted))
-	}
-	if p.problem != "" {
-		list = append(list, fmt.Sprintf("%s: %s", p, p.problem))
-	}
-	return list
-}
-
-// compactionNote tells of records that a cleaner may have taken from one side and not yet from the other.
-func (p *followed) compactionNote() string {
-	t := p.total()
-	if !p.compacted || t.NotOnSource+t.NotOnTarget == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s is compacted: %d records are on the target alone and %d on the source alone, which the cleaners explain", p, t.NotOnSource, t.NotOnTarget)
-}
-
-// Worst are up to n partitions that are worth a look, those that differ first, then those with the most lag.
-func (s *Report) Worst(n int) []PartitionComparison {
-	list := slices.Clone(s.Partitions)
-	rank := func(p PartitionComparison) int64 {
-		if p.Differs {
-			return 1<<62 + p.LagRecords
-		}
-		return p.LagRecords
-	}
-	slices.SortStableFunc(list, func(a, b PartitionComparison) int {
-		switch x, y := rank(a), rank(b); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		}
-		return 0
-	})
-	return list[:min(n, len(list))]
+	lag := p.matcher.CountFrom(mirrored) + max(0, p.source.end-max(p.source.next, mirrored))
+	return max(0, lag-p.transactions.abortedFrom(mirrored))
 }

@@ -1,11 +1,17 @@
-// Package mm2 migrates a flow from MirrorMaker 2, whose copies it continues, and rolls it back to MirrorMaker 2.
+// Package mm2 is what milena needs to know about MirrorMaker 2: whether it still runs, how far it copied each partition when a flow migrates
+// from it, and the connector offsets it needs when a flow rolls back to it.
 //
-//	running.go   does MirrorMaker 2 of the dedicated mode run? Two copiers would both append
-//	stopped.go   waits until it has stopped, in whatever mode
-//	progress.go  reads its connector offsets, which are up to a minute behind, and its offset-syncs, which are exact and few
-//	scan.go      compares the end of a copy with the source, record by record (package match), behind two interfaces of a log
-//	verdict.go   decides what follows from it: begin here, or this anomaly. Pure
-//	rollback.go  the way back: connector offsets as Connect stores them
+//	running.go   finds a MirrorMaker 2 in dedicated mode by the members of its Connect group
+//	stopped.go   waits until MirrorMaker 2 has stopped, in dedicated mode or on a Connect cluster
+//	progress.go  reads its connector offsets and offset-syncs
+//	scan.go      compares the end of a copy with the source, record by record (package match)
+//	source.go    reads the source side of a scan
+//	verdict.go   decides what the findings of a scan mean: where to continue, or which anomaly. Pure
+//	rollback.go  writes connector offsets as Connect stores them
 //
-// What MirrorMaker 2 wrote only says where to begin to compare: the first source record that is not on the target is the next one to copy.
+// A scan reads both logs through [SourceLog] and [TargetLog], which the caller implements.
+//
+// MirrorMaker 2 commits its connector offsets once a minute, so they are behind. Its offset-syncs are exact, but few. So a scan begins at an
+// offset-sync, and milena continues after the last source record that has a copy. The connector offset only decides where records cannot: if the
+// copy is empty or has lost its last records. Otherwise it is a check of the result.
 package mm2

@@ -11,7 +11,8 @@ import (
 	"github.com/milena-kafka/milena/replicator/client"
 )
 
-// ReadProgress reads the connector offsets and offset-syncs of the MirrorMaker 2 whose copies a flow continues.
+// ReadProgress reads the connector offsets and offset-syncs of the MirrorMaker 2 that a flow migrates from. A topic that does not exist counts
+// as empty. It blocks until both topics are read.
 func ReadProgress(ctx context.Context, o client.Clusters, source, target *kgo.Client) (*offsets.MirrorProgress, error) {
 	c, names := o.Flow, o.InternalTopics()
 	syncsAt, syncs := target, names.OffsetSyncs(c.Source)
@@ -23,7 +24,7 @@ func ReadProgress(ctx context.Context, o client.Clusters, source, target *kgo.Cl
 	}
 	progress, err := offsets.ReadMirrorProgress(ctx, target, c.TakeOver, c.Source, syncsAt, syncs)
 	if err != nil {
-		return nil, fmt.Errorf("read what MirrorMaker 2 noted of its progress: %w", err)
+		return nil, fmt.Errorf("read the connector offsets and offset-syncs of MirrorMaker 2: %w", err)
 	}
 	return progress, nil
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// DedicatedRuns looks for members of the Connect group that MirrorMaker 2 forms in its dedicated mode.
-func DedicatedRuns(ctx context.Context, target *kgo.Client, flow config.Flow) (sign string, err error) {
+// DedicatedRuns returns evidence that a MirrorMaker 2 in dedicated mode runs: the Connect group that it forms has members. Evidence is a clause
+// for messages, empty if the group has none. A worker that was killed stays a member until its session times out.
+func DedicatedRuns(ctx context.Context, target *kgo.Client, flow config.Flow) (evidence string, err error) {
 	group := flow.Source + "-mm2"
 	described, err := kadm.NewClient(target).DescribeGroups(ctx, group)
 	var shards *kadm.ShardErrors
@@ -27,11 +28,13 @@ func DedicatedRuns(ctx context.Context, target *kgo.Client, flow config.Flow) (s
 	case errors.Is(err, kerr.GroupIDNotFound):
 		return "", nil
 	case errors.Is(err, kerr.GroupAuthorizationFailed):
-		return "", fmt.Errorf("describe group %s on cluster %s: %w; grant DESCRIBE on it to milena's user, or start with --beside-mirrormaker when MirrorMaker 2 has ended", group, flow.Target, err)
+		return "", fmt.Errorf("describe group %s on cluster %s: %w; grant DESCRIBE on the group to milena's user, or stop MirrorMaker 2 and start with --beside-mirrormaker", group, flow.Target, err)
 	case err != nil:
 		return "", fmt.Errorf("describe group %s on cluster %s: %w", group, flow.Target, err)
-	case members > 0:
-		return fmt.Sprintf("its group %s on cluster %s has members (%d)", group, flow.Target, members), nil
+	case members == 1:
+		return fmt.Sprintf("its group %s on cluster %s has 1 member", group, flow.Target), nil
+	case members > 1:
+		return fmt.Sprintf("its group %s on cluster %s has %d members", group, flow.Target, members), nil
 	}
 	return "", nil
 }

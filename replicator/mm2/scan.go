@@ -6,31 +6,29 @@ import (
 	"fmt"
 	"hash/maphash"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
-	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // SourceLog is the log of one source partition.
 type SourceLog interface {
-	// Bounds are the first offset, inclusive, and the high watermark, exclusive.
+	// Bounds returns the first offset, inclusive, and the high watermark, exclusive.
 	Bounds(ctx context.Context) (start, end int64, err error)
-	// Read fetches batches from an offset on, at an isolation level. After an error of the transport or in the answer it sees to it that the
-	// next call asks the partition's leader.
+	// Read fetches batches from offset on, at the given isolation level. After a failed request or an error code in the response, the next
+	// call must ask the partition's current leader.
 	Read(ctx context.Context, offset int64, isolation int8) (*kmsg.FetchResponseTopicPartition, error)
 }
 
-// TargetLog is the log of its copy. An abort marker of milena's fence is at its end, behind everything that MirrorMaker 2 wrote.
+// TargetLog is the log of the copy. It ends with an abort marker that milena wrote when it fenced the partition, after everything that
+// MirrorMaker 2 wrote.
 type TargetLog interface {
-	// Bounds are the first offset, inclusive, and the high watermark, exclusive.
+	// Bounds returns the first offset, inclusive, and the high watermark, exclusive.
 	Bounds(ctx context.Context) (start, end int64, err error)
-	// ReadToMarker reads from an offset on to the marker. Visit gets the batches of committed records, in order, dropped the headers of all
-	// others. It returns the offset behind the marker, or the error of visit.
+	// ReadToMarker reads from an offset up to the marker. It calls visit with each batch of committed records, in order, and dropped with the
+	// header of every other batch. It returns the offset after the marker, or the error of visit.
 	ReadToMarker(ctx context.Context, from int64, visit func(recordbatch.Batch) error, dropped func(recordbatch.Header)) (end int64, err error)
 }
 
@@ -39,93 +37,88 @@ type Copy struct {
 	Source, Target offsets.TopicPartition
 	SourceLog      SourceLog
 	TargetLog      TargetLog
-	Isolation      int8 // of the flow
-	// ConnectorOffset is the source offset that MirrorMaker 2 would continue at, -1 unknown.
+	Isolation      int8 // the flow's isolation level
+	// ConnectorOffset is the source offset at which MirrorMaker 2 would continue, -1 if unknown.
 	ConnectorOffset int64
 	OffsetSyncs     []offsets.Position
-	// Whole compares both logs from their beginnings, not only from the newest offset-sync that can be relied on.
+	// Whole compares both logs from their beginnings, not only from the newest reliable offset-sync.
 	Whole bool
 }
 
-// Findings are what a scan has found.
+// Findings are the result of a scan.
 type Findings struct {
 	match.Result
-	// Next is the source offset behind the last record that has a copy, -1 if none has.
+	// Next is the source offset after the last record that has a copy, -1 if none has.
 	Next int64
-	// Uncertain records of the copy were not found although the source has more; Proven says that the last match is not a guess.
+	// Uncertain counts target records that were not found although the source has more than the window holds. Proven says that the last match
+	// is not a guess.
 	Uncertain int64
 	Proven    bool
-	// Records of the target were read; Window is how many of the source.
+	// Records counts the target records that were read, Window the source records.
 	Records int64
 	Window  int
-
-	SourceStart, SourceEnd int64 // of the source's log
-	TargetStart, TargetEnd int64 // of the target's log; the end is behind milena's marker
-	SourceFrom, TargetFrom int64 // where the comparison began
-	// MapFrom is the source offset that belongs to TargetFrom: records below it may have been copied before.
+	// Start and End are the bounds of both logs: inclusive and exclusive. End.Target is after milena's marker.
+	Start, End offsets.Position
+	// From is where the comparison began. MapFrom is the source offset that belongs to From.Target: records below it may have been copied before.
+	From    offsets.Position
 	MapFrom int64
-	// FirstSource is the offset of the first source record that was read, the end if there is none.
+	// FirstSource is the offset of the first source record that was read, End.Source if there is none.
 	FirstSource int64
 	// ConnectorOffset is that of the copy. OffsetHolds says that the copy does not contradict it.
 	ConnectorOffset int64
 	OffsetHolds     bool
 }
 
-// errNoAnchor says that the offset-sync to begin at is not a match.
+// errNoAnchor says that the record at the offset-sync where the comparison began has no match.
 var errNoAnchor = errors.New("the offset-sync does not hold")
 
 // scan compares the end of a copy, or all of it, with the source.
 type scan struct {
-	Copy
-	Findings
-	seed    maphash.Seed
-	matcher *match.Matcher
-	hasher  match.Hasher
-
-	sourceNext int64
-	open       bool // what comes on the source may belong to transactions that have not ended
+	copied Copy
+	found  Findings
+	// timestamps says that the hashes of records include them.
+	timestamps bool
+	matcher    *match.Matcher
+	source     *sourceReader
 }
 
-// Scan compares a copy with its source, record by record. Connector offsets are written once a minute, so they are behind; offset-syncs are
-// exact, but only few. So both only say where to begin: at an anchor or at the beginning. It blocks until milena's marker is read; the error
-// says that a log could not be read, and the scan may be repeated.
+// Scan compares a copy with its source, record by record. It begins at an offset-sync that both logs still hold, or at the beginning of both.
+// It blocks until milena's marker is read. An error means that a log could not be read; the scan may be repeated.
 func Scan(ctx context.Context, c Copy) (*Findings, error) {
-	s := &scan{Copy: c, seed: maphash.MakeSeed()}
-	s.Findings.ConnectorOffset = c.ConnectorOffset
-	s.OffsetSyncs = match.Ascending(c.OffsetSyncs)
-	anchor, fallback, err := s.anchor(ctx)
+	c.OffsetSyncs = match.Ascending(c.OffsetSyncs)
+	s := &scan{copied: c, timestamps: true, found: Findings{ConnectorOffset: c.ConnectorOffset}}
+	anchor, fallback, err := s.chooseAnchor(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for timestamps := true; ; {
-		s.hasher = match.Hasher{Seed: s.seed, Timestamps: timestamps}
+	for {
 		err := s.compare(ctx, anchor)
 		switch {
-		case errors.Is(err, match.ErrBrokerTime) && timestamps:
-			timestamps = false
+		case errors.Is(err, match.ErrBrokerTime) && s.timestamps:
+			s.timestamps = false
 		case errors.Is(err, errNoAnchor):
 			anchor, fallback = -1, -1
-		case err == nil && s.Records > 0 && len(s.Segments) == 0 && fallback >= 0:
-			anchor, fallback = fallback, -1 // the beginnings are further apart than the window reaches
+		case err == nil && s.found.Records > 0 && len(s.found.Segments) == 0 && fallback >= 0:
+			anchor, fallback = fallback, -1 // the beginnings are further apart than the window
 		case err != nil:
 			return nil, err
 		default:
-			return &s.Findings, nil
+			return &s.found, nil
 		}
 	}
 }
 
-// anchor chooses the offset-sync to begin at, -1 for the beginning, and the one to try if the beginning leads nowhere.
-func (s *scan) anchor(ctx context.Context) (anchor, fallback int, err error) {
-	if s.SourceStart, s.SourceEnd, err = s.SourceLog.Bounds(ctx); err != nil {
+// chooseAnchor chooses the offset-sync to begin at, -1 for the beginning, and the one to try if the beginning matches nothing.
+func (s *scan) chooseAnchor(ctx context.Context) (anchor, fallback int, err error) {
+	c, f := s.copied, &s.found
+	if f.Start.Source, f.End.Source, err = c.SourceLog.Bounds(ctx); err != nil {
 		return 0, 0, err
 	}
-	var targetEnd int64
-	if s.TargetStart, targetEnd, err = s.TargetLog.Bounds(ctx); err != nil {
+	if f.Start.Target, f.End.Target, err = c.TargetLog.Bounds(ctx); err != nil {
 		return 0, 0, err
 	}
-	anchor = match.Anchor(s.OffsetSyncs, offsets.Position{Source: s.SourceStart, Target: s.TargetStart}, offsets.Position{Source: s.SourceEnd, Target: targetEnd})
-	if s.Whole {
+	anchor = match.Anchor(c.OffsetSyncs, f.Start, f.End)
+	if c.Whole {
 		return -1, anchor, nil
 	}
 	return anchor, -1, nil
@@ -138,190 +131,95 @@ func (s *scan) compare(ctx context.Context, anchor int) error {
 		if err := s.addTarget(ctx, b); err != nil {
 			return err
 		}
-		if anchor >= 0 && s.matched() == 0 {
+		if anchor >= 0 && s.segments() == 0 {
 			return errNoAnchor
 		}
 		return nil
 	}
 	dropped := func(h recordbatch.Header) {
 		if h.Attributes.Control() || h.Count > 0 {
-			s.matcher.Skip(max(h.BaseOffset, s.TargetFrom), h.NextOffset())
+			s.matcher.Skip(max(h.BaseOffset, s.found.From.Target), h.NextOffset())
 		}
 	}
 	var err error
-	if s.TargetEnd, err = s.TargetLog.ReadToMarker(ctx, s.TargetFrom, visit, dropped); err != nil {
+	if s.found.End.Target, err = s.copied.TargetLog.ReadToMarker(ctx, s.found.From.Target, visit, dropped); err != nil {
 		return err
 	}
-	if s.Records > 0 && s.matched() == 0 {
-		err = s.addSource(ctx) // what the source begins with decides whether the connector offset is used
+	if s.found.Records > 0 && s.segments() == 0 {
+		err = s.source.extend(ctx) // the first source record decides whether the connector offset is used
 	} else {
 		err = s.checkConnectorOffset(ctx)
 	}
-	s.Result, s.Next = s.matcher.Result(), s.matcher.Next()
-	s.Uncertain, s.Proven, s.Window = s.matcher.Uncertain(), s.matcher.Proven(), s.matcher.Window()
+	s.conclude()
 	return err
 }
 
-// begin sets both logs to where the comparison begins. Later syncs may be lower on the source, if MirrorMaker 2 was restarted.
+// begin sets both logs to where the comparison begins. Later offset-syncs may be lower on the source, if MirrorMaker 2 was restarted.
 func (s *scan) begin(anchor int) {
-	s.matcher = match.New(s.OffsetSyncs, s.hasher.Timestamps)
-	s.SourceFrom, s.TargetFrom, s.Records, s.FirstSource = s.SourceStart, s.TargetStart, 0, s.SourceEnd
-	s.MapFrom, s.open, s.OffsetHolds = s.SourceFrom, false, false
+	c, f := s.copied, &s.found
+	f.From, f.MapFrom, f.Records, f.OffsetHolds = f.Start, f.Start.Source, 0, false
 	if anchor >= 0 {
-		at := s.OffsetSyncs[anchor]
-		s.SourceFrom, s.TargetFrom, s.MapFrom = at.Source, at.Target, at.Source
-		for _, later := range s.OffsetSyncs[anchor:] {
-			s.SourceFrom = max(s.SourceStart, min(s.SourceFrom, later.Source))
+		f.From = c.OffsetSyncs[anchor]
+		f.MapFrom = f.From.Source
+		for _, later := range c.OffsetSyncs[anchor:] {
+			f.From.Source = max(f.Start.Source, min(f.From.Source, later.Source))
 		}
 	}
-	s.sourceNext = s.SourceFrom
+	s.matcher = match.New(c.OffsetSyncs, s.timestamps)
+	s.source = newSourceReader(c, match.Hasher{Seed: maphash.MakeSeed(), Timestamps: s.timestamps}, s.matcher, f.From.Source, f.End.Source)
 }
 
-func (s *scan) matched() int { return len(s.matcher.Result().Segments) }
+// conclude copies the results of both sides into the findings.
+func (s *scan) conclude() {
+	f, m := &s.found, s.matcher
+	f.Result, f.Next = m.Result(), m.Next()
+	f.Uncertain, f.Proven, f.Window = m.Uncertain(), m.Proven(), m.Window()
+	f.FirstSource = s.source.first
+}
 
-// checkConnectorOffset compares a connector offset above the newest match with the copy: the source records between them must have been
-// there and be gone. Otherwise it was written for an earlier topic of that name.
+func (s *scan) segments() int { return len(s.matcher.Result().Segments) }
+
+// checkConnectorOffset compares a connector offset above the newest match with the copy. It holds if the copy may have had the source records
+// in between and lost them. Otherwise it was written for an earlier topic of that name.
 func (s *scan) checkConnectorOffset(ctx context.Context) error {
-	at := s.Copy.ConnectorOffset
-	if s.matched() == 0 || at <= s.matcher.Next() || at > s.SourceEnd {
+	offset := s.copied.ConnectorOffset
+	if s.segments() == 0 || offset <= s.matcher.Next() || offset > s.found.End.Source {
 		return nil
 	}
-	for !s.matcher.Ended && s.sourceNext < at && !s.matcher.Full() {
-		if err := s.addSource(ctx); err != nil {
+	for !s.matcher.Ended && s.source.next < offset && !s.matcher.Full() {
+		if err := s.source.extend(ctx); err != nil {
 			return err
 		}
 	}
-	const marker = 1 // milena's, the last offset of all
-	s.OffsetHolds = s.matcher.CountBefore(at) <= s.matcher.Lost(s.TargetEnd-marker)
+	const marker = 1 // milena's marker has the last offset
+	s.found.OffsetHolds = s.matcher.CountBefore(offset) <= s.matcher.Lost(s.found.End.Target-marker)
 	return nil
 }
 
 // addTarget matches the records of one target batch.
 func (s *scan) addTarget(ctx context.Context, b recordbatch.Batch) error {
-	if b.Attributes.LogAppendTime() && s.hasher.Timestamps {
+	if b.Attributes.LogAppendTime() && s.timestamps {
 		return match.ErrBrokerTime
 	}
 	records, err := recordbatch.Decode(b.Bytes)
 	if err != nil {
-		return fmt.Errorf("target %s: %w", s.Target, err)
+		return fmt.Errorf("target %s: %w", s.copied.Target, err)
 	}
 	for i := range records {
 		r := &records[i]
-		if r.Offset < s.TargetFrom {
+		if r.Offset < s.found.From.Target {
 			continue
 		}
-		if r.Timestamp < 0 && s.hasher.Timestamps {
-			return match.ErrBrokerTime // a format that has none
+		if r.Timestamp < 0 && s.timestamps {
+			return match.ErrBrokerTime // it has none, as in message format 0
 		}
-		s.Records++
-		hash := s.hasher.Hash(r)
+		s.found.Records++
+		hash := s.source.hasher.Hash(r)
 		for s.matcher.Match(r.Offset, hash) == match.NeedMore {
-			if err := s.addSource(ctx); err != nil {
+			if err := s.source.extend(ctx); err != nil {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// patience is how many attempts a scan waits, some 30 s, for a source that returns nothing.
-const patience = 40
-
-// addSource reads the next stretch of the source into the window. It waits for a broker that does not answer, but not for ever: other
-// partitions wait for their scan, and the source's end may have moved back (an unclean leader election).
-func (s *scan) addSource(ctx context.Context) error {
-	var reason error
-	for attempt := 0; !s.matcher.Ended; attempt++ {
-		if s.sourceNext >= s.SourceEnd {
-			s.matcher.Ended = true
-			return nil
-		}
-		if attempt >= patience {
-			return fmt.Errorf("compare the copy of source %s: no records from offset %d on, below its end %d (%w); retrying", s.Source, s.sourceNext, s.SourceEnd, reason)
-		}
-		done, err := s.readSource(ctx)
-		if done {
-			return err
-		}
-		if err == nil {
-			continue // read again, at another isolation level
-		}
-		reason = err
-		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// readSource reads once. Done says that the window has grown, or that the error cannot be mended by another attempt.
-func (s *scan) readSource(ctx context.Context) (done bool, err error) {
-	isolation := s.Isolation
-	if s.open {
-		isolation = wire.ReadUncommitted
-	}
-	rp, err := s.SourceLog.Read(ctx, s.sourceNext, isolation)
-	if err == nil {
-		if err = kerr.ErrorForCode(rp.ErrorCode); err != nil {
-			if start, _, listErr := s.SourceLog.Bounds(ctx); listErr == nil && start > s.sourceNext {
-				s.sourceNext = start // deleted since
-			}
-		}
-	}
-	if err != nil {
-		return false, err
-	}
-	before := s.sourceNext
-	switch err := s.addAnswer(rp); {
-	case err != nil, s.sourceNext > before:
-		return true, err
-	case isolation == wire.ReadCommitted && rp.LastStableOffset <= s.sourceNext:
-		s.open = true
-		return false, nil
-	}
-	return false, errors.New("an empty answer")
-}
-
-// addAnswer adds the records of one fetch response. The last records of a batch may have been compacted away: where the batch ends counts,
-// not where its last record is. Aborted records are left out if the flow leaves them out: the same may have been written again.
-func (s *scan) addAnswer(rp *kmsg.FetchResponseTopicPartition) error {
-	aborted := wire.AbortedOf(rp)
-	for b, err := range recordbatch.Each(rp.RecordBatches) {
-		if err != nil {
-			return err
-		}
-		if b.NextOffset() <= s.sourceNext && b.Magic == 2 {
-			continue
-		}
-		route, _, err := recordbatch.Admit(b.Bytes, b.Header, &aborted, recordbatch.Rules{})
-		if err != nil {
-			return fmt.Errorf("source %s: %w", s.Source, err)
-		}
-		if route != recordbatch.RouteDrop {
-			if err := s.addBatch(b); err != nil {
-				return err
-			}
-		}
-		s.sourceNext = max(s.sourceNext, b.NextOffset())
-	}
-	return nil
-}
-
-func (s *scan) addBatch(b recordbatch.Batch) error {
-	records, err := recordbatch.Decode(b.Bytes)
-	if err != nil {
-		return fmt.Errorf("source %s: %w", s.Source, err)
-	}
-	for i := range records {
-		r := &records[i]
-		if r.Offset < s.sourceNext {
-			continue
-		}
-		if r.Timestamp < 0 && s.hasher.Timestamps {
-			return match.ErrBrokerTime // MirrorMaker 2's producer gave it the time of then
-		}
-		s.FirstSource = min(s.FirstSource, r.Offset)
-		s.matcher.Add(match.SourceRecord{Offset: r.Offset, Hash: s.hasher.Hash(r), Optional: b.Attributes.Transactional() && s.open})
 	}
 	return nil
 }

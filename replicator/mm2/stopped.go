@@ -15,31 +15,33 @@ import (
 )
 
 const (
-	// DeadWorker is for how long a Connect worker that was killed stays a member of its group: the session timeout, 10 s by default.
+	// DeadWorker is how long AwaitStopped waits. A Connect worker that was killed stays a member of its group until its session times out,
+	// after 10 s by default.
 	DeadWorker = 15 * time.Second
-	// A heartbeat comes each second by default.
-	heartbeatsWatched = 5 * time.Second
-	// How often a MirrorMaker 2 that still runs is looked for again.
+	// How long to wait for a heartbeat at least. MirrorMaker 2 writes one each second by default.
+	heartbeatWait = 5 * time.Second
+	// The pause between two checks.
 	stoppedInterval = 100 * time.Millisecond
 )
 
-// RunningError says that MirrorMaker 2 still copies what the flow is to continue. Two copiers would both append.
-type RunningError struct{ Flow, Sign string }
+// RunningError says that MirrorMaker 2 still copies what the flow is to continue. Both would append the same records.
+type RunningError struct{ flow, evidence string }
 
 func (e *RunningError) Error() string {
-	return fmt.Sprintf("flow %s: MirrorMaker 2 still runs: %s; stop it first, or start with --beside-mirrormaker if it is another one that does not copy these topics", e.Flow, e.Sign)
+	return fmt.Sprintf("flow %s: MirrorMaker 2 still runs (%s); stop it first, or start with --beside-mirrormaker if it copies other topics", e.flow, e.evidence)
 }
 
-// AwaitStopped waits until MirrorMaker 2 does not work on the flow, for as long as a worker that was killed may look alive; after that it
-// returns a *[RunningError]. Waiting is called with the reason before each pause. A cluster that does not answer is waited for.
+// AwaitStopped blocks until no MirrorMaker 2 works on the flow. If there is still evidence of one after [DeadWorker], it returns a
+// *[RunningError]. Other errors, such as a cluster that does not answer, are retried until ctx ends. It calls waiting with the reason before
+// each pause.
 func AwaitStopped(ctx context.Context, c client.Clusters, target *kgo.Client, limits *client.DialLimits, waiting func(error)) error {
 	for began := time.Now(); ; {
-		sign, err := running(ctx, c, target, limits)
-		if err == nil && sign == "" {
+		evidence, err := running(ctx, c, target, limits)
+		if err == nil && evidence == "" {
 			return nil
 		}
 		if err == nil {
-			err = &RunningError{c.Flow.Name, sign}
+			err = &RunningError{c.Flow.Name, evidence}
 		}
 		waiting(err)
 		if _, runs := errors.AsType[*RunningError](err); runs && time.Since(began) > DeadWorker {
@@ -51,26 +53,27 @@ func AwaitStopped(ctx context.Context, c client.Clusters, target *kgo.Client, li
 	}
 }
 
-// running says by which sign MirrorMaker 2 is seen at work, empty if by none: the Connect group of its dedicated mode has members, or, before
-// this flow has written anything, somebody else writes the flow's heartbeats, as a MirrorMaker 2 does that a Connect cluster hosts.
+// running returns evidence that MirrorMaker 2 works on the flow, empty if there is none: the Connect group of its dedicated mode has members,
+// or another process writes the flow's heartbeats, as a MirrorMaker 2 on a Connect cluster does. Heartbeats only count as long as the flow's
+// journal is empty: after that they may be milena's own.
 func running(ctx context.Context, c client.Clusters, target *kgo.Client, limits *client.DialLimits) (string, error) {
-	if sign, err := DedicatedRuns(ctx, target, c.Flow); err != nil || sign != "" {
-		return sign, err
+	if evidence, err := DedicatedRuns(ctx, target, c.Flow); err != nil || evidence != "" {
+		return evidence, err
 	}
 	journal := offsets.JournalTopic(c.Flow.Name)
-	written, err := kadm.NewClient(target).ListEndOffsets(ctx, journal)
+	ends, err := kadm.NewClient(target).ListEndOffsets(ctx, journal)
 	if err != nil {
 		return "", fmt.Errorf("list offsets of %s on cluster %s: %w", journal, c.Flow.Target, err)
 	}
-	ours := false
-	written.Each(func(o kadm.ListedOffset) { ours = ours || o.Offset > 0 })
-	if ours || c.Flow.HeartbeatsInterval <= 0 {
+	written := false
+	ends.Each(func(o kadm.ListedOffset) { written = written || o.Offset > 0 })
+	if written || c.Flow.HeartbeatsInterval <= 0 {
 		return "", nil
 	}
 	return watchHeartbeats(ctx, c, target, limits)
 }
 
-// watchHeartbeats waits for one of this flow's heartbeats. No clock is compared: a heartbeat that arrives now was written now.
+// watchHeartbeats waits for a heartbeat of this flow. It compares no clocks: a heartbeat that arrives now was written now.
 func watchHeartbeats(ctx context.Context, c client.Clusters, target *kgo.Client, limits *client.DialLimits) (string, error) {
 	ends, err := kadm.NewClient(target).ListEndOffsets(ctx, offsets.HeartbeatsTopic)
 	if err != nil {
@@ -90,14 +93,14 @@ func watchHeartbeats(ctx context.Context, c client.Clusters, target *kgo.Client,
 		return "", err
 	}
 	defer consumer.Close()
-	ctx, cancel := context.WithTimeout(ctx, max(heartbeatsWatched, min(3*c.Flow.HeartbeatsInterval, time.Minute)))
+	ctx, cancel := context.WithTimeout(ctx, max(heartbeatWait, min(3*c.Flow.HeartbeatsInterval, time.Minute)))
 	defer cancel()
+	ofFlow := func(r *kgo.Record) bool {
+		h, err := offsets.DecodeHeartbeat(r.Key, r.Value)
+		return err == nil && h.Source == c.Flow.Source && h.Target == c.Flow.Target
+	}
 	for ctx.Err() == nil {
-		records := consumer.PollFetches(ctx).Records()
-		if slices.ContainsFunc(records, func(r *kgo.Record) bool {
-			h, err := offsets.DecodeHeartbeat(r.Key, r.Value)
-			return err == nil && h.Source == c.Flow.Source && h.Target == c.Flow.Target
-		}) {
+		if slices.ContainsFunc(consumer.PollFetches(ctx).Records(), ofFlow) {
 			return fmt.Sprintf("heartbeats of %s -> %s arrive on cluster %s", c.Flow.Source, c.Flow.Target, c.Flow.Target), nil
 		}
 	}

@@ -9,8 +9,9 @@ import (
 	"github.com/milena-kafka/milena/replicator/mm2"
 )
 
-// checkTakeOver says what is known of the MirrorMaker 2 whose copies the flow goes on with. That it still runs is no reason against a check.
-func (c *check) checkTakeOver(ctx context.Context) {
+// checkMigration reports what is known about the MirrorMaker 2 that the flow migrates from. One that still runs is a warning: it may be stopped
+// later.
+func (c *check) checkMigration(ctx context.Context) {
 	if c.flow.TakeOver == "" {
 		return
 	}
@@ -19,42 +20,51 @@ func (c *check) checkTakeOver(ctx context.Context) {
 		c.refuse("%v", err)
 		return
 	}
-	c.plan.TakeOver = fmt.Sprintf("%d positions of MirrorMaker 2 in topic %s, offset-syncs of %d partitions", len(progress.Positions), c.flow.TakeOver, len(progress.Syncs))
-	c.checkLeftovers(ctx, progress)
-	switch sign, err := mm2.DedicatedRuns(ctx, c.targetClient, c.flow); {
+	c.plan.Migration = fmt.Sprintf("%s in topic %s, offset-syncs for %s", counted(len(progress.Positions), "connector offset"), c.flow.TakeOver, counted(len(progress.Syncs), "partition"))
+	c.checkMissingCopies(progress, c.checkProgressSince(ctx, progress))
+	switch evidence, err := mm2.DedicatedRuns(ctx, c.targetClient, c.flow); {
 	case err != nil:
 		c.warn("%v", err)
-	case sign != "":
-		c.warn("MirrorMaker 2 runs: %s; the flow starts when it has ended", sign)
+	case evidence != "":
+		c.warn("MirrorMaker 2 still runs (%s); the flow starts once MirrorMaker 2 has stopped", evidence)
 	}
 }
 
-// checkLeftovers finds what a take-over would stumble over: copies that are gone, and a journal that tells of an earlier time.
-func (c *check) checkLeftovers(ctx context.Context, progress *offsets.MirrorProgress) {
-	known := make(map[offsets.TopicPartition]bool)
-	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].Exists() {
-		states, err := offsets.NewJournal(c.targetClient, journal, offsets.JournalOptions{Log: c.clusters.Log}).States(ctx)
-		if err != nil {
-			c.warn("journal %s on cluster %s: %v", journal, c.flow.Target, err)
-		}
-		behind := 0
-		for _, s := range states {
-			tp := offsets.TopicPartition{Topic: s.Topic, Partition: s.Partition}
-			if known[tp] = true; progress.Positions[tp] > s.End.Source {
-				behind++
-			}
-		}
-		if behind > 0 {
-			c.warn("MirrorMaker 2 has copied on since milena did, in %d partitions: delete the topic %s on cluster %s before the start, or they halt with %s", behind, journal, c.flow.Target, policy.ForeignWrite)
+// checkProgressSince reports partitions that MirrorMaker 2 has written to since milena did, according to the flow's journal. It returns the
+// partitions in the journal: milena does not migrate them again.
+func (c *check) checkProgressSince(ctx context.Context, progress *offsets.MirrorProgress) map[offsets.TopicPartition]bool {
+	journaled := make(map[offsets.TopicPartition]bool)
+	journal := offsets.JournalTopic(c.flow.Name)
+	if !c.target.ByName[journal].Exists() {
+		return journaled
+	}
+	states, err := offsets.NewJournal(c.targetClient, journal, offsets.JournalOptions{Log: c.clusters.Log}).States(ctx)
+	if err != nil {
+		c.warn("journal %s on cluster %s: %v", journal, c.flow.Target, err)
+	}
+	ahead := 0
+	for _, s := range states {
+		tp := offsets.TopicPartition{Topic: s.Topic, Partition: s.Partition}
+		if journaled[tp] = true; progress.Positions[tp] > s.End.Source {
+			ahead++
 		}
 	}
+	if ahead > 0 {
+		c.warn("MirrorMaker 2 has written to %s since milena last did: delete the topic %s on cluster %s before you start milena, or they halt with %s",
+			counted(ahead, "partition"), journal, c.flow.Target, policy.ForeignWrite)
+	}
+	return journaled
+}
+
+// checkMissingCopies reports target topics that MirrorMaker 2 wrote and that no longer exist.
+func (c *check) checkMissingCopies(progress *offsets.MirrorProgress, journaled map[offsets.TopicPartition]bool) {
 	for _, p := range c.pairs {
 		if p.Target.Exists() {
 			continue
 		}
 		for n := range p.Source.Partitions {
-			if tp := (offsets.TopicPartition{Topic: p.Source.Name, Partition: int32(n)}); progress.Positions[tp] > 0 && !known[tp] {
-				c.warn("topic %s is gone from cluster %s, and MirrorMaker 2 had copied it: its partitions halt with %s", p.TargetName, c.flow.Target, policy.TargetRecreated)
+			if tp := (offsets.TopicPartition{Topic: p.Source.Name, Partition: int32(n)}); progress.Positions[tp] > 0 && !journaled[tp] {
+				c.warn("MirrorMaker 2 has copied topic %s, but its copy %s does not exist on cluster %s: its partitions halt with %s", p.Source.Name, p.TargetName, c.flow.Target, policy.TargetRecreated)
 				break
 			}
 		}

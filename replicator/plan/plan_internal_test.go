@@ -55,7 +55,7 @@ func (test *checkTest) check() *Plan {
 	return plan
 }
 
-// targetTopics lists the target's topics with their numbers of partitions.
+// targetTopics returns the number of partitions of each topic on the target.
 func (test *checkTest) targetTopics() map[string]int {
 	test.t.Helper()
 	details, err := kadm.NewClient(kafkatest.Client(test.t, test.target)).ListTopicsWithInternal(test.t.Context())
@@ -76,7 +76,7 @@ func wantLines(t *testing.T, what string, lines []string, want ...string) {
 	}
 	for _, text := range want {
 		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, text) }) {
-			t.Errorf("%s lack %q:\n%s", what, text, strings.Join(lines, "\n"))
+			t.Errorf("no %[2]q in the %[1]s:\n%[3]s", what, text, strings.Join(lines, "\n"))
 		}
 	}
 }
@@ -104,7 +104,7 @@ func TestPlan(t *testing.T) {
 			{"dr.back", "comes from the target cluster, so copying it back would create a cycle"},
 			{"hidden", "matches topics_exclude"},
 		},
-		Warnings: []string{"topic primary.there on cluster dr has compression.type lz4: its brokers decompress and rebuild batches of another codec; `producer` spares them that"},
+		Warnings: []string{"topic primary.there on cluster dr has compression.type lz4: its brokers recompress batches of other codecs; set it to `producer` to avoid that"},
 	}
 	if diff := gocmp.Diff(want, plan); diff != "" {
 		t.Error(diff)
@@ -152,7 +152,7 @@ func TestPlan_refuses(t *testing.T) {
 	)
 }
 
-func TestPlan_asksForRights(t *testing.T) {
+func TestPlan_checksRights(t *testing.T) {
 	right := func(resource kmsg.ACLResourceType, name string, operation kmsg.ACLOperation) kfake.ACL {
 		return kfake.ACL{Resource: resource, Name: name, Pattern: kmsg.ACLResourcePatternTypePrefixed, Operation: operation, Allow: true}
 	}
@@ -185,7 +185,7 @@ func TestPlan_nothingSelected(t *testing.T) {
 	wantLines(t, "refusals", plan.Refused)
 }
 
-func TestPlan_noPlanAtAll(t *testing.T) {
+func TestPlan_fails(t *testing.T) {
 	test := newCheckTest(t, nil)
 	for _, c := range []struct {
 		name   string
@@ -239,14 +239,14 @@ func TestPlan_acls(t *testing.T) {
 		t.Errorf("check changed ACLs: %s", diff)
 	}
 	kafkatest.Grant(t, source, "DENY", "WRITE", "*", "orders")
-	wantLines(t, "warnings", test.check().Warnings, "DENY WRITE to User:* on topic primary.orders comes along with the ACLs, and stops milena too")
+	wantLines(t, "warnings", test.check().Warnings, "ACL DENY WRITE to User:* on topic primary.orders would also deny milena")
 	test.Flow.ACLs = false
 	if plan := test.check(); plan.ACLs != nil {
-		t.Errorf("ACLs are off, and planned: %+v", plan.ACLs)
+		t.Errorf("acls is false, but the plan has %+v", plan.ACLs)
 	}
 }
 
-// What keeps ACLs from being copied is a warning: records are copied all the same.
+// If ACLs cannot be copied, that is a warning: records are copied without them.
 func TestPlan_aclsCannotBeCopied(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -256,7 +256,7 @@ func TestPlan_aclsCannotBeCopied(t *testing.T) {
 	}{
 		{"a source without authorizer", func(test *checkTest) *kfake.Cluster { return test.source }, kerr.SecurityDisabled, "ACLs are not copied: cluster primary has no authorizer"},
 		{"a target without authorizer", func(test *checkTest) *kfake.Cluster { return test.target }, kerr.SecurityDisabled, "ACLs are not copied: cluster dr has no authorizer"},
-		{"no right to look", func(test *checkTest) *kfake.Cluster { return test.source }, kerr.ClusterAuthorizationFailed, "describe ACLs on cluster primary: not allowed; grant DESCRIBE on the cluster to milena's user"},
+		{"no right to describe ACLs", func(test *checkTest) *kfake.Cluster { return test.source }, kerr.ClusterAuthorizationFailed, "describe ACLs on cluster primary: not allowed; grant DESCRIBE on the cluster to milena's user"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			test := newCheckTest(t, func(f *config.Flow) { f.ACLs = true })

@@ -1,0 +1,141 @@
+package plan
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/topics"
+)
+
+// checkJournal checks that the journal can be created, or that it has one partition per shard: shards cannot change once it exists.
+func (c *check) checkJournal(ctx context.Context) {
+	name := offsets.JournalTopic(c.flow.Name)
+	if journal := c.target.ByName[name]; journal.Exists() {
+		if len(journal.Partitions) != int(c.flow.Shards) {
+			c.refuse("journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",
+				name, c.flow.Target, len(journal.Partitions), c.flow.Shards, len(journal.Partitions))
+		}
+		return
+	}
+	c.refuseAll(c.topics.PreviewCreate(ctx, name, c.flow.Shards, cmp.Or(c.flow.ReplicationFactor, -1)).Errors)
+}
+
+// checkRights asks brokers for milena's rights on the topics that exist (KIP-430). Brokers do not tell the rights on topics that do not exist
+// yet.
+func (c *check) checkRights(ctx context.Context) {
+	sources := topics.SourceNames(c.pairs)
+	var targets []string
+	for _, p := range c.pairs {
+		if p.Target.Exists() {
+			targets = append(targets, p.TargetName)
+		}
+	}
+	if journal := offsets.JournalTopic(c.flow.Name); c.target.ByName[journal].Exists() {
+		targets = append(targets, journal)
+	}
+	c.checkRightsOn(ctx, c.sourceClient, c.flow.Source, sources, c.refuse, kmsg.ACLOperationRead)
+	c.checkRightsOn(ctx, c.targetClient, c.flow.Target, targets, c.refuse, kmsg.ACLOperationRead, kmsg.ACLOperationWrite)
+}
+
+// checkInternalTopics checks the internal topics of MirrorMaker 2 that milena writes, as far as they exist. Records are copied without them, so
+// problems are warnings.
+func (c *check) checkInternalTopics(ctx context.Context) {
+	names := c.clusters.InternalTopics()
+	internal := map[string][]string{c.flow.Target: {names.Checkpoints(c.flow.Source)}}
+	if c.flow.HeartbeatsInterval > 0 {
+		internal[c.flow.Source] = append(internal[c.flow.Source], offsets.HeartbeatsTopic)
+		internal[c.flow.Target] = append(internal[c.flow.Target], offsets.HeartbeatsTopic)
+	}
+	switch c.flow.OffsetSyncs {
+	case config.OffsetSyncsTarget:
+		internal[c.flow.Target] = append(internal[c.flow.Target], names.OffsetSyncs(c.flow.Source))
+	case config.OffsetSyncsSource:
+		internal[c.flow.Source] = append(internal[c.flow.Source], names.OffsetSyncs(c.flow.Target))
+	}
+	for _, side := range []struct {
+		alias  string
+		client *kgo.Client
+		view   topics.View
+	}{{c.flow.Source, c.sourceClient, c.source}, {c.flow.Target, c.targetClient, c.target}} {
+		existing := slices.DeleteFunc(internal[side.alias], func(topic string) bool { return !side.view.ByName[topic].Exists() })
+		c.checkRightsOn(ctx, side.client, side.alias, existing, c.warn, kmsg.ACLOperationWrite)
+		for _, topic := range existing {
+			if n := len(side.view.ByName[topic].Partitions); n != 1 {
+				c.warn("topic %s on cluster %s has %d partitions; MirrorMaker 2 and its clients only read the first one", topic, side.alias, n)
+			}
+		}
+	}
+}
+
+// rightsPerRequest is the largest number of topics in one request for rights.
+const rightsPerRequest = 100
+
+// checkRightsOn reports operations that milena needs on topics and may not perform. It calls say for each.
+func (c *check) checkRightsOn(ctx context.Context, client *kgo.Client, alias string, names []string, say func(string, ...any), needed ...kmsg.ACLOperation) {
+	for part := range slices.Chunk(names, rightsPerRequest) {
+		request := kmsg.NewPtrMetadataRequest()
+		request.IncludeTopicAuthorizedOperations = true
+		for _, name := range part {
+			topic := kmsg.NewMetadataRequestTopic()
+			topic.Topic = kmsg.StringPtr(name)
+			request.Topics = append(request.Topics, topic)
+		}
+		answer, err := client.Request(ctx, request)
+		if err != nil {
+			c.warn("the rights on cluster %s could not be read: %v", alias, err)
+			return
+		}
+		for _, topic := range answer.(*kmsg.MetadataResponse).Topics {
+			switch {
+			case topic.Topic == nil:
+				continue
+			case topic.ErrorCode != 0:
+				say("%v", topics.AdminError(alias, "check the rights on", *topic.Topic, kerr.ErrorForCode(topic.ErrorCode), nil))
+				continue
+			case topic.AuthorizedOperations == math.MinInt32:
+				continue // the broker does not tell
+			}
+			for _, operation := range needed {
+				if topic.AuthorizedOperations&(1<<operation) == 0 {
+					say("topic %s on cluster %s: grant %s to milena's user", *topic.Topic, alias, operation)
+				}
+			}
+		}
+	}
+}
+
+// checkTransactions looks up the coordinator of a shard's transactional id. That needs DESCRIBE on the id, which WRITE implies. InitProducerId
+// would check WRITE itself, but it would fence a running flow.
+func (c *check) checkTransactions(ctx context.Context) {
+	admin := kadm.NewClient(c.targetClient)
+	versions, err := admin.ApiVersions(ctx)
+	if err != nil {
+		c.warn("the features of cluster %s could not be read: %v", c.flow.Target, err)
+		return
+	}
+	for _, broker := range versions.Sorted() {
+		for _, key := range []kmsg.Key{kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.EndTxn, kmsg.IncrementalAlterConfigs} {
+			if _, ok := broker.KeyMaxVersion(int16(key)); !ok && broker.Err == nil {
+				c.warn("broker %d of cluster %s does not support %s requests (needs Kafka 2.3)", broker.NodeID, c.flow.Target, key.Name())
+			}
+		}
+	}
+	id := "milena." + c.flow.Name + ".0"
+	response := admin.FindTxnCoordinators(ctx, id)[id]
+	switch {
+	case errors.Is(response.Err, kerr.TransactionalIDAuthorizationFailed):
+		c.refuse("transactional id %s on cluster %s: grant WRITE on transactional ids with the prefix milena.%s. to milena's user", id, c.flow.Target, c.flow.Name)
+	case response.Err != nil:
+		c.warn("no transaction coordinator on cluster %s yet; this is normal on a new cluster: %v", c.flow.Target, response.Err)
+	}
+}
