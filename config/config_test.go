@@ -133,7 +133,7 @@ func TestOldKeyName(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := f.Config.Flows[0].TakeOver; got != "mm2-offsets.a.internal" {
+		if got := f.Config.Flows[0].MigrateFrom; got != "mm2-offsets.a.internal" {
 			t.Errorf("%s: migrate_from is %q", name, got)
 		}
 		if diff := cmp.Diff(notes, f.Notes); diff != "" {

@@ -33,8 +33,8 @@ func (c *Config) validateFlow(i int, found *problemList) {
 	f.validateNaming(path, found)
 	found.oneOf(path+".start", f.Start, StartEarliest, StartLatest)
 	found.oneOf(path+".isolation", f.Isolation, ReadCommitted, ReadUncommitted)
-	if why := checkName(f.TakeOver, maxTopicName); f.TakeOver != "" && f.TakeOver != connectOffsetsTopic(f.Source) && why != "" {
-		found.add(path+".migrate_from", "the topic name %q %s", f.TakeOver, why)
+	if why := checkName(f.MigrateFrom, maxTopicName); f.MigrateFrom != "" && f.MigrateFrom != connectOffsetsTopic(f.Source) && why != "" {
+		found.add(path+".migrate_from", "the topic name %q %s", f.MigrateFrom, why)
 	}
 	found.oneOf(path+".use_defaults_from", f.UseDefaultsFrom, DefaultsFromTarget, DefaultsFromSource)
 	if f.ACLsDelete && !f.ACLs {

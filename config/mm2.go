@@ -284,6 +284,6 @@ func mm2Flow(source, target string) Flow {
 	f.ACLs, f.ACLsInterval = true, 10*time.Minute
 	f.GroupsSync, f.GroupsInterval = false, time.Minute
 	f.OffsetSyncs = OffsetSyncsSource
-	f.TakeOver = connectOffsetsTopic(source)
+	f.MigrateFrom = connectOffsetsTopic(source)
 	return f
 }

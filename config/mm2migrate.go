@@ -15,6 +15,6 @@ func (r *flowReader) migrateFrom() {
 	}
 	r.origins[r.path+".migrate_from"] = p
 	if value, ok := r.value(p); ok {
-		r.TakeOver = strings.TrimSpace(value)
+		r.MigrateFrom = strings.TrimSpace(value)
 	}
 }

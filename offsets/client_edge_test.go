@@ -18,7 +18,7 @@ func (c *cluster) writeMap(flow string, m *offsets.Map, state *offsets.Partition
 	c.t.Helper()
 	changes, _ := m.Changed()
 	var entries []entry
-	for _, chunk := range state.Take(changes) {
+	for _, chunk := range state.Apply(changes) {
 		entries = append(entries, chunk)
 	}
 	c.write(offsets.JournalTopic(flow), offsets.ShardOf(state.Topic, state.Partition, shards), append(entries, state)...)
@@ -319,7 +319,7 @@ func TestOpenTime(t *testing.T) {
 			holes(t, m, 20)
 			state := &offsets.PartitionState{Topic: topic, Partition: p, TargetTopic: "a." + topic, LeaderEpoch: -1}
 			changes, _ := m.Changed()
-			c.write("milena.a-b.journal", offsets.ShardOf(topic, p, 64), state.Take(changes)[0], state)
+			c.write("milena.a-b.journal", offsets.ShardOf(topic, p, 64), state.Apply(changes)[0], state)
 			checkpoints = append(checkpoints, offsets.Checkpoint{Group: "app", Topic: "a." + topic, Partition: p, Source: 3, Target: 1})
 		}
 	}

@@ -16,7 +16,7 @@ func TestForwardFromUsesTheNamedFlow(t *testing.T) {
 		mustAppend(t, m, 0, first, 100)
 		state := offsets.PartitionState{Topic: "orders", TargetTopic: "a.orders", SourceClusterID: "source", LeaderEpoch: -1}
 		changes, _ := m.Changed()
-		c.write("milena."+flow+".journal", 0, state.Take(changes)[0], &state)
+		c.write("milena."+flow+".journal", 0, state.Apply(changes)[0], &state)
 	}
 	client := open(t, c)
 	for flow, want := range map[string]int64{"first": 40, "second": 540} {

@@ -96,7 +96,7 @@ func TestGroupUsesJournalThenCheckpoint(t *testing.T) {
 	}
 }
 
-func TestGroupBack(t *testing.T) {
+func TestReverseGroup(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	c.create("milena.a-b.journal", shards)
@@ -111,11 +111,11 @@ func TestGroupBack(t *testing.T) {
 	c.commitAt("app", "own", 0, 3, "")
 	c.commitAt("ahead", "a.orders", 0, k.end.Target+5, "")
 	client := open(t, c)
-	got, err := client.GroupBack(t.Context(), "app")
+	got, err := client.ReverseGroup(t.Context(), "app")
 	if err != nil || len(got) != 1 || got[0].Topic != "orders" || got[0].Source != at.Source || !got[0].Exact || got[0].Metadata != "there" {
 		t.Errorf("%+v, %v; want source %d", got, err, at.Source)
 	}
-	got, err = client.GroupBack(t.Context(), "ahead")
+	got, err = client.ReverseGroup(t.Context(), "ahead")
 	if err != nil || got[0].Source != k.end.Source || got[0].Exact {
 		t.Errorf("beyond the copy: %+v, %v", got, err)
 	}
@@ -247,7 +247,7 @@ func BenchmarkOpenAndTranslateAGroup(b *testing.B) {
 			state := offsets.PartitionState{Topic: topic, Partition: p, TargetTopic: "a." + topic, SourceClusterID: "source"}
 			holes(b, m, 20)
 			changes, _ := m.Changed()
-			chunks := state.Take(changes)
+			chunks := state.Apply(changes)
 			c.write("milena.a-b.journal", offsets.ShardOf(topic, p, 64), chunks[0], &state)
 			checkpoints = append(checkpoints, offsets.Checkpoint{"app", "a." + topic, p, 3, 3, ""})
 		}

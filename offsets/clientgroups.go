@@ -13,8 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// GroupPosition is the translated offset of a group in one partition.
-type GroupPosition struct {
+// GroupOffset is the translated offset of a group in one partition.
+type GroupOffset struct {
 	Translation
 	Group    string
 	Metadata string // of the translated commit
@@ -33,7 +33,7 @@ type GroupPosition struct {
 // this cluster is moved to the oldest record that is left, and one above the end of the copy to that end; both are
 // not exact. It may block for reading. Errors: *[NoCheckpointsError], *[UnknownGroupError], a *[VersionError] if a
 // newer version wrote the group's checkpoints, errors of the cluster.
-func (c *Client) Group(ctx context.Context, source, group string) ([]GroupPosition, error) {
+func (c *Client) Group(ctx context.Context, source, group string) ([]GroupOffset, error) {
 	checkpoints, newer, err := c.checkpoints(ctx, source, &group)
 	switch {
 	case err != nil:
@@ -43,7 +43,7 @@ func (c *Client) Group(ctx context.Context, source, group string) ([]GroupPositi
 	case len(checkpoints) == 0:
 		return nil, &UnknownGroupError{Group: group, Where: "the checkpoints of " + source}
 	}
-	positions := make([]GroupPosition, len(checkpoints))
+	positions := make([]GroupOffset, len(checkpoints))
 	err = forEach(len(positions), func(i int) error {
 		positions[i] = c.groupPosition(ctx, checkpoints[i])
 		return ctx.Err()
@@ -64,8 +64,8 @@ func forEach(n int, do func(int) error) error {
 }
 
 // groupPosition translates a checkpoint by the journal, or uses the checkpoint's own translation.
-func (c *Client) groupPosition(ctx context.Context, checkpoint WrittenCheckpoint) GroupPosition {
-	p := GroupPosition{Group: checkpoint.Group, Metadata: checkpoint.Metadata, Lag: -1}
+func (c *Client) groupPosition(ctx context.Context, checkpoint WrittenCheckpoint) GroupOffset {
+	p := GroupOffset{Group: checkpoint.Group, Metadata: checkpoint.Metadata, Lag: -1}
 	p.Translation = Translation{
 		TargetTopic: checkpoint.Topic, Partition: checkpoint.Partition, Source: checkpoint.Source, Target: checkpoint.Target,
 		Origin: FromCheckpoint, AsOf: checkpoint.At,
@@ -99,18 +99,18 @@ func (c *Client) groupPosition(ctx context.Context, checkpoint WrittenCheckpoint
 // GroupFrom is [Client.Group] with the group's current offsets on the source, read with a client of the source. From
 // is the name of the flow or the alias of the source, as in [Client.ForwardFrom]. Offsets in topics that are not
 // copied here have an Err. It returns an *[UnknownGroupError] if the group committed nothing there.
-func (c *Client) GroupFrom(ctx context.Context, source *kgo.Client, from, group string) ([]GroupPosition, error) {
+func (c *Client) GroupFrom(ctx context.Context, source *kgo.Client, from, group string) ([]GroupOffset, error) {
 	commits, err := CommittedOffsets(ctx, source, group, "the source")
 	if err != nil {
 		return nil, err
 	}
-	positions := make([]GroupPosition, len(commits))
+	positions := make([]GroupOffset, len(commits))
 	err = forEach(len(positions), func(i int) error {
 		o := commits[i]
 		t, err := c.ForwardFrom(ctx, from, o.Topic, o.Partition, o.At)
 		t, err = t.UpToEnd(err)
 		t.Topic, t.Partition, t.Source = o.Topic, o.Partition, o.At
-		positions[i] = GroupPosition{Translation: t, Group: group, Metadata: o.Metadata, Lag: -1, Err: err}
+		positions[i] = GroupOffset{Translation: t, Group: group, Metadata: o.Metadata, Lag: -1, Err: err}
 		return ctx.Err()
 	})
 	if err != nil {
@@ -119,27 +119,27 @@ func (c *Client) GroupFrom(ctx context.Context, source *kgo.Client, from, group 
 	return positions, c.Complete(ctx, positions)
 }
 
-// GroupBack translates the offsets that a group committed on this cluster back to the source, by topic and partition,
+// ReverseGroup translates the offsets that a group committed on this cluster back to the source, by topic and partition,
 // as [Client.Reverse] does. An offset above the end of the copy translates to its end, not exactly. Topics that are
 // not copies are left out. It returns an *[UnknownGroupError] if the group committed nothing here.
-func (c *Client) GroupBack(ctx context.Context, group string) ([]GroupPosition, error) {
+func (c *Client) ReverseGroup(ctx context.Context, group string) ([]GroupOffset, error) {
 	commits, err := CommittedOffsets(ctx, c.kafka, group, "this cluster")
 	if err != nil {
 		return nil, err
 	}
-	positions := make([]GroupPosition, len(commits))
+	positions := make([]GroupOffset, len(commits))
 	err = forEach(len(positions), func(i int) error {
 		o := commits[i]
 		t, err := c.Reverse(ctx, o.Topic, o.Partition, o.At)
 		t, err = t.UpToEnd(err) // what is above was written by another producer, or the journal is behind
 		t.TargetTopic, t.Partition, t.Target = o.Topic, o.Partition, o.At
-		positions[i] = GroupPosition{Translation: t, Group: group, Metadata: o.Metadata, Lag: -1, Err: err}
+		positions[i] = GroupOffset{Translation: t, Group: group, Metadata: o.Metadata, Lag: -1, Err: err}
 		return ctx.Err()
 	})
 	if err != nil {
 		return nil, err
 	}
-	positions = slices.DeleteFunc(positions, func(p GroupPosition) bool {
+	positions = slices.DeleteFunc(positions, func(p GroupOffset) bool {
 		var unknown *NotReplicatedError
 		return errors.As(p.Err, &unknown)
 	})
@@ -173,12 +173,12 @@ func CommittedOffsets(ctx context.Context, client *kgo.Client, group, where stri
 
 // Complete adds the lag to offsets that were translated one by one, and moves those whose records were deleted on
 // this cluster to the oldest record that is left, as [Client.Group] does.
-func (c *Client) Complete(ctx context.Context, positions []GroupPosition) error {
+func (c *Client) Complete(ctx context.Context, positions []GroupOffset) error {
 	return errors.Join(c.clamp(ctx, positions), c.addLag(ctx, positions))
 }
 
 // clamp moves an offset whose record was deleted on this cluster to the oldest record that is left; see [LogStarts].
-func (c *Client) clamp(ctx context.Context, positions []GroupPosition) error {
+func (c *Client) clamp(ctx context.Context, positions []GroupOffset) error {
 	starts, err := ReadLogStarts(ctx, c.kafka, topicsOf(positions))
 	for i := range positions {
 		p := &positions[i]
@@ -193,7 +193,7 @@ func (c *Client) clamp(ctx context.Context, positions []GroupPosition) error {
 }
 
 // addLag adds the lag, from the end offsets of the partitions on this cluster.
-func (c *Client) addLag(ctx context.Context, positions []GroupPosition) error {
+func (c *Client) addLag(ctx context.Context, positions []GroupOffset) error {
 	topics := topicsOf(positions)
 	if len(topics) == 0 {
 		return nil
@@ -210,7 +210,7 @@ func (c *Client) addLag(ctx context.Context, positions []GroupPosition) error {
 
 // topicsOf returns the target topics of translated offsets. Callers must check for an empty result, which kadm treats as all
 // topics.
-func topicsOf(positions []GroupPosition) []string {
+func topicsOf(positions []GroupOffset) []string {
 	var topics []string
 	for _, p := range positions {
 		if p.Err == nil && p.TargetTopic != "" {
@@ -223,8 +223,8 @@ func topicsOf(positions []GroupPosition) []string {
 
 // Watch yields the result of [Client.Group], at once and then whenever it changes, until ctx ends or the loop is
 // left. It polls every MaxAge. An error is yielded once and does not end the loop, because a cluster may come back.
-func (c *Client) Watch(ctx context.Context, source, group string) iter.Seq2[[]GroupPosition, error] {
-	return func(yield func([]GroupPosition, error) bool) {
+func (c *Client) Watch(ctx context.Context, source, group string) iter.Seq2[[]GroupOffset, error] {
+	return func(yield func([]GroupOffset, error) bool) {
 		tick := time.NewTicker(c.journal.MaxAge)
 		defer tick.Stop()
 		var last []groupOffset
@@ -254,19 +254,19 @@ func (c *Client) Watch(ctx context.Context, source, group string) iter.Seq2[[]Gr
 	}
 }
 
-// groupOffset is the part of a GroupPosition that Watch compares.
+// groupOffset is the part of a GroupOffset that Watch compares.
 type groupOffset struct {
 	topic     string
 	partition int32
-	Position
+	Pair
 	exact    bool
 	metadata string
 }
 
-func groupOffsetsOf(positions []GroupPosition) []groupOffset {
+func groupOffsetsOf(positions []GroupOffset) []groupOffset {
 	offsets := make([]groupOffset, 0, len(positions))
 	for _, p := range positions {
-		offsets = append(offsets, groupOffset{p.TargetTopic, p.Partition, Position{p.Source, p.Target}, p.Exact, p.Metadata})
+		offsets = append(offsets, groupOffset{p.TargetTopic, p.Partition, Pair{p.Source, p.Target}, p.Exact, p.Metadata})
 	}
 	return offsets
 }

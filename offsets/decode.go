@@ -119,8 +119,8 @@ func (r *decoder) partitionState(key *Tombstone) *PartitionState {
 	copy(s.SourceTopicID[:], r.take(len(s.SourceTopicID)))
 	s.TargetTopic = r.string()
 	copy(s.TargetTopicID[:], r.take(len(s.TargetTopicID)))
-	s.Start = Position{Source: r.offset(), Target: r.offset()}
-	s.End = Position{Source: r.offset(), Target: r.offset()}
+	s.Start = Pair{Source: r.offset(), Target: r.offset()}
+	s.End = Pair{Source: r.offset(), Target: r.offset()}
 	if s.End.Source < s.Start.Source || s.End.Target < s.Start.Target {
 		r.fail("the map starts at source %d target %d and ends at source %d target %d",
 			s.Start.Source, s.Start.Target, s.End.Source, s.End.Target)
@@ -156,7 +156,7 @@ func (r *decoder) chunk(key *Tombstone) *Chunk {
 	if n := r.count(3, ChunkSegments); n > 0 { // the shortest segment: three varints
 		c.Segments = make([]Segment, n)
 	}
-	at := Position{Source: c.First, Target: c.First}
+	at := Pair{Source: c.First, Target: c.First}
 	for i := range c.Segments {
 		s := &c.Segments[i]
 		s.Source = at.Source + r.offset()
@@ -166,7 +166,7 @@ func (r *decoder) chunk(key *Tombstone) *Chunk {
 			s.Target = at.Target + r.offset()
 		}
 		s.Count = r.offset()
-		at = Position{Source: s.SourceEnd(), Target: s.TargetEnd()}
+		at = Pair{Source: s.SourceEnd(), Target: s.TargetEnd()}
 	}
 	if r.reason == "" {
 		// An offset that overflowed is negative here, or below the previous one.

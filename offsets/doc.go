@@ -27,14 +27,14 @@
 //   - source and target: the two clusters of a flow, and the two logs of one of its partitions.
 //   - segment: the source offsets [s, s+n) are at the target offsets [t, t+n). See [Segment].
 //   - map: the ordered segments of one partition, with a start and an end. See [Map].
-//   - offset pair: one offset on each side. See [Position].
+//   - offset pair: one offset on each side. See [Pair].
 //   - chunk: up to [ChunkSegments] consecutive segments of a map. The last chunk of a map is open. All others are sealed and
 //     never change.
 //   - journal: the compacted topic on the target with the durable copy of a flow's maps. See [JournalTopic].
 //   - shard: the unit of ownership. Journal partition k is shard k, see [ShardOf].
 //   - gap: an entry about offsets that were not copied as they should have been. See [Gap].
 //   - generation: the number of a partition's map, from 0. A restarted partition gets a new one.
-//   - connector offset: how far MirrorMaker 2 had copied a partition, as Kafka Connect stores it. See [ConnectPosition].
+//   - connector offset: how far MirrorMaker 2 had copied a partition, as Kafka Connect stores it. See [ConnectorOffset].
 //   - offset-sync: MirrorMaker 2's record of one offset pair. See [OffsetSync].
 //
 // First and last are inclusive. Start is inclusive, end is exclusive, on both sides.

@@ -15,7 +15,7 @@ var ErrTombstone = errors.New("the record is a tombstone")
 type OrderError struct {
 	Source, Target int64 // the arguments
 	Count          int64 // in records; 0 if only the ends were to move
-	End            Position
+	End            Pair
 }
 
 func (e *OrderError) Error() string {

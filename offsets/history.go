@@ -11,7 +11,7 @@ import (
 type chunkRef struct {
 	generation      uint32
 	first, previous int64
-	begin, end      Position // of its segments; unset for an empty chunk
+	begin, end      Pair // of its segments; unset for an empty chunk
 	empty           bool
 	at              int64 // offset in the journal
 
@@ -24,8 +24,8 @@ func newChunkRef(c *Chunk, at int64) *chunkRef {
 	ref := &chunkRef{generation: c.Generation, first: c.First, previous: c.Previous, at: at, empty: len(c.Segments) == 0, slot: slotNone}
 	if n := len(c.Segments); n > 0 {
 		last := c.Segments[n-1]
-		ref.begin = Position{Source: c.Segments[0].Source, Target: c.Segments[0].Target}
-		ref.end = Position{Source: last.SourceEnd(), Target: last.TargetEnd()}
+		ref.begin = Pair{Source: c.Segments[0].Source, Target: c.Segments[0].Target}
+		ref.end = Pair{Source: last.SourceEnd(), Target: last.TargetEnd()}
 	}
 	return ref
 }

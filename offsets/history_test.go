@@ -18,8 +18,8 @@ type life struct {
 	fake    *kfake.Cluster
 	chunks  map[int64]*offsets.Chunk // of this generation, as journaled
 	order   []int64
-	oldest  offsets.Position // the lowest offsets that can be translated
-	shorten bool             // the oldest chunks were deleted from the journal
+	oldest  offsets.Pair // the lowest offsets that can be translated
+	shorten bool         // the oldest chunks were deleted from the journal
 }
 
 // journals writes what changed, and keeps a copy.
@@ -29,7 +29,7 @@ func (l *life) journals() {
 		return
 	}
 	var entries []entry
-	for _, chunk := range l.state.Take(changes) {
+	for _, chunk := range l.state.Apply(changes) {
 		entries = append(entries, chunk)
 		if l.chunks[chunk.First] == nil {
 			l.order = append(l.order, chunk.First)
@@ -57,7 +57,7 @@ func (l *life) takenOver() {
 // target.
 func (l *life) recreated() {
 	l.state.Generation++
-	l.end = offsets.Position{Source: l.random.Int64N(50), Target: l.end.Target + l.random.Int64N(3)}
+	l.end = offsets.Pair{Source: l.random.Int64N(50), Target: l.end.Target + l.random.Int64N(3)}
 	l.begin()
 }
 
@@ -75,7 +75,7 @@ func (l *life) retention() {
 		delete(l.chunks, l.order[0])
 		l.order = l.order[1:]
 		first := l.chunks[l.order[0]].Segments[0]
-		l.oldest, l.shorten = offsets.Position{Source: first.Source, Target: first.Target}, true
+		l.oldest, l.shorten = offsets.Pair{Source: first.Source, Target: first.Target}, true
 	}
 }
 
@@ -104,11 +104,11 @@ func (l *life) everyOffset(j *offsets.Journal) {
 	t.Helper()
 	l.journals()
 	w := model{records: l.records, start: l.oldest, end: l.end}
-	check := func(side offsets.Side, ask func(o int64) (offsets.Translation, error), from, to func(offsets.Position) int64) {
+	check := func(side offsets.Side, ask func(o int64) (offsets.Translation, error), from, to func(offsets.Pair) int64) {
 		t.Helper()
 		for o := int64(-1); o <= from(l.end)+1; o++ {
 			got, err := ask(o)
-			answer := to(offsets.Position{Source: got.Source, Target: got.Target})
+			answer := to(offsets.Pair{Source: got.Source, Target: got.Target})
 			var early *offsets.BeforeStartError
 			var late *offsets.NotCopiedError
 			switch {
@@ -126,7 +126,7 @@ func (l *life) everyOffset(j *offsets.Journal) {
 				}
 			default:
 				want, exact := w.translate(o, from, to)
-				if err != nil || answer != want || got.Exact != exact || from(offsets.Position{Source: got.Source, Target: got.Target}) != o {
+				if err != nil || answer != want || got.Exact != exact || from(offsets.Pair{Source: got.Source, Target: got.Target}) != o {
 					t.Fatalf("%s %d: %+v, %v; want %d, %v", side, o, got, err, want, exact)
 				}
 			}
@@ -150,7 +150,7 @@ func TestJournalMatchesModel(t *testing.T) {
 			c.createCompacted(journalName, shards)
 			l := &life{copier: *newCopier(c, "orders", seed), fake: fake}
 			if seed%3 == 0 { // the source had deleted its first records, or the target held some
-				l.end = offsets.Position{Source: l.random.Int64N(40), Target: l.random.Int64N(2) * 5}
+				l.end = offsets.Pair{Source: l.random.Int64N(40), Target: l.random.Int64N(2) * 5}
 			}
 			l.begin()
 			memory := []int64{0, 1, 30 << 10}[seed%3]

@@ -24,7 +24,7 @@ type internalTopicReader struct {
 	checkpoints map[checkpointKey]WrittenCheckpoint
 	newer       map[checkpointKey]error // checkpoints that a newer version wrote
 	heartbeats  map[[2]string]WrittenHeartbeat
-	syncs       map[partitionKey][]Position
+	syncs       map[partitionKey][]Pair
 }
 
 type checkpointKey struct {
@@ -52,7 +52,7 @@ func (b *internalTopicReader) reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.checkpoints, b.newer = make(map[checkpointKey]WrittenCheckpoint), make(map[checkpointKey]error)
-	b.heartbeats, b.syncs = make(map[[2]string]WrittenHeartbeat), make(map[partitionKey][]Position)
+	b.heartbeats, b.syncs = make(map[[2]string]WrittenHeartbeat), make(map[partitionKey][]Pair)
 }
 
 func (*internalTopicReader) publish(time.Time) {}
@@ -113,7 +113,7 @@ func (b *internalTopicReader) addSync(r *kgo.Record) error {
 	if err != nil {
 		return err
 	}
-	at, list := Position{Source: s.Source, Target: s.Target}, b.syncs[key]
+	at, list := Pair{Source: s.Source, Target: s.Target}, b.syncs[key]
 	if n := len(list); n > 0 {
 		switch last := list[n-1]; {
 		case at == last:
@@ -259,7 +259,7 @@ func (c *Client) bySyncs(ctx context.Context, targetTopic string, partition int3
 // were written. The answer is the newest sync at or below the offset, plus one record if it is below, which is never
 // later than the exact offset. The ok result is false if all syncs are above the offset. Syncs that were written before
 // the target topic was recreated are ignored: the target offset does not increase where it was.
-func translateBySyncs(syncs []Position, side Side, wanted int64) (found int64, exact, ok bool) {
+func translateBySyncs(syncs []Pair, side Side, wanted int64) (found int64, exact, ok bool) {
 	for i, s := range slices.Backward(syncs) {
 		switch {
 		case s.on(side) == wanted:

@@ -81,8 +81,8 @@ type PartitionState struct {
 	TargetTopic     string
 	TargetTopicID   [16]byte // zero if the broker has none
 
-	Start Position // where the map starts, inclusive
-	End   Position // exclusive: all copied source records below End.Source are on the target, below End.Target
+	Start Pair // where the map starts, inclusive
+	End   Pair // exclusive: all copied source records below End.Source are on the target, below End.Target
 
 	// LeaderEpoch is the partition leader epoch of the last source batch that was processed (KIP-320), -1 if unknown.
 	LeaderEpoch int32
@@ -200,7 +200,7 @@ func (c *Chunk) AppendValue(b []byte) []byte {
 	}
 	b = appendUvarint(b, uint64(back))
 	b = appendUvarint(b, uint64(len(c.Segments)))
-	at := Position{Source: c.First, Target: c.First}
+	at := Pair{Source: c.First, Target: c.First}
 	for i, s := range c.Segments {
 		b = appendUvarint(b, uint64(s.Source-at.Source))
 		if i == 0 {
@@ -210,7 +210,7 @@ func (c *Chunk) AppendValue(b []byte) []byte {
 			b = appendUvarint(b, uint64(s.Target-at.Target))
 		}
 		b = appendUvarint(b, uint64(s.Count))
-		at = Position{Source: s.SourceEnd(), Target: s.TargetEnd()}
+		at = Pair{Source: s.SourceEnd(), Target: s.TargetEnd()}
 	}
 	return b
 }
@@ -231,7 +231,7 @@ func (c *Chunk) check() error {
 	case c.Segments[0].Source != c.First:
 		return fmt.Errorf("starts at source offset %d, but its first segment at %d", c.First, c.Segments[0].Source)
 	}
-	end := Position{Source: c.First}
+	end := Pair{Source: c.First}
 	for i, s := range c.Segments {
 		switch {
 		case s.Count < 1, s.SourceEnd() < s.Source, s.TargetEnd() < s.Target, // overflow
@@ -241,7 +241,7 @@ func (c *Chunk) check() error {
 		case i > 0 && s.Source == end.Source && s.Target == end.Target:
 			return fmt.Errorf("has two adjacent segments that should be one, at source offset %d", s.Source)
 		}
-		end = Position{Source: s.SourceEnd(), Target: s.TargetEnd()}
+		end = Pair{Source: s.SourceEnd(), Target: s.TargetEnd()}
 	}
 	return nil
 }

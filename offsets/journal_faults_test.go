@@ -89,7 +89,7 @@ func TestUnreadableChunkIsAnError(t *testing.T) {
 	k.journals()
 	mustAppend(t, k.m, 20, 10, 10) // in the same chunk
 	changes, _ := k.m.Changed()
-	chunk := k.state.Take(changes)[0]
+	chunk := k.state.Apply(changes)[0]
 	c.write(journalName, k.shard(), raw{chunk.AppendKey(nil), []byte{0, 1, 255}}, &k.state)
 	var corrupt *offsets.CorruptError
 	if got, err := j.Forward(t.Context(), "orders", 0, 15); !errors.As(err, &corrupt) {

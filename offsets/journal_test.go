@@ -52,7 +52,7 @@ func goldens() []golden {
 			&offsets.PartitionState{
 				Topic: "orders", Partition: 258, Generation: 2,
 				SourceClusterID: "src", SourceTopicID: id(0x10), TargetTopic: "p.orders", TargetTopicID: id(0x20),
-				Start: offsets.Position{Source: 0, Target: 5}, End: offsets.Position{Source: 300, Target: 305},
+				Start: offsets.Pair{Source: 0, Target: 5}, End: offsets.Pair{Source: 300, Target: 305},
 				LeaderEpoch: 9, Chunk: 200,
 				Gaps: []offsets.Gap{{
 					Kind: "retention_gap", Action: "skip", From: 10, To: 20, At: at(), Detail: "x", Merged: 1,
@@ -340,9 +340,9 @@ func FuzzDecodeJournal(f *testing.F) {
 			if cap(c.Segments) > len(value) {
 				t.Fatalf("%d segments in %d bytes", cap(c.Segments), len(value))
 			}
-			end := offsets.Position{Source: c.First}
+			end := offsets.Pair{Source: c.First}
 			if n := len(c.Segments); n > 0 {
-				end = offsets.Position{Source: c.Segments[n-1].SourceEnd(), Target: c.Segments[n-1].TargetEnd()}
+				end = offsets.Pair{Source: c.Segments[n-1].SourceEnd(), Target: c.Segments[n-1].TargetEnd()}
 			}
 			state := &offsets.PartitionState{Generation: c.Generation, Chunk: c.First, End: end}
 			if c.Previous < 0 {

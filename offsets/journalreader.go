@@ -94,7 +94,7 @@ type Translation struct {
 	// Origin is the source of the answer.
 	Origin Origin
 	// End is the known end of the copy, exclusive. It is zero if Origin is not [FromJournal].
-	End Position
+	End Pair
 	// AsOf is when the journal or the offset-syncs were read; for an answer from a checkpoint, when the checkpoint
 	// was written.
 	AsOf time.Time

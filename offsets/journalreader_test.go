@@ -69,8 +69,8 @@ type copier struct {
 	random  *rand.Rand
 	m       *offsets.Map
 	state   offsets.PartitionState
-	records []offsets.Position
-	end     offsets.Position
+	records []offsets.Pair
+	end     offsets.Pair
 }
 
 func newCopier(c *cluster, topic string, seed uint64) *copier {
@@ -108,7 +108,7 @@ func (k *copier) journals() {
 		return
 	}
 	var entries []entry
-	for _, chunk := range k.state.Take(changes) {
+	for _, chunk := range k.state.Apply(changes) {
 		entries = append(entries, chunk)
 	}
 	k.c.write("milena.a-b.journal", k.shard(), append(entries, &k.state)...)
@@ -120,7 +120,7 @@ func (k *copier) shard() int32 { return offsets.ShardOf(k.state.Topic, k.state.P
 // restarts starts a new map, as after a recreated source topic.
 func (k *copier) restarts() {
 	k.state.Generation++
-	k.end = offsets.Position{Source: 0, Target: k.end.Target + 1}
+	k.end = offsets.Pair{Source: 0, Target: k.end.Target + 1}
 	k.m, k.records = offsets.NewMap(k.end.Source, k.end.Target), nil
 }
 
@@ -128,7 +128,7 @@ func (k *copier) restarts() {
 func (k *copier) verify(j *offsets.Journal) {
 	t := k.c.t
 	t.Helper()
-	start := offsets.Position{}
+	start := offsets.Pair{}
 	if k.state.Generation > 0 {
 		start.Target, start.Source = k.state.Start.Target, k.state.Start.Source
 	}
@@ -202,7 +202,7 @@ func TestJournalErrors(t *testing.T) {
 	}
 
 	k := newCopier(c, "orders", 1)
-	k.m, k.end = offsets.NewMap(100, 50), offsets.Position{Source: 100, Target: 50} // the target had records before
+	k.m, k.end = offsets.NewMap(100, 50), offsets.Pair{Source: 100, Target: 50} // the target had records before
 	k.copies(10)
 	k.journals()
 	var early *offsets.BeforeStartError
@@ -210,7 +210,7 @@ func TestJournalErrors(t *testing.T) {
 		t.Errorf("before the start: %v", err)
 	}
 	fresh := newCopier(c, "fresh", 2)
-	fresh.m, fresh.end = offsets.NewMap(100, 0), offsets.Position{Source: 100} // the source had deleted its first records
+	fresh.m, fresh.end = offsets.NewMap(100, 0), offsets.Pair{Source: 100} // the source had deleted its first records
 	fresh.copies(10)
 	fresh.journals()
 	if got, err := j.Forward(t.Context(), "fresh", 0, 5); err != nil || got.Target != 0 || got.Exact {

@@ -28,9 +28,9 @@ type chunk struct {
 //	segments[i].end = segments[i+1] on one side at most, otherwise the two would be one
 //	0 <= journaled <= version;  chunks[i].version <= chunks[i+1].version <= version
 type Map struct {
-	origin Position // where the map starts, including forgotten chunks
-	start  Position // inclusive: offsets below it cannot be translated from memory
-	end    Position // exclusive
+	origin Pair // where the map starts, including forgotten chunks
+	start  Pair // inclusive: offsets below it cannot be translated from memory
+	end    Pair // exclusive
 
 	// Never empty. Only the last chunk, the open one, changes. Only the first chunk of a map can have no segments.
 	chunks []chunk
@@ -46,7 +46,7 @@ func NewMap(source, target int64) *Map {
 	if source < 0 || target < 0 {
 		panic(fmt.Sprintf("offsets: start of a map must be 0 <= source (%d), 0 <= target (%d)", source, target))
 	}
-	p := Position{Source: source, Target: target}
+	p := Pair{Source: source, Target: target}
 	return &Map{
 		origin: p, start: p, end: p,
 		chunks:  []chunk{{first: source, previous: noChunk, version: 1}},
@@ -63,7 +63,7 @@ func (m *Map) Append(source, target, count int64) error {
 		return &OrderError{Source: source, Target: target, Count: count, End: m.end}
 	}
 	m.version++
-	m.end = Position{Source: source + count, Target: target + count}
+	m.end = Pair{Source: source + count, Target: target + count}
 	open := &m.chunks[len(m.chunks)-1]
 	if n := len(open.segments); n > 0 {
 		last := &open.segments[n-1]
@@ -90,7 +90,7 @@ func (m *Map) Advance(source, target int64) error {
 	if source < m.end.Source || target < m.end.Target {
 		return &OrderError{Source: source, Target: target, End: m.end}
 	}
-	if to := (Position{Source: source, Target: target}); to != m.end {
+	if to := (Pair{Source: source, Target: target}); to != m.end {
 		m.end = to
 		m.version++
 	}
@@ -208,5 +208,5 @@ func (m *Map) Forget(beforeSource int64) {
 	}
 	m.chunks = slices.Delete(m.chunks, 0, n) // zeroes the removed elements, so their memory is freed
 	first := m.chunks[0].segments[0]
-	m.start = Position{Source: first.Source, Target: first.Target}
+	m.start = Pair{Source: first.Source, Target: first.Target}
 }

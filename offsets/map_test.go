@@ -156,7 +156,7 @@ func TestAppendRefusesToGoBackwards(t *testing.T) {
 			}
 			want := offsets.OrderError{
 				Source: test.source, Target: test.target, Count: test.count,
-				End: offsets.Position{Source: 108, Target: 47},
+				End: offsets.Pair{Source: 108, Target: 47},
 			}
 			if *order != want {
 				t.Errorf("got %+v, want %+v", *order, want)
@@ -282,7 +282,7 @@ func TestMarkJournaledKeepsLaterChanges(t *testing.T) {
 		t.Errorf("an Advance to the current ends changed the map: %+v", c)
 	}
 	mustAdvance(t, m, 2, 3)
-	if c, changed := m.Changed(); !changed || len(c.Chunks) != 0 || c.End != (offsets.Position{Source: 2, Target: 3}) {
+	if c, changed := m.Changed(); !changed || len(c.Chunks) != 0 || c.End != (offsets.Pair{Source: 2, Target: 3}) {
 		t.Errorf("after only the ends moved: %+v, %t, want no chunk", c, changed)
 	}
 }
@@ -293,7 +293,7 @@ func TestRestoreMapRefusesInconsistentChunks(t *testing.T) {
 		holes(t, m, 2*offsets.ChunkSegments+1)
 		c, _ := m.Changed()
 		state := &offsets.PartitionState{Topic: "orders", Generation: 3}
-		return state, state.Take(c)
+		return state, state.Apply(c)
 	}
 	for _, test := range []struct {
 		name string
@@ -351,7 +351,7 @@ func TestRestoreMapIgnoresOtherGenerations(t *testing.T) {
 	m := offsets.NewMap(0, 500)
 	mustAppend(t, m, 0, 500, 3)
 	c, _ := m.Changed()
-	chunks := state.Take(c)
+	chunks := state.Apply(c)
 	remains := &offsets.Chunk{Topic: "orders", First: 77, Previous: 0, Segments: []offsets.Segment{{77, 70, 9}}}
 	restored, err := offsets.RestoreMap(state, remains, chunks[0])
 	if err != nil {
@@ -380,7 +380,7 @@ func TestRestoreMapKeepsDroppedFirstRecords(t *testing.T) {
 	mustAppend(t, m, 15, 22, 1)
 	c, _ := m.Changed()
 	state := &offsets.PartitionState{Topic: "orders"}
-	restored, err := offsets.RestoreMap(state, state.Take(c)...)
+	restored, err := offsets.RestoreMap(state, state.Apply(c)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 // Changes is what one journal write has to contain for one map, taken at one moment. It shares no memory with the
 // map, which may grow during the write.
 type Changes struct {
-	Start  Position // where the map starts
-	End    Position // its ends at that moment
+	Start  Pair     // where the map starts
+	End    Pair     // its ends at that moment
 	Open   int64    // First of the open chunk, the last chunk
 	Chunks []*Chunk // the chunks that differ from the journal, oldest first; often only the open one
 
@@ -42,9 +42,9 @@ func (m *Map) MarkJournaled(c Changes) {
 	m.journaled = max(m.journaled, c.version)
 }
 
-// Take updates the state with the changes of its map, and returns their chunks with the partition's names filled in.
+// Apply updates the state with the changes of its map, and returns their chunks with the partition's names filled in.
 // State and chunks must be written in one batch: a reader must never see one without the other.
-func (s *PartitionState) Take(c Changes) []*Chunk {
+func (s *PartitionState) Apply(c Changes) []*Chunk {
 	s.Start, s.End, s.Chunk = c.Start, c.End, c.Open
 	for _, k := range c.Chunks {
 		k.Topic, k.Partition, k.Generation = s.Topic, s.Partition, s.Generation
@@ -98,9 +98,9 @@ func (m *Map) restoreChunk(c *Chunk) error {
 		if first.Source < m.end.Source || first.Target < m.end.Target {
 			return &OrderError{Source: first.Source, Target: first.Target, Count: first.Count, End: m.end}
 		}
-		m.end = Position{Source: last.SourceEnd(), Target: last.TargetEnd()}
+		m.end = Pair{Source: last.SourceEnd(), Target: last.TargetEnd()}
 		if lowest && c.Previous != noChunk {
-			m.start = Position{Source: first.Source, Target: first.Target}
+			m.start = Pair{Source: first.Source, Target: first.Target}
 		}
 	}
 	m.chunks = append(m.chunks, chunk{first: c.First, previous: c.Previous, version: 1, segments: c.Segments})

@@ -14,9 +14,9 @@ import (
 // MirrorMaker 2's own progress, which a migration continues from. It is in Kafka Connect's offsets topic on the target
 // (connector offsets, org.apache.kafka.connect.storage.OffsetStorageWriter, JSON) and in its offset-syncs topic.
 
-// ConnectPosition is the connector offset of MirrorMaker 2's source connector in one partition. Connect commits it
+// ConnectorOffset is the connector offset of MirrorMaker 2's source connector in one partition. Connect commits it
 // every minute by default.
-type ConnectPosition struct {
+type ConnectorOffset struct {
 	// Connector is the source connector's name: MirrorSourceConnector in dedicated mode, otherwise chosen by the user.
 	Connector string
 	Source    string // alias of the source cluster
@@ -26,11 +26,11 @@ type ConnectPosition struct {
 	Next int64
 }
 
-// DecodeConnectPosition decodes a record of Connect's offsets topic. The ok result is false for records of other connectors
+// DecodeConnectorOffset decodes a record of Connect's offsets topic. The ok result is false for records of other connectors
 // (heartbeats, checkpoints, unrelated ones), which share the topic. The key is matched by its fields, because Java
 // writes them in the order of a hash map, and tools in any order. It returns a *[CorruptError] for a connector offset
 // that cannot be decoded; the fields of the key are then set.
-func DecodeConnectPosition(key, value []byte) (p ConnectPosition, ok bool, err error) {
+func DecodeConnectorOffset(key, value []byte) (p ConnectorOffset, ok bool, err error) {
 	if p, ok = decodeConnectKey(key); !ok {
 		return p, false, nil
 	}
@@ -52,7 +52,7 @@ func DecodeConnectPosition(key, value []byte) (p ConnectPosition, ok bool, err e
 
 // decodeConnectKey decodes [connector name, {"cluster": ..., "partition": ..., "topic": ...}]. The connector may have
 // any name.
-func decodeConnectKey(key []byte) (p ConnectPosition, ok bool) {
+func decodeConnectKey(key []byte) (p ConnectorOffset, ok bool) {
 	var parts []json.RawMessage
 	var where struct {
 		Cluster   *string `json:"cluster"`
@@ -71,51 +71,51 @@ func decodeConnectKey(key []byte) (p ConnectPosition, ok bool) {
 
 // Key returns the record's key, byte for byte as Java writes it, because Java looks it up by its bytes. The
 // characters that Kafka allows in names need no escapes.
-func (p ConnectPosition) Key() []byte {
+func (p ConnectorOffset) Key() []byte {
 	return fmt.Appendf(nil, `["%s",{"cluster":"%s","partition":%d,"topic":"%s"}]`, p.Connector, p.Source, p.Partition, p.Topic)
 }
 
 // Value returns the record's value. It panics if Next is below 1, because there is no record before it.
-func (p ConnectPosition) Value() []byte {
+func (p ConnectorOffset) Value() []byte {
 	if p.Next < 1 {
 		panic(fmt.Sprintf("offsets: connector offset before %d does not exist", p.Next))
 	}
 	return fmt.Appendf(nil, `{"offset":%d}`, p.Next-1)
 }
 
-// MirrorProgress is the progress of MirrorMaker 2 for one source, at the time of reading.
-type MirrorProgress struct {
+// MM2Progress is the progress of MirrorMaker 2 for one source, at the time of reading.
+type MM2Progress struct {
 	// Positions are the source offsets to continue at, by source partition. A partition that was never committed, or
 	// was reset, has none.
-	Positions map[TopicPartition]int64
+	ConnectorOffsets map[TopicPartition]int64
 	// Connector is the name of the connector that wrote them, empty if there are none.
 	Connector string
 	// Syncs are offset pairs of single records, exact, in the order in which they were written: the newest ones of
 	// each partition.
-	Syncs map[TopicPartition][]Position
+	OffsetSyncs map[TopicPartition][]Pair
 	// Unreadable counts the records that could not be decoded and are left out.
 	Unreadable int
 }
 
 // Forward translates a source offset with the offset-syncs, as [Client.Forward] does if no journal has the offset: no
 // record is skipped, some may be repeated. The ok result is false if no sync is old enough.
-func (p *MirrorProgress) Forward(tp TopicPartition, source int64) (target int64, ok bool) {
-	target, _, ok = translateBySyncs(p.Syncs[tp], Source, source)
+func (p *MM2Progress) Forward(tp TopicPartition, source int64) (target int64, ok bool) {
+	target, _, ok = translateBySyncs(p.OffsetSyncs[tp], Source, source)
 	return target, ok
 }
 
 // maxMigrationSyncs is the number of syncs that are kept per partition: the newest ones, where a migration starts.
 const maxMigrationSyncs = 1024
 
-// ReadMirrorProgress reads two topics to their current ends: positions is Connect's offsets topic on the target,
+// ReadMM2Progress reads two topics to their current ends: positions is Connect's offsets topic on the target,
 // syncs the offset-syncs topic on the cluster that has it, which may need another client. An empty syncs is not read.
 // A topic that does not exist counts as empty. It blocks for reading them. Only committed records count, because
 // MirrorMaker 2 may write connector offsets in transactions (KIP-618).
 //
 // Of several connector offsets of one partition, the newest wins: within a partition of the topic the later one, and
 // between partitions, which happens if writers had different partitioners, the one with the later timestamp.
-func ReadMirrorProgress(ctx context.Context, target *kgo.Client, positions, source string, syncsAt *kgo.Client, syncs string) (*MirrorProgress, error) {
-	p := &MirrorProgress{Positions: make(map[TopicPartition]int64), Syncs: make(map[TopicPartition][]Position)}
+func ReadMM2Progress(ctx context.Context, target *kgo.Client, positions, source string, syncsAt *kgo.Client, syncs string) (*MM2Progress, error) {
+	p := &MM2Progress{ConnectorOffsets: make(map[TopicPartition]int64), OffsetSyncs: make(map[TopicPartition][]Pair)}
 	err := p.readConnectorOffsets(ctx, target, positions, source)
 	if err != nil || syncs == "" {
 		return p, err
@@ -124,14 +124,14 @@ func ReadMirrorProgress(ctx context.Context, target *kgo.Client, positions, sour
 }
 
 // readConnectorOffsets reads the newest connector offset of each partition of a source.
-func (p *MirrorProgress) readConnectorOffsets(ctx context.Context, client *kgo.Client, topic, source string) error {
+func (p *MM2Progress) readConnectorOffsets(ctx context.Context, client *kgo.Client, topic, source string) error {
 	type place struct {
 		partition int32
 		at        time.Time
 	}
 	newest := make(map[TopicPartition]place)
 	return readCommitted(ctx, client, topic, func(r *kgo.Record) {
-		at, ok, err := DecodeConnectPosition(r.Key, r.Value)
+		at, ok, err := DecodeConnectorOffset(r.Key, r.Value)
 		switch {
 		case !ok || at.Source != source:
 			return
@@ -143,14 +143,14 @@ func (p *MirrorProgress) readConnectorOffsets(ctx context.Context, client *kgo.C
 		}
 		newest[at.TopicPartition] = place{r.Partition, r.Timestamp}
 		p.Connector = at.Connector
-		if delete(p.Positions, at.TopicPartition); err == nil && at.Next >= 0 {
-			p.Positions[at.TopicPartition] = at.Next
+		if delete(p.ConnectorOffsets, at.TopicPartition); err == nil && at.Next >= 0 {
+			p.ConnectorOffsets[at.TopicPartition] = at.Next
 		}
 	})
 }
 
 // readSyncs reads the newest offset-syncs of each partition.
-func (p *MirrorProgress) readSyncs(ctx context.Context, client *kgo.Client, topic string) error {
+func (p *MM2Progress) readSyncs(ctx context.Context, client *kgo.Client, topic string) error {
 	return readCommitted(ctx, client, topic, func(r *kgo.Record) {
 		s, err := DecodeOffsetSync(r.Key, r.Value)
 		if err != nil {
@@ -158,11 +158,11 @@ func (p *MirrorProgress) readSyncs(ctx context.Context, client *kgo.Client, topi
 			return
 		}
 		tp := TopicPartition{s.Topic, s.Partition}
-		list := append(p.Syncs[tp], Position{Source: s.Source, Target: s.Target})
+		list := append(p.OffsetSyncs[tp], Pair{Source: s.Source, Target: s.Target})
 		if len(list) > 2*maxMigrationSyncs {
 			list = append(list[:0], list[len(list)-maxMigrationSyncs:]...)
 		}
-		p.Syncs[tp] = list
+		p.OffsetSyncs[tp] = list
 	})
 }
 

@@ -14,14 +14,14 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-func TestDecodeConnectPosition(t *testing.T) {
-	at := func(topic string, partition int32, next int64) offsets.ConnectPosition {
-		return offsets.ConnectPosition{Connector: "MirrorSourceConnector", Source: "A", TopicPartition: offsets.TopicPartition{Topic: topic, Partition: partition}, Next: next}
+func TestDecodeConnectorOffset(t *testing.T) {
+	at := func(topic string, partition int32, next int64) offsets.ConnectorOffset {
+		return offsets.ConnectorOffset{Connector: "MirrorSourceConnector", Source: "A", TopicPartition: offsets.TopicPartition{Topic: topic, Partition: partition}, Next: next}
 	}
 	const key = `["MirrorSourceConnector",{"cluster":"A","partition":0,"topic":"t"}]`
 	for _, tt := range []struct {
 		name, key, value string
-		want             offsets.ConnectPosition
+		want             offsets.ConnectorOffset
 		ok, bad          bool
 	}{
 		{name: "as Java writes it", key: key, value: `{"offset":123}`, want: at("t", 0, 124), ok: true},
@@ -45,7 +45,7 @@ func TestDecodeConnectPosition(t *testing.T) {
 			if tt.value != "" {
 				value = []byte(tt.value)
 			}
-			got, ok, err := offsets.DecodeConnectPosition([]byte(tt.key), value)
+			got, ok, err := offsets.DecodeConnectorOffset([]byte(tt.key), value)
 			if ok != tt.ok || (err != nil) != tt.bad {
 				t.Fatalf("%v, %v, %v", got, ok, err)
 			}
@@ -55,20 +55,20 @@ func TestDecodeConnectPosition(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); tt.ok && diff != "" {
 				t.Error(diff)
 			}
-			if again, ok, err := offsets.DecodeConnectPosition(got.Key(), value); tt.ok && !tt.bad && (!ok || err != nil || again.Next != got.Next) && tt.name != "a topic that needs escapes" {
+			if again, ok, err := offsets.DecodeConnectorOffset(got.Key(), value); tt.ok && !tt.bad && (!ok || err != nil || again.Next != got.Next) && tt.name != "a topic that needs escapes" {
 				t.Errorf("its own key %s is read as %+v, %v, %v", got.Key(), again, ok, err)
 			}
 		})
 	}
 }
 
-func TestConnectPositionEncoding(t *testing.T) {
-	p := offsets.ConnectPosition{Connector: "MirrorSourceConnector", Source: "A", TopicPartition: offsets.TopicPartition{Topic: "t"}, Next: 124}
+func TestConnectorOffsetEncoding(t *testing.T) {
+	p := offsets.ConnectorOffset{Connector: "MirrorSourceConnector", Source: "A", TopicPartition: offsets.TopicPartition{Topic: "t"}, Next: 124}
 	if got := string(p.Key()) + " " + string(p.Value()); got != `["MirrorSourceConnector",{"cluster":"A","partition":0,"topic":"t"}] {"offset":123}` {
 		t.Error(got)
 	}
 	// Kafka's partitioner over the 25 partitions of the topic must choose the partitions that Java chose.
-	for key, want := range map[*offsets.ConnectPosition]int{
+	for key, want := range map[*offsets.ConnectorOffset]int{
 		&p: 7,
 		{Connector: "MirrorSourceConnector", Source: "primary", TopicPartition: offsets.TopicPartition{Topic: "orders"}}: 24,
 	} {
@@ -127,27 +127,27 @@ func TestNewestConnectorOffsetWins(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	got, err := offsets.ReadMirrorProgress(ctx, client, "mm2-offsets.A.internal", "A", client, "mm2-offset-syncs.A.internal")
+	got, err := offsets.ReadMM2Progress(ctx, client, "mm2-offsets.A.internal", "A", client, "mm2-offset-syncs.A.internal")
 	if err != nil {
 		t.Fatal(err)
 	}
 	tp := func(topic string, partition int32) offsets.TopicPartition {
 		return offsets.TopicPartition{Topic: topic, Partition: partition}
 	}
-	want := &offsets.MirrorProgress{
-		Positions: map[offsets.TopicPartition]int64{
+	want := &offsets.MM2Progress{
+		ConnectorOffsets: map[offsets.TopicPartition]int64{
 			tp("later in another partition", 0): 21, tp("earlier in another partition", 0): 21,
 			tp("later in the same, by an older clock", 0): 21, tp("reset and copied again", 0): 4,
 		},
-		Connector:  "MirrorSourceConnector",
-		Syncs:      map[offsets.TopicPartition][]offsets.Position{tp("t", 0): {{Source: 5, Target: 0}, {Source: 9, Target: 4}}, tp("u", 1): {{Source: 1, Target: 1}}},
-		Unreadable: 2,
+		Connector:   "MirrorSourceConnector",
+		OffsetSyncs: map[offsets.TopicPartition][]offsets.Pair{tp("t", 0): {{Source: 5, Target: 0}, {Source: 9, Target: 4}}, tp("u", 1): {{Source: 1, Target: 1}}},
+		Unreadable:  2,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	none, err := offsets.ReadMirrorProgress(ctx, client, "not-there", "A", client, "neither")
-	if err != nil || len(none.Positions)+len(none.Syncs) > 0 {
+	none, err := offsets.ReadMM2Progress(ctx, client, "not-there", "A", client, "neither")
+	if err != nil || len(none.ConnectorOffsets)+len(none.OffsetSyncs) > 0 {
 		t.Errorf("%+v, %v", none, err)
 	}
 }
@@ -157,20 +157,20 @@ func TestTheNewestSyncAtOrBelowAnOffsetTranslatesIt(t *testing.T) {
 	tp := offsets.TopicPartition{Topic: "orders", Partition: 1}
 	for _, c := range []struct {
 		name   string
-		syncs  []offsets.Position
+		syncs  []offsets.Pair
 		source int64
 		want   int64 // -1: no sync is old enough
 	}{
 		{"none", nil, 5, -1},
-		{"exact", []offsets.Position{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 5, 3},
-		{"between", []offsets.Position{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 8, 4},
-		{"above all", []offsets.Position{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 1000, 8},
-		{"below all", []offsets.Position{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 4, -1},
-		{"duplicates after a restart", []offsets.Position{{Source: 9, Target: 9}, {Source: 6, Target: 12}}, 8, 13},
-		{"from before the target was recreated", []offsets.Position{{Source: 5, Target: 50}, {Source: 9, Target: 0}}, 7, -1},
-		{"from after the target was recreated", []offsets.Position{{Source: 5, Target: 50}, {Source: 9, Target: 0}}, 9, 0},
+		{"exact", []offsets.Pair{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 5, 3},
+		{"between", []offsets.Pair{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 8, 4},
+		{"above all", []offsets.Pair{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 1000, 8},
+		{"below all", []offsets.Pair{{Source: 5, Target: 3}, {Source: 9, Target: 7}}, 4, -1},
+		{"duplicates after a restart", []offsets.Pair{{Source: 9, Target: 9}, {Source: 6, Target: 12}}, 8, 13},
+		{"from before the target was recreated", []offsets.Pair{{Source: 5, Target: 50}, {Source: 9, Target: 0}}, 7, -1},
+		{"from after the target was recreated", []offsets.Pair{{Source: 5, Target: 50}, {Source: 9, Target: 0}}, 9, 0},
 	} {
-		progress := offsets.MirrorProgress{Syncs: map[offsets.TopicPartition][]offsets.Position{tp: c.syncs}}
+		progress := offsets.MM2Progress{OffsetSyncs: map[offsets.TopicPartition][]offsets.Pair{tp: c.syncs}}
 		target, ok := progress.Forward(tp, c.source)
 		if ok != (c.want >= 0) || ok && target != c.want {
 			t.Errorf("%s: source offset %d is translated to %d, %t, want %d", c.name, c.source, target, ok, c.want)

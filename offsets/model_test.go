@@ -14,11 +14,11 @@ import (
 
 // model is a naive map that is correct by construction: one offset pair per record, searched linearly.
 type model struct {
-	records    []offsets.Position
-	start, end offsets.Position
+	records    []offsets.Pair
+	start, end offsets.Pair
 }
 
-func (m *model) translate(wanted int64, from, to func(offsets.Position) int64) (offset int64, exact bool) {
+func (m *model) translate(wanted int64, from, to func(offsets.Pair) int64) (offset int64, exact bool) {
 	if wanted == from(m.end) {
 		return to(m.end), true
 	}
@@ -30,8 +30,8 @@ func (m *model) translate(wanted int64, from, to func(offsets.Position) int64) (
 	return to(m.end), false
 }
 
-func source(p offsets.Position) int64 { return p.Source }
-func target(p offsets.Position) int64 { return p.Target }
+func source(p offsets.Pair) int64 { return p.Source }
+func target(p offsets.Pair) int64 { return p.Target }
 
 // world is one partition: a map, its model, and a journal of encoded entries.
 type world struct {
@@ -45,7 +45,7 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	random := rand.New(rand.NewPCG(seed, 0))
-	start := offsets.Position{Source: random.Int64N(1000), Target: random.Int64N(1000)}
+	start := offsets.Pair{Source: random.Int64N(1000), Target: random.Int64N(1000)}
 	w := &world{
 		t: t, random: random,
 		m:       offsets.NewMap(start.Source, start.Target),
@@ -100,7 +100,7 @@ func (w *world) journalWrite() {
 	if !changed {
 		return
 	}
-	chunks := w.state.Take(c)
+	chunks := w.state.Apply(c)
 	if len(w.journal) > 1 && w.random.IntN(4) == 0 {
 		return // failed
 	}
@@ -154,7 +154,7 @@ func (w *world) restore() {
 // verify compares the map with its model: its start and end, its order, and translations.
 func (w *world) verify() {
 	w.t.Helper()
-	var start, end offsets.Position
+	var start, end offsets.Pair
 	start.Source, start.Target = w.m.Start()
 	end.Source, end.Target = w.m.End()
 	if end != w.model.end {
@@ -180,7 +180,7 @@ func (w *world) verify() {
 	w.verifySide(w.m.Reverse, start.Target, target, source)
 }
 
-func (w *world) verifySide(translate func(int64) (int64, bool, error), start int64, from, to func(offsets.Position) int64) {
+func (w *world) verifySide(translate func(int64) (int64, bool, error), start int64, from, to func(offsets.Pair) int64) {
 	w.t.Helper()
 	low, end := from(w.model.start)-2, from(w.model.end)
 	for i := range 60 {

@@ -23,9 +23,9 @@ func (s Segment) SourceEnd() int64 { return s.Source + s.Count }
 // TargetEnd returns the target offset after the last record of the segment, exclusive.
 func (s Segment) TargetEnd() int64 { return s.Target + s.Count }
 
-// Position is an offset pair: one place in both logs of a partition. Every copied record below Source is below
+// Pair is an offset pair: one place in both logs of a partition. Every copied record below Source is below
 // Target, and every other copied record is at or above both. It is exclusive as an end and inclusive as a start.
-type Position struct {
+type Pair struct {
 	Source, Target int64
 }
 
@@ -41,7 +41,7 @@ const (
 )
 
 // on returns the offset on one side.
-func (p Position) on(side Side) int64 {
+func (p Pair) on(side Side) int64 {
 	if side == Source {
 		return p.Source
 	}

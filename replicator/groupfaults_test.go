@@ -242,7 +242,7 @@ func TestAFailbackCommitIsNotBeforeTheStartOfTheSource(t *testing.T) {
 	c.Target.Commit("app", "a.orders", 0, c.TargetOffset("orders", 0, 45))
 	c.Source.DeleteRecords("orders", 0, 60)
 	tr := openTranslator(t, c)
-	back, err := tr.GroupBack(t.Context(), "app")
+	back, err := tr.ReverseGroup(t.Context(), "app")
 	t.Logf("%+v %v", back, err)
 	n, refusals, err := tr.Commit(t.Context(), offsets.Source, "app", back)
 	at, _ := c.Source.Committed("app", "orders", 0)

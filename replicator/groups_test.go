@@ -211,7 +211,7 @@ func TestATranslatorWorksWhileTheFlowRunsAndWithoutTheSource(t *testing.T) {
 	if moved, refusals, err = translator.Commit(t.Context(), offsets.Target, "app", positions); err != nil || moved != 0 || len(refusals) != 1 || refusals[0].Reason != "ahead" {
 		t.Errorf("a commit backwards: %d, %v, %v", moved, refusals, err)
 	}
-	back, err := translator.GroupBack(t.Context(), "app")
+	back, err := translator.ReverseGroup(t.Context(), "app")
 	if err != nil || len(back) != 1 || back[0].Topic != "orders" || back[0].Source != 45 {
 		t.Errorf("the failback: %+v, %v", back, err)
 	}
@@ -228,7 +228,7 @@ func TestATranslatorWorksWhileTheFlowRunsAndWithoutTheSource(t *testing.T) {
 	if _, err = translator.Offset(t.Context(), "__consumer_offsets", 0, 0); err == nil {
 		t.Error("a topic that is not copied was translated")
 	}
-	if one, err := translator.OffsetBack(t.Context(), "a.orders", 0, want); err != nil || one.Source != 40 || !one.Exact {
+	if one, err := translator.ReverseOffset(t.Context(), "a.orders", 0, want); err != nil || one.Source != 40 || !one.Exact {
 		t.Errorf("a reverse offset: %+v, %v", one, err)
 	}
 	var unknown *offsets.UnknownGroupError

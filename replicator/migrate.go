@@ -19,7 +19,7 @@ import (
 const scans = 4
 
 // migrates says whether the flow continues copies that MirrorMaker 2 made.
-func (f *Flow) migrates() bool { return f.config.TakeOver != "" }
+func (f *Flow) migrates() bool { return f.config.MigrateFrom != "" }
 
 // awaitMirrorMaker returns nil when no MirrorMaker 2 works on this flow.
 func (f *Flow) awaitMirrorMaker(ctx context.Context) error {
@@ -46,10 +46,10 @@ type mm2Progress struct {
 	flow *Flow
 
 	mu       sync.Mutex
-	progress *offsets.MirrorProgress // nil until read
+	progress *offsets.MM2Progress // nil until read
 }
 
-func (d *mm2Progress) read(ctx context.Context) (*offsets.MirrorProgress, error) {
+func (d *mm2Progress) read(ctx context.Context) (*offsets.MM2Progress, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.progress != nil {
@@ -60,7 +60,7 @@ func (d *mm2Progress) read(ctx context.Context) (*offsets.MirrorProgress, error)
 	if err != nil {
 		return nil, err
 	}
-	f.log.Info("read the progress of MirrorMaker 2", "connector_offsets", len(progress.Positions), "partitions_with_offset_syncs", len(progress.Syncs), "unreadable", progress.Unreadable, "topic", f.config.TakeOver)
+	f.log.Info("read the progress of MirrorMaker 2", "connector_offsets", len(progress.ConnectorOffsets), "partitions_with_offset_syncs", len(progress.OffsetSyncs), "unreadable", progress.Unreadable, "topic", f.config.MigrateFrom)
 	d.progress = progress
 	return progress, nil
 }
@@ -103,12 +103,12 @@ func (r *recovery) migrate(ctx context.Context, p *partition, t *tail) error {
 }
 
 // copyOf is the partition as a scan sees it.
-func (f *Flow) copyOf(p *partition, t *tail, progress *offsets.MirrorProgress) mm2.Copy {
+func (f *Flow) copyOf(p *partition, t *tail, progress *offsets.MM2Progress) mm2.Copy {
 	c := mm2.Copy{
 		Source: p.source(), Target: p.remote(), SourceLog: sourceLog{f, p}, TargetLog: targetLog{f, t},
-		Isolation: f.isolation, ConnectorOffset: -1, OffsetSyncs: progress.Syncs[p.source()], Whole: f.options.RebuildMap,
+		Isolation: f.isolation, ConnectorOffset: -1, OffsetSyncs: progress.OffsetSyncs[p.source()], Whole: f.options.RebuildMap,
 	}
-	if offset, ok := progress.Positions[p.source()]; ok {
+	if offset, ok := progress.ConnectorOffsets[p.source()]; ok {
 		c.ConnectorOffset = offset
 	}
 	return c

@@ -254,7 +254,7 @@ func TestAMigratedMapBeginsAtTheSyncPoint(t *testing.T) {
 	if err != nil || len(states) != 1 {
 		t.Fatal(states, err)
 	}
-	if want := (offsets.Position{Source: 30, Target: 30}); states[0].Start != want {
+	if want := (offsets.Pair{Source: 30, Target: 30}); states[0].Start != want {
 		t.Errorf("the map begins at %+v, want %+v: source offset 25 is at target offset 25, not at 30", states[0].Start, want)
 	}
 }

@@ -81,7 +81,7 @@ func (g *progress) restart(sourceID, targetID [16]byte, source, target int64) {
 }
 
 // migrate begins a map with what MirrorMaker 2 copied, up to source offset next and target offset end.
-func (g *progress) migrate(begin offsets.Position, segments []offsets.Segment, next, end int64) error {
+func (g *progress) migrate(begin offsets.Pair, segments []offsets.Segment, next, end int64) error {
 	if g.origin == originMigrated {
 		g.record.Generation++ // the journal may have chunks of the one before
 	}
@@ -196,7 +196,7 @@ func (g *progress) journal() (chunks []*offsets.Chunk, state *offsets.PartitionS
 	w.changes, w.moved = g.offsets.Changed()
 	if w.moved {
 		g.record.LeaderEpoch = g.doneEpoch
-		chunks = g.record.Take(w.changes)
+		chunks = g.record.Apply(w.changes)
 	}
 	g.dirty = false
 	return chunks, &g.record, w

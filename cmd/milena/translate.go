@@ -164,7 +164,7 @@ func lookUp(ctx context.Context, t *groups.Translator, q question) ([]offsets.Tr
 	}
 	translate := t.Offset
 	if q.reverse {
-		translate = t.OffsetBack
+		translate = t.ReverseOffset
 	}
 	one, err := translate(ctx, q.topic, q.partition, q.offset)
 	if err != nil {
@@ -183,11 +183,11 @@ type side struct {
 // translateGroup answers for all partitions of a group. An offset that has no translation is an error, after the others were
 // printed and committed.
 func (p *program) translateGroup(ctx context.Context, t *groups.Translator, to side, q question) error {
-	var positions []offsets.GroupPosition
+	var positions []offsets.GroupOffset
 	var text string
 	var err error
 	if q.reverse {
-		positions, err = t.GroupBack(ctx, q.group)
+		positions, err = t.ReverseGroup(ctx, q.group)
 	} else {
 		positions, text, err = t.Group(ctx, q.group)
 	}
@@ -215,7 +215,7 @@ func (p *program) translateGroup(ctx context.Context, t *groups.Translator, to s
 }
 
 // printGroup prints the offsets of a group as a script, as JSON or as a table.
-func (p *program) printGroup(positions []offsets.GroupPosition, text string, to side, q question) error {
+func (p *program) printGroup(positions []offsets.GroupOffset, text string, to side, q question) error {
 	if q.script {
 		p.printScript(positions, to, q.group)
 		return nil
@@ -236,14 +236,14 @@ func (p *program) printGroup(positions []offsets.GroupPosition, text string, to 
 }
 
 // commit commits the offsets of a group. Offsets that are not committed, with the reason, are the error.
-func (p *program) commit(ctx context.Context, t *groups.Translator, to side, positions []offsets.GroupPosition, q question) error {
+func (p *program) commit(ctx context.Context, t *groups.Translator, to side, positions []offsets.GroupOffset, q question) error {
 	moved, refusals, err := t.Commit(ctx, to.Side, q.group, positions)
 	if err != nil {
 		return fmt.Errorf("translate: commit: %w", err)
 	}
 	if !q.json && !q.script {
 		p.printf("committed on %s: %s", to.alias, count(moved, "offset"))
-		if moved == 0 && len(refusals) == 0 && slices.ContainsFunc(positions, func(p offsets.GroupPosition) bool { return p.Err == nil }) {
+		if moved == 0 && len(refusals) == 0 && slices.ContainsFunc(positions, func(p offsets.GroupOffset) bool { return p.Err == nil }) {
 			p.printf("; the group has these offsets already")
 		}
 		p.printf("\n")
@@ -257,7 +257,7 @@ func (p *program) commit(ctx context.Context, t *groups.Translator, to side, pos
 
 // printScript prints commands for Kafka's own tool. Like --commit it refuses a group with members; unlike --commit it also
 // moves a group backwards.
-func (p *program) printScript(positions []offsets.GroupPosition, to side, group string) {
+func (p *program) printScript(positions []offsets.GroupOffset, to side, group string) {
 	for _, position := range positions {
 		topic, offset := position.TargetTopic, position.Target
 		if to.Side == offsets.Source {

@@ -109,7 +109,7 @@ func (c *Comparison) begin(ctx context.Context) error {
 	c.logs.follow()
 	clusters := c.topology.clusters
 	flow := &clusters.Flow
-	flow.TakeOver = cmp.Or(flow.TakeOver, "mm2-offsets."+flow.Source+".internal") // a comparison does not need migrate_from
+	flow.MigrateFrom = cmp.Or(flow.MigrateFrom, "mm2-offsets."+flow.Source+".internal") // a comparison does not need migrate_from
 	var err error
 	if c.logs.progress, err = mm2.ReadProgress(ctx, clusters, c.topology.source, c.topology.target); err != nil {
 		return err

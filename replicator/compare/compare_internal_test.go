@@ -18,7 +18,7 @@ import (
 // newTestPartition returns a partition whose source has n records, all of which were read, and whose copy is compared from its beginning.
 func newTestPartition(n int) *partition {
 	p := newPartition(offsets.TopicPartition{Topic: "orders", Partition: 0}, topics.Pair{TargetName: "a.orders"}, "read_committed", beginning{whole: true})
-	p.begin(offsets.Position{}, offsets.Position{Source: int64(n), Target: 1}, -1, nil, match.Hasher{Seed: maphash.MakeSeed()})
+	p.begin(offsets.Pair{}, offsets.Pair{Source: int64(n), Target: 1}, -1, nil, match.Hasher{Seed: maphash.MakeSeed()})
 	for i := range n {
 		p.matcher.Add(match.SourceRecord{Offset: int64(i), Hash: uint64(i + 1)})
 	}

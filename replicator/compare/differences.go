@@ -36,7 +36,7 @@ func (c *Comparison) planDifferences() []string {
 		}
 	}
 	mirrored := make(map[string]bool)
-	for tp := range c.logs.progress.Positions {
+	for tp := range c.logs.progress.ConnectorOffsets {
 		mirrored[tp.Topic] = true
 	}
 	for _, skip := range c.topology.plan.Skipped {

@@ -21,8 +21,8 @@ type logs struct {
 	topology   *topology
 	sourceSide side
 	targetSide side
-	beginning  beginning               // of partitions that are new
-	progress   *offsets.MirrorProgress // where MirrorMaker 2 was when the comparison began
+	beginning  beginning            // of partitions that are new
+	progress   *offsets.MM2Progress // where MirrorMaker 2 was when the comparison began
 	seed       maphash.Seed
 
 	partitions []*partition // by topic and partition

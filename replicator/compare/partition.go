@@ -134,7 +134,7 @@ func newPartition(tp offsets.TopicPartition, pair topics.Pair, isolation string,
 }
 
 // begin begins the comparison, between the bounds of both logs. It drops what was read before and keeps what was counted.
-func (p *partition) begin(start, end offsets.Position, connectorOffset int64, syncs []offsets.Position, h match.Hasher) {
+func (p *partition) begin(start, end offsets.Pair, connectorOffset int64, syncs []offsets.Pair, h match.Hasher) {
 	at := p.choose(start, end, connectorOffset, syncs)
 	p.progress = progress{placed: true, atSync: len(at.syncPoints) > 0, connectorOffset: connectorOffset}
 	p.source.place(start.Source, at.source)

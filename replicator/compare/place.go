@@ -27,12 +27,12 @@ type beginning struct {
 type place struct {
 	source, target int64 // first offsets to read. Source -1 means: to be found by the timestamps of the first target records
 	// syncPoints are the offset-syncs from this place on, if it is at one. Then the record there has to match.
-	syncPoints []offsets.Position
+	syncPoints []offsets.Pair
 }
 
 // choose returns where to begin between the bounds of both logs: at the newest reliable offset-sync, else near the end of the copy. A connector
 // offset of -1 is unknown. It is pure.
-func (b beginning) choose(start, end offsets.Position, connectorOffset int64, syncs []offsets.Position) place {
+func (b beginning) choose(start, end offsets.Pair, connectorOffset int64, syncs []offsets.Pair) place {
 	syncs = match.Ascending(syncs)
 	anchor := match.Anchor(syncs, start, end)
 	switch {
@@ -85,12 +85,12 @@ func (l *logs) placePartitions(ctx context.Context) {
 			l.stale.Store(true)
 			continue
 		}
-		connectorOffset, ok := l.progress.Positions[p.source.TopicPartition]
+		connectorOffset, ok := l.progress.ConnectorOffsets[p.source.TopicPartition]
 		if !ok {
 			connectorOffset = -1
 		}
-		start, end := offsets.Position{Source: sourceStart, Target: targetStart}, offsets.Position{Source: sourceEnd, Target: targetEnd}
-		p.begin(start, end, connectorOffset, l.progress.Syncs[p.source.TopicPartition], match.Hasher{Seed: l.seed, Timestamps: !p.brokerTime})
+		start, end := offsets.Pair{Source: sourceStart, Target: targetStart}, offsets.Pair{Source: sourceEnd, Target: targetEnd}
+		p.begin(start, end, connectorOffset, l.progress.OffsetSyncs[p.source.TopicPartition], match.Hasher{Seed: l.seed, Timestamps: !p.brokerTime})
 	}
 }
 

@@ -9,15 +9,15 @@ import (
 )
 
 func TestChoosePlace(t *testing.T) {
-	start, end := offsets.Position{Source: 10, Target: 5}, offsets.Position{Source: 9000, Target: 8000}
-	emptied := offsets.Position{Source: 9000, Target: 5}
-	syncs := []offsets.Position{{Source: 100, Target: 80}, {Source: 500, Target: 400}}
+	start, end := offsets.Pair{Source: 10, Target: 5}, offsets.Pair{Source: 9000, Target: 8000}
+	emptied := offsets.Pair{Source: 9000, Target: 5}
+	syncs := []offsets.Pair{{Source: 100, Target: 80}, {Source: 500, Target: 400}}
 	for _, test := range []struct {
 		name            string
 		beginning       beginning
-		end             offsets.Position
+		end             offsets.Pair
 		connectorOffset int64
-		syncs           []offsets.Position
+		syncs           []offsets.Pair
 		source, target  int64
 		syncPoints      int
 	}{
@@ -25,7 +25,7 @@ func TestChoosePlace(t *testing.T) {
 		{"at the beginning of both logs", beginning{whole: true}, end, 700, syncs, 10, 5, 0},
 		{"near the end, as the offset-syncs do not hold", beginning{ignoreSyncs: true}, end, 700, syncs, -1, 8000 - lastRecords, 0},
 		{"near the end, as there is no offset-sync", beginning{}, end, 700, nil, -1, 8000 - lastRecords, 0},
-		{"near the end, as the offset-sync is too far back", beginning{}, offsets.Position{Source: 9000, Target: 401 + maxDistance}, 700, syncs, -1, 401 + maxDistance - lastRecords, 0},
+		{"near the end, as the offset-sync is too far back", beginning{}, offsets.Pair{Source: 9000, Target: 401 + maxDistance}, 700, syncs, -1, 401 + maxDistance - lastRecords, 0},
 		{"at the connector offset of an empty copy", beginning{}, emptied, 700, nil, 700, 5, 0},
 		{"at the beginning of the source for an empty copy without connector offset", beginning{}, emptied, -1, nil, 10, 5, 0},
 	} {

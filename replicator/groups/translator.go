@@ -57,7 +57,7 @@ const sourceTimeout = 5 * time.Second
 // Group translates the committed offsets of a group on the source to the target. If the source does not answer, the newest checkpoints are
 // used instead, and the text says so. Positions that cannot be translated have an Err. It blocks for reading, and returns an
 // *[offsets.UnknownGroupError] if the group committed nothing.
-func (t *Translator) Group(ctx context.Context, group string) (positions []offsets.GroupPosition, text string, err error) {
+func (t *Translator) Group(ctx context.Context, group string) (positions []offsets.GroupOffset, text string, err error) {
 	if err := t.canTranslateGroups(); err != nil {
 		return nil, "", err
 	}
@@ -67,7 +67,7 @@ func (t *Translator) Group(ctx context.Context, group string) (positions []offse
 	}
 	for _, o := range committed {
 		if remote, reason := t.rules.Target(o.Topic); reason == "" {
-			p := offsets.GroupPosition{Group: group, Metadata: o.Metadata, Lag: -1}
+			p := offsets.GroupOffset{Group: group, Metadata: o.Metadata, Lag: -1}
 			p.Translation, p.Err = t.forward(ctx, o.Topic, remote, o.Partition, o.At)
 			positions = append(positions, p)
 		}
@@ -134,10 +134,10 @@ func (t *Translator) forward(ctx context.Context, topic, remote string, partitio
 	return translation.UpToEnd(err)
 }
 
-// GroupBack translates the committed offsets of a group on the target back to the source. Topics that the flow does not write are left out.
+// ReverseGroup translates the committed offsets of a group on the target back to the source. Topics that the flow does not write are left out.
 // Positions that cannot be translated have an Err. It blocks for reading, and returns an *[offsets.UnknownGroupError] if the group committed
 // nothing.
-func (t *Translator) GroupBack(ctx context.Context, group string) ([]offsets.GroupPosition, error) {
+func (t *Translator) ReverseGroup(ctx context.Context, group string) ([]offsets.GroupOffset, error) {
 	if err := t.canTranslateGroups(); err != nil {
 		return nil, err
 	}
@@ -149,14 +149,14 @@ func (t *Translator) GroupBack(ctx context.Context, group string) ([]offsets.Gro
 	case err != nil:
 		return nil, t.clusters.TargetError(err)
 	}
-	var positions []offsets.GroupPosition
+	var positions []offsets.GroupOffset
 	for _, o := range committed {
 		topic, ok := t.rules.Source(o.Topic)
 		if !ok {
 			continue
 		}
-		p := offsets.GroupPosition{Group: group, Metadata: o.Metadata, Lag: -1}
-		p.Translation, p.Err = t.OffsetBack(ctx, o.Topic, o.Partition, o.At)
+		p := offsets.GroupOffset{Group: group, Metadata: o.Metadata, Lag: -1}
+		p.Translation, p.Err = t.ReverseOffset(ctx, o.Topic, o.Partition, o.At)
 		p.Translation, p.Err = p.UpToEnd(p.Err) // what is above was written by another producer, or the journal is a moment behind
 		p.Topic, p.TargetTopic, p.Partition, p.Target = topic, o.Topic, o.Partition, o.At
 		positions = append(positions, p)
@@ -180,8 +180,8 @@ func (t *Translator) notCopied(topic string, reason policy.Reason) error {
 	return fmt.Errorf("flow %s: topic %s %s", t.clusters.Flow.Name, topic, reason.Explain())
 }
 
-// OffsetBack translates one offset of a target topic. Errors are those of [offsets.Journal.Reverse].
-func (t *Translator) OffsetBack(ctx context.Context, targetTopic string, partition int32, target int64) (offsets.Translation, error) {
+// ReverseOffset translates one offset of a target topic. Errors are those of [offsets.Journal.Reverse].
+func (t *Translator) ReverseOffset(ctx context.Context, targetTopic string, partition int32, target int64) (offsets.Translation, error) {
 	journal, err := t.journal(ctx)
 	if err != nil {
 		return offsets.Translation{}, err
@@ -240,7 +240,7 @@ func (t *Translator) atOnTarget(ctx context.Context, topic, remote string, momen
 
 // Commit commits a group's translated offsets on one cluster, under the rules of groups_sync: only if the group has no members, and only
 // forward. It returns how many were committed and why others were not.
-func (t *Translator) Commit(ctx context.Context, side offsets.Side, group string, translated []offsets.GroupPosition) (int, []Refusal, error) {
+func (t *Translator) Commit(ctx context.Context, side offsets.Side, group string, translated []offsets.GroupOffset) (int, []Refusal, error) {
 	positions := toCommit(side, group, translated)
 	if len(positions) == 0 {
 		return 0, nil, nil
@@ -266,7 +266,7 @@ func (t *Translator) Commit(ctx context.Context, side offsets.Side, group string
 }
 
 // toCommit returns the positions to commit on one side.
-func toCommit(side offsets.Side, group string, translated []offsets.GroupPosition) []*position {
+func toCommit(side offsets.Side, group string, translated []offsets.GroupOffset) []*position {
 	var list []*position
 	for _, t := range translated {
 		if t.Err != nil {

@@ -13,9 +13,9 @@ func FuzzMatcher(f *testing.F) {
 	f.Add([]byte("abcdef"), []byte("abdeabcdef"), uint8(0), false, false)
 	f.Add([]byte("aaaaaaaa"), []byte("aaaa..aaaa"), uint8(1), false, true)
 	f.Fuzz(func(t *testing.T, source, target []byte, sync uint8, timestamps, loose bool) {
-		var points []offsets.Position
+		var points []offsets.Pair
 		for at := int(sync); sync > 0 && at < min(len(source), len(target)); at += int(sync) {
-			points = append(points, offsets.Position{Source: int64(at), Target: int64(at)})
+			points = append(points, offsets.Pair{Source: int64(at), Target: int64(at)})
 		}
 		m := New(points, timestamps)
 		m.loose = loose
@@ -35,7 +35,7 @@ func FuzzMatcher(f *testing.F) {
 				added++
 			}
 		}
-		matched, next := int64(0), offsets.Position{}
+		matched, next := int64(0), offsets.Pair{}
 		for _, s := range m.Result().Segments {
 			if s.Source < next.Source || s.Target < next.Target {
 				t.Fatalf("segment %+v is not after %+v", s, next)
@@ -46,7 +46,7 @@ func FuzzMatcher(f *testing.F) {
 				}
 			}
 			matched += s.Count
-			next = offsets.Position{Source: s.SourceEnd(), Target: s.TargetEnd()}
+			next = offsets.Pair{Source: s.SourceEnd(), Target: s.TargetEnd()}
 		}
 		if r := m.Result(); matched+r.Duplicates+r.Unmatched != records {
 			t.Fatalf("%d matched, %d duplicates, %d unmatched of %d records", matched, r.Duplicates, r.Unmatched, records)

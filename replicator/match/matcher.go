@@ -22,9 +22,9 @@ type Matcher struct {
 	// Ended says that the window reaches the end of the source: no more records will be added for now.
 	Ended bool
 
-	syncPoints []offsets.Position // ascending on the target; the first one is current
-	blankSince int64              // target offsets after the current sync point that never held a record of the copy
-	timestamps bool               // the hashes include timestamps, so equal hashes of different records are rare
+	syncPoints []offsets.Pair // ascending on the target; the first one is current
+	blankSince int64          // target offsets after the current sync point that never held a record of the copy
+	timestamps bool           // the hashes include timestamps, so equal hashes of different records are rare
 	loose      bool
 
 	window
@@ -64,7 +64,7 @@ const (
 
 // New creates a Matcher. Sync points are the offset pairs that MirrorMaker 2 wrote, ascending on the target: at each start, at each gap of
 // the source, and from time to time. The flag timestamps says whether the hashes include timestamps.
-func New(syncPoints []offsets.Position, timestamps bool) *Matcher {
+func New(syncPoints []offsets.Pair, timestamps bool) *Matcher {
 	return &Matcher{
 		syncPoints: syncPoints, timestamps: timestamps,
 		window:   window{newest: make(map[uint64]int32), ahead: windowAhead, back: windowBack},
@@ -74,7 +74,7 @@ func New(syncPoints []offsets.Position, timestamps bool) *Matcher {
 
 // NewLoose creates a Matcher that counts differences but must not decide what is copied: a new match may skip any number of records, unless
 // the target record may be a duplicate.
-func NewLoose(syncPoints []offsets.Position, timestamps bool) *Matcher {
+func NewLoose(syncPoints []offsets.Pair, timestamps bool) *Matcher {
 	m := New(syncPoints, timestamps)
 	m.loose = true
 	return m

@@ -14,10 +14,10 @@ type copier struct {
 	random *rand.Rand
 	source []logRecord
 	target []logRecord
-	origin map[int64]int64    // target offset → source offset, the truth
-	starts map[int64]bool     // target offsets where it started
-	syncs  []offsets.Position // as MirrorMaker 2 writes them: at each start, at each gap, and from time to time
-	next   int                // index into source
+	origin map[int64]int64 // target offset → source offset, the truth
+	starts map[int64]bool  // target offsets where it started
+	syncs  []offsets.Pair  // as MirrorMaker 2 writes them: at each start, at each gap, and from time to time
+	next   int             // index into source
 	stored int
 	end    int64
 }
@@ -51,7 +51,7 @@ func (c *copier) copy(n int) {
 		r := c.source[c.next]
 		gap := c.next > 0 && r.offset != c.source[c.next-1].offset+1
 		if since++; first || gap || since > 30 {
-			c.syncs = append(c.syncs, offsets.Position{Source: r.offset, Target: c.end})
+			c.syncs = append(c.syncs, offsets.Pair{Source: r.offset, Target: c.end})
 			c.starts[c.end] = c.starts[c.end] || first
 			first, since = false, 0
 		}
@@ -136,7 +136,7 @@ func TestAnchorIsBeforeEverythingNew(t *testing.T) {
 		}
 		whole := New(nil, true)
 		matchAll(whole, c.source, c.target)
-		start, end := offsets.Position{Source: c.source[0].offset}, offsets.Position{Source: c.source[len(c.source)-1].offset + 1, Target: c.end}
+		start, end := offsets.Pair{Source: c.source[0].offset}, offsets.Pair{Source: c.source[len(c.source)-1].offset + 1, Target: c.end}
 		anchor := Anchor(c.syncs, start, end)
 		if anchor < 0 {
 			t.Fatalf("seed %d: no anchor", seed)
@@ -186,7 +186,7 @@ func TestMatcherOfCompactedLogs(t *testing.T) {
 
 // Transaction markers on the target are not lost records: no record with equal content may be skipped because of them.
 func TestMatcherSkipsMarkers(t *testing.T) {
-	for name, syncPoints := range map[string][]offsets.Position{"one sync point": {{Source: 0, Target: 0}}, "no sync point": nil} {
+	for name, syncPoints := range map[string][]offsets.Pair{"one sync point": {{Source: 0, Target: 0}}, "no sync point": nil} {
 		t.Run(name, func(t *testing.T) {
 			m := New(syncPoints, true)
 			for i := range int64(100) {
@@ -243,8 +243,8 @@ func TestMatcherWithoutSyncPoints(t *testing.T) {
 		for _, s := range c.origin {
 			highest = max(highest, s)
 		}
-		some := slices.DeleteFunc(slices.Clone(c.syncs), func(offsets.Position) bool { return c.random.IntN(2) == 0 })
-		for name, syncs := range map[string][]offsets.Position{"none": nil, "half": some} {
+		some := slices.DeleteFunc(slices.Clone(c.syncs), func(offsets.Pair) bool { return c.random.IntN(2) == 0 })
+		for name, syncs := range map[string][]offsets.Pair{"none": nil, "half": some} {
 			m := New(syncs, true)
 			matchAll(m, c.source, c.target)
 			if m.next != highest+1 || m.missing != 0 || m.unmatched != 0 {
@@ -272,7 +272,7 @@ func TestMatcherOfRecordsWithEqualContent(t *testing.T) {
 		for _, s := range c.origin {
 			highest = max(highest, s)
 		}
-		starts := slices.DeleteFunc(slices.Clone(c.syncs), func(s offsets.Position) bool { return !c.starts[s.Target] })
+		starts := slices.DeleteFunc(slices.Clone(c.syncs), func(s offsets.Pair) bool { return !c.starts[s.Target] })
 		m := New(starts, false)
 		matchAll(m, c.source, c.target)
 		if m.next != highest+1 || m.missing != 0 || m.unmatched != 0 {

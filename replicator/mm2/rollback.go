@@ -46,7 +46,7 @@ type RollbackOffset struct {
 // target, and MirrorMaker 2 must not run.
 func PrepareRollback(ctx context.Context, o client.Clusters) (*Rollback, error) {
 	flow := o.Flow
-	if flow.TakeOver == "" {
+	if flow.MigrateFrom == "" {
 		return nil, fmt.Errorf("flow %s: set migrate_from to MirrorMaker 2's offsets topic (mm2-offsets.%s.internal in dedicated mode)", flow.Name, flow.Source)
 	}
 	target, err := o.OpenTarget()
@@ -70,7 +70,7 @@ func PrepareRollback(ctx context.Context, o client.Clusters) (*Rollback, error) 
 	if err := checkJournalComplete(ctx, target, flow, states); err != nil {
 		return nil, err
 	}
-	progress, err := offsets.ReadMirrorProgress(ctx, target, flow.TakeOver, flow.Source, nil, "")
+	progress, err := offsets.ReadMM2Progress(ctx, target, flow.MigrateFrom, flow.Source, nil, "")
 	if err != nil {
 		return nil, fmt.Errorf("flow %s: read the connector offsets of MirrorMaker 2: %w", flow.Name, err)
 	}
@@ -78,14 +78,14 @@ func PrepareRollback(ctx context.Context, o client.Clusters) (*Rollback, error) 
 }
 
 // newRollback compares where each copy ends with MirrorMaker 2's connector offsets. It is pure.
-func newRollback(flow config.Flow, states []*offsets.PartitionState, progress *offsets.MirrorProgress) *Rollback {
-	r := &Rollback{Flow: flow.Name, Topic: flow.TakeOver, Offsets: []RollbackOffset{}}
+func newRollback(flow config.Flow, states []*offsets.PartitionState, progress *offsets.MM2Progress) *Rollback {
+	r := &Rollback{Flow: flow.Name, Topic: flow.MigrateFrom, Offsets: []RollbackOffset{}}
 	for _, s := range states {
-		p := offsets.ConnectPosition{
+		p := offsets.ConnectorOffset{
 			Connector: cmp.Or(progress.Connector, "MirrorSourceConnector"), Source: flow.Source,
 			TopicPartition: offsets.TopicPartition{Topic: s.Topic, Partition: s.Partition}, Next: s.End.Source,
 		}
-		current, ok := progress.Positions[p.TopicPartition]
+		current, ok := progress.ConnectorOffsets[p.TopicPartition]
 		if !ok {
 			current = -1
 		}

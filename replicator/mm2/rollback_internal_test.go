@@ -15,10 +15,10 @@ import (
 // A rollback changes the connector offsets that are missing or wrong, and only those.
 func TestNewRollback(t *testing.T) {
 	state := func(partition int32, next int64) *offsets.PartitionState {
-		return &offsets.PartitionState{Topic: "orders", Partition: partition, End: offsets.Position{Source: next, Target: 7}}
+		return &offsets.PartitionState{Topic: "orders", Partition: partition, End: offsets.Pair{Source: next, Target: 7}}
 	}
-	progress := &offsets.MirrorProgress{Positions: map[offsets.TopicPartition]int64{{Topic: "orders"}: 40, {Topic: "orders", Partition: 1}: 50}}
-	r := newRollback(config.Flow{Name: "a-b", Source: "a", TakeOver: "mm2-offsets.a.internal"}, []*offsets.PartitionState{state(0, 60), state(1, 50), state(2, 9), state(3, 0)}, progress)
+	progress := &offsets.MM2Progress{ConnectorOffsets: map[offsets.TopicPartition]int64{{Topic: "orders"}: 40, {Topic: "orders", Partition: 1}: 50}}
+	r := newRollback(config.Flow{Name: "a-b", Source: "a", MigrateFrom: "mm2-offsets.a.internal"}, []*offsets.PartitionState{state(0, 60), state(1, 50), state(2, 9), state(3, 0)}, progress)
 	want := []RollbackOffset{{Topic: "orders", Current: 40, New: 60}, {Topic: "orders", Partition: 2, Current: -1, New: 9}}
 	if diff := cmp.Diff(want, r.Offsets, cmpopts.IgnoreUnexported(RollbackOffset{})); diff != "" {
 		t.Fatal(diff)

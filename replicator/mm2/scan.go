@@ -40,7 +40,7 @@ type Copy struct {
 	Isolation      int8 // the flow's isolation level
 	// ConnectorOffset is the source offset at which MirrorMaker 2 would continue, -1 if unknown.
 	ConnectorOffset int64
-	OffsetSyncs     []offsets.Position
+	OffsetSyncs     []offsets.Pair
 	// Whole compares both logs from their beginnings, not only from the newest reliable offset-sync.
 	Whole bool
 }
@@ -58,9 +58,9 @@ type Findings struct {
 	Records int64
 	Window  int
 	// Start and End are the bounds of both logs: inclusive and exclusive. End.Target is after milena's marker.
-	Start, End offsets.Position
+	Start, End offsets.Pair
 	// From is where the comparison began. MapFrom is the source offset that belongs to From.Target: records below it may have been copied before.
-	From    offsets.Position
+	From    offsets.Pair
 	MapFrom int64
 	// FirstSource is the offset of the first source record that was read, End.Source if there is none.
 	FirstSource int64

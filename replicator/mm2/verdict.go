@@ -12,7 +12,7 @@ type Verdict struct {
 	// Untouched says that MirrorMaker 2 never copied this partition: it begins like any other.
 	Untouched bool
 	// Begin is where the offset map begins, if there is no anomaly. Its segments are those of the findings.
-	Begin offsets.Position
+	Begin offsets.Pair
 	// Next is the source offset to continue at.
 	Next int64
 	// Anomaly is nil if the copy can be continued.
@@ -31,8 +31,8 @@ type Anomaly struct {
 }
 
 // Begin returns where the offset map begins with the configured action. The result is false if the partition halts.
-func (a *Anomaly) Begin(action policy.Action, f *Findings) (offsets.Position, bool) {
-	begin := offsets.Position{Target: f.End.Target}
+func (a *Anomaly) Begin(action policy.Action, f *Findings) (offsets.Pair, bool) {
+	begin := offsets.Pair{Target: f.End.Target}
 	switch {
 	case a.Halts || action == policy.Halt:
 		return begin, false
@@ -52,7 +52,7 @@ func Decide(c Copy, f *Findings) Verdict {
 	switch {
 	case len(f.Segments) > 0:
 		first := f.Segments[0]
-		v := Verdict{Begin: offsets.Position{Source: min(first.Source, f.MapFrom), Target: min(first.Target, f.From.Target)}, Next: f.Next}
+		v := Verdict{Begin: offsets.Pair{Source: min(first.Source, f.MapFrom), Target: min(first.Target, f.From.Target)}, Next: f.Next}
 		if f.OffsetHolds { // the last records of the copy are gone from one of the logs, so only the connector offset shows that they were copied
 			v.Next = max(v.Next, f.ConnectorOffset)
 		}
@@ -60,7 +60,7 @@ func Decide(c Copy, f *Findings) Verdict {
 	case f.ConnectorOffset < 0:
 		return Verdict{Untouched: true}
 	}
-	return Verdict{Begin: offsets.Position{Source: f.ConnectorOffset, Target: f.End.Target}, Next: f.ConnectorOffset}
+	return Verdict{Begin: offsets.Pair{Source: f.ConnectorOffset, Target: f.End.Target}, Next: f.ConnectorOffset}
 }
 
 // anomaly returns the reason why the copy cannot be continued, nil if it can.

@@ -12,7 +12,7 @@ import (
 // checkMigration reports what is known about the MirrorMaker 2 that the flow migrates from. One that still runs is a warning: it may be stopped
 // later.
 func (c *check) checkMigration(ctx context.Context) {
-	if c.flow.TakeOver == "" {
+	if c.flow.MigrateFrom == "" {
 		return
 	}
 	progress, err := mm2.ReadProgress(ctx, c.clusters, c.sourceClient, c.targetClient)
@@ -20,7 +20,7 @@ func (c *check) checkMigration(ctx context.Context) {
 		c.refuse("%v", err)
 		return
 	}
-	c.plan.Migration = fmt.Sprintf("%s in topic %s, offset-syncs for %s", counted(len(progress.Positions), "connector offset"), c.flow.TakeOver, counted(len(progress.Syncs), "partition"))
+	c.plan.Migration = fmt.Sprintf("%s in topic %s, offset-syncs for %s", counted(len(progress.ConnectorOffsets), "connector offset"), c.flow.MigrateFrom, counted(len(progress.OffsetSyncs), "partition"))
 	c.checkMissingCopies(progress, c.checkProgressSince(ctx, progress))
 	switch evidence, err := mm2.DedicatedRuns(ctx, c.targetClient, c.flow); {
 	case err != nil:
@@ -32,7 +32,7 @@ func (c *check) checkMigration(ctx context.Context) {
 
 // checkProgressSince reports partitions that MirrorMaker 2 has written to since milena did, according to the flow's journal. It returns the
 // partitions in the journal: milena does not migrate them again.
-func (c *check) checkProgressSince(ctx context.Context, progress *offsets.MirrorProgress) map[offsets.TopicPartition]bool {
+func (c *check) checkProgressSince(ctx context.Context, progress *offsets.MM2Progress) map[offsets.TopicPartition]bool {
 	journaled := make(map[offsets.TopicPartition]bool)
 	journal := offsets.JournalTopic(c.flow.Name)
 	if !c.target.ByName[journal].Exists() {
@@ -45,7 +45,7 @@ func (c *check) checkProgressSince(ctx context.Context, progress *offsets.Mirror
 	ahead := 0
 	for _, s := range states {
 		tp := offsets.TopicPartition{Topic: s.Topic, Partition: s.Partition}
-		if journaled[tp] = true; progress.Positions[tp] > s.End.Source {
+		if journaled[tp] = true; progress.ConnectorOffsets[tp] > s.End.Source {
 			ahead++
 		}
 	}
@@ -57,13 +57,13 @@ func (c *check) checkProgressSince(ctx context.Context, progress *offsets.Mirror
 }
 
 // checkMissingCopies reports target topics that MirrorMaker 2 wrote and that no longer exist.
-func (c *check) checkMissingCopies(progress *offsets.MirrorProgress, journaled map[offsets.TopicPartition]bool) {
+func (c *check) checkMissingCopies(progress *offsets.MM2Progress, journaled map[offsets.TopicPartition]bool) {
 	for _, p := range c.pairs {
 		if p.Target.Exists() {
 			continue
 		}
 		for n := range p.Source.Partitions {
-			if tp := (offsets.TopicPartition{Topic: p.Source.Name, Partition: int32(n)}); progress.Positions[tp] > 0 && !journaled[tp] {
+			if tp := (offsets.TopicPartition{Topic: p.Source.Name, Partition: int32(n)}); progress.ConnectorOffsets[tp] > 0 && !journaled[tp] {
 				c.warn("MirrorMaker 2 has copied topic %s, but its copy %s does not exist on cluster %s: its partitions halt with %s", p.Source.Name, p.TargetName, c.flow.Target, policy.TargetRecreated)
 				break
 			}

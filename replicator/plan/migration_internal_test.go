@@ -21,7 +21,7 @@ func TestCheckMissingCopies(t *testing.T) {
 		{Source: source("new"), TargetName: "a.new"},
 		{Source: source("journaled"), TargetName: "a.journaled"},
 	}}
-	progress := &offsets.MirrorProgress{Positions: map[offsets.TopicPartition]int64{
+	progress := &offsets.MM2Progress{ConnectorOffsets: map[offsets.TopicPartition]int64{
 		partition("deleted", 0): 10, partition("deleted", 1): 10, partition("journaled", 0): 10,
 	}}
 	c.checkMissingCopies(progress, map[offsets.TopicPartition]bool{partition("journaled", 0): true})

@@ -57,7 +57,7 @@ func (m *MirrorMaker) SyncOffsets(s offsets.OffsetSync) {
 // CommitConnectorOffset writes the connector offset of partition 0 of a topic: the source offset of the last record that was acknowledged.
 func (m *MirrorMaker) CommitConnectorOffset(topic string, last int64) {
 	m.t.Helper()
-	p := offsets.ConnectPosition{Connector: "MirrorSourceConnector", Source: SourceAlias, TopicPartition: offsets.TopicPartition{Topic: topic}, Next: last + 1}
+	p := offsets.ConnectorOffset{Connector: "MirrorSourceConnector", Source: SourceAlias, TopicPartition: offsets.TopicPartition{Topic: topic}, Next: last + 1}
 	m.write(ConnectorOffsetsTopic, p.Key(), p.Value())
 }
 

@@ -16,4 +16,4 @@ func OnAnomaly(kind, action string) func(*config.Flow) {
 }
 
 // MigrateFromMirrorMaker makes the flow continue the copies of a MirrorMaker 2 that kept its connector offsets in ConnectorOffsetsTopic.
-func MigrateFromMirrorMaker(f *config.Flow) { f.TakeOver = ConnectorOffsetsTopic }
+func MigrateFromMirrorMaker(f *config.Flow) { f.MigrateFrom = ConnectorOffsetsTopic }
