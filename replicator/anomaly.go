@@ -31,7 +31,7 @@ func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResp
 		f.refreshSource(ctx) // a recreated topic shows there by its new id
 		return nil, errNotNow
 	case wire.Denied:
-		f.warn("source fetch", "topic", p.topic.source, "err", fmt.Errorf("%w; grant READ on topic %s of cluster %s", kerr.ErrorForCode(rp.ErrorCode), p.topic.source, f.sourceAlias))
+		f.warn("source fetch", "topic", p.topic.source, "err", fmt.Errorf("%w; grant READ on topic %s of cluster %s", kerr.ErrorForCode(rp.ErrorCode), p.topic.source, f.config.Source))
 		return nil, errNotNow
 	case wire.RetryLater:
 		f.warn("source fetch", "topic", p.topic.source, "partition", p.number, "err", kerr.ErrorForCode(rp.ErrorCode))
@@ -99,7 +99,7 @@ func (f *Flow) loseSource(p *partition, lost *sourceLostError) {
 		// take-over reads the journal again, so that the old map's chunks are deleted.
 		p.progress.rewind(lost.from)
 		p.doubtLocked()
-		f.requestTakeOver(p.shard)
+		f.requestTakeover(p.shard)
 	}
 }
 

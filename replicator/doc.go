@@ -9,7 +9,7 @@
 //	recordbatch/  admit    by its header: forward, rebuild or drop, with a reason
 //	partition.go  enqueue  in order; next moves
 //	target.go     stamp    producer id, epoch and sequence into the header, CRC by algebra; the payload is not touched
-//	              produce  lanes per target broker, a connection each: one batch per partition per request, many partitions per request
+//	              produce  produceConnections per target broker, a connection each: one batch per partition per request, many partitions per request
 //	              obey     failure.go says what an error code means; acked moves and the map grows by the answer's BaseOffset
 //	journal.go    persist  every few seconds the shard's journal partition gets the new end and the changed part of the map
 //

@@ -59,7 +59,7 @@ func (f *Flow) groupsDeps() groups.Deps {
 		},
 	}
 	if f.migrates() {
-		d.Migration = &f.mm2
+		d.Migration = &f.migration
 	}
 	return d
 }

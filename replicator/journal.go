@@ -111,7 +111,7 @@ func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner,
 			f.metrics.journalWrites.WithLabelValues("failed").Inc()
 			f.warn("journal write failed; it is tried again", "err", fmt.Errorf("shard %d: %w", s.number, err)) // one line for all shards: they fail together
 			if !s.ownership.isCertain() {
-				f.requestTakeOver(s)
+				f.requestTakeover(s)
 			}
 			return errJournalLater // the next pass tries again; the edges did not move
 		}
@@ -183,10 +183,10 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	leader := f.targetLeader(s.journal())
 	if !ok || leader < 0 {
 		f.refreshTarget(ctx)
-		return fmt.Errorf("journal partition %s has no leader on cluster %s", s.journal(), f.targetAlias)
+		return fmt.Errorf("journal partition %s has no leader on cluster %s", s.journal(), f.config.Target)
 	}
 	recordbatch.Rewrite(batch, s.fencer.producerID, s.fencer.epoch, s.sequence)
-	request := wire.NewProduceRequest(f.produceTimeout)
+	request := wire.NewProduceRequest(produceTimeout)
 	request.Add(s.journal(), topic.ID, batch)
 	response, err := f.targetWire.Produce(ctx, leader, request.ProduceRequest)
 	if err != nil {
@@ -208,7 +208,7 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 		}
 		return nil
 	case wire.Unauthorized:
-		return fmt.Errorf("journal write: %w; grant WRITE on topic %s of cluster %s", code, f.journalTopic, f.targetAlias)
+		return fmt.Errorf("journal write: %w; grant WRITE on topic %s of cluster %s", code, f.journalTopic, f.config.Target)
 	case wire.Doubtful, wire.Fenced:
 		s.ownership.doubt()
 	case wire.Refused, wire.Oversized, wire.Unacceptable, wire.Unplaced:

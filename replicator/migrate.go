@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
@@ -15,8 +16,8 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// scans is how many copies of MirrorMaker 2 are compared at a time: each may hold a window of some tens of MiB.
-const scans = 4
+// maxScans is how many copies of MirrorMaker 2 are compared at a time: each may hold a window of some tens of MiB.
+const maxScans = 4
 
 // migrates says whether the flow continues copies that MirrorMaker 2 made.
 func (f *Flow) migrates() bool { return f.config.MigrateFrom != "" }
@@ -26,7 +27,7 @@ func (f *Flow) awaitMirrorMaker(ctx context.Context) error {
 	if !f.migrates() || f.options.BesideMirrorMaker {
 		return nil
 	}
-	err := mm2.AwaitStopped(ctx, f.options.Clusters, f.target, f.dials["target"], func(err error) {
+	err := mm2.AwaitStopped(ctx, f.options.Clusters, f.target, f.targetDials, func(err error) {
 		text := err.Error()
 		f.problem.Store(&text)
 		f.warn("waiting for MirrorMaker 2 to stop", "at_most", mm2.DeadWorker, "err", err)
@@ -40,16 +41,17 @@ func (f *Flow) awaitMirrorMaker(ctx context.Context) error {
 	return err
 }
 
-// mm2Progress is what MirrorMaker 2 wrote of its progress, read once when the first partition asks. It has stopped before, so nothing
+// migration continues the copies of a MirrorMaker 2: by what it wrote of its progress, read once when the first partition asks. It has stopped before, so nothing
 // changes any more.
-type mm2Progress struct {
-	flow *Flow
+type migration struct {
+	flow  *Flow
+	scans *semaphore.Weighted // how many copies are compared at a time
 
 	mu       sync.Mutex
 	progress *offsets.MM2Progress // nil until read
 }
 
-func (d *mm2Progress) read(ctx context.Context) (*offsets.MM2Progress, error) {
+func (d *migration) read(ctx context.Context) (*offsets.MM2Progress, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.progress != nil {
@@ -66,7 +68,7 @@ func (d *mm2Progress) read(ctx context.Context) (*offsets.MM2Progress, error) {
 }
 
 // Forward translates a source offset from before the migration with MirrorMaker 2's offset-syncs. False: no sync is old enough.
-func (d *mm2Progress) Forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
+func (d *migration) Forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
 	progress, err := d.read(ctx)
 	if err != nil {
 		d.flow.warn("reading the progress of MirrorMaker 2 failed", "err", err)
@@ -78,7 +80,7 @@ func (d *mm2Progress) Forward(ctx context.Context, tp offsets.TopicPartition, so
 // migrate finds out how far MirrorMaker 2 copied a partition and lets the flow continue there.
 func (r *recovery) migrate(ctx context.Context, p *partition, t *tail) error {
 	f := r.flow
-	progress, err := f.mm2.read(ctx)
+	progress, err := f.migration.read(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,10 +89,10 @@ func (r *recovery) migrate(ctx context.Context, p *partition, t *tail) error {
 	if !p.scanUntil(cancel) {
 		return nil
 	}
-	if err := f.scans.Acquire(ctx, 1); err != nil {
+	if err := f.migration.scans.Acquire(ctx, 1); err != nil {
 		return p.unlessRetired(err)
 	}
-	defer f.scans.Release(1)
+	defer f.migration.scans.Release(1)
 	c := f.copyOf(p, t, progress)
 	found, err := mm2.Scan(ctx, c)
 	if err != nil {

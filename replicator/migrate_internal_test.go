@@ -47,7 +47,7 @@ func TestTargetInAnOldFormatIsNotEmpty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recovery{flow: &Flow{writers: soleWriter{}}}
+	r := &recovery{flow: &Flow{rules: rules{writers: soleWriter{}}}}
 	if err := r.classify(&partition{}, &tail{unknown: true}, h, batch); !errors.Is(err, errTargetNotEmpty) {
 		t.Errorf("the target is taken for empty (%v)", err)
 	}

@@ -35,7 +35,7 @@ type recovery struct {
 // takeOver fences, reads the journal, reconciles and continues, for the partitions of the shard that wait.
 func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	r, err := f.fenceShard(ctx, s)
-	f.takeOverSlots.Release(1) // what follows may wait for a marker, and must not keep other shards from being fenced
+	f.takeovers.slots.Release(1) // what follows may wait for a marker, and must not keep other shards from being fenced
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 		return err
 	}
 	if r.missing > 0 {
-		return fmt.Errorf("%d target partitions are missing on cluster %s", r.missing, f.targetAlias)
+		return fmt.Errorf("%d target partitions are missing on cluster %s", r.missing, f.config.Target)
 	}
 	return nil
 }
@@ -65,9 +65,9 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	s.ownership.own()
 	s.fencer.claimed = true
 	if first && s.number == 0 {
-		f.firstConfirmed.Store(time.Now().UnixNano())
+		f.takeovers.firstConfirmed.Store(time.Now().UnixNano())
 		for _, other := range f.busyFirst() {
-			f.requestTakeOver(other)
+			f.requestTakeover(other)
 		}
 	}
 	r.producerID, r.producerEpoch = s.fencer.producerID, s.fencer.epoch
@@ -249,7 +249,7 @@ func (r *recovery) restoreMapLocked(p *partition, l *loadedState) error {
 	f, state := r.flow, l.state
 	if state.SourceClusterID != "" && state.SourceClusterID != f.sourceID() {
 		return &fatalError{fmt.Errorf("flow %s: the journal on cluster %s was written for source cluster %s, but cluster %s is now %s; use another flow name, or delete the topic %s to begin again",
-			f.name, f.targetAlias, state.SourceClusterID, f.sourceAlias, f.sourceID(), f.journalTopic)}
+			f.config.Name, f.config.Target, state.SourceClusterID, f.config.Source, f.sourceID(), f.journalTopic)}
 	}
 	var open []*offsets.Chunk
 	if c := l.chunks[state.Chunk]; c != nil {
@@ -257,7 +257,7 @@ func (r *recovery) restoreMapLocked(p *partition, l *loadedState) error {
 	}
 	m, err := offsets.RestoreMap(state, open...)
 	if err != nil {
-		return &fatalError{fmt.Errorf("flow %s: journal of %s: %w", f.name, p, err)}
+		return &fatalError{fmt.Errorf("flow %s: journal of %s: %w", f.config.Name, p, err)}
 	}
 	p.progress.restore(m, state)
 	p.cursor.reset(p.acked, p.doneEpoch)
@@ -356,7 +356,7 @@ func (r *recovery) judgeTail(p *partition, t *tail) error {
 			p.progress.accept()
 			p.doubtLocked() // once more, from the end of what is there
 			p.mu.Unlock()
-			f.requestTakeOver(r.shard)
+			f.requestTakeover(r.shard)
 		}
 		return nil
 	}

@@ -49,8 +49,8 @@ type shard struct {
 func newShard(f *Flow, number int32) *shard {
 	s := &shard{flow: f, number: number, named: make(map[offsets.TopicPartition]bool)}
 	s.fencer = fencer{
-		client: f.target, cluster: f.targetAlias, transactionalID: fmt.Sprintf("milena.%s.%d", f.name, number),
-		fenced:  func(cause error) error { return &FencedError{Flow: f.name, Shard: number, Cause: cause} },
+		client: f.target, cluster: f.config.Target, transactionalID: fmt.Sprintf("milena.%s.%d", f.config.Name, number),
+		fenced:  func(cause error) error { return &FencedError{Flow: f.config.Name, Shard: number, Cause: cause} },
 		waiting: func(why string) { s.setProblem(fmt.Sprintf("shard %d: %s", number, why)) },
 	}
 	return s

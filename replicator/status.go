@@ -76,7 +76,7 @@ type AnomalyState struct {
 // Status says where the flow stands. It may be called at any time and blocks for moments only.
 func (f *Flow) Status() Status {
 	s := Status{
-		Flow: f.name, Source: f.sourceAlias, Target: f.targetAlias,
+		Flow: f.config.Name, Source: f.config.Source, Target: f.config.Target,
 		SourceClusterID: f.sourceID(), TargetClusterID: f.targetID(),
 		Shards:  make(map[string]int),
 		Records: f.totals.records.Load(), Bytes: f.totals.bytes.Load(),

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// Lanes is how many requests may be under way to one target broker, each on a connection of its own: a broker works at one request of
+	// ProduceConnections is how many requests may be under way to one target broker, each on a connection of its own: a broker works at one request of
 	// a connection at a time, the wait for its replicas included.
-	lanes = 2
+	produceConnections = 2
 	// MaxProduceBytes bounds one request; a single batch may be larger.
 	maxProduceBytes = 4 << 20
 )
@@ -24,7 +24,7 @@ const (
 type targetBroker struct {
 	flow *Flow
 	id   int32
-	wake chan struct{} // as many places as lanes
+	wake chan struct{} // as many places as connections
 
 	mu    sync.Mutex
 	ready []*partition
@@ -67,8 +67,8 @@ func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 	time.AfterFunc(d, func() { f.schedule(p) })
 }
 
-// lane sends one request after the other until ctx ends.
-func (b *targetBroker) lane(ctx context.Context, w wire.Producer) {
+// send sends one request after the other on one connection until ctx ends.
+func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 	f := b.flow
 	for {
 		request, list := b.take()
@@ -108,7 +108,7 @@ func (b *targetBroker) take() (*wire.ProduceRequest, []sent) {
 	if len(b.ready) == 0 {
 		return nil, nil
 	}
-	request := wire.NewProduceRequest(b.flow.produceTimeout)
+	request := wire.NewProduceRequest(produceTimeout)
 	list := make([]sent, 0, len(b.ready))
 	bytes, n, limit := 0, 0, b.pace.Of(maxProduceBytes)
 	for _, p := range b.ready {
@@ -266,7 +266,7 @@ func (f *Flow) conclude(p *partition, c consequence, now time.Time) {
 			p.shard.doubtMembers()
 		}
 		f.refreshTargetSoon()
-		f.requestTakeOver(p.shard)
+		f.requestTakeover(p.shard)
 	}
 	if c.schedule {
 		f.schedule(p)
@@ -288,7 +288,7 @@ func (f *Flow) doubtAll(list []sent) {
 		p.mu.Unlock()
 		if !stale {
 			f.metrics.doubts.Inc()
-			f.requestTakeOver(p.shard)
+			f.requestTakeover(p.shard)
 		}
 	}
 }

@@ -29,22 +29,23 @@ type topology struct {
 	sourceBrokers  map[sourceLoop]*sourceBroker
 	brokersMu      sync.RWMutex // guards targetBrokers alone: it is looked up under a partition's lock
 	targetBrokers  map[int32]*targetBroker
-	firstPass      bool                                             // no pass over topics has ended yet
+	firstSync      bool                                             // no sync of topics has succeeded yet
+	early          chan struct{}                                    // an early sync of topics is wanted
 	start          func(source *sourceBroker, target *targetBroker) // nil until the loops may run
 }
 
-func (t *topology) init() {
-	t.firstPass = true
-	t.links = make(map[string]*topicLink)
-	t.partitions = make(map[offsets.TopicPartition]*partition)
-	t.sourceBrokers = make(map[sourceLoop]*sourceBroker)
-	t.targetBrokers = make(map[int32]*targetBroker)
+func newTopology() topology {
+	return topology{
+		firstSync: true, early: make(chan struct{}, 1),
+		links: make(map[string]*topicLink), partitions: make(map[offsets.TopicPartition]*partition),
+		sourceBrokers: make(map[sourceLoop]*sourceBroker), targetBrokers: make(map[int32]*targetBroker),
+	}
 }
 
-func (t *topology) endFirstPass() {
+func (t *topology) endFirstSync() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.firstPass = false
+	t.firstSync = false
 }
 
 func (t *topology) setSource(c topics.View) {
@@ -137,7 +138,7 @@ func (f *Flow) claimRefresh(asked *time.Time) bool {
 // refreshTargetSoon wants an early pass of the topics loop, which asks both clusters.
 func (f *Flow) refreshTargetSoon() {
 	select {
-	case f.kick <- struct{}{}:
+	case f.topology.early <- struct{}{}:
 	default:
 	}
 }
@@ -171,8 +172,8 @@ func (f *Flow) startBrokers(ctx context.Context) {
 			f.background.Go(func() { source.loop(ctx) })
 		}
 		if target != nil {
-			for _, w := range f.laneWires {
-				f.background.Go(func() { target.lane(f.hard, w) })
+			for _, w := range f.produceWires {
+				f.background.Go(func() { target.send(f.hard, w) })
 			}
 		}
 	}
@@ -247,7 +248,7 @@ func (f *Flow) ensureSourceBroker(loop sourceLoop) {
 	if t.sourceBrokers[loop] != nil {
 		return
 	}
-	b := &sourceBroker{flow: f, sourceLoop: loop, wire: f.loopWires[loop.number], wake: make(chan struct{}, 1)}
+	b := &sourceBroker{flow: f, sourceLoop: loop, wire: f.fetchWires[loop.number], wake: make(chan struct{}, 1)}
 	t.sourceBrokers[loop] = b
 	if t.start != nil {
 		t.start(b, nil)
@@ -260,7 +261,7 @@ func (f *Flow) ensureTargetBroker(id int32) {
 	if t.targetBrokers[id] != nil {
 		return
 	}
-	b := &targetBroker{flow: f, id: id, wake: make(chan struct{}, lanes)}
+	b := &targetBroker{flow: f, id: id, wake: make(chan struct{}, produceConnections)}
 	t.brokersMu.Lock()
 	t.targetBrokers[id] = b
 	t.brokersMu.Unlock()

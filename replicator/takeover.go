@@ -1,15 +1,34 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
+
+// takeoverSlots is how many shards are fenced at a time: enough to hide round trips, few enough not to flood a coordinator.
+const takeoverSlots = 8
+
+// takeovers are the shards that wait to be taken over, each once.
+type takeovers struct {
+	queue          chan *shard
+	slots          *semaphore.Weighted
+	firstConfirmed atomic.Int64 // when ownership of shard 0 was last confirmed, in Unix nanoseconds
+}
+
+func newTakeovers(shards int32) takeovers {
+	return takeovers{queue: make(chan *shard, shards), slots: semaphore.NewWeighted(takeoverSlots)}
+}
 
 // takeOverLoop runs the take-overs that partitions and journal writes ask for, several shards at a time. A take-over that fails is
 // tried again with backoff: it is the one way out of every doubt, so it must not give up.
@@ -24,7 +43,7 @@ func (f *Flow) takeOverLoop(ctx context.Context) {
 			for _, s := range f.shards {
 				s.renew()
 			}
-		case s := <-f.takeOvers:
+		case s := <-f.takeovers.queue:
 			f.background.Go(func() {
 				if err := f.takeOverUntilDone(ctx, s); err != nil && ctx.Err() == nil {
 					f.fail(err)
@@ -43,19 +62,19 @@ func (s *shard) renew() {
 	s.mu.Lock()
 	s.ownership.doubt()
 	s.mu.Unlock()
-	s.flow.requestTakeOver(s)
+	s.flow.requestTakeover(s)
 }
 
-// requestTakeOver asks for a take-over of the shard. It never blocks: one that is asked for and not begun covers everything.
-func (f *Flow) requestTakeOver(s *shard) {
+// requestTakeover asks for a take-over of the shard. It never blocks: one that is asked for and not begun covers everything.
+func (f *Flow) requestTakeover(s *shard) {
 	if s.ownership.request() {
-		f.takeOvers <- s // as many places as shards, one request each
+		f.takeovers.queue <- s // as many places as shards, one request each
 	}
 }
 
 func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 	for attempt := 0; ; attempt++ {
-		if err := f.takeOverSlots.Acquire(ctx, 1); err != nil {
+		if err := f.takeovers.slots.Acquire(ctx, 1); err != nil {
 			return nil //nolint:nilerr // ctx ended: the flow stops
 		}
 		s.ownership.begin()
@@ -95,7 +114,7 @@ var errNotYet = errors.New("not yet")
 // and again while the others are taken: who has lost it takes no more.
 func (f *Flow) ownsFirst(ctx context.Context) bool {
 	zero := f.shards[0]
-	if time.Since(time.Unix(0, f.firstConfirmed.Load())) < refreshEvery {
+	if time.Since(time.Unix(0, f.takeovers.firstConfirmed.Load())) < refreshEvery {
 		return true
 	}
 	zero.mu.Lock()
@@ -104,7 +123,7 @@ func (f *Flow) ownsFirst(ctx context.Context) bool {
 	if err := f.journalShard(ctx, zero, f.ownerNow(), &confirmed); err != nil || !confirmed {
 		return false
 	}
-	f.firstConfirmed.Store(began.UnixNano())
+	f.takeovers.firstConfirmed.Store(began.UnixNano())
 	return true
 }
 
@@ -118,4 +137,11 @@ func (f *Flow) hosted(ctx context.Context, tp offsets.TopicPartition) bool {
 	}
 	_, err := wire.ListOffset(ctx, f.target, leader, tp, wire.Latest)
 	return err == nil
+}
+
+// busyFirst orders the shards so that those with something to copy are taken over first.
+func (f *Flow) busyFirst() []*shard {
+	shards := slices.Clone(f.shards)
+	slices.SortStableFunc(shards, func(a, b *shard) int { return cmp.Compare(len(b.members()), len(a.members())) })
+	return shards
 }

@@ -136,7 +136,7 @@ func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopi
 	case wire.OutOfRange:
 		return f.tailOutOfRange(ctx, t)
 	case wire.Denied:
-		t.err = fmt.Errorf("read %s on cluster %s: not authorized; milena reads its own copies back, grant READ on the topic", t.partition, f.targetAlias)
+		t.err = fmt.Errorf("read %s on cluster %s: not authorized; milena reads its own copies back, grant READ on the topic", t.partition, f.config.Target)
 		return true
 	case wire.Gone, wire.Moved, wire.RetryLater:
 		return false
@@ -145,7 +145,7 @@ func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopi
 	aborted := wire.AbortedOf(rp)
 	for batch, err := range recordbatch.Each(rp.RecordBatches) {
 		if err != nil {
-			t.err = fmt.Errorf("read %s on cluster %s from offset %d: %w", t.partition, f.targetAlias, t.next, err)
+			t.err = fmt.Errorf("read %s on cluster %s from offset %d: %w", t.partition, f.config.Target, t.next, err)
 			return true
 		}
 		h := batch.Header

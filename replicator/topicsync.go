@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-kafka/milena/config"
@@ -29,7 +25,7 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 			early = 0
-		case <-f.kick: // by many partitions perhaps, and for a reason that may last: each early pass waits longer
+		case <-f.topology.early: // by many partitions perhaps, and for a reason that may last: each early pass waits longer
 			if client.Sleep(ctx, min(refreshEvery<<min(early, 8), f.config.TopicsInterval)) != nil {
 				return
 			}
@@ -89,7 +85,7 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	f.topology.setTarget(target)
 	err = f.beginNew(ctx, pairs, before, notCopied)
 	if err == nil {
-		f.topology.endFirstPass()
+		f.topology.endFirstSync()
 	}
 	f.retireGone(source)
 	f.follow()
@@ -149,7 +145,7 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topics.Pair, before map[str
 		}
 	}
 	for s := range touched {
-		f.requestTakeOver(s)
+		f.requestTakeover(s)
 	}
 	if len(touched) > 0 {
 		f.acls.SyncSoon()
@@ -211,7 +207,7 @@ func (f *Flow) beginTopic(pair topics.Pair, limits topics.Limits, e topics.Bound
 			continue
 		}
 		start := sourceStart
-		if f.config.Start == config.StartLatest && t.firstPass && !known && (before == 0 || n < before) {
+		if f.config.Start == config.StartLatest && t.firstSync && !known && (before == 0 || n < before) {
 			start = sourceEnd // topics and partitions that come later are copied from their beginning: their first records are news
 		}
 		s := f.shards[offsets.ShardOf(name, int32(n), int32(len(f.shards)))]
@@ -278,104 +274,4 @@ func (f *Flow) retire(name string) {
 		}
 	}
 	delete(t.links, name)
-}
-
-// configsLoop compares topic configs and learns the target's limits.
-func (f *Flow) configsLoop(ctx context.Context) {
-	tick := time.NewTicker(f.config.ConfigsInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if err := f.syncConfigs(ctx); err != nil && ctx.Err() == nil {
-			f.metrics.passes.WithLabelValues("configs", "failed").Inc()
-			f.warn("look at topic configs failed; it is tried again", "err", err)
-			continue
-		}
-		f.metrics.passes.WithLabelValues("configs", "done").Inc()
-	}
-}
-
-func (f *Flow) syncConfigs(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	report := &topics.ConfigsStatus{LastPass: time.Now()}
-	pairs, _ := f.topics.Select(f.sourceView(), f.targetView())
-	limits, errs := f.topics.SyncConfigs(ctx, pairs)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	for _, topic := range slices.Sorted(maps.Keys(errs)) {
-		f.warn("sync topic configs", "topic", topic, "err", errs[topic])
-		if len(report.Problems) < topics.MaxProblems {
-			report.Problems = append(report.Problems, errs[topic].Error())
-		}
-	}
-	if more := len(errs) - len(report.Problems); more > 0 {
-		report.Problems = append(report.Problems, fmt.Sprintf("and %d more topics, which the log names", more))
-	}
-	report.Changed, report.Took = int(f.configsChanged.Swap(0)), time.Since(report.LastPass).Seconds()
-	f.configs.Store(report)
-	t := &f.topology
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	changed := make(map[*topicLink]bool)
-	for _, link := range t.links {
-		if l, ok := limits[link.target]; ok && l != link.getLimits() {
-			link.setLimits(l)
-			changed[link] = true
-		}
-	}
-	for _, p := range t.partitions {
-		if changed[p.topic] {
-			p.mu.Lock()
-			p.outbox.forgetLimit() // one that was learned from a refusal may no longer hold
-			p.mu.Unlock()
-		}
-	}
-	return nil
-}
-
-// ensureJournal creates the flow's journal topic and holds its number of partitions against the config: which shard a partition belongs
-// to depends on it, so it can never change.
-func (f *Flow) ensureJournal(ctx context.Context) error {
-	admin := kadm.NewClient(f.target)
-	if info, ok := f.targetView().ByName[f.journalTopic]; ok {
-		return f.checkJournal(info)
-	}
-	factor := f.config.ReplicationFactor
-	if factor == 0 {
-		factor = -1
-	}
-	compact, segment, roll := "compact", strconv.Itoa(16<<20), strconv.FormatInt(time.Hour.Milliseconds(), 10)
-	response, err := admin.CreateTopic(ctx, f.config.Shards, factor, map[string]*string{
-		"cleanup.policy": &compact, "segment.bytes": &segment, "segment.ms": &roll, // small segments, so that compaction gets to work
-	}, f.journalTopic)
-	if err == nil {
-		err = response.Err
-	}
-	switch {
-	case err == nil, errors.Is(err, kerr.TopicAlreadyExists):
-	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-		return &fatalError{fmt.Errorf("create journal topic %s on cluster %s: %w; grant CREATE, READ and WRITE on it to milena's principal", f.journalTopic, f.targetAlias, err)}
-	default:
-		return fmt.Errorf("create journal topic %s on cluster %s: %w", f.journalTopic, f.targetAlias, err)
-	}
-	view, err := f.awaitTopics(ctx, []string{f.journalTopic})
-	if err != nil {
-		return err
-	}
-	f.topology.setTarget(view)
-	return f.checkJournal(view.ByName[f.journalTopic])
-}
-
-func (f *Flow) checkJournal(info topics.Topic) error {
-	if len(info.Partitions) != int(f.config.Shards) {
-		return &fatalError{fmt.Errorf("flow %s: the journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",
-			f.name, f.journalTopic, f.targetAlias, len(info.Partitions), f.config.Shards, len(info.Partitions))}
-	}
-	return nil
 }

@@ -1,0 +1,55 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/milena-kafka/milena/replicator/topics"
+)
+
+// ensureJournal creates the flow's journal topic and holds its number of partitions against the config: which shard a partition belongs
+// to depends on it, so it can never change.
+func (f *Flow) ensureJournal(ctx context.Context) error {
+	admin := kadm.NewClient(f.target)
+	if info, ok := f.targetView().ByName[f.journalTopic]; ok {
+		return f.checkJournal(info)
+	}
+	factor := f.config.ReplicationFactor
+	if factor == 0 {
+		factor = -1
+	}
+	compact, segment, roll := "compact", strconv.Itoa(16<<20), strconv.FormatInt(time.Hour.Milliseconds(), 10)
+	response, err := admin.CreateTopic(ctx, f.config.Shards, factor, map[string]*string{
+		"cleanup.policy": &compact, "segment.bytes": &segment, "segment.ms": &roll, // small segments, so that compaction gets to work
+	}, f.journalTopic)
+	if err == nil {
+		err = response.Err
+	}
+	switch {
+	case err == nil, errors.Is(err, kerr.TopicAlreadyExists):
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return &fatalError{fmt.Errorf("create journal topic %s on cluster %s: %w; grant CREATE, READ and WRITE on it to milena's principal", f.journalTopic, f.config.Target, err)}
+	default:
+		return fmt.Errorf("create journal topic %s on cluster %s: %w", f.journalTopic, f.config.Target, err)
+	}
+	view, err := f.awaitTopics(ctx, []string{f.journalTopic})
+	if err != nil {
+		return err
+	}
+	f.topology.setTarget(view)
+	return f.checkJournal(view.ByName[f.journalTopic])
+}
+
+func (f *Flow) checkJournal(info topics.Topic) error {
+	if len(info.Partitions) != int(f.config.Shards) {
+		return &fatalError{fmt.Errorf("flow %s: the journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",
+			f.config.Name, f.journalTopic, f.config.Target, len(info.Partitions), f.config.Shards, len(info.Partitions))}
+	}
+	return nil
+}
