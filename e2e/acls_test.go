@@ -321,13 +321,13 @@ func (a *aclSync) checkPrints(t *testing.T, want ...string) (int, string) {
 
 func (a *aclSync) checkChangesNothing(t *testing.T) {
 	code, out := a.checkPrints(t, "file.delete.delay.ms is not yours to set",
-		"ACL to create: ALLOW READ to User:alice on topic source.orders", "ACL to create: ALLOW READ to User:bob on topics with prefix source.sto",
-		"ACL to create: ALLOW READ to User:carol on topics with prefix source.", "ACL to create: DENY READ to User:carol on topic source.orders",
-		"ACL to create: ALLOW DELETE to User:dave on topic source.stock", "ACLs that are as on the source: 1")
+		"create ACL: ALLOW READ to User:alice on topic source.orders", "create ACL: ALLOW READ to User:bob on topics with prefix source.sto",
+		"create ACL: ALLOW READ to User:carol on topics with prefix source.", "create ACL: DENY READ to User:carol on topic source.orders",
+		"create ACL: ALLOW DELETE to User:dave on topic source.stock", "1 ACL in sync")
 	if code != 1 {
 		t.Errorf("exit code %d, want 1 for the config that the target refuses:\n%s", code, out)
 	}
-	if strings.Contains(out, "ACL to delete") {
+	if strings.Contains(out, "delete ACL") {
 		t.Errorf("check deletes ACLs without acls_delete:\n%s", out)
 	}
 }
@@ -414,9 +414,9 @@ func (a *aclSync) configChanges(t *testing.T) {
 func (a *aclSync) deletions(t *testing.T) {
 	p := a.in(t)
 	a.flow["acls_delete"] = true
-	_, out := a.checkPrints(t, "ACL to delete: ALLOW READ to User:bob on topics with prefix source.sto",
-		"ACL to delete: ALLOW READ to User:zoe on topic source.orders", "ACL to delete: DENY READ to User:zoe on topic source.stock")
-	if n := strings.Count(out, "ACL to delete"); n != 3 {
+	_, out := a.checkPrints(t, "delete ACL: ALLOW READ to User:bob on topics with prefix source.sto",
+		"delete ACL: ALLOW READ to User:zoe on topic source.orders", "delete ACL: DENY READ to User:zoe on topic source.stock")
+	if n := strings.Count(out, "delete ACL"); n != 3 {
 		t.Errorf("check shows %d deletions, want 3:\n%s", n, out)
 	}
 	m := p.startMilena(a.settings)
