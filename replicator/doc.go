@@ -85,7 +85,7 @@
 //	topology.brokersMu, shard.partsMu, topicLink.mu, recovery.mu, budget.mu, lease.mu, warnings.mu, and those of client, topics and groups
 //
 // The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it then takes: no takeover of shard 0 takes
-// another one. migration.mu is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
+// another one. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
 //
 // # Not obvious
 //

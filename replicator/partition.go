@@ -126,7 +126,7 @@ func newGonePartition(topic *topicLink, s *shard, known *offsets.PartitionState)
 	p.progress = progress{
 		acked: known.End.Source, journaled: known.End.Source, targetEnd: known.End.Target, doneEpoch: -1, record: *known,
 	}
-	p.next = known.End.Source
+	p.cursor = cursor{next: known.End.Source, fromEpoch: -1, sourceEnd: -1}
 	return p
 }
 
