@@ -393,10 +393,10 @@ func (r *recovery) reach(p *partition, end int64) error {
 	return nil
 }
 
-func (r *recovery) addReady(p *partition) {
+func (r *recovery) addReady(partitions ...*partition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ready = append(r.ready, p)
+	r.ready = append(r.ready, partitions...)
 }
 
 func (r *recovery) takeReady() []*partition {
@@ -411,22 +411,21 @@ func (r *recovery) takeReady() []*partition {
 // its first batch.
 func (r *recovery) release(ctx context.Context) error {
 	ready := r.takeReady()
-	if err := r.journalStarts(ctx, ready); err != nil {
-		return err
-	}
-	late := 0
+	err := r.journalStarts(ctx, ready)
+	var late []*partition
 	for _, p := range ready {
 		if !p.isDurable() {
-			late++
+			late = append(late, p)
 			continue
 		}
 		p.replicate(r.producerID, r.producerEpoch)
 		r.flow.wakeSource(p)
 	}
-	if late > 0 {
-		return fmt.Errorf("the starts of %d new partitions could not be journaled", late)
+	r.addReady(late...) // the next release tries again: another partition of the takeover may take hours
+	if err == nil && len(late) > 0 {
+		err = fmt.Errorf("the starts of %d new partitions could not be journaled", len(late))
 	}
-	return nil
+	return err
 }
 
 // journalStarts journals the shard if one of the partitions is new.

@@ -137,35 +137,35 @@ func (a *ACLs) sync(ctx context.Context, nameClashes map[string]bool, active fun
 		refused[binding] = true
 		a.addRefused(binding, err, status)
 	}
-	if err := sendACLs(ctx, diff.Create, active, a.create, func(binding policy.ACL) {
+	if complete, err := sendACLs(ctx, diff.Create, active, a.create, func(binding policy.ACL) {
 		status.Created++
 		a.notify("created")
 		a.log.Info("ACL created, as on the source", "cluster", a.flow.Target, "acl", binding.String())
-	}, onRefused); err != nil {
-		return err
+	}, onRefused); err != nil || !complete {
+		return err // nothing is deleted before all of its replacements are there
 	}
-	if err := sendACLs(ctx, diff.Delete, active, a.remove, func(binding policy.ACL) {
+	if complete, err := sendACLs(ctx, diff.Delete, active, a.remove, func(binding policy.ACL) {
 		status.Deleted++
 		a.notify("deleted")
 		a.log.Info("ACL deleted, as on the source", "cluster", a.flow.Target, "acl", binding.String())
-	}, onRefused); err != nil {
+	}, onRefused); err != nil || !complete {
 		return err
 	}
 	status.InStep += status.Created
 	return nil
 }
 
-// sendACLs sends bindings in several requests while active returns true, and calls done or refused for each.
+// sendACLs sends bindings in several requests while active returns true, and calls done or refused for each. Complete says that all were sent.
 func sendACLs(ctx context.Context, list []policy.ACL, active func() bool, send func(context.Context, []policy.ACL) ([]error, error),
 	done func(policy.ACL), refused func(policy.ACL, error),
-) error {
+) (complete bool, err error) {
 	for part := range slices.Chunk(list, aclsPerRequest) {
 		if !active() {
-			return nil
+			return false, nil
 		}
 		results, err := send(ctx, part)
 		if err != nil {
-			return err
+			return false, err
 		}
 		for i, err := range results {
 			if err != nil {
@@ -175,7 +175,7 @@ func sendACLs(ctx context.Context, list []policy.ACL, active func() bool, send f
 			done(part[i])
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // addRefused adds a binding that the target refused to the status, and logs it unless it was refused in the previous sync.

@@ -1,0 +1,92 @@
+package replicator
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/topics"
+	"github.com/milena-kafka/milena/replicator/wire"
+)
+
+// journalWire answers writes to the journal with these codes, then with success.
+type journalWire struct {
+	wire.Transport
+	codes []int16
+}
+
+func (w *journalWire) Produce(_ context.Context, _ int32, request *kmsg.ProduceRequest) (*kmsg.ProduceResponse, error) {
+	code := int16(0)
+	if len(w.codes) > 0 {
+		code, w.codes = w.codes[0], w.codes[1:]
+	}
+	response := kmsg.NewPtrProduceResponse()
+	response.Version = 9
+	for _, t := range request.Topics {
+		rt := kmsg.NewProduceResponseTopic()
+		rt.Topic = t.Topic
+		for _, p := range t.Partitions {
+			rp := kmsg.NewProduceResponseTopicPartition()
+			rp.Partition, rp.ErrorCode = p.Partition, code
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		response.Topics = append(response.Topics, rt)
+	}
+	return response, nil
+}
+
+// A start that could not be journaled when its partition was ready is journaled by the next release of the takeover. The partition must not
+// wait for the slowest partition of the takeover, whose marker may come hours later.
+func TestReadyPartitionIsNotLostByAFailedJournalWrite(t *testing.T) {
+	const journal = "milena.f.journal"
+	f := &Flow{
+		config: config.Flow{Name: "f", Source: "a", Target: "b"}, journalTopic: journal, log: slog.New(slog.DiscardHandler),
+		metrics: newFlowMetrics(prometheus.NewRegistry()), topology: newTopology(), takeovers: newTakeovers(1),
+		connections: &connections{targetWire: &journalWire{codes: []int16{kerr.NotEnoughReplicas.Code}}},
+	}
+	f.warnings.log = f.log
+	f.topology.targetAsked = time.Now().Add(time.Hour) // no metadata request
+	f.topology.setTarget(topics.View{ByName: map[string]topics.Topic{journal: {Name: journal, Partitions: []topics.Partition{{Leader: 1}}}}})
+	s := newShard(f, 0)
+	s.ownership.own()
+
+	ready := func(number int32) *partition {
+		p := newPartition(&topicLink{source: "orders", target: "a.orders"}, number, s, listed{})
+		p.progress.identify(offsets.PartitionState{Topic: "orders", Partition: number})
+		p.beginMapLocked(originNew, 0, 0)
+		p.state = recovering
+		s.add(p)
+		return p
+	}
+	r := &recovery{flow: f, shard: s}
+	first, second := ready(0), ready(1)
+
+	if err := r.reach(first, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.release(t.Context()); err == nil {
+		t.Fatal("the journal refused the start, release says nothing")
+	}
+	if err := r.reach(second, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if st := second.getState(); st != replicating {
+		t.Errorf("the second partition is %s", st)
+	}
+	if !first.isDurable() {
+		t.Fatal("the start of the first partition is not journaled")
+	}
+	if st := first.getState(); st != replicating {
+		t.Errorf("the first partition is %s: its start is journaled, and nothing releases it before the takeover ends", st)
+	}
+}
