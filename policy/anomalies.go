@@ -48,6 +48,10 @@ const (
 )
 
 // Kinds are all kinds in the order of the documentation.
+//
+// A new kind needs: its constant, its actions and its hint here; its default and its actions in config/defaults.go (config imports nothing of
+// milena); a call of raise where it is seen (replicator/anomaly.go); deploy/milena.yaml; its section in docs/anomalies.md. Tests hold each of
+// these but the call.
 func Kinds() []Kind {
 	return []Kind{
 		Recreated, RetentionGap, Truncated, ForeignWrite, TargetRecreated, Shrunk, RecordTooLarge, RecordRefused, TargetNotEmpty,
@@ -75,7 +79,7 @@ func (k Kind) Hint() string {
 	switch k {
 	case Recreated:
 		return "The source topic was deleted and created again, so the remote topic holds records of the old one: set anomalies.recreated to restart to append the new topic from its start, " +
-			"to skip to copy only new records, or delete the target topic as well."
+			"to skip to copy only new records, or delete the target topic as well and set anomalies.target_recreated to restart."
 	case RetentionGap:
 		return "The source deleted records before they were copied, and they cannot be recovered: raise the source topic's retention or find out why milena lagged, " +
 			"then set anomalies.retention_gap to skip to continue with the oldest record that is left."

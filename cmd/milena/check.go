@@ -34,9 +34,6 @@ func (p *program) check(ctx context.Context, args []string) error {
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	if *timeout <= 0 {
-		return wrong(f, "--timeout must be longer than 0s")
-	}
 	file, err := p.readConfig(*path)
 	if err != nil {
 		return err

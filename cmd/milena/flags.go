@@ -51,9 +51,13 @@ func parseArgs(f *pflag.FlagSet, args []string, n int) error {
 		return err
 	case err != nil:
 		return wrong(f, "%v", err)
+	case f.NArg() > n && f.Lookup("config") != nil:
+		return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(n))
 	case f.NArg() > n:
 		return wrong(f, "unexpected argument %q", f.Arg(n))
-	default:
-		return nil
 	}
+	if timeout, err := f.GetDuration("timeout"); err == nil && timeout <= 0 {
+		return wrong(f, "--timeout must be longer than 0s")
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/mm2"
 )
 
@@ -51,13 +52,14 @@ func (p *program) rollback(ctx context.Context, args []string) error {
 		return p.printJSON(r)
 	}
 	p.printConnectorOffsets(r.Offsets)
-	switch offsets := count(len(r.Offsets), "offset"); {
+	switch n := count(len(r.Offsets), "offset"); {
 	case len(r.Offsets) == 0:
 		p.printf("flow %s: the offsets of MirrorMaker 2 in topic %s are already correct\n", r.Flow, r.Topic)
 	case *write:
-		p.printf("%s written to topic %s; start MirrorMaker 2 now, and do not start milena on this flow again\n", offsets, r.Topic)
+		p.printf("%s written to topic %s; start MirrorMaker 2 now. Before milena runs this flow again, stop MirrorMaker 2 and delete topic %s on cluster %s\n",
+			n, r.Topic, offsets.JournalTopic(r.Flow), flow.Target)
 	default:
-		p.printf("nothing written; --write stores %s in topic %s\n", offsets, r.Topic)
+		p.printf("nothing written; --write stores %s in topic %s\n", n, r.Topic)
 	}
 	return nil
 }
