@@ -209,7 +209,7 @@ func TestMirrorClientConfiguredByMM2File(t *testing.T) {
 		"another separator and offset-syncs on the target": {map[string]string{
 			"b->a.enabled": "true", "replication.policy.separator": "_", "offset-syncs.topic.location": "target",
 		}, "_", false},
-		"another separator, but not for internal topics": {map[string]string{
+		"another separator but not for internal topics": {map[string]string{
 			"b->a.enabled": "true", "replication.policy.separator": "--", "replication.policy.internal.topic.separator.enabled": "false",
 		}, "--", false},
 		"identity": {map[string]string{

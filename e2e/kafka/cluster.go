@@ -67,6 +67,9 @@ type Broker struct {
 
 // Start starts a cluster and returns when all brokers have joined it. All processes end with ctx.
 func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
+	if strings.Contains(o.Dir, ",") {
+		return nil, fmt.Errorf("start cluster %s: directory %s has a comma, at which Kafka splits log.dirs", o.Name, o.Dir)
+	}
 	o.Brokers = max(o.Brokers, 1)
 	if len(o.JVM) == 0 {
 		// The brokers share two cores with the rest of the test: a quick start is worth more than a fast steady state.

@@ -57,22 +57,28 @@ func (s *Syncer) commit(ctx context.Context, positions []*position) error {
 // in partitions whose log start is not known. The alias names the cluster of the client.
 func clampToLogStart(ctx context.Context, client *kgo.Client, alias string, positions []*position) error {
 	positions = notRefused(positions)
-	var names []string
-	for _, p := range positions {
-		names = append(names, p.target.Topic)
-	}
-	slices.Sort(names)
-	starts, err := offsets.ReadLogStarts(ctx, client, slices.Compact(names))
+	starts, err := readLogStarts(ctx, client, alias, positions)
 	for _, p := range positions {
 		at, unknown := starts.Clamp(p.target, p.targetOffset)
 		if p.targetOffset = at; unknown != nil {
 			p.refuse(policy.RefusedFailed, fmt.Sprintf("%v (cluster %s)", unknown, alias))
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("list start offsets of cluster %s: %w", alias, err)
+	return err
+}
+
+// readLogStarts reads the log starts of the partitions of positions. With an error some may still be known.
+func readLogStarts(ctx context.Context, client *kgo.Client, alias string, positions []*position) (offsets.LogStarts, error) {
+	var names []string
+	for _, p := range positions {
+		names = append(names, p.target.Topic)
 	}
-	return nil
+	slices.Sort(names)
+	starts, err := offsets.ReadLogStarts(ctx, client, slices.Compact(names))
+	if err != nil {
+		return starts, fmt.Errorf("list start offsets of cluster %s: %w", alias, err)
+	}
+	return starts, nil
 }
 
 // readCommitted reads the committed offsets of groups. It waits for an offset that an open transaction is about to commit (KIP-447): with the

@@ -249,8 +249,13 @@ func (t *Translator) Commit(ctx context.Context, side offsets.Side, group string
 	if side == offsets.Source {
 		client, alias = t.source, t.clusters.Flow.Source
 	}
-	if err := clampToLogStart(ctx, client, alias, positions); err != nil {
+	starts, err := readLogStarts(ctx, client, alias, positions)
+	if err != nil {
 		return 0, nil, err
+	}
+	for _, p := range positions {
+		// Unlike the sync, which comes again, a person commits once, and perhaps during a failover: what is not known is committed as translated.
+		p.targetOffset, _ = starts.Clamp(p.target, p.targetOffset)
 	}
 	admin := kadm.NewClient(client)
 	listed, err := admin.ListGroups(ctx)
