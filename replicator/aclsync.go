@@ -8,7 +8,7 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// aclsLoop compares ACLs, early when a topic was begun: who may read it and who may not need not wait.
+// aclsLoop syncs ACLs every ACLsInterval, and early after a topic was added, so that its readers need not wait for the interval.
 func (f *Flow) aclsLoop(ctx context.Context) {
 	soon := min(time.Second, f.config.ACLsInterval)
 	for wait := soon; ; {
@@ -34,20 +34,20 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			f.metrics.passes.WithLabelValues("acls", "failed").Inc()
+			f.metrics.syncs.WithLabelValues("acls", "failed").Inc()
 		default:
-			f.metrics.passes.WithLabelValues("acls", "done").Inc()
+			f.metrics.syncs.WithLabelValues("acls", "done").Inc()
 		}
 	}
 }
 
-// nameClashes returns the source topics whose name on the target belongs to an unrelated topic. With prefix naming there are none: every topic
-// with the source's alias in front belongs to the flow. Otherwise they are known once all shards are recovered.
+// nameClashes returns the source topics whose target name belongs to an unrelated topic. With prefix naming there are none, because every
+// topic with the source's alias as its prefix belongs to the flow. With other naming they are known only when all shards are recovered.
 func (f *Flow) nameClashes() (topics map[string]bool, known bool) {
 	if f.config.Naming == config.NamingPrefix {
 		return nil, true
 	}
-	known = f.ready() // first: from then on the anomalies of all partitions are known
+	known = f.ready() // before the anomalies are read: they are complete only once the flow is ready
 	topics = map[string]bool{}
 	for _, p := range f.partitions() {
 		if p.hasAnomaly(policy.TargetNotEmpty) {

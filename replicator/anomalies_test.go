@@ -122,7 +122,7 @@ func TestTargetTopicThatHoldsRecordsHalts(t *testing.T) {
 	replicatortest.MustEqual(t, "the copy behind what was there", append(before, c.Source.Texts("orders", 1)[0]...), c.Target.Texts("a.orders", 1)[0])
 }
 
-// A restart is no decision: the partition halts again, and nothing is written behind those records.
+// A restart does not resolve the anomaly: the partition halts again, and nothing is appended to the target topic.
 func TestTargetTopicThatHoldsRecordsHaltsAgainAfterARestart(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
@@ -193,7 +193,7 @@ func TestTargetTopicIsRecreated(t *testing.T) {
 	c.Verify("orders", "a.orders", 1)
 }
 
-// Of a batch with one record that is larger than the target accepts, all other records are copied; the anomaly is that one.
+// If one record of a batch is larger than the target accepts, all others are copied, and the anomaly names that record.
 func TestRecordLargerThanTheTargetAccepts(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
@@ -241,7 +241,7 @@ func TestLimitOfTheTargetShrinks(t *testing.T) {
 	c.Verify("orders", "a.orders", 1)
 }
 
-// A batch that the target refuses for good is an anomaly; the other partition is copied.
+// A batch that the target refuses permanently is an anomaly. The other partition is copied.
 func TestRefusedBatchHalts(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)

@@ -15,30 +15,32 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// maxRefusals is how often the target may refuse the same batch before it is an anomaly: a payload that was damaged on the way comes
-// out right when it is fetched again.
+// maxRefusals is how many times in a row the target may refuse a batch before that is an anomaly. A payload that was corrupted in transit
+// is intact when it is fetched again.
 const maxRefusals = 3
 
-var errNotNow = errors.New("the source can't answer for this partition now")
+// errSourceNotReady means that a fetch must be retried later.
+var errSourceNotReady = errors.New("the source cannot serve this partition now")
 
-// checkSource looks at an answer for loss on the source. Nil and nil: the records may be used. An error: ask again later.
+// checkSource checks a fetch response for records that the source lost since the last fetch. If it returns nil and nil, the records may be
+// used. An error means that the fetch must be retried later.
 func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) (*sourceLostError, error) {
 	switch wire.ClassifyFetch(rp.ErrorCode) {
 	case wire.Fetched:
 	case wire.OutOfRange:
 		return f.sourceOutOfRange(ctx, p, offset)
 	case wire.Moved, wire.Gone:
-		f.refreshSource(ctx) // a recreated topic shows there by its new id
-		return nil, errNotNow
+		f.refreshSource(ctx) // a recreated topic has a new id in the metadata
+		return nil, errSourceNotReady
 	case wire.Denied:
-		f.warn("source fetch", "topic", p.topic.source, "err", fmt.Errorf("%w; grant READ on topic %s of cluster %s", kerr.ErrorForCode(rp.ErrorCode), p.topic.source, f.config.Source))
-		return nil, errNotNow
+		f.warn("source fetch failed, retrying", "topic", p.topic.source, "err", fmt.Errorf("%w; grant READ on topic %s of cluster %s", kerr.ErrorForCode(rp.ErrorCode), p.topic.source, f.config.Source))
+		return nil, errSourceNotReady
 	case wire.RetryLater:
-		f.warn("source fetch", "topic", p.topic.source, "partition", p.number, "err", kerr.ErrorForCode(rp.ErrorCode))
-		return nil, errNotNow
+		f.warn("source fetch failed, retrying", "topic", p.topic.source, "partition", p.number, "err", kerr.ErrorForCode(rp.ErrorCode))
+		return nil, errSourceNotReady
 	}
 	p.mu.Lock()
-	p.cursor.within()
+	p.cursor.markWithin()
 	p.mu.Unlock()
 	if d := rp.DivergingEpoch; d.EndOffset >= 0 && d.EndOffset < offset {
 		return &sourceLostError{
@@ -46,10 +48,11 @@ func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResp
 			detail: fmt.Sprintf("source %s was truncated: offsets %d to %d were copied and are no longer in its log (unclean leader election); leader epoch %d ends at %d", p, d.EndOffset, offset-1, d.Epoch, d.EndOffset),
 		}, nil
 	}
-	return nil, nil //nolint:nilnil // neither lost nor in the way
+	return nil, nil //nolint:nilnil // nothing was lost, and there is no reason to retry
 }
 
-// sourceOutOfRange tells retention from truncation. The broker's answer holds no offsets then, so they are asked for.
+// sourceOutOfRange distinguishes retention from truncation. A fetch response with OFFSET_OUT_OF_RANGE has no log start or end, so both are
+// requested with ListOffsets.
 func (f *Flow) sourceOutOfRange(ctx context.Context, p *partition, offset int64) (*sourceLostError, error) {
 	start, end, err := wire.Bounds(ctx, f.source, p.leaderOnSource(), p.source())
 	switch {
@@ -62,29 +65,29 @@ func (f *Flow) sourceOutOfRange(ctx context.Context, p *partition, offset int64)
 			detail: fmt.Sprintf("source %s begins at offset %d: offsets %d to %d were deleted before they were copied", p, start, offset, start-1),
 		}, nil
 	case offset > end && p.beyondEnd() < settleTime:
-		return nil, errNotNow
+		return nil, errSourceNotReady
 	case offset > end:
 		return &sourceLostError{
 			kind: policy.Truncated, from: end, to: offset,
 			detail: fmt.Sprintf("source %s ends at offset %d: offsets %d to %d were copied and are no longer in its log (unclean leader election)", p, end, end, offset-1),
 		}, nil
 	}
-	return nil, errNotNow // a replica that is behind: the range is right at the leader
+	return nil, errSourceNotReady // the response came from a replica that lags; the offset is in range at the leader
 }
 
-// settleTime is how long an offset must lie beyond a source's end before that counts as a truncation: a new leader may know a lower
-// high watermark for a moment.
+// settleTime is how long the fetch offset must be beyond the end of the source before that counts as truncation. A new leader may know
+// only a lower high watermark for a moment.
 const settleTime = 2 * time.Second
 
-// beyondEnd says for how long the offset that is asked for has been beyond the end.
+// beyondEnd returns for how long the fetch offset has been beyond the end of the source.
 func (p *partition) beyondEnd() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.cursor.beyond()
+	return p.cursor.markBeyond()
 }
 
-// loseSource lets policy decide about records that the source lost. What was fetched before is still produced.
-func (f *Flow) loseSource(p *partition, lost *sourceLostError) {
+// raiseSourceLost raises the anomaly of records that the source lost, and does what policy says. Batches fetched before are still produced.
+func (f *Flow) raiseSourceLost(p *partition, lost *sourceLostError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if f.raiseLocked(p, lost.kind, lost.from, lost.to, lost.detail) == policy.Halt {
@@ -95,25 +98,25 @@ func (f *Flow) loseSource(p *partition, lost *sourceLostError) {
 			f.haltLocked(p, policy.RetentionGap, lost.from, lost.to, err.Error())
 		}
 	} else {
-		// The map cannot go back over offsets that now hold other records: a new map begins where the source's log was cut. The
-		// take-over reads the journal again, so that the old map's chunks are deleted.
+		// A map cannot go back over offsets that hold other records now, so a new map begins where the source's log was truncated. The
+		// takeover reads the journal again, so that the chunks of the old map are deleted.
 		p.progress.rewind(lost.from)
 		p.doubtLocked()
 		f.requestTakeover(p.shard)
 	}
 }
 
-// raisePrepare lets policy decide about a batch that cannot be prepared.
-func (f *Flow) raisePrepare(p *partition, e *prepareError) {
+// raisePrepareError raises the anomaly of a batch that cannot be prepared, and does what policy says.
+func (f *Flow) raisePrepareError(p *partition, e *prepareError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cursor.corrupt() < maxRefusals && e.kind == policy.RecordRefused {
-		p.cursor.delay(refreshEvery) // bytes that were damaged on the way are right the next time
+	if p.cursor.countUnreadable() < maxRefusals && e.kind == policy.RecordRefused {
+		p.cursor.delay(refreshEvery) // a batch that was corrupted in transit is intact in the next fetch
 		return
 	}
-	p.cursor.readAgain()
+	p.cursor.resetUnreadable()
 	if e.to <= p.next {
-		f.haltLocked(p, e.kind, e.from, e.to, e.Error()) // it is not known where the next batch begins
+		f.haltLocked(p, e.kind, e.from, e.to, e.Error()) // where the next batch begins is unknown, so there is nothing to skip to
 		return
 	}
 	if f.raiseLocked(p, e.kind, e.from, e.to, e.Error()) == policy.Skip {
@@ -123,60 +126,64 @@ func (f *Flow) raisePrepare(p *partition, e *prepareError) {
 	}
 }
 
-// rebuildProblem says which anomaly a batch is that cannot be rebuilt.
-func rebuildProblem(h recordbatch.Header, err error) *prepareError {
+// rebuildError returns the anomaly of a batch that cannot be rebuilt.
+func rebuildError(h recordbatch.Header, err error) *prepareError {
 	var large *recordbatch.RecordTooLargeError
 	if errors.As(err, &large) {
 		return &prepareError{
 			policy.RecordTooLarge, large.Offset, large.Offset + 1,
-			fmt.Errorf("record at source offset %d makes a batch of %d bytes, the target's max.message.bytes is %d", large.Offset, large.Size, large.Max),
+			fmt.Errorf("record at source offset %d needs a batch of %d bytes, but max.message.bytes of the target topic is %d", large.Offset, large.Size, large.Max),
 		}
 	}
 	return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
 }
 
-// refusedLocked lets policy decide about the batch at acked, which the target refused again and again. It says whether the partition goes on.
-func (f *Flow) refusedLocked(p *partition) bool {
+// raiseRefusedLocked raises the anomaly of the batch at acked, which the target has refused maxRefusals times. It reports whether the
+// partition continues. The partition's lock is held.
+func (f *Flow) raiseRefusedLocked(p *partition) bool {
 	detail := fmt.Sprintf("the target refused the batch at source offset %d %d times: %s", p.acked, p.refused, p.refusal)
 	skip := f.raiseLocked(p, policy.RecordRefused, p.acked, p.acked+1, detail) == policy.Skip
-	p.outbox.decide(skip)
+	p.outbox.setSkipping(skip)
 	return skip
 }
 
-// halt stops a partition whatever policy says of the kind.
+// halt halts a partition, whatever policy says about the kind.
 func (f *Flow) halt(p *partition, kind policy.Kind, detail string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f.haltLocked(p, kind, p.acked, p.acked, detail)
 }
 
+// raise is like raiseLocked, but takes the partition's lock.
 func (f *Flow) raise(p *partition, kind policy.Kind, from, to int64, detail string) policy.Action {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return f.raiseLocked(p, kind, from, to, detail)
 }
 
-// raiseLocked makes an anomaly visible everywhere and does what policy says: a counter, one log line, the status page and the gap ledger
-// of the journal. The partition's lock is held.
+// raiseLocked reports an anomaly and halts the partition if policy says so. For every other action, which it returns, the caller does the
+// rest. The partition's lock is held.
 func (f *Flow) raiseLocked(p *partition, kind policy.Kind, from, to int64, detail string) policy.Action {
 	action := f.anomalies.Decide(kind)
-	f.noteLocked(p, kind, action, from, to, detail)
+	f.reportAnomalyLocked(p, kind, action, from, to, detail)
 	return action
 }
 
-// haltLocked halts whatever policy says of the kind: there is no way on.
+// haltLocked halts a partition, whatever policy says about the kind, because it cannot continue. The partition's lock is held.
 func (f *Flow) haltLocked(p *partition, kind policy.Kind, from, to int64, detail string) {
-	f.noteLocked(p, kind, policy.Halt, from, to, detail)
+	f.reportAnomalyLocked(p, kind, policy.Halt, from, to, detail)
 }
 
-func (f *Flow) noteLocked(p *partition, kind policy.Kind, action policy.Action, from, to int64, detail string) {
+// reportAnomalyLocked reports an anomaly in the metrics, the log and the gap ledger of the journal. If the action is to halt, it halts the
+// partition, which the status shows. The partition's lock is held.
+func (f *Flow) reportAnomalyLocked(p *partition, kind policy.Kind, action policy.Action, from, to int64, detail string) {
 	f.metrics.anomalies.WithLabelValues(p.topic.source, string(kind), string(action)).Inc()
 	attrs := append(p.logAttrs(), "kind", kind, "action", action, "from", from, "to", to, "detail", detail, "hint", kind.Hint())
 	if action == policy.Halt {
 		f.log.Error("anomaly: partition halted", attrs...)
-		p.haltLocked(&anomaly{kind: kind, from: from, to: to, detail: detail, since: time.Now()})
+		p.setHaltedLocked(&anomaly{kind: kind, from: from, to: to, detail: detail, since: time.Now()})
 	} else {
-		f.log.Warn("anomaly: going on as configured", attrs...)
+		f.log.Warn("anomaly: continuing as configured", attrs...)
 	}
 	p.progress.addGap(offsets.Gap{Kind: string(kind), Action: string(action), From: from, To: to, At: time.Now(), Detail: detail})
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-// configsLoop compares topic configs and learns the target's limits.
+// configsLoop syncs topic configs every ConfigsInterval.
 func (f *Flow) configsLoop(ctx context.Context) {
 	tick := time.NewTicker(f.config.ConfigsInterval)
 	defer tick.Stop()
@@ -21,14 +21,15 @@ func (f *Flow) configsLoop(ctx context.Context) {
 		case <-tick.C:
 		}
 		if err := f.syncConfigs(ctx); err != nil && ctx.Err() == nil {
-			f.metrics.passes.WithLabelValues("configs", "failed").Inc()
-			f.warn("look at topic configs failed; it is tried again", "err", err)
+			f.metrics.syncs.WithLabelValues("configs", "failed").Inc()
+			f.warn("topic config sync failed, retrying", "err", err)
 			continue
 		}
-		f.metrics.passes.WithLabelValues("configs", "done").Inc()
+		f.metrics.syncs.WithLabelValues("configs", "done").Inc()
 	}
 }
 
+// syncConfigs copies the topic configs that differ, reports the result for the status, and updates the limits of the target topics.
 func (f *Flow) syncConfigs(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -39,16 +40,22 @@ func (f *Flow) syncConfigs(ctx context.Context) error {
 		return ctx.Err()
 	}
 	for _, topic := range slices.Sorted(maps.Keys(errs)) {
-		f.warn("sync topic configs", "topic", topic, "err", errs[topic])
+		f.warn("topic configs not synced", "topic", topic, "err", errs[topic])
 		if len(report.Problems) < topics.MaxProblems {
 			report.Problems = append(report.Problems, errs[topic].Error())
 		}
 	}
 	if more := len(errs) - len(report.Problems); more > 0 {
-		report.Problems = append(report.Problems, fmt.Sprintf("and %d more topics, which the log names", more))
+		report.Problems = append(report.Problems, fmt.Sprintf("and %d more topics, see the log", more))
 	}
 	report.Changed, report.Took = int(f.configsChanged.Swap(0)), time.Since(report.LastPass).Seconds()
 	f.configs.Store(report)
+	f.updateLimits(limits)
+	return nil
+}
+
+// updateLimits sets the limits of the target topics.
+func (f *Flow) updateLimits(limits map[string]topics.Limits) {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -62,9 +69,8 @@ func (f *Flow) syncConfigs(ctx context.Context) error {
 	for _, p := range t.partitions {
 		if changed[p.topic] {
 			p.mu.Lock()
-			p.outbox.forgetLimit() // one that was learned from a refusal may no longer hold
+			p.outbox.forgetLimit() // a limit that was learned from a refusal may be outdated
 			p.mu.Unlock()
 		}
 	}
-	return nil
 }

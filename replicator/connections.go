@@ -12,17 +12,17 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// connections are the clients of a flow. They open their connections when they need them.
+// connections are the clients of a flow. Clients connect lazily.
 //
-// A client has one connection to a broker for its fetches and one for its produce requests, and sends one request after the other to a
-// broker on all of its connections: one that a quota holds up (KIP-219) holds up the others. So each fetch loop and each produce connection
-// has a client of its own, and neither the journal, on which the lease depends, nor the requests about transactions share one with batches.
+// A client has one connection to a broker for fetches and one for produce requests, and writes its requests to one broker one after the
+// other, across its connections: a request that a quota delays (KIP-219) delays all others. So each fetch loop and each produce connection
+// has its own client, and batches share none with the journal, on which the lease depends, nor with requests about transactions.
 type connections struct {
 	source, target *kgo.Client // for topics, groups and transactions
 	internal       *kgo.Client // of the target, for the journal and the internal topics
 
-	sourceWire   wire.Fetcher              // for what is read once, as in a recovery
-	targetWire   wire.Transport            // the same, and the journal
+	sourceWire   wire.Fetcher              // for single reads, as in a recovery
+	targetWire   wire.Transport            // likewise, and for the journal
 	fetchWires   [sourceLoops]wire.Fetcher // for batches, one per loop of a source broker
 	produceWires [produceConnections]wire.Producer
 
@@ -31,7 +31,7 @@ type connections struct {
 	all         []*kgo.Client
 }
 
-// newConnections makes the clients. It reaches no network.
+// newConnections creates the clients. It does not connect.
 func newConnections(o client.Clusters, log *slog.Logger, m *flowMetrics, r prometheus.Registerer) (*connections, error) {
 	c := &connections{throttles: client.NewThrottles(log), targetDials: &client.DialLimits{}}
 	source := &clientMaker{
@@ -66,7 +66,7 @@ func (c *connections) close() {
 	}
 }
 
-// clientMaker makes the clients of one side, which share limits and metrics.
+// clientMaker creates the clients of one side, which share dial limits and metrics.
 type clientMaker struct {
 	connections *connections
 	side, alias string
@@ -75,10 +75,10 @@ type clientMaker struct {
 	limits      *client.DialLimits
 	series      *kprom.Metrics
 	made        int
-	err         error // of the first client that could not be made
+	err         error // of the first client that could not be created
 }
 
-// make makes one client; nil after an error. The first one registers the series that all of them count into.
+// make creates a client. It returns nil after an error. The first client registers the series that all clients of the side share.
 func (m *clientMaker) make(o client.Clusters) *kgo.Client {
 	cluster := o.Source
 	if m.side == "target" {
@@ -103,15 +103,16 @@ func (m *clientMaker) make(o client.Clusters) *kgo.Client {
 	return cl
 }
 
+// wire wraps a client so that its fetch and produce requests are measured.
 func (m *clientMaker) wire(cl *kgo.Client) wire.Transport {
 	return wire.Kgo{Client: cl, Observe: m.metrics.observer(m.alias)}
 }
 
-// sharedMetrics counts for a second client into the series of the first, which registers them.
+// sharedMetrics lets a further client count into the series of the first one, which registers them.
 type sharedMetrics struct{ *kprom.Metrics }
 
-// OnNewClient is for kgo.HookNewClient.
+// OnNewClient hides the method of kprom, which would register the series again.
 func (sharedMetrics) OnNewClient(*kgo.Client) {}
 
-// OnClientClosed is for kgo.HookClientClosed.
+// OnClientClosed hides the method of kprom, which would unregister the series of the other clients.
 func (sharedMetrics) OnClientClosed(*kgo.Client) {}

@@ -36,7 +36,7 @@ func TestAbortedRecordsAreNotCopied(t *testing.T) {
 	}
 	flow.UntilCopied("orders")
 	flow.Stop()
-	c.Verify("orders", "a.orders", 2) // which reads committed records of the source and all of the target
+	c.Verify("orders", "a.orders", 2) // it reads committed records of the source and all records of the target
 	if got := c.Target.Texts("a.orders", 2); len(got[0]) != 5*5+30 {
 		t.Errorf("partition 0 of the copy has %d records, want 25 of transactions and 30 others", len(got[0]))
 	}
@@ -139,7 +139,7 @@ func TestStartLatest(t *testing.T) {
 	replicatortest.MustEqual(t, "the copy", c.Source.Texts("orders", 1)[0][10:], c.Target.Texts("a.orders", 1)[0])
 }
 
-// A flow leaves no goroutines, whether it is stopped or taken over.
+// A flow leaves no goroutines behind, whether it is stopped or taken over.
 func TestNoGoroutineOutlivesItsFlow(t *testing.T) { // not parallel: the flows of other tests have goroutines too
 	c := replicatortest.NewClusters(t, 2)
 	c.Source.CreateTopic("orders", 4)
@@ -169,13 +169,13 @@ func TestNoGoroutineOutlivesItsFlow(t *testing.T) { // not parallel: the flows o
 
 func ofClients(function string) bool { return strings.Contains(function, "kgo.NewClient") }
 
-// ofFlows accepts the functions of package replicator and the packages below it.
+// ofFlows matches the functions of package replicator and the packages below it.
 func ofFlows(function string) bool {
 	rest, ok := strings.CutPrefix(strings.TrimPrefix(function, "created by "), "github.com/milena-kafka/milena/replicator")
 	return ok && (rest[0] == '.' || rest[0] == '/') && !strings.HasPrefix(rest, "/replicatortest.")
 }
 
-// goroutines are the stacks with a function that match accepts.
+// goroutines returns the stacks that contain a function for which match returns true.
 func goroutines(match func(function string) bool) []string {
 	stacks := make([]byte, 8<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
@@ -188,7 +188,7 @@ func goroutines(match func(function string) bool) []string {
 	return found
 }
 
-// The first topic of a source that was empty at the start is copied from its beginning too.
+// The first topic of a source that had no topics at the start is copied from its beginning too.
 func TestLatestCopiesALaterTopicFromItsBeginning(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)

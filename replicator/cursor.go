@@ -2,18 +2,19 @@ package replicator
 
 import "time"
 
-// cursor is where the source of a partition is read. Its methods are called under the partition's lock, and nobody else assigns its fields.
+// cursor is where a partition is read on the source. Its methods are called with the partition's lock held, and nothing else assigns its
+// fields.
 type cursor struct {
-	// generation counts how often next was set back. What was fetched under an earlier generation is discarded.
+	// generation counts the resets of next. What was requested in an earlier generation is discarded.
 	generation int
-	next       int64 // source offset to fetch next
+	next       int64 // the fetch offset
 	fromEpoch  int32 // leader epoch of the batch before next (KIP-320), -1 unknown
-	sourceEnd  int64 // end of what may be read on the source, exclusive, -1 unknown
+	sourceEnd  int64 // end of the readable source log, exclusive, -1 unknown
 
-	fetching    bool      // a request that asks for the partition is under way
-	fetchAfter  time.Time // no request asks for it before
-	beyondSince time.Time // since when next is beyond the source's end by its own answers, zero: it is not
-	unreadable  int       // answers in a row with bytes at next that are no batch
+	fetching    bool      // a fetch request with this partition is in flight
+	fetchAfter  time.Time // the partition is not fetched before
+	beyondSince time.Time // since when next has been beyond the end of the source, zero if it is not
+	unreadable  int       // responses in a row whose bytes at next are not a batch
 }
 
 // advance moves next forward.
@@ -21,40 +22,40 @@ func (c *cursor) advance(next int64, epoch int32) {
 	c.next, c.fromEpoch, c.unreadable = next, epoch, 0
 }
 
-// reset sets next back, or anywhere else: what is being fetched is of no use.
+// reset sets next to any offset and discards what is being fetched.
 func (c *cursor) reset(next int64, epoch int32) {
 	c.generation++
 	c.next, c.fromEpoch = next, epoch
 }
 
-// ask notes that a request asks for the partition.
-func (c *cursor) ask() { c.fetching = true }
+// beginFetch marks the partition as part of a request in flight.
+func (c *cursor) beginFetch() { c.fetching = true }
 
-// answered notes that the request has ended, in whatever way.
-func (c *cursor) answered() { c.fetching = false }
+// endFetch marks that the request has ended, with or without a response.
+func (c *cursor) endFetch() { c.fetching = false }
 
-// delay leaves the partition out of requests for a moment.
+// delay keeps the partition out of fetch requests for a duration.
 func (c *cursor) delay(d time.Duration) { c.fetchAfter = time.Now().Add(d) }
 
-// sourceEnds notes the end of what may be read.
-func (c *cursor) sourceEnds(end int64) { c.sourceEnd = end }
+// setSourceEnd sets the end of the readable source log, exclusive.
+func (c *cursor) setSourceEnd(end int64) { c.sourceEnd = end }
 
-// within notes that next is within the source's log.
-func (c *cursor) within() { c.beyondSince = time.Time{} }
+// markWithin records that next is within the source's log.
+func (c *cursor) markWithin() { c.beyondSince = time.Time{} }
 
-// beyond notes that next is beyond the source's end, and says for how long it has been.
-func (c *cursor) beyond() time.Duration {
+// markBeyond records that next is beyond the end of the source, and returns for how long it has been.
+func (c *cursor) markBeyond() time.Duration {
 	if c.beyondSince.IsZero() {
 		c.beyondSince = time.Now()
 	}
 	return time.Since(c.beyondSince)
 }
 
-// corrupt notes that the bytes at next are no batch, and says how many times in a row.
-func (c *cursor) corrupt() int {
+// countUnreadable records that the bytes at next are not a batch, and returns how many times in a row they were not.
+func (c *cursor) countUnreadable() int {
 	c.unreadable++
 	return c.unreadable
 }
 
-// readAgain forgets how often the bytes at next were unreadable.
-func (c *cursor) readAgain() { c.unreadable = 0 }
+// resetUnreadable forgets how many times the bytes at next were unreadable.
+func (c *cursor) resetUnreadable() { c.unreadable = 0 }

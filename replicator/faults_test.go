@@ -14,14 +14,14 @@ import (
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
-// Whatever error the target returns, under load and repeatedly: nothing is missing or duplicated.
+// No record is missing or duplicated after produce errors, under load and repeatedly.
 func TestTargetAnswersProduceWithAnError(t *testing.T) {
 	tests := []struct {
 		err     *kerr.Error
 		outcome string
 	}{
-		{kerr.RequestTimedOut, "doubtful"},              // written all the same
-		{kerr.NotEnoughReplicasAfterAppend, "doubtful"}, // written all the same
+		{kerr.RequestTimedOut, "doubtful"},              // the batch may be written
+		{kerr.NotEnoughReplicasAfterAppend, "doubtful"}, // the batch is written
 		{kerr.NotEnoughReplicas, "refused"},
 		{kerr.NotLeaderForPartition, "doubtful"},
 		{kerr.KafkaStorageError, "doubtful"},
@@ -56,7 +56,7 @@ func TestTargetAnswersProduceWithAnError(t *testing.T) {
 	}
 }
 
-// A closed connection says nothing about what was written: the batch is there in some cases and not in others.
+// After a closed connection, the batch may have been written or not.
 func TestConnectionClosesInsteadOfAResponse(t *testing.T) {
 	tests := []struct {
 		name, topic string
@@ -117,8 +117,9 @@ func TestSourceAnswersFetchWithAnError(t *testing.T) {
 	}
 }
 
-// aloneInItsShard gives each partition of these tests a shard of its own. Kfake fences a producer id on all its partitions as soon as it answers
-// InitProducerId; a broker fences a partition only when the marker is written there, so the others of the shard are not disturbed.
+// aloneInItsShard gives each partition of these tests its own shard. Kfake fences a producer id on all its partitions as soon as it
+// responds to InitProducerId. A real broker fences a partition only when the marker is written there, so the others of the shard are not
+// affected.
 func aloneInItsShard(f *config.Flow) { f.Shards = 61 }
 
 // Fencing one partition must not end the flow for the others of its shard, although the broker refuses their batches meanwhile.
@@ -162,7 +163,7 @@ func TestLeadersMoveOnBothSides(t *testing.T) {
 type mishaps struct {
 	clusters *replicatortest.Clusters
 	draw     *rand.Rand
-	faults   []*kfake.FaultHandle // installed, perhaps not all met
+	faults   []*kfake.FaultHandle // installed, but perhaps not all triggered
 }
 
 // next causes one failure and describes it.

@@ -15,38 +15,41 @@ import (
 	"github.com/milena-kafka/milena/replicator/client"
 )
 
-// transactionTimeout is how long the coordinator lets our fencing transaction stay open. It is open for milliseconds; a long timeout keeps the
-// coordinator from aborting it during a cut between AddPartitionsToTxn and EndTxn, which would bump the epoch behind our back.
+// transactionTimeout is how long the coordinator keeps the transaction of a fence open. Normally it is open for milliseconds. If the
+// network fails between AddPartitionsToTxn and EndTxn, a short timeout would let the coordinator abort it, which bumps the epoch without
+// our knowing.
 const transactionTimeout = 5 * time.Minute
 
-// marker is the abort marker of a fence: what is before a control batch with this producer id and at least this epoch is all there will ever
-// be of earlier owners.
+// marker is the abort marker of a fence, a control batch with this producer id and at least this epoch. Earlier owners cannot write behind
+// it, so everything that they wrote is before it.
 type marker struct {
 	producerID int64
 	epoch      int16 // the marker carries this epoch or, with KIP-890, the next one
 }
 
-// fencer makes the writes of earlier owners of a transactional id impossible. It knows a client and the id, no partitions of the flow. It
-// belongs to one shard, under the shard's lock.
+// fencer fences earlier owners of a transactional id. It knows a client and the id, but not the partitions of the flow. It belongs to one
+// shard, whose lock is held when its methods are called.
 type fencer struct {
 	client          *kgo.Client
 	cluster         string // alias
 	transactionalID string
-	// fenced makes the error that another process has taken over. waiting is told why a request is not answered.
+	journal         string // name of the topic that every fence includes, for an error
+	// fenced returns the error that another process has taken over. waiting receives the reason why a request is still retried.
 	fenced  func(cause error) error
 	waiting func(why string)
 
 	claimed    bool // this process owns the id: producerID and epoch are the newest
-	open       bool // a transaction may be open: EndTxn comes before anything else
+	open       bool // a transaction may be open, so EndTxn must be sent before anything else
 	producerID int64
 	epoch      int16 // as EndTxn returned it
 }
 
-// fence makes every earlier write attempt on these partitions impossible: a new epoch from the coordinator, then an abort marker with that
-// epoch in each partition. It returns those that could be fenced: a missing topic is left out, unless it is the first of them.
+// fence makes these partitions reject all writes of earlier owners: it gets a new epoch from the coordinator, then lets it write an abort
+// marker with that epoch into each partition. It returns the partitions that were fenced. Missing ones are skipped, but the first partition,
+// which is that of the journal, must exist.
 //
-// The first fence of a process asks without an id, which fences whoever owned it. Every later one names the id and epoch that it has
-// (KIP-360): if another process took over meanwhile the coordinator refuses.
+// The first fence of a process names no producer id and fences any owner. Every later one names the current producer id and epoch (KIP-360),
+// so the coordinator refuses it if another process has taken over in the meantime.
 func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition) (marker, []offsets.TopicPartition, error) {
 	if f.open {
 		if err := f.endTransaction(ctx); err != nil {
@@ -64,6 +67,7 @@ func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition)
 	return m, added, f.endTransaction(ctx)
 }
 
+// initProducer gets the producer id and a new epoch from the coordinator.
 func (f *fencer) initProducer(ctx context.Context) error {
 	request := kmsg.NewPtrInitProducerIDRequest()
 	request.TransactionalID = &f.transactionalID
@@ -84,10 +88,10 @@ func (f *fencer) initProducer(ctx context.Context) error {
 	})
 }
 
-// addPartitions adds partitions to the transaction. The broker answers all or nothing: when one topic is missing, the others get
-// OPERATION_NOT_ATTEMPTED and are asked for again without it.
+// addPartitions adds partitions to the transaction and returns those that exist. The coordinator adds all or none: if one topic is missing,
+// the others get OPERATION_NOT_ATTEMPTED and are added in another request without it.
 func (f *fencer) addPartitions(ctx context.Context, partitions []offsets.TopicPartition) ([]offsets.TopicPartition, error) {
-	f.open = true // also when the answer is lost
+	f.open = true // even if the response is lost
 	for {
 		missing, err := f.tryToAdd(ctx, partitions)
 		if err != nil {
@@ -103,6 +107,7 @@ func (f *fencer) addPartitions(ctx context.Context, partitions []offsets.TopicPa
 	}
 }
 
+// tryToAdd sends one AddPartitionsToTxn request. It returns the partitions that do not exist; if there are any, none was added.
 func (f *fencer) tryToAdd(ctx context.Context, partitions []offsets.TopicPartition) (missing map[offsets.TopicPartition]bool, err error) {
 	request := kmsg.NewPtrAddPartitionsToTxnRequest()
 	request.TransactionalID, request.ProducerID, request.ProducerEpoch = f.transactionalID, f.producerID, f.epoch
@@ -137,8 +142,8 @@ func (f *fencer) tryToAdd(ctx context.Context, partitions []offsets.TopicPartiti
 	})
 }
 
-// endTransaction aborts, which writes the markers. It is repeated until the answer is certain: KIP-890 makes a repetition safe, and a new
-// InitProducerId after a lost answer could not be told from another owner's.
+// endTransaction aborts the transaction, which writes the markers. It retries until the result is certain: KIP-890 makes a retry safe,
+// whereas a new InitProducerId after a lost response could not be distinguished from that of another owner.
 func (f *fencer) endTransaction(ctx context.Context) error {
 	request := kmsg.NewPtrEndTxnRequest()
 	request.TransactionalID, request.ProducerID, request.ProducerEpoch = f.transactionalID, f.producerID, f.epoch
@@ -151,7 +156,7 @@ func (f *fencer) endTransaction(ctx context.Context) error {
 			f.producerID, f.epoch = response.ProducerID, response.ProducerEpoch // KIP-890: markers and later writes carry the new epoch
 		}
 		if response.ErrorCode == kerr.InvalidTxnState.Code {
-			return 0, nil // the transaction never got a partition: nothing to end
+			return 0, nil // no partition was added, so there is no transaction to end
 		}
 		return response.ErrorCode, nil
 	})
@@ -161,11 +166,11 @@ func (f *fencer) endTransaction(ctx context.Context) error {
 	return err
 }
 
-// coordinator sends one coordinator request until it is answered for certain. A lost answer, a moving coordinator and a transaction that is
-// still being completed are retried; a fence and missing rights are not.
-func (f *fencer) coordinator(ctx context.Context, name string, ask func(context.Context) (int16, error)) error {
+// coordinator sends a request to the transaction coordinator until the result is certain. It retries after a lost response, while the
+// coordinator moves, and while an earlier transaction is still being completed. It does not retry after a fence or without the rights.
+func (f *fencer) coordinator(ctx context.Context, name string, send func(context.Context) (int16, error)) error {
 	for attempt := 0; ; attempt++ {
-		code, err := ask(ctx)
+		code, err := send(ctx)
 		if err == nil {
 			if code == 0 {
 				return nil
@@ -179,7 +184,7 @@ func (f *fencer) coordinator(ctx context.Context, name string, ask func(context.
 			return fmt.Errorf("%s for transactional id %q: %w; grant WRITE and DESCRIBE on transactional id %q (prefix milena.) to milena's principal on cluster %s",
 				name, f.transactionalID, err, f.transactionalID, f.cluster)
 		case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-			return fmt.Errorf("%s for transactional id %q: %w; grant WRITE on the target topics and on the flow's journal topic", name, f.transactionalID, err)
+			return fmt.Errorf("%s for transactional id %q: %w; grant WRITE on the target topics and on %s", name, f.transactionalID, err, f.journal)
 		}
 		if attempt > 3 {
 			f.waiting(fmt.Sprintf("%s on cluster %s: %v", name, f.cluster, err))
@@ -190,8 +195,8 @@ func (f *fencer) coordinator(ctx context.Context, name string, ask func(context.
 	}
 }
 
-// coordinatorPause is how long to wait before the next attempt. CONCURRENT_TRANSACTIONS means that an earlier transaction is still writing
-// its markers: milliseconds, or for as long as a partition of it is below min.insync.replicas.
+// coordinatorPause is how long to wait before the next attempt. CONCURRENT_TRANSACTIONS means that the markers of an earlier transaction are
+// still being written, which takes milliseconds, or as long as one of its partitions is below min.insync.replicas.
 func coordinatorPause(err error, attempt int) time.Duration {
 	if errors.Is(err, kerr.ConcurrentTransactions) && attempt < 50 {
 		return time.Duration(min(2+attempt, 50)) * time.Millisecond

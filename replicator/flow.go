@@ -24,25 +24,26 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// Options are the named dependencies of a flow. All are required but Version.
+// Options are the dependencies of a flow. All are required, except Version and the two flags at the end.
 type Options struct {
 	client.Clusters
-	Registerer      prometheus.Registerer // every series gets the flow's name as a label
-	Buffer          int64                 // bytes of batches held at one time
+	Registerer      prometheus.Registerer // every series gets the label flow, the flow's name
+	Buffer          int64                 // max. bytes of batches held in memory
 	ShutdownTimeout time.Duration         // how long a clean stop waits for batches in flight
-	Version         string                // of the program, for the owner record
-	// RebuildMap compares all that MirrorMaker 2 copied with the source when it is taken over, so that old offsets translate exactly too.
+	Version         string                // of milena, for the owner record
+	// RebuildMap compares everything that MirrorMaker 2 copied with the source during a migration, so that old offsets translate exactly too.
 	RebuildMap bool
-	// BesideMirrorMaker starts although a MirrorMaker 2 shows signs of life.
+	// BesideMirrorMaker starts the flow even while MirrorMaker 2 is still running.
 	BesideMirrorMaker bool
 }
 
 // produceTimeout is how long the target may wait for its in-sync replicas before it answers a produce request.
 const produceTimeout = 10 * time.Second
 
-// Flow copies one source cluster to one target cluster. Make it with New, run it once with Run; Status may be called at any time.
+// Flow copies one source cluster to one target cluster. Create it with [New] and run it once with [Flow.Run]. [Flow.Status] may be called at
+// any time.
 //
-// It wires the parts together and owns what all of them need: the clients, the metadata of both clusters, the byte budget, the lease.
+// It connects the parts and owns what all of them need: the clients, the metadata of both clusters, the byte budget and the lease.
 type Flow struct {
 	options Options
 	config  config.Flow
@@ -69,7 +70,7 @@ type Flow struct {
 	migration  migration
 }
 
-// rules are what the config decides about every batch.
+// rules are the settings that apply to every batch.
 type rules struct {
 	anomalies policy.Anomalies
 	isolation int8
@@ -80,18 +81,18 @@ type rules struct {
 type lifecycle struct {
 	background sync.WaitGroup
 	pending    atomic.Int64    // batches queued or in flight
-	hard       context.Context //nolint:containedctx // ends when requests in flight may be cut off: after the drain, not at the signal
+	hard       context.Context //nolint:containedctx // ends when requests in flight may be cancelled: after the drain, not at the signal
 	cancel     context.CancelFunc
-	failure    atomic.Pointer[error] // what ended the flow, if not a signal
+	failure    atomic.Pointer[error] // why the flow ended, nil if a signal ended it
 }
 
-// fail ends the flow with a cause. Only the first counts.
+// fail ends the flow with an error. Only the first error counts.
 func (l *lifecycle) fail(err error) {
 	l.failure.CompareAndSwap(nil, &err)
 	l.cancel()
 }
 
-// failed is nil as long as only a signal has ended the flow.
+// failed returns the error that ended the flow, nil if there is none.
 func (l *lifecycle) failed() error {
 	if err := l.failure.Load(); err != nil {
 		return *err
@@ -99,19 +100,19 @@ func (l *lifecycle) failed() error {
 	return nil
 }
 
-// reports are what the syncs leave for the status.
+// reports are results of the syncs, for the status.
 type reports struct {
 	totals         totals
-	problem        atomic.Pointer[string]               // why the clusters are not reached
+	problem        atomic.Pointer[string]               // why the flow has not started
 	configs        atomic.Pointer[topics.ConfigsStatus] // of the last sync of topic configs
-	configsChanged atomic.Int64                         // since the sync before
-	notCopied      atomic.Pointer[map[string]string]    // topics that should be copied and are not, with the reason
+	configsChanged atomic.Int64                         // since the previous sync
+	notCopied      atomic.Pointer[map[string]string]    // selected topics that are not copied, with the reason
 }
 
-// totals are the sums that a status shows.
+// totals are the sums since the start of the process.
 type totals struct{ records, bytes atomic.Int64 }
 
-// New checks the options and makes the clients. It reaches no network.
+// New checks the options and creates the clients. It does not connect.
 func New(o Options) (*Flow, error) {
 	registerer := prometheus.WrapRegistererWith(prometheus.Labels{"flow": o.Flow.Name}, o.Registerer)
 	log := o.Log.With("flow", o.Flow.Name)
@@ -128,7 +129,7 @@ func New(o Options) (*Flow, error) {
 	if f.connections, err = newConnections(o.Clusters, log, f.metrics, registerer); err != nil {
 		return nil, err
 	}
-	if err := f.makeParts(); err != nil {
+	if err := f.createParts(); err != nil {
 		f.connections.close()
 		return nil, err
 	}
@@ -136,6 +137,7 @@ func New(o Options) (*Flow, error) {
 	return f, nil
 }
 
+// setRules sets the rules from the config.
 func (f *Flow) setRules() (err error) {
 	f.anomalies, err = policy.NewAnomalies(f.config.Anomalies)
 	f.writers = writersOf(f)
@@ -145,8 +147,8 @@ func (f *Flow) setRules() (err error) {
 	return err
 }
 
-// makeParts makes what works with the clients.
-func (f *Flow) makeParts() (err error) {
+// createParts creates the parts that need the clients.
+func (f *Flow) createParts() (err error) {
 	if f.topics, err = topics.NewSyncer(f.source, f.target, f.config, f.log); err != nil {
 		return err
 	}
@@ -163,6 +165,7 @@ func (f *Flow) makeParts() (err error) {
 	return err
 }
 
+// newOwner returns the owner record of this process, with an instance name that no other process has.
 func newOwner(version string) offsets.Owner {
 	host, err := os.Hostname()
 	if err != nil {
@@ -174,11 +177,11 @@ func newOwner(version string) offsets.Owner {
 	}
 }
 
-// Run copies until ctx ends, which is a clean stop and gives nil, or until something fatal happens: a *FencedError when another instance
-// took over, or an error that only a person can mend. It blocks; it may be called once.
+// Run copies until ctx ends, which is a clean stop and returns nil, or until a fatal error: a *[FencedError] if another instance took over,
+// or an error that no retry can fix. It blocks and may be called once.
 //
-// The order of stopping is: fetch no more, let batches in flight land (at most ShutdownTimeout), journal, close the clients. What could
-// not land is reconciled at the next start.
+// A clean stop ends fetching, waits for batches in flight (at most ShutdownTimeout), writes the journal, and closes the clients. Batches
+// that were not acknowledged by then are reconciled at the next start.
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.connections.close()
 	soft, cancel := context.WithCancel(ctx)
@@ -196,10 +199,10 @@ func (f *Flow) Run(ctx context.Context) error {
 	}
 	f.startLoops(soft)
 	<-soft.Done()
-	return f.stop(cut) //nolint:contextcheck // what follows outlives the signal
+	return f.stop(cut) //nolint:contextcheck // the drain outlives the signal
 }
 
-// begin reaches both clusters, waits until MirrorMaker 2 has stopped, and begins with the topics that are there.
+// begin connects to both clusters, waits until MirrorMaker 2 has stopped, and runs the first topic sync.
 func (f *Flow) begin(ctx context.Context) error {
 	if err := f.connect(ctx); err != nil {
 		return err
@@ -214,13 +217,13 @@ func (f *Flow) begin(ctx context.Context) error {
 	return nil
 }
 
-// startLoops starts everything that runs until the flow is stopped.
+// startLoops starts all loops. They run until the flow is stopped.
 func (f *Flow) startLoops(soft context.Context) {
-	f.requestTakeover(f.shards[0]) // the others follow when it is owned
-	for _, loop := range []func(context.Context){f.takeOverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.throttles.Loop} {
+	f.requestTakeover(f.shards[0]) // the other shards follow once this one is owned
+	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
-	if f.config.GroupsInterval > 0 && f.writers.groupsTranslate() {
+	if f.config.GroupsInterval > 0 && f.writers.canTranslateGroups() {
 		f.background.Go(func() { f.groups.Run(soft) })
 	}
 	if f.config.ACLs {
@@ -230,7 +233,7 @@ func (f *Flow) startLoops(soft context.Context) {
 	f.startBrokers(soft)
 }
 
-// stop ends the loops in order. After a fence or a fatal error nothing more is written.
+// stop drains the flow and ends its loops. After a fatal error, such as a fence, it writes nothing more.
 func (f *Flow) stop(cut context.CancelFunc) error {
 	began := time.Now()
 	if f.failure.Load() == nil {
@@ -243,7 +246,7 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 		}
 		cancel()
 		if left > 0 {
-			f.log.Warn("batches were still in flight at the shutdown timeout; the next start finds out which of them landed", "count", left)
+			f.log.Warn("batches were still in flight at the shutdown timeout; the next start reconciles them with the target", "count", left)
 		}
 	}
 	cause := f.failed()
@@ -257,7 +260,7 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 	return cause
 }
 
-// drain waits until nothing is queued or in flight, and says how many batches were left at the deadline.
+// drain waits until no batch is queued or in flight. It returns how many are left when ctx ends.
 func (f *Flow) drain(ctx context.Context) int64 {
 	for f.pending.Load() > 0 && f.failure.Load() == nil {
 		if client.Sleep(ctx, 2*time.Millisecond) != nil {
@@ -267,8 +270,8 @@ func (f *Flow) drain(ctx context.Context) int64 {
 	return f.pending.Load()
 }
 
-// connect reaches both clusters, with backoff for as long as it takes: a cluster that is down at start comes back. What only a person
-// can mend ends the flow.
+// connect connects to both clusters. It retries with backoff until both are available, because a cluster that is down at start may come
+// back. It returns an error that no retry can fix.
 func (f *Flow) connect(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		err := f.connectOnce(ctx)
@@ -278,7 +281,7 @@ func (f *Flow) connect(ctx context.Context) error {
 		}
 		text := err.Error()
 		f.problem.Store(&text)
-		if isFatal(err) || needsPerson(err) {
+		if isFatal(err) || isPermanent(err) {
 			return err
 		}
 		f.warn("waiting for a cluster", "err", err)
@@ -288,6 +291,8 @@ func (f *Flow) connect(ctx context.Context) error {
 	}
 }
 
+// connectOnce reads the metadata of both clusters, checks that they are not the same cluster, and creates the journal topic if it is
+// missing.
 func (f *Flow) connectOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -308,8 +313,8 @@ func (f *Flow) connectOnce(ctx context.Context) error {
 	return f.ensureJournal(ctx)
 }
 
-// needsPerson says that no retry can mend a refused login or an unknown certificate.
-func needsPerson(err error) bool {
+// isPermanent reports whether a retry is pointless: the login was refused, or the certificate cannot be verified.
+func isPermanent(err error) bool {
 	for _, refused := range []error{kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState} {
 		if errors.Is(err, refused) {
 			return true

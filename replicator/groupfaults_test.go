@@ -15,7 +15,7 @@ import (
 )
 
 // A partition that is halted as target_not_empty has no copy yet: the end of its target topic is the end of unrelated records.
-func TestGroupsStayWhereNothingWasCopied(t *testing.T) {
+func TestGroupsAreNotMovedIfNothingWasCopied(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 1)
@@ -33,7 +33,7 @@ func TestGroupsStayWhereNothingWasCopied(t *testing.T) {
 }
 
 // The map of a deleted topic does not apply to the topic that replaced it.
-func TestGroupsAreNotPutIntoAnEmptyTopicByAnOldMap(t *testing.T) {
+func TestGroupsAreNotCommittedInAnEmptyTopicByAnOldMap(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 1)
@@ -161,7 +161,7 @@ func TestAGroupThatWasRewoundOnTheSourceStaysThere(t *testing.T) {
 }
 
 // "Never backwards" includes a committed offset that cannot be read.
-func TestAnUnreadableCommittedOffsetIsNotTakenForNone(t *testing.T) {
+func TestAnUnreadableCommittedOffsetIsNotOverwritten(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 1)
@@ -275,7 +275,7 @@ func TestATranslatorReadsTheJournalOfItsFlow(t *testing.T) {
 }
 
 // One group needs the journal for its failback; the other one does not.
-func TestAnUnavailableJournalHoldsUpNoOtherGroup(t *testing.T) {
+func TestAnUnavailableJournalDelaysNoOtherGroup(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	for i := range 8 {

@@ -11,7 +11,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-// groupsHost is the flow as package groups sees it.
+// groupsHost gives package groups access to the flow. It implements groups.Host.
 type groupsHost struct{ flow *Flow }
 
 func (h groupsHost) Leads() bool  { return h.flow.leads() }
@@ -40,9 +40,10 @@ func (h groupsHost) View(side offsets.Side) topics.View {
 	return h.flow.targetView()
 }
 
-// leads reports whether this process does the work that only one process may do: as the owner of shard 0, as long as its lease holds.
+// leads reports whether this process does the work that only one process may do. That is the owner of shard 0 while its lease is valid.
 func (f *Flow) leads() bool { return f.shards[0].ownership.isOwned() && f.lease.left() > 0 }
 
+// groupsDeps returns the dependencies of package groups.
 func (f *Flow) groupsDeps() groups.Deps {
 	clusters := f.options.Clusters
 	clusters.Log = f.log
@@ -50,11 +51,11 @@ func (f *Flow) groupsDeps() groups.Deps {
 		Clusters: clusters, Host: groupsHost{f}, Topics: f.topics.Rules,
 		SourceClient: f.source, TargetClient: f.target, InternalClient: f.internal, Throttles: f.throttles, Warn: f.warn,
 		Metrics: groups.Metrics{
-			Syncs:             f.metrics.passes.MustCurryWith(prometheus.Labels{"pass": "groups"}),
+			Syncs:             f.metrics.syncs.MustCurryWith(prometheus.Labels{"pass": "groups"}),
 			CheckpointLatency: f.metrics.checkpoints,
 			Commits:           f.metrics.groupCommits,
 			Refusals:          f.metrics.groupRefusals,
-			Records:           f.metrics.internalWrites,
+			Records:           f.metrics.internalRecords,
 			RecordErrors:      f.metrics.internalErrors,
 		},
 	}
@@ -96,13 +97,13 @@ func (p *partition) Forward(source int64) (target int64, err error) {
 		_, end := p.offsets.End()
 		return end, nil
 	case errors.As(err, &early) && !early.Forgotten && p.record.Start.Target == 0:
-		return 0, nil // nothing is before the first record that was copied
+		return 0, nil // the copy has nothing before its first record
 	}
 	return target, err
 }
 
-// isRewritten reports whether the partition is halted by an anomaly after which offsets no longer mean what they meant when the map was made.
-// Its lock is held.
+// isRewritten reports whether the partition is halted because the log of either side was replaced or truncated. Offsets then no longer refer
+// to the records that the map describes. The partition's lock is held.
 func (p *partition) isRewritten() bool {
 	if p.state != halted || p.anomaly == nil {
 		return false

@@ -15,11 +15,11 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// journalBatchBytes bounds one batch of the journal, far below the default max.message.bytes. What belongs to one partition is never
-// torn: its state and its changed chunks go into the same batch, which a broker appends whole or not at all.
+// journalBatchBytes is the size at which a journal batch is closed, far below the default max.message.bytes. The state of a partition and
+// its changed chunks are not split: they go into the same batch, which a broker appends as a whole or not at all.
 const journalBatchBytes = 512 << 10
 
-// journalBatch is one batch for one journal partition and what to note when it is written.
+// journalBatch is one batch for the journal partition of a shard, and what to do when it was or was not written.
 type journalBatch struct {
 	shard   *shard
 	records []recordbatch.Record
@@ -34,8 +34,8 @@ func (b *journalBatch) put(e offsets.Entry) {
 	b.bytes += len(key) + len(value) + 16
 }
 
-// journalLoop writes progress every interval. An idle flow writes one owner record each time, which is how this process learns that it
-// still is the owner.
+// journalLoop writes the journal every JournalInterval, or more often if the lease requires it. An idle flow writes one owner record each
+// time, which confirms that this process is still the owner.
 func (f *Flow) journalLoop(ctx context.Context) {
 	tick := time.NewTicker(min(f.config.JournalInterval, f.config.Lease/4))
 	defer tick.Stop()
@@ -45,21 +45,21 @@ func (f *Flow) journalLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := f.syncJournal(f.hard); err != nil { //nolint:contextcheck // a write under way is not cut off by the signal
+		if err := f.syncJournal(f.hard); err != nil { //nolint:contextcheck // the signal does not cancel a write in flight
 			f.fail(err)
 			return
 		}
 	}
 }
 
-// syncJournal is one pass: every shard that has something new writes it. A shard that is being taken over is left for the next pass.
+// syncJournal writes what changed since the last sync, for every shard. A shard that is being taken over is left for the next sync.
 func (f *Flow) syncJournal(ctx context.Context) error {
 	confirmed := false
 	failures := make(map[int32]int) // by leader
 	for _, s := range f.shards {
 		leader := f.targetLeader(s.journal())
 		if failures[leader] > 1 {
-			continue // that broker is not well: the rest would only knock at its door as well
+			continue // the broker has failed twice: writes of more shards to it would only wait for the same timeout
 		}
 		if !s.mu.TryLock() {
 			continue
@@ -71,7 +71,7 @@ func (f *Flow) syncJournal(ctx context.Context) error {
 		began, wrote := time.Now(), false
 		err := f.journalShard(ctx, s, owner, &wrote)
 		s.mu.Unlock()
-		if wrote { // at once: with a quota that holds up each write a pass takes longer than the lease
+		if wrote { // not only at the end: if a quota delays each write, a sync takes longer than the lease
 			f.lease.confirm(began)
 			confirmed = true
 		}
@@ -84,17 +84,18 @@ func (f *Flow) syncJournal(ctx context.Context) error {
 	return nil
 }
 
-// errJournalLater says that a shard's progress could not be journalled now.
+// errJournalLater means that a shard's progress could not be journaled and is written again by the next sync.
 var errJournalLater = errors.New("the journal could not be written")
 
-// ownerNow is the owner record of this process.
+// ownerNow returns the owner record of this process.
 func (f *Flow) ownerNow() *offsets.Owner {
 	owner := f.owner
 	owner.Confirmed = time.Now()
 	return &owner
 }
 
-// journalShard writes what is new in one shard, and the owner record when there is one. The shard's lock is held.
+// journalShard writes what changed in one shard, and the owner record if there is one. It sets confirmed as soon as one batch is written.
+// The shard's lock is held.
 func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner, confirmed *bool) error {
 	if !s.ownership.isCertain() || s.fencer.open {
 		return nil
@@ -109,11 +110,11 @@ func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner,
 				return err
 			}
 			f.metrics.journalWrites.WithLabelValues("failed").Inc()
-			f.warn("journal write failed; it is tried again", "err", fmt.Errorf("shard %d: %w", s.number, err)) // one line for all shards: they fail together
+			f.warn("journal write failed, retrying", "err", fmt.Errorf("shard %d: %w", s.number, err)) // one line for all shards, which fail together
 			if !s.ownership.isCertain() {
 				f.requestTakeover(s)
 			}
-			return errJournalLater // the next pass tries again; the edges did not move
+			return errJournalLater // the entries of this batch count as not journaled
 		}
 		f.metrics.journalWrites.WithLabelValues("written").Inc()
 		*confirmed = true
@@ -121,7 +122,7 @@ func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner,
 	return nil
 }
 
-// journalBatches collects what changed since the last write.
+// journalBatches collects what changed in a shard since the last write.
 func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	var batches []*journalBatch
 	current := func() *journalBatch {
@@ -134,8 +135,8 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	}
 	for _, p := range s.members() {
 		p.mu.Lock()
-		if p.progress.unjournaled() {
-			p.journalInto(current)
+		if p.progress.hasChanges() {
+			p.addJournalEntries(current)
 		}
 		p.mu.Unlock()
 	}
@@ -145,12 +146,12 @@ func (f *Flow) journalBatches(s *shard, owner *offsets.Owner) []*journalBatch {
 	return batches
 }
 
-// journalInto adds the partition's state and the chunks of its map that changed. The partition's lock is held. The map of a new partition
-// that was taken over from MirrorMaker 2 may be long: its chunks may go into batches before, since nothing counts without the state, which
-// is written last.
-func (p *partition) journalInto(current func() *journalBatch) {
+// addJournalEntries adds the partition's state and the changed chunks of its map. The map of a partition that was migrated from MirrorMaker
+// 2 may be long, so the chunks of a map that is not journaled yet may be spread over several batches. That is safe because the state is
+// written last, and chunks without a state are ignored. The partition's lock is held.
+func (p *partition) addJournalEntries(current func() *journalBatch) {
 	b := current()
-	chunks, state, w := p.progress.journal()
+	chunks, state, w := p.progress.changes()
 	for _, chunk := range chunks {
 		if p.stage != mapDurable {
 			b = current()
@@ -161,17 +162,18 @@ func (p *partition) journalInto(current func() *journalBatch) {
 	b.written = append(b.written, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.progress.written(w)
+		p.progress.markJournaled(w)
 	})
 	b.failed = append(b.failed, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.progress.unwritten()
+		p.progress.markUnwritten()
 	})
 }
 
-// writeJournal produces one batch to the shard's journal partition with the shard's own producer, so that a late owner cannot write it
-// either. The shard's lock is held. After a doubtful answer the shard is marked, and the next take-over fences it.
+// writeJournal produces one batch to the shard's journal partition. It uses the shard's own producer, so that a fenced owner cannot write
+// the journal either. If the outcome is unknown, ownership of the shard is marked as doubted, and the next takeover fences the journal
+// partition. The shard's lock is held.
 func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	s := b.shard
 	batch, err := recordbatch.Encode(b.records, recordbatch.None)
@@ -197,7 +199,7 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	rp := wire.IndexProduce(response).Of(s.journal(), topic.ID)
 	if rp == nil {
 		s.ownership.doubt()
-		return fmt.Errorf("journal write to %s: the answer does not name the partition", s.journal())
+		return fmt.Errorf("journal write to %s: the response does not contain the partition", s.journal())
 	}
 	code := kerr.ErrorForCode(rp.ErrorCode)
 	switch wire.ClassifyProduce(rp.ErrorCode) {
@@ -221,15 +223,15 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 func (s *shard) loadJournalLocked(ctx context.Context, mark marker) error {
 	loaded := make(map[offsets.TopicPartition]*loadedState)
 	s.producerIDs = nil
-	err := s.readJournal(ctx, &tail{from: 0, until: toMarker, mark: mark}, func(r recordbatch.Record) error { return s.load(loaded, r) })
+	err := s.readJournal(ctx, &logTail{from: 0, until: toMarker, mark: mark}, func(r recordbatch.Record) error { return s.loadRecord(loaded, r) })
 	if err == nil {
 		s.loaded = loaded
 	}
 	return err
 }
 
-// readJournal gives every record of one stretch of the shard's journal partition to visit.
-func (s *shard) readJournal(ctx context.Context, t *tail, visit func(recordbatch.Record) error) error {
+// readJournal passes every record of a range of the shard's journal partition to visit.
+func (s *shard) readJournal(ctx context.Context, t *logTail, visit func(recordbatch.Record) error) error {
 	f := s.flow
 	t.partition, t.id = s.journal(), f.targetView().ByName[f.journalTopic].ID
 	t.visit = func(h recordbatch.Header, batch []byte) error {
@@ -247,11 +249,11 @@ func (s *shard) readJournal(ctx context.Context, t *tail, visit func(recordbatch
 		}
 		return nil
 	}
-	err := f.readTails(ctx, []*tail{t}, func(*tail) {})
+	err := f.readTails(ctx, []*logTail{t}, func(*logTail) {})
 	return errors.Join(err, t.err)
 }
 
-// findOwner asks the journal who took over; empty when it does not say so soon.
+// findOwner reads from the journal which instance took over. It returns "" if the journal has no record of it within 3 seconds.
 func (f *Flow) findOwner(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -260,7 +262,7 @@ func (f *Flow) findOwner(ctx context.Context) string {
 		start, end, err := wire.Bounds(ctx, f.target, f.targetLeader(s.journal()), s.journal())
 		var owner *offsets.Owner
 		if err == nil && start < end {
-			err = s.readJournal(ctx, &tail{from: start, until: end}, func(r recordbatch.Record) error {
+			err = s.readJournal(ctx, &logTail{from: start, until: end}, func(r recordbatch.Record) error {
 				if entry, err := offsets.DecodeJournal(r.Key, r.Value); err == nil {
 					if o, ok := entry.(*offsets.Owner); ok {
 						owner = o
@@ -278,18 +280,18 @@ func (f *Flow) findOwner(ctx context.Context) string {
 	}
 }
 
-// load takes one journal record. A record that cannot be read is counted and left out, except one from a newer milena: writing on
-// without understanding it could copy records twice.
-func (s *shard) load(loaded map[offsets.TopicPartition]*loadedState, r recordbatch.Record) error {
+// loadRecord applies one journal record. Unreadable records are counted and skipped, but a record of a newer version of milena is an error:
+// to continue without understanding it could duplicate records.
+func (s *shard) loadRecord(loaded map[offsets.TopicPartition]*loadedState, r recordbatch.Record) error {
 	f := s.flow
 	entry, err := offsets.DecodeJournal(r.Key, r.Value)
 	var newer *offsets.VersionError
 	if errors.As(err, &newer) {
-		return fmt.Errorf("journal %s at offset %d: %w; run the newer milena, or delete the journal topic to begin again (which copies everything again)", s.journal(), r.Offset, err)
+		return fmt.Errorf("journal %s at offset %d: %w; run the newer milena, or delete the journal topic to copy everything again", s.journal(), r.Offset, err)
 	}
 	if err != nil {
 		f.metrics.journalCorrupt.Inc()
-		f.log.Warn("unreadable journal record is left out", "shard", s.number, "target_offset", r.Offset, "err", err)
+		f.log.Warn("skipped unreadable journal record", "shard", s.number, "target_offset", r.Offset, "err", err)
 		return nil
 	}
 	at := func(topic string, partition int32) *loadedState {
@@ -304,7 +306,7 @@ func (s *shard) load(loaded map[offsets.TopicPartition]*loadedState, r recordbat
 		s.setProducerIDs(e.ProducerIDs)
 	case *offsets.PartitionState:
 		at(e.Topic, e.Partition).state = e
-		s.noteJournaled(offsets.TopicPartition{Topic: e.Topic, Partition: e.Partition})
+		s.markInJournal(offsets.TopicPartition{Topic: e.Topic, Partition: e.Partition})
 	case *offsets.Chunk:
 		at(e.Topic, e.Partition).chunks[e.First] = e
 	case *offsets.Tombstone:
@@ -316,9 +318,9 @@ func (s *shard) load(loaded map[offsets.TopicPartition]*loadedState, r recordbat
 	return nil
 }
 
-// noteProducerLocked journals the shard's producer id before the first batch is written with it: a batch of an id that the journal does
-// not know would later look like a foreign write. The shard's lock is held.
-func (s *shard) noteProducerLocked(ctx context.Context) error {
+// journalProducerLocked journals the shard's producer id before the first batch is produced with it. A batch with a producer id that the
+// journal does not list would later be taken for a foreign write. The shard's lock is held.
+func (s *shard) journalProducerLocked(ctx context.Context) error {
 	state := &offsets.ShardState{ProducerIDs: s.producerIDs}
 	if !slices.Contains(s.producerIDs, s.fencer.producerID) {
 		state.ProducerIDs = append(slices.Clone(s.producerIDs), s.fencer.producerID)
@@ -341,15 +343,15 @@ func (s *shard) setProducerIDs(ids []int64) {
 	s.producerIDs = ids
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
-	s.ours = make(map[int64]bool, len(ids))
+	s.ownIDs = make(map[int64]bool, len(ids))
 	for _, id := range ids {
-		s.ours[id] = true
+		s.ownIDs[id] = true
 	}
 }
 
-// ownsProducer says whether a batch on the target was written by this shard, now or under an earlier owner.
+// ownsProducer reports whether a producer id belongs to this shard, including the ids of earlier owners.
 func (s *shard) ownsProducer(id int64) bool {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
-	return s.ours[id]
+	return s.ownIDs[id]
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-// ensureJournal creates the flow's journal topic and holds its number of partitions against the config: which shard a partition belongs
-// to depends on it, so it can never change.
+// ensureJournal creates the flow's journal topic if it is missing, and compares its number of partitions with the config. That number can
+// never change, because the shard of a partition depends on it.
 func (f *Flow) ensureJournal(ctx context.Context) error {
 	admin := kadm.NewClient(f.target)
 	if info, ok := f.targetView().ByName[f.journalTopic]; ok {
@@ -26,7 +26,7 @@ func (f *Flow) ensureJournal(ctx context.Context) error {
 	}
 	compact, segment, roll := "compact", strconv.Itoa(16<<20), strconv.FormatInt(time.Hour.Milliseconds(), 10)
 	response, err := admin.CreateTopic(ctx, f.config.Shards, factor, map[string]*string{
-		"cleanup.policy": &compact, "segment.bytes": &segment, "segment.ms": &roll, // small segments, so that compaction gets to work
+		"cleanup.policy": &compact, "segment.bytes": &segment, "segment.ms": &roll, // small segments, because compaction skips the active one
 	}, f.journalTopic)
 	if err == nil {
 		err = response.Err
@@ -46,6 +46,7 @@ func (f *Flow) ensureJournal(ctx context.Context) error {
 	return f.checkJournal(view.ByName[f.journalTopic])
 }
 
+// checkJournal returns a fatal error if the journal topic does not have as many partitions as the config has shards.
 func (f *Flow) checkJournal(info topics.Topic) error {
 	if len(info.Partitions) != int(f.config.Shards) {
 		return &fatalError{fmt.Errorf("flow %s: the journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",

@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// lease is this process's own clock of ownership. The broker's fence is what makes late writes impossible; but a broker forgets a
-// producer whose records are old (it dates producers by their records' timestamps), so a process that was paused must also stop by
-// itself: whoever could not confirm for one lease sends nothing until it has.
+// lease limits how long this process may produce without confirming that it is still the owner. Fencing normally makes the broker reject
+// late writes. But a broker dates a producer by the timestamps of its records, and forgets a producer of old records within minutes. So a
+// process that was paused must also stop on its own: once its last confirmation is older than the lease, it sends nothing until the next
+// one.
 type lease struct {
 	length time.Duration
 
 	mu        sync.Mutex
-	confirmed time.Time     // when the last successful confirmation was begun
+	confirmed time.Time     // when the request of the newest confirmation was sent
 	changed   chan struct{} // closed and replaced at each confirmation
 }
 
@@ -21,7 +22,7 @@ func newLease(length time.Duration) *lease {
 	return &lease{length: length, changed: make(chan struct{})}
 }
 
-// confirm notes that ownership held at a moment: the moment the request was begun, as the answer may be old.
+// confirm records that this process was the owner at a time. That is when the request was sent, because its response may be delayed.
 func (l *lease) confirm(at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -32,14 +33,14 @@ func (l *lease) confirm(at time.Time) {
 	}
 }
 
-// left is what remains of the lease; zero or less when it has run out.
+// left returns the remaining time of the lease, zero or less if it has expired.
 func (l *lease) left() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.length - time.Since(l.confirmed)
 }
 
-// wait blocks while the lease has run out.
+// wait blocks while the lease is expired.
 func (l *lease) wait(ctx context.Context) error {
 	for {
 		l.mu.Lock()

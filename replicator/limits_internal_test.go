@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestBudgetBlocksUntilBytesComeBack(t *testing.T) {
+func TestBudgetBlocksUntilBytesAreReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(100)
 		if err := b.reserve(t.Context(), 60); err != nil {
@@ -33,12 +33,12 @@ func TestBudgetBlocksUntilBytesComeBack(t *testing.T) {
 		b.add(-10)
 		synctest.Wait()
 		if !reserved.Load() || b.held() != 100 {
-			t.Fatalf("reserved: %v, held: %d; the bytes came back", reserved.Load(), b.held())
+			t.Fatalf("reserved: %v, held: %d, although the bytes were returned", reserved.Load(), b.held())
 		}
 	})
 }
 
-func TestBudgetLetsAnOversizePassAlone(t *testing.T) {
+func TestBudgetAllowsAnOversizedReservationAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(100)
 		if err := b.reserve(t.Context(), 250); err != nil {
@@ -47,10 +47,10 @@ func TestBudgetLetsAnOversizePassAlone(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := b.reserve(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("beside an oversize: %v", err)
+			t.Fatalf("beside an oversized reservation: %v", err)
 		}
 		if b.held() != 250 {
-			t.Fatalf("%d bytes are held after a reservation that ended", b.held())
+			t.Fatalf("%d bytes are held after a reservation that was cancelled", b.held())
 		}
 	})
 }
@@ -73,7 +73,7 @@ func TestSlabCountsUntilItsLastBatchIsDone(t *testing.T) {
 	}
 }
 
-func TestLeaseRunsOutByItsOwnClock(t *testing.T) {
+func TestLeaseExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLease(10 * time.Second)
 		if l.left() > 0 {
@@ -87,7 +87,7 @@ func TestLeaseRunsOutByItsOwnClock(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := l.wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("the lease ran out, wait says %v", err)
+			t.Fatalf("wait returned %v after the lease expired", err)
 		}
 		var sent atomic.Bool
 		go func() {
@@ -95,17 +95,17 @@ func TestLeaseRunsOutByItsOwnClock(t *testing.T) {
 				sent.Store(true)
 			}
 		}()
-		l.confirm(time.Now().Add(-10 * time.Second)) // an answer that took a whole lease
+		l.confirm(time.Now().Add(-10 * time.Second)) // its response took as long as the lease
 		synctest.Wait()
 		if sent.Load() {
-			t.Fatal("a confirmation counts from when it was asked for")
+			t.Fatal("a confirmation counts from when its request was sent")
 		}
 		l.confirm(time.Now().Add(-4 * time.Second))
 		synctest.Wait()
 		if !sent.Load() || l.left() != 6*time.Second {
 			t.Fatalf("sent: %v, left: %v after a confirmation that took 4 s", sent.Load(), l.left())
 		}
-		l.confirm(time.Now().Add(-9 * time.Second)) // an older answer that comes late
+		l.confirm(time.Now().Add(-9 * time.Second)) // an older confirmation that arrives late
 		if l.left() != 6*time.Second {
 			t.Fatalf("an older confirmation left %v", l.left())
 		}

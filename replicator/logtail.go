@@ -13,76 +13,63 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// tailWait is how long a tail fetch may wait for a marker that is not written yet. It is short, because fetches of one connection
-// stand in line and a partition below min.insync.replicas gets its marker late.
+// tailWait is how long the broker may keep a fetch of log tails that finds nothing, as while a marker is not written yet. It is short,
+// because the fetches of one connection are served one after the other, and a partition below min.insync.replicas gets its marker late.
 const tailWait = 20 * time.Millisecond
 
-// tailPatience is how long one tail fetch may take in all. Each time that this is too short it doubles, so many times at most: on a slow
-// line a large answer takes its time.
+// tailPatience is the timeout of one fetch of log tails. It doubles with each timeout, at most tailDoublings times, because a large response
+// takes long on a slow link.
 const (
 	tailPatience  = 1500 * time.Millisecond
 	tailDoublings = 3
 )
 
-// tail is one partition of the target that is read from an offset to the abort marker of a fence. What stands before the marker is all
-// there will ever be of earlier owners, and as a fetch ends at the high watermark it is replicated. (ListOffsets is no substitute: a
-// batch that is appended and not yet replicated is invisible to it and appears later.)
-type tail struct {
+// logTail is the end of a target partition's log, which is read from an offset to the abort marker of a fence. Earlier owners cannot write
+// behind the marker, so it ends everything that they wrote, and because a fetch ends at the high watermark, what is read is replicated.
+// ListOffsets is no substitute: it does not see a batch that is appended and not yet replicated, which appears later.
+type logTail struct {
 	partition offsets.TopicPartition // of the target
 	id        [16]byte
 	from      int64
-	mark      marker // of the fence that ends it
-	until     int64  // read to here instead of to a marker, unless it is toMarker
-	// visit gets every batch at or above from, in order, control batches too.
+	mark      marker // of the fence, at which it ends
+	until     int64  // read up to this offset, exclusive, instead of to the marker, unless it is toMarker
+	// visit receives every batch from offset from on, in order, including control batches.
 	visit func(h recordbatch.Header, batch []byte) error
 
-	committed bool // records of aborted transactions do not count, and those of open ones are waited for
-	// dropped gets the batches that visit does not get because of that.
+	committed bool // skip records of aborted transactions, and wait for the end of open ones
+	// dropped receives the batches that committed keeps from visit.
 	dropped func(h recordbatch.Header)
 
-	started  bool  // the journal knows where the copy began
-	unknown  bool  // nobody knows whose records the target holds
-	next     int64 // where the next fetch begins
-	logStart int64 // above from when the target deleted what the tail began with
-	end      int64 // behind the marker
+	started  bool  // the journal knows where the copy begins
+	unknown  bool  // the journal does not list the partition, so the origin of its records is unknown
+	next     int64 // the fetch offset
+	logStart int64 // above from if the target deleted the beginning of the tail
+	end      int64 // the offset behind the marker
 	done     bool
 	err      error
 	since    time.Time
 }
 
-// readTails reads all tails to their markers and calls finished for each as it gets there, so that a partition whose marker is late
-// holds up nothing else. It returns when all are finished or ctx ends.
-func (f *Flow) readTails(ctx context.Context, tails []*tail, finished func(*tail)) error {
+// isFinished reports whether the tail was read, or cannot be read.
+func (t *logTail) isFinished() bool { return t.done || t.err != nil }
+
+// readTails reads all log tails to their markers. It calls finished for each one as soon as it is read, so that a partition whose marker is
+// late delays nothing else. It blocks until all are finished or ctx ends.
+func (f *Flow) readTails(ctx context.Context, tails []*logTail, finished func(*logTail)) error {
 	for _, t := range tails {
 		t.next, t.since = t.from, time.Now()
 	}
-	pending, late := tails, 0 // late counts fetches that took too long
+	pending, timeouts := tails, 0
 	for attempt := 0; len(pending) > 0; {
-		byLeader := make(map[int32][]*tail)
-		for _, t := range pending {
-			leader := f.targetLeader(t.partition)
-			byLeader[leader] = append(byLeader[leader], t)
-		}
 		progress := false
-		for leader, group := range byLeader {
-			if leader < 0 {
-				continue
-			}
-			moved, inTime := f.fetchTails(ctx, leader, group, tailPatience<<min(late, tailDoublings))
+		for leader, group := range f.tailsByLeader(pending) {
+			moved, inTime := f.fetchTails(ctx, leader, group, tailPatience<<min(timeouts, tailDoublings))
 			progress = progress || moved
 			if !inTime {
-				late++
+				timeouts++
 			}
 		}
-		var rest []*tail
-		for _, t := range pending {
-			if t.done || t.err != nil {
-				finished(t)
-			} else {
-				rest = append(rest, t)
-			}
-		}
-		pending = rest
+		pending = takeFinished(pending, finished)
 		if len(pending) == 0 {
 			return nil
 		}
@@ -99,10 +86,33 @@ func (f *Flow) readTails(ctx context.Context, tails []*tail, finished func(*tail
 	return nil
 }
 
-// fetchTails asks one broker once; it says whether any tail moved, and whether the answer came in time.
-func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail, patience time.Duration) (moved, inTime bool) {
+// tailsByLeader groups tails by the leaders of their partitions. It skips those that have no leader.
+func (f *Flow) tailsByLeader(tails []*logTail) map[int32][]*logTail {
+	byLeader := make(map[int32][]*logTail)
+	for _, t := range tails {
+		if leader := f.targetLeader(t.partition); leader >= 0 {
+			byLeader[leader] = append(byLeader[leader], t)
+		}
+	}
+	return byLeader
+}
+
+// takeFinished calls finished for the tails that are finished, and returns the others.
+func takeFinished(tails []*logTail, finished func(*logTail)) (pending []*logTail) {
+	for _, t := range tails {
+		if t.isFinished() {
+			finished(t)
+		} else {
+			pending = append(pending, t)
+		}
+	}
+	return pending
+}
+
+// fetchTails sends one fetch request to a broker. It reports whether any tail progressed, and whether the response came in time.
+func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, patience time.Duration) (moved, inTime bool) {
 	isolation := wire.ReadUncommitted
-	if group[0].committed { // all of a group, or none
+	if group[0].committed { // all of a group are, or none
 		isolation = wire.ReadCommitted
 	}
 	request := wire.NewFetchRequest(tailWait, 16<<20, isolation)
@@ -112,8 +122,8 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail, pati
 			FetchOffset:    wire.FetchOffset{TopicID: t.id, Offset: t.next, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: 4 << 20},
 		})
 	}
-	// Only tails are fetched from the target, so a deadline, which closes the connection, harms nobody else; a connection that is dead
-	// without a sign of it must not hold up a recovery for longer.
+	// A timeout closes the connection. That affects nothing else, because only log tails are fetched from the target. Without a timeout, a
+	// connection that is dead but was not closed would delay a recovery for longer.
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	response, err := f.targetWire.Fetch(ctx, leader, request.FetchRequest)
@@ -123,14 +133,15 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*tail, pati
 	}
 	answer := wire.IndexFetch(response)
 	for _, t := range group {
-		if rp := answer.Of(t.partition, t.id); rp != nil && f.readTail(ctx, t, rp) {
+		if rp := answer.Of(t.partition, t.id); rp != nil && f.applyFetch(ctx, t, rp) {
 			moved = true
 		}
 	}
 	return moved, true
 }
 
-func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopicPartition) bool {
+// applyFetch processes the part of a fetch response that belongs to a tail. It reports whether the tail progressed or failed.
+func (f *Flow) applyFetch(ctx context.Context, t *logTail, rp *kmsg.FetchResponseTopicPartition) bool {
 	switch wire.ClassifyFetch(rp.ErrorCode) {
 	case wire.Fetched:
 	case wire.OutOfRange:
@@ -148,34 +159,39 @@ func (f *Flow) readTail(ctx context.Context, t *tail, rp *kmsg.FetchResponseTopi
 			t.err = fmt.Errorf("read %s on cluster %s from offset %d: %w", t.partition, f.config.Target, t.next, err)
 			return true
 		}
-		h := batch.Header
-		if h.NextOffset() <= t.from {
-			continue
-		}
-		if h.Attributes.Control() && h.ProducerID == t.mark.producerID && h.ProducerEpoch >= t.mark.epoch {
-			t.done, t.end = true, h.NextOffset()
-		} else if t.err = t.take(h, batch.Bytes, &aborted); t.err != nil {
+		if t.addBatch(batch, &aborted); t.isFinished() {
 			return true
 		}
-		t.next = h.NextOffset()
-		if t.until != toMarker && t.next >= t.until && !t.done {
-			t.done, t.end = true, t.next
-		}
-		if t.done {
-			break
-		}
 	}
-	return t.done || t.next > began
+	return t.next > began
 }
 
-// take gives one batch to visit. Of committed records only, when they alone count.
-func (t *tail) take(h recordbatch.Header, batch []byte, aborted *recordbatch.Aborted) error {
+// addBatch processes the next batch of the tail, and ends the tail at its marker or at until.
+func (t *logTail) addBatch(batch recordbatch.Batch, aborted *recordbatch.Aborted) {
+	h := batch.Header
+	if h.NextOffset() <= t.from {
+		return // the fetch offset was within this batch
+	}
+	// Without a fence there is no marker to wait for: the zero mark would match those of producer 0, the first one of a cluster.
+	if t.until == toMarker && h.Attributes.Control() && h.ProducerID == t.mark.producerID && h.ProducerEpoch >= t.mark.epoch {
+		t.done, t.end = true, h.NextOffset()
+	} else if t.err = t.visitBatch(h, batch.Bytes, aborted); t.err != nil {
+		return
+	}
+	t.next = h.NextOffset()
+	if t.until != toMarker && t.next >= t.until && !t.done {
+		t.done, t.end = true, t.next
+	}
+}
+
+// visitBatch passes one batch to visit, or to dropped if it belongs to an aborted transaction and only committed records are read.
+func (t *logTail) visitBatch(h recordbatch.Header, batch []byte, aborted *recordbatch.Aborted) error {
 	if t.committed {
-		lane, _, err := recordbatch.Admit(batch, h, aborted, recordbatch.Rules{})
+		route, _, err := recordbatch.Admit(batch, h, aborted, recordbatch.Rules{})
 		if err != nil {
 			return err
 		}
-		if lane == recordbatch.RouteDrop {
+		if route == recordbatch.RouteDrop {
 			t.dropped(h)
 			return nil
 		}
@@ -183,8 +199,9 @@ func (t *tail) take(h recordbatch.Header, batch []byte, aborted *recordbatch.Abo
 	return t.visit(h, batch)
 }
 
-// tailOutOfRange tells a target whose retention deleted the beginning of the tail from one that lost its end.
-func (f *Flow) tailOutOfRange(ctx context.Context, t *tail) bool {
+// tailOutOfRange handles a fetch offset that is out of range: retention of the target deleted the beginning of the tail, or the target lost
+// its end. It reports whether the tail progressed or failed.
+func (f *Flow) tailOutOfRange(ctx context.Context, t *logTail) bool {
 	start, end, err := wire.Bounds(ctx, f.target, f.targetLeader(t.partition), t.partition)
 	switch {
 	case err != nil:
@@ -196,15 +213,15 @@ func (f *Flow) tailOutOfRange(ctx context.Context, t *tail) bool {
 		t.err = &targetTruncatedError{partition: t.partition, expected: t.next, end: end}
 		return true
 	}
-	return false // a replica that is behind
+	return false // the response came from a replica that lags
 }
 
-// targetTruncatedError says that the target lost records that it had acknowledged.
+// targetTruncatedError means that the target lost records that it had acknowledged.
 type targetTruncatedError struct {
 	partition     offsets.TopicPartition
 	expected, end int64
 }
 
 func (e *targetTruncatedError) Error() string {
-	return fmt.Sprintf("target %s ends at offset %d, but everything below %d was acknowledged: the target lost records (unclean leader election?)", e.partition, e.end, e.expected)
+	return fmt.Sprintf("target %s ends at offset %d, but all records below offset %d were acknowledged: the target lost records (unclean leader election?)", e.partition, e.end, e.expected)
 }

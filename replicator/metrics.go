@@ -6,11 +6,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// flowMetrics are the counters of one flow. Every series carries the flow's name as a label, which the registerer adds. What is a
-// property of a partition at one moment is read when it is scraped (collector.go) and costs nothing meanwhile.
+// flowMetrics are the counters and histograms of one flow. The registerer adds the label flow to every series. Gauges are not here: the
+// [collector] reads them when they are scraped, so they cost nothing in between.
 type flowMetrics struct {
 	batches         *prometheus.CounterVec // topic, lane, reason
 	records         *prometheus.CounterVec // topic
@@ -25,16 +26,16 @@ type flowMetrics struct {
 	retries         *prometheus.CounterVec   // request
 	produceErrors   *prometheus.CounterVec   // outcome
 	doubts          prometheus.Counter
-	takeOvers       *prometheus.CounterVec // result
-	takeOverSeconds prometheus.Histogram
+	takeovers       *prometheus.CounterVec // result
+	takeoverSeconds prometheus.Histogram
 	reconciled      prometheus.Counter
-	inherited       prometheus.Counter
+	migrated        prometheus.Counter
 	journalWrites   *prometheus.CounterVec // result
 	journalCorrupt  prometheus.Counter
-	passes          *prometheus.CounterVec // pass, result
+	syncs           *prometheus.CounterVec // pass, result
 	configChanges   prometheus.Counter
 	aclChanges      *prometheus.CounterVec // change
-	internalWrites  *prometheus.CounterVec // cluster, topic
+	internalRecords *prometheus.CounterVec // cluster, topic
 	internalErrors  *prometheus.CounterVec // cluster, topic
 	groupCommits    prometheus.Counter
 	groupRefusals   *prometheus.CounterVec // reason
@@ -52,27 +53,27 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		return c
 	}
 	m := &flowMetrics{
-		batches:        counters("batches_total", "Source batches by lane: forwarded as they are, rebuilt or dropped for a reason.", "topic", "lane", "reason"),
-		records:        counters("records_total", "Records acknowledged by the target.", "topic"),
-		bytes:          counters("bytes_total", "Bytes of batches acknowledged by the target, as they are on the wire.", "topic"),
-		anomalies:      counters("anomalies_total", "Anomalies by kind and by what policy did.", "topic", "kind", "action"),
-		requestErrors:  counters("request_errors_total", "Requests of the data path that got no answer.", "cluster", "request"),
-		throttled:      counters("throttled_seconds_total", "Time that brokers asked this client to wait because of quotas.", "cluster"),
-		retries:        counters("retries_total", "Requests of the data path that had to be made again.", "request"),
-		produceErrors:  counters("produce_errors_total", "Batches that the target did not acknowledge, by what follows from its answer.", "outcome"),
-		doubts:         counter("doubts_total", "Partitions sent to a take-over because a write may or may not have happened."),
-		takeOvers:      counters("takeovers_total", "Take-overs of shards by result.", "result"),
-		reconciled:     counter("reconciled_batches_total", "Batches of unknown fate that were found in the target's log and kept."),
-		inherited:      counter("migrated_partitions_total", "Partitions that were migrated from MirrorMaker 2."),
-		journalWrites:  counters("journal_writes_total", "Writes to the journal by result.", "result"),
-		journalCorrupt: counter("journal_unreadable_records_total", "Journal records that could not be read and were left out."),
-		passes:         counters("passes_total", "Passes over topics, configs, ACLs and groups by result.", "pass", "result"),
-		configChanges:  counter("topic_config_changes_total", "Topic configs altered on the target."),
-		aclChanges:     counters("acl_changes_total", "ACLs created and deleted on the target, and those that began to be refused there.", "change"),
-		internalWrites: counters("internal_topic_records_total", "Heartbeats, checkpoints and offset-syncs written.", "cluster", "topic"),
-		internalErrors: counters("internal_topic_errors_total", "Writes of heartbeats, checkpoints and offset-syncs that failed and are retried.", "cluster", "topic"),
-		groupCommits:   counter("group_commits_total", "Offsets of consumer groups committed on the target."),
-		groupRefusals:  counters("group_refusals_total", "Committed offsets of consumer groups that began to be refused, by reason.", "reason"),
+		batches:         counters("batches_total", "Source batches by route: forwarded unchanged, rebuilt or dropped, with the reason.", "topic", "lane", "reason"),
+		records:         counters("records_total", "Records acknowledged by the target.", "topic"),
+		bytes:           counters("bytes_total", "Bytes of batches acknowledged by the target, compressed.", "topic"),
+		anomalies:       counters("anomalies_total", "Anomalies by kind and action.", "topic", "kind", "action"),
+		requestErrors:   counters("request_errors_total", "Fetch and produce requests without a response.", "cluster", "request"),
+		throttled:       counters("throttled_seconds_total", "Throttle time that brokers imposed because of quotas.", "cluster"),
+		retries:         counters("retries_total", "Fetch and produce requests without a response, after which milena retried or reconciled.", "request"),
+		produceErrors:   counters("produce_errors_total", "Batches that the target did not acknowledge, by outcome.", "outcome"),
+		doubts:          counter("doubts_total", "Partitions that needed a takeover because the outcome of a write was unknown."),
+		takeovers:       counters("takeovers_total", "Takeovers of shards by result.", "result"),
+		reconciled:      counter("reconciled_batches_total", "Batches of unknown outcome that were found in the target's log."),
+		migrated:        counter("migrated_partitions_total", "Partitions that were migrated from MirrorMaker 2."),
+		journalWrites:   counters("journal_writes_total", "Writes to the journal by result.", "result"),
+		journalCorrupt:  counter("journal_unreadable_records_total", "Journal records that could not be read and were skipped."),
+		syncs:           counters("passes_total", "Syncs of topics, configs, ACLs and groups by result.", "pass", "result"),
+		configChanges:   counter("topic_config_changes_total", "Topic configs altered on the target."),
+		aclChanges:      counters("acl_changes_total", "ACLs created and deleted on the target, and those that began to be refused there.", "change"),
+		internalRecords: counters("internal_topic_records_total", "Heartbeats, checkpoints and offset-syncs written.", "cluster", "topic"),
+		internalErrors:  counters("internal_topic_errors_total", "Writes of heartbeats, checkpoints and offset-syncs that failed and are retried.", "cluster", "topic"),
+		groupCommits:    counter("group_commits_total", "Committed offsets of consumer groups written on the target."),
+		groupRefusals:   counters("group_refusals_total", "Committed offsets of consumer groups that began to be refused, by reason.", "reason"),
 	}
 	ages := func(name, help string) prometheus.Histogram {
 		h := prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -84,17 +85,17 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 	m.latency = ages("latency_seconds", "Time from a batch's newest record timestamp to the target's acknowledgement.")
 	m.recordAge = ages("record_age_seconds", "Age of a batch's newest record when it was read from the source.")
 	m.checkpoints = ages("checkpoint_latency_seconds", "Time from reading a group's committed offset on the source to the acknowledgement of its checkpoint.")
-	m.takeOverSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "milena_takeover_seconds", Help: "Time that take-overs of shards took.", Buckets: prometheus.ExponentialBuckets(.002, 2, 14),
+	m.takeoverSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "milena_takeover_seconds", Help: "Duration of takeovers of shards.", Buckets: prometheus.ExponentialBuckets(.002, 2, 14),
 	})
 	m.requests = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "milena_request_seconds", Help: "Time of fetch and produce requests; a fetch waits for records up to half a second.", Buckets: prometheus.ExponentialBuckets(.0005, 2, 16),
+		Name: "milena_request_seconds", Help: "Duration of fetch and produce requests. A fetch waits up to half a second for records.", Buckets: prometheus.ExponentialBuckets(.0005, 2, 16),
 	}, []string{"cluster", "request"})
-	r.MustRegister(m.takeOverSeconds, m.requests)
+	r.MustRegister(m.takeoverSeconds, m.requests)
 	return m
 }
 
-// observer measures the data path's requests to one cluster.
+// observer returns a function that measures the fetch and produce requests to one cluster.
 func (m *flowMetrics) observer(cluster string) func(request string, took time.Duration, err error) {
 	fetch, produce := m.requests.WithLabelValues(cluster, "fetch"), m.requests.WithLabelValues(cluster, "produce")
 	return func(request string, took time.Duration, err error) {
@@ -110,7 +111,7 @@ func (m *flowMetrics) observer(cluster string) func(request string, took time.Du
 	}
 }
 
-// topicMetrics are the counters of one source topic, looked up once.
+// topicMetrics are the counters of one source topic. They are looked up once, not for each batch.
 type topicMetrics struct {
 	flow           *flowMetrics
 	topic          string
@@ -127,22 +128,24 @@ func (m *flowMetrics) forTopic(topic string, t *totals) *topicMetrics {
 	}
 }
 
-// read notes the age of what is copied. A batch without a timestamp (-1) has none.
-func (m *flowMetrics) read(maxTimestamp int64, now time.Time) {
+// observeAge records the age of a batch when it was read. A batch without a timestamp (-1) has none.
+func (m *flowMetrics) observeAge(maxTimestamp int64, now time.Time) {
 	if maxTimestamp > 0 {
 		m.recordAge.Observe(max(0, float64(now.UnixMilli()-maxTimestamp)/1000))
 	}
 }
 
-func (t *topicMetrics) lane(lane recordbatch.Route, reason recordbatch.Reason) {
-	if lane == recordbatch.RouteForward {
+// countRoute counts a source batch.
+func (t *topicMetrics) countRoute(route recordbatch.Route, reason recordbatch.Reason) {
+	if route == recordbatch.RouteForward {
 		t.forwarded.Inc()
 		return
 	}
-	t.flow.batches.WithLabelValues(t.topic, lane.String(), reason.String()).Inc()
+	t.flow.batches.WithLabelValues(t.topic, route.String(), reason.String()).Inc()
 }
 
-func (t *topicMetrics) acked(b prepared, now time.Time) {
+// countAcked counts a batch that the target acknowledged.
+func (t *topicMetrics) countAcked(b prepared, now time.Time) {
 	t.records.Add(float64(b.count))
 	t.bytes.Add(float64(len(b.batch)))
 	t.totals.records.Add(int64(b.count))
@@ -152,7 +155,7 @@ func (t *topicMetrics) acked(b prepared, now time.Time) {
 	}
 }
 
-// collector reads the partitions of a flow when it is scraped, so that a partition that is gone leaves no series behind.
+// collector reads the status of a flow when it is scraped, so that a deleted partition leaves no series behind.
 type collector struct {
 	flow  *Flow
 	descs map[string]*prometheus.Desc
@@ -164,23 +167,23 @@ func newCollector(f *Flow) *collector {
 		c.descs[name] = prometheus.NewDesc("milena_"+name, help, labels, nil)
 	}
 	partition := []string{"topic", "partition"}
-	add("lag_records", "Records that may be read on the source and are not acknowledged by the target.", partition...)
-	add("lag_bytes", "Estimate of the lag in bytes: records times the mean size of those copied last.", partition...)
-	add("lag_seconds", "How far behind the copy is: age of the newest acknowledged record while there is lag, else 0.", partition...)
-	add("source_end_offset", "End of what may be read on the source, exclusive.", partition...)
+	add("lag_records", "Readable records on the source that the target has not acknowledged.", partition...)
+	add("lag_bytes", "Estimated lag in bytes: lag in records times their mean size lately.", partition...)
+	add("lag_seconds", "Age of the newest acknowledged record while there is lag, else 0.", partition...)
+	add("source_end_offset", "End of the readable log on the source, exclusive.", partition...)
 	add("acked_offset", "Source offset below which everything is on the target, exclusive.", partition...)
 	add("journaled_offset", "Source offset below which the journal describes the copy, exclusive.", partition...)
 	add("target_end_offset", "Target offset behind the last acknowledged record, exclusive.", partition...)
-	add("last_progress_timestamp_seconds", "When the copy of a partition last moved.", partition...)
+	add("last_progress_timestamp_seconds", "When the copy of a partition last progressed.", partition...)
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
-	add("topics_not_copied", "Topics that were asked for and are not copied, or not wholly; the status says why.")
-	add("groups", "Consumer groups of the source that are translated.")
+	add("topics_not_copied", "Selected topics that are not copied, or not completely. The status has the reasons.")
+	add("groups", "Consumer groups of the source whose offsets are translated.")
 	add("group_positions", "Committed offsets of those groups in copied partitions.")
-	add("group_positions_refused", "Of those, the offsets that are not on the target, by reason.", "reason")
+	add("group_positions_refused", "Committed offsets that were not written on the target, by reason.", "reason")
 	add("groups_last_pass_timestamp_seconds", "When the last sync of groups began.")
-	add("configs_last_pass_timestamp_seconds", "When the last look at the topic configs began.")
-	add("acls_last_pass_timestamp_seconds", "When the last look at the ACLs began.")
+	add("configs_last_pass_timestamp_seconds", "When the last sync of topic configs began.")
+	add("acls_last_pass_timestamp_seconds", "When the last sync of ACLs began.")
 	add("buffer_bytes", "Bytes of batches held between source and target.")
 	add("ready", "1 when every shard is owned and recovered.")
 	return c
@@ -199,6 +202,26 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.GaugeValue, value, labels...)
 	}
 	status := c.flow.Status()
+	collectPartitions(status, gauge)
+	collectGroups(status.Groups, gauge)
+	collectSyncs(status, gauge)
+	for state, n := range status.Shards {
+		gauge("shards", float64(n), state)
+	}
+	gauge("topics_not_copied", float64(len(status.NotCopied)))
+	gauge("buffer_bytes", float64(c.flow.budget.held()))
+	ready := 0.0
+	if status.Ready {
+		ready = 1
+	}
+	gauge("ready", ready)
+}
+
+// setGauge sends the value of a gauge to the registry.
+type setGauge func(name string, value float64, labels ...string)
+
+// collectPartitions sets the gauges of partitions.
+func collectPartitions(status Status, gauge setGauge) {
 	states := map[string]int{waiting.String(): 0, recovering.String(): 0, replicating.String(): 0, halted.String(): 0}
 	for _, p := range status.Partitions {
 		states[p.State]++
@@ -225,36 +248,33 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range states {
 		gauge("partitions", float64(n), state)
 	}
-	for state, n := range status.Shards {
-		gauge("shards", float64(n), state)
-	}
-	gauge("topics_not_copied", float64(len(status.NotCopied)))
-	gauge("buffer_bytes", float64(c.flow.budget.held()))
-	groups := status.Groups
-	gauge("groups", float64(groups.Groups))
-	gauge("group_positions", float64(groups.Positions))
+}
+
+// collectGroups sets the gauges of consumer groups.
+func collectGroups(status *groups.Status, gauge setGauge) {
+	gauge("groups", float64(status.Groups))
+	gauge("group_positions", float64(status.Positions))
 	refused := make(map[string]int)
-	for _, r := range groups.Refusals {
+	for _, r := range status.Refusals {
 		refused[r.Reason] += r.Partitions
 	}
 	for reason, n := range refused {
 		gauge("group_positions_refused", float64(n), reason)
 	}
-	passed := func(name string, at time.Time) {
+}
+
+// collectSyncs sets the times of the last syncs.
+func collectSyncs(status Status, gauge setGauge) {
+	synced := func(name string, at time.Time) {
 		if !at.IsZero() {
 			gauge(name, float64(at.UnixMilli())/1000)
 		}
 	}
-	passed("groups_last_pass_timestamp_seconds", groups.LastPass)
+	synced("groups_last_pass_timestamp_seconds", status.Groups.LastPass)
 	if status.Configs != nil {
-		passed("configs_last_pass_timestamp_seconds", status.Configs.LastPass)
+		synced("configs_last_pass_timestamp_seconds", status.Configs.LastPass)
 	}
 	if status.ACLs != nil {
-		passed("acls_last_pass_timestamp_seconds", status.ACLs.LastPass)
+		synced("acls_last_pass_timestamp_seconds", status.ACLs.LastPass)
 	}
-	ready := 0.0
-	if status.Ready {
-		ready = 1
-	}
-	gauge("ready", ready)
 }

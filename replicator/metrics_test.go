@@ -61,7 +61,7 @@ func TestMetricsAreWellFormedAndDocumented(t *testing.T) {
 	}
 }
 
-// describedMetrics are the names of all metrics of a flow, with those that have no series yet.
+// describedMetrics are the names of all metrics of a flow, including those without a series.
 func describedMetrics(flow *replicatortest.Flow) []string {
 	descs := make(chan *prometheus.Desc)
 	go func() {

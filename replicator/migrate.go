@@ -16,13 +16,13 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// maxScans is how many copies of MirrorMaker 2 are compared at a time: each may hold a window of some tens of MiB.
+// maxScans is how many copies of MirrorMaker 2 are scanned at a time. Each scan may hold a window of some tens of MiB.
 const maxScans = 4
 
-// migrates says whether the flow continues copies that MirrorMaker 2 made.
+// migrates reports whether the flow migrates from MirrorMaker 2.
 func (f *Flow) migrates() bool { return f.config.MigrateFrom != "" }
 
-// awaitMirrorMaker returns nil when no MirrorMaker 2 works on this flow.
+// awaitMirrorMaker blocks until MirrorMaker 2 has stopped.
 func (f *Flow) awaitMirrorMaker(ctx context.Context) error {
 	if !f.migrates() || f.options.BesideMirrorMaker {
 		return nil
@@ -41,16 +41,17 @@ func (f *Flow) awaitMirrorMaker(ctx context.Context) error {
 	return err
 }
 
-// migration continues the copies of a MirrorMaker 2: by what it wrote of its progress, read once when the first partition asks. It has stopped before, so nothing
-// changes any more.
+// migration is the migration from MirrorMaker 2. It reads the progress of MirrorMaker 2 once, when the first partition needs it. That is
+// enough, because MirrorMaker 2 has stopped by then.
 type migration struct {
 	flow  *Flow
-	scans *semaphore.Weighted // how many copies are compared at a time
+	scans *semaphore.Weighted // limits how many copies are scanned at a time
 
 	mu       sync.Mutex
 	progress *offsets.MM2Progress // nil until read
 }
 
+// read returns the progress of MirrorMaker 2: its connector offsets and offset-syncs.
 func (d *migration) read(ctx context.Context) (*offsets.MM2Progress, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -67,18 +68,19 @@ func (d *migration) read(ctx context.Context) (*offsets.MM2Progress, error) {
 	return progress, nil
 }
 
-// Forward translates a source offset from before the migration with MirrorMaker 2's offset-syncs. False: no sync is old enough.
+// Forward translates a source offset below the beginning of the map with the offset-syncs of MirrorMaker 2. It returns false if no
+// offset-sync is old enough, or if they cannot be read.
 func (d *migration) Forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
 	progress, err := d.read(ctx)
 	if err != nil {
-		d.flow.warn("reading the progress of MirrorMaker 2 failed", "err", err)
+		d.flow.warn("progress of MirrorMaker 2 cannot be read, retrying", "err", err)
 		return 0, false
 	}
 	return progress.Forward(tp, source)
 }
 
-// migrate finds out how far MirrorMaker 2 copied a partition and lets the flow continue there.
-func (r *recovery) migrate(ctx context.Context, p *partition, t *tail) error {
+// migrate finds out how far MirrorMaker 2 copied a partition, and lets the partition continue there.
+func (r *recovery) migrate(ctx context.Context, p *partition, t *logTail) error {
 	f := r.flow
 	progress, err := f.migration.read(ctx)
 	if err != nil {
@@ -86,7 +88,7 @@ func (r *recovery) migrate(ctx context.Context, p *partition, t *tail) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if !p.scanUntil(cancel) {
+	if !p.setEndScan(cancel) {
 		return nil
 	}
 	if err := f.migration.scans.Acquire(ctx, 1); err != nil {
@@ -98,14 +100,14 @@ func (r *recovery) migrate(ctx context.Context, p *partition, t *tail) error {
 	if err != nil {
 		return p.unlessRetired(err)
 	}
-	if !f.obeyVerdict(p, mm2.Decide(c, found), found) {
+	if !f.applyVerdict(p, mm2.Decide(c, found), found) {
 		return nil
 	}
-	return r.reach(p, found.End.Target)
+	return r.completeAt(p, found.End.Target)
 }
 
-// copyOf is the partition as a scan sees it.
-func (f *Flow) copyOf(p *partition, t *tail, progress *offsets.MM2Progress) mm2.Copy {
+// copyOf describes the partition for a scan.
+func (f *Flow) copyOf(p *partition, t *logTail, progress *offsets.MM2Progress) mm2.Copy {
 	c := mm2.Copy{
 		Source: p.source(), Target: p.remote(), SourceLog: sourceLog{f, p}, TargetLog: targetLog{f, t},
 		Isolation: f.isolation, ConnectorOffset: -1, OffsetSyncs: progress.OffsetSyncs[p.source()], Whole: f.options.RebuildMap,
@@ -116,7 +118,7 @@ func (f *Flow) copyOf(p *partition, t *tail, progress *offsets.MM2Progress) mm2.
 	return c
 }
 
-// sourceLog is the log of a source partition.
+// sourceLog is the log of a source partition. It implements mm2.SourceLog.
 type sourceLog struct {
 	flow      *Flow
 	partition *partition
@@ -136,10 +138,10 @@ func (l sourceLog) Read(ctx context.Context, offset int64, isolation int8) (*kms
 	return rp, err
 }
 
-// targetLog is the log of a copy whose end is known by the marker of a fence.
+// targetLog is the log of a fenced target partition. It implements mm2.TargetLog.
 type targetLog struct {
 	flow *Flow
-	tail *tail
+	tail *logTail
 }
 
 // Bounds implements mm2.TargetLog.
@@ -149,25 +151,26 @@ func (l targetLog) Bounds(ctx context.Context) (start, end int64, err error) {
 
 // ReadToMarker implements mm2.TargetLog.
 func (l targetLog) ReadToMarker(ctx context.Context, from int64, visit func(recordbatch.Batch) error, dropped func(recordbatch.Header)) (int64, error) {
-	copied := &tail{
+	copied := &logTail{
 		partition: l.tail.partition, id: l.tail.id, from: from, mark: l.tail.mark, until: toMarker, committed: true, dropped: dropped,
 		visit: func(h recordbatch.Header, batch []byte) error {
 			return visit(recordbatch.Batch{Header: h, Bytes: batch})
 		},
 	}
-	err := l.flow.readTails(ctx, []*tail{copied}, func(*tail) {})
+	err := l.flow.readTails(ctx, []*logTail{copied}, func(*logTail) {})
 	return copied.end, errors.Join(err, copied.err)
 }
 
-// scanUntil notes what ends a scan when the partition's topic is deleted: it would wait for its records for ever. False if it is already.
-func (p *partition) scanUntil(end context.CancelFunc) bool {
+// setEndScan sets the function that ends a scan if the partition's topic is deleted. Otherwise the scan would wait forever for its records.
+// It returns false if the partition is not recovering any more.
+func (p *partition) setEndScan(end context.CancelFunc) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.endScan = end
 	return p.state == recovering
 }
 
-// unlessRetired drops the error of a scan whose topic was deleted.
+// unlessRetired returns the error of a scan, or nil if the partition is not recovering any more because its topic was deleted.
 func (p *partition) unlessRetired(err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -177,8 +180,9 @@ func (p *partition) unlessRetired(err error) error {
 	return err
 }
 
-// obeyVerdict makes the findings the partition's map; false if policy stops it.
-func (f *Flow) obeyVerdict(p *partition, v mm2.Verdict, found *mm2.Findings) bool {
+// applyVerdict begins the partition's map with the findings of the scan, or raises the anomaly that the scan found. It returns false if the
+// partition is halted.
+func (f *Flow) applyVerdict(p *partition, v mm2.Verdict, found *mm2.Findings) bool {
 	if v.Untouched {
 		return true
 	}
@@ -203,7 +207,7 @@ func (f *Flow) obeyVerdict(p *partition, v mm2.Verdict, found *mm2.Findings) boo
 	return true
 }
 
-// migrateMap begins the map with what MirrorMaker 2 copied.
+// migrateMap begins the map with the records that MirrorMaker 2 copied.
 func (p *partition) migrateMap(v mm2.Verdict, found *mm2.Findings) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -215,9 +219,10 @@ func (p *partition) migrateMap(v mm2.Verdict, found *mm2.Findings) error {
 	return err
 }
 
-// logMigrated logs what needs attention, and the rest at debug level.
+// logMigrated logs a migrated partition: as a warning if its copy differs from the source, once per topic otherwise, and the rest at debug
+// level.
 func (f *Flow) logMigrated(p *partition, found *mm2.Findings) {
-	f.metrics.inherited.Inc()
+	f.metrics.migrated.Inc()
 	attrs := append(p.logAttrs(), "next", p.acked, "connector_offset", found.ConnectorOffset, "compared", found.Records,
 		"compared_from", found.From.Source, "duplicates", found.Duplicates, "unmatched", found.Unmatched, "missing", found.Missing)
 	switch {

@@ -13,8 +13,8 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// A long map is journaled in several batches, its state last. Chunks of one that was not finished must not mix with those of the next one,
-// which may begin elsewhere, as retention goes on.
+// A long map is journaled in several batches, with its state in the last one. Chunks of a map that was not finished must not be mixed with
+// those of the next map, which may begin elsewhere because of retention.
 func TestChunksOfAnUnfinishedMapAreIgnored(t *testing.T) {
 	tp := offsets.TopicPartition{Topic: "orders", Partition: 0}
 	left := &loadedState{chunks: map[int64]*offsets.Chunk{0: {Generation: 0}, 512: {First: 512, Generation: 2}}}
@@ -37,7 +37,7 @@ func TestChunksOfAnUnfinishedMapAreIgnored(t *testing.T) {
 	}
 }
 
-// Formats before version 2 have no count in their header, and hold records all the same.
+// Record batches before version 2 have no record count in their header, but they have records.
 func TestTargetInAnOldFormatIsNotEmpty(t *testing.T) {
 	m := kmsg.MessageV1{Offset: 7, Magic: 1, Timestamp: 1_700_000_000_000, Value: []byte("old")}
 	m.MessageSize = int32(len(m.AppendTo(nil))) - 12
@@ -48,7 +48,7 @@ func TestTargetInAnOldFormatIsNotEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &recovery{flow: &Flow{rules: rules{writers: soleWriter{}}}}
-	if err := r.classify(&partition{}, &tail{unknown: true}, h, batch); !errors.Is(err, errTargetNotEmpty) {
-		t.Errorf("the target is taken for empty (%v)", err)
+	if err := r.classify(&partition{}, &logTail{unknown: true}, h, batch); !errors.Is(err, errTargetNotEmpty) {
+		t.Errorf("classify returned %v, want errTargetNotEmpty", err)
 	}
 }

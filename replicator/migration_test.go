@@ -217,7 +217,7 @@ func TestDeletedTopicsHoldUpNoMigration(t *testing.T) {
 	c, m := newMirror(t, 10)
 	m.copy(0, 5)
 	var gone []string
-	var asked []*kfake.FaultHandle
+	var fetched []*kfake.FaultHandle
 	for i := range 4 { // as many as are matched at a time
 		name := fmt.Sprintf("gone-%d", i)
 		gone = append(gone, name)
@@ -225,11 +225,11 @@ func TestDeletedTopicsHoldUpNoMigration(t *testing.T) {
 		c.Source.Produce(name, 1, 10, "old")
 		c.Target.CreateTopic("a."+name, 1)
 		c.Target.Write(&kgo.Record{Topic: "a." + name, Value: []byte("a copy")})
-		asked = append(asked, c.Source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: name, Err: kerr.NotLeaderForPartition, Count: -1}))
+		fetched = append(fetched, c.Source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: name, Err: kerr.NotLeaderForPartition, Count: -1}))
 	}
 	flow := c.Start(replicatortest.MigrateFromMirrorMaker)
 	for i, name := range gone {
-		if err := asked[i].Wait(t.Context(), 1); err != nil {
+		if err := fetched[i].Wait(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
 		c.Source.DeleteTopic(name)
@@ -272,8 +272,8 @@ func TestAConnectorOffsetThatTheCopyContradictsIsIgnored(t *testing.T) {
 	replicatortest.MustEqual(t, "the copy", m.texts, append(got[:60:60], got[63:]...))
 }
 
-// A producer that aborts writes the same records again, with the same timestamps if it passes on those of its input. MirrorMaker 2 copied the
-// committed ones.
+// After an abort, a producer writes the same records again, with the same timestamps if it copies them from its input. MirrorMaker 2 copied
+// the committed records.
 func TestAnAbortedRecordIsNotMatchedWithTheCommittedOne(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)

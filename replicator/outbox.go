@@ -4,47 +4,48 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// prepared is one batch that is ready to be produced.
+// prepared is a batch that is ready to be produced.
 type prepared struct {
 	batch        []byte
 	count        int32
 	runs         []recordbatch.Run // source offsets in the order of the records
-	next         int64             // source offset behind this batch and behind what was dropped after it, exclusive
+	next         int64             // source offset behind this batch and behind what was dropped after it
 	leaderEpoch  int32             // of the source batch
 	maxTimestamp int64             // ms
 	slab         *slab
 }
 
-// outbox is what a partition has to send to the target, and its producer there. Its methods are called under the partition's lock, and
-// nobody else assigns its fields.
+// outbox is the queue of batches that a partition sends to the target, and the partition's producer. Its methods are called with the
+// partition's lock held, and nothing else assigns its fields.
 //
-// Invariants: at most one batch is in flight, the first of the queue; its bytes are never touched again after a request without an answer.
+// Invariants: at most one batch is in flight, and it is the first of the queue. The bytes of a batch are not modified after a request
+// without a response, because the client may still be writing them.
 type outbox struct {
 	queue       []prepared
 	queuedBytes int64
 	inFlight    bool
-	scheduled   bool // it is in a target broker's ready list
+	scheduled   bool // the partition is in the ready list of a target broker
 
-	// The producer of this partition: the shard's id at the epoch of this partition's last fence. Other partitions of the shard may still use
-	// an earlier epoch; each target partition only knows the epochs that it has seen.
+	// The producer of this partition has the shard's id and the epoch of this partition's last fence. Other partitions of the shard may still
+	// use an earlier epoch, because a target partition only knows the epochs that it has seen.
 	producerID    int64
 	producerEpoch int16
 	sequence      int32
 
-	maxBytes int32  // a batch limit that was learned from a refusal, 0 unknown
-	skipping bool   // policy skips the batch at the head, which the target refused
-	refusal  string // the target's last words about it
-	refused  int    // times in a row that the target refused the batch at the head as damaged
+	maxBytes int32  // batch size limit that was learned from a refusal, 0 if unknown
+	skipping bool   // policy says to skip the first batch, which the target refused
+	refusal  string // the last error of the target about it
+	refused  int    // how many times in a row the target refused the first batch as invalid
 }
 
-// push adds a batch.
+// push appends a batch to the queue.
 func (o *outbox) push(b prepared) {
 	o.queue = append(o.queue, b)
 	o.queuedBytes += int64(len(b.batch))
 }
 
-// carry lets the last batch stand for dropped offsets that follow it; false if the outbox is empty.
-func (o *outbox) carry(next int64, leaderEpoch int32) bool {
+// extendLast lets the last batch cover dropped source offsets that follow it, up to next. It returns false if the queue is empty.
+func (o *outbox) extendLast(next int64, leaderEpoch int32) bool {
 	n := len(o.queue)
 	if n == 0 {
 		return false
@@ -53,28 +54,28 @@ func (o *outbox) carry(next int64, leaderEpoch int32) bool {
 	return true
 }
 
-// sendable says that there is a batch to send, and nobody is about to send it.
+// sendable reports whether there is a batch to send that is neither in flight nor scheduled.
 func (o *outbox) sendable() bool { return len(o.queue) > 0 && !o.inFlight && !o.scheduled }
 
-// schedule notes that the partition is in a ready list.
-func (o *outbox) schedule() { o.scheduled = true }
+// markScheduled records that the partition is in a ready list.
+func (o *outbox) markScheduled() { o.scheduled = true }
 
-// unschedule notes that it is in a ready list no more.
-func (o *outbox) unschedule() { o.scheduled = false }
+// clearScheduled records that the partition is not in a ready list any more.
+func (o *outbox) clearScheduled() { o.scheduled = false }
 
-// send stamps the batch at the head with producer, epoch and sequence, and marks it as in flight.
-func (o *outbox) send() []byte {
+// stampHead writes producer id, epoch and sequence into the first batch, marks it as in flight and returns its bytes.
+func (o *outbox) stampHead() []byte {
 	o.inFlight = true
 	batch := o.queue[0].batch
 	recordbatch.Rewrite(batch, o.producerID, o.producerEpoch, o.sequence)
 	return batch
 }
 
-// returned notes that the batch in flight was certainly not written.
-func (o *outbox) returned() { o.inFlight = false }
+// markNotWritten records that the batch in flight was definitely not written. It is sent again.
+func (o *outbox) markNotWritten() { o.inFlight = false }
 
-// sent takes out the batch in flight, which the target has acknowledged.
-func (o *outbox) sent() prepared {
+// popSent removes the batch in flight, which the target has acknowledged.
+func (o *outbox) popSent() prepared {
 	b := o.queue[0]
 	o.sequence = int32((int64(o.sequence) + int64(b.count)) & 0x7fffffff) // wraps at 2^31 as the broker's does
 	o.queue[0] = prepared{}
@@ -84,7 +85,7 @@ func (o *outbox) sent() prepared {
 	return b
 }
 
-// clear discards what is queued, and says how many batches that were.
+// clear discards all batches and returns how many they were.
 func (o *outbox) clear() int {
 	n := len(o.queue)
 	for i := range o.queue {
@@ -94,30 +95,30 @@ func (o *outbox) clear() int {
 	return n
 }
 
-// restart sets the producer after a fence: the next batch has sequence 0.
-func (o *outbox) restart(producerID int64, epoch int16) {
+// setProducer sets the producer after a fence. The next batch has sequence 0.
+func (o *outbox) setProducer(producerID int64, epoch int16) {
 	o.producerID, o.producerEpoch, o.sequence = producerID, epoch, 0
 }
 
-// learnLimit notes the size of a batch that was too large for the target.
+// learnLimit records the size in bytes of a batch that was too large for the target.
 func (o *outbox) learnLimit(size int) { o.maxBytes = int32(size - 1) }
 
-// forgetLimit is for a target topic whose limit has changed.
+// forgetLimit forgets the learned limit, because the limit of the target topic has changed.
 func (o *outbox) forgetLimit() { o.maxBytes = 0 }
 
-// refuse notes that the target refused the batch at the head for what it is.
-func (o *outbox) refuse(why string) {
+// countRefusal records that the target refused the first batch as invalid.
+func (o *outbox) countRefusal(why string) {
 	o.refused++
 	o.refusal = why
 }
 
-// decide forgets the refusals after policy has decided whether to skip the batch.
-func (o *outbox) decide(skip bool) {
+// setSkipping resets the refusals after policy has decided whether to skip the batch.
+func (o *outbox) setSkipping(skip bool) {
 	o.refused, o.skipping = 0, skip
 }
 
-// skip says whether the next batch is the one that policy skips, once.
-func (o *outbox) skip() bool {
+// consumeSkip reports whether policy says to skip the next batch, and resets that.
+func (o *outbox) consumeSkip() bool {
 	skipping := o.skipping
 	o.skipping = false
 	return skipping

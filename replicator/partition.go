@@ -12,25 +12,28 @@ import (
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-// state is what may be done with a partition. All transitions are methods of partition, in this file.
+// state is the state of a partition. All transitions are methods of partition, in this file.
 //
-//	waiting ──▶ recovering ──▶ replicating ──▶ waiting (a doubt: its shard takes it over again)
+//	waiting ──▶ recovering ──▶ replicating ──▶ waiting (the outcome of a write is unknown: a takeover follows)
 //	    any ──▶ halted (an anomaly that policy does not skip)
 //	    any ──▶ retired
 type state uint8
 
 const (
-	// waiting: nobody may fetch or produce it until its shard has taken it over.
+	// waiting: it is neither fetched nor produced until its shard has taken it over.
 	waiting state = iota
-	// recovering: it is fenced, and the target's log tail is being reconciled with the source.
+	// recovering: it is fenced, and the log tail on the target is being reconciled with the source.
 	recovering
-	// replicating: it is fetched, produced, acknowledged.
+	// replicating: it is fetched and produced.
 	replicating
-	// halted: an anomaly needs a person or a changed policy. What was read before it is still produced.
+	// halted: it is not fetched, because of an anomaly that needs an operator or another policy. Batches fetched before are still produced.
 	halted
-	// retired: its topic exists no longer under its id. Nothing is done with it any more.
+	// retired: its topic no longer exists under its id. Nothing is done with it.
 	retired
 )
+
+// isRecovered reports whether a shard with this partition counts as recovered.
+func (s state) isRecovered() bool { return s != waiting && s != recovering }
 
 func (s state) String() string {
 	switch s {
@@ -48,17 +51,17 @@ func (s state) String() string {
 	return "unknown"
 }
 
-// topicLink is one source topic and its remote topic; its partitions share it. The ids never change: a topic that was deleted and recreated
-// is another topic (KIP-516).
+// topicLink is a source topic and its remote topic. All partitions of the topic share it. Its ids never change, because a topic that was
+// deleted and recreated is another topic (KIP-516).
 type topicLink struct {
 	source, target     string
 	sourceID, targetID [16]byte
 	metrics            *topicMetrics
-	migrated           atomic.Bool // the log says that MirrorMaker 2's copy is continued
-	missed             int         // syncs in a row that did not find it on the source; the topology's lock guards it
+	migrated           atomic.Bool // it was logged that the copy of MirrorMaker 2 is continued
+	missed             int         // syncs in a row that did not find the source topic; guarded by the topology's lock
 
 	mu     sync.Mutex
-	limits topics.Limits // of the target topic, as last described
+	limits topics.Limits // of the target topic, by the last sync of configs
 }
 
 func (t *topicLink) setLimits(l topics.Limits) {
@@ -73,22 +76,23 @@ func (t *topicLink) getLimits() topics.Limits {
 	return t.limits
 }
 
-// placement is who leads a partition on both sides, by the metadata that was read last.
+// placement is where a partition is led on both sides, by the newest metadata.
 type placement struct {
 	sourceLeader, targetLeader int32 // broker ids, -1 unknown
 	sourceLeaderEpoch          int32
-	sourceLoop                 sourceLoop // that fetches it
-	sourceGone                 bool       // the source topic or partition does not exist now
+	sourceLoop                 sourceLoop // the loop that fetches it
+	sourceGone                 bool       // the source topic or partition does not exist
 }
 
-// listed are the offsets of both logs when the partition was found: where a new copy begins, and what the target held.
+// listed are the offsets of both logs when the partition was discovered: where a new copy begins on the source, and the start and end of the
+// target's log.
 type listed struct {
 	sourceStart, sourceLast, targetFirst, targetLast int64
 }
 
-// partition is one source partition and its copy. It has three parts: a cursor, where the source is read; an outbox, what is queued and in
-// flight; a progress, what is acknowledged and journaled. Only their own methods assign their fields. The lock is held for moments only,
-// never over a request.
+// partition is a source partition and its copy. It has three parts: the cursor is where the source is read, the outbox is what is queued
+// and in flight, and the progress is what is acknowledged and journaled. Only their own methods assign their fields. The lock is held
+// briefly, never during a request.
 //
 // Invariant: journaled <= acked <= next, all exclusive source offsets.
 type partition struct {
@@ -105,12 +109,12 @@ type partition struct {
 	outbox
 	progress
 
-	endScan context.CancelFunc // of a scan of MirrorMaker 2's copy that is under way
-	own     []match.OwnBatch   // during recovery: our batches in the target's log tail
-	foreign []int64            // during recovery: target offsets of other producers' batches
+	endScan context.CancelFunc // ends a running scan of MirrorMaker 2's copy
+	own     []match.OwnBatch   // during recovery: our batches in the log tail
+	foreign []int64            // during recovery: target offsets of batches of other producers in the log tail
 }
 
-// newPartition makes a partition that waits for its shard.
+// newPartition returns a partition that waits for its shard.
 func newPartition(topic *topicLink, number int32, s *shard, l listed) *partition {
 	return &partition{
 		topic: topic, number: number, shard: s, listed: l,
@@ -120,7 +124,7 @@ func newPartition(topic *topicLink, number int32, s *shard, l listed) *partition
 	}
 }
 
-// newGonePartition makes a partition that the journal knows and the source no longer has.
+// newGonePartition returns a partition that the journal has and the source no longer has.
 func newGonePartition(topic *topicLink, s *shard, known *offsets.PartitionState) *partition {
 	p := newPartition(topic, known.Partition, s, listed{sourceLast: -1})
 	p.progress = progress{
@@ -132,11 +136,12 @@ func newGonePartition(topic *topicLink, s *shard, known *offsets.PartitionState)
 
 func (p *partition) String() string { return p.source().String() }
 
-// source names the partition on the source, remote its copy on the target.
+// source is the name of the partition on the source.
 func (p *partition) source() offsets.TopicPartition {
 	return offsets.TopicPartition{Topic: p.topic.source, Partition: p.number}
 }
 
+// remote is the name of its copy on the target.
 func (p *partition) remote() offsets.TopicPartition {
 	return offsets.TopicPartition{Topic: p.topic.target, Partition: p.number}
 }
@@ -145,8 +150,8 @@ func (p *partition) logAttrs() []any {
 	return []any{"topic", p.topic.source, "partition", p.number}
 }
 
-// recover enters recovery.
-func (p *partition) recover() {
+// beginRecovery enters recovery.
+func (p *partition) beginRecovery() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == waiting {
@@ -154,20 +159,21 @@ func (p *partition) recover() {
 	}
 }
 
-// replicate leaves recovery: fetch from acked on, produce at sequence 0 of the given producer.
-func (p *partition) replicate(producerID int64, epoch int16) {
+// startReplicating leaves recovery. The partition is fetched from acked on, and produced from sequence 0 of the given producer on.
+func (p *partition) startReplicating(producerID int64, epoch int16) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != recovering {
 		return
 	}
 	p.state, p.anomaly = replicating, nil
-	p.outbox.restart(producerID, epoch)
+	p.outbox.setProducer(producerID, epoch)
 	p.resetLocked()
 }
 
-// doubtLocked sends a partition back to its shard: what is in the target's log is not known for sure. Its queue is discarded and read again
-// from the resume point. An answer that arrives later belongs to an earlier generation and is ignored: the fence decides.
+// doubtLocked lets the partition wait for a takeover, because the content of the target's log is uncertain. The queue is discarded and
+// fetched again from where the takeover resumes. A produce response that arrives later belongs to an earlier generation and is ignored,
+// because the takeover reads what was written. The partition's lock is held.
 func (p *partition) doubtLocked() {
 	if p.state != halted && p.state != retired {
 		p.state = waiting
@@ -175,8 +181,8 @@ func (p *partition) doubtLocked() {
 	p.resetLocked()
 }
 
-// giveBack undoes recover when a takeover ended before it reached this partition.
-func (p *partition) giveBack() {
+// cancelRecovery undoes beginRecovery after a takeover failed before this partition was recovered.
+func (p *partition) cancelRecovery() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == recovering {
@@ -184,14 +190,14 @@ func (p *partition) giveBack() {
 	}
 }
 
-// haltLocked stops the reading of this partition and nothing else. What was read before the anomaly is still produced.
-func (p *partition) haltLocked(a *anomaly) {
+// setHaltedLocked stops fetching this partition. Batches fetched before the anomaly are still produced. The partition's lock is held.
+func (p *partition) setHaltedLocked(a *anomaly) {
 	if p.state != retired {
 		p.state, p.anomaly = halted, a
 	}
 }
 
-// retire ends all work on the partition: its topic exists no longer under its id.
+// retire ends all work on the partition, because its topic no longer exists under its id.
 func (p *partition) retire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -202,7 +208,7 @@ func (p *partition) retire() {
 	}
 }
 
-// resetLocked discards what was fetched and not acknowledged.
+// resetLocked discards what was fetched and is not acknowledged. The partition's lock is held, here and in the following methods.
 func (p *partition) resetLocked() {
 	p.shard.flow.pending.Add(-int64(p.outbox.clear()))
 	p.cursor.reset(p.acked, p.doneEpoch)
@@ -214,13 +220,14 @@ func (p *partition) beginMapLocked(from origin, source, target int64) {
 	p.cursor.reset(source, -1)
 }
 
-// restartLocked begins the map of another generation.
+// restartLocked begins an empty map of the next generation at these offsets.
 func (p *partition) restartLocked(source, target int64) {
 	p.progress.restart(p.topic.sourceID, p.topic.targetID, source, target)
 	p.cursor.reset(source, -1)
 }
 
-// fetchableLocked says whether the next fetch may ask for this partition, and whether it is only held back because the target is slower.
+// fetchableLocked reports whether the next fetch may include this partition, or else whether it is held back because its queue is full.
+// Room is the size of the queue in bytes.
 func (p *partition) fetchableLocked(now time.Time, room int64) (ok, behind bool) {
 	if p.state != replicating || p.fetching || p.sourceGone || now.Before(p.fetchAfter) {
 		return false, false
@@ -231,33 +238,34 @@ func (p *partition) fetchableLocked(now time.Time, room int64) (ok, behind bool)
 	return true, false
 }
 
-// enqueueLocked adds a batch behind next.
+// enqueueLocked queues a batch and moves next behind it.
 func (p *partition) enqueueLocked(b prepared) {
 	p.outbox.push(b)
 	p.shard.flow.pending.Add(1)
 	p.cursor.advance(b.next, b.leaderEpoch)
 }
 
-// dropLocked moves over source offsets that have nothing to copy: the last batch that is queued carries them, if there is one.
+// dropLocked moves next over source offsets without anything to copy. If a batch is queued, acked moves over them when that is acknowledged,
+// otherwise at once.
 func (p *partition) dropLocked(next int64, leaderEpoch int32) error {
 	p.cursor.advance(next, leaderEpoch)
-	if p.outbox.carry(next, leaderEpoch) {
+	if p.outbox.extendLast(next, leaderEpoch) {
 		return nil
 	}
-	return p.progress.pass(next, leaderEpoch)
+	return p.progress.skipDropped(next, leaderEpoch)
 }
 
-// moveLocked lets next be behind a batch of which nothing, or not the end, was queued.
-func (p *partition) moveLocked(next int64, leaderEpoch int32) error {
+// dropRestLocked moves next to the end of a batch whose last records were not queued.
+func (p *partition) dropRestLocked(next int64, leaderEpoch int32) error {
 	if p.next >= next {
 		return nil
 	}
 	return p.dropLocked(next, leaderEpoch)
 }
 
-// ackLocked extends the map by the batch at the head of the queue, which the target put at base.
+// ackLocked removes the first batch of the queue, which the target appended at offset base, and adds it to the map.
 func (p *partition) ackLocked(base int64, now time.Time) (prepared, error) {
-	b := p.outbox.sent()
+	b := p.outbox.popSent()
 	p.shard.flow.pending.Add(-1)
 	return b, p.progress.acknowledge(b, base, now)
 }
@@ -268,7 +276,7 @@ func (p *partition) peekNext() int64 {
 	return p.next
 }
 
-// delayFetch leaves the partition out of fetches for a moment.
+// delayFetch keeps the partition out of fetch requests for a duration.
 func (p *partition) delayFetch(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -281,23 +289,23 @@ func (p *partition) leaderOnSource() int32 {
 	return p.sourceLeader
 }
 
-// isFresh says that nothing was ever written to this partition by this flow: every start is journaled before the first batch, and the
-// journal that this process owns does not name it. Such a partition needs no fence, because an earlier owner could not begin it either:
-// its journal write would be refused.
+// isFresh reports whether no owner of this flow has ever written to the partition. The start of every copy is journaled before its first
+// batch, and the journal, which this process owns, does not have one. Such a partition needs no fence: an earlier owner cannot begin it now
+// either, because the target would reject its journal write.
 func (p *partition) isFresh() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.offsets == nil && !p.shard.isJournaled(p.source())
+	return p.offsets == nil && !p.shard.isInJournal(p.source())
 }
 
-// isRestored says that the partition has a map.
+// isRestored reports whether the partition has a map.
 func (p *partition) isRestored() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.offsets != nil
 }
 
-// isDurable says that the journal has the start of the map.
+// isDurable reports whether the journal has the start of the map.
 func (p *partition) isDurable() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -310,7 +318,7 @@ func (p *partition) getState() state {
 	return p.state
 }
 
-// anomaly is why a partition is halted. From and to are the offsets concerned, [from, to).
+// anomaly is why a partition is halted. It concerns the offsets [from, to).
 type anomaly struct {
 	kind     policy.Kind
 	from, to int64
@@ -318,7 +326,7 @@ type anomaly struct {
 	since    time.Time
 }
 
-// state describes the anomaly for the status; nil for none.
+// state describes the anomaly for the status, nil if there is none.
 func (a *anomaly) state() *AnomalyState {
 	if a == nil {
 		return nil
@@ -326,7 +334,7 @@ func (a *anomaly) state() *AnomalyState {
 	return &AnomalyState{Kind: string(a.kind), Detail: a.detail, Hint: a.kind.Hint(), From: a.from, To: a.to, Since: a.since}
 }
 
-// hasAnomaly reports whether the partition is halted by an anomaly of a kind.
+// hasAnomaly reports whether an anomaly of a kind halted the partition.
 func (p *partition) hasAnomaly(kind policy.Kind) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

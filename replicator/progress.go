@@ -6,64 +6,64 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// origin is where the map of a partition comes from.
+// origin is how the map of a partition began.
 type origin uint8
 
 const (
-	// OriginNew is a map of a partition that the journal does not know: its copy must be looked at first.
+	// OriginNew is a map of a partition that the journal does not have. Its target partition must be read first.
 	originNew origin = iota
-	// OriginJournal is a map that the journal has.
+	// OriginJournal is a map from the journal.
 	originJournal
 	// OriginMigrated is a map of what MirrorMaker 2 copied.
 	originMigrated
-	// OriginAccepted is a new map behind what the target holds, by a decision of policy.
+	// OriginAccepted is a map that begins behind existing records of the target, by a decision of policy.
 	originAccepted
-	// OriginRewound is a new map that will begin where the source's log was cut; the journal is read again first.
+	// OriginRewound is a map that will begin where the source's log was truncated. The journal must be read again first.
 	originRewound
 )
 
-// mapStage is how durable the start of a map is. It must be in the journal before the first batch is produced.
+// mapStage is how durable the start of a map is. The start must be in the journal before the first batch is produced.
 type mapStage uint8
 
 const (
-	// MapOpen: where the map begins is not decided before the target's log was read.
+	// MapOpen: the start is not decided until the target's log is read.
 	mapOpen mapStage = iota
-	// MapDecided: it may be journaled.
+	// MapDecided: the start may be journaled.
 	mapDecided
-	// MapDurable: the journal has it.
+	// MapDurable: the journal has the start.
 	mapDurable
 )
 
-// progress is how far the copy of a partition is: what the target acknowledged, what the journal knows, and the map between both logs. Its
-// methods are called under the partition's lock, and nobody else assigns its fields.
+// progress is the progress of a partition's copy: what the target acknowledged, what is journaled, and the map between both logs. Its
+// methods are called with the partition's lock held, and nothing else assigns its fields.
 //
-// Invariant: journaled <= acked, both exclusive source offsets; targetEnd is the target offset that belongs to acked.
+// Invariant: journaled <= acked, both exclusive source offsets; targetEnd is the target offset of acked.
 type progress struct {
 	acked     int64
 	journaled int64
 	targetEnd int64
 	doneEpoch int32 // leader epoch of the source batch before acked (KIP-320), -1 unknown
 
-	offsets  *offsets.Map // nil until the journal was read
+	offsets  *offsets.Map // nil until the journal is read
 	origin   origin
 	stage    mapStage
 	rewindTo int64                  // where a rewound map begins
-	record   offsets.PartitionState // what the journal says besides the map: whose it is, its generation, the gap ledger
-	dirty    bool                   // there is something to journal that is not an offset
+	record   offsets.PartitionState // what is journaled besides the map: topics, generation, gap ledger
+	dirty    bool                   // something other than offsets must be journaled
 
 	lastProgress  time.Time
 	lastTimestamp int64   // ms, of the last acknowledged record
-	meanBytes     float64 // per record, of what was acknowledged lately
+	meanBytes     float64 // moving average of bytes per acknowledged record
 }
 
-// restore continues the map that the journal has.
+// restore continues the map of the journal.
 func (g *progress) restore(m *offsets.Map, state *offsets.PartitionState) {
 	g.offsets, g.record, g.origin, g.stage = m, *state, originJournal, mapDurable
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = state.End.Source, state.End.Source, state.End.Target, state.LeaderEpoch
 }
 
-// identify sets whose copy this is, in generation.
-func (g *progress) identify(state offsets.PartitionState) { g.record = state }
+// setRecord sets the topics and the generation of a new map.
+func (g *progress) setRecord(state offsets.PartitionState) { g.record = state }
 
 // begin begins an empty map. It must be journaled before the first batch is produced.
 func (g *progress) begin(from origin, source, target int64) {
@@ -72,8 +72,8 @@ func (g *progress) begin(from origin, source, target int64) {
 	g.dirty = true
 }
 
-// restart begins the map of another generation, of topics with these ids: what the target holds belongs to the earlier one and is left as
-// it is.
+// restart begins the map of the next generation, for topics with these ids. The records that the target has belong to the earlier generation
+// and stay as they are.
 func (g *progress) restart(sourceID, targetID [16]byte, source, target int64) {
 	g.record.Generation++
 	g.record.SourceTopicID, g.record.TargetTopicID = sourceID, targetID
@@ -83,7 +83,7 @@ func (g *progress) restart(sourceID, targetID [16]byte, source, target int64) {
 // migrate begins a map with what MirrorMaker 2 copied, up to source offset next and target offset end.
 func (g *progress) migrate(begin offsets.Pair, segments []offsets.Segment, next, end int64) error {
 	if g.origin == originMigrated {
-		g.record.Generation++ // the journal may have chunks of the one before
+		g.record.Generation++ // the journal may have chunks of an earlier attempt
 	}
 	g.begin(originMigrated, begin.Source, begin.Target)
 	for _, s := range segments {
@@ -95,16 +95,17 @@ func (g *progress) migrate(begin offsets.Pair, segments []offsets.Segment, next,
 	return nil
 }
 
-// accept takes what the target holds as given.
-func (g *progress) accept() { g.origin = originAccepted }
+// acceptTarget accepts the records that the target already has. The map begins behind them.
+func (g *progress) acceptTarget() { g.origin = originAccepted }
 
-// rewind lets the next map begin where the source's log was cut: a map cannot go back over offsets that now hold other records.
+// rewind drops the map and lets the next one begin where the source's log was truncated, because a map cannot go back over offsets that hold
+// other records now.
 func (g *progress) rewind(source int64) {
 	g.offsets, g.origin, g.rewindTo = nil, originRewound, source
 }
 
-// decideStart decides where a new map begins, with the target's log read to end. Where that log held no record the map begins at its very
-// beginning, which says that no copy is before the first one of this map.
+// decideStart decides where a new map begins on the target, whose log was read to end. If the log has no records, the map begins at offset
+// 0, which means that no record of the copy is before the first one of this map.
 func (g *progress) decideStart(end int64) {
 	start := int64(0)
 	if g.origin == originAccepted {
@@ -114,8 +115,8 @@ func (g *progress) decideStart(end int64) {
 	_ = g.offsets.Advance(g.acked, end) // start <= end
 }
 
-// reach moves the end of the copy behind the marker of a fence: it leaves a hole of one offset in the map.
-func (g *progress) reach(end int64) error {
+// moveEnd moves the end of the copy behind the marker of a fence, which leaves a hole of one offset in the map.
+func (g *progress) moveEnd(end int64) error {
 	if g.stage != mapDurable && g.origin != originMigrated {
 		g.decideStart(end)
 	} else if err := g.offsets.Advance(g.acked, end); err != nil {
@@ -125,17 +126,17 @@ func (g *progress) reach(end int64) error {
 	return nil
 }
 
-// pass moves over source offsets that have nothing to copy.
-func (g *progress) pass(next int64, epoch int32) error {
+// skipDropped moves acked over source offsets without anything to copy.
+func (g *progress) skipDropped(next int64, epoch int32) error {
 	g.acked, g.doneEpoch = next, epoch
 	g.lastProgress = time.Now()
 	return g.offsets.Advance(g.acked, g.targetEnd)
 }
 
-// skipTo continues at a source offset whatever lies between; it stays out of the map.
+// skipTo continues at a source offset. What is skipped stays out of the map.
 func (g *progress) skipTo(next int64) { g.acked, g.doneEpoch = next, -1 }
 
-// acknowledge extends the map by a batch that the target put at base.
+// acknowledge adds a batch that the target appended at offset base to the map.
 func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
 	target := base
 	for _, run := range b.runs {
@@ -154,7 +155,7 @@ func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
 	return g.offsets.Advance(g.acked, g.targetEnd)
 }
 
-// reconcile extends the map by what a takeover found in the target's log tail.
+// reconcile adds the batches that a takeover found in the log tail to the map.
 func (g *progress) reconcile(segments []offsets.Segment, next int64, epoch int32) error {
 	for _, s := range segments {
 		if err := g.offsets.Append(s.Source, s.Target, s.Count); err != nil {
@@ -166,7 +167,7 @@ func (g *progress) reconcile(segments []offsets.Segment, next int64, epoch int32
 	return g.offsets.Advance(g.acked, g.targetEnd)
 }
 
-// addGap adds an entry to the gap ledger, unless it is the last one again, as after a restart.
+// addGap adds an entry to the gap ledger, unless it repeats the last one, as after a restart.
 func (g *progress) addGap(gap offsets.Gap) {
 	if n := len(g.record.Gaps); n > 0 {
 		if last := g.record.Gaps[n-1]; last.Kind == gap.Kind && last.From == gap.From && last.Action == gap.Action {
@@ -177,12 +178,12 @@ func (g *progress) addGap(gap offsets.Gap) {
 	g.dirty = true
 }
 
-// unjournaled says whether there is anything to journal.
-func (g *progress) unjournaled() bool {
+// hasChanges reports whether there is anything to journal.
+func (g *progress) hasChanges() bool {
 	return g.offsets != nil && g.stage != mapOpen && (g.acked > g.journaled || g.dirty)
 }
 
-// journaling is what one write to the journal holds of a partition.
+// journaling is the part of a journal write that belongs to one partition.
 type journaling struct {
 	offsets *offsets.Map
 	changes offsets.Changes
@@ -190,8 +191,8 @@ type journaling struct {
 	acked   int64
 }
 
-// journal gives the entries that changed since the last write: chunks of the map first, then the state.
-func (g *progress) journal() (chunks []*offsets.Chunk, state *offsets.PartitionState, w journaling) {
+// changes returns the journal entries that changed since the last write: chunks of the map, and the state.
+func (g *progress) changes() (chunks []*offsets.Chunk, state *offsets.PartitionState, w journaling) {
 	w = journaling{offsets: g.offsets, acked: g.acked}
 	w.changes, w.moved = g.offsets.Changed()
 	if w.moved {
@@ -202,8 +203,8 @@ func (g *progress) journal() (chunks []*offsets.Chunk, state *offsets.PartitionS
 	return chunks, &g.record, w
 }
 
-// written notes that the journal has a write, unless another map has begun since.
-func (g *progress) written(w journaling) {
+// markJournaled records that a write succeeded, unless another map has begun since.
+func (g *progress) markJournaled(w journaling) {
 	if g.offsets != w.offsets {
 		return
 	}
@@ -214,5 +215,5 @@ func (g *progress) written(w journaling) {
 	}
 }
 
-// unwritten notes that a write failed: all of it is written again.
-func (g *progress) unwritten() { g.dirty = true }
+// markUnwritten records that a write failed, so that all of it is written again.
+func (g *progress) markUnwritten() { g.dirty = true }

@@ -4,21 +4,22 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// writers says who writes the target topics beside this flow. It is chosen when the flow is made.
+// writers is the policy for other producers that write to the target topics. It is chosen when the flow is created.
 type writers interface {
-	// accepts says whether the target may put a batch at base, where expected is the end of the copy.
-	accepts(expected, base int64) bool
-	// excludes says whether a batch of another producer in the copy is an anomaly.
-	excludes() bool
-	// checkUnknown judges one batch that was in the target before anything was copied: nil, errTargetNotEmpty, or why it cannot be read.
+	// allowsOffset reports whether the target may append a batch at offset base, where expected is the end of the copy.
+	allowsOffset(expected, base int64) bool
+	// forbidsOthers reports whether a batch of another producer in the target topic is an anomaly.
+	forbidsOthers() bool
+	// checkUnknown checks a batch that was in the target topic before anything was copied. It returns nil if the batch is allowed there,
+	// errTargetNotEmpty if not, or another error if it cannot be decoded.
 	checkUnknown(batch []byte) error
-	// provenance is what records are marked with, nil if they are not. Both clusters were reached by then.
+	// provenance returns the mark of copied records, nil if they are not marked. It needs the ids of both clusters.
 	provenance() *recordbatch.Provenance
-	// groupsTranslate says whether a place in a source topic has one place in its copy.
-	groupsTranslate() bool
+	// canTranslateGroups reports whether each offset of a source topic has one offset in its copy.
+	canTranslateGroups() bool
 }
 
-// writersOf chooses by the config.
+// writersOf returns the policy that the config selects.
 func writersOf(f *Flow) writers {
 	if f.config.Provenance {
 		return sharedTopics{f}
@@ -26,29 +27,29 @@ func writersOf(f *Flow) writers {
 	return soleWriter{}
 }
 
-// soleWriter is a flow whose remote topics nobody else writes.
+// soleWriter is the policy of a flow that is the only producer of its remote topics.
 type soleWriter struct{}
 
-func (soleWriter) accepts(expected, base int64) bool   { return base == expected }
-func (soleWriter) excludes() bool                      { return true }
-func (soleWriter) checkUnknown([]byte) error           { return errTargetNotEmpty }
-func (soleWriter) provenance() *recordbatch.Provenance { return nil }
-func (soleWriter) groupsTranslate() bool               { return true }
+func (soleWriter) allowsOffset(expected, base int64) bool { return base == expected }
+func (soleWriter) forbidsOthers() bool                    { return true }
+func (soleWriter) checkUnknown([]byte) error              { return errTargetNotEmpty }
+func (soleWriter) provenance() *recordbatch.Provenance    { return nil }
+func (soleWriter) canTranslateGroups() bool               { return true }
 
-// sharedTopics is a flow with provenance: producers of that cluster and flows from elsewhere write the same topics. What they write is
-// neither an anomaly nor a doubt. That a batch was written once is then known by its sequence number and the fence alone: the check of every
-// answer's offset, which also finds a late owner of old records, is not left.
+// sharedTopics is the policy of a flow with provenance: producers on the target cluster and other flows write to the same topics. Their
+// writes are not an anomaly and make no outcome uncertain. But only sequence numbers and the fence then guarantee that a batch is written
+// once: the offset in a produce response can no longer be checked, which would also detect an earlier owner that writes old records.
 type sharedTopics struct{ flow *Flow }
 
-func (sharedTopics) accepts(expected, base int64) bool { return base >= expected }
-func (sharedTopics) excludes() bool                    { return false }
-func (sharedTopics) groupsTranslate() bool             { return false }
+func (sharedTopics) allowsOffset(expected, base int64) bool { return base >= expected }
+func (sharedTopics) forbidsOthers() bool                    { return false }
+func (sharedTopics) canTranslateGroups() bool               { return false }
 
 func (w sharedTopics) provenance() *recordbatch.Provenance {
 	return &recordbatch.Provenance{From: w.flow.sourceID(), To: w.flow.targetID()}
 }
 
-// checkUnknown: others may have written the batch, but it must hold nothing that came from the source.
+// checkUnknown allows batches of other producers, unless they have a record that came from the source.
 func (w sharedTopics) checkUnknown(batch []byte) error {
 	records, err := recordbatch.Decode(batch)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // One topic name and producers on both sides: each side ends with all records, none duplicated, those of one side in order.
-func TestIdentityBothWaysDoesNotCirculateWithProvenance(t *testing.T) {
+func TestRecordsDoNotCirculateWithProvenance(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	const partitions = 2

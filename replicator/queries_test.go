@@ -14,8 +14,8 @@ import (
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
-// written are the files with queries for users to copy.
-var written = []string{"../docs/mirrormaker2-metrics.md", "../deploy/grafana.json", "../deploy/alerts.yaml", "../README.md"}
+// filesWithQueries are the files with queries for users to copy.
+var filesWithQueries = []string{"../docs/mirrormaker2-metrics.md", "../deploy/grafana.json", "../deploy/alerts.yaml", "../README.md"}
 
 var (
 	metricName  = regexp.MustCompile(`\bmilena_[a-z_]*[a-z]\b`)
@@ -24,7 +24,7 @@ var (
 	aggregation = regexp.MustCompile(`\b(?:by|on|without) \(([a-z_, ]*)\)`)
 )
 
-// series are the labels of every series that the descriptors of a flow can give, by its name.
+// series returns the labels of all series of a flow, by name.
 func series(t *testing.T, flow *replicatortest.Flow) map[string][]string {
 	t.Helper()
 	families, err := flow.Metrics.Gather()
@@ -54,8 +54,8 @@ func series(t *testing.T, flow *replicatortest.Flow) map[string][]string {
 	return all
 }
 
-// unreal lists the names and labels of a text that no series has.
-func unreal(text string, all map[string][]string) (problems []string) {
+// unknownNames returns the names and labels in a text that no series has.
+func unknownNames(text string, all map[string][]string) (problems []string) {
 	for _, name := range metricName.FindAllString(text, -1) {
 		if _, ok := all[name]; !ok && !ofClient(name+"_") {
 			problems = append(problems, name+" does not exist")
@@ -71,8 +71,9 @@ func unreal(text string, all map[string][]string) (problems []string) {
 	return problems
 }
 
-// unrealQuery is unreal for an expression, and lists labels of an aggregation that no series has: they would silently give one series for all.
-func unrealQuery(query string, all map[string][]string) (problems []string) {
+// queryProblems returns the unknown names and labels of a query, and unbalanced brackets. An aggregation by an unknown label would silently
+// result in one series.
+func queryProblems(query string, all map[string][]string) (problems []string) {
 	names := metricName.FindAllString(query, -1)
 	for _, a := range aggregation.FindAllStringSubmatch(query, -1) {
 		for label := range strings.SplitSeq(a[1], ",") {
@@ -88,7 +89,7 @@ func unrealQuery(query string, all map[string][]string) (problems []string) {
 			problems = append(problems, fmt.Sprintf("%s do not match: %s", pair, query))
 		}
 	}
-	return append(problems, unreal(query, all)...)
+	return append(problems, unknownNames(query, all)...)
 }
 
 func readFile(t *testing.T, path string) string {
@@ -114,7 +115,7 @@ func queries(text string) (found []string) {
 	return slices.DeleteFunc(found, func(q string) bool { return !strings.Contains(q, "milena_") })
 }
 
-func TestQueriesAreAboutMetricsThatExist(t *testing.T) {
+func TestQueriesUseExistingMetrics(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 1)
@@ -124,13 +125,13 @@ func TestQueriesAreAboutMetricsThatExist(t *testing.T) {
 	flow.UntilAcked("orders", 10)
 	flow.Until("the group is synced", func(s replicator.Status) bool { return s.Groups.Positions == 1 && !s.Groups.LastPass.IsZero() })
 	all := series(t, flow)
-	for _, file := range written {
+	for _, file := range filesWithQueries {
 		text := readFile(t, file)
-		for _, problem := range unreal(text, all) {
+		for _, problem := range unknownNames(text, all) {
 			t.Errorf("%s: %s", file, problem)
 		}
 		for _, query := range queries(text) {
-			for _, problem := range unrealQuery(query, all) {
+			for _, problem := range queryProblems(query, all) {
 				t.Errorf("%s: %s", file, problem)
 			}
 		}
@@ -162,7 +163,7 @@ func TestQueriesAreAboutMetricsThatExist(t *testing.T) {
 }
 
 // The check above finds wrong names, labels and brackets.
-func TestQueriesThatAreWrongAreFound(t *testing.T) {
+func TestWrongQueriesAreFound(t *testing.T) {
 	t.Parallel()
 	all := map[string][]string{"milena_lag_records": {"topic", "flow"}}
 	for query, want := range map[string]int{
@@ -172,13 +173,13 @@ func TestQueriesThatAreWrongAreFound(t *testing.T) {
 		`sum(milena_lag_record)`:                                  1,
 		`sum(milena_lag_records`:                                  1,
 	} {
-		if got := unrealQuery(query, all); len(got) != want {
+		if got := queryProblems(query, all); len(got) != want {
 			t.Errorf("%s: %v", query, got)
 		}
 	}
 }
 
-func TestAgeWhenReadAndLatencyOfCheckpointsAreMeasured(t *testing.T) {
+func TestRecordAgeAndCheckpointLatencyAreMeasured(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 1)

@@ -15,13 +15,13 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// recovery is one takeover of one shard: the partitions that it is for, and the producer that they continue with.
+// recovery is one takeover of one shard: the partitions that it recovers, and the producer with which they continue.
 type recovery struct {
 	flow  *Flow
 	shard *shard
-	// Known partitions may have been written by an earlier owner and are fenced; fresh ones need no fence. Missing could not be fenced.
+	// Known partitions may have been written by an earlier owner and are fenced. Fresh ones need no fence.
 	known, fresh []*partition
-	missing      int
+	missing      int  // how many partitions could not be fenced, because their target topics are missing
 	reload       bool // the journal must be read
 
 	mark          marker
@@ -29,13 +29,13 @@ type recovery struct {
 	producerEpoch int16
 
 	mu    sync.Mutex
-	ready []*partition // recovered; a new one waits until its start is journaled
+	ready []*partition // recovered, but not started yet: the start of a new one must be journaled first
 }
 
-// takeOver fences, reads the journal, reconciles and continues, for the partitions of the shard that wait.
+// takeOver takes the shard over: it fences the shard, reads the journal, reconciles the partitions that wait, and lets them continue.
 func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	r, err := f.fenceShard(ctx, s)
-	f.takeovers.slots.Release(1) // what follows may wait for a marker, and must not keep other shards from being fenced
+	f.takeovers.slots.Release(1) // what follows may wait for a marker, which must not delay the fences of other shards
 	if err != nil {
 		return err
 	}
@@ -48,12 +48,13 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	return nil
 }
 
-// fenceShard makes this process the owner of the shard and of the partitions that wait.
+// fenceShard fences the shard and the partitions that wait, and makes this process their owner. It returns errNotYet if the shard cannot be
+// fenced yet.
 func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := !s.ownership.isOwned()
-	if first && (!f.hosted(ctx, s.journal()) || s.number > 0 && !f.ownsFirst(ctx)) {
+	if first && (!f.isHosted(ctx, s.journal()) || s.number > 0 && !f.ownsShardZero(ctx)) {
 		return nil, errNotYet
 	}
 	r := f.newRecovery(s)
@@ -65,23 +66,24 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	s.ownership.own()
 	s.fencer.claimed = true
 	if first && s.number == 0 {
-		f.takeovers.firstConfirmed.Store(time.Now().UnixNano())
-		for _, other := range f.busyFirst() {
+		f.takeovers.shardZeroConfirmed.Store(time.Now().UnixNano())
+		for _, other := range f.busiestFirst() {
 			f.requestTakeover(other)
 		}
 	}
 	r.producerID, r.producerEpoch = s.fencer.producerID, s.fencer.epoch
 	for _, p := range r.partitions() {
-		p.recover()
+		p.beginRecovery()
 	}
 	return r, nil
 }
 
-// newRecovery sorts the waiting partitions of the shard into those that must be fenced and those that need not. The shard's lock is held.
+// newRecovery divides the waiting partitions of the shard into those that must be fenced and those that need no fence. The shard's lock is
+// held.
 func (f *Flow) newRecovery(s *shard) *recovery {
 	r := &recovery{flow: f, shard: s, reload: !s.ownership.isOwned()}
 	for _, p := range s.waiting() {
-		if s.ownership.isOwned() && p.isFresh() && !f.migrates() { // what MirrorMaker 2 left is read to a marker of ours
+		if s.ownership.isOwned() && p.isFresh() && !f.migrates() { // a copy of MirrorMaker 2 is read up to a marker, which needs a fence
 			r.fresh = append(r.fresh, p)
 			continue
 		}
@@ -91,12 +93,12 @@ func (f *Flow) newRecovery(s *shard) *recovery {
 	return r
 }
 
-// partitions are all that the takeover is for.
+// partitions returns all partitions of the takeover.
 func (r *recovery) partitions() []*partition {
 	return append(append([]*partition(nil), r.known...), r.fresh...)
 }
 
-// fenceLocked fences the shard with its known partitions, and reads the journal where that is needed. The shard's lock is held.
+// fenceLocked fences the shard and its known partitions, and reads the journal if necessary. The shard's lock is held.
 func (r *recovery) fenceLocked(ctx context.Context) error {
 	s := r.shard
 	wanted := []offsets.TopicPartition{s.journal()}
@@ -110,22 +112,22 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 	}
 	s.sequence, r.mark = 0, mark
 	s.ownership.refenced()
-	r.keep(fenced)
+	r.keepFenced(fenced)
 	if r.reload {
 		if err := s.loadJournalLocked(ctx, mark); err != nil {
 			return err
 		}
-		r.flow.noteShrunk(s)
+		r.flow.raiseShrunk(s)
 	}
-	if err := s.noteProducerLocked(ctx); err != nil {
+	if err := s.journalProducerLocked(ctx); err != nil {
 		return err
 	}
 	r.flow.lease.confirm(began)
 	return nil
 }
 
-// keep drops the known partitions that could not be fenced.
-func (r *recovery) keep(fenced []offsets.TopicPartition) {
+// keepFenced drops the known partitions that could not be fenced.
+func (r *recovery) keepFenced(fenced []offsets.TopicPartition) {
 	ok := make(map[offsets.TopicPartition]bool, len(fenced))
 	for _, tp := range fenced {
 		ok[tp] = true
@@ -141,12 +143,12 @@ func (r *recovery) keep(fenced []offsets.TopicPartition) {
 	}
 }
 
-// reconcile finds out for each partition where it continues, journals the starts of new ones and lets them go.
+// reconcile finds out for each partition where it continues, and starts it. The starts of new ones are journaled first.
 func (r *recovery) reconcile(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
 			for _, p := range r.partitions() {
-				p.giveBack()
+				p.cancelRecovery()
 			}
 		}
 	}()
@@ -154,28 +156,28 @@ func (r *recovery) reconcile(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.release(ctx); err != nil {
+	if err := r.startReady(ctx); err != nil {
 		return err
 	}
-	tails := make([]*tail, 0, len(byTail))
+	tails := make([]*logTail, 0, len(byTail))
 	for t := range byTail {
 		tails = append(tails, t)
 	}
 	var group errgroup.Group
-	err = r.flow.readTails(ctx, tails, func(t *tail) {
-		group.Go(func() error { // replaying the source may wait for a source broker: that holds up this partition alone
-			if err := r.finish(ctx, byTail[t], t); err != nil {
+	err = r.flow.readTails(ctx, tails, func(t *logTail) {
+		group.Go(func() error { // a replay may wait for a source broker, which must delay this partition only
+			if err := r.finishPartition(ctx, byTail[t], t); err != nil {
 				return err
 			}
-			return r.release(ctx)
+			return r.startReady(ctx)
 		})
 	})
 	return errors.Join(err, group.Wait())
 }
 
-// restoreAll gives the partitions what the journal says of them, and says which log tails must be read on the target.
-func (r *recovery) restoreAll() (map[*tail]*partition, error) {
-	byTail := make(map[*tail]*partition)
+// restoreAll restores all partitions from the journal. It returns the log tails that must be read on the target, with their partitions.
+func (r *recovery) restoreAll() (map[*logTail]*partition, error) {
+	byTail := make(map[*logTail]*partition)
 	restore := func(p *partition, until int64) error {
 		if err := r.restore(p); err != nil {
 			return err
@@ -198,7 +200,7 @@ func (r *recovery) restoreAll() (map[*tail]*partition, error) {
 	return byTail, nil
 }
 
-// restore gives the partition what the journal says of it, once.
+// restore restores the partition from the journal, unless it has a map already. If a topic was recreated, it raises the anomaly.
 func (r *recovery) restore(p *partition) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -225,18 +227,18 @@ func (r *recovery) restore(p *partition) error {
 	return nil
 }
 
-// beginNewLocked begins the map of a partition that the journal does not know.
+// beginNewLocked begins the map of a partition that the journal does not have. The partition's lock is held, here and in the next methods.
 func (r *recovery) beginNewLocked(p *partition, l *loadedState) {
 	state := offsets.PartitionState{
 		Topic: p.topic.source, Partition: p.number, SourceClusterID: r.flow.sourceID(), SourceTopicID: p.topic.sourceID,
 		TargetTopic: p.topic.target, TargetTopicID: p.topic.targetID, LeaderEpoch: -1,
 	}
 	if l != nil {
-		for _, c := range l.chunks { // of a long map whose state was never written: the next one may be cut otherwise
+		for _, c := range l.chunks { // of a long map whose state was never written; the new map may be divided into other chunks
 			state.Generation = max(state.Generation, c.Generation+1)
 		}
 	}
-	p.progress.identify(state)
+	p.progress.setRecord(state)
 	from := originNew
 	if p.origin == originAccepted {
 		from = originAccepted
@@ -244,11 +246,11 @@ func (r *recovery) beginNewLocked(p *partition, l *loadedState) {
 	p.beginMapLocked(from, p.sourceStart, p.targetLast)
 }
 
-// restoreMapLocked continues the map that the journal has.
+// restoreMapLocked continues the map of the journal.
 func (r *recovery) restoreMapLocked(p *partition, l *loadedState) error {
 	f, state := r.flow, l.state
 	if state.SourceClusterID != "" && state.SourceClusterID != f.sourceID() {
-		return &fatalError{fmt.Errorf("flow %s: the journal on cluster %s was written for source cluster %s, but cluster %s is now %s; use another flow name, or delete the topic %s to begin again",
+		return &fatalError{fmt.Errorf("flow %s: the journal on cluster %s was written for source cluster %s, but cluster %s is now %s; use another flow name, or delete the topic %s to copy everything again",
 			f.config.Name, f.config.Target, state.SourceClusterID, f.config.Source, f.sourceID(), f.journalTopic)}
 	}
 	var open []*offsets.Chunk
@@ -264,17 +266,19 @@ func (r *recovery) restoreMapLocked(p *partition, l *loadedState) error {
 	return nil
 }
 
-// targetRecreatedLocked copies again what the source still has, if policy says so.
+// targetRecreatedLocked raises the anomaly of a recreated target topic. If policy says restart, everything that the source still has is
+// copied.
 func (r *recovery) targetRecreatedLocked(p *partition) {
-	detail := fmt.Sprintf("target topic %s was deleted and created again: what was copied below source offset %d is gone", p.topic.target, p.acked)
+	detail := fmt.Sprintf("target topic %s was deleted and created again: the copies of all records below source offset %d are gone", p.topic.target, p.acked)
 	if r.flow.raiseLocked(p, policy.TargetRecreated, p.acked, p.acked, detail) == policy.Restart {
 		p.restartLocked(p.sourceStart, p.targetLast)
 	}
 }
 
-// sourceRecreatedLocked begins with the new source topic behind what was copied of the old one, if policy says so.
+// sourceRecreatedLocked raises the anomaly of a recreated source topic. If policy says so, the new topic is appended to the copy of the old
+// one: from its start (restart) or from its end (skip).
 func (r *recovery) sourceRecreatedLocked(p *partition) {
-	detail := fmt.Sprintf("source topic %s was deleted and created again; %d is where the copy of the earlier one ended", p.topic.source, p.acked)
+	detail := fmt.Sprintf("source topic %s was deleted and created again; the old topic was copied up to source offset %d", p.topic.source, p.acked)
 	switch r.flow.raiseLocked(p, policy.Recreated, p.acked, p.acked, detail) {
 	case policy.Restart:
 		p.restartLocked(p.sourceStart, max(p.targetEnd, p.targetLast))
@@ -284,20 +288,21 @@ func (r *recovery) sourceRecreatedLocked(p *partition) {
 	}
 }
 
-// toMarker reads a tail to the marker of the fence instead of to an offset.
+// toMarker means that a log tail is read up to the marker of the fence, not up to an offset.
 const toMarker = -1
 
-// tailOf says what must be read of the target before this partition may continue; nil when nothing is.
-func (r *recovery) tailOf(p *partition, until int64) *tail {
+// tailOf returns the log tail that must be read on the target before this partition may continue. It returns nil if nothing must be read:
+// the partition is ready then, or not recovering any more.
+func (r *recovery) tailOf(p *partition, until int64) *logTail {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != recovering {
 		return nil
 	}
 	durable := p.stage == mapDurable
-	t := &tail{partition: p.remote(), id: p.topic.targetID, from: p.targetEnd, until: until, mark: r.mark, started: durable}
+	t := &logTail{partition: p.remote(), id: p.topic.targetID, from: p.targetEnd, until: until, mark: r.mark, started: durable}
 	if !durable && p.origin != originAccepted {
-		t.unknown, t.from = true, p.targetFirst // a copy that nobody knows of must not be continued blindly
+		t.unknown, t.from = true, p.targetFirst // records of unknown origin must be found before anything is appended
 	}
 	if until != toMarker && t.from >= until {
 		if !durable {
@@ -311,8 +316,8 @@ func (r *recovery) tailOf(p *partition, until int64) *tail {
 	return t
 }
 
-// classify puts one batch of the tail where it belongs: ours, foreign, or nothing but a marker.
-func (r *recovery) classify(p *partition, t *tail, h recordbatch.Header, batch []byte) error {
+// classify records whether a batch of the log tail is ours or foreign. It ignores batches without records.
+func (r *recovery) classify(p *partition, t *logTail, h recordbatch.Header, batch []byte) error {
 	switch {
 	case h.Attributes.Control() || h.Magic == 2 && h.Count == 0:
 	case t.unknown:
@@ -325,80 +330,83 @@ func (r *recovery) classify(p *partition, t *tail, h recordbatch.Header, batch [
 	return nil
 }
 
-var errTargetNotEmpty = errors.New("the target partition holds records that no journal describes")
+// errTargetNotEmpty means that the target partition has records, and the journal does not list the partition.
+var errTargetNotEmpty = errors.New("the target partition has records that the journal does not list")
 
-// finish brings one partition whose tail is read to where it continues.
-func (r *recovery) finish(ctx context.Context, p *partition, t *tail) error {
+// finishPartition recovers a partition whose log tail was read.
+func (r *recovery) finishPartition(ctx context.Context, p *partition, t *logTail) error {
 	switch {
 	case t.unknown && r.flow.migrates() && (t.err == nil || errors.Is(t.err, errTargetNotEmpty)):
 		return r.migrate(ctx, p, t)
 	case t.err != nil:
-		return r.judgeTail(p, t)
+		return r.handleTailError(p, t)
 	case !r.allowsForeign(p, t):
 		return nil
 	}
-	if len(p.own) > 0 && t.started { // before the start is journaled nothing there can belong to this map
+	if len(p.own) > 0 && t.started { // before the start is journaled, no batch of this map was produced
 		ok, err := r.replay(ctx, p, t)
 		if err != nil || !ok {
 			return err
 		}
 	}
-	return r.reach(p, max(t.end, t.from))
+	return r.completeAt(p, max(t.end, t.from))
 }
 
-// judgeTail makes an anomaly of what was found instead of a tail, or returns why the tail could not be read.
-func (r *recovery) judgeTail(p *partition, t *tail) error {
+// handleTailError raises an anomaly if the target has unknown records or lost some. Otherwise it returns the error.
+func (r *recovery) handleTailError(p *partition, t *logTail) error {
 	f := r.flow
 	if errors.Is(t.err, errTargetNotEmpty) {
-		detail := fmt.Sprintf("target %s already holds records and the journal does not say whose", t.partition)
+		detail := fmt.Sprintf("target %s already has records, and the journal does not list the partition", t.partition)
 		if f.raise(p, policy.TargetNotEmpty, p.acked, p.acked, detail) == policy.Skip {
 			p.mu.Lock()
-			p.progress.accept()
-			p.doubtLocked() // once more, from the end of what is there
+			p.progress.acceptTarget()
+			p.doubtLocked() // the next takeover begins behind those records
 			p.mu.Unlock()
 			f.requestTakeover(r.shard)
 		}
 		return nil
 	}
 	if truncated, ok := errors.AsType[*targetTruncatedError](t.err); ok {
-		f.halt(p, policy.Truncated, truncated.Error()) // the map is about records that are gone
+		f.halt(p, policy.Truncated, truncated.Error()) // the map describes records that are gone
 		return nil
 	}
 	return t.err
 }
 
-// allowsForeign lets policy decide about batches of other producers in the tail.
-func (r *recovery) allowsForeign(p *partition, t *tail) bool {
-	if len(p.foreign) == 0 || !r.flow.writers.excludes() {
+// allowsForeign reports whether the partition may continue although other producers wrote into the log tail. It raises the anomaly.
+func (r *recovery) allowsForeign(p *partition, t *logTail) bool {
+	if len(p.foreign) == 0 || !r.flow.writers.forbidsOthers() {
 		return true
 	}
 	detail := fmt.Sprintf("target %s holds %d batches of another producer, the first at target offset %d", t.partition, len(p.foreign), p.foreign[0])
 	return r.flow.raise(p, policy.ForeignWrite, p.acked, p.acked, detail) != policy.Halt
 }
 
-// reach ends the recovery of a partition: its copy ends behind the marker.
-func (r *recovery) reach(p *partition, end int64) error {
+// completeAt completes the recovery of a partition. Its copy ends at target offset end, which is behind the marker.
+func (r *recovery) completeAt(p *partition, end int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != recovering {
 		return nil
 	}
 	p.own, p.foreign = nil, nil
-	if err := p.progress.reach(end); err != nil {
+	if err := p.progress.moveEnd(end); err != nil {
 		return err
 	}
-	if p.refused < maxRefusals || r.flow.refusedLocked(p) {
+	if p.refused < maxRefusals || r.flow.raiseRefusedLocked(p) {
 		r.addReady(p)
 	}
 	return nil
 }
 
+// addReady marks partitions as recovered. They start with the next startReady.
 func (r *recovery) addReady(partitions ...*partition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ready = append(r.ready, partitions...)
 }
 
+// takeReady returns the partitions that are ready and not started, each once.
 func (r *recovery) takeReady() []*partition {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -407,9 +415,9 @@ func (r *recovery) takeReady() []*partition {
 	return ready
 }
 
-// release journals the starts of the partitions that are ready and lets them go: the start of a new partition must be in the journal before
-// its first batch.
-func (r *recovery) release(ctx context.Context) error {
+// startReady starts the partitions that are ready. The start of a new partition is journaled first, because it must be in the journal before
+// the first batch is produced.
+func (r *recovery) startReady(ctx context.Context) error {
 	ready := r.takeReady()
 	err := r.journalStarts(ctx, ready)
 	var late []*partition
@@ -418,10 +426,10 @@ func (r *recovery) release(ctx context.Context) error {
 			late = append(late, p)
 			continue
 		}
-		p.replicate(r.producerID, r.producerEpoch)
+		p.startReplicating(r.producerID, r.producerEpoch)
 		r.flow.wakeSource(p)
 	}
-	r.addReady(late...) // the next release tries again: another partition of the takeover may take hours
+	r.addReady(late...) // the next startReady tries again: another partition of the takeover may take hours
 	if err == nil && len(late) > 0 {
 		err = fmt.Errorf("the starts of %d new partitions could not be journaled", len(late))
 	}
@@ -441,12 +449,13 @@ func (r *recovery) journalStarts(ctx context.Context, ready []*partition) error 
 	return nil
 }
 
-// fatalError ends the flow: trying again cannot help.
+// fatalError ends the flow, because a retry cannot succeed.
 type fatalError struct{ err error }
 
 func (e *fatalError) Error() string { return e.err.Error() }
 func (e *fatalError) Unwrap() error { return e.err }
 
+// isFatal reports whether an error ends the flow.
 func isFatal(err error) bool {
 	var lost *FencedError
 	var fatal *fatalError

@@ -7,11 +7,11 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// FencedError says that another instance has taken over what this one owned.
+// FencedError means that another instance has taken over a shard that this one owned.
 type FencedError struct {
 	Flow  string
 	Shard int32
-	By    string // the new owner as the journal names it, empty when unknown
+	By    string // the new owner, from the journal; empty if unknown
 	Cause error
 }
 
@@ -20,64 +20,65 @@ func (e *FencedError) Error() string {
 	if e.By != "" {
 		by = "the instance " + e.By
 	}
-	return fmt.Sprintf("flow %s: %s has taken over shard %d; this one stops, nothing was written after the take-over (%v)", e.Flow, by, e.Shard, e.Cause)
+	return fmt.Sprintf("flow %s: %s has taken over shard %d; this instance stops and wrote nothing after the takeover (%v)", e.Flow, by, e.Shard, e.Cause)
 }
 
 func (e *FencedError) Unwrap() error { return e.Cause }
 
-// shard is the unit of ownership: one transactional id, one journal partition and the topic-partitions that hash to it. Whoever owns it
-// is the only writer of all of them.
+// shard is the unit of ownership: a transactional id, a partition of the journal topic, and the topic-partitions that hash to it. Its owner
+// is the only process that writes to them.
 type shard struct {
 	flow      *Flow
 	number    int32
 	ownership ownership
 
-	// mu serializes fences and journal writes of this shard. It is held over requests, and taken before any partition's lock.
+	// mu serializes fences and journal writes of this shard. It is held during requests, and is taken before any partition's lock.
 	mu          sync.Mutex
 	fencer      fencer
 	sequence    int32                                   // of the next journal batch
-	producerIDs []int64                                 // all that the shard ever had
+	producerIDs []int64                                 // all producer ids that the shard ever had
 	loaded      map[offsets.TopicPartition]*loadedState // from the journal
 
 	partsMu    sync.Mutex
 	partitions []*partition
-	named      map[offsets.TopicPartition]bool // what the journal has, or may have, a state of
-	ours       map[int64]bool                  // producerIDs as a set
-	problem    string                          // why the shard is not recovered, for people
+	inJournal  map[offsets.TopicPartition]bool // partitions that the journal has, or may have, a state of
+	ownIDs     map[int64]bool                  // producerIDs as a set
+	problem    string                          // why the shard is not recovered, for the status
 }
 
 func newShard(f *Flow, number int32) *shard {
-	s := &shard{flow: f, number: number, named: make(map[offsets.TopicPartition]bool)}
+	s := &shard{flow: f, number: number, inJournal: make(map[offsets.TopicPartition]bool)}
 	s.fencer = fencer{
-		client: f.target, cluster: f.config.Target, transactionalID: fmt.Sprintf("milena.%s.%d", f.config.Name, number),
+		client: f.target, cluster: f.config.Target, transactionalID: fmt.Sprintf("milena.%s.%d", f.config.Name, number), journal: f.journalTopic,
 		fenced:  func(cause error) error { return &FencedError{Flow: f.config.Name, Shard: number, Cause: cause} },
 		waiting: func(why string) { s.setProblem(fmt.Sprintf("shard %d: %s", number, why)) },
 	}
 	return s
 }
 
-// loadedState is what the journal says of one partition.
+// loadedState is what the journal has of one partition.
 type loadedState struct {
 	state  *offsets.PartitionState // nil when only chunks were found
 	chunks map[int64]*offsets.Chunk
 }
 
-// journal names the shard's partition of the journal topic.
+// journal returns the shard's partition of the journal topic.
 func (s *shard) journal() offsets.TopicPartition {
 	return offsets.TopicPartition{Topic: s.flow.journalTopic, Partition: s.number}
 }
 
-// noteJournaled notes that the journal has, or may have, something to say of a partition: the next one of that name is not fresh.
-func (s *shard) noteJournaled(tp offsets.TopicPartition) {
+// markInJournal records that the journal has, or may have, a state of a partition. Then no partition of that name is fresh.
+func (s *shard) markInJournal(tp offsets.TopicPartition) {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
-	s.named[tp] = true
+	s.inJournal[tp] = true
 }
 
-func (s *shard) isJournaled(tp offsets.TopicPartition) bool {
+// isInJournal reports whether the journal has, or may have, a state of a partition.
+func (s *shard) isInJournal(tp offsets.TopicPartition) bool {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
-	return s.named[tp]
+	return s.inJournal[tp]
 }
 
 func (s *shard) add(p *partition) {
@@ -86,7 +87,8 @@ func (s *shard) add(p *partition) {
 	s.partitions = append(s.partitions, p)
 }
 
-// remove retires a partition whose topic exists no longer under its id. Its journal is read again when the next one of that name is restored.
+// remove retires a partition whose topic no longer exists under its id. The journal is read again when the next partition of that name is
+// restored.
 func (s *shard) remove(p *partition) {
 	p.retire()
 	s.partsMu.Lock()
@@ -97,17 +99,18 @@ func (s *shard) remove(p *partition) {
 			rest = append(rest, q)
 		}
 	}
-	s.partitions = rest // a copy: members are read without the lock
-	s.named[p.source()] = true
+	s.partitions = rest // a new slice, because members returns the old one to readers without the lock
+	s.inJournal[p.source()] = true
 }
 
+// members returns all partitions of the shard.
 func (s *shard) members() []*partition {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
 	return s.partitions[:len(s.partitions):len(s.partitions)]
 }
 
-// waiting lists the partitions that a take-over has to fence.
+// waiting returns the partitions that wait for a takeover.
 func (s *shard) waiting() []*partition {
 	var list []*partition
 	for _, p := range s.members() {
@@ -120,8 +123,9 @@ func (s *shard) waiting() []*partition {
 	return list
 }
 
-// doubtMembers sends every partition of the shard to the next take-over, so that all get the same epoch. Kafka knows epochs per partition,
-// but some other brokers know one per producer: there a fence for one partition would fence the others, and so on for ever.
+// doubtMembers lets every partition of the shard wait for the next takeover, so that all get the same epoch. Kafka keeps the producer epoch
+// per partition, but some other brokers keep one per producer. There, a fence of one partition would fence the others, which would then be
+// fenced again, and so on forever.
 func (s *shard) doubtMembers() {
 	for _, p := range s.members() {
 		p.mu.Lock()

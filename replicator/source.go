@@ -17,108 +17,105 @@ import (
 )
 
 const (
-	// LongPoll is how long the source may keep a fetch that finds nothing. It bounds how late a partition that was left out comes back.
+	// LongPoll is how long the broker may keep a fetch that finds nothing. It limits how long a partition that is not in the request must wait
+	// for the next one.
 	longPoll = 500 * time.Millisecond
-	// ShortPoll is used while a partition is left out because the target is behind: its turn comes in milliseconds.
+	// ShortPoll is used while a partition is left out of the request because its queue is full. It will have room within milliseconds.
 	shortPoll = 5 * time.Millisecond
-	// PartitionBytes is what one partition may fill of one answer; its queue is topped up until twice that.
+	// PartitionBytes limits the bytes of one partition in a response. A partition is fetched while its queue has less than twice that.
 	partitionBytes = 1 << 20
 )
 
 const (
-	// SourceLoops is how many loops may fetch from one broker, each in a session and on a connection of its own. A broker that has news of
-	// one partition looks at all partitions of the session before it answers.
+	// SourceLoops limits how many loops fetch from one broker, each with its own session and connection. Several are faster for many
+	// partitions, because a broker with new records of one partition checks all partitions of the session before it responds.
 	sourceLoops = 4
-	// LoopPartitions is from how many partitions on it takes another loop.
+	// LoopPartitions is the number of partitions per loop, up to sourceLoops.
 	loopPartitions = 250
 )
 
-// sourceLoop names one of the loops of a broker.
+// sourceLoop identifies one of the fetch loops of a broker.
 type sourceLoop struct{ broker, number int32 }
 
-// sourceBroker is one broker of the source and the partitions that one loop fetches from it.
+// sourceBroker is a broker of the source, and the partitions that one loop fetches from it.
 type sourceBroker struct {
 	sourceLoop
 	flow    *Flow
 	wire    wire.Fetcher
-	wake    chan struct{} // something may have become fetchable
-	session wire.Session  // the loop's own, as is the pace of its requests
-	pace    client.Pace
+	wake    chan struct{} // a partition may have become fetchable
+	session wire.Session  // used by the loop only
+	pace    client.Pace   // of its requests, used by the loop only
 
 	mu         sync.Mutex
-	partitions []*partition // in the order of the next full request: whoever was served last stands at the end
+	partitions []*partition // in the order of the next full request: those with records in the last response are at the end
 }
 
-// fetchRound is one request of a loop: what it asks for, and of which partition at which generation. Both lists are in the same order.
-type fetchRound struct {
-	wanted []wire.FetchPartition
-	asked  []asked
+// fetchPlan is one fetch request: the partitions on the wire, and our partitions at their generations. Both lists have the same order.
+type fetchPlan struct {
+	wanted    []wire.FetchPartition
+	requested []requestedPartition
 }
 
-// asked is what an answer must fit.
-type asked struct {
+// requestedPartition is a partition in a request. The response is ignored if the generation has changed since.
+type requestedPartition struct {
 	partition  *partition
 	generation int
 }
 
-func (b *sourceBroker) poke() {
+// wakeUp ends the wait of the loop, now or before it waits again.
+func (b *sourceBroker) wakeUp() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
 }
 
-// loop fetches until ctx ends. A request in flight is never cancelled: that would close the connection and fail
-// everything on it, so a stop waits for the poll to end.
+// loop fetches until ctx ends. It never cancels a request in flight, because that would close the connection and fail everything on it. So
+// a stop waits for the response.
 func (b *sourceBroker) loop(ctx context.Context) {
 	f := b.flow
-	var round fetchRound
-	for attempt := 0; ctx.Err() == nil; {
+	var plan fetchPlan
+	for failures := 0; ctx.Err() == nil; {
 		share := int64(b.pace.Of(int(f.fetchShare())))
 		if f.budget.reserve(ctx, share) != nil {
 			return
 		}
-		var behind bool
-		var retry time.Duration
-		behind, retry = b.pick(&round, time.Now(), int32(min(share, partitionBytes)))
-		if len(round.asked) == 0 {
+		poll, retry := b.planFetch(&plan, time.Now(), int32(min(share, partitionBytes)))
+		if len(plan.requested) == 0 {
 			f.budget.add(-share)
 			b.idle(ctx, retry)
 			continue
 		}
-		wait := longPoll
-		if behind {
-			wait = shortPoll
-		}
-		response, err := b.fetch(f.hard, round.wanted, share, wait) //nolint:contextcheck // never cancelled by the signal
+		response, err := b.fetch(f.hard, plan.wanted, share, poll) //nolint:contextcheck // never cancelled by the signal
 		if err != nil {
 			f.budget.add(-share)
-			b.unask(round.asked)
-			if ctx.Err() != nil {
-				return // the stop has cut the poll
-			}
-			if errors.Is(err, wire.ErrSessionLost) {
-				continue
-			}
-			attempt++
-			f.metrics.retries.WithLabelValues("fetch").Inc()
-			f.warn("source fetch", "broker", b.broker, "err", f.options.SourceError(err))
-			f.refreshSource(ctx)
-			if client.Sleep(ctx, client.Backoff(attempt)) != nil {
-				return
-			}
-			continue
+			b.endFetches(plan.requested)
 		}
-		if ctx.Err() != nil {
-			return // what came after the stop is fetched again at the next start
+		switch {
+		case ctx.Err() != nil:
+			return // records that arrive after the signal are fetched again at the next start
+		case errors.Is(err, wire.ErrSessionLost): // the next request opens a new session
+		case err != nil:
+			failures++
+			b.backOff(ctx, failures, err)
+		default:
+			failures = 0
+			b.pace.Answered(response.ThrottleMillis)
+			b.handleResponse(&plan, response, share)
 		}
-		attempt = 0
-		b.pace.Answered(response.ThrottleMillis)
-		b.accept(&round, response, share)
 	}
 }
 
-// idle waits until something may be fetched again.
+// backOff waits after a failed request.
+func (b *sourceBroker) backOff(ctx context.Context, failures int, err error) {
+	f := b.flow
+	f.metrics.retries.WithLabelValues("fetch").Inc()
+	f.warn("source fetch failed, retrying", "broker", b.broker, "err", f.options.SourceError(err))
+	f.refreshSource(ctx)
+	_ = client.Sleep(ctx, client.Backoff(failures)) // the loop checks ctx
+}
+
+// idle waits until a partition may have become fetchable.
 func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	t := time.NewTimer(retry)
 	defer t.Stop()
@@ -129,12 +126,13 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	}
 }
 
-// pick fills in what to ask for. Behind says that a partition was left out because its queue is full.
-func (b *sourceBroker) pick(round *fetchRound, now time.Time, maxBytes int32) (behind bool, retry time.Duration) {
+// planFetch fills the plan with the partitions that may be fetched now. Poll is how long the broker may wait for records, retry how long to
+// wait if there is no such partition.
+func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, maxBytes int32) (poll, retry time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	round.wanted, round.asked = round.wanted[:0], round.asked[:0]
-	retry = longPoll
+	plan.wanted, plan.requested = plan.wanted[:0], plan.requested[:0]
+	poll, retry = longPoll, longPoll
 	for _, p := range b.partitions {
 		p.mu.Lock()
 		if p.sourceLeader != b.broker || p.sourceLoop != b.sourceLoop {
@@ -143,56 +141,59 @@ func (b *sourceBroker) pick(round *fetchRound, now time.Time, maxBytes int32) (b
 		}
 		ok, full := p.fetchableLocked(now, 2*partitionBytes)
 		if ok {
-			p.cursor.ask()
-			round.wanted = append(round.wanted, wire.FetchPartition{
+			p.cursor.beginFetch()
+			plan.wanted = append(plan.wanted, wire.FetchPartition{
 				TopicPartition: p.source(),
 				FetchOffset: wire.FetchOffset{
 					TopicID: p.topic.sourceID, Offset: p.next, LeaderEpoch: p.sourceLeaderEpoch, LastEpoch: p.fromEpoch, MaxBytes: maxBytes,
 				},
 			})
-			round.asked = append(round.asked, asked{p, p.generation})
+			plan.requested = append(plan.requested, requestedPartition{p, p.generation})
 		} else if after := p.fetchAfter.Sub(now); after > 0 {
 			retry = min(retry, after)
 		}
-		behind = behind || full
+		if full {
+			poll = shortPoll
+		}
 		p.mu.Unlock()
 	}
-	return behind, retry
+	return poll, retry
 }
 
-func (b *sourceBroker) unask(asks []asked) {
-	for _, a := range asks {
-		a.partition.mu.Lock()
-		a.partition.cursor.answered()
-		a.partition.mu.Unlock()
+// endFetches marks the partitions of a failed request as no longer in flight.
+func (b *sourceBroker) endFetches(list []requestedPartition) {
+	for _, r := range list {
+		r.partition.mu.Lock()
+		r.partition.cursor.endFetch()
+		r.partition.mu.Unlock()
 	}
 }
 
-// fetch asks for records of the partitions. What the answer does not name has no news.
+// fetch sends a fetch request in the loop's session. Partitions that the response does not contain have no news.
 func (b *sourceBroker) fetch(ctx context.Context, wanted []wire.FetchPartition, bytes int64, wait time.Duration) (*kmsg.FetchResponse, error) {
 	request := wire.NewFetchRequest(wait, int32(bytes), b.flow.isolation)
 	b.session.Request(request, wanted)
 	response, err := b.wire.Fetch(ctx, b.broker, request.FetchRequest)
 	if err != nil {
-		b.session.Drop() // the broker may have seen the request or not
+		b.session.Drop() // it is unknown whether the broker received the request
 		return nil, err
 	}
 	return response, b.session.Answered(response)
 }
 
-// accept hands each partition its part of the answer. The answer's bytes stay in the budget until the last batch of it is done.
-func (b *sourceBroker) accept(round *fetchRound, response *kmsg.FetchResponse, reserved int64) {
+// handleResponse processes a fetch response, partition by partition. Its bytes stay in the budget until its last batch is done.
+func (b *sourceBroker) handleResponse(plan *fetchPlan, response *kmsg.FetchResponse, reserved int64) {
 	f := b.flow
 	answer := wire.IndexFetch(response)
 	f.budget.add(answer.Bytes - reserved)
 	s := newSlab(f.budget, answer.Bytes)
 	served := make(map[*partition]bool)
-	for i, a := range round.asked {
-		p, wanted := a.partition, &round.wanted[i]
+	for i, r := range plan.requested {
+		p, wanted := r.partition, &plan.wanted[i]
 		rp := answer.Of(wanted.TopicPartition, wanted.TopicID)
 		p.mu.Lock()
-		p.cursor.answered()
-		current := rp != nil && p.generation == a.generation && p.next == wanted.Offset && p.state == replicating
+		p.cursor.endFetch()
+		current := rp != nil && p.generation == r.generation && p.next == wanted.Offset && p.state == replicating
 		p.mu.Unlock()
 		if !current {
 			continue
@@ -200,13 +201,14 @@ func (b *sourceBroker) accept(round *fetchRound, response *kmsg.FetchResponse, r
 		if len(rp.RecordBatches) > 0 {
 			served[p] = true
 		}
-		f.acceptPartition(p, rp, s)
+		f.handlePartition(p, rp, s)
 	}
 	s.release()
 	b.rotate(served)
 }
 
-// rotate moves what was served to the end: a broker fills an answer in the order of the request, so the first could starve the rest.
+// rotate moves the served partitions to the end. A broker fills a response in the order of the request, so the first partitions could
+// starve the others.
 func (b *sourceBroker) rotate(served map[*partition]bool) {
 	if len(served) == 0 {
 		return
@@ -225,31 +227,31 @@ func (b *sourceBroker) rotate(served map[*partition]bool) {
 	b.partitions = append(rest, last...)
 }
 
-// acceptPartition turns one partition's answer into queued batches, or into an anomaly.
-func (f *Flow) acceptPartition(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) {
+// handlePartition queues the fetched batches of a partition, or raises an anomaly.
+func (f *Flow) handlePartition(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) {
 	lost, err := f.checkSource(f.hard, p, rp, p.peekNext())
 	if err != nil {
 		p.delayFetch(2 * refreshEvery)
 		return
 	}
 	if lost != nil {
-		f.loseSource(p, lost)
+		f.raiseSourceLost(p, lost)
 		return
 	}
 	p.mu.Lock()
-	p.cursor.sourceEnds(f.readableEnd(rp))
+	p.cursor.setSourceEnd(f.readableEnd(rp))
 	problem := f.prepare(p, rp, s)
 	queued := len(p.queue) > 0 && !p.inFlight
 	p.mu.Unlock()
 	if problem != nil {
-		f.raisePrepare(p, problem)
+		f.raisePrepareError(p, problem)
 	}
 	if queued {
 		f.schedule(p)
 	}
 }
 
-// readableEnd is the end of what this flow may read: the last stable offset under read_committed (KIP-98), else the high watermark.
+// readableEnd returns the end of the readable log: the last stable offset with read_committed (KIP-98), else the high watermark.
 func (f *Flow) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 {
 	if f.isolation == 1 && rp.LastStableOffset >= 0 {
 		return rp.LastStableOffset
@@ -257,7 +259,7 @@ func (f *Flow) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 {
 	return rp.HighWatermark
 }
 
-// prepareError says which batch stopped a partition.
+// prepareError is the anomaly of a batch that cannot be prepared. It concerns the source offsets [from, to).
 type prepareError struct {
 	kind     policy.Kind
 	from, to int64
@@ -266,8 +268,8 @@ type prepareError struct {
 
 func (e *prepareError) Error() string { return e.err.Error() }
 
-// prepare admits batch by batch: forward as it is, rebuild, or drop. The partition's lock is held; rebuilding under it is right, because order is all
-// that this lock protects and nobody else needs the partition meanwhile.
+// prepare queues the fetched batches of a partition: forwarded unchanged, rebuilt, or dropped. The partition's lock is held. It may be held
+// while batches are rebuilt, because that keeps their order, and nothing else needs the partition in the meantime.
 func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) *prepareError {
 	aborted := wire.AbortedOf(rp)
 	limits := p.topic.getLimits()
@@ -278,34 +280,34 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 	now := time.Now()
 	for batch, err := range recordbatch.Each(rp.RecordBatches) {
 		if err != nil {
-			return &prepareError{policy.RecordRefused, p.next, p.next, fmt.Errorf("the source's bytes at offset %d are no batch: %w", p.next, err)}
+			return &prepareError{policy.RecordRefused, p.next, p.next, fmt.Errorf("the source's bytes at offset %d are not a record batch: %w", p.next, err)}
 		}
 		h := batch.Header
 		rules.Wanted = p.next
-		lane, reason, err := recordbatch.Admit(batch.Bytes, h, &aborted, rules)
+		route, reason, err := recordbatch.Admit(batch.Bytes, h, &aborted, rules)
 		if err != nil {
 			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
 		}
-		if lane != recordbatch.RouteDrop {
-			f.metrics.read(h.MaxTimestamp, now)
+		if route != recordbatch.RouteDrop {
+			f.metrics.observeAge(h.MaxTimestamp, now)
 		}
-		if problem := f.route(p, batch.Bytes, h, lane, reason, rules, s); problem != nil {
+		if problem := f.route(p, batch.Bytes, h, route, reason, rules, s); problem != nil {
 			return problem
 		}
 	}
 	return nil
 }
 
-// route queues one batch by its lane. The partition's lock is held.
-func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane recordbatch.Route, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
-	p.topic.metrics.lane(lane, reason)
-	if lane != recordbatch.RouteDrop && p.outbox.skip() {
-		lane = recordbatch.RouteDrop
+// route queues or drops one batch by its route. The partition's lock is held.
+func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route recordbatch.Route, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
+	p.topic.metrics.countRoute(route, reason)
+	if route != recordbatch.RouteDrop && p.outbox.consumeSkip() {
+		route = recordbatch.RouteDrop
 	}
-	switch lane {
+	switch route {
 	case recordbatch.RouteDrop:
 		if h.NextOffset() <= p.next {
-			return nil // a batch that lies below where we asked
+			return nil // below the fetch offset
 		}
 		if err := p.dropLocked(h.NextOffset(), h.LeaderEpoch); err != nil {
 			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), err}
@@ -322,20 +324,20 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, lane reco
 	return nil
 }
 
-// rebuild queues what a batch becomes when it cannot pass as it is. The partition's lock is held.
+// rebuild queues the batches that replace one that cannot be forwarded unchanged. The partition's lock is held.
 func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
 	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
 		From: rules.Wanted, MaxBytes: rules.MaxBytes, SkipTooLarge: f.anomalies.Decide(policy.RecordTooLarge) == policy.Skip,
 		Provenance: f.writers.provenance(),
 	})
 	if err != nil {
-		return rebuildProblem(h, err)
+		return rebuildError(h, err)
 	}
 	for _, offset := range skipped {
 		f.raiseLocked(p, policy.RecordTooLarge, offset, offset+1, fmt.Sprintf("record at source offset %d is larger than the target's max.message.bytes of %d", offset, rules.MaxBytes))
 	}
 	if len(parts)+len(skipped) == 0 && rules.Provenance {
-		p.topic.metrics.lane(recordbatch.RouteDrop, recordbatch.ReasonCycle)
+		p.topic.metrics.countRoute(recordbatch.RouteDrop, recordbatch.ReasonCycle)
 	}
 	for _, part := range parts {
 		f.budget.add(int64(len(part.Batch)))
@@ -344,13 +346,13 @@ func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules r
 			maxTimestamp: part.MaxTimestamp, slab: newSlab(f.budget, int64(len(part.Batch))),
 		})
 	}
-	if err := p.moveLocked(h.NextOffset(), h.LeaderEpoch); err != nil {
+	if err := p.dropRestLocked(h.NextOffset(), h.LeaderEpoch); err != nil {
 		return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), err}
 	}
 	return nil
 }
 
-// fetchOne asks for one partition from one offset, for the walk of a recovery.
+// fetchOne fetches one partition from an offset, for a replay or a scan.
 func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch int32, isolation int8) (*kmsg.FetchResponseTopicPartition, error) {
 	p.mu.Lock()
 	leader, leaderEpoch, gone := p.sourceLeader, p.sourceLeaderEpoch, p.sourceGone
@@ -371,5 +373,5 @@ func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch i
 	if rp := wire.IndexFetch(response).Of(wanted.TopicPartition, wanted.TopicID); rp != nil {
 		return rp, nil
 	}
-	return nil, fmt.Errorf("source %s: the answer does not name the partition (%w)", p, kerr.ErrorForCode(response.ErrorCode))
+	return nil, fmt.Errorf("source %s: the response does not contain the partition (%w)", p, kerr.ErrorForCode(response.ErrorCode))
 }

@@ -37,14 +37,14 @@ func TestFetchSessionsNameOnlyPartitionsWithNews(t *testing.T) {
 		c.Source.Write(&kgo.Record{Topic: "orders", Partition: i, Value: []byte("news")})
 		flow.UntilCopied("orders")
 	}
-	// A request that was already under way may name all partitions, as the first records moved them.
+	// A request that was already in flight may name all partitions, because the first records changed their fetch offsets.
 	if n := named.Load(); n > partitions+2*news || requests.Load() < news {
 		t.Errorf("%d requests name %d partitions, %d had news", requests.Load(), n, news)
 	}
 	c.Verify("orders", "a.orders", partitions)
 }
 
-// Whatever happens to fetch sessions, nothing is missing or duplicated.
+// No record is missing or duplicated after the source has lost a fetch session, in whatever way.
 func TestSourceForgetsSessions(t *testing.T) {
 	refuse := func(err *kerr.Error) func(*kmsg.FetchRequest) (kmsg.Response, error) {
 		return func(request *kmsg.FetchRequest) (kmsg.Response, error) {

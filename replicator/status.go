@@ -11,43 +11,43 @@ import (
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-// Status is what a flow knows of itself at one moment; it is served as JSON and printed as a table.
+// Status is a snapshot of a flow. It is served as JSON and printed as a table.
 type Status struct {
 	Flow   string `json:"flow"`
 	Source string `json:"source"`
 	Target string `json:"target"`
-	// SourceClusterID and TargetClusterID are empty until the cluster was reached once.
+	// SourceClusterID and TargetClusterID are empty until the flow has connected to the cluster.
 	SourceClusterID string `json:"source_cluster_id,omitempty"`
 	TargetClusterID string `json:"target_cluster_id,omitempty"`
-	// Ready says that every shard is owned and recovered. NotReady says why it is not.
+	// Ready means that every shard is owned and recovered. NotReady has the reasons if it is false.
 	Ready    bool     `json:"ready"`
 	NotReady []string `json:"not_ready,omitempty"`
 	// Shards counts the shards by state.
 	Shards map[string]int `json:"shards"`
-	// Totals since the start of the process.
+	// Records and Bytes are what the target acknowledged since the start of the process.
 	Records int64 `json:"records"`
 	Bytes   int64 `json:"bytes"`
-	// NotCopied names topics that were asked for and are not copied, or not wholly, with the reason.
+	// NotCopied has the selected topics that are not copied, or not completely, with the reason.
 	NotCopied map[string]string `json:"not_copied,omitempty"`
-	// Throttled names the brokers whose quotas made the flow wait within the last minute.
+	// Throttled has the brokers whose quotas throttled the flow within the last minute.
 	Throttled []client.ThrottleStatus `json:"throttled,omitempty"`
 	// LagRecords is the sum over all partitions whose lag is known.
 	LagRecords int64             `json:"lag_records"`
 	Partitions []PartitionStatus `json:"partitions"`
 	Groups     *groups.Status    `json:"groups"`
-	// Configs is absent before the first look, ACLs when they are not copied.
+	// Configs is absent before the first sync of topic configs. ACLs is absent if ACLs are not synced.
 	Configs *topics.ConfigsStatus `json:"configs,omitempty"`
 	ACLs    *topics.ACLsStatus    `json:"acls,omitempty"`
 }
 
-// PartitionStatus is one source partition and how far its copy is. All offsets are exclusive ends.
+// PartitionStatus is a source partition and the progress of its copy. All offsets are exclusive ends.
 type PartitionStatus struct {
 	Topic       string `json:"topic"`
 	TargetTopic string `json:"target_topic"`
 	Partition   int32  `json:"partition"`
 	Shard       int32  `json:"shard"`
 	State       string `json:"state"`
-	// SourceEnd is the end of what may be read on the source; absent until known.
+	// SourceEnd is the end of the readable log on the source. It is absent until known.
 	SourceEnd *int64 `json:"source_end,omitempty"`
 	Next      int64  `json:"next"`
 	Acked     int64  `json:"acked"`
@@ -55,15 +55,15 @@ type PartitionStatus struct {
 	// TargetEnd is the target offset behind the last acknowledged record.
 	TargetEnd  int64  `json:"target_end"`
 	LagRecords *int64 `json:"lag_records,omitempty"`
-	// LagBytes is an estimate: lag in records times the mean size of the batches copied last.
+	// LagBytes is an estimate: the lag in records times their mean size lately.
 	LagBytes *int64 `json:"lag_bytes,omitempty"`
-	// LagSeconds is the age of the newest acknowledged record while there is lag, else 0; absent before the first record.
+	// LagSeconds is the age of the newest acknowledged record while there is lag, else 0. It is absent before the first record.
 	LagSeconds   *float64      `json:"lag_seconds,omitempty"`
 	LastProgress time.Time     `json:"last_progress,omitzero"`
 	Anomaly      *AnomalyState `json:"anomaly,omitempty"`
 }
 
-// AnomalyState says why a partition is halted, with the offsets concerned and what to do.
+// AnomalyState is why a partition is halted, and what to do about it. It concerns the offsets [From, To).
 type AnomalyState struct {
 	Kind   string    `json:"kind"`
 	Detail string    `json:"detail"`
@@ -73,7 +73,7 @@ type AnomalyState struct {
 	Since  time.Time `json:"since"`
 }
 
-// Status says where the flow stands. It may be called at any time and blocks for moments only.
+// Status returns a snapshot of the flow. It may be called at any time and blocks only briefly.
 func (f *Flow) Status() Status {
 	s := Status{
 		Flow: f.config.Name, Source: f.config.Source, Target: f.config.Target,
@@ -84,22 +84,8 @@ func (f *Flow) Status() Status {
 	if topics := f.notCopied.Load(); topics != nil {
 		s.NotCopied = *topics
 	}
-	partitions := f.partitions()
-	slices.SortFunc(partitions, func(a, b *partition) int {
-		return cmp.Or(cmp.Compare(a.topic.source, b.topic.source), cmp.Compare(a.number, b.number))
-	})
-	unrecovered := make(map[*shard]int)
 	now := time.Now()
-	for _, p := range partitions {
-		ps, st := p.status(now)
-		if st == waiting || st == recovering {
-			unrecovered[p.shard]++
-		}
-		if ps.LagRecords != nil {
-			s.LagRecords += *ps.LagRecords
-		}
-		s.Partitions = append(s.Partitions, ps)
-	}
+	unrecovered := f.addPartitionStatus(&s, now)
 	s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
 	s.Throttled = f.throttles.Status(now)
 	s.NotReady = f.notReady(unrecovered, s.Shards)
@@ -107,18 +93,39 @@ func (f *Flow) Status() Status {
 	return s
 }
 
-// ready is Status().Ready.
+// addPartitionStatus adds the partitions, by topic and number, and the sum of their lags. It returns how many partitions of each shard are
+// not recovered.
+func (f *Flow) addPartitionStatus(s *Status, now time.Time) (unrecovered map[*shard]int) {
+	partitions := f.partitions()
+	slices.SortFunc(partitions, func(a, b *partition) int {
+		return cmp.Or(cmp.Compare(a.topic.source, b.topic.source), cmp.Compare(a.number, b.number))
+	})
+	unrecovered = make(map[*shard]int)
+	for _, p := range partitions {
+		ps, state := p.status(now)
+		if !state.isRecovered() {
+			unrecovered[p.shard]++
+		}
+		if ps.LagRecords != nil {
+			s.LagRecords += *ps.LagRecords
+		}
+		s.Partitions = append(s.Partitions, ps)
+	}
+	return unrecovered
+}
+
+// ready returns Status().Ready, without the rest of the status.
 func (f *Flow) ready() bool {
 	unrecovered := make(map[*shard]int)
 	for _, p := range f.partitions() {
-		if st := p.getState(); st == waiting || st == recovering {
+		if !p.getState().isRecovered() {
 			unrecovered[p.shard]++
 		}
 	}
 	return len(f.notReady(unrecovered, make(map[string]int))) == 0
 }
 
-// notReady counts the shards by state and says what is missing.
+// notReady returns why the flow is not ready, nil if it is. It counts the shards by state into states.
 func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []string {
 	var reasons []string
 	if text := f.problem.Load(); text != nil {
@@ -146,11 +153,12 @@ func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []str
 		reasons = append(reasons, fmt.Sprintf("%d of %d shards are not owned yet", n, len(f.shards)))
 	}
 	if f.lease.left() <= 0 && states["starting"] == 0 && !f.throttles.Active("target") { // a flow that a quota throttles is healthy
-		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, nothing is sent until it is")
+		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, and nothing is sent until it is")
 	}
 	return reasons
 }
 
+// status describes the partition, and returns its state.
 func (p *partition) status(now time.Time) (PartitionStatus, state) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,7 +177,7 @@ func (p *partition) status(now time.Time) (PartitionStatus, state) {
 	}
 	s.SourceEnd, s.LagRecords, s.LagBytes = &end, &lag, &bytes
 	if lag == 0 || p.lastTimestamp > 0 {
-		s.LagSeconds = &seconds // unknown while nothing was copied yet
+		s.LagSeconds = &seconds // unknown if there is lag and nothing was copied yet
 	}
 	return s, p.state
 }

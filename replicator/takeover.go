@@ -16,23 +16,22 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// takeoverSlots is how many shards are fenced at a time: enough to hide round trips, few enough not to flood a coordinator.
+// takeoverSlots is how many shards are fenced at a time: enough to hide the latency of requests, too few to overload a coordinator.
 const takeoverSlots = 8
 
-// takeovers are the shards that wait to be taken over, each once.
+// takeovers is the queue of requested takeovers. Each shard is in it at most once.
 type takeovers struct {
-	queue          chan *shard
-	slots          *semaphore.Weighted
-	firstConfirmed atomic.Int64 // when ownership of shard 0 was last confirmed, in Unix nanoseconds
+	queue              chan *shard
+	slots              *semaphore.Weighted
+	shardZeroConfirmed atomic.Int64 // when ownership of shard 0 was last confirmed, in Unix nanoseconds
 }
 
 func newTakeovers(shards int32) takeovers {
 	return takeovers{queue: make(chan *shard, shards), slots: semaphore.NewWeighted(takeoverSlots)}
 }
 
-// takeOverLoop runs the take-overs that partitions and journal writes ask for, several shards at a time. A take-over that fails is
-// tried again with backoff: it is the one way out of every doubt, so it must not give up.
-func (f *Flow) takeOverLoop(ctx context.Context) {
+// takeoverLoop runs the requested takeovers, several at a time, and renews the transactional ids every day.
+func (f *Flow) takeoverLoop(ctx context.Context) {
 	renew := time.NewTicker(renewEvery)
 	defer renew.Stop()
 	for {
@@ -45,7 +44,7 @@ func (f *Flow) takeOverLoop(ctx context.Context) {
 			}
 		case s := <-f.takeovers.queue:
 			f.background.Go(func() {
-				if err := f.takeOverUntilDone(ctx, s); err != nil && ctx.Err() == nil {
+				if err := f.takeOverWithRetry(ctx, s); err != nil && ctx.Err() == nil {
 					f.fail(err)
 				}
 			})
@@ -53,11 +52,11 @@ func (f *Flow) takeOverLoop(ctx context.Context) {
 	}
 }
 
-// renewEvery is far below transactional.id.expiration.ms (7 days): a coordinator that forgot a transactional id would give out a new
-// producer id, which fences nobody.
+// renewEvery is far below transactional.id.expiration.ms (7 days by default). A coordinator that has forgotten a transactional id assigns a
+// new producer id, which fences no earlier owner.
 const renewEvery = 24 * time.Hour
 
-// renew uses the shard's transactional id with a fence of its journal partition alone.
+// renew uses the shard's transactional id, by a fence of its journal partition only.
 func (s *shard) renew() {
 	s.mu.Lock()
 	s.ownership.doubt()
@@ -65,14 +64,16 @@ func (s *shard) renew() {
 	s.flow.requestTakeover(s)
 }
 
-// requestTakeover asks for a take-over of the shard. It never blocks: one that is asked for and not begun covers everything.
+// requestTakeover requests a takeover of the shard, unless one is already requested and has not started. It never blocks.
 func (f *Flow) requestTakeover(s *shard) {
 	if s.ownership.request() {
-		f.takeovers.queue <- s // as many places as shards, one request each
+		f.takeovers.queue <- s // never blocks: the queue has room for one request of each shard
 	}
 }
 
-func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
+// takeOverWithRetry takes a shard over. It retries with backoff for as long as it takes, because a takeover is the only way to resolve an
+// unknown outcome. It returns a fatal error, or nil if the takeover succeeded or the flow stops.
+func (f *Flow) takeOverWithRetry(ctx context.Context, s *shard) error {
 	for attempt := 0; ; attempt++ {
 		if err := f.takeovers.slots.Acquire(ctx, 1); err != nil {
 			return nil //nolint:nilerr // ctx ended: the flow stops
@@ -81,8 +82,8 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 		began := time.Now()
 		err := f.takeOver(ctx, s)
 		if err == nil {
-			f.metrics.takeOvers.WithLabelValues("done").Inc()
-			f.metrics.takeOverSeconds.Observe(time.Since(began).Seconds())
+			f.metrics.takeovers.WithLabelValues("done").Inc()
+			f.metrics.takeoverSeconds.Observe(time.Since(began).Seconds())
 			s.setProblem("")
 			return nil
 		}
@@ -96,9 +97,9 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 			}
 			continue
 		}
-		f.metrics.takeOvers.WithLabelValues("failed").Inc()
+		f.metrics.takeovers.WithLabelValues("failed").Inc()
 		s.setProblem(fmt.Sprintf("shard %d: %v", s.number, err))
-		f.warn("take-over", "shard", s.number, "err", err)
+		f.warn("takeover failed, retrying", "shard", s.number, "err", err)
 		f.refreshTarget(ctx)
 		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
 			return nil //nolint:nilerr // ctx ended: the flow stops
@@ -106,15 +107,16 @@ func (f *Flow) takeOverUntilDone(ctx context.Context, s *shard) error {
 	}
 }
 
-// errNotYet says that a shard cannot be taken over at this moment, which is nothing to warn of.
+// errNotYet means that a shard cannot be taken over yet, which is no reason for a warning.
 var errNotYet = errors.New("not yet")
 
-// ownsFirst says whether this process owns shard 0 just now. A first fence names no owner and fences anybody, so two processes that start
-// at the same moment could fence each other on different shards, and both would stop. Shard 0 is therefore taken first, and confirmed again
-// and again while the others are taken: who has lost it takes no more.
-func (f *Flow) ownsFirst(ctx context.Context) bool {
+// ownsShardZero confirms that this process owns shard 0, by a journal write. The first fence of a process names no producer id and fences
+// any owner, so two processes that start at the same time could fence each other on different shards, and both would stop. Shard 0 is
+// therefore taken over first, and its ownership is confirmed again before each of the others is. A process that has lost shard 0 takes over
+// no more.
+func (f *Flow) ownsShardZero(ctx context.Context) bool {
 	zero := f.shards[0]
-	if time.Since(time.Unix(0, f.takeovers.firstConfirmed.Load())) < refreshEvery {
+	if time.Since(time.Unix(0, f.takeovers.shardZeroConfirmed.Load())) < refreshEvery {
 		return true
 	}
 	zero.mu.Lock()
@@ -123,14 +125,14 @@ func (f *Flow) ownsFirst(ctx context.Context) bool {
 	if err := f.journalShard(ctx, zero, f.ownerNow(), &confirmed); err != nil || !confirmed {
 		return false
 	}
-	f.takeovers.firstConfirmed.Store(began.UnixNano())
+	f.takeovers.shardZeroConfirmed.Store(began.UnixNano())
 	return true
 }
 
-// hosted says whether the leader of a target partition really has it. Metadata and the transaction coordinator know a new partition before
-// its broker has made the log; a marker that is sent meanwhile is held up for request.timeout.ms (30 s), and with it all others of that
+// isHosted reports whether the leader of a target partition has created its log. Metadata and the transaction coordinator know a new
+// partition before that. A marker sent in the meantime is delayed for request.timeout.ms (30 s), together with all other markers of that
 // coordinator.
-func (f *Flow) hosted(ctx context.Context, tp offsets.TopicPartition) bool {
+func (f *Flow) isHosted(ctx context.Context, tp offsets.TopicPartition) bool {
 	leader := f.targetLeader(tp)
 	if leader < 0 {
 		return false
@@ -139,8 +141,8 @@ func (f *Flow) hosted(ctx context.Context, tp offsets.TopicPartition) bool {
 	return err == nil
 }
 
-// busyFirst orders the shards so that those with something to copy are taken over first.
-func (f *Flow) busyFirst() []*shard {
+// busiestFirst returns the shards ordered by their number of partitions, so that those with the most to copy are taken over first.
+func (f *Flow) busiestFirst() []*shard {
 	shards := slices.Clone(f.shards)
 	slices.SortStableFunc(shards, func(a, b *shard) int { return cmp.Compare(len(b.members()), len(a.members())) })
 	return shards

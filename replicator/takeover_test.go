@@ -51,8 +51,8 @@ func TestStopAndStartUnderLoad(t *testing.T) {
 	c.Verify("orders", "a.orders", 4)
 }
 
-// No answer arrives before the shutdown timeout. The next start finds out what became of the batches in flight.
-func TestStopWithBatchesThatAreNeverAnswered(t *testing.T) {
+// No response arrives before the shutdown timeout. The next start finds out which of the batches in flight were written.
+func TestStopWithBatchesWithoutAResponse(t *testing.T) {
 	for name, how := range map[string]replicatortest.Spoil{"written": replicatortest.NeverRespond, "lost": replicatortest.DropRequest} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +77,7 @@ func TestStopWithBatchesThatAreNeverAnswered(t *testing.T) {
 	}
 }
 
-// A flow that is restarted with nothing to do writes no record to its copies.
+// A flow that is restarted without new records on the source writes no records to its remote topics.
 func TestIdleRestartsWriteNoRecord(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)

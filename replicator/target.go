@@ -13,32 +13,32 @@ import (
 )
 
 const (
-	// ProduceConnections is how many requests may be under way to one target broker, each on a connection of its own: a broker works at one request of
-	// a connection at a time, the wait for its replicas included.
+	// ProduceConnections is the number of connections to one target broker, with one request in flight on each. A broker processes the
+	// requests of a connection one at a time, including the wait for its replicas.
 	produceConnections = 2
-	// MaxProduceBytes bounds one request; a single batch may be larger.
+	// MaxProduceBytes limits the size of one request. A single batch may be larger.
 	maxProduceBytes = 4 << 20
 )
 
-// targetBroker is one broker of the target and the partitions that have something to send to it.
+// targetBroker is a broker of the target, and the partitions that have a batch to send to it.
 type targetBroker struct {
 	flow *Flow
 	id   int32
-	wake chan struct{} // as many places as connections
+	wake chan struct{} // has room for one wake-up per connection
 
 	mu    sync.Mutex
 	ready []*partition
 	pace  client.Pace // of its requests
 }
 
-// sent is one partition in a produce request.
-type sent struct {
+// sentBatch is a batch in a produce request. Its response is ignored if the generation has changed since.
+type sentBatch struct {
 	partition  *partition
 	generation int
 	batch      []byte
 }
 
-// schedule puts a partition that has a batch to send on the ready list of its target's leader, once.
+// schedule adds a partition that has a batch to send to the ready list of its leader, unless it is already there.
 func (f *Flow) schedule(p *partition) {
 	p.mu.Lock()
 	if p.state != replicating && p.state != halted || !p.outbox.sendable() {
@@ -46,32 +46,37 @@ func (f *Flow) schedule(p *partition) {
 		return
 	}
 	b := f.targetBroker(p.targetLeader)
-	if b == nil { // no leader: the next refresh schedules again
+	if b == nil { // no leader: the next refresh of metadata schedules the partition
 		p.mu.Unlock()
 		f.refreshTargetSoon()
 		return
 	}
-	p.outbox.schedule()
+	p.outbox.markScheduled()
 	p.mu.Unlock()
 	b.mu.Lock()
 	b.ready = append(b.ready, p)
 	b.mu.Unlock()
+	b.wakeUp()
+}
+
+// wakeUp lets one waiting connection look for ready partitions.
+func (b *targetBroker) wakeUp() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
 }
 
-// scheduleAfter sends again what was certainly refused.
+// scheduleAfter schedules a partition after a pause.
 func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 	time.AfterFunc(d, func() { f.schedule(p) })
 }
 
-// send sends one request after the other on one connection until ctx ends.
+// send produces on one connection, one request after the other, until ctx ends.
 func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 	f := b.flow
 	for {
-		request, list := b.take()
+		request, list := b.nextRequest()
 		if len(list) == 0 {
 			select {
 			case <-ctx.Done():
@@ -81,12 +86,12 @@ func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 			}
 		}
 		if f.lease.wait(ctx) != nil {
-			return // what was taken is reconciled at the next start
+			return // the next start reconciles these batches
 		}
 		response, err := w.Produce(ctx, b.id, request.ProduceRequest)
 		if err != nil {
 			f.metrics.retries.WithLabelValues("produce").Inc()
-			f.warn("target produce", "broker", b.id, "err", f.options.TargetError(err))
+			f.warn("produce request failed, reconciling", "broker", b.id, "err", f.options.TargetError(err))
 			f.doubtAll(list)
 			f.refreshTargetSoon()
 			continue
@@ -94,29 +99,30 @@ func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 		b.mu.Lock()
 		b.pace.Answered(response.ThrottleMillis)
 		b.mu.Unlock()
-		if err := b.accept(list, response); err != nil {
+		if err := b.handleResponse(list, response); err != nil {
 			f.fail(err)
 			return
 		}
 	}
 }
 
-// take builds a request of the batches at the heads of ready partitions: one batch per partition, as Kafka demands, many partitions.
-func (b *targetBroker) take() (*wire.ProduceRequest, []sent) {
+// nextRequest builds a request of the first batches of ready partitions. A request may have many partitions, but Kafka accepts only one
+// batch of each.
+func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.ready) == 0 {
 		return nil, nil
 	}
 	request := wire.NewProduceRequest(produceTimeout)
-	list := make([]sent, 0, len(b.ready))
+	list := make([]sentBatch, 0, len(b.ready))
 	bytes, n, limit := 0, 0, b.pace.Of(maxProduceBytes)
 	for _, p := range b.ready {
 		if bytes >= limit {
 			break
 		}
 		n++
-		if s, ok := b.takeHead(p); ok {
+		if s, ok := b.nextBatch(p); ok {
 			request.Add(p.remote(), p.topic.targetID, s.batch)
 			list = append(list, s)
 			bytes += len(s.batch)
@@ -126,31 +132,30 @@ func (b *targetBroker) take() (*wire.ProduceRequest, []sent) {
 	clear(b.ready[rest:])
 	b.ready = b.ready[:rest]
 	if rest > 0 {
-		select {
-		case b.wake <- struct{}{}:
-		default:
-		}
+		b.wakeUp()
 	}
 	return request, list
 }
 
-// takeHead stamps the batch at the head of the queue with the partition's producer, epoch and sequence.
-func (b *targetBroker) takeHead(p *partition) (sent, bool) {
+// nextBatch returns the first batch of a ready partition, stamped with producer id, epoch and sequence. It returns false if the partition
+// has nothing to send to this broker.
+func (b *targetBroker) nextBatch(p *partition) (sentBatch, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.outbox.unschedule()
+	p.outbox.clearScheduled()
 	if p.state != replicating && p.state != halted || !p.outbox.sendable() {
-		return sent{}, false
+		return sentBatch{}, false
 	}
 	if p.targetLeader != b.id {
-		b.flow.scheduleAfter(p, 0) // the leader moved while it stood here
-		return sent{}, false
+		b.flow.scheduleAfter(p, 0) // the leader has moved in the meantime
+		return sentBatch{}, false
 	}
-	return sent{p, p.generation, p.outbox.send()}, true
+	return sentBatch{p, p.generation, p.outbox.stampHead()}, true
 }
 
-// accept obeys the outcome of each partition. A partition that the answer does not name is in doubt.
-func (b *targetBroker) accept(list []sent, response *kmsg.ProduceResponse) error {
+// handleResponse processes a produce response, partition by partition. If the response does not contain a partition, the outcome of its
+// batch is unknown. An error is fatal.
+func (b *targetBroker) handleResponse(list []sentBatch, response *kmsg.ProduceResponse) error {
 	f := b.flow
 	answers := wire.IndexProduce(response)
 	now := time.Now()
@@ -158,45 +163,46 @@ func (b *targetBroker) accept(list []sent, response *kmsg.ProduceResponse) error
 		p := s.partition
 		answer := answers.Of(p.remote(), p.topic.targetID)
 		if answer == nil {
-			f.doubtAll([]sent{s})
+			f.doubtAll([]sentBatch{s})
 			continue
 		}
-		if err := f.obey(s, answer, now); err != nil {
+		if err := f.handleAnswer(s, answer, now); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// obey acts on the answer about one batch. What came too late, after the partition was reset, is ignored: the fence decides about it.
-func (f *Flow) obey(s sent, answer *kmsg.ProduceResponseTopicPartition, now time.Time) error {
+// handleAnswer processes the response for one batch. It ignores a response that arrives after the partition was reset, because the takeover
+// reads what was written.
+func (f *Flow) handleAnswer(s sentBatch, answer *kmsg.ProduceResponseTopicPartition, now time.Time) error {
 	p := s.partition
 	p.mu.Lock()
 	if p.generation != s.generation {
 		p.mu.Unlock()
 		return nil
 	}
-	next, err := f.judgeLocked(s, answer, now)
+	next, err := f.applyAnswerLocked(s, answer, now)
 	p.mu.Unlock()
 	if err != nil {
-		return &fatalError{err} // the map refuses to go backwards: a broken invariant
+		return &fatalError{err} // the map cannot go backwards: an invariant is broken
 	}
-	f.conclude(p, next, now)
+	f.doFollowUp(p, next, now)
 	return nil
 }
 
-// consequence is what has to be done about an answer when the partition's lock is given back.
-type consequence struct {
-	acked     *prepared // it was written; its bytes are free
-	schedule  bool      // there is more to send
-	wake      bool      // the source may be fetched again
+// followUp is what must be done after a response for a batch, when the partition's lock is released.
+type followUp struct {
+	acked     *prepared // the batch was written, and its bytes are returned to the budget
+	schedule  bool      // there are more batches to send
+	wake      bool      // the partition may be fetched again
 	later     bool      // the same batch is sent again after a pause
-	takeover  bool      // the partition is in doubt
-	allFenced bool      // and so is the rest of its shard
+	takeover  bool      // the outcome is unknown
+	allFenced bool      // and all partitions of the shard need a new epoch
 }
 
-// judgeLocked changes the partition as the answer demands. The partition's lock is held.
-func (f *Flow) judgeLocked(s sent, answer *kmsg.ProduceResponseTopicPartition, now time.Time) (consequence, error) {
+// applyAnswerLocked changes the state of the partition by the response for a batch. The partition's lock is held.
+func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicPartition, now time.Time) (followUp, error) {
 	p := s.partition
 	verdict := wire.ClassifyProduce(answer.ErrorCode)
 	if verdict == wire.Acked {
@@ -206,55 +212,55 @@ func (f *Flow) judgeLocked(s sent, answer *kmsg.ProduceResponseTopicPartition, n
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
 	switch verdict {
 	case wire.Refused, wire.Unplaced, wire.Unauthorized:
-		p.outbox.returned()
-		f.warn("target refuses batches for now", "topic", p.topic.target, "partition", p.number, "err", code)
-		return consequence{later: true}, nil
+		p.outbox.markNotWritten()
+		f.warn("target refused a batch, retrying", "topic", p.topic.target, "partition", p.number, "err", code)
+		return followUp{later: true}, nil
 	case wire.Oversized:
-		p.outbox.learnLimit(len(s.batch)) // read again and split below what was refused
+		p.outbox.learnLimit(len(s.batch)) // it is fetched again and split into smaller batches
 		p.resetLocked()
 	case wire.Unacceptable:
-		p.outbox.refuse(sentenceOf(code, answer.ErrorMessage))
+		p.outbox.countRefusal(errorText(code, answer.ErrorMessage))
 		p.resetLocked()
 		if p.refused >= maxRefusals {
-			f.refusedLocked(p)
+			f.raiseRefusedLocked(p)
 		}
 	case wire.Acked, wire.Doubtful, wire.Fenced:
-		if answer.ErrorCode == kerr.UnknownServerError.Code { // 4.x answers so for compressed garbage with a right CRC
-			p.outbox.refuse(code.Error())
+		if answer.ErrorCode == kerr.UnknownServerError.Code { // the response of Kafka 4.x to a corrupt compressed payload with a valid CRC
+			p.outbox.countRefusal(code.Error())
 		}
-		f.log.Info("doubt", append(p.logAttrs(), "err", code)...)
+		f.log.Info("outcome of a batch is unknown, reconciling", append(p.logAttrs(), "err", code)...)
 		p.doubtLocked()
-		return consequence{takeover: true, allFenced: verdict == wire.Fenced}, nil
+		return followUp{takeover: true, allFenced: verdict == wire.Fenced}, nil
 	}
-	return consequence{wake: true}, nil
+	return followUp{wake: true}, nil
 }
 
-// sentenceOf is an error code with the broker's own words.
-func sentenceOf(code error, message *string) string {
+// errorText returns an error code and the message of the broker, if there is one.
+func errorText(code error, message *string) string {
 	if message == nil {
 		return code.Error()
 	}
 	return code.Error() + ": " + *message
 }
 
-// ackedLocked extends the map, unless the target put the batch where it should not be: then somebody else wrote, and the tail must be read.
-// The partition's lock is held.
-func (f *Flow) ackedLocked(p *partition, base int64, now time.Time) (consequence, error) {
-	if !f.writers.accepts(p.targetEnd, base) {
-		f.log.Warn("batch landed at an unexpected offset", append(p.logAttrs(), "target_offset", base, "expected", p.targetEnd)...)
+// ackedLocked adds an acknowledged batch to the map. If the target appended it at an unexpected offset, another producer has written to the
+// topic, and a takeover must read the log tail. The partition's lock is held.
+func (f *Flow) ackedLocked(p *partition, base int64, now time.Time) (followUp, error) {
+	if !f.writers.allowsOffset(p.targetEnd, base) {
+		f.log.Warn("batch was appended at an unexpected offset, reconciling", append(p.logAttrs(), "target_offset", base, "expected", p.targetEnd)...)
 		p.doubtLocked()
-		return consequence{takeover: true}, nil
+		return followUp{takeover: true}, nil
 	}
 	wasFull := p.queuedBytes >= 2*partitionBytes
 	b, err := p.ackLocked(base, now)
-	return consequence{acked: &b, schedule: len(p.queue) > 0, wake: wasFull && p.queuedBytes < 2*partitionBytes}, err
+	return followUp{acked: &b, schedule: len(p.queue) > 0, wake: wasFull && p.queuedBytes < 2*partitionBytes}, err
 }
 
-// conclude does what an answer demands. No lock is held.
-func (f *Flow) conclude(p *partition, c consequence, now time.Time) {
+// doFollowUp does what a response requires, without a lock.
+func (f *Flow) doFollowUp(p *partition, c followUp, now time.Time) {
 	if c.acked != nil {
 		c.acked.slab.release()
-		p.topic.metrics.acked(*c.acked, now)
+		p.topic.metrics.countAcked(*c.acked, now)
 	}
 	if c.later {
 		f.refreshTarget(f.hard)
@@ -276,8 +282,8 @@ func (f *Flow) conclude(p *partition, c consequence, now time.Time) {
 	}
 }
 
-// doubtAll sends partitions whose request has no answer back to their shards.
-func (f *Flow) doubtAll(list []sent) {
+// doubtAll requests takeovers for the partitions of a request without a response, because the outcome of their batches is unknown.
+func (f *Flow) doubtAll(list []sentBatch) {
 	for _, s := range list {
 		p := s.partition
 		p.mu.Lock()

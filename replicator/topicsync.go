@@ -15,7 +15,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-// topicsLoop looks for new topics and partitions, and early when a leader moved or a topic changed.
+// topicsLoop syncs topics every TopicsInterval, and early after a leader moved or a topic changed.
 func (f *Flow) topicsLoop(ctx context.Context) {
 	tick := time.NewTicker(f.config.TopicsInterval)
 	defer tick.Stop()
@@ -25,7 +25,7 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 			early = 0
-		case <-f.topology.early: // by many partitions perhaps, and for a reason that may last: each early pass waits longer
+		case <-f.topology.early: // perhaps requested by many partitions, for a reason that may last: each early sync waits longer
 			if client.Sleep(ctx, min(refreshEvery<<min(early, 8), f.config.TopicsInterval)) != nil {
 				return
 			}
@@ -36,18 +36,19 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			f.metrics.passes.WithLabelValues("topics", "done").Inc()
+			f.metrics.syncs.WithLabelValues("topics", "done").Inc()
 		case isFatal(err):
 			f.fail(err)
 			return
 		default:
-			f.metrics.passes.WithLabelValues("topics", "failed").Inc()
-			f.warn("look at topics failed; it is tried again", "err", err)
+			f.metrics.syncs.WithLabelValues("topics", "failed").Inc()
+			f.warn("topic sync failed, retrying", "err", err)
 		}
 	}
 }
 
-// syncTopics is one pass: read both clusters, create what is missing on the target, begin what is new, follow leaders.
+// syncTopics reads the metadata of both clusters, creates missing topics and partitions on the target, adds new partitions to the flow,
+// retires deleted topics, and follows moved leaders.
 func (f *Flow) syncTopics(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -66,14 +67,14 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 		notCopied[r.Topic] = r.Reason
 		f.warn("topic is not copied", "topic", r.Topic, "reason", r.Reason)
 	}
-	before := make(map[string]int) // partitions of the copies that were there already
+	before := make(map[string]int) // number of partitions of existing remote topics
 	for _, pair := range pairs {
 		before[pair.TargetName] = len(pair.Target.Partitions)
 	}
 	created, grown, errs := f.topics.CreateMissing(ctx, pairs)
 	for topic, err := range errs {
 		notCopied[topic] = err.Error()
-		f.warn("create target topic", "topic", topic, "err", err)
+		f.warn("target topic not created, retrying", "topic", topic, "err", err)
 	}
 	if len(created)+len(grown) > 0 {
 		if target, err = f.awaitTopics(ctx, append(created, grown...)); err != nil {
@@ -83,17 +84,17 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	}
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
-	err = f.beginNew(ctx, pairs, before, notCopied)
+	err = f.addNewTopics(ctx, pairs, before, notCopied)
 	if err == nil {
 		f.topology.endFirstSync()
 	}
 	f.retireGone(source)
-	f.follow()
+	f.followLeaders()
 	return err
 }
 
-// awaitTopics waits until the target's metadata shows the topics that were just created, with their leaders. It asks less and
-// less often: brokers that make a thousand logs have enough to do, and their answers are large.
+// awaitTopics waits until new topics have leaders in the target's metadata. It polls less and less often, because brokers that create a
+// thousand logs are busy, and their metadata responses are large.
 func (f *Flow) awaitTopics(ctx context.Context, names []string) (topics.View, error) {
 	for pause := 20 * time.Millisecond; ; pause = min(pause*5/4, 2*refreshEvery) {
 		view, err := topics.Read(ctx, f.target)
@@ -115,22 +116,22 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (topics.View, er
 	}
 }
 
-// beginNew makes partitions of what is new among the pairs and hands them to their shards.
-func (f *Flow) beginNew(ctx context.Context, pairs []topics.Pair, before map[string]int, notCopied map[string]string) error {
-	fresh := f.newPairs(pairs)
+// addNewTopics adds new partitions to the flow, and requests takeovers of their shards.
+func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map[string]int, notCopied map[string]string) error {
+	fresh := f.pairsToAdd(pairs)
 	if len(fresh) == 0 {
 		return nil
 	}
 	limits, errs := f.topics.SyncConfigs(ctx, fresh)
 	for topic, err := range errs {
 		if errors.Is(err, kerr.UnknownTopicOrPartition) {
-			f.refreshTargetSoon() // just created: not every broker has heard of it
+			f.refreshTargetSoon() // just created, and not every broker knows it yet
 			continue
 		}
 		notCopied[topic] = err.Error()
-		f.warn("sync topic configs", "topic", topic, "err", err)
+		f.warn("topic configs not synced", "topic", topic, "err", err)
 	}
-	edges, err := topics.ListBounds(ctx, f.source, f.target, fresh)
+	bounds, err := topics.ListBounds(ctx, f.source, f.target, fresh)
 	if err != nil {
 		return err
 	}
@@ -138,9 +139,9 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topics.Pair, before map[str
 	for _, pair := range fresh {
 		l, known := limits[pair.TargetName]
 		if !known {
-			continue // without its limits a batch could not be judged: the next pass tries again
+			continue // batches cannot be checked without the limits of the topic; the next sync tries again
 		}
-		for _, p := range f.beginTopic(pair, l, edges, before[pair.TargetName]) {
+		for _, p := range f.addTopic(pair, l, bounds, before[pair.TargetName]) {
 			touched[p.shard] = true
 		}
 	}
@@ -153,8 +154,8 @@ func (f *Flow) beginNew(ctx context.Context, pairs []topics.Pair, before map[str
 	return nil
 }
 
-// newPairs keeps the pairs that have partitions which are not copied yet, or whose topics changed their ids.
-func (f *Flow) newPairs(pairs []topics.Pair) []topics.Pair {
+// pairsToAdd returns the pairs with partitions that are not in the flow yet, or with a topic that was recreated.
+func (f *Flow) pairsToAdd(pairs []topics.Pair) []topics.Pair {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -177,9 +178,10 @@ func (f *Flow) newPairs(pairs []topics.Pair) []topics.Pair {
 	return fresh
 }
 
-// beginTopic makes the partitions of one pair that do not exist yet. A topic whose id changed begins anew as another topic: what the
-// journal says of the earlier one shows the anomaly when it is adopted.
-func (f *Flow) beginTopic(pair topics.Pair, limits topics.Limits, e topics.Bounds, before int) []*partition {
+// addTopic adds the partitions of a topic that are not in the flow yet, and returns them. A topic with another id is another topic: its old
+// partitions are retired, and when the new ones are restored from the journal, that raises the anomaly. Before is how many partitions the
+// remote topic had before this sync.
+func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bounds, before int) []*partition {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -201,14 +203,14 @@ func (f *Flow) beginTopic(pair topics.Pair, limits topics.Limits, e topics.Bound
 		if t.partitions[tp] != nil {
 			continue
 		}
-		sourceStart, sourceEnd, targetStart, targetEnd, ok := e.Of(pair, int32(n))
+		sourceStart, sourceEnd, targetStart, targetEnd, ok := bounds.Of(pair, int32(n))
 		if !ok {
-			f.refreshTargetSoon() // its leader is not there yet
+			f.refreshTargetSoon() // it has no leader yet
 			continue
 		}
 		start := sourceStart
 		if f.config.Start == config.StartLatest && t.firstSync && !known && (before == 0 || n < before) {
-			start = sourceEnd // topics and partitions that come later are copied from their beginning: their first records are news
+			start = sourceEnd // topics and partitions that are created later are copied from their beginning, as all their records are new
 		}
 		s := f.shards[offsets.ShardOf(name, int32(n), int32(len(f.shards)))]
 		p := newPartition(link, int32(n), s, listed{sourceStart: start, sourceLast: sourceEnd, targetFirst: targetStart, targetLast: targetEnd})
@@ -222,9 +224,9 @@ func (f *Flow) beginTopic(pair topics.Pair, limits topics.Limits, e topics.Bound
 	return begun
 }
 
-// noteShrunk makes visible what the journal knows of and the source no longer has: a topic that was made again with fewer partitions. The
-// shard's lock is held.
-func (f *Flow) noteShrunk(s *shard) {
+// raiseShrunk raises the anomaly of partitions that the journal has and the source no longer has, because a topic was recreated with fewer
+// partitions. The shard's lock is held.
+func (f *Flow) raiseShrunk(s *shard) {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -244,10 +246,10 @@ func (f *Flow) noteShrunk(s *shard) {
 	}
 }
 
-// goneAfter is how many passes in a row must miss a source topic before it counts as deleted.
+// goneAfter is how many topic syncs in a row must not find a source topic before it counts as deleted.
 const goneAfter = 3
 
-// retireGone stops following topics that were deleted on the source. Their copies stay; the journal remembers them.
+// retireGone removes topics from the flow that were deleted on the source. Their copies and their journal stay.
 func (f *Flow) retireGone(source topics.View) {
 	t := &f.topology
 	t.mu.Lock()
@@ -264,7 +266,7 @@ func (f *Flow) retireGone(source topics.View) {
 	}
 }
 
-// retire takes the partitions of a topic out that exists no longer under its id. The topology's lock is held.
+// retire removes the partitions of a topic that no longer exists under its id. The topology's lock is held.
 func (f *Flow) retire(name string) {
 	t := &f.topology
 	for tp, p := range t.partitions {

@@ -13,25 +13,25 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// refreshEvery bounds how often metadata is asked for early: many partitions may see the same leader move.
+// refreshEvery limits how often metadata is read early, because many partitions may notice the same move of a leader.
 const refreshEvery = 100 * time.Millisecond
 
-// topology is what both clusters looked like when they were asked last, and the loops that follow from it.
+// topology is the newest metadata of both clusters, with the partitions of the flow and the brokers that lead them.
 type topology struct {
 	mu             sync.Mutex
 	source, target topics.View
 	sourceID       atomic.Pointer[string]
 	targetID       atomic.Pointer[string]
-	sourceAsked    time.Time
-	targetAsked    time.Time
+	sourceRead     time.Time             // when an early refresh of the source began
+	targetRead     time.Time             // likewise of the target
 	links          map[string]*topicLink // by source topic
 	partitions     map[offsets.TopicPartition]*partition
 	sourceBrokers  map[sourceLoop]*sourceBroker
-	brokersMu      sync.RWMutex // guards targetBrokers alone: it is looked up under a partition's lock
+	brokersMu      sync.RWMutex // guards targetBrokers only, which is read with a partition's lock held
 	targetBrokers  map[int32]*targetBroker
-	firstSync      bool                                             // no sync of topics has succeeded yet
-	early          chan struct{}                                    // an early sync of topics is wanted
-	start          func(source *sourceBroker, target *targetBroker) // nil until the loops may run
+	firstSync      bool                                             // no topic sync has succeeded yet
+	early          chan struct{}                                    // requests an early topic sync
+	start          func(source *sourceBroker, target *targetBroker) // starts the loops of a broker; nil until startBrokers
 }
 
 func newTopology() topology {
@@ -42,6 +42,7 @@ func newTopology() topology {
 	}
 }
 
+// endFirstSync records that a topic sync has succeeded. From then on, start: latest does not apply to new topics.
 func (t *topology) endFirstSync() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -74,7 +75,8 @@ func (f *Flow) targetView() topics.View {
 	return f.topology.target
 }
 
-// sourceID and targetID are the cluster ids, empty until the clusters were reached. They take no lock: they are needed under others.
+// sourceID and targetID are the cluster ids, empty until the flow has connected. They take no lock, because they are needed with others
+// held.
 func (f *Flow) sourceID() string { return loadString(&f.topology.sourceID) }
 func (f *Flow) targetID() string { return loadString(&f.topology.targetID) }
 
@@ -85,14 +87,14 @@ func loadString(p *atomic.Pointer[string]) string {
 	return ""
 }
 
-// targetLeader is the broker that leads a target partition, -1 when nobody does or the partition is unknown.
+// targetLeader returns the broker that leads a target partition, -1 if it has no leader or is unknown.
 func (f *Flow) targetLeader(tp offsets.TopicPartition) int32 {
 	return f.targetView().Leader(tp)
 }
 
-// refreshSource asks the source for its metadata now, unless that was done a moment ago, and lets the loops follow.
+// refreshSource reads the metadata of the source, unless that was done within refreshEvery, and follows moved leaders.
 func (f *Flow) refreshSource(ctx context.Context) {
-	if !f.claimRefresh(&f.topology.sourceAsked) {
+	if !f.claimRefresh(&f.topology.sourceRead) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -103,15 +105,15 @@ func (f *Flow) refreshSource(ctx context.Context) {
 		return
 	}
 	f.topology.setSource(view)
-	f.follow()
+	f.followLeaders()
 	if f.topologyChanged() {
 		f.refreshTargetSoon()
 	}
 }
 
-// refreshTarget is the same for the target.
+// refreshTarget reads the metadata of the target, unless that was done within refreshEvery, and follows moved leaders.
 func (f *Flow) refreshTarget(ctx context.Context) {
-	if !f.claimRefresh(&f.topology.targetAsked) {
+	if !f.claimRefresh(&f.topology.targetRead) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -122,20 +124,21 @@ func (f *Flow) refreshTarget(ctx context.Context) {
 		return
 	}
 	f.topology.setTarget(view)
-	f.follow()
+	f.followLeaders()
 }
 
-func (f *Flow) claimRefresh(asked *time.Time) bool {
+// claimRefresh reports whether the caller may refresh metadata, and sets the time of the last refresh.
+func (f *Flow) claimRefresh(last *time.Time) bool {
 	f.topology.mu.Lock()
 	defer f.topology.mu.Unlock()
-	if time.Since(*asked) < refreshEvery {
+	if time.Since(*last) < refreshEvery {
 		return false
 	}
-	*asked = time.Now()
+	*last = time.Now()
 	return true
 }
 
-// refreshTargetSoon wants an early pass of the topics loop, which asks both clusters.
+// refreshTargetSoon requests an early topic sync, which reads the metadata of both clusters. It does not block.
 func (f *Flow) refreshTargetSoon() {
 	select {
 	case f.topology.early <- struct{}{}:
@@ -143,7 +146,7 @@ func (f *Flow) refreshTargetSoon() {
 	}
 }
 
-// topologyChanged says that a known topic has another id now: it was deleted and made again, which the next pass must look at.
+// topologyChanged reports whether a source topic has another id now because it was recreated. The next topic sync must handle that.
 func (f *Flow) topologyChanged() bool {
 	t := &f.topology
 	t.mu.Lock()
@@ -163,7 +166,7 @@ func (f *Flow) partitions() []*partition {
 	return slices.Collect(maps.Values(f.topology.partitions))
 }
 
-// startBrokers lets the broker loops run: those that exist and those that follow() finds later.
+// startBrokers starts the loops of all known brokers, and lets followLeaders start those of later ones.
 func (f *Flow) startBrokers(ctx context.Context) {
 	t := &f.topology
 	t.mu.Lock()
@@ -184,30 +187,21 @@ func (f *Flow) startBrokers(ctx context.Context) {
 		t.start(nil, b)
 	}
 	t.mu.Unlock()
-	f.follow()
+	f.followLeaders()
 }
 
-// follow gives every partition the leaders that the views name, makes the loops of new brokers and wakes them.
-func (f *Flow) follow() {
+// followLeaders sets the leaders of all partitions from the metadata, starts the loops of new brokers, and assigns the partitions to the
+// loops.
+func (f *Flow) followLeaders() {
 	t := &f.topology
 	t.mu.Lock()
 	led := make(map[int32][]*partition)
-	var waiting []*partition
+	var sendable []*partition
 	for _, p := range t.partitions {
-		info, ok := t.source.ByName[p.topic.source]
-		present := ok && info.ID == p.topic.sourceID && int(p.number) < len(info.Partitions)
-		p.mu.Lock()
-		p.sourceGone = !present
-		p.sourceLeader = -1
-		if present && info.Partitions[p.number].Err == nil {
-			p.sourceLeader, p.sourceLeaderEpoch = info.Partitions[p.number].Leader, info.Partitions[p.number].LeaderEpoch
+		source, target, ok := p.place(t.source, t.target)
+		if ok {
+			sendable = append(sendable, p)
 		}
-		p.targetLeader = t.target.Leader(p.remote())
-		if p.outbox.sendable() {
-			waiting = append(waiting, p)
-		}
-		source, target := p.sourceLeader, p.targetLeader
-		p.mu.Unlock()
 		if source >= 0 {
 			led[source] = append(led[source], p)
 		}
@@ -215,18 +209,33 @@ func (f *Flow) follow() {
 			f.ensureTargetBroker(target)
 		}
 	}
-	loops := f.divide(led)
+	loops := f.assignLoops(led)
 	for loop, b := range t.sourceBrokers {
-		b.adopt(loops[loop])
+		b.setPartitions(loops[loop])
 	}
 	t.mu.Unlock()
-	for _, p := range waiting {
+	for _, p := range sendable {
 		f.schedule(p)
 	}
 }
 
-// divide gives the partitions of each leader to its loops. The topology's lock is held.
-func (f *Flow) divide(led map[int32][]*partition) map[sourceLoop][]*partition {
+// place sets the leaders of the partition from metadata. It returns the leaders, -1 if there is none, and whether a batch waits to be sent.
+func (p *partition) place(source, target topics.View) (sourceLeader, targetLeader int32, sendable bool) {
+	info, ok := source.ByName[p.topic.source]
+	present := ok && info.ID == p.topic.sourceID && int(p.number) < len(info.Partitions)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sourceGone = !present
+	p.sourceLeader = -1
+	if present && info.Partitions[p.number].Err == nil {
+		p.sourceLeader, p.sourceLeaderEpoch = info.Partitions[p.number].Leader, info.Partitions[p.number].LeaderEpoch
+	}
+	p.targetLeader = target.Leader(p.remote())
+	return p.sourceLeader, p.targetLeader, p.outbox.sendable()
+}
+
+// assignLoops divides the partitions of each leader among its loops. The topology's lock is held.
+func (f *Flow) assignLoops(led map[int32][]*partition) map[sourceLoop][]*partition {
 	loops := make(map[sourceLoop][]*partition)
 	for leader, partitions := range led {
 		n := min(int32(1+len(partitions)/loopPartitions), sourceLoops)
@@ -242,7 +251,7 @@ func (f *Flow) divide(led map[int32][]*partition) map[sourceLoop][]*partition {
 	return loops
 }
 
-// ensureSourceBroker makes a loop the first time it has something to fetch. The topology's lock is held.
+// ensureSourceBroker creates a loop when it gets its first partition. The topology's lock is held.
 func (f *Flow) ensureSourceBroker(loop sourceLoop) {
 	t := &f.topology
 	if t.sourceBrokers[loop] != nil {
@@ -255,7 +264,7 @@ func (f *Flow) ensureSourceBroker(loop sourceLoop) {
 	}
 }
 
-// ensureTargetBroker is the same for the target. The topology's lock is held.
+// ensureTargetBroker creates a target broker when it first leads a partition. The topology's lock is held.
 func (f *Flow) ensureTargetBroker(id int32) {
 	t := &f.topology
 	if t.targetBrokers[id] != nil {
@@ -270,8 +279,8 @@ func (f *Flow) ensureTargetBroker(id int32) {
 	}
 }
 
-// adopt takes the partitions that a loop has now and keeps the order of those it had.
-func (b *sourceBroker) adopt(led []*partition) {
+// setPartitions sets the partitions of a loop. Those that it already had keep their order.
+func (b *sourceBroker) setPartitions(led []*partition) {
 	b.mu.Lock()
 	wanted := make(map[*partition]bool, len(led))
 	for _, p := range led {
@@ -291,10 +300,10 @@ func (b *sourceBroker) adopt(led []*partition) {
 	}
 	b.partitions = list
 	b.mu.Unlock()
-	b.poke()
+	b.wakeUp()
 }
 
-// wakeSource tells the loop that fetches a partition that the partition may be fetched again.
+// wakeSource wakes the loop that fetches a partition, because the partition may have become fetchable.
 func (f *Flow) wakeSource(p *partition) {
 	p.mu.Lock()
 	loop := p.sourceLoop
@@ -303,11 +312,11 @@ func (f *Flow) wakeSource(p *partition) {
 	b := f.topology.sourceBrokers[loop]
 	f.topology.mu.Unlock()
 	if b != nil {
-		b.poke()
+		b.wakeUp()
 	}
 }
 
-// targetBroker is nil for a broker that leads nothing.
+// targetBroker returns a broker of the target, nil if it has never led a partition.
 func (f *Flow) targetBroker(id int32) *targetBroker {
 	t := &f.topology
 	t.brokersMu.RLock()
@@ -315,7 +324,8 @@ func (f *Flow) targetBroker(id int32) *targetBroker {
 	return t.targetBrokers[id]
 }
 
-// fetchShare is what one loop may ask for at a time, so that idle polls of many do not hold the whole budget.
+// fetchShare returns the bytes that one loop may request at a time, limited so that idle polls of many loops do not reserve the whole
+// budget.
 func (f *Flow) fetchShare() int64 {
 	t := &f.topology
 	t.mu.Lock()

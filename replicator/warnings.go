@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// warnings keeps a problem that lasts from filling the log: it is logged at once, then every half minute with a count.
+// warnings keeps a lasting problem from filling the log. A problem is logged when it first occurs, and then at most every 30 seconds, with a
+// count.
 type warnings struct {
 	log *slog.Logger
 
@@ -22,8 +23,8 @@ type warning struct {
 
 const warnEvery = 30 * time.Second
 
-// warn logs at level warn. What differs in any attribute but err is another problem: an error's text may name a local port, which changes
-// every time.
+// warn logs a problem at level warn. Problems are the same if their text and all their attributes are the same, except err: the text of an
+// error may contain a local port, which differs each time.
 func (w *warnings) warn(text string, attrs ...any) {
 	key := text
 	for i := 0; i+1 < len(attrs); i += 2 {
@@ -41,7 +42,7 @@ func (w *warnings) warn(text string, attrs ...any) {
 	w.log.Warn(text, attrs...) //nolint:sloglint // the text is the caller's constant
 }
 
-// due is how often a problem has occurred since it was logged last, 0 if it need not be logged now.
+// due returns how many times a problem has occurred since it was last logged, 0 if it is not due to be logged.
 func (w *warnings) due(key string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -52,14 +52,14 @@ func TestReadyPartitionIsNotLostByAFailedJournalWrite(t *testing.T) {
 		connections: &connections{targetWire: &journalWire{codes: []int16{kerr.NotEnoughReplicas.Code}}},
 	}
 	f.warnings.log = f.log
-	f.topology.targetAsked = time.Now().Add(time.Hour) // no metadata request
+	f.topology.targetRead = time.Now().Add(time.Hour) // no metadata request
 	f.topology.setTarget(topics.View{ByName: map[string]topics.Topic{journal: {Name: journal, Partitions: []topics.Partition{{Leader: 1}}}}})
 	s := newShard(f, 0)
 	s.ownership.own()
 
 	ready := func(number int32) *partition {
 		p := newPartition(&topicLink{source: "orders", target: "a.orders"}, number, s, listed{})
-		p.progress.identify(offsets.PartitionState{Topic: "orders", Partition: number})
+		p.progress.setRecord(offsets.PartitionState{Topic: "orders", Partition: number})
 		p.beginMapLocked(originNew, 0, 0)
 		p.state = recovering
 		s.add(p)
@@ -68,16 +68,16 @@ func TestReadyPartitionIsNotLostByAFailedJournalWrite(t *testing.T) {
 	r := &recovery{flow: f, shard: s}
 	first, second := ready(0), ready(1)
 
-	if err := r.reach(first, 1); err != nil {
+	if err := r.completeAt(first, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.release(t.Context()); err == nil {
+	if err := r.startReady(t.Context()); err == nil {
 		t.Fatal("the journal refused the start, release says nothing")
 	}
-	if err := r.reach(second, 1); err != nil {
+	if err := r.completeAt(second, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.release(t.Context()); err != nil {
+	if err := r.startReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if st := second.getState(); st != replicating {
