@@ -187,7 +187,7 @@ func TestTranslateCommand(t *testing.T) {
 		"a topic that does not exist":     {[]string{"--topic", "nothing", "--partition", "0", "--offset", "1"}, "topic nothing"},
 		"a remote topic that no flow has": {[]string{"--reverse", "--topic", "source.nothing", "--partition", "0", "--offset", "1"}, "flow source-target does not copy it"},
 		"a partition that does not exist": {[]string{"--topic", "orders", "--partition", "9", "--offset", "1"}, "orders-9"},
-		"an offset beyond the copy's end": {[]string{"--topic", "orders", "--partition", "0", "--offset", "1001"}, "copied up to 1000"},
+		"an offset beyond the copy's end": {[]string{"--topic", "orders", "--partition", "0", "--offset", "1001"}, "copied only up to 1000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, errs, code := translate(t, c.m, tt.args...)
