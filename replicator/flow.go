@@ -296,13 +296,9 @@ func (f *Flow) connect(ctx context.Context) error {
 func (f *Flow) connectOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	source, err := topics.Read(ctx, f.source)
+	source, target, err := f.readTopics(ctx)
 	if err != nil {
-		return f.options.SourceError(err)
-	}
-	target, err := topics.Read(ctx, f.target)
-	if err != nil {
-		return f.options.TargetError(err)
+		return err
 	}
 	f.topology.setSource(source)
 	f.topology.setTarget(target)

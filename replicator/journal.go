@@ -204,7 +204,7 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	code := kerr.ErrorForCode(rp.ErrorCode)
 	switch wire.ClassifyProduce(rp.ErrorCode) {
 	case wire.Acked:
-		s.sequence = int32((int64(s.sequence) + int64(len(b.records))) & 0x7fffffff)
+		s.sequence = nextSequence(s.sequence, len(b.records))
 		for _, written := range b.written {
 			written()
 		}

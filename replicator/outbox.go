@@ -1,6 +1,8 @@
 package replicator
 
 import (
+	"math"
+
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -77,12 +79,18 @@ func (o *outbox) markNotWritten() { o.inFlight = false }
 // popSent removes the batch in flight, which the target has acknowledged.
 func (o *outbox) popSent() prepared {
 	b := o.queue[0]
-	o.sequence = int32((int64(o.sequence) + int64(b.count)) & 0x7fffffff) // wraps at 2^31 as the broker's does
+	o.sequence = nextSequence(o.sequence, int(b.count))
 	o.queue[0] = prepared{}
 	o.queue = o.queue[1:]
 	o.queuedBytes -= int64(len(b.batch))
 	o.inFlight, o.refused = false, 0
 	return b
+}
+
+// nextSequence is the sequence of the batch after one with this sequence and number of records. Like the broker's, it wraps to 0 behind
+// 2^31-1.
+func nextSequence(sequence int32, count int) int32 {
+	return int32((int64(sequence) + int64(count)) & math.MaxInt32)
 }
 
 // clear discards all batches and returns how many they were.

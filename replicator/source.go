@@ -253,7 +253,7 @@ func (f *Flow) handlePartition(p *partition, rp *kmsg.FetchResponseTopicPartitio
 
 // readableEnd returns the end of the readable log: the last stable offset with read_committed (KIP-98), else the high watermark.
 func (f *Flow) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 {
-	if f.isolation == 1 && rp.LastStableOffset >= 0 {
+	if f.isolation == wire.ReadCommitted && rp.LastStableOffset >= 0 {
 		return rp.LastStableOffset
 	}
 	return rp.HighWatermark

@@ -52,13 +52,9 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 func (f *Flow) syncTopics(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	source, err := topics.Read(ctx, f.source)
+	source, target, err := f.readTopics(ctx)
 	if err != nil {
-		return f.options.SourceError(err)
-	}
-	target, err := topics.Read(ctx, f.target)
-	if err != nil {
-		return f.options.TargetError(err)
+		return err
 	}
 	notCopied := make(map[string]string)
 	defer func() { f.notCopied.Store(&notCopied) }()

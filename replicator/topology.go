@@ -92,6 +92,17 @@ func (f *Flow) targetLeader(tp offsets.TopicPartition) int32 {
 	return f.targetView().Leader(tp)
 }
 
+// readTopics reads the metadata of both clusters. It does not change the views of the flow.
+func (f *Flow) readTopics(ctx context.Context) (source, target topics.View, err error) {
+	if source, err = topics.Read(ctx, f.source); err != nil {
+		return source, target, f.options.SourceError(err)
+	}
+	if target, err = topics.Read(ctx, f.target); err != nil {
+		return source, target, f.options.TargetError(err)
+	}
+	return source, target, nil
+}
+
 // refreshSource reads the metadata of the source, unless that was done within refreshEvery, and follows moved leaders.
 func (f *Flow) refreshSource(ctx context.Context) {
 	if !f.claimRefresh(&f.topology.sourceRead) {
