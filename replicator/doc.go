@@ -23,9 +23,9 @@
 // lock. The invariants:
 //
 //	journaled <= acked <= next                 exclusive source offsets
-//	targetEnd = target offset of acked         the BaseOffset that the next answer must have; with provenance, at least
+//	targetEnd = target offset of acked         the BaseOffset that the next response must have; with provenance, at least
 //	at most one batch of a partition is in flight
-//	a batch's bytes are never touched again after a request without an answer
+//	a batch's bytes are never modified again after a request without a response
 //
 // # Exactly once
 //
@@ -43,7 +43,7 @@
 //  4. Continue at the new epoch with sequence 0.
 //
 // Every doubt is resolved this way: a lost connection, a timeout, OUT_OF_ORDER_SEQUENCE, a BaseOffset that is not the expected one. Nothing is
-// ever resent on a guess. A broker dates a producer by the timestamps of its records, so while old records are copied it forgets the producer
+// ever resent on a guess. A broker expires a producer by the timestamps of its records, so while old records are copied it forgets the producer
 // within minutes and would append a resent batch again. Only the partitions in doubt are fenced again. The other partitions of the shard
 // continue with the epoch of their own last fence, because a partition only knows the epochs that it has seen. A later fence of the same
 // process names its id and epoch (KIP-360), so the coordinator rejects it if another process has taken over: that is a [FencedError].
@@ -91,15 +91,15 @@
 //
 //   - ListOffsets(latest) is the high watermark. A batch that is appended and not yet replicated is invisible to it, so it cannot replace
 //     reading up to the marker.
-//   - EndTxn answers before the markers are written, and with KIP-890 it returns a newer epoch, which the marker carries.
+//   - The response to EndTxn comes before the markers are written, and with KIP-890 it has a newer epoch, which the marker carries.
 //   - AddPartitionsToTxn is sent through Client.Request. Version 4 and later are for brokers only, and a broker that gets one directly never
-//     answers.
+//     responds.
 //   - A fetch always names LastFetchedEpoch. Without it, a log that was truncated and has grown past our offset returns foreign records without
 //     an error.
 //   - The lease (lease.go) stops a process that was paused. It alone protects old records once the broker has forgotten the producer.
-//   - A DENY is on the target before its topic is, and is sent before any ALLOW: between two requests nobody may do more than at the end.
-//   - A fetch session does not advance offsets. A partition that is held back must be forgotten, or it is sent again with each answer. A
-//     partition that an answer does not name has no news; the last stable offset never moves without the high watermark, which is news.
+//   - A DENY is created before its topic, and before any ALLOW: between two requests no principal has more rights than at the end.
+//   - A fetch session does not advance offsets. A partition that is held back must be forgotten, or it is sent again with each
+//     response. A partition that a response omits is unchanged: the last stable offset never moves without the high watermark.
 //   - A quota holds up one connection, but kgo writes a client's requests to a broker one after the other, so the client's other connections
 //     wait too. That is why batches, the journal, and requests about transactions have clients of their own (connections.go). Abandoning a
 //     request that waits closes the connection, and a new one would evade the quota.

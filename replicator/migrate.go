@@ -52,28 +52,28 @@ type migration struct {
 }
 
 // read returns the progress of MirrorMaker 2: its connector offsets and offset-syncs.
-func (d *migration) read(ctx context.Context) (*offsets.MM2Progress, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.progress != nil {
-		return d.progress, nil
+func (m *migration) read(ctx context.Context) (*offsets.MM2Progress, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.progress != nil {
+		return m.progress, nil
 	}
-	f := d.flow
+	f := m.flow
 	progress, err := mm2.ReadProgress(ctx, f.options.Clusters, f.source, f.target)
 	if err != nil {
 		return nil, err
 	}
 	f.log.Info("read the progress of MirrorMaker 2", "connector_offsets", len(progress.ConnectorOffsets), "partitions_with_offset_syncs", len(progress.OffsetSyncs), "unreadable", progress.Unreadable, "topic", f.config.MigrateFrom)
-	d.progress = progress
+	m.progress = progress
 	return progress, nil
 }
 
 // Forward translates a source offset below the beginning of the map with the offset-syncs of MirrorMaker 2. It returns false if no
 // offset-sync is old enough, or if they cannot be read.
-func (d *migration) Forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
-	progress, err := d.read(ctx)
+func (m *migration) Forward(ctx context.Context, tp offsets.TopicPartition, source int64) (target int64, ok bool) {
+	progress, err := m.read(ctx)
 	if err != nil {
-		d.flow.warn("progress of MirrorMaker 2 cannot be read, retrying", "err", err)
+		m.flow.warn("progress of MirrorMaker 2 cannot be read, retrying", "err", err)
 		return 0, false
 	}
 	return progress.Forward(tp, source)
