@@ -24,13 +24,14 @@ func DecodeJournal(key, value []byte) (Entry, error) {
 	}
 	r := &decoder{rest: value}
 	// The version is checked first, because a newer format may also have other keys.
-	switch version := r.uint16(); {
+	version := r.uint16()
+	switch {
 	case r.reason != "":
 		return nil, corrupt(kind, "the value: %s", r.reason)
 	case version > maxVersion || kind > maxKind:
 		return nil, corrupt(kind, "kind %d in format %d is not written by any version of milena", kind, version)
-	case version > Version:
-		return nil, &VersionError{Kind: kind, Version: version, Supported: Version}
+	case version > newestFormat(kind):
+		return nil, &VersionError{Kind: kind, Version: version, Supported: newestFormat(kind)}
 	case version == 0:
 		return nil, corrupt(kind, "the value: format 0 does not exist")
 	}
@@ -45,7 +46,7 @@ func DecodeJournal(key, value []byte) (Entry, error) {
 	case KindOwner:
 		e = r.owner()
 	case KindPartition:
-		e = r.partitionState(t)
+		e = r.partitionState(t, version)
 	case KindChunk:
 		e = r.chunk(t)
 	}
@@ -112,7 +113,7 @@ func (r *decoder) owner() *Owner {
 	}
 }
 
-func (r *decoder) partitionState(key *Tombstone) *PartitionState {
+func (r *decoder) partitionState(key *Tombstone, format uint16) *PartitionState {
 	s := &PartitionState{Topic: key.Topic, Partition: key.Partition}
 	s.Generation = r.uint32varint()
 	s.SourceClusterID = r.string()
@@ -140,6 +141,9 @@ func (r *decoder) partitionState(key *Tombstone) *PartitionState {
 		if n := len(s.Gaps[i].Detail); n > MaxGapDetail {
 			r.fail("a gap's detail of %d bytes", n)
 		}
+	}
+	if format >= producerFormat {
+		s.Producer = &Producer{ID: r.offset(), Epoch: int16(r.upTo(math.MaxInt16)), Sequence: int32(r.upTo(math.MaxInt32))}
 	}
 	return s
 }
@@ -256,13 +260,16 @@ func (r *decoder) offset() int64 {
 	return int64(v)
 }
 
-func (r *decoder) uint32varint() uint32 {
+func (r *decoder) uint32varint() uint32 { return uint32(r.upTo(math.MaxUint32)) }
+
+// upTo reads a uvarint that is not above a limit.
+func (r *decoder) upTo(limit uint64) uint64 {
 	v := r.uvarint()
-	if v > math.MaxUint32 {
+	if v > limit {
 		r.fail("a number is too large")
 		return 0
 	}
-	return uint32(v)
+	return v
 }
 
 // count reads the length of a list whose items have at least size bytes each. A length that does not fit into the
@@ -287,7 +294,7 @@ func (r *decoder) string() string {
 
 func (r *decoder) time() time.Time { return time.UnixMilli(r.int64()).UTC() }
 
-func appendVersion(b []byte) []byte           { return binary.BigEndian.AppendUint16(b, Version) }
+func appendFormat(b []byte, v uint16) []byte  { return binary.BigEndian.AppendUint16(b, v) }
 func appendInt32(b []byte, v int32) []byte    { return binary.BigEndian.AppendUint32(b, uint32(v)) }
 func appendInt64(b []byte, v int64) []byte    { return binary.BigEndian.AppendUint64(b, uint64(v)) }
 func appendUvarint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }

@@ -84,9 +84,10 @@
 //
 // # Format of the journal
 //
-// This is format 1. A key is one byte of [Kind] and its fields. A value is a format number of 2 bytes and its fields. A new
-// field or kind increases the number, and a reader that finds a number above its own stops with a [VersionError]. Kinds stay
-// below 32 and numbers below 256. Anything above was not written by milena, and is skipped.
+// A key is one byte of [Kind] and its fields. A value is a format number of 2 bytes and its fields. A new field or kind
+// increases the number, and a reader that finds a number above its own stops with a [VersionError]. An entry has the lowest
+// number that has all its fields: 2 for a PartitionState with a producer, otherwise 1. Kinds stay below 32 and numbers below
+// 256. Anything above was not written by milena, and is skipped.
 //
 //	entry          key                                     value
 //	ShardState     1                                       version, n, n * producer id as uvarint
@@ -96,7 +97,8 @@
 //	                                                       source topic id, target topic, target topic id,
 //	                                                       start source, start target, end source, end target as
 //	                                                       uvarint, leader epoch, open chunk's first as uvarint,
-//	                                                       n, n * gap
+//	                                                       n, n * gap; in format 2 also the producer: id, epoch and
+//	                                                       sequence as uvarint
 //	Chunk          4, topic, partition, first as 8 bytes   version, generation as uvarint, first - previous as uvarint
 //	                                                       (0: no previous), n, n * segment
 //	Tombstone      that of the entry it deletes            null

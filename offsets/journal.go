@@ -5,8 +5,20 @@ import (
 	"time"
 )
 
-// Version is the format that this build writes to the journal, and the newest one it reads.
-const Version uint16 = 1
+// Version is the newest format of a journal's entries that this build reads. An entry is written in the oldest format that has all its
+// fields, so that an older milena reads what it can understand.
+const Version uint16 = 2
+
+// producerFormat is the format of a [PartitionState] with a Producer. All other entries have format 1.
+const producerFormat uint16 = 2
+
+// newestFormat returns the newest format of a kind.
+func newestFormat(k Kind) uint16 {
+	if k == KindPartition {
+		return producerFormat
+	}
+	return 1
+}
 
 // Kind is the first byte of an entry's key. Existing journals have these numbers, so they never change.
 type Kind uint8
@@ -90,6 +102,15 @@ type PartitionState struct {
 	Chunk int64
 	// Gaps is the gap ledger, newest last, at most [MaxGaps]. See [PartitionState.AddGap].
 	Gaps []Gap
+	// Producer is what the first batch behind End carries, nil if unknown.
+	Producer *Producer
+}
+
+// Producer is the identity of a batch: no two batches of a partition have the same one, unless 2^31 records are between them.
+type Producer struct {
+	ID       int64
+	Epoch    int16
+	Sequence int32 // of the batch's first record
 }
 
 // Chunk holds up to [ChunkSegments] consecutive segments of one partition's map.
@@ -150,7 +171,7 @@ func (t *Tombstone) AppendKey(b []byte) []byte {
 
 // AppendValue implements [Entry].
 func (s *ShardState) AppendValue(b []byte) []byte {
-	b = appendVersion(b)
+	b = appendFormat(b, 1)
 	b = appendUvarint(b, uint64(len(s.ProducerIDs)))
 	for _, id := range s.ProducerIDs {
 		b = appendUvarint(b, uint64(id))
@@ -160,7 +181,7 @@ func (s *ShardState) AppendValue(b []byte) []byte {
 
 // AppendValue implements [Entry].
 func (o *Owner) AppendValue(b []byte) []byte {
-	b = appendVersion(b)
+	b = appendFormat(b, 1)
 	b = appendString(b, o.Instance)
 	b = appendString(b, o.Host)
 	b = appendUvarint(b, uint64(o.PID))
@@ -171,7 +192,11 @@ func (o *Owner) AppendValue(b []byte) []byte {
 
 // AppendValue implements [Entry].
 func (s *PartitionState) AppendValue(b []byte) []byte {
-	b = appendVersion(b)
+	format := uint16(1)
+	if s.Producer != nil {
+		format = producerFormat
+	}
+	b = appendFormat(b, format)
 	b = appendUvarint(b, uint64(s.Generation))
 	b = appendString(b, s.SourceClusterID)
 	b = append(b, s.SourceTopicID[:]...)
@@ -187,12 +212,17 @@ func (s *PartitionState) AppendValue(b []byte) []byte {
 	for i := range gaps {
 		b = gaps[i].append(b)
 	}
+	if p := s.Producer; p != nil {
+		b = appendUvarint(b, uint64(p.ID))
+		b = appendUvarint(b, uint64(uint16(p.Epoch)))
+		b = appendUvarint(b, uint64(uint32(p.Sequence)))
+	}
 	return b
 }
 
 // AppendValue implements [Entry].
 func (c *Chunk) AppendValue(b []byte) []byte {
-	b = appendVersion(b)
+	b = appendFormat(b, 1)
 	b = appendUvarint(b, uint64(c.Generation))
 	var back int64 // distance to the previous chunk; 0 means none, because no chunk follows itself
 	if c.Previous != noChunk {

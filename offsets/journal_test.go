@@ -24,7 +24,7 @@ type golden struct {
 	key, value string // hex, spaces between the fields
 }
 
-// goldens are encodings of format 1. Existing journals have them, so a difference is a bug, or a new format number
+// goldens are encodings of formats 1 and 2. Existing journals have them, so a difference is a bug, or a new format number
 // and new lines beside these.
 func goldens() []golden {
 	id := func(first byte) (id [16]byte) {
@@ -66,6 +66,18 @@ func goldens() []golden {
 			"a new partition", &offsets.PartitionState{Topic: "t", LeaderEpoch: -1},
 			"03 0174 00000000",
 			"0001 00 00 00000000000000000000000000000000 00 00000000000000000000000000000000 00 00 00 00 ffffffff 00 00",
+		},
+		{
+			"a partition whose producer is known",
+			&offsets.PartitionState{Topic: "t", LeaderEpoch: -1, Producer: &offsets.Producer{ID: 300, Epoch: 7, Sequence: math.MaxInt32}},
+			"03 0174 00000000",
+			"0002 00 00 00000000000000000000000000000000 00 00000000000000000000000000000000 00 00 00 00 ffffffff 00 00 ac02 07 ffffffff07",
+		},
+		{
+			"a partition with producer 0, the first of a cluster",
+			&offsets.PartitionState{Topic: "t", LeaderEpoch: -1, Producer: &offsets.Producer{}},
+			"03 0174 00000000",
+			"0002 00 00 00000000000000000000000000000000 00 00000000000000000000000000000000 00 00 00 00 ffffffff 00 00 00 00 00",
 		},
 		{
 			"a dense chunk",
@@ -175,6 +187,9 @@ func TestDecodeJournalRefuses(t *testing.T) {
 		{"a text that is not UTF-8", "03 02c328 00000001", partition("00 00 00 00 ffffffff 00 00"), "UTF-8"},
 		{"a negative partition", "03 0174 ffffffff", "", "partition -1"},
 		{"a negative chunk", "04 0174 00000001 ffffffffffffffff", "", "chunk -1"},
+		{"an epoch of 16 bits", "03 0174 00000001", "0002" + partition("00 00 00 00 ffffffff 00 00 01 808002 01")[4:], "too large"},
+		{"a sequence of 32 bits", "03 0174 00000001", "0002" + partition("00 00 00 00 ffffffff 00 00 01 01 8080808008")[4:], "too large"},
+		{"a producer in format 1", "03 0174 00000001", partition("00 00 00 00 ffffffff 00 00 01 01 01"), "3 bytes too many"},
 		{"an end before the start", "03 0174 00000001", partition("05 00 04 00 ffffffff 05 00"), "starts at"},
 		{"an open chunk outside of the map", "03 0174 00000001", partition("05 00 06 00 ffffffff 07 00"), "outside"},
 		{"a generation of 33 bits", "03 0174 00000001", "0001 8080808010", "too large"},
@@ -208,10 +223,10 @@ func TestDecodeJournalRefuses(t *testing.T) {
 }
 
 func TestNewerFormatOfAnyKindIsAVersionError(t *testing.T) {
-	for _, key := range []string{"\x01", "\x04 with other fields", "\x09"} {
-		_, err := offsets.DecodeJournal([]byte(key), []byte{0, 2, 'n', 'e', 'w'})
+	for key, supported := range map[string]uint16{"\x01": 1, "\x03": offsets.Version, "\x04 with other fields": 1, "\x09": 1} {
+		_, err := offsets.DecodeJournal([]byte(key), []byte{0, byte(supported) + 1, 'n', 'e', 'w'})
 		var version *offsets.VersionError
-		if !errors.As(err, &version) || version.Version != 2 || version.Supported != offsets.Version {
+		if !errors.As(err, &version) || version.Version != supported+1 || version.Supported != supported {
 			t.Errorf("%q: %v, want a VersionError", key, err)
 		}
 	}

@@ -159,6 +159,15 @@ func (p *partition) beginRecovery() {
 	}
 }
 
+// continueWith sets the producer of a recovered partition, before its start is journaled.
+func (p *partition) continueWith(producerID int64, epoch int16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == recovering {
+		p.progress.continueWith(producerID, epoch)
+	}
+}
+
 // startReplicating leaves recovery. The partition is fetched from acked on, and produced from sequence 0 of the given producer on.
 func (p *partition) startReplicating(producerID int64, epoch int16) {
 	p.mu.Lock()

@@ -49,6 +49,7 @@ type progress struct {
 	stage    mapStage
 	rewindTo int64                  // where a rewound map begins
 	record   offsets.PartitionState // what is journaled besides the map: topics, generation, gap ledger
+	producer producer               // what the first batch behind acked carries
 	dirty    bool                   // something other than offsets must be journaled
 
 	lastProgress  time.Time
@@ -56,10 +57,21 @@ type progress struct {
 	meanBytes     float64 // moving average of bytes per acknowledged record
 }
 
+// producer is what the first batch behind acked carries: it is that of the last acknowledged batch, not of batches in flight. After a crash
+// it tells which batches behind the journaled end are ours, and how many records they have.
+type producer struct {
+	known bool // false until the partition has been recovered
+	offsets.Producer
+}
+
 // restore continues the map of the journal.
 func (g *progress) restore(m *offsets.Map, state *offsets.PartitionState) {
 	g.offsets, g.record, g.origin, g.stage = m, *state, originJournal, mapDurable
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = state.End.Source, state.End.Source, state.End.Target, state.LeaderEpoch
+	g.producer = producer{}
+	if state.Producer != nil {
+		g.producer = producer{known: true, Producer: *state.Producer}
+	}
 }
 
 // setRecord sets the topics and the generation of a new map.
@@ -69,6 +81,7 @@ func (g *progress) setRecord(state offsets.PartitionState) { g.record = state }
 func (g *progress) begin(from origin, source, target int64) {
 	g.offsets, g.origin, g.stage = offsets.NewMap(source, target), from, mapOpen
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = source, source, target, -1
+	g.producer = producer{}
 	g.dirty = true
 }
 
@@ -146,6 +159,7 @@ func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
 		target += int64(run.Count)
 	}
 	g.targetEnd, g.acked, g.doneEpoch = target, b.next, b.leaderEpoch
+	g.producer.Sequence = nextSequence(g.producer.Sequence, int(b.count))
 	g.lastProgress, g.lastTimestamp = now, b.maxTimestamp
 	mean := float64(len(b.batch)) / float64(b.count)
 	if g.meanBytes == 0 {
@@ -153,6 +167,12 @@ func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
 	}
 	g.meanBytes += (mean - g.meanBytes) / 16
 	return g.offsets.Advance(g.acked, g.targetEnd)
+}
+
+// continueWith sets the producer with which a recovered partition continues.
+func (g *progress) continueWith(id int64, epoch int16) {
+	g.producer = producer{known: true, Producer: offsets.Producer{ID: id, Epoch: epoch}}
+	g.dirty = true
 }
 
 // reconcile adds the batches that a takeover found in the log tail to the map.
@@ -164,6 +184,7 @@ func (g *progress) reconcile(segments []offsets.Segment, next int64, epoch int32
 		g.targetEnd = s.TargetEnd()
 	}
 	g.acked, g.doneEpoch = next, epoch
+	g.producer = producer{}
 	return g.offsets.Advance(g.acked, g.targetEnd)
 }
 
@@ -198,6 +219,10 @@ func (g *progress) changes() (chunks []*offsets.Chunk, state *offsets.PartitionS
 	if w.moved {
 		g.record.LeaderEpoch = g.doneEpoch
 		chunks = g.record.Apply(w.changes)
+	}
+	g.record.Producer = nil
+	if g.producer.known {
+		g.record.Producer = &offsets.Producer{ID: g.producer.ID, Epoch: g.producer.Epoch, Sequence: g.producer.Sequence}
 	}
 	g.dirty = false
 	return chunks, &g.record, w

@@ -419,6 +419,9 @@ func (r *recovery) takeReady() []*partition {
 // the first batch is produced.
 func (r *recovery) startReady(ctx context.Context) error {
 	ready := r.takeReady()
+	for _, p := range ready {
+		p.continueWith(r.producerID, r.producerEpoch)
+	}
 	err := r.journalStarts(ctx, ready)
 	var late []*partition
 	for _, p := range ready {

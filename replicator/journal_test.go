@@ -1,0 +1,49 @@
+package replicator_test
+
+import (
+	"testing"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
+)
+
+// The journal notes what the first batch behind its end carries: the producer that fenced the partition, at the sequence behind the records
+// that it wrote since.
+func TestJournalNotesTheProducerAtItsEnd(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	var before map[int32]offsets.Producer
+	for round := range 2 {
+		c.Source.Produce("orders", 2, 50, "more")
+		flow := c.Start()
+		flow.UntilCopied("orders")
+		flow.Stop()
+		states, err := offsets.NewJournal(c.Target.Client, offsets.JournalTopic("a-b"), offsets.JournalOptions{}).States(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		noted := make(map[int32]offsets.Producer)
+		for _, s := range states {
+			if s.Topic == "orders" && s.Producer != nil {
+				noted[s.Partition] = *s.Producer
+			}
+		}
+		for number, records := range c.Target.Records("a.orders", 2) {
+			last := records[len(records)-1]
+			want := offsets.Producer{ID: last.ProducerID, Epoch: last.ProducerEpoch}
+			for _, r := range records {
+				if r.ProducerID == want.ID && r.ProducerEpoch == want.Epoch {
+					want.Sequence++
+				}
+			}
+			if noted[number] != want {
+				t.Errorf("start %d, partition %d: the journal notes %+v, the log says %+v", round, number, noted[number], want)
+			}
+			if noted[number] == before[number] {
+				t.Errorf("start %d, partition %d: the producer is that of the earlier start", round, number)
+			}
+		}
+		before = noted
+	}
+}
