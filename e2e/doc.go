@@ -23,6 +23,8 @@
 //   - daemon starts milena and reads its status and metrics.
 //   - load writes records of every shape, with sequence numbers.
 //   - verify compares what two clusters hold.
+//   - faults lets milena copy under random faults and judges the result.
+//   - long has tests that run for many minutes, with a command of their own.
 //   - bench is a command that compares milena with MirrorMaker 2.
 //
 // Neither these nor the tests import the packages replicator and policy, which the linter enforces: they see milena from outside, through its

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -60,20 +59,7 @@ func requireKafka(t *testing.T) kafka.Jars {
 	return jars
 }
 
-var buildMilena = sync.OnceValues(func() (string, error) {
-	if bin := os.Getenv("MILENA_E2E_BIN"); bin != "" {
-		return bin, nil
-	}
-	bin := filepath.Join(scratch, "milena")
-	args := []string{"build", "-o", bin}
-	if os.Getenv("MILENA_E2E_RACE") != "" {
-		args = append(args, "-race")
-	}
-	if out, err := exec.Command("go", append(args, "github.com/milena-kafka/milena/cmd/milena")...).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build milena: %w\n%s", err, out)
-	}
-	return bin, nil
-})
+var buildMilena = sync.OnceValues(func() (string, error) { return daemon.Build(context.Background(), scratch) })
 
 // dir is a directory for the data and logs of a test's processes: temporary, or kept if MILENA_E2E_KEEP is set.
 func dir(t *testing.T) string {
@@ -98,6 +84,12 @@ func check(t *testing.T, err error) {
 // seeded is a random source whose seed is logged, so that a run can be repeated.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
+	return rand.New(rand.NewPCG(seed(t), 0))
+}
+
+// seed is the seed of a run, which is logged.
+func seed(t *testing.T) uint64 {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano() % 1_000_000)
 	if s := os.Getenv("MILENA_E2E_SEED"); s != "" {
 		var err error
@@ -106,7 +98,7 @@ func seeded(t *testing.T) *rand.Rand {
 		}
 	}
 	t.Logf("random seed: MILENA_E2E_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
+	return seed
 }
 
 // within is the test's context with a deadline. The text what describes the event that is late when the deadline passes.

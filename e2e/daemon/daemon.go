@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -31,6 +32,23 @@ type Daemon struct {
 	url              string
 	runs             int
 	process          *proc.Process
+}
+
+// Build builds milena into a directory and returns the path of the program. MILENA_E2E_BIN names a program to use instead, and MILENA_E2E_RACE
+// builds it with the race detector.
+func Build(ctx context.Context, dir string) (string, error) {
+	if bin := os.Getenv("MILENA_E2E_BIN"); bin != "" {
+		return bin, nil
+	}
+	bin := filepath.Join(dir, "milena")
+	args := []string{"build", "-o", bin}
+	if os.Getenv("MILENA_E2E_RACE") != "" {
+		args = append(args, "-race")
+	}
+	if out, err := exec.CommandContext(ctx, "go", append(args, "github.com/milena-kafka/milena/cmd/milena")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build milena: %w\n%s", err, out)
+	}
+	return bin, nil
 }
 
 // New writes a configuration file to dir, with a free HTTP address unless config has its own. It does not start the process.

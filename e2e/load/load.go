@@ -3,11 +3,13 @@
 package load
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +36,25 @@ func (c Codec) option() kgo.Opt {
 // Shape creates a record that contains a mark, which is unique in the topic.
 type Shape func(r *rand.Rand, mark string) kgo.Record
 
+// Sequence is the sequence number in the mark of a record: the number of records that its writer wrote to the partition before it. The mark is
+// at the beginning of the value, or of the header "mark" if the value is null.
+func Sequence(r *kgo.Record) (int64, error) {
+	text := r.Value
+	if text == nil {
+		for _, h := range r.Headers {
+			if h.Key == "mark" {
+				text = h.Value
+			}
+		}
+	}
+	mark, _, _ := bytes.Cut(text, []byte(" "))
+	seq, err := strconv.ParseInt(string(mark[bytes.LastIndexByte(mark, '/')+1:]), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("the record at offset %d has no mark: %.60q", r.Offset, text)
+	}
+	return seq, nil
+}
+
 // Sized records have a key and a value of n bytes that compresses to about half.
 func Sized(n int) Shape {
 	return func(r *rand.Rand, mark string) kgo.Record {
@@ -43,6 +64,11 @@ func Sized(n int) Shape {
 
 // Tombstone has a key and a null value.
 func Tombstone(_ *rand.Rand, mark string) kgo.Record { return kgo.Record{Key: []byte(mark)} }
+
+// MarkedTombstone has a key, a null value and the mark in a header.
+func MarkedTombstone(_ *rand.Rand, mark string) kgo.Record {
+	return kgo.Record{Key: []byte(mark), Headers: []kgo.RecordHeader{{Key: "mark", Value: []byte(mark)}}}
+}
 
 // NullKey has a value only.
 func NullKey(_ *rand.Rand, mark string) kgo.Record { return kgo.Record{Value: []byte(mark)} }

@@ -1,0 +1,9 @@
+// Package long has tests that run for many minutes and are not part of the gate:
+//
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 4h                              run all
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 4h -run TestThousandFaults      run one
+//	MILENA_LONG=1 MILENA_E2E_SEED=17 go test ./e2e/long -v -timeout 4h -run ...  repeat the faults of a run; its log has the seed
+//
+// Without MILENA_LONG they are skipped. They need what the package e2e needs, and understand the same environment variables.
+// MILENA_FAULTS sets the number of faults of TestThousandFaults.
+package long
