@@ -123,8 +123,13 @@ type Flow struct {
 	// UseDefaultsFrom decides about a config that the source topic does not set. With target, the target's default
 	// applies. With source, the value in force on the source is set on the remote topic (KIP-894).
 	UseDefaultsFrom string `koanf:"use_defaults_from"`
+	// TopicsRefresh finds topics and partitions that are created after the start. Without it they wait for a restart.
+	TopicsRefresh bool `koanf:"topics_refresh"`
 	// TopicsInterval is the interval of the topic sync, which finds new topics and partitions.
 	TopicsInterval time.Duration `koanf:"topics_interval"`
+	// ConfigsSync keeps the configs of remote topics as on the source. Without it they are set only when a remote topic is
+	// created.
+	ConfigsSync bool `koanf:"configs_sync"`
 	// ConfigsInterval is the interval of the sync of topic configs.
 	ConfigsInterval time.Duration `koanf:"configs_interval"`
 	// ACLs copies the ACLs of the copied topics, as far as consumers need them.
@@ -140,14 +145,20 @@ type Flow struct {
 	// Lease is how long an owner may write without confirmation that it still is the owner.
 	Lease time.Duration `koanf:"lease"`
 	// Groups and GroupsExclude are regular expressions that match whole names of consumer groups. GroupsExclude wins.
-	// The translated offsets of the selected groups are written to the target as checkpoints.
+	// The committed offsets of the selected groups are translated.
 	Groups        []string `koanf:"groups"`
 	GroupsExclude []string `koanf:"groups_exclude"`
+	// GroupsRefresh finds groups that appear after the start. Without it they wait for a restart.
+	GroupsRefresh bool `koanf:"groups_refresh"`
+	// Checkpoints writes the translated offsets to MirrorMaker 2's checkpoints topic on the target.
+	Checkpoints bool `koanf:"checkpoints"`
 	// GroupsSync also commits the translated offsets on the target, unless the group is active there.
 	GroupsSync bool `koanf:"groups_sync"`
 	// GroupsInterval is the interval of the group sync.
 	GroupsInterval time.Duration `koanf:"groups_interval"`
-	// HeartbeatsInterval is the interval at which heartbeats are written to both clusters. 0 turns them off.
+	// Heartbeats writes MirrorMaker 2's heartbeats to both clusters.
+	Heartbeats bool `koanf:"heartbeats"`
+	// HeartbeatsInterval is the interval at which heartbeats are written.
 	HeartbeatsInterval time.Duration `koanf:"heartbeats_interval"`
 	// OffsetSyncs is the cluster that holds MirrorMaker 2's offset-syncs topic: target, source or off (KIP-716).
 	OffsetSyncs string `koanf:"offset_syncs"`

@@ -177,7 +177,8 @@ func TestAllKeysAreRead(t *testing.T) {
 	f.TopicsInterval, f.ConfigsInterval, f.JournalInterval, f.Lease = time.Second, 90*time.Second, 5*time.Second, 15*time.Second
 	f.Shards = 16
 	f.Groups, f.GroupsExclude, f.GroupsSync, f.GroupsInterval = []string{"app-.*"}, []string{}, false, time.Minute
-	f.HeartbeatsInterval, f.OffsetSyncs, f.InternalSeparator, f.Provenance = 0, config.OffsetSyncsSource, ".", true
+	f.TopicsRefresh, f.GroupsRefresh, f.ConfigsSync, f.Checkpoints, f.Heartbeats = false, false, false, false, false
+	f.HeartbeatsInterval, f.OffsetSyncs, f.InternalSeparator, f.Provenance = 9*time.Second, config.OffsetSyncsSource, ".", true
 	f.Anomalies["recreated"], f.Anomalies["truncated"] = "restart", "skip"
 	f = &want.Flows[1]
 	f.Name, f.Naming, f.Rename = "renamed", config.NamingRename, map[string]string{"orders.v1": "orders", "clicks": "web-clicks"}

@@ -45,8 +45,10 @@ func DefaultFlow(source, target string) Flow {
 			`min\.insync\.replicas`,
 		},
 		UseDefaultsFrom: DefaultsFromTarget,
-		TopicsInterval:  2 * time.Second,  // a new topic is copied within 5 s: found, created, fetched
-		ConfigsInterval: 30 * time.Second, // one DescribeConfigs of all topics; configs are changed by hand, and rarely
+		TopicsRefresh:   true,
+		TopicsInterval:  2 * time.Second, // a new topic is copied within 5 s: found, created, fetched
+		ConfigsSync:     true,
+		ConfigsInterval: 3 * time.Second, // a changed config arrives within 5 s; with many topics a pass takes longer, and the next one waits longer
 		// Off, unlike in MirrorMaker 2: it needs the right to change all ACLs of the target, and where an operator or a pipeline
 		// manages those, the two would undo each other's changes.
 		ACLs:            false,
@@ -57,8 +59,11 @@ func DefaultFlow(source, target string) Flow {
 		Groups:          []string{".*"},
 		// MirrorMaker 2's list: groups of console consumers are temporary, and Connect's groups belong to one Connect cluster.
 		GroupsExclude:      []string{`console-consumer-.*`, `connect-.*`, `__.*`},
+		GroupsRefresh:      true,
+		Checkpoints:        true,
 		GroupsSync:         true,
-		GroupsInterval:     5 * time.Second,   // after a failover a group re-reads what it committed since the last sync
+		GroupsInterval:     5 * time.Second, // after a failover a group re-reads what it committed since the last sync
+		Heartbeats:         true,
 		HeartbeatsInterval: time.Second,       // as MirrorMaker 2
 		OffsetSyncs:        OffsetSyncsTarget, // needs no write rights on the source; only MirrorMaker 2 after a rollback reads it
 		Anomalies:          defaultAnomalies(),

@@ -129,9 +129,7 @@ func (f *Flow) validateNumbers(path string, found *problemList) {
 	found.atLeast(path+".configs_interval", f.ConfigsInterval, time.Second, "because each sync requests the configs of all topics")
 	found.atLeast(path+".acls_interval", f.ACLsInterval, time.Second, "because each sync requests the ACLs of all topics from both clusters")
 	found.atLeast(path+".groups_interval", f.GroupsInterval, 100*time.Millisecond, "because each sync requests all groups from both clusters")
-	if f.HeartbeatsInterval != 0 {
-		found.atLeast(path+".heartbeats_interval", f.HeartbeatsInterval, 100*time.Millisecond, "because each heartbeat is a record, or 0 to turn heartbeats off")
-	}
+	found.atLeast(path+".heartbeats_interval", f.HeartbeatsInterval, 100*time.Millisecond, "because each heartbeat is a record; heartbeats: false turns them off")
 	found.atLeast(path+".journal_interval", f.JournalInterval, 100*time.Millisecond, "because each journal write is a request to the target")
 	found.atLeast(path+".lease", f.Lease, 3*time.Second, "so that a short pause does not stop a healthy owner")
 }

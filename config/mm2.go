@@ -35,9 +35,8 @@ const (
 	byteArrayConverter    = "org.apache.kafka.connect.converters.ByteArrayConverter"
 )
 
-// never is the interval of a sync that is switched off. It can be written as a duration, and is longer than any
-// process runs.
-const never = 100 * 365 * 24 * time.Hour
+// longest bounds an interval, which MirrorMaker 2 reads as any number of seconds. It can be written as a duration.
+const longest = 100 * 365 * 24 * time.Hour
 
 // isProperties recognizes an mm2.properties file: by its name, by a property `clusters`, or, if that is missing, by a
 // property of a flow. A milena.yaml has the mappings `clusters:` and `flows:`, which read as properties are empty or
@@ -275,14 +274,14 @@ func splitList(value string) []string {
 	return items
 }
 
-// mm2Flow is the Flow that MirrorMaker 2 runs between two clusters if no other key is set.
+// mm2Flow is the Flow that MirrorMaker 2 runs between two clusters if no other key is set. Intervals are milena's: those of
+// MirrorMaker 2, ten minutes for new topics, say what its requests cost and not what a user wants.
 func mm2Flow(source, target string) Flow {
 	f := DefaultFlow(source, target)
 	f.Isolation = ReadUncommitted // the default of every Kafka consumer
 	f.ReplicationFactor = 2
-	f.TopicsInterval, f.ConfigsInterval = 10*time.Minute, 10*time.Minute
-	f.ACLs, f.ACLsInterval = true, 10*time.Minute
-	f.GroupsSync, f.GroupsInterval = false, time.Minute
+	f.ACLs = true
+	f.GroupsSync = false
 	f.OffsetSyncs = OffsetSyncsSource
 	f.MigrateFrom = connectOffsetsTopic(source)
 	return f

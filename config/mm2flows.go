@@ -35,14 +35,9 @@ func (r *flowReader) read() {
 	r.policy()
 	r.consumer()
 	r.replicationFactor()
-	r.interval(&r.TopicsInterval, "topics_interval", "refresh.topics")
-	r.interval(&r.ConfigsInterval, "configs_interval", "sync.topic.configs")
-	r.acls()
+	r.syncs()
 	r.defaults()
 	r.groups()
-	if r.interval(&r.HeartbeatsInterval, "heartbeats_interval", "emit.heartbeats"); r.HeartbeatsInterval == never {
-		r.HeartbeatsInterval = 0
-	}
 	r.offsetSyncs()
 	r.migrateFrom()
 	r.refuseClasses()
@@ -116,19 +111,31 @@ func (m *mm2) boolean(p *property) bool {
 	return false
 }
 
-// interval reads KEY.enabled and KEY.interval.seconds.
-func (r *flowReader) interval(d *time.Duration, field, key string) {
-	if p := r.get(field, key+".interval.seconds"); p != nil {
-		r.seconds(p, d)
+// syncs reads KEY.enabled and KEY.interval.seconds of each sync that has an interval of its own. There is no key for the deletion
+// of ACLs: MirrorMaker 2 never deletes them.
+func (r *flowReader) syncs() {
+	for _, s := range []struct {
+		key      string
+		enabled  *bool
+		interval *time.Duration
+		fields   [2]string
+	}{
+		{"refresh.topics", &r.TopicsRefresh, &r.TopicsInterval, [2]string{"topics_refresh", "topics_interval"}},
+		{"sync.topic.configs", &r.ConfigsSync, &r.ConfigsInterval, [2]string{"configs_sync", "configs_interval"}},
+		{"sync.topic.acls", &r.ACLs, &r.ACLsInterval, [2]string{"acls", "acls_interval"}},
+		{"emit.heartbeats", &r.Heartbeats, &r.HeartbeatsInterval, [2]string{"heartbeats", "heartbeats_interval"}},
+	} {
+		r.enabled(s.enabled, s.fields[0], s.key)
+		if p := r.get(s.fields[1], s.key+".interval.seconds"); p != nil {
+			r.seconds(p, s.interval)
+		}
 	}
-	p := r.first(r.prefix+key+".enabled", key+".enabled")
-	if p == nil || r.boolean(p) {
-		return
-	}
-	r.origins[r.path+"."+field] = p
-	*d = never
-	if key == "refresh.topics" {
-		r.noteOnce(p, "milena still finds new topics when a leader moves on the source")
+}
+
+// enabled reads KEY.enabled.
+func (r *flowReader) enabled(on *bool, field, key string) {
+	if p := r.get(field, key+".enabled"); p != nil {
+		*on = r.boolean(p)
 	}
 }
 
@@ -145,7 +152,7 @@ func (r *flowReader) seconds(p *property, d *time.Duration) {
 		r.bad(p, "is not a positive number of seconds; to switch it off, set %s = false",
 			strings.Replace(p.key, ".interval.seconds", ".enabled", 1))
 	default:
-		*d = time.Duration(min(n, int64(never/time.Second))) * time.Second
+		*d = time.Duration(min(n, int64(longest/time.Second))) * time.Second
 	}
 }
 
@@ -232,16 +239,6 @@ func (r *flowReader) replicationFactor() {
 	}
 }
 
-// acls reads whether ACLs are copied. There is no key for deletion: MirrorMaker 2 never deletes ACLs.
-func (r *flowReader) acls() {
-	if p := r.get("acls_interval", "sync.topic.acls.interval.seconds"); p != nil {
-		r.seconds(p, &r.ACLsInterval)
-	}
-	if p := r.get("acls", "sync.topic.acls.enabled"); p != nil {
-		r.ACLs = r.boolean(p)
-	}
-}
-
 // defaults reads use.defaults.from. The key belongs to the filter and not to the connectors, so it applies to one
 // flow only: MirrorMaker 2 drops it at the top of the file (KIP-894).
 func (r *flowReader) defaults() {
@@ -262,30 +259,35 @@ func (r *flowReader) defaults() {
 	}
 }
 
-// groups reads the intervals of checkpoints and of commits on the target. One sync does both here, so the shorter
-// interval is used.
+// groups reads the keys of checkpoints and of commits on the target. One sync does both here, so the shorter interval of those that
+// are on is used.
 func (r *flowReader) groups() {
-	checkpoints, sync := r.GroupsInterval, r.GroupsInterval
-	r.interval(&checkpoints, "groups_interval", "emit.checkpoints")
-	if p := r.first(r.prefix+"sync.group.offsets.interval.seconds", "sync.group.offsets.interval.seconds"); p != nil {
-		r.seconds(p, &sync)
-	}
-	if p := r.get("groups_sync", "sync.group.offsets.enabled"); p != nil {
-		r.GroupsSync = r.boolean(p)
-	}
-	if checkpoints == never { // no checkpoint connector, and nothing else commits
-		p := r.origins[r.path+".groups_interval"]
-		r.origins[r.path+".groups"], r.origins[r.path+".groups_sync"] = p, p
-		delete(r.origins, r.path+".groups_interval")
-		r.Groups, r.GroupsSync = []string{}, false
-		return
-	}
-	r.GroupsInterval = checkpoints
-	if r.GroupsSync && sync < checkpoints {
-		r.GroupsInterval = sync
-		if p := r.first(r.prefix+"sync.group.offsets.interval.seconds", "sync.group.offsets.interval.seconds"); p != nil {
-			r.origins[r.path+".groups_interval"] = p
+	r.enabled(&r.GroupsRefresh, "groups_refresh", "refresh.groups")
+	r.enabled(&r.Checkpoints, "checkpoints", "emit.checkpoints")
+	r.enabled(&r.GroupsSync, "groups_sync", "sync.group.offsets")
+	if !r.Checkpoints { // no checkpoint connector, and nothing else commits
+		if p := r.origins[r.path+".checkpoints"]; r.GroupsSync {
+			r.origins[r.path+".groups_sync"] = p
 		}
+		r.GroupsSync = false
+	}
+	var shortest time.Duration
+	for _, s := range []struct {
+		key string
+		on  bool
+	}{{"emit.checkpoints", r.Checkpoints}, {"sync.group.offsets", r.GroupsSync}} {
+		key := s.key + ".interval.seconds"
+		p := r.first(r.prefix+key, key)
+		if p == nil {
+			continue
+		}
+		d := r.GroupsInterval
+		if r.seconds(p, &d); s.on && (shortest == 0 || d < shortest) {
+			shortest, r.origins[r.path+".groups_interval"] = d, p
+		}
+	}
+	if shortest > 0 {
+		r.GroupsInterval = shortest
 	}
 }
 

@@ -137,7 +137,7 @@ func flowKeys() []string {
 		"topics", "topics.exclude", "topics.blacklist", "groups", "groups.exclude", "groups.blacklist",
 		"config.properties.exclude", "config.properties.blacklist", "replication.factor", "replication.policy.class",
 		"replication.policy.separator", "replication.policy.internal.topic.separator.enabled",
-		"refresh.topics.enabled", "refresh.topics.interval.seconds", "sync.topic.configs.enabled",
+		"refresh.topics.enabled", "refresh.topics.interval.seconds", "refresh.groups.enabled", "sync.topic.configs.enabled",
 		"sync.topic.configs.interval.seconds", "sync.topic.acls.enabled", "sync.topic.acls.interval.seconds", "sync.group.offsets.enabled", "sync.group.offsets.interval.seconds",
 		"emit.checkpoints.enabled", "emit.checkpoints.interval.seconds", "emit.heartbeats.enabled",
 		"emit.heartbeats.interval.seconds", "emit.offset-syncs.enabled", "offset-syncs.topic.location",
@@ -157,7 +157,7 @@ func (m *mm2) explain(p *property, key string, meant []string) {
 		}
 		m.bad(p, "is not a key of MirrorMaker 2, which ignores it; use %s", instead)
 		return
-	case "emit.heartbeats", "emit.checkpoints", "sync.group.offsets", "refresh.topics", "sync.topic.configs", "sync.topic.acls":
+	case "emit.heartbeats", "emit.checkpoints", "sync.group.offsets", "refresh.topics", "refresh.groups", "sync.topic.configs", "sync.topic.acls":
 		m.bad(p, "is not a key of MirrorMaker 2, which ignores it; use %s.enabled", p.key)
 		return
 	}
@@ -188,7 +188,7 @@ func reasonOf(key string) string {
 		{"enable.auto.commit auto.commit.interval.ms allow.auto.create.topics check.crcs exclude.internal.topics key.deserializer value.deserializer key.serializer value.serializer isolation.level auto.offset.reset", "has no effect on this client"},
 		{"admin.timeout.ms request.timeout.ms default.api.timeout.ms connections.max.idle.ms reconnect.backoff.ms reconnect.backoff.max.ms retry.backoff.ms retry.backoff.max.ms socket.connection.setup.timeout.ms socket.connection.setup.timeout.max.ms metadata.max.age.ms metadata.max.idle.ms metadata.recovery.strategy metadata.recovery.rebootstrap.trigger.ms client.dns.lookup client.rack client.id", "milena's clients have their own timeouts and behavior"},
 		{"metric.reporters metric.names.formats metrics. metrics.num.samples metrics.recording.level metrics.sample.window.ms auto.include.jmx.reporter add.source.alias.to.metrics enable.metrics.push", "metrics are in Prometheus format on /metrics"},
-		{"refresh.groups.enabled refresh.groups.interval.seconds", "every group sync finds new groups"},
+		{"refresh.groups.interval.seconds", "every group sync finds new groups"},
 		{"offset.lag.max offset-syncs.topic.replication.factor checkpoints.topic.replication.factor heartbeats.topic.replication.factor", "milena creates these topics with the configs it needs and the brokers' default replication factor"},
 		{"offset-syncs. use.incremental.alter.configs topic.creation. topic.creation.enable", "remote topics are created like those of the source, and altered incrementally"},
 		{"errors. error.", "anomalies in milena.yaml decides what happens to records that cannot be copied"},

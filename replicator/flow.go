@@ -64,6 +64,7 @@ type Flow struct {
 	topology     topology
 
 	topics     *topics.Syncer
+	atStart    map[string]int // partitions by source topic in the first topic sync, if the flow does not look for new ones
 	acls       *topics.ACLs
 	groups     *groups.Syncer
 	heartbeats *groups.Heartbeats

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -58,7 +59,7 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	}
 	notCopied := make(map[string]string)
 	defer func() { f.notCopied.Store(&notCopied) }()
-	pairs, refusals := f.topics.Select(source, target)
+	pairs, refusals := f.selectTopics(source, target)
 	for _, r := range refusals {
 		notCopied[r.Topic] = r.Reason
 		f.warn("topic is not copied", "topic", r.Topic, "reason", r.Reason)
@@ -76,7 +77,7 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 		if target, err = f.awaitTopics(ctx, append(created, grown...)); err != nil {
 			return err
 		}
-		pairs, _ = f.topics.Select(source, target)
+		pairs, _ = f.selectTopics(source, target)
 	}
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
@@ -87,6 +88,25 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	f.retireGone(source)
 	f.followLeaders()
 	return err
+}
+
+// selectTopics returns the topics to copy. If the flow does not look for new ones, they are the topics and partitions of its first sync.
+func (f *Flow) selectTopics(source, target topics.View) (pairs []topics.Pair, refused []topics.Refusal) {
+	pairs, refused = f.topics.Select(source, target)
+	if f.config.TopicsRefresh {
+		return pairs, refused
+	}
+	if f.atStart == nil {
+		f.atStart = make(map[string]int, len(pairs))
+		for _, pair := range pairs {
+			f.atStart[pair.Source.Name] = len(pair.Source.Partitions)
+		}
+	}
+	pairs = slices.DeleteFunc(pairs, func(pair topics.Pair) bool { return f.atStart[pair.Source.Name] == 0 })
+	for i, pair := range pairs {
+		pairs[i].Source.Partitions = pair.Source.Partitions[:min(len(pair.Source.Partitions), f.atStart[pair.Source.Name])]
+	}
+	return pairs, refused
 }
 
 // awaitTopics waits until new topics have leaders in the target's metadata. It polls less and less often, because brokers that create a

@@ -130,7 +130,7 @@ func demoConfig(sourceBrokers, targetBrokers []string) (*config.Config, error) {
 	source.Brokers, target.Brokers = sourceBrokers, targetBrokers
 	c.Clusters = map[string]config.Cluster{demoSource: source, demoTarget: target}
 	flow := config.DefaultFlow(demoSource, demoTarget)
-	flow.HeartbeatsInterval = 0 // the source must not change any more while both sides are compared
+	flow.Heartbeats = false // the source must not change any more while both sides are compared
 	c.Flows = []config.Flow{flow}
 	return &c, c.Validate()
 }

@@ -28,7 +28,7 @@ func NewHeartbeats(d Deps) *Heartbeats {
 // Run writes heartbeats until ctx ends, whenever this process leads. It returns at once if they are off. Each cluster has a loop of its own,
 // so that one that does not answer does not delay the heartbeats of the other.
 func (h *Heartbeats) Run(ctx context.Context) {
-	if h.deps.Flow.HeartbeatsInterval <= 0 {
+	if !h.deps.Flow.Heartbeats {
 		return
 	}
 	var loops sync.WaitGroup

@@ -19,6 +19,9 @@ const groupsPerRequest = 100
 // read reads the committed offsets of all selected groups on the source, and counts the groups. With an error, those of other groups may
 // still be there.
 func (s *Syncer) read(ctx context.Context) (positions []*position, count int, err error) {
+	if !s.deps.Flow.Checkpoints && !s.deps.Flow.GroupsSync {
+		return nil, 0, nil // nothing is written anywhere
+	}
 	names, err := s.list(ctx)
 	for part := range slices.Chunk(names, groupsPerRequest) {
 		answers := kadm.NewClient(s.deps.SourceClient).FetchManyOffsets(ctx, part...)
@@ -46,7 +49,23 @@ func (s *Syncer) list(ctx context.Context) ([]string, error) {
 			names = append(names, group.Group)
 		}
 	}
-	return names, err
+	return s.known(names, err), err
+}
+
+// known returns the names that a flow without groups_refresh has known since its first sync. The first list without an error is kept.
+func (s *Syncer) known(names []string, err error) []string {
+	switch {
+	case s.deps.Flow.GroupsRefresh:
+		return names
+	case s.atStart == nil && err != nil:
+		return nil // a group that one broker did not list now would be missing for ever
+	case s.atStart == nil:
+		s.atStart = make(map[string]bool, len(names))
+		for _, name := range names {
+			s.atStart[name] = true
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return !s.atStart[name] })
 }
 
 func positionsOf(fetched kadm.FetchOffsetsResponse) []*position {

@@ -25,6 +25,7 @@ type Syncer struct {
 	checkpoints *checkpoints
 	offsetSyncs *offsetSyncs // nil if they are off
 	report      *report
+	atStart     map[string]bool // the groups of the first sync, if the flow does not look for new ones
 }
 
 // New compiles the flow's group selection. It does no I/O.
@@ -143,8 +144,10 @@ func (s *Syncer) publish(ctx context.Context, positions []*position, began time.
 	err := clampToLogStart(ctx, s.deps.TargetClient, s.deps.Flow.Target, positions)
 	// The checkpoint is written before the commit: by it the flow in the other direction knows that nobody has consumed there. If milena has
 	// no permission to write checkpoints at all, it commits without them.
-	if failed := s.checkpoints.write(ctx, positions, began); failed != nil && !isDenied(failed) {
-		return err // the writer has reported why
+	if s.deps.Flow.Checkpoints {
+		if failed := s.checkpoints.write(ctx, positions, began); failed != nil && !isDenied(failed) {
+			return err // the writer has reported why
+		}
 	}
 	if s.deps.Flow.GroupsSync && s.deps.Host.Leads() {
 		err = errors.Join(err, s.commit(ctx, positions))

@@ -67,7 +67,7 @@ func running(ctx context.Context, c client.Clusters, target *kgo.Client, limits 
 	}
 	written := false
 	ends.Each(func(o kadm.ListedOffset) { written = written || o.Offset > 0 })
-	if written || c.Flow.HeartbeatsInterval <= 0 {
+	if written || !c.Flow.Heartbeats {
 		return "", nil
 	}
 	return watchHeartbeats(ctx, c, target, limits)

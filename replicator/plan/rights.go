@@ -51,8 +51,11 @@ func (c *check) checkRights(ctx context.Context) {
 // problems are warnings.
 func (c *check) checkInternalTopics(ctx context.Context) {
 	names := c.clusters.InternalTopics()
-	internal := map[string][]string{c.flow.Target: {names.Checkpoints(c.flow.Source)}}
-	if c.flow.HeartbeatsInterval > 0 {
+	internal := map[string][]string{}
+	if c.flow.Checkpoints {
+		internal[c.flow.Target] = append(internal[c.flow.Target], names.Checkpoints(c.flow.Source))
+	}
+	if c.flow.Heartbeats {
 		internal[c.flow.Source] = append(internal[c.flow.Source], offsets.HeartbeatsTopic)
 		internal[c.flow.Target] = append(internal[c.flow.Target], offsets.HeartbeatsTopic)
 	}

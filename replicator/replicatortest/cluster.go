@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Cluster is a fake Kafka cluster with a client. Its methods that return no error fail the test instead. The embedded cluster has the rest of
@@ -100,6 +101,24 @@ func (c *Cluster) SetTopicConfig(topic, name, value string) {
 	if err != nil {
 		c.t.Fatalf("set %s of topic %s: %v", name, topic, err)
 	}
+}
+
+// TopicConfig returns the value of a topic's config that is in force, and whether it is set on the topic itself.
+func (c *Cluster) TopicConfig(topic, name string) (value string, own bool) {
+	c.t.Helper()
+	described, err := c.Admin.DescribeTopicConfigs(c.t.Context(), topic)
+	if err == nil {
+		_, err = described.On(topic, nil)
+	}
+	if err != nil {
+		c.t.Fatalf("describe topic %s: %v", topic, err)
+	}
+	for _, entry := range described[0].Configs {
+		if entry.Key == name {
+			return entry.MaybeValue(), entry.Source == kmsg.ConfigSourceDynamicTopicConfig
+		}
+	}
+	return "", false
 }
 
 // DeleteRecords deletes what a partition holds before an offset, as retention does.

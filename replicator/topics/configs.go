@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,25 +44,19 @@ type Limits struct {
 	Compacted bool
 }
 
-// SyncConfigs makes the configs of existing remote topics equal to those of their source topics. It alters only differences and logs each
-// change. It returns the limits in force afterwards and the errors, both by target name; a topic without limits has an error.
+// SyncConfigs makes the configs of existing remote topics equal to those of their source topics, unless the flow does not sync configs. It
+// alters only differences and logs each change. It returns the limits in force afterwards and the errors, both by target name; a topic
+// without limits has an error.
 func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[string]Limits, errs map[string]error) {
 	limits, errs = map[string]Limits{}, map[string]error{}
 	pairs = slices.DeleteFunc(slices.Clone(pairs), func(p Pair) bool { return !p.Target.Exists() })
 	for part := range slices.Chunk(pairs, topicsPerRequest) {
-		source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, SourceNames(part))
 		target, targetErrs := describeTopics(ctx, t.target, t.flow.Target, TargetNames(part))
-		changes := map[string][]policy.ConfigChange{}
-		for _, p := range part {
-			if err := errors.Join(sourceErrs[p.Source.Name], targetErrs[p.TargetName]); err != nil {
-				errs[p.TargetName] = err
-				continue
-			}
-			described := target[p.TargetName]
-			t.warnUnknown(p.TargetName, policy.UnknownConfigs(source[p.Source.Name], configNames(described), t.configs))
-			if c := policy.DiffConfigs(source[p.Source.Name], described, t.configs); len(c) > 0 {
-				changes[p.TargetName] = c
-			}
+		maps.Copy(errs, targetErrs)
+		unknown := map[string][]string{}
+		changes := t.differences(ctx, part, target, unknown, errs)
+		for name, configs := range unknown {
+			t.warnUnknown(name, configs)
 		}
 		changed := t.alter(ctx, changes, apply, errs)
 		if len(changed) > 0 {
@@ -81,6 +76,31 @@ func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[stri
 		}
 	}
 	return limits, errs
+}
+
+// differences returns the changes by which the target topics follow the source, none if the flow does not sync configs. The argument target
+// has the configs of target topics; those of the source that the target does not know are added to unknown.
+func (t *Syncer) differences(ctx context.Context, pairs []Pair, target map[string][]policy.TopicConfig, unknown map[string][]string, errs map[string]error) map[string][]policy.ConfigChange {
+	changes := map[string][]policy.ConfigChange{}
+	if !t.flow.ConfigsSync {
+		return changes
+	}
+	source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, SourceNames(pairs))
+	for _, p := range pairs {
+		if err := sourceErrs[p.Source.Name]; err != nil {
+			errs[p.TargetName] = errors.Join(err, errs[p.TargetName])
+			continue
+		}
+		described, ok := target[p.TargetName]
+		if !ok {
+			continue
+		}
+		unknown[p.TargetName] = policy.UnknownConfigs(source[p.Source.Name], configNames(described), t.configs)
+		if c := policy.DiffConfigs(source[p.Source.Name], described, t.configs); len(c) > 0 {
+			changes[p.TargetName] = c
+		}
+	}
+	return changes
 }
 
 // alter sends the changes of many topics in one request and returns the topics that changed. A broker refuses all changes of a topic because

@@ -2,12 +2,10 @@ package topics
 
 import (
 	"context"
-	"errors"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/milena-kafka/milena/policy"
 )
 
 // Preview is what a sync would change on the target. Maps are by target name.
@@ -60,27 +58,20 @@ func (t *Syncer) PreviewCreate(ctx context.Context, name string, partitions int3
 	return p
 }
 
-// PreviewConfigs compares the configs of the existing target topics, and checks whether the target would accept the changes.
+// PreviewConfigs compares the configs of the existing target topics, unless the flow does not sync configs, and checks whether the target
+// would accept the changes.
 func (t *Syncer) PreviewConfigs(ctx context.Context, pairs []Pair) *Preview {
 	p := newPreview()
 	existing := slices.DeleteFunc(slices.Clone(pairs), func(pair Pair) bool { return !pair.Target.Exists() })
 	for part := range slices.Chunk(existing, topicsPerRequest) {
-		source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, SourceNames(part))
 		target, targetErrs := describeTopics(ctx, t.target, t.flow.Target, TargetNames(part))
-		changes := map[string][]policy.ConfigChange{}
-		for _, pair := range part {
-			name := pair.TargetName
-			if err := errors.Join(sourceErrs[pair.Source.Name], targetErrs[name]); err != nil {
-				p.Errors[name] = err
-				continue
-			}
-			described := target[name]
+		maps.Copy(p.Errors, targetErrs)
+		for name, described := range target {
 			p.Limits[name] = limitsOf(described)
-			p.Unknown[name] = policy.UnknownConfigs(source[pair.Source.Name], configNames(described), t.configs)
-			if diff := policy.DiffConfigs(source[pair.Source.Name], described, t.configs); len(diff) > 0 {
-				changes[name] = diff
-			}
-			for _, change := range changes[name] {
+		}
+		changes := t.differences(ctx, part, target, p.Unknown, p.Errors)
+		for name, diff := range changes {
+			for _, change := range diff {
 				p.Configs[name] = append(p.Configs[name], describeChange(change))
 			}
 		}

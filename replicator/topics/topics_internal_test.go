@@ -31,7 +31,7 @@ type topicsTest struct {
 }
 
 func testFlow() config.Flow {
-	return config.Flow{
+	return config.Flow{ConfigsSync: true,
 		Name: "primary-dr", Source: "primary", Target: "dr", Topics: []string{".*"}, TopicsExclude: []string{"hidden"},
 		Naming: config.NamingPrefix, Separator: ".", Shards: 4,
 	}
