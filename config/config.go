@@ -174,6 +174,16 @@ type Flow struct {
 	MigrateFrom string `koanf:"migrate_from"`
 	// Anomalies maps an anomaly's kind to its action: halt, skip or restart.
 	Anomalies map[string]string `koanf:"anomalies"`
+	// AnomaliesByTopic are other actions for some topics. The first item decides that matches the topic and names the kind.
+	AnomaliesByTopic []TopicAnomalies `koanf:"anomalies_by_topic"`
+}
+
+// TopicAnomalies are the actions for the topics that match.
+type TopicAnomalies struct {
+	// Topics are regular expressions that match whole names of source topics.
+	Topics []string `koanf:"topics"`
+	// Anomalies maps an anomaly's kind to its action. Kinds that are absent have the flow's action.
+	Anomalies map[string]string `koanf:"anomalies"`
 }
 
 // HTTP is the address of the HTTP server. An empty Listen turns HTTP off.

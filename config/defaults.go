@@ -114,7 +114,7 @@ func defaultsOf(t reflect.Type) map[string]any {
 		written = map[string]any{"client_id": DefaultCluster().ClientID}
 	case reflect.TypeFor[Flow]():
 		written = toMap(reflect.ValueOf(DefaultFlow("", "")))
-		for _, key := range []string{"name", "source", "target", "rename"} {
+		for _, key := range []string{"name", "source", "target", "rename", "anomalies_by_topic"} {
 			delete(written, key)
 		}
 	}

@@ -41,7 +41,8 @@ func (c *Config) validateFlow(i int, found *problemList) {
 		found.add(path+".acls_delete", "has no effect without acls: true; set that, or remove acls_delete")
 	}
 	found.oneOf(path+".offset_syncs", f.OffsetSyncs, OffsetSyncsTarget, OffsetSyncsSource, OffsetSyncsOff)
-	f.validateAnomalies(path, found)
+	validateAnomalies(f.Anomalies, path+".anomalies", found)
+	f.validateAnomaliesByTopic(path+".anomalies_by_topic", found)
 	f.validateNumbers(path, found)
 }
 
@@ -101,9 +102,27 @@ func (f *Flow) validateNaming(path string, found *problemList) {
 	}
 }
 
-func (f *Flow) validateAnomalies(path string, found *problemList) {
-	for _, kind := range slices.Sorted(maps.Keys(f.Anomalies)) {
-		at, actions := path+".anomalies."+kind, AnomalyActions(kind)
+func (f *Flow) validateAnomaliesByTopic(path string, found *problemList) {
+	for i, item := range f.AnomaliesByTopic {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if len(item.Topics) == 0 {
+			found.add(at+".topics", "no topics; list regular expressions of the topics that these actions are for")
+		}
+		for j, pattern := range item.Topics {
+			if _, why := compile(pattern); why != "" {
+				found.add(fmt.Sprintf("%s.topics[%d]", at, j), "%s", why)
+			}
+		}
+		if len(item.Anomalies) == 0 {
+			found.add(at+".anomalies", "no actions; set one for each kind that these topics need, such as {retention_gap: skip}")
+		}
+		validateAnomalies(item.Anomalies, at+".anomalies", found)
+	}
+}
+
+func validateAnomalies(chosen map[string]string, path string, found *problemList) {
+	for _, kind := range slices.Sorted(maps.Keys(chosen)) {
+		at, actions := path+"."+kind, AnomalyActions(kind)
 		if actions == nil {
 			text := "unknown anomaly kind"
 			if near := nearest(kind, AnomalyKinds()); near != "" {
@@ -114,7 +133,7 @@ func (f *Flow) validateAnomalies(path string, found *problemList) {
 			found.add(at, "%s", text)
 			continue
 		}
-		found.oneOf(at, f.Anomalies[kind], actions...)
+		found.oneOf(at, chosen[kind], actions...)
 	}
 }
 

@@ -185,13 +185,14 @@ func sections() []struct {
 		{"sasl", reflect.ValueOf(config.SASL{})},
 		{"flow", reflect.ValueOf(flow)},
 		{"anomalies", reflect.ValueOf(flow.Anomalies)},
+		{"anomalies_by_topic", reflect.ValueOf(config.TopicAnomalies{})},
 		{"http", reflect.ValueOf(config.Default().HTTP)},
 		{"log", reflect.ValueOf(config.Default().Log)},
 	}
 }
 
 // required are the keys that have no default and must be written.
-var required = []string{"top.clusters", "top.flows", "cluster.brokers", "sasl.mechanism", "sasl.username", "flow.source", "flow.target"}
+var required = []string{"top.clusters", "top.flows", "cluster.brokers", "sasl.mechanism", "sasl.username", "flow.source", "flow.target", "anomalies_by_topic.topics", "anomalies_by_topic.anomalies"}
 
 // reference lists key, type and default of one section, from the code.
 func reference(section string, v reflect.Value) [][3]string {

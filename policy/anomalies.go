@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/milena-kafka/milena/config"
 )
 
 // Kind is the kind of an anomaly: what went wrong with the data of one partition. Kinds are config keys, metric
@@ -109,14 +112,39 @@ func (k Kind) Hint() string {
 	}
 }
 
-// Anomalies holds the action for each kind. The zero value halts on every kind. It is immutable.
+// Anomalies holds the action for each topic and kind. The zero value halts on every kind. It is immutable.
 type Anomalies struct {
+	byTopic []topicActions
+	actions map[Kind]Action
+}
+
+// topicActions are the actions for the topics that match.
+type topicActions struct {
+	topics  []*regexp.Regexp
 	actions map[Kind]Action
 }
 
 // NewAnomalies reads the user's choices: kinds as keys, actions as values. Kinds that are absent halt. The error
-// lists every unknown kind and every action that the kind does not allow.
-func NewAnomalies(choices map[string]string) (Anomalies, error) {
+// lists every unknown kind, every action that the kind does not allow, and every pattern that does not compile.
+func NewAnomalies(f config.Flow) (Anomalies, error) {
+	actions, err := parseActions("anomalies", f.Anomalies)
+	errs := []error{err}
+	a := Anomalies{actions: actions}
+	for i, item := range f.AnomaliesByTopic {
+		path := fmt.Sprintf("anomalies_by_topic[%d]", i)
+		topics, err := compileList(path+".topics", item.Topics)
+		errs = append(errs, err)
+		actions, err := parseActions(path+".anomalies", item.Anomalies)
+		errs = append(errs, err)
+		a.byTopic = append(a.byTopic, topicActions{topics, actions})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Anomalies{}, err
+	}
+	return a, nil
+}
+
+func parseActions(path string, choices map[string]string) (map[Kind]Action, error) {
 	var errs []error
 	actions := make(map[Kind]Action, len(choices))
 	for _, key := range slices.Sorted(maps.Keys(choices)) {
@@ -124,21 +152,24 @@ func NewAnomalies(choices map[string]string) (Anomalies, error) {
 		allowed := kind.Actions()
 		switch {
 		case len(allowed) == 0:
-			errs = append(errs, fmt.Errorf("anomalies.%s: unknown kind; the kinds are %s", key, join(Kinds())))
+			errs = append(errs, fmt.Errorf("%s.%s: unknown kind; the kinds are %s", path, key, join(Kinds())))
 		case !slices.Contains(allowed, action):
-			errs = append(errs, fmt.Errorf("anomalies.%s: action %q is not allowed for this kind; use one of %s", key, choices[key], join(allowed)))
+			errs = append(errs, fmt.Errorf("%s.%s: action %q is not allowed for this kind; use one of %s", path, key, choices[key], join(allowed)))
 		default:
 			actions[kind] = action
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return Anomalies{}, err
-	}
-	return Anomalies{actions: actions}, nil
+	return actions, errors.Join(errs...)
 }
 
-// Decide returns the action for an anomaly of this kind.
-func (a Anomalies) Decide(k Kind) Action {
+// Decide returns the action for an anomaly of this kind in a source topic: that of the first item of anomalies_by_topic
+// that names the kind and matches the topic, or else that of the flow.
+func (a Anomalies) Decide(topic string, k Kind) Action {
+	for _, item := range a.byTopic {
+		if action, ok := item.actions[k]; ok && matchesAny(item.topics, topic) {
+			return action
+		}
+	}
 	if action, ok := a.actions[k]; ok {
 		return action
 	}

@@ -12,19 +12,50 @@ import (
 func TestAnomalies_Decide(t *testing.T) {
 	var zero policy.Anomalies
 	for _, kind := range policy.Kinds() {
-		if got := zero.Decide(kind); got != policy.Halt {
+		if got := zero.Decide("orders", kind); got != policy.Halt {
 			t.Errorf("without a choice, %s = %s", kind, got)
 		}
 	}
-	chosen, err := policy.NewAnomalies(map[string]string{"retention_gap": "skip", "recreated": "restart", "shrunk": "halt"})
+	chosen, err := policy.NewAnomalies(config.Flow{Anomalies: map[string]string{"retention_gap": "skip", "recreated": "restart", "shrunk": "halt"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for kind, want := range map[policy.Kind]policy.Action{
 		policy.RetentionGap: policy.Skip, policy.Recreated: policy.Restart, policy.Shrunk: policy.Halt, policy.Truncated: policy.Halt,
 	} {
-		if got := chosen.Decide(kind); got != want {
+		if got := chosen.Decide("orders", kind); got != want {
 			t.Errorf("%s = %s, want %s", kind, got, want)
+		}
+	}
+}
+
+func TestAnomalies_Decide_byTopic(t *testing.T) {
+	chosen, err := policy.NewAnomalies(config.Flow{
+		Anomalies: map[string]string{"record_refused": "skip"},
+		AnomaliesByTopic: []config.TopicAnomalies{
+			{Topics: []string{"logs-.*", "clicks"}, Anomalies: map[string]string{"retention_gap": "skip"}},
+			{Topics: []string{".*-audit"}, Anomalies: map[string]string{"retention_gap": "halt", "record_refused": "halt"}},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		topic string
+		kind  policy.Kind
+		want  policy.Action
+	}{
+		{"logs-eu", policy.RetentionGap, policy.Skip},
+		{"clicks", policy.RetentionGap, policy.Skip},
+		{"clicks2", policy.RetentionGap, policy.Halt},       // a pattern matches the whole name
+		{"logs-eu", policy.RecordRefused, policy.Skip},      // the flow's
+		{"logs-audit", policy.RetentionGap, policy.Skip},    // the first item that matches
+		{"logs-audit", policy.RecordRefused, policy.Halt},   // the first one that names the kind
+		{"orders-audit", policy.RecordRefused, policy.Halt}, // stricter than the flow
+		{"logs-eu", policy.Truncated, policy.Halt},
+	} {
+		if got := chosen.Decide(test.topic, test.kind); got != test.want {
+			t.Errorf("%s of %s: %s, want %s", test.kind, test.topic, got, test.want)
 		}
 	}
 }
@@ -40,7 +71,7 @@ func TestNewAnomalies_allowsExactly(t *testing.T) {
 	}
 	for kind, actions := range allowed {
 		for _, action := range []string{"halt", "skip", "restart", "", "ignore"} {
-			_, err := policy.NewAnomalies(map[string]string{kind: action})
+			_, err := policy.NewAnomalies(config.Flow{Anomalies: map[string]string{kind: action}})
 			if want := slices.Contains(actions, action); (err == nil) != want {
 				t.Errorf("%s: %q allowed is %v, want %v", kind, action, err == nil, want)
 			}
@@ -70,11 +101,17 @@ func TestKinds_matchConfig(t *testing.T) {
 }
 
 func TestNewAnomalies_namesAllProblems(t *testing.T) {
-	_, err := policy.NewAnomalies(map[string]string{"nope": "halt", "shrunk": "restart", "truncated": "skip"})
+	_, err := policy.NewAnomalies(config.Flow{
+		Anomalies:        map[string]string{"nope": "halt", "shrunk": "restart", "truncated": "skip"},
+		AnomaliesByTopic: []config.TopicAnomalies{{Topics: []string{"("}, Anomalies: map[string]string{"recreted": "halt"}}},
+	})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"anomalies.nope: unknown kind; the kinds are recreated, ", `anomalies.shrunk: action "restart" is not allowed for this kind; use one of halt, skip`} {
+	for _, want := range []string{
+		"anomalies.nope: unknown kind; the kinds are recreated, ", `anomalies.shrunk: action "restart" is not allowed for this kind; use one of halt, skip`,
+		"anomalies_by_topic[0].anomalies.recreted: unknown kind", "anomalies_by_topic[0].topics[0]",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error lacks %q:\n%v", want, err)
 		}

@@ -76,6 +76,30 @@ func TestRecreatedTopicIsCopiedBehindTheOldOne(t *testing.T) {
 	}
 }
 
+// An action for some topics concerns no other one.
+func TestRetentionGapIsSkippedByTopic(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	for _, topic := range []string{"logs-eu", "orders"} {
+		c.Source.CreateTopic(topic, 1)
+		c.Source.Produce(topic, 1, 20, "copied")
+	}
+	flow := c.Start()
+	for _, topic := range []string{"logs-eu", "orders"} {
+		flow.UntilCopied(topic)
+	}
+	flow.Stop()
+	for _, topic := range []string{"logs-eu", "orders"} {
+		c.Source.Produce(topic, 1, 20, "later")
+		c.Source.DeleteRecords(topic, 0, 30)
+	}
+	flow = c.Start(func(f *config.Flow) {
+		f.AnomaliesByTopic = []config.TopicAnomalies{{Topics: []string{"logs-.*"}, Anomalies: map[string]string{"retention_gap": "skip"}}}
+	})
+	flow.UntilHaltedBy("retention_gap", "orders", 0)
+	flow.UntilCopied("logs-eu")
+}
+
 // The source deletes records while the flow is stopped. The gap halts the partition at first, then is skipped as configured.
 func TestRetentionGapHaltsAndIsSkipped(t *testing.T) {
 	t.Parallel()

@@ -140,7 +140,7 @@ func New(o Options) (*Flow, error) {
 
 // setRules sets the rules from the config.
 func (f *Flow) setRules() (err error) {
-	f.anomalies, err = policy.NewAnomalies(f.config.Anomalies)
+	f.anomalies, err = policy.NewAnomalies(f.config)
 	f.writers = writersOf(f)
 	if f.config.Isolation == "read_committed" {
 		f.isolation = wire.ReadCommitted

@@ -327,7 +327,7 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route rec
 // rebuild queues the batches that replace one that cannot be forwarded unchanged. The partition's lock is held.
 func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
 	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
-		From: rules.Wanted, MaxBytes: rules.MaxBytes, SkipTooLarge: f.anomalies.Decide(policy.RecordTooLarge) == policy.Skip,
+		From: rules.Wanted, MaxBytes: rules.MaxBytes, SkipTooLarge: f.anomalies.Decide(p.topic.source, policy.RecordTooLarge) == policy.Skip,
 		Provenance: f.writers.provenance(),
 	})
 	if err != nil {

@@ -127,7 +127,7 @@ func newCheck(ctx context.Context, o client.Clusters, source, target *kgo.Client
 	if c.topics, err = topics.NewSyncer(source, target, o.Flow, o.Log); err != nil {
 		return nil, err
 	}
-	if _, err := policy.NewAnomalies(o.Flow.Anomalies); err != nil {
+	if _, err := policy.NewAnomalies(o.Flow); err != nil {
 		return nil, fmt.Errorf("flow %s: %w", o.Flow.Name, err)
 	}
 	if err := c.reach(ctx); err != nil {

@@ -27,7 +27,8 @@ type checkTest struct {
 func newCheckTest(t *testing.T, change func(*config.Flow), targetOpts ...kfake.Opt) *checkTest {
 	t.Helper()
 	test := &checkTest{t: t, source: kafkatest.New(t, kfake.ClusterID("S")), target: kafkatest.New(t, append(targetOpts, kfake.ClusterID("T"))...)}
-	flow := config.Flow{ConfigsSync: true, Heartbeats: true, Checkpoints: true,
+	flow := config.Flow{
+		ConfigsSync: true, Heartbeats: true, Checkpoints: true,
 		Name: "primary-dr", Source: "primary", Target: "dr", Topics: []string{".*"}, TopicsExclude: []string{"hidden"},
 		Naming: config.NamingPrefix, Separator: ".", Shards: 4,
 	}

@@ -31,8 +31,9 @@ type topicsTest struct {
 }
 
 func testFlow() config.Flow {
-	return config.Flow{ConfigsSync: true,
-		Name: "primary-dr", Source: "primary", Target: "dr", Topics: []string{".*"}, TopicsExclude: []string{"hidden"},
+	return config.Flow{
+		ConfigsSync: true,
+		Name:        "primary-dr", Source: "primary", Target: "dr", Topics: []string{".*"}, TopicsExclude: []string{"hidden"},
 		Naming: config.NamingPrefix, Separator: ".", Shards: 4,
 	}
 }
