@@ -5,6 +5,7 @@
 //
 //	segment.go map.go               the map, and translation in memory
 //	mapjournal.go                   from the map to the journal's entries and back
+//	restore.go                      what a new owner keeps of a journal
 //	journal.go decode.go gap.go     the journal's entries and their encoding
 //	shard.go                        which partition of the journal a map is in
 //	mm2.go names.go                 MirrorMaker 2's records and names
@@ -67,17 +68,24 @@
 //
 // # From the map to the journal and back
 //
-//	c, any := m.Changed()             what the journal does not have yet
-//	chunks := state.Take(c)           the entries to write: state and chunks, in one batch
+//	sealed := m.Sealed(-1, 64)        sealed chunks that the journal does not have, in as many batches as needed
+//	... written and acknowledged ...
+//	m.MarkSealed(sealed)              they are not written again
+//	c, any := m.Changed()             the rest
+//	chunks := state.Apply(c)          the entries to write: the open chunk, then the state
 //	... written and acknowledged ...
 //	m.MarkJournaled(c)                what was appended since Changed stays pending
 //	m.Forget(math.MaxInt64)           a process that replicates needs no sealed chunk
 //
 // In the journal, a partition is one state and a chain of chunks, each with the name of the previous one. A dense partition
-// is one chunk with one segment, however long it is. To continue replication, [RestoreMap] needs the state and its open chunk
-// only. To translate, it takes all chunks, and refuses a chain with a missing link. A chunk is valid if its generation is
-// that of the state. Other chunks are leftovers, which may be deleted with a [Tombstone]. The oldest chunks of a map may be
-// deleted too, once the source no longer has the records that they describe. The map then starts later.
+// is one chunk with one segment, however long it is. To continue replication, the state and its open chunk suffice, and a
+// [Restorer] keeps no more than these. To translate, [RestoreMap] takes all chunks, and refuses a chain with a missing link.
+//
+// Chunks are written before the state, and the write may end between any two of them. So what they have beyond the end of the
+// state is not part of the map: the rest of the open chunk, and every chunk that the links from the open chunk back do not
+// lead to. A chunk is valid if its generation is that of the state. Other chunks are leftovers, which may be deleted with a
+// [Tombstone]. The oldest chunks of a map may be deleted too, once neither log has a record that they describe. The map then
+// starts later.
 //
 //	chunk.First = its first segment's Source; for a map's first chunk, which may be empty: state.Start.Source
 //	chunk.Previous < chunk.First;   state.Start.Source <= state.Chunk <= state.End.Source

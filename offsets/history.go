@@ -39,7 +39,7 @@ func (c *chunkRef) is(k *Chunk) bool {
 type history struct {
 	state  *PartitionState     // nil if only chunks were read
 	chunks map[int64]*chunkRef // by First, of all generations
-	refs   []*chunkRef         // of the state's generation, in order
+	refs   []*chunkRef         // those of the state's map, in order
 }
 
 // loadedChunk is a chunk that was read from the journal again. The cache may have evicted it already.
@@ -48,18 +48,35 @@ type loadedChunk struct {
 	segments []Segment
 }
 
-// sortRefs rebuilds the ordered list of the chunks of the state's generation.
+// sortRefs rebuilds the ordered list of the chunks of the state's map. It follows the links from the open chunk back, because the journal
+// may also have chunks that were written ahead of a state that never followed. Below a missing chunk, whatever the generation has is taken:
+// translations next to it are errors, those elsewhere are answered.
 func (h *history) sortRefs() {
 	h.refs = h.refs[:0]
 	if h.state == nil {
 		return
 	}
+	for next := h.state.Chunk; next != noChunk; {
+		ref := h.chunks[next]
+		if ref == nil || ref.generation != h.state.Generation {
+			if ref = h.newestBelow(next); ref == nil {
+				break
+			}
+		}
+		h.refs = append(h.refs, ref)
+		next = ref.previous
+	}
+	slices.Reverse(h.refs)
+}
+
+// newestBelow returns the last chunk of the state's generation below a missing one, nil if there is none.
+func (h *history) newestBelow(first int64) (found *chunkRef) {
 	for _, ref := range h.chunks {
-		if ref.generation == h.state.Generation {
-			h.refs = append(h.refs, ref)
+		if ref.generation == h.state.Generation && ref.first < first && (found == nil || ref.first > found.first) {
+			found = ref
 		}
 	}
-	slices.SortFunc(h.refs, func(a, b *chunkRef) int { return cmp.Compare(a.first, b.first) })
+	return found
 }
 
 // replace puts a chunk in the place of an older one with the same name, and reports whether it could. If not, the
@@ -106,8 +123,8 @@ func (h *history) translate(side Side, wanted int64, loaded loadedChunk) (offset
 			return s.on(other) + into, true, nil, nil
 		}
 	}
-	if i+1 < len(segments) {
-		return segments[i+1].on(other), false, nil, nil
+	if i+1 < len(segments) { // of the open chunk it may be ahead of the state
+		return min(segments[i+1].on(other), h.state.End.on(other)), false, nil, nil
 	}
 	offset, err = h.startAfter(c, other)
 	return offset, false, nil, err
@@ -171,7 +188,7 @@ func (h *history) problem(c int) string {
 		return ""
 	case ref.begin.Source < before.Source, ref.begin.Target < before.Target:
 		return "starts before the previous chunk ends"
-	case ref.end.Source > after.Source, ref.end.Target > after.Target:
+	case c+1 < len(h.refs) && (ref.end.Source > after.Source || ref.end.Target > after.Target): // the open one may be ahead of its state
 		return "ends after the next one starts"
 	}
 	return ""

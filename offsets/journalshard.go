@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// journalShard is one partition of a journal, as far as it was read. A batch of the journal holds all changes of a
-// partition, and the end is between two batches. So the data is consistent at the end, and only then is it published.
+// journalShard is one partition of a journal, as far as it was read. What is ahead of a partition's state is not part of its
+// map, and the end is between two batches. So the data is consistent at the end, and only then is it published.
 type journalShard struct {
 	journal *Journal
 	tail    *logTail
@@ -141,7 +141,7 @@ func (s *journalShard) apply(key partitionKey, n *staged) {
 	}
 	stale := false
 	if n.changed {
-		stale = h.state == nil || n.state == nil || h.state.Generation != n.state.Generation
+		stale = h.state == nil || n.state == nil || h.state.Generation != n.state.Generation || h.state.Chunk != n.state.Chunk
 		if h.state != nil {
 			if c := (partitionKey{h.state.TargetTopic, key.partition}); s.copies[c] == h {
 				delete(s.copies, c)

@@ -18,6 +18,7 @@ type chunk struct {
 	first    int64  // its name: the source offset of the map's start for the first chunk, otherwise of its first segment
 	previous int64  // first of the previous chunk, noChunk if there is none; kept when that chunk is forgotten
 	version  uint64 // of the map when this chunk last changed
+	written  bool   // a sealed chunk that the journal has, before the state that needs it
 	segments []Segment
 }
 
