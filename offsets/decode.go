@@ -49,6 +49,10 @@ func DecodeJournal(key, value []byte) (Entry, error) {
 		e = r.partitionState(t, version)
 	case KindChunk:
 		e = r.chunk(t)
+	case KindGroup:
+		e = r.groupPositions(t)
+	case KindLineage:
+		e = r.lineage()
 	}
 	if r.reason == "" && len(r.rest) > 0 {
 		r.fail("%d bytes too many", len(r.rest))
@@ -71,7 +75,9 @@ func decodeKey(kind Kind, rest []byte) (*Tombstone, error) {
 	t := &Tombstone{Kind: kind}
 	r := &decoder{rest: rest}
 	switch kind {
-	case KindShard, KindOwner:
+	case KindShard, KindOwner, KindLineage:
+	case KindGroup:
+		t.Group, t.Topic = r.string(), r.string()
 	case KindPartition, KindChunk:
 		t.Topic = r.string()
 		t.Partition = r.int32()

@@ -33,6 +33,7 @@
 //     never change.
 //   - journal: the compacted topic on the target with the durable copy of a flow's maps. See [JournalTopic].
 //   - shard: the unit of ownership. Journal partition k is shard k, see [ShardOf].
+//   - lineage: which positions of consumer groups a flow has put on the target. See [GroupPositions].
 //   - gap: an entry about offsets that were not copied as they should have been. See [Gap].
 //   - generation: the number of a partition's map, from 0. A restarted partition gets a new one.
 //   - connector offset: how far MirrorMaker 2 had copied a partition, as Kafka Connect stores it. See [ConnectorOffset].
@@ -92,10 +93,11 @@
 //
 // # Format of the journal
 //
-// A key is one byte of [Kind] and its fields. A value is a format number of 2 bytes and its fields. A new field or kind
-// increases the number, and a reader that finds a number above its own stops with a [VersionError]. An entry has the lowest
-// number that has all its fields: 2 for a PartitionState with a producer, otherwise 1. Kinds stay below 32 and numbers below
-// 256. Anything above was not written by milena, and is skipped.
+// A key is one byte of [Kind] and its fields. A value is a format number of 2 bytes and its fields. A new field
+// increases the number, and a reader that finds a number above its own stops with a [VersionError]. A new kind does not, if
+// an earlier milena, which skips it with a warning, still copies every record once. An entry has the lowest number that has
+// all its fields: 2 for a PartitionState with a producer, otherwise 1. Kinds stay below 32 and numbers below 256. Anything
+// above was not written by milena, and is skipped.
 //
 //	entry          key                                     value
 //	ShardState     1                                       version, n, n * producer id as uvarint
@@ -109,6 +111,8 @@
 //	                                                       sequence as uvarint
 //	Chunk          4, topic, partition, first as 8 bytes   version, generation as uvarint, first - previous as uvarint
 //	                                                       (0: no previous), n, n * segment
+//	GroupPositions 5, group, topic                         version, target topic id, n, n * position
+//	Lineage        6                                       version, began
 //	Tombstone      that of the entry it deletes            null
 //
 //	field          encoding
@@ -125,6 +129,8 @@
 //	gap            kind, action as text; from, to as varint; at as time; detail as text; merged as uvarint
 //	segment        three numbers: source and target as uvarint, each minus the end of the previous segment; count as uvarint.
 //	               For the first segment: source minus the chunk's first, as uvarint; target minus the chunk's first, as varint
+//
+//	position       partition minus the lowest possible one, source offset as uvarint; put minus source, before minus put as varint
 //
 // Every value has exactly one encoding: a number that is not in its shortest form, and extra bytes at the end, are errors.
 //

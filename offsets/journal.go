@@ -33,6 +33,10 @@ const (
 	KindPartition Kind = 3
 	// KindChunk is a [Chunk].
 	KindChunk Kind = 4
+	// KindGroup is a [GroupPositions].
+	KindGroup Kind = 5
+	// KindLineage is a [Lineage].
+	KindLineage Kind = 6
 )
 
 func (k Kind) String() string {
@@ -45,12 +49,16 @@ func (k Kind) String() string {
 		return "partition"
 	case KindChunk:
 		return "chunk"
+	case KindGroup:
+		return "group"
+	case KindLineage:
+		return "lineage"
 	}
 	return fmt.Sprintf("unknown kind %d", uint8(k))
 }
 
-// Entry is one record of a journal: *[ShardState], *[Owner], *[PartitionState], *[Chunk] or *[Tombstone], and nothing
-// else. Both methods append to b, return the result, and do not change the entry.
+// Entry is one record of a journal: *[ShardState], *[Owner], *[PartitionState], *[Chunk], *[GroupPositions], *[Lineage] or
+// *[Tombstone], and nothing else. Both methods append to b, return the result, and do not change the entry.
 type Entry interface {
 	// AppendKey appends the record's key. The topic is compacted, so the newest record of a key is the valid one.
 	AppendKey(b []byte) []byte
@@ -130,7 +138,8 @@ type Chunk struct {
 // Tombstone deletes the entry with the same key.
 type Tombstone struct {
 	Kind      Kind
-	Topic     string // of KindPartition and KindChunk
+	Group     string // of KindGroup
+	Topic     string // of KindPartition, KindChunk and KindGroup
 	Partition int32  // of KindPartition and KindChunk
 	First     int64  // of KindChunk
 }
@@ -165,6 +174,9 @@ func (t *Tombstone) AppendKey(b []byte) []byte {
 	}
 	if t.Kind == KindChunk {
 		b = appendInt64(b, t.First)
+	}
+	if t.Kind == KindGroup {
+		b = appendString(appendString(b, t.Group), t.Topic)
 	}
 	return b
 }

@@ -96,6 +96,20 @@ func goldens() []golden {
 			"a map's first chunk, empty", &offsets.Chunk{Topic: "t", First: 9, Previous: -1},
 			"04 0174 00000000 0000000000000009", "0001 00 00 00",
 		},
+		{"a lineage", &offsets.Lineage{Began: at()}, "06", "0001 0000018cc251f400"},
+		{
+			"a group",
+			&offsets.GroupPositions{
+				Group: "app", Topic: "p.orders", TopicID: id(0x20), Placed: []offsets.PlacedOffset{
+					{Partition: 0, Source: 40, Put: 45, Before: -1}, {Partition: 1, Source: 300, Put: 290, Before: 290}, {Partition: 258},
+				},
+			},
+			"05 03617070 08702e6f7264657273",
+			"0001 202122232425262728292a2b2c2d2e2f 03 00 28 0a 5b 00 ac02 13 00 8002 00 00 00",
+		},
+		{"a group without positions", &offsets.GroupPositions{Group: "g", Topic: "t"}, "05 0167 0174", "0001 00000000000000000000000000000000 00"},
+		{"a deleted lineage", &offsets.Tombstone{Kind: offsets.KindLineage}, "06", ""},
+		{"a deleted group", &offsets.Tombstone{Kind: offsets.KindGroup, Group: "g", Topic: "t"}, "05 0167 0174", ""},
 		{"a deleted shard", &offsets.Tombstone{Kind: offsets.KindShard}, "01", ""},
 		{"a deleted owner", &offsets.Tombstone{Kind: offsets.KindOwner}, "02", ""},
 		{
@@ -177,7 +191,10 @@ func TestDecodeJournalRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name, key, value, reason string
 	}{
-		{"a kind that does not exist", "05", "0001", "no such kind"},
+		{"a kind that does not exist", "1f", "0001", "no such kind"},
+		{"a position below 0", "05 0167 0174", "0001 00000000000000000000000000000000 01 00 00 01 00", "is put at -1"},
+		{"a position after one below -1", "05 0167 0174", "0001 00000000000000000000000000000000 01 00 00 00 03", "after -2"},
+		{"a position in partition 2147483648", "05 0167 0174", "0001 00000000000000000000000000000000 01 8080808008 00 00 00", "partition 2147483648"},
 		{"a tombstone of a kind that does not exist", "00", "", "no such kind"},
 		{"format 0", "01", "0000 00", "format 0"},
 		{"a number with a zero too many", "01", "0001 8000", "not in its shortest form"},
@@ -223,7 +240,7 @@ func TestDecodeJournalRefuses(t *testing.T) {
 }
 
 func TestNewerFormatOfAnyKindIsAVersionError(t *testing.T) {
-	for key, supported := range map[string]uint16{"\x01": 1, "\x03": offsets.Version, "\x04 with other fields": 1, "\x09": 1} {
+	for key, supported := range map[string]uint16{"\x01": 1, "\x03": offsets.Version, "\x04 with other fields": 1, "\x19": 1} {
 		_, err := offsets.DecodeJournal([]byte(key), []byte{0, byte(supported) + 1, 'n', 'e', 'w'})
 		var version *offsets.VersionError
 		if !errors.As(err, &version) || version.Version != supported+1 || version.Supported != supported {

@@ -314,6 +314,7 @@ func (s *shard) loadRecord(loaded map[offsets.TopicPartition]*loadedState, r rec
 			delete(at(e.Topic, e.Partition).chunks, e.First)
 		}
 	case *offsets.Owner:
+	case *offsets.GroupPositions, *offsets.Lineage: // package groups reads them itself
 	}
 	return nil
 }
