@@ -105,9 +105,15 @@ func (l *lifecycle) failed() error {
 type reports struct {
 	totals         totals
 	problem        atomic.Pointer[string]               // why the flow has not started
+	syncFailure    atomic.Pointer[lasting]              // why topic syncs fail, nil if the last one succeeded
 	configs        atomic.Pointer[topics.ConfigsStatus] // of the last sync of topic configs
 	configsChanged atomic.Int64                         // since the previous sync
-	notCopied      atomic.Pointer[map[string]string]    // selected topics that are not copied, with the reason
+}
+
+// lasting is a failure that lasts.
+type lasting struct {
+	text  string
+	since time.Time
 }
 
 // totals are the sums since the start of the process.
@@ -212,10 +218,25 @@ func (f *Flow) begin(ctx context.Context) error {
 		return err
 	}
 	f.log.Info("copying", "source_cluster", f.sourceID(), "target_cluster", f.targetID(), "shards", len(f.shards), "version", f.options.Version)
-	if err := f.syncTopics(ctx); err != nil && isFatal(err) {
+	err := f.syncTopics(ctx)
+	f.noteSync(err)
+	if err != nil && isFatal(err) {
 		return err
 	}
 	return nil
+}
+
+// noteSync keeps since when topic syncs have failed, and why.
+func (f *Flow) noteSync(err error) {
+	if err == nil {
+		f.syncFailure.Store(nil)
+		return
+	}
+	failure := &lasting{text: err.Error(), since: time.Now()}
+	if before := f.syncFailure.Load(); before != nil {
+		failure.since = before.since
+	}
+	f.syncFailure.Store(failure)
 }
 
 // startLoops starts all loops. They run until the flow is stopped.

@@ -175,6 +175,7 @@ func newCollector(f *Flow) *collector {
 	add("journaled_offset", "Source offset below which the journal describes the copy, exclusive.", partition...)
 	add("target_end_offset", "Target offset behind the last acknowledged record, exclusive.", partition...)
 	add("last_progress_timestamp_seconds", "When the copy of a partition last progressed.", partition...)
+	add("partition_waiting", "1 for each partition that should be copied and waits, with what it waits for.", "topic", "partition", "reason")
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
 	add("topics_not_copied", "Selected topics that are not copied, or not completely. The status has the reasons.")
@@ -226,6 +227,12 @@ func collectPartitions(status Status, gauge setGauge) {
 	for _, p := range status.Partitions {
 		states[p.State]++
 		number := strconv.Itoa(int(p.Partition))
+		if p.Wait != nil {
+			gauge("partition_waiting", 1, p.Topic, number, string(p.Wait.Reason))
+		}
+		if !p.Begun {
+			continue
+		}
 		if p.SourceEnd != nil {
 			gauge("source_end_offset", float64(*p.SourceEnd), p.Topic, number)
 		}

@@ -19,7 +19,8 @@ type Status struct {
 	// SourceClusterID and TargetClusterID are empty until the flow has connected to the cluster.
 	SourceClusterID string `json:"source_cluster_id,omitempty"`
 	TargetClusterID string `json:"target_cluster_id,omitempty"`
-	// Ready means that every shard is owned and recovered. NotReady has the reasons if it is false.
+	// Ready means that every shard is owned and recovered, and that everything that should be copied is begun, except what the target or a rule
+	// refuses (NotCopied). NotReady has the reasons if it is false.
 	Ready    bool     `json:"ready"`
 	NotReady []string `json:"not_ready,omitempty"`
 	// Shards counts the shards by state.
@@ -27,7 +28,7 @@ type Status struct {
 	// Records and Bytes are what the target acknowledged since the start of the process.
 	Records int64 `json:"records"`
 	Bytes   int64 `json:"bytes"`
-	// NotCopied has the selected topics that are not copied, or not completely, with the reason.
+	// NotCopied has the selected topics of the source that are not copied, or not completely, with the reason.
 	NotCopied map[string]string `json:"not_copied,omitempty"`
 	// Throttled has the brokers whose quotas throttled the flow within the last minute.
 	Throttled []client.ThrottleStatus `json:"throttled,omitempty"`
@@ -47,6 +48,10 @@ type PartitionStatus struct {
 	Partition   int32  `json:"partition"`
 	Shard       int32  `json:"shard"`
 	State       string `json:"state"`
+	// Begun is false while the partition waits for something that milena must know before it can be copied. All offsets are 0 then.
+	Begun bool `json:"begun"`
+	// Wait is what the partition waits for, absent if it does not wait.
+	Wait *WaitState `json:"wait,omitempty"`
 	// SourceEnd is the end of the readable log on the source. It is absent until known.
 	SourceEnd *int64 `json:"source_end,omitempty"`
 	Next      int64  `json:"next"`
@@ -61,6 +66,16 @@ type PartitionStatus struct {
 	LagSeconds   *float64      `json:"lag_seconds,omitempty"`
 	LastProgress time.Time     `json:"last_progress,omitzero"`
 	Anomaly      *AnomalyState `json:"anomaly,omitempty"`
+}
+
+// WaitState is what a partition waits for.
+type WaitState struct {
+	Reason WaitReason `json:"reason"`
+	Detail string     `json:"detail"`
+	// Since is absent if it is not known.
+	Since time.Time `json:"since,omitzero"`
+	// Final means that nothing changes until somebody acts, because a rule or an answer of a cluster forbids the copy.
+	Final bool `json:"final,omitempty"`
 }
 
 // AnomalyState is why a partition is halted, and what to do about it. It concerns the offsets [From, To).
@@ -81,10 +96,8 @@ func (f *Flow) Status() Status {
 		Shards:  make(map[string]int),
 		Records: f.totals.records.Load(), Bytes: f.totals.bytes.Load(),
 	}
-	if topics := f.notCopied.Load(); topics != nil {
-		s.NotCopied = *topics
-	}
 	now := time.Now()
+	s.NotCopied = f.notCopied()
 	unrecovered := f.addPartitionStatus(&s, now)
 	s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
 	s.Throttled = f.throttles.Status(now)
@@ -93,8 +106,8 @@ func (f *Flow) Status() Status {
 	return s
 }
 
-// addPartitionStatus adds the partitions, by topic and number, and the sum of their lags. It returns how many partitions of each shard are
-// not recovered.
+// addPartitionStatus adds all wanted partitions, by topic and number, and the sum of their lags. It returns how many partitions of each shard
+// are not recovered.
 func (f *Flow) addPartitionStatus(s *Status, now time.Time) (unrecovered map[*shard]int) {
 	partitions := f.partitions()
 	slices.SortFunc(partitions, func(a, b *partition) int {
@@ -110,6 +123,14 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) (unrecovered map[*sh
 			s.LagRecords += *ps.LagRecords
 		}
 		s.Partitions = append(s.Partitions, ps)
+	}
+	if missing := f.unbegunPartitions(); len(missing) > 0 {
+		for tp, u := range missing {
+			s.Partitions = append(s.Partitions, u.status(tp, len(f.shards)))
+		}
+		slices.SortFunc(s.Partitions, func(a, b PartitionStatus) int {
+			return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+		})
 	}
 	return unrecovered
 }
@@ -128,9 +149,14 @@ func (f *Flow) ready() bool {
 // notReady returns why the flow is not ready, nil if it is. It counts the shards by state into states.
 func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []string {
 	var reasons []string
+	now := time.Now()
 	if text := f.problem.Load(); text != nil {
 		reasons = append(reasons, *text)
 	}
+	if failure := f.syncFailure.Load(); failure != nil && (f.topology.isFirstSync() || now.Sub(failure.since) > settleBegin) {
+		reasons = append(reasons, "topics cannot be synced: "+failure.text)
+	}
+	reasons = append(reasons, f.notBegun(now)...)
 	for _, s := range f.shards {
 		problem := s.getProblem()
 		switch n := unrecovered[s]; {
@@ -163,7 +189,8 @@ func (p *partition) status(now time.Time) (PartitionStatus, state) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := PartitionStatus{
-		Topic: p.topic.source, TargetTopic: p.topic.target, Partition: p.number, Shard: p.shard.number, State: p.state.String(),
+		Topic: p.topic.source, TargetTopic: p.topic.target, Partition: p.number, Shard: p.shard.number, State: p.state.String(), Begun: true,
+		Wait: p.waitState(),
 		Next: p.next, Acked: p.acked, Journaled: p.journaled, TargetEnd: p.targetEnd,
 		LastProgress: p.lastProgress, Anomaly: p.anomaly.state(),
 	}
@@ -180,4 +207,20 @@ func (p *partition) status(now time.Time) (PartitionStatus, state) {
 		s.LagSeconds = &seconds // unknown if there is lag and nothing was copied yet
 	}
 	return s, p.state
+}
+
+// waitState is what the partition waits for, nil if it does not wait. The partition's lock is held.
+func (p *partition) waitState() *WaitState {
+	switch {
+	case p.state == recovering:
+		return &WaitState{Reason: WaitRecovery, Detail: "finding the last copied record on the target"}
+	case p.state != waiting:
+		return nil
+	case p.targetLeader < 0:
+		return &WaitState{Reason: WaitTargetNoLeader, Detail: "no broker of the target leads the copy"}
+	}
+	if problem := p.shard.getProblem(); problem != "" {
+		return &WaitState{Reason: WaitTakeover, Detail: problem}
+	}
+	return &WaitState{Reason: WaitTakeover, Detail: "waiting for the takeover of its shard"}
 }

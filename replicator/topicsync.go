@@ -33,6 +33,7 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 			early++
 		}
 		err := f.syncTopics(ctx)
+		f.noteSync(err)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -50,18 +51,24 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 
 // syncTopics reads the metadata of both clusters, creates missing topics and partitions on the target, adds new partitions to the flow,
 // retires deleted topics, and follows moved leaders.
-func (f *Flow) syncTopics(ctx context.Context) error {
+func (f *Flow) syncTopics(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	source, target, err := f.readTopics(ctx)
 	if err != nil {
 		return err
 	}
-	notCopied := make(map[string]string)
-	defer func() { f.notCopied.Store(&notCopied) }()
+	w := newWaits()
 	pairs, refusals := f.selectTopics(source, target)
+	defer func() {
+		f.noteUnbegun(source, pairs, refusals, w)
+		f.setNotCopied(w)
+		if err == nil {
+			f.topology.endFirstSync()
+		}
+	}()
 	for _, r := range refusals {
-		notCopied[r.Topic] = r.Reason
+		w.topics[r.Topic] = wait{reason: WaitNotAllowed, detail: r.Reason, final: true}
 		f.warn("topic is not copied", "topic", r.Topic, "reason", r.Reason)
 	}
 	before := make(map[string]int) // number of partitions of existing remote topics
@@ -69,9 +76,11 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 		before[pair.TargetName] = len(pair.Target.Partitions)
 	}
 	created, grown, errs := f.topics.CreateMissing(ctx, pairs)
-	for topic, err := range errs {
-		notCopied[topic] = err.Error()
-		f.warn("target topic not created, retrying", "topic", topic, "err", err)
+	for _, pair := range pairs {
+		if err := errs[pair.TargetName]; err != nil {
+			w.addTopic(pair.Source.Name, WaitTargetRefused, err)
+			f.warn("target topic not created, retrying", "topic", pair.TargetName, "err", err)
+		}
 	}
 	if len(created)+len(grown) > 0 {
 		if target, err = f.awaitTopics(ctx, append(created, grown...)); err != nil {
@@ -81,13 +90,10 @@ func (f *Flow) syncTopics(ctx context.Context) error {
 	}
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
-	err = f.addNewTopics(ctx, pairs, before, notCopied)
-	if err == nil {
-		f.topology.endFirstSync()
-	}
+	f.addNewTopics(ctx, pairs, before, w)
 	f.retireGone(source)
 	f.followLeaders()
-	return err
+	return nil
 }
 
 // selectTopics returns the topics to copy. If the flow does not look for new ones, they are the topics and partitions of its first sync.
@@ -109,9 +115,13 @@ func (f *Flow) selectTopics(source, target topics.View) (pairs []topics.Pair, re
 	return pairs, refused
 }
 
+// leadersWithin is how long a topic sync waits for the leaders of new topics. A topic that has none by then waits for the next sync.
+const leadersWithin = 5 * time.Second
+
 // awaitTopics waits until new topics have leaders in the target's metadata. It polls less and less often, because brokers that create a
 // thousand logs are busy, and their metadata responses are large.
 func (f *Flow) awaitTopics(ctx context.Context, names []string) (topics.View, error) {
+	began := time.Now()
 	for pause := 20 * time.Millisecond; ; pause = min(pause*5/4, 2*refreshEvery) {
 		view, err := topics.Read(ctx, f.target)
 		if err != nil {
@@ -123,7 +133,7 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (topics.View, er
 				missing++
 			}
 		}
-		if missing == 0 {
+		if missing == 0 || time.Since(began) > leadersWithin {
 			return view, nil
 		}
 		if err := client.Sleep(ctx, pause); err != nil {
@@ -132,32 +142,32 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (topics.View, er
 	}
 }
 
-// addNewTopics adds new partitions to the flow, and requests takeovers of their shards.
-func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map[string]int, notCopied map[string]string) error {
+// addNewTopics adds new partitions to the flow, and requests takeovers of their shards. What cannot be added is in the waits.
+func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map[string]int, w *waits) {
 	fresh := f.pairsToAdd(pairs)
 	if len(fresh) == 0 {
-		return nil
+		return
 	}
 	limits, errs := f.topics.SyncConfigs(ctx, fresh)
-	for topic, err := range errs {
-		if errors.Is(err, kerr.UnknownTopicOrPartition) {
+	for _, pair := range fresh {
+		err := errs[pair.TargetName]
+		switch {
+		case err == nil:
+		case errors.Is(err, kerr.UnknownTopicOrPartition):
 			f.refreshTargetSoon() // just created, and not every broker knows it yet
-			continue
+		default:
+			w.addTopic(pair.Source.Name, WaitTargetRefused, err)
+			f.warn("topic configs not synced", "topic", pair.TargetName, "err", err)
 		}
-		notCopied[topic] = err.Error()
-		f.warn("topic configs not synced", "topic", topic, "err", err)
 	}
-	bounds, err := topics.ListBounds(ctx, f.source, f.target, fresh)
-	if err != nil {
-		return err
-	}
+	bounds := topics.ListBounds(ctx, f.source, f.target, fresh)
 	touched := make(map[*shard]bool)
 	for _, pair := range fresh {
 		l, known := limits[pair.TargetName]
 		if !known {
 			continue // batches cannot be checked without the limits of the topic; the next sync tries again
 		}
-		for _, p := range f.addTopic(pair, l, bounds, before[pair.TargetName]) {
+		for _, p := range f.addTopic(pair, l, bounds, before[pair.TargetName], w) {
 			touched[p.shard] = true
 		}
 	}
@@ -167,7 +177,6 @@ func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map
 	if len(touched) > 0 {
 		f.acls.SyncSoon()
 	}
-	return nil
 }
 
 // pairsToAdd returns the pairs with partitions that are not in the flow yet, or with a topic that was recreated.
@@ -197,7 +206,7 @@ func (f *Flow) pairsToAdd(pairs []topics.Pair) []topics.Pair {
 // addTopic adds the partitions of a topic that are not in the flow yet, and returns them. A topic with another id is another topic: its old
 // partitions are retired, and when the new ones are restored from the journal, that raises the anomaly. Before is how many partitions the
 // remote topic had before this sync.
-func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bounds, before int) []*partition {
+func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bounds, before int, w *waits) []*partition {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -219,17 +228,22 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 		if t.partitions[tp] != nil {
 			continue
 		}
-		sourceStart, sourceEnd, targetStart, targetEnd, ok := bounds.Of(pair, int32(n))
-		if !ok {
-			f.refreshTargetSoon() // it has no leader yet
+		source, target, err := bounds.Of(pair, int32(n))
+		if err != nil {
+			view := t.source
+			if err.Side == offsets.Target {
+				view = t.target
+			}
+			f.addUnlisted(w, tp, view, err)
+			f.refreshTargetSoon() // it may only have no leader yet
 			continue
 		}
-		start := sourceStart
-		if f.config.Start == config.StartLatest && t.firstSync && !known && (before == 0 || n < before) {
-			start = sourceEnd // topics and partitions that are created later are copied from their beginning, as all their records are new
+		start := source.Start
+		if f.config.Start == config.StartLatest && (t.firstSync && !known || t.unbegun[tp].first) && (before == 0 || n < before) {
+			start = source.End // topics and partitions that are created later are copied from their beginning, as all their records are new
 		}
 		s := f.shards[offsets.ShardOf(name, int32(n), int32(len(f.shards)))]
-		p := newPartition(link, int32(n), s, listed{sourceStart: start, sourceLast: sourceEnd, targetFirst: targetStart, targetLast: targetEnd})
+		p := newPartition(link, int32(n), s, listed{sourceStart: start, sourceLast: source.End, targetFirst: target.Start, targetLast: target.End})
 		t.partitions[tp] = p
 		s.add(p)
 		begun = append(begun, p)

@@ -26,6 +26,8 @@ type topology struct {
 	targetRead     time.Time             // likewise of the target
 	links          map[string]*topicLink // by source topic
 	partitions     map[offsets.TopicPartition]*partition
+	unbegun        map[offsets.TopicPartition]unbegun // wanted, and not in partitions
+	notCopied      map[string]string                  // selected source topics that are not copied, or not completely, with the reason
 	sourceBrokers  map[sourceLoop]*sourceBroker
 	brokersMu      sync.RWMutex // guards targetBrokers only, which is read with a partition's lock held
 	targetBrokers  map[int32]*targetBroker
@@ -47,6 +49,13 @@ func (t *topology) endFirstSync() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.firstSync = false
+}
+
+// isFirstSync reports whether no topic sync has succeeded yet.
+func (t *topology) isFirstSync() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.firstSync
 }
 
 func (t *topology) setSource(c topics.View) {

@@ -211,7 +211,7 @@ func (d *demonstration) watch(ctx context.Context) {
 			s.LagRecords, s.Records, o.PartitionCount)
 		for _, e := range o.Attention {
 			if e.State == "halted" {
-				d.p.printf("        %s-%d is halted: %s\n", e.Topic, e.Partition, e.Why)
+				d.p.printf("        %s-%s is halted: %s\n", e.Topic, e.Partitions, e.Why)
 			}
 		}
 		previous, at = s, now

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/milena-kafka/milena/replicator"
@@ -16,16 +17,22 @@ type overview struct {
 	replicator.Status
 	PartitionCount int              `json:"partition_count"`
 	TopicCount     int              `json:"topic_count"`
-	AttentionCount int              `json:"attention_count"`
+	AttentionCount int              `json:"attention_count"` // partitions
 	Attention      []attentionEntry `json:"attention"`
 	Topics         []topicOverview  `json:"topics"`
+	// Hidden counts the partitions and topics that need attention and are not in Attention.
+	Hidden int `json:"attention_hidden"`
 }
 
+// attentionEntry is one or more partitions of a topic that need attention for the same reason.
 type attentionEntry struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	State     string `json:"state"`
-	Why       string `json:"why"`
+	Topic      string `json:"topic"`
+	Partitions string `json:"partitions"` // such as 3 or 0-7
+	State      string `json:"state"`
+	Why        string `json:"why"`
+
+	count int
+	last  int32
 }
 
 type topicOverview struct {
@@ -45,7 +52,8 @@ func newOverview(s replicator.Status) overview {
 	o := overview{Status: s, PartitionCount: len(s.Partitions), Attention: []attentionEntry{}, Topics: []topicOverview{}}
 	o.sum(s.Partitions)
 	o.Partitions = nil
-	o.AttentionCount, o.TopicCount = len(o.Attention), len(o.Topics)
+	o.addNotCopied()
+	o.TopicCount = len(o.Topics)
 	o.chooseAttention()
 	o.chooseTopics()
 	if s.Groups != nil && len(s.Groups.Refusals) > maxShown {
@@ -68,11 +76,38 @@ func (o *overview) sum(partitions []replicator.PartitionStatus) {
 		t.add(p)
 		if why := attention(p); why != "" {
 			t.Attention++
-			o.Attention = append(o.Attention, attentionEntry{p.Topic, p.Partition, p.State, why})
+			o.AttentionCount++
+			o.add(p, why)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(topics)) {
 		o.Topics = append(o.Topics, *topics[name])
+	}
+}
+
+// add adds a partition that needs attention to the last entry if it continues that one.
+func (o *overview) add(p replicator.PartitionStatus, why string) {
+	if n := len(o.Attention); n > 0 {
+		e := &o.Attention[n-1]
+		if e.Topic == p.Topic && e.State == p.State && e.Why == why && e.last+1 == p.Partition {
+			e.count, e.last = e.count+1, p.Partition
+			e.Partitions = fmt.Sprintf("%d-%d", p.Partition-int32(e.count)+1, p.Partition)
+			return
+		}
+	}
+	o.Attention = append(o.Attention, attentionEntry{Topic: p.Topic, Partitions: strconv.Itoa(int(p.Partition)), State: p.State, Why: why, count: 1, last: p.Partition})
+}
+
+// addNotCopied adds the selected topics that are not copied and have no partition that says so.
+func (o *overview) addNotCopied() {
+	listed := make(map[string]bool)
+	for _, e := range o.Attention {
+		listed[e.Topic] = true
+	}
+	for _, topic := range slices.Sorted(maps.Keys(o.NotCopied)) {
+		if !listed[topic] {
+			o.Attention = append(o.Attention, attentionEntry{Topic: topic, Partitions: "-", State: "waiting", Why: o.NotCopied[topic]})
+		}
 	}
 }
 
@@ -95,10 +130,8 @@ func attention(p replicator.PartitionStatus) string {
 	switch {
 	case p.Anomaly != nil:
 		return fmt.Sprintf("%s: %s. %s", p.Anomaly.Kind, p.Anomaly.Detail, p.Anomaly.Hint)
-	case p.State == "waiting":
-		return "waiting for the takeover of its shard"
-	case p.State == "recovering":
-		return "finding the last copied record on the target"
+	case p.Wait != nil:
+		return p.Wait.Detail
 	case p.State != "replicating":
 		return "not replicating"
 	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
@@ -111,6 +144,9 @@ func attention(p replicator.PartitionStatus) string {
 // chooseAttention puts halted partitions first, as they wait for the operator and the others may recover without help.
 func (o *overview) chooseAttention() {
 	slices.SortStableFunc(o.Attention, func(a, b attentionEntry) int { return cmp.Compare(rank(a), rank(b)) })
+	for _, e := range o.Attention[min(maxShown, len(o.Attention)):] {
+		o.Hidden += max(1, e.count)
+	}
 	o.Attention = o.Attention[:min(maxShown, len(o.Attention))]
 }
 

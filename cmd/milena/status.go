@@ -148,7 +148,7 @@ func (p *program) printProblems(problems []string) {
 }
 
 func (p *program) printAttention(o overview) {
-	if o.AttentionCount == 0 {
+	if len(o.Attention) == 0 {
 		p.printf("  no partition needs attention\n\n")
 		return
 	}
@@ -156,9 +156,9 @@ func (p *program) printAttention(o overview) {
 	w := p.table()
 	row(w, "  TOPIC\tPARTITION\tSTATE\tREASON")
 	for _, e := range o.Attention {
-		row(w, "  %s\t%d\t%s\t%s", e.Topic, e.Partition, e.State, e.Why)
+		row(w, "  %s\t%s\t%s\t%s", e.Topic, e.Partitions, e.State, e.Why)
 	}
 	_ = w.Flush()
-	p.printMore("  ", o.AttentionCount-len(o.Attention), "")
+	p.printMore("  ", o.Hidden, "")
 	p.printf("\n")
 }

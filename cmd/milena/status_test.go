@@ -28,8 +28,14 @@ func sample() replicator.Status {
 				Topic: "orders", TargetTopic: "a.orders", Partition: 2, State: "halted",
 				Anomaly: &replicator.AnomalyState{Kind: "truncated", Detail: "lost 3 records", Hint: "Skip them."},
 			},
-			{Topic: "clicks", TargetTopic: "a.clicks", State: "recovering"},
-			{Topic: "clicks", TargetTopic: "a.clicks", Partition: 1, State: "waiting"},
+			{
+				Topic: "clicks", TargetTopic: "a.clicks", State: "recovering",
+				Wait: &replicator.WaitState{Reason: replicator.WaitRecovery, Detail: "finding the last copied record on the target"},
+			},
+			{
+				Topic: "clicks", TargetTopic: "a.clicks", Partition: 1, State: "waiting",
+				Wait: &replicator.WaitState{Reason: replicator.WaitTakeover, Detail: "waiting for the takeover of its shard"},
+			},
 		},
 	}
 }

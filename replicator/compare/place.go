@@ -71,17 +71,13 @@ func (l *logs) placePartitions(ctx context.Context) {
 			pairs, byName[pair.Source.Name] = append(pairs, pair), pair
 		}
 	}
-	bounds, err := topics.ListBounds(ctx, l.topology.source, l.topology.target, pairs)
-	if err != nil {
-		l.stale.Store(true)
-		return
-	}
+	bounds := topics.ListBounds(ctx, l.topology.source, l.topology.target, pairs)
 	for _, p := range l.partitions {
 		if p.placed || p.absent {
 			continue
 		}
-		sourceStart, sourceEnd, targetStart, targetEnd, ok := bounds.Of(byName[p.source.Topic], p.source.Partition)
-		if !ok {
+		source, target, err := bounds.Of(byName[p.source.Topic], p.source.Partition)
+		if err != nil {
 			l.stale.Store(true)
 			continue
 		}
@@ -89,7 +85,7 @@ func (l *logs) placePartitions(ctx context.Context) {
 		if !ok {
 			connectorOffset = -1
 		}
-		start, end := offsets.Pair{Source: sourceStart, Target: targetStart}, offsets.Pair{Source: sourceEnd, Target: targetEnd}
+		start, end := offsets.Pair{Source: source.Start, Target: target.Start}, offsets.Pair{Source: source.End, Target: target.End}
 		p.begin(start, end, connectorOffset, l.progress.OffsetSyncs[p.source.TopicPartition], match.Hasher{Seed: l.seed, Timestamps: !p.brokerTime})
 	}
 }

@@ -92,6 +92,7 @@ func Check(ctx context.Context, o client.Clusters) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.checkBrokers(ctx)
 	c.checkTransactions(ctx)
 	c.checkMigration(ctx)
 	c.list()

@@ -2,7 +2,6 @@ package replicatortest
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -70,6 +69,8 @@ type interceptor struct {
 	how      Spoil
 	left     int
 	spoiled  chan struct{} // closed when nothing is left
+
+	listeners []*listener // by node
 }
 
 func (i *interceptor) observer() func(client string, request kmsg.Request) {
@@ -91,36 +92,20 @@ func (i *interceptor) catch(frame []byte) (Spoil, bool) {
 	return i.how, true
 }
 
-// listen gives kfake its listeners.
-func (i *interceptor) listen(ctx context.Context) func(network, address string) (net.Listener, error) {
-	return func(network, address string) (net.Listener, error) {
-		l, err := new(net.ListenConfig).Listen(ctx, network, address)
-		return listener{l, i}, err
-	}
-}
-
-type listener struct {
-	net.Listener
-	interceptor *interceptor
-}
-
-func (l listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &conn{Conn: c, interceptor: l.interceptor, spoiled: make(map[uint32]Spoil), epochRequests: make(map[uint32]kmsg.Request)}, nil
-}
-
 // conn reads whole requests from the client, so that it knows which answers to spoil.
 type conn struct {
 	net.Conn
 	interceptor *interceptor
+	listener    *listener
 	rest        []byte // of the request that the cluster is reading
 
 	mu            sync.Mutex
 	spoiled       map[uint32]Spoil        // by correlation id
 	epochRequests map[uint32]kmsg.Request // whose answers tell a producer's epoch, likewise
+}
+
+func newConn(c net.Conn, l *listener) *conn {
+	return &conn{Conn: c, interceptor: l.interceptor, listener: l, spoiled: make(map[uint32]Spoil), epochRequests: make(map[uint32]kmsg.Request)}
 }
 
 // inspect decodes a request if it is observed, or if its answer tells a producer's epoch.

@@ -1,0 +1,57 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/replicator/topics"
+)
+
+// brokerTimeout is how long one broker may take to answer. All are asked in parallel.
+const brokerTimeout = 3 * time.Second
+
+// checkBrokers warns of each broker that cannot be reached from here: the brokers in the config only tell the addresses of all, and the
+// partitions that such a broker leads would wait for ever.
+func (c *check) checkBrokers(ctx context.Context) {
+	var source, target []string
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		source = unreachable(ctx, "source", c.flow.Source, c.sourceClient, c.source, c.clusters.SourceError)
+	})
+	wait.Go(func() {
+		target = unreachable(ctx, "target", c.flow.Target, c.targetClient, c.target, c.clusters.TargetError)
+	})
+	wait.Wait()
+	c.plan.Warnings = append(append(c.plan.Warnings, source...), target...)
+}
+
+// unreachable asks every broker of a cluster, and returns a sentence about each that does not answer.
+func unreachable(ctx context.Context, side, alias string, cl *kgo.Client, view topics.View, explain func(error) error) (sentences []string) {
+	ctx, cancel := context.WithTimeout(ctx, brokerTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	failed := make(map[int32]error)
+	for id := range view.Brokers {
+		wait.Go(func() {
+			if _, err := cl.Broker(int(id)).Request(ctx, kmsg.NewPtrApiVersionsRequest()); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed[id] = err
+			}
+		})
+	}
+	wait.Wait()
+	for _, id := range slices.Sorted(maps.Keys(failed)) {
+		sentences = append(sentences, fmt.Sprintf("broker %d (%s) of the %s, cluster %s, cannot be reached from here, so partitions that it leads would wait; "+
+			"check the broker, its advertised.listeners and the network: %v", id, view.Brokers[id], side, alias, explain(failed[id])))
+	}
+	return sentences
+}
