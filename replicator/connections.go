@@ -27,19 +27,19 @@ type connections struct {
 	produceWires [produceConnections]wire.Producer
 
 	throttles   *client.Throttles
-	targetDials *client.DialLimits
+	targetDials *client.Dials
 	all         []*kgo.Client
 }
 
-// newConnections creates the clients. It does not connect.
-func newConnections(o client.Clusters, log *slog.Logger, m *flowMetrics, r prometheus.Registerer) (*connections, error) {
-	c := &connections{throttles: client.NewThrottles(log), targetDials: &client.DialLimits{}}
+// newConnections creates the clients, whose requests need the permission of guard. It does not connect.
+func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *flowMetrics, r prometheus.Registerer) (*connections, error) {
+	c := &connections{throttles: client.NewThrottles(log), targetDials: &client.Dials{Guard: guard}}
 	source := &clientMaker{
-		connections: c, side: "source", alias: o.Flow.Source, log: log, metrics: m, limits: &client.DialLimits{},
+		connections: c, side: "source", alias: o.Flow.Source, log: log, metrics: m, dials: &client.Dials{Guard: guard},
 		series: kprom.NewMetrics("milena", kprom.Subsystem("source_client"), kprom.Registerer(r)),
 	}
 	target := &clientMaker{
-		connections: c, side: "target", alias: o.Flow.Target, log: log, metrics: m, limits: c.targetDials,
+		connections: c, side: "target", alias: o.Flow.Target, log: log, metrics: m, dials: c.targetDials,
 		series: kprom.NewMetrics("milena", kprom.Subsystem("target_client"), kprom.Registerer(r)),
 	}
 	c.source, c.target, c.internal = source.make(o), target.make(o), target.make(o)
@@ -66,13 +66,13 @@ func (c *connections) close() {
 	}
 }
 
-// clientMaker creates the clients of one side, which share dial limits and metrics.
+// clientMaker creates the clients of one side, which share dials and metrics.
 type clientMaker struct {
 	connections *connections
 	side, alias string
 	log         *slog.Logger
 	metrics     *flowMetrics
-	limits      *client.DialLimits
+	dials       *client.Dials
 	series      *kprom.Metrics
 	made        int
 	err         error // of the first client that could not be created
@@ -88,7 +88,7 @@ func (m *clientMaker) make(o client.Clusters) *kgo.Client {
 	if m.made++; m.made > 1 {
 		series = sharedMetrics{m.series}
 	}
-	options, err := client.Options(cluster, m.limits, m.log.With("client", m.side), series, m.connections.throttles.Hook(m.side, m.alias, m.metrics.throttled.WithLabelValues(m.alias)))
+	options, err := client.Options(cluster, m.dials, m.log.With("client", m.side), series, m.connections.throttles.Hook(m.side, m.alias, m.metrics.throttled.WithLabelValues(m.alias)))
 	var cl *kgo.Client
 	if err == nil {
 		cl, err = kgo.NewClient(options...)

@@ -82,7 +82,7 @@
 //	topology.mu                       views of both clusters, topics, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request
-//	topology.brokersMu, shard.partsMu, topicLink.mu, recovery.mu, budget.mu, lease.mu, warnings.mu, and those of client, topics and groups
+//	topology.brokersMu, shard.partsMu, topicLink.mu, recovery.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
 //
 // The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it then takes: no takeover of shard 0 takes
 // another one. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
@@ -96,7 +96,9 @@
 //     responds.
 //   - A fetch always names LastFetchedEpoch. Without it, a log that was truncated and has grown past our offset returns foreign records without
 //     an error.
-//   - The lease (lease.go) stops a process that was paused. It alone protects old records once the broker has forgotten the producer.
+//   - The lease (lease.go) stops a process that was paused. It alone protects old records once the broker has forgotten the producer. Its
+//     clock (clock.go) runs while the host sleeps. It is looked at when the bytes of a request are handed to the kernel, behind all waits of
+//     kgo. Once it has expired, only a fence confirms it: that a broker accepts a write proves nothing.
 //   - A DENY is created before its topic, and before any ALLOW: between two requests no principal has more rights than at the end.
 //   - A fetch session does not advance offsets. A partition that is held back must be forgotten, or it is sent again with each
 //     response. A partition that a response omits is unchanged: the last stable offset never moves without the high watermark.

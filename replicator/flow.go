@@ -24,7 +24,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// Options are the dependencies of a flow. All are required, except Version and the two flags at the end.
+// Options are the dependencies of a flow. All are required, except Version and those at the end.
 type Options struct {
 	client.Clusters
 	Registerer      prometheus.Registerer // every series gets the label flow, the flow's name
@@ -35,6 +35,8 @@ type Options struct {
 	RebuildMap bool
 	// BesideMirrorMaker starts the flow even while MirrorMaker 2 is still running.
 	BesideMirrorMaker bool
+	// BootTime returns the time since boot, by which the lease is measured; that of the host, if nil.
+	BootTime func() time.Duration
 }
 
 // produceTimeout is how long the target may wait for its in-sync replicas before it answers a produce request.
@@ -121,19 +123,22 @@ type totals struct{ records, bytes atomic.Int64 }
 
 // New checks the options and creates the clients. It does not connect.
 func New(o Options) (*Flow, error) {
+	if o.BootTime == nil {
+		o.BootTime = bootTime()
+	}
 	registerer := prometheus.WrapRegistererWith(prometheus.Labels{"flow": o.Flow.Name}, o.Registerer)
 	log := o.Log.With("flow", o.Flow.Name)
 	f := &Flow{
 		options: o, config: o.Flow, log: log, warnings: warnings{log: log}, metrics: newFlowMetrics(registerer),
 		journalTopic: offsets.JournalTopic(o.Flow.Name), owner: newOwner(o.Version),
-		budget: newBudget(o.Buffer), lease: newLease(o.Flow.Lease), takeovers: newTakeovers(o.Flow.Shards), topology: newTopology(),
+		budget: newBudget(o.Buffer), lease: newLease(o.Flow.Lease, newClock(o.BootTime, time.Now).now), takeovers: newTakeovers(o.Flow.Shards), topology: newTopology(),
 	}
 	f.migration = migration{flow: f, scans: semaphore.NewWeighted(maxScans)}
 	if err := f.setRules(); err != nil {
 		return nil, err
 	}
 	var err error
-	if f.connections, err = newConnections(o.Clusters, log, f.metrics, registerer); err != nil {
+	if f.connections, err = newConnections(o.Clusters, f.lease.permit, log, f.metrics, registerer); err != nil {
 		return nil, err
 	}
 	if err := f.createParts(); err != nil {

@@ -41,7 +41,7 @@ func (h groupsHost) View(side offsets.Side) topics.View {
 }
 
 // leads reports whether this process does the work that only one process may do. That is the owner of shard 0 while its lease is valid.
-func (f *Flow) leads() bool { return f.shards[0].ownership.isOwned() && f.lease.left() > 0 }
+func (f *Flow) leads() bool { return f.shards[0].ownership.isOwned() && f.lease.holds() }
 
 // groupsDeps returns the dependencies of package groups.
 func (f *Flow) groupsDeps() groups.Deps {

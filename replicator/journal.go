@@ -68,12 +68,15 @@ func (f *Flow) syncJournal(ctx context.Context) error {
 		if !confirmed {
 			owner = f.ownerNow()
 		}
-		began, wrote := time.Now(), false
+		began, wrote := f.lease.now(), false
 		err := f.journalShard(ctx, s, owner, &wrote)
 		s.mu.Unlock()
 		if wrote { // not only at the end: if a quota delays each write, a sync takes longer than the lease
 			f.lease.confirm(began)
 			confirmed = true
+		}
+		if errors.Is(err, errLeaseExpired) {
+			return nil // the fence of this one shard confirms the lease for all
 		}
 		if errors.Is(err, errJournalLater) {
 			failures[leader]++
@@ -99,6 +102,13 @@ func (f *Flow) ownerNow() *offsets.Owner {
 func (f *Flow) journalShard(ctx context.Context, s *shard, owner *offsets.Owner, confirmed *bool) error {
 	if !s.ownership.isCertain() || s.fencer.open {
 		return nil
+	}
+	if !f.lease.holds() {
+		// A write that the broker accepts proves nothing now: it may have forgotten the producer that fenced this one. The coordinator has
+		// not, so a fence confirms the lease.
+		s.ownership.doubt()
+		f.requestTakeover(s)
+		return errLeaseExpired
 	}
 	for _, b := range f.journalBatches(s, owner) {
 		if err := f.writeJournal(ctx, b); err != nil {

@@ -2,51 +2,58 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// lease limits how long this process may produce without confirming that it is still the owner. Fencing normally makes the broker reject
-// late writes. But a broker dates a producer by the timestamps of its records, and forgets a producer of old records within minutes. So a
-// process that was paused must also stop on its own: once its last confirmation is older than the lease, it sends nothing until the next
-// one.
+// lease limits how long this process may write to the target without confirming that it is still the owner. Fencing normally makes the
+// broker reject late writes. But a broker dates a producer by the timestamps of its records, and forgets a producer of old records within
+// minutes. So a process that was paused must also stop on its own: once its last confirmation is older than the lease, it writes nothing
+// until the next one.
+//
+// A pause may fall between any two instructions. So the lease is not only awaited before a batch is chosen: permit looks at it again for
+// every part of a request, when its bytes are handed to the kernel.
 type lease struct {
 	length time.Duration
+	now    func() instant
 
 	mu        sync.Mutex
-	confirmed time.Time     // when the request of the newest confirmation was sent
+	confirmed instant       // when the request of the newest confirmation was sent; zero before the first one
 	changed   chan struct{} // closed and replaced at each confirmation
 }
 
-func newLease(length time.Duration) *lease {
-	return &lease{length: length, changed: make(chan struct{})}
+func newLease(length time.Duration, now func() instant) *lease {
+	return &lease{length: length, now: now, changed: make(chan struct{})}
 }
 
-// confirm records that this process was the owner at a time. That is when the request was sent, because its response may be delayed.
-func (l *lease) confirm(at time.Time) {
+// confirm records that this process was the owner at an instant. That is when the request was sent, because its response may be delayed.
+func (l *lease) confirm(at instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if at.After(l.confirmed) {
+	if at > l.confirmed {
 		l.confirmed = at
 		close(l.changed)
 		l.changed = make(chan struct{})
 	}
 }
 
-// left returns the remaining time of the lease, zero or less if it has expired.
-func (l *lease) left() time.Duration {
+// holds reports whether this process may write.
+func (l *lease) holds() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.length - time.Since(l.confirmed)
+	return l.confirmed > 0 && l.now().sub(l.confirmed) < l.length
 }
 
 // wait blocks while the lease is expired.
 func (l *lease) wait(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		valid, changed := time.Since(l.confirmed) < l.length, l.changed
+		changed := l.changed
 		l.mu.Unlock()
-		if valid {
+		if l.holds() {
 			return nil
 		}
 		select {
@@ -55,4 +62,17 @@ func (l *lease) wait(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// errLeaseExpired means that a request was not sent, because this process may not be the owner any more.
+var errLeaseExpired = errors.New("not sent: the lease has expired, so another instance may have taken over")
+
+// permit refuses requests that only the owner may send while the lease is expired. It is a [client.Guard]. What every process may do, such
+// as creating a topic, needs no lease, and the requests of a fence must not need it, because a fence confirms the lease again.
+func (l *lease) permit(key kmsg.Key) error {
+	ownersOnly := key == kmsg.Produce || key == kmsg.OffsetCommit || key == kmsg.CreateACLs || key == kmsg.DeleteACLs
+	if ownersOnly && !l.holds() {
+		return errLeaseExpired
+	}
+	return nil
 }

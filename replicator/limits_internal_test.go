@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func TestBudgetBlocksUntilBytesAreReturned(t *testing.T) {
@@ -75,15 +77,22 @@ func TestSlabCountsUntilItsLastBatchIsDone(t *testing.T) {
 
 func TestLeaseExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLease(10 * time.Second)
-		if l.left() > 0 {
+		c := newClock(monotonicTime(), time.Now)
+		ago := func(d time.Duration) instant { return c.now() - instant(d) }
+		time.Sleep(time.Minute) // of the bubble's clock: instants before now
+		l := newLease(10*time.Second, c.now)
+		if l.holds() {
 			t.Fatal("a lease that was never confirmed is valid")
 		}
-		l.confirm(time.Now())
-		if err := l.wait(t.Context()); err != nil || l.left() != 10*time.Second {
-			t.Fatalf("wait: %v, left: %v", err, l.left())
+		l.confirm(c.now())
+		if err := l.wait(t.Context()); err != nil || !l.holds() {
+			t.Fatalf("wait: %v, holds: %v", err, l.holds())
 		}
-		time.Sleep(10 * time.Second) // of the bubble's clock
+		time.Sleep(10*time.Second - 1)
+		if !l.holds() {
+			t.Fatal("the lease ends before its time")
+		}
+		time.Sleep(time.Nanosecond)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := l.wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -95,19 +104,84 @@ func TestLeaseExpires(t *testing.T) {
 				sent.Store(true)
 			}
 		}()
-		l.confirm(time.Now().Add(-10 * time.Second)) // its response took as long as the lease
+		l.confirm(ago(10 * time.Second)) // its response took as long as the lease
 		synctest.Wait()
 		if sent.Load() {
 			t.Fatal("a confirmation counts from when its request was sent")
 		}
-		l.confirm(time.Now().Add(-4 * time.Second))
+		l.confirm(ago(4 * time.Second))
 		synctest.Wait()
-		if !sent.Load() || l.left() != 6*time.Second {
-			t.Fatalf("sent: %v, left: %v after a confirmation that took 4 s", sent.Load(), l.left())
+		if !sent.Load() {
+			t.Fatal("nothing is sent after a confirmation that took 4 s")
 		}
-		l.confirm(time.Now().Add(-9 * time.Second)) // an older confirmation that arrives late
-		if l.left() != 6*time.Second {
-			t.Fatalf("an older confirmation left %v", l.left())
+		l.confirm(ago(9 * time.Second)) // an older confirmation that arrives late
+		time.Sleep(6*time.Second - 1)
+		if !l.holds() {
+			t.Fatal("an older confirmation shortened the lease")
+		}
+		time.Sleep(time.Nanosecond)
+		if l.holds() {
+			t.Fatal("the lease holds 10 s after the request of its last confirmation")
 		}
 	})
+}
+
+// While the host sleeps, Go's clock stands still. While a hypervisor keeps the machine paused, the time since boot does, too, and the wall
+// clock is corrected later.
+func TestLeaseExpiresWhileTheHostSleeps(t *testing.T) {
+	for name, tt := range map[string]struct {
+		boot, wall time.Duration // by which the clocks jump
+		holds      bool
+	}{
+		"the host slept":                      {boot: time.Hour, wall: time.Hour},
+		"the wall clock is not corrected yet": {boot: time.Hour},
+		"the machine was paused":              {wall: time.Hour},
+		"the wall clock was set back":         {wall: -time.Hour, holds: true},
+		"slept, and the clock was set back":   {boot: time.Hour, wall: -time.Hour},
+		"a moment":                            {boot: time.Second, wall: time.Second, holds: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			boot, wall := time.Duration(0), time.Unix(1e9, 0)
+			c := newClock(func() time.Duration { return boot }, func() time.Time { return wall })
+			l := newLease(10*time.Second, c.now)
+			l.confirm(c.now())
+			boot, wall = boot+tt.boot, wall.Add(tt.wall)
+			if l.holds() != tt.holds {
+				t.Errorf("the lease holds: %v", l.holds())
+			}
+			for _, key := range []kmsg.Key{kmsg.Produce, kmsg.OffsetCommit, kmsg.CreateACLs, kmsg.DeleteACLs} {
+				if err := l.permit(key); (err == nil) != tt.holds {
+					t.Errorf("%s: %v", key.Name(), err)
+				}
+			}
+			for _, key := range []kmsg.Key{kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.EndTxn, kmsg.Metadata, kmsg.Fetch} {
+				if err := l.permit(key); err != nil {
+					t.Errorf("a fence needs %s, and was refused: %v", key.Name(), err)
+				}
+			}
+		})
+	}
+}
+
+// A wall clock that goes wrong once must not lengthen later leases.
+func TestClockRunsAfterTheWallClockWasSetForwardAndBack(t *testing.T) {
+	boot, wall := time.Duration(0), time.Unix(1e9, 0)
+	c := newClock(func() time.Duration { return boot }, func() time.Time { return wall })
+	wall = wall.Add(time.Hour)
+	c.now()
+	wall = wall.Add(-time.Hour)
+	l := newLease(10*time.Second, c.now)
+	l.confirm(c.now())
+	boot, wall = boot+10*time.Second, wall.Add(10*time.Second)
+	if l.holds() {
+		t.Error("the clock stands still until the wall clock is where it was")
+	}
+}
+
+func TestBootTimeRuns(t *testing.T) {
+	for name, read := range map[string]func() time.Duration{"boot": bootTime(), "monotonic": monotonicTime()} {
+		if before := read(); before <= 0 || read() < before {
+			t.Errorf("%s time goes from %v to %v", name, before, read())
+		}
+	}
 }

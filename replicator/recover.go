@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -66,7 +65,7 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	s.ownership.own()
 	s.fencer.claimed = true
 	if first && s.number == 0 {
-		f.takeovers.shardZeroConfirmed.Store(time.Now().UnixNano())
+		f.takeovers.shardZeroConfirmed.Store(int64(f.lease.now()))
 		for _, other := range f.busiestFirst() {
 			f.requestTakeover(other)
 		}
@@ -105,25 +104,30 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 	for _, p := range r.known {
 		wanted = append(wanted, p.remote())
 	}
-	began := time.Now()
-	mark, fenced, err := s.fencer.fence(ctx, wanted)
-	if err != nil {
-		return err
-	}
-	s.sequence, r.mark = 0, mark
-	s.ownership.refenced()
-	r.keepFenced(fenced)
-	if r.reload {
+	for {
+		began := r.flow.lease.now()
+		mark, fenced, err := s.fencer.fence(ctx, wanted)
+		if err != nil {
+			return err
+		}
+		s.sequence, r.mark, s.fencer.claimed = 0, mark, true
+		s.ownership.refenced()
+		r.flow.lease.confirm(began)
+		r.keepFenced(fenced)
+		if !r.reload {
+			break
+		}
 		if err := s.loadJournalLocked(ctx, mark); err != nil {
 			return err
 		}
 		r.flow.raiseShrunk(s)
+		// If reading took longer than the lease, another process may have taken over. This fence would fail then; otherwise nobody has
+		// written since the last one, and what was read is still the journal.
+		if r.reload = false; r.flow.lease.holds() {
+			break
+		}
 	}
-	if err := s.journalProducerLocked(ctx); err != nil {
-		return err
-	}
-	r.flow.lease.confirm(began)
-	return nil
+	return s.journalProducerLocked(ctx)
 }
 
 // keepFenced drops the known partitions that could not be fenced.

@@ -19,10 +19,12 @@ import (
 // journalWire answers writes to the journal with these codes, then with success.
 type journalWire struct {
 	wire.Transport
-	codes []int16
+	codes  []int16
+	writes int
 }
 
 func (w *journalWire) Produce(_ context.Context, _ int32, request *kmsg.ProduceRequest) (*kmsg.ProduceResponse, error) {
+	w.writes++
 	code := int16(0)
 	if len(w.codes) > 0 {
 		code, w.codes = w.codes[0], w.codes[1:]
@@ -42,21 +44,49 @@ func (w *journalWire) Produce(_ context.Context, _ int32, request *kmsg.ProduceR
 	return response, nil
 }
 
-// A start that could not be journaled when its partition was ready is journaled by the next release of the takeover. The partition must not
-// wait for the slowest partition of the takeover, whose marker may come hours later.
-func TestReadyPartitionIsNotLostByAFailedJournalWrite(t *testing.T) {
+// flowWithJournal returns a flow that owns its only shard and writes its journal to w.
+func flowWithJournal(w *journalWire) (*Flow, *shard) {
 	const journal = "milena.f.journal"
 	f := &Flow{
 		config: config.Flow{Name: "f", Source: "a", Target: "b"}, journalTopic: journal, log: slog.New(slog.DiscardHandler),
 		metrics: newFlowMetrics(prometheus.NewRegistry()), topology: newTopology(), takeovers: newTakeovers(1),
-		connections: &connections{targetWire: &journalWire{codes: []int16{kerr.NotEnoughReplicas.Code}}},
+		connections: &connections{targetWire: w}, lease: newLease(10*time.Second, newClock(bootTime(), time.Now).now),
 	}
 	f.warnings.log = f.log
 	f.topology.targetRead = time.Now().Add(time.Hour) // no metadata request
 	f.topology.setTarget(topics.View{ByName: map[string]topics.Topic{journal: {Name: journal, Partitions: []topics.Partition{{Leader: 1}}}}})
 	s := newShard(f, 0)
 	s.ownership.own()
+	f.shards = []*shard{s}
+	return f, s
+}
 
+// While the lease is expired, a broker that accepts a write may have forgotten the producer that fenced this one. So the journal is written
+// only after a fence.
+func TestJournalIsNotWrittenWithAnExpiredLease(t *testing.T) {
+	w := &journalWire{}
+	f, s := flowWithJournal(w)
+	if err := f.syncJournal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w.writes != 0 {
+		t.Fatalf("%d writes with an expired lease", w.writes)
+	}
+	if s.ownership.isCertain() || len(f.takeovers.queue) != 1 {
+		t.Fatal("nothing confirms the ownership again")
+	}
+	s.ownership.refenced()
+	f.lease.confirm(f.lease.now())
+	if err := f.syncJournal(t.Context()); err != nil || w.writes != 1 {
+		t.Fatalf("%d writes with a lease: %v", w.writes, err)
+	}
+}
+
+// A start that could not be journaled when its partition was ready is journaled by the next release of the takeover. The partition must not
+// wait for the slowest partition of the takeover, whose marker may come hours later.
+func TestReadyPartitionIsNotLostByAFailedJournalWrite(t *testing.T) {
+	f, s := flowWithJournal(&journalWire{codes: []int16{kerr.NotEnoughReplicas.Code}})
+	f.lease.confirm(f.lease.now())
 	ready := func(number int32) *partition {
 		p := newPartition(&topicLink{source: "orders", target: "a.orders"}, number, s, listed{})
 		p.progress.setRecord(offsets.PartitionState{Topic: "orders", Partition: number})

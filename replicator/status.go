@@ -178,7 +178,7 @@ func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []str
 	if n := states["starting"]; n > 0 {
 		reasons = append(reasons, fmt.Sprintf("%d of %d shards are not owned yet", n, len(f.shards)))
 	}
-	if f.lease.left() <= 0 && states["starting"] == 0 && !f.throttles.Active("target") { // a flow that a quota throttles is healthy
+	if !f.lease.holds() && states["starting"] == 0 && !f.throttles.Active("target") { // a flow that a quota throttles is healthy
 		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, and nothing is sent until it is")
 	}
 	return reasons

@@ -23,7 +23,7 @@ const takeoverSlots = 8
 type takeovers struct {
 	queue              chan *shard
 	slots              *semaphore.Weighted
-	shardZeroConfirmed atomic.Int64 // when ownership of shard 0 was last confirmed, in Unix nanoseconds
+	shardZeroConfirmed atomic.Int64 // the instant at which ownership of shard 0 was last confirmed
 }
 
 func newTakeovers(shards int32) takeovers {
@@ -116,16 +116,17 @@ var errNotYet = errors.New("not yet")
 // no more.
 func (f *Flow) ownsShardZero(ctx context.Context) bool {
 	zero := f.shards[0]
-	if time.Since(time.Unix(0, f.takeovers.shardZeroConfirmed.Load())) < refreshEvery {
+	began := f.lease.now()
+	if last := f.takeovers.shardZeroConfirmed.Load(); last > 0 && began.sub(instant(last)) < refreshEvery {
 		return true
 	}
 	zero.mu.Lock()
 	defer zero.mu.Unlock()
-	confirmed, began := false, time.Now()
+	confirmed := false
 	if err := f.journalShard(ctx, zero, f.ownerNow(), &confirmed); err != nil || !confirmed {
 		return false
 	}
-	f.takeovers.shardZeroConfirmed.Store(began.UnixNano())
+	f.takeovers.shardZeroConfirmed.Store(int64(began))
 	return true
 }
 

@@ -76,6 +76,10 @@ func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 	f := b.flow
 	for {
+		if f.lease.wait(ctx) != nil {
+			return
+		}
+		// Only now: while the lease was expired, a takeover may have decided about the batches that were the first ones before.
 		request, list := b.nextRequest()
 		if len(list) == 0 {
 			select {
@@ -84,9 +88,6 @@ func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 			case <-b.wake:
 				continue
 			}
-		}
-		if f.lease.wait(ctx) != nil {
-			return // the next start reconciles these batches
 		}
 		response, err := w.Produce(ctx, b.id, request.ProduceRequest)
 		if err != nil {

@@ -104,7 +104,7 @@ func writeFile(t *testing.T, path, content string) {
 // reach connects as milena does and sends one request.
 func reach(t *testing.T, c config.Cluster) error {
 	t.Helper()
-	opts, err := Options(c, &DialLimits{}, slog.New(slog.DiscardHandler))
+	opts, err := Options(c, &Dials{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -320,7 +320,7 @@ func TestClients_badFiles(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Options(test.cluster, &DialLimits{}, slog.New(slog.DiscardHandler))
+			_, err := Options(test.cluster, &Dials{}, slog.New(slog.DiscardHandler))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -352,7 +352,7 @@ func TestClients_useRotatedPassword(t *testing.T) {
 func TestClients_logOnlyErrors(t *testing.T) {
 	var out bytes.Buffer
 	opts, err := Options(
-		config.Cluster{Brokers: kafkatest.New(t).ListenAddrs()}, &DialLimits{},
+		config.Cluster{Brokers: kafkatest.New(t).ListenAddrs()}, &Dials{},
 		slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	)
 	if err != nil {

@@ -34,7 +34,7 @@ func (c Clusters) Open() (source, target *kgo.Client, err error) {
 func (c Clusters) OpenTarget() (*kgo.Client, error) { return c.open(c.Target, c.Flow.Target) }
 
 func (c Clusters) open(cluster config.Cluster, alias string) (*kgo.Client, error) {
-	opts, err := Options(cluster, &DialLimits{}, c.Log.With("cluster", alias))
+	opts, err := Options(cluster, &Dials{}, c.Log.With("cluster", alias))
 	if err != nil {
 		return nil, fmt.Errorf("clusters.%s.%w", alias, err)
 	}

@@ -10,15 +10,18 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// dialer opens connections no faster than the limits allow.
+// dialer opens connections no faster than the limits allow, and guards them.
 type dialer struct {
-	tls    *tls.Config // nil for plaintext
-	limits *DialLimits
+	tls   *tls.Config // nil for plaintext
+	dials *Dials
 }
 
-// DialLimits limits the rate of new connections per address. Without it, every pending request would reconnect at once to a broker that
-// closes each connection. All clients of one side of a flow share it. The zero value is ready to use, and it is safe for concurrent use.
-type DialLimits struct {
+// Dials is how connections are opened. It limits the rate of new connections per address: without a limit, every pending request would
+// reconnect at once to a broker that closes each connection. All clients of one side of a flow share it. The zero value is ready to use, and
+// it is safe for concurrent use.
+type Dials struct {
+	Guard Guard // of every connection, nil if there is none
+
 	mu        sync.Mutex
 	byAddress map[string]*rate.Limiter
 }
@@ -30,9 +33,17 @@ const (
 )
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if err := d.limits.of(address).Wait(ctx); err != nil {
+	if err := d.dials.of(address).Wait(ctx); err != nil {
 		return nil, err
 	}
+	connection, err := d.connect(ctx, network, address)
+	if err != nil || d.dials.Guard == nil {
+		return connection, err
+	}
+	return &guardedConn{Conn: connection, guard: d.dials.Guard}, nil
+}
+
+func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	plain := &net.Dialer{Timeout: 3 * time.Second}
 	if d.tls == nil {
 		return plain.DialContext(ctx, network, address)
@@ -40,7 +51,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	return (&tls.Dialer{NetDialer: plain, Config: d.tls}).DialContext(ctx, network, address)
 }
 
-func (l *DialLimits) of(address string) *rate.Limiter {
+func (l *Dials) of(address string) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.byAddress == nil {

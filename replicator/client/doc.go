@@ -7,6 +7,7 @@
 //	stores.go        the Java stores, JKS and PKCS12
 //	sasl.go          SASL mechanisms and passwords
 //	dial.go          limits new connections per broker address
+//	guard.go         asks before each write of a request whether it may still be sent
 //	throttle.go      which brokers throttle the flow because of a quota (KIP-219)
 //	pace.go          smaller requests while a quota throttles
 //	retry.go         backoff between attempts

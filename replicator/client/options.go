@@ -13,7 +13,7 @@ import (
 // Options turns a cluster's config into the options of a kgo client. Every client is created from them, so a new mechanism or timeout
 // applies everywhere. Options reads certificates and passwords but does not connect. Errors begin with the key inside the cluster's
 // section; the caller prefixes the path of the section. The log should already identify the client.
-func Options(c config.Cluster, limits *DialLimits, log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error) {
+func Options(c config.Cluster, dials *Dials, log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error) {
 	clientID := c.ClientID
 	if clientID == "" {
 		clientID = "milena"
@@ -45,7 +45,7 @@ func Options(c config.Cluster, limits *DialLimits, log *slog.Logger, hooks ...kg
 		// A fetch response holds at least one whole batch, whatever the limits of the request (KIP-74).
 		kgo.BrokerMaxReadBytes(100 << 20),
 	}
-	d := &dialer{limits: limits}
+	d := &dialer{dials: dials}
 	if c.TLS != nil {
 		conf, err := tlsConfig(*c.TLS)
 		if err != nil {

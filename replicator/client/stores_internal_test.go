@@ -145,7 +145,7 @@ func TestStores_explainWhatIsWrong(t *testing.T) {
 		{"key inline, not PEM", config.TLS{CertFile: store("client.pem"), Key: "hunter2"}, "tls.key holds no private key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Options(config.Cluster{TLS: &test.tls}, &DialLimits{}, slog.New(slog.DiscardHandler))
+			_, err := Options(config.Cluster{TLS: &test.tls}, &Dials{}, slog.New(slog.DiscardHandler))
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "tls.") {
 				t.Errorf("error is %v\nwant %s", err, test.want)
 			}

@@ -34,9 +34,9 @@ func (e *RunningError) Error() string {
 // AwaitStopped blocks until no MirrorMaker 2 works on the flow. If there is still evidence of one after [DeadWorker], it returns a
 // *[RunningError]. Other errors, such as a cluster that does not answer, are retried until ctx ends. It calls waiting with the reason before
 // each pause.
-func AwaitStopped(ctx context.Context, c client.Clusters, target *kgo.Client, limits *client.DialLimits, waiting func(error)) error {
+func AwaitStopped(ctx context.Context, c client.Clusters, target *kgo.Client, dials *client.Dials, waiting func(error)) error {
 	for began := time.Now(); ; {
-		evidence, err := running(ctx, c, target, limits)
+		evidence, err := running(ctx, c, target, dials)
 		if err == nil && evidence == "" {
 			return nil
 		}
@@ -56,7 +56,7 @@ func AwaitStopped(ctx context.Context, c client.Clusters, target *kgo.Client, li
 // running returns evidence that MirrorMaker 2 works on the flow, empty if there is none: the Connect group of its dedicated mode has members,
 // or another process writes the flow's heartbeats, as a MirrorMaker 2 on a Connect cluster does. Heartbeats only count as long as the flow's
 // journal is empty: after that they may be milena's own.
-func running(ctx context.Context, c client.Clusters, target *kgo.Client, limits *client.DialLimits) (string, error) {
+func running(ctx context.Context, c client.Clusters, target *kgo.Client, dials *client.Dials) (string, error) {
 	if evidence, err := DedicatedRuns(ctx, target, c.Flow); err != nil || evidence != "" {
 		return evidence, err
 	}
@@ -70,11 +70,11 @@ func running(ctx context.Context, c client.Clusters, target *kgo.Client, limits 
 	if written || !c.Flow.Heartbeats {
 		return "", nil
 	}
-	return watchHeartbeats(ctx, c, target, limits)
+	return watchHeartbeats(ctx, c, target, dials)
 }
 
 // watchHeartbeats waits for a heartbeat of this flow. It compares no clocks: a heartbeat that arrives now was written now.
-func watchHeartbeats(ctx context.Context, c client.Clusters, target *kgo.Client, limits *client.DialLimits) (string, error) {
+func watchHeartbeats(ctx context.Context, c client.Clusters, target *kgo.Client, dials *client.Dials) (string, error) {
 	ends, err := kadm.NewClient(target).ListEndOffsets(ctx, offsets.HeartbeatsTopic)
 	if err != nil {
 		return "", fmt.Errorf("list offsets of %s on cluster %s: %w", offsets.HeartbeatsTopic, c.Flow.Target, err)
@@ -83,7 +83,7 @@ func watchHeartbeats(ctx context.Context, c client.Clusters, target *kgo.Client,
 	if !ok || end.Err != nil {
 		return "", nil
 	}
-	options, err := client.Options(c.Target, limits, c.Log.With("client", "target"))
+	options, err := client.Options(c.Target, dials, c.Log.With("client", "target"))
 	if err != nil {
 		return "", err
 	}

@@ -17,9 +17,10 @@ const (
 // Clusters are a source and a target cluster in this process.
 type Clusters struct {
 	Source, Target *Cluster
-	// ShutdownTimeout and RebuildMap are for the flows that are started from here on; 0 is the config's default.
+	// ShutdownTimeout, RebuildMap and BootTime are for the flows that are started from here on; 0 is the config's default.
 	ShutdownTimeout time.Duration
 	RebuildMap      bool
+	BootTime        func() time.Duration // that of the host, if nil
 
 	t testing.TB
 }

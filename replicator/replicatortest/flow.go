@@ -29,7 +29,7 @@ func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
 			Log: slog.New(slog.NewTextHandler(c.t.Output(), nil)),
 		},
 		Registerer: f.Metrics,
-		Buffer:     int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap,
+		Buffer:     int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap, BootTime: c.BootTime,
 	})
 	if err != nil {
 		c.t.Fatal(err)

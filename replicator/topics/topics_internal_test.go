@@ -58,7 +58,7 @@ func newTopicsTest(t *testing.T, change func(*config.Flow), targetOpts ...kfake.
 
 func testClient(t *testing.T, c config.Cluster) *kgo.Client {
 	t.Helper()
-	opts, err := client.Options(c, &client.DialLimits{}, slog.New(slog.DiscardHandler))
+	opts, err := client.Options(c, &client.Dials{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
