@@ -8,163 +8,407 @@ import (
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// OwnBatch is one batch in the log tail of the target that an owner of the shard wrote.
-type OwnBatch struct {
-	Offset       int64 // target offset of its first record
-	Count        int32
-	RecordsCRC   uint32
-	MaxTimestamp int64 // ms; -1 if the broker replaced the timestamps with its append time
-}
-
-// NewOwnBatch returns what identifies a batch.
-func NewOwnBatch(b recordbatch.Batch) OwnBatch {
-	own := OwnBatch{Offset: b.BaseOffset, Count: b.Count, RecordsCRC: recordbatch.RecordsCRC(b.Bytes), MaxTimestamp: b.MaxTimestamp}
-	if b.Attributes.LogAppendTime() {
-		own.MaxTimestamp = -1
-	}
-	return own
-}
-
-// MismatchError says that a batch in the log tail of the target is not a copy of the records that the source holds now.
-type MismatchError struct {
-	Source, Target int64 // first offsets that do not match
-	Detail         string
-}
-
-func (e *MismatchError) Error() string {
-	return fmt.Sprintf("source offset %d and target offset %d do not match: %s", e.Source, e.Target, e.Detail)
-}
-
-// Reconciler matches the batches in the log tail of the target with the source batches that they are copies of. It reads both logs in order,
-// so its result is exact: the segments of the tail, and the first source offset that is not on the target.
+// Reconciler finds out which source records the numbers of a [Tail] stand for, and so the first source offset that is not on the target. It
+// reads the source in order from the journaled end on.
+//
+// The source may have lost records to retention or compaction since they were copied, and so may the target. What is certain:
+//
+//   - the records of the tail were copied in the order of the source, all of them, up to some source offset
+//   - a record that both sides still have is the same on both: by the fingerprint of its batch, or by key, value, headers and timestamp
+//   - a number without a record on the source can only lie where the source has a hole, and takes one offset of it
+//
+// So where the source has no holes, each record has one possible number, and content only confirms it. Behind a hole content decides how many
+// numbers were in it: certainly if it includes a timestamp and the tail has it once. Without timestamps, as with append times of a broker, equal
+// records may be different ones. Everything that is possible is followed, as a set of counts: how many records of the tail are at or below a
+// source record. If more than one end remains possible, that is a [DoubtError].
 type Reconciler struct {
-	// Own are the batches of the log tail that are not matched yet, in order.
-	Own []OwnBatch
-	// Next is the next source offset: the exclusive end of what is matched or was dropped.
+	// Next is the source offset to read from.
 	Next int64
 	// LeaderEpoch is the leader epoch of the source batch before Next (KIP-320).
 	LeaderEpoch int32
-	// Searching says that the target deleted the beginning of the log tail: source batches are skipped until one matches.
-	Searching bool
-	// Provenance is how the copies are marked, nil if they are not. Records that have been on the target before were not copied.
+	// Provenance is how copies are marked, nil if they are not. Records that have been on the target before were not copied.
 	Provenance *recordbatch.Provenance
+	// MayLeaveOut says that policy leaves out records that the target refuses: the copy may lack a record that the source has.
+	MayLeaveOut bool
 
-	segments []offsets.Segment
+	tail   *Tail
+	hasher Hasher
+	counts counts // possible numbers of own records below Next
+	hole   hole   // what the source lacks right before Next
+
+	trail    []step            // source records whose number is not decided
+	segments []offsets.Segment // of the records before them
+	end      *End              // found; not the only one as long as other counts are possible
+	compared int               // records, which bounds the work
+	finished bool
 }
 
-// Done reports whether every batch of the log tail is matched.
-func (r *Reconciler) Done() bool { return len(r.Own) == 0 }
+// hole is a range of source offsets without records that were copied, before the next one.
+type hole struct {
+	size     int64 // offsets that may have held records that were copied
+	lostFrom int64 // the part that was deleted at the start of the log
+	lost     int64
+}
 
-// Segments returns the segments of the matched batches, ascending.
-func (r *Reconciler) Segments() []offsets.Segment { return r.segments }
+// step is a source record, and the possible counts behind it.
+type step struct {
+	source int64
+	hole   int64
+	counts counts
+	equal  counts // those for which the tail has an equal record, and not only a number without one
+}
 
-// Match processes the next source batch, with the route that [recordbatch.Admit] chose for it. The error is a *[MismatchError], or says that
-// the batch cannot be decoded.
-func (r *Reconciler) Match(b recordbatch.Batch, route recordbatch.Route) error {
-	switch {
-	case r.Done():
-		return nil
-	case route == recordbatch.RouteDrop:
-		r.advance(b.NextOffset(), b.LeaderEpoch)
-		return nil
-	case route == recordbatch.RouteForward && r.isCopy(b):
-		r.segments = append(r.segments, offsets.Segment{Source: b.BaseOffset, Target: r.Own[0].Offset, Count: int64(b.Count)})
-		r.Own, r.Searching = r.Own[1:], false
-		r.advance(b.NextOffset(), b.LeaderEpoch)
-		return nil
-	case r.Searching: // a match by count and timestamp would be a guess
-		r.advance(b.NextOffset(), b.LeaderEpoch)
+// latest returns the largest possible count from from to to, inclusive: one with an equal record, if there is any.
+func (s *step) latest(from, to int64) int64 {
+	if count, ok := s.equal.latest(from, to); ok {
+		return count
+	}
+	count, _ := s.counts.latest(from, to)
+	return count
+}
+
+// End is the end of the tail on the source.
+type End struct {
+	// Next is the first source offset that is not on the target.
+	Next        int64
+	LeaderEpoch int32 // of the source batch before Next
+	// Segments are those of the records that both sides still have.
+	Segments []offsets.Segment
+}
+
+// DoubtError means that the tail does not decide which source records it holds.
+type DoubtError struct {
+	// From and To are source offsets: the copy ends at From, at To, or between them. They are equal if what the source has from there on is
+	// not what was copied.
+	From, To    int64
+	LeaderEpoch int32 // of the source batch at From
+	Target      int64 // offset of the copy of the record at From, -1 if it is unknown
+	Detail      string
+}
+
+func (e *DoubtError) Error() string { return e.Detail }
+
+// ErrHashes means that the batches of the tail are not sufficient. Its records must be read, see [Tail.Hash].
+var ErrHashes = fmt.Errorf("the records of the tail must be compared")
+
+// maxCompared bounds the comparisons of one tail. Only very many equal records need more.
+const maxCompared = 1 << 28
+
+// NewReconciler returns a reconciler that reads the source from the journaled end, next, on.
+func NewReconciler(tail *Tail, next int64, leaderEpoch int32) *Reconciler {
+	r := &Reconciler{Next: next, LeaderEpoch: leaderEpoch, tail: tail, counts: counts{{0, 0}}}
+	if tail.hasher != nil {
+		r.hasher.Seed = tail.hasher.Seed
+	}
+	if tail.count == 0 {
+		r.end, r.finished = &End{Next: next, LeaderEpoch: leaderEpoch}, true
+	}
+	return r
+}
+
+// End returns the end of the tail, nil as long as more of the source must be read.
+func (r *Reconciler) End() *End {
+	if !r.finished {
 		return nil
 	}
-	return r.matchRebuilt(b)
+	return r.end
 }
 
-// advance moves Next past a source batch, or past a part of it.
-func (r *Reconciler) advance(next int64, leaderEpoch int32) {
-	r.Next, r.LeaderEpoch = next, leaderEpoch
-}
-
-// isCopy reports whether the next own batch is a forwarded copy of a source batch. The CRC of the records section is the same on both sides,
-// unless the compression.type of the target topic made the broker recompress the batch. The max timestamp survives that.
-func (r *Reconciler) isCopy(b recordbatch.Batch) bool {
-	own := r.Own[0]
-	switch {
-	case own.Count != b.Count:
-		return false
-	case own.RecordsCRC == recordbatch.RecordsCRC(b.Bytes):
-		return true
-	}
-	return !r.Searching && own.MaxTimestamp == b.MaxTimestamp // only the CRC distinguishes small batches of the same millisecond
-}
-
-// matchRebuilt matches a batch that was rebuilt, perhaps into several batches and perhaps by another version of milena. Only the number of
-// records and the max timestamp must be the same.
-func (r *Reconciler) matchRebuilt(b recordbatch.Batch) error {
-	records, err := r.copiedRecords(b)
-	if err != nil {
-		return err
-	}
-	for len(records) > 0 && !r.Done() {
-		own := r.Own[0]
-		if err := own.mismatch(records, b.Attributes); err != nil {
-			return err
+// Lost tells that the source has deleted everything below a source offset.
+func (r *Reconciler) Lost(start int64) {
+	if start > r.Next {
+		if r.hole.lost == 0 {
+			r.hole.lostFrom = r.Next
 		}
-		for i, record := range records[:own.Count] {
-			r.appendRecord(record.Offset, own.Offset+int64(i))
-		}
-		records, r.Own = records[own.Count:], r.Own[1:]
+		r.hole.lost = start - r.hole.lostFrom
+		r.hole.size += start - r.Next
+		r.Next, r.LeaderEpoch = start, -1
 	}
-	if len(records) > 0 {
-		r.advance(records[0].Offset, b.LeaderEpoch)
+}
+
+// Match processes the next source batch, with the route that [recordbatch.Admit] chose for it. The error is a *[DoubtError], [ErrHashes], or says
+// that the batch cannot be decoded.
+func (r *Reconciler) Match(b recordbatch.Batch, route recordbatch.Route, reason recordbatch.Reason) error {
+	next := b.NextOffset()
+	switch {
+	case next <= r.Next || r.finished:
 		return nil
+	case b.Magic < 2: // a message, or a wrapper with the offset of its last message
+		return r.matchRecords(b, next)
 	}
-	r.advance(b.NextOffset(), b.LeaderEpoch)
+	if b.BaseOffset > r.Next {
+		r.hole.size += b.BaseOffset - r.Next
+		r.Next = b.BaseOffset
+	}
+	switch {
+	case reason == recordbatch.ReasonEmpty:
+		r.hole.size += next - r.Next
+	case route == recordbatch.RouteDrop: // markers and aborted records were never copied
+	case route == recordbatch.RouteForward && r.forwarded(b):
+		if r.finished {
+			return nil
+		}
+	default:
+		return r.matchRecords(b, next)
+	}
+	r.Next, r.LeaderEpoch = next, b.LeaderEpoch
 	return nil
 }
 
-// copiedRecords returns the records of a batch that were copied, from Next on.
-func (r *Reconciler) copiedRecords(b recordbatch.Batch) ([]recordbatch.Record, error) {
+// forwarded reports whether the next own batch is a copy of a source batch, and adds it. Its number must be certain.
+func (r *Reconciler) forwarded(b recordbatch.Batch) bool {
+	count, certain := r.counts.single()
+	if !certain || r.hole.size > 0 || r.end != nil || b.BaseOffset != r.Next {
+		return false
+	}
+	own := r.tail.batchAt(count)
+	if own == nil || own.first != count || !own.isCopyOf(fingerprintOf(b)) {
+		return false
+	}
+	r.segments = appendSegment(r.segments, offsets.Segment{Source: b.BaseOffset, Target: own.offset, Count: own.span})
+	r.counts = counts{{count + own.span, count + own.span}}
+	if count+own.span == r.tail.count {
+		r.end, r.finished = &End{Next: b.NextOffset(), LeaderEpoch: b.LeaderEpoch, Segments: r.segments}, true
+	}
+	return true
+}
+
+// matchRecords matches a batch record by record.
+func (r *Reconciler) matchRecords(b recordbatch.Batch, next int64) error {
+	if r.tail.hasher == nil {
+		return ErrHashes
+	}
 	records, err := recordbatch.Decode(b.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("source batch at offset %d: %w", b.BaseOffset, err)
+		return fmt.Errorf("source batch at offset %d: %w", b.BaseOffset, err)
 	}
-	for len(records) > 0 && records[0].Offset < r.Next {
-		records = records[1:]
+	created, err := createTimes(b, records)
+	if err != nil {
+		return fmt.Errorf("source batch at offset %d: %w", b.BaseOffset, err)
 	}
-	if r.Provenance != nil {
-		records = slices.DeleteFunc(records, func(record recordbatch.Record) bool { return !r.Provenance.Allows(&record) })
+	for i := range records {
+		record := &records[i]
+		if record.Offset < r.Next {
+			continue
+		}
+		r.hole.size += record.Offset - r.Next
+		r.Next = record.Offset
+		if r.Provenance == nil || r.Provenance.Allows(record) {
+			if err := r.matchRecord(record, created[i], b.LeaderEpoch); err != nil || r.finished {
+				return err
+			}
+		}
+		r.Next, r.LeaderEpoch = record.Offset+1, b.LeaderEpoch
 	}
-	return records, nil
+	if next > r.Next {
+		r.hole.size += next - r.Next
+		r.Next = next
+	}
+	r.LeaderEpoch = b.LeaderEpoch
+	return nil
 }
 
-// mismatch returns why the batch cannot be a copy of the first records, nil if it may be. Append times of the source broker are not copied.
-func (own OwnBatch) mismatch(records []recordbatch.Record, attributes recordbatch.Attributes) error {
-	if int(own.Count) > len(records) {
-		return &MismatchError{
-			Source: records[0].Offset, Target: own.Offset,
-			Detail: fmt.Sprintf("the batch on the target has %d records, but the batch on the source has only %d left", own.Count, len(records)),
+// matchRecord matches one source record, which is at Next.
+func (r *Reconciler) matchRecord(record *recordbatch.Record, created int64, leaderEpoch int32) error {
+	before := r.counts.plus(r.hole.size, r.tail.count)
+	after, equal, certain, err := r.matching(before, &copyHashes{of: r, record: record, created: created})
+	switch {
+	case err != nil:
+		return err
+	case certain:
+		r.end = nil // this record is not new, so one before it was not the first new one
+	case before.has(r.tail.count): // all of the tail may be below this record: it may be new
+		if err := r.found(r.resumeBehindHole(), r.LeaderEpoch, r.path(r.tail.count, r.hole.size)); err != nil {
+			return err
 		}
 	}
-	newest := records[0].Timestamp
-	for _, record := range records[:own.Count] {
-		newest = max(newest, record.Timestamp)
+	switch {
+	case len(after) > 0:
+	case r.end != nil:
+		r.finished = true
+		return nil
+	case r.MayLeaveOut:
+		return nil // the hole stays as it is
+	default:
+		return r.differs(before, leaderEpoch)
 	}
-	if newest != own.MaxTimestamp && own.MaxTimestamp >= 0 && newest >= 0 && !attributes.LogAppendTime() {
-		return &MismatchError{
-			Source: records[0].Offset, Target: own.Offset,
-			Detail: fmt.Sprintf("the max timestamp is %d on the source and %d on the target", newest, own.MaxTimestamp),
+	r.trail = append(r.trail, step{record.Offset, r.hole.size, after, equal})
+	r.counts, r.hole = after, hole{}
+	if after.has(r.tail.count) {
+		if err := r.found(record.Offset+1, leaderEpoch, r.path(r.tail.count, 0)); err != nil {
+			return err
 		}
+		r.counts = after.without(r.tail.count)
+		r.trail[len(r.trail)-1].counts = r.counts
+		if r.finished = len(r.counts) == 0; r.finished {
+			return nil
+		}
+	}
+	if count, single := r.counts.single(); single { // what is before it does not depend on what follows
+		r.segments = r.appendPath(r.segments, count, 0)
+		r.trail = r.trail[:0]
 	}
 	return nil
 }
 
-// appendRecord adds one matched record to the segments.
-func (r *Reconciler) appendRecord(source, target int64) {
-	if n := len(r.segments); n > 0 {
-		if last := &r.segments[n-1]; last.SourceEnd() == source && last.TargetEnd() == target {
-			last.Count++
-			return
+// matching returns the possible counts behind a record, if before are those in front of it, and for which of them the tail has an equal record.
+// Certain says that the tail certainly holds it.
+func (r *Reconciler) matching(before counts, source *copyHashes) (after, equal counts, certain bool, err error) {
+	_, alone := before.single()
+	for _, c := range before {
+		for number := c.from; number <= min(c.to, r.tail.count-1); {
+			at := r.tail.at(number)
+			if !at.present {
+				until := min(at.until, c.to+1)
+				after = after.add(number+1, until)
+				number = until
+				continue
+			}
+			if r.compared++; r.compared > maxCompared {
+				return nil, nil, false, &DoubtError{
+					From: r.Next, To: r.Next + r.tail.count - c.from, LeaderEpoch: r.LeaderEpoch, Target: at.target,
+					Detail: fmt.Sprintf("too many equal records from source offset %d on", r.Next),
+				}
+			}
+			if source.equals(at) {
+				if !alone && source.equalsWithTime(at) && r.tail.isUnique(at.created) {
+					one := counts{{number + 1, number + 1}}
+					return one, one, true, nil
+				}
+				after, equal = after.add(number+1, number+1), equal.add(number+1, number+1)
+			}
+			number++
 		}
 	}
-	r.segments = append(r.segments, offsets.Segment{Source: source, Target: target, Count: 1})
+	return after, equal, false, nil
+}
+
+// copyHashes are the hashes of the copy of one source record, computed when needed.
+type copyHashes struct {
+	of        *Reconciler
+	record    *recordbatch.Record
+	created   int64 // the timestamp of the producer, which consumers do not see if the topic has append times
+	hashes    [3]uint64
+	available [3]bool
+}
+
+// The hashes: with the timestamp that consumers see, with that of the producer, and without.
+const (
+	withTime = iota
+	withCreateTime
+	withoutTime
+)
+
+// equals reports whether a record of the tail has the same content. Append times of the target's broker say nothing.
+func (c *copyHashes) equals(at place) bool {
+	if at.appendTime {
+		return at.hash == c.hash(withoutTime)
+	}
+	return at.hash == c.hash(withTime)
+}
+
+// equalsWithTime reports whether it also has the timestamp that was produced: that of the producer if the batch was forwarded, that which
+// consumers see if it was rebuilt.
+func (c *copyHashes) equalsWithTime(at place) bool {
+	return at.created == c.hash(withCreateTime) || at.created == c.hash(withTime)
+}
+
+func (c *copyHashes) hash(which int) uint64 {
+	if !c.available[which] {
+		copied := *c.record
+		if which == withCreateTime {
+			copied.Timestamp = c.created
+		}
+		c.hashes[which], c.available[which] = c.of.hash(&copied, which != withoutTime), true
+	}
+	return c.hashes[which]
+}
+
+// hash returns the hash of the copy of a source record.
+func (r *Reconciler) hash(record *recordbatch.Record, timestamps bool) uint64 { //nolint:revive // not a flag: a property of the hash
+	r.hasher.Timestamps = timestamps
+	if r.Provenance == nil {
+		return r.hasher.Hash(record)
+	}
+	marked := *record
+	marked.Headers = append(slices.Clip(marked.Headers), recordbatch.RecordHeader{Key: recordbatch.HopHeader, Value: []byte(r.Provenance.From)})
+	return r.hasher.Hash(&marked)
+}
+
+// differs returns the error that the source's record at Next is not what was copied.
+func (r *Reconciler) differs(before counts, leaderEpoch int32) error {
+	at := r.tail.at(before[0].from)
+	return &DoubtError{
+		From: r.Next, To: r.Next, LeaderEpoch: leaderEpoch, Target: at.target,
+		Detail: fmt.Sprintf("the source record at offset %d is not the one that was copied: the copy has another one at target offset %d", r.Next, at.target),
+	}
+}
+
+// found records a possible end. If it is not the only one, that is an error.
+func (r *Reconciler) found(next int64, leaderEpoch int32, segments []offsets.Segment) error {
+	if r.end == nil {
+		r.end = &End{Next: next, LeaderEpoch: leaderEpoch, Segments: segments}
+		return nil
+	}
+	return &DoubtError{
+		From: min(r.end.Next, next), To: max(r.end.Next, next), LeaderEpoch: leaderEpoch, Target: -1,
+		Detail: fmt.Sprintf("the copy may end at source offset %d or at %d: the source has lost records between them, or before, and what is left is equal", r.end.Next, next),
+	}
+}
+
+// resumeBehindHole returns where the copy continues if all that is left of the tail is in the hole before Next. If the start of the source's log
+// is in it, what was deleted may be more than what was copied.
+func (r *Reconciler) resumeBehindHole() int64 {
+	if r.hole.lost == 0 {
+		return r.Next
+	}
+	left := r.tail.count - r.counts[len(r.counts)-1].to
+	if left >= r.hole.lost {
+		return r.Next
+	}
+	return r.hole.lostFrom + left
+}
+
+// EndOfSource tells that the source has nothing at or behind Next, and will not have what was copied. It returns false if the source lost records
+// that were copied: it ends before the tail does.
+func (r *Reconciler) EndOfSource(end int64) (ok bool, err error) {
+	if r.finished {
+		return true, nil
+	}
+	r.hole.size += max(0, end-r.Next)
+	r.Next = max(end, r.Next)
+	if r.counts.plus(r.hole.size, r.tail.count).has(r.tail.count) {
+		if err := r.found(r.resumeBehindHole(), r.LeaderEpoch, r.path(r.tail.count, r.hole.size)); err != nil {
+			return false, err
+		}
+	}
+	r.finished = r.end != nil
+	return r.finished, nil
+}
+
+// Partial returns what is certain so far: the end of what both sides have.
+func (r *Reconciler) Partial() *End {
+	count := r.counts[len(r.counts)-1].to
+	return &End{Next: r.Next, LeaderEpoch: r.LeaderEpoch, Segments: r.path(count, 0)}
+}
+
+// path returns all segments if the count behind the last record, and behind a hole, is the given one.
+func (r *Reconciler) path(count, hole int64) []offsets.Segment {
+	return r.appendPath(slices.Clone(r.segments), count, hole)
+}
+
+// appendPath adds the segments of the trail. Where equal records leave a choice, the latest number is taken, because compaction keeps the latest
+// record.
+func (r *Reconciler) appendPath(segments []offsets.Segment, count, hole int64) []offsets.Segment {
+	numbers := make([]int64, len(r.trail))
+	for i := len(r.trail) - 1; i >= 0; i-- {
+		numbers[i] = r.trail[i].latest(count-hole, count) - 1
+		count, hole = numbers[i], r.trail[i].hole
+	}
+	for i, number := range numbers {
+		if at := r.tail.at(number); at.present {
+			segments = appendSegment(segments, offsets.Segment{Source: r.trail[i].source, Target: at.target, Count: 1})
+		}
+	}
+	return segments
 }

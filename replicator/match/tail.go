@@ -1,0 +1,324 @@
+package match
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math"
+	"slices"
+	"sort"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+)
+
+// Tail is what the owners of one partition wrote to the target behind the journaled end. Each of their records has a number, counted from 0 at
+// that end. Producer id, epoch and sequence of a batch give the numbers of its records, so they are known although the target may have lost
+// some of the records to retention or compaction since: then the tail has numbers without a record.
+//
+// Batches are passed in order: own ones with Add, all others with Pass, the end with Close. A Tail is not safe for concurrent use.
+type Tail struct {
+	// Shared says that other producers write to the partition too, so a deleted offset need not have been a record of this copy.
+	Shared bool
+
+	producer *offsets.Producer // what the record with number 0 carries, nil if unknown
+	hasher   *Hasher           // of the records, nil if only batches are compared
+
+	batches []tailBatch
+	hashes  []uint64 // of the records of all batches, without timestamps if they are those of the broker
+	created []uint64 // the same with the timestamps of the producers
+	sorted  []uint64 // created, sorted when first needed
+	count   int64    // numbers that are known to be used
+	end     int64    // target offset behind the last batch
+	hidden  int64    // target offsets behind the last own batch that no batch accounts for
+	problem *CountError
+}
+
+// tailBatch is one own batch of a tail.
+type tailBatch struct {
+	first    int64 // number of its first record, also if that was compacted away
+	offset   int64 // target offset of that record
+	span     int64 // how many numbers it has
+	count    int32 // how many records are left
+	producer offsets.Producer
+
+	fingerprint
+	hashes int     // index of its first hash
+	deltas []int32 // of the records that are left, nil if none was compacted away
+}
+
+// fingerprint identifies a forwarded batch: the bytes of its records are the same on both sides, and so are these fields of its header.
+type fingerprint struct {
+	recordsCRC                  uint32
+	baseTimestamp, maxTimestamp int64
+	lastOffsetDelta, count      int32
+	appendTime                  bool // the broker replaced the max timestamp
+}
+
+func fingerprintOf(b recordbatch.Batch) fingerprint {
+	return fingerprint{
+		recordsCRC: recordbatch.RecordsCRC(b.Bytes), baseTimestamp: b.BaseTimestamp, maxTimestamp: b.MaxTimestamp,
+		lastOffsetDelta: b.LastOffsetDelta, count: b.Count, appendTime: b.Attributes.LogAppendTime(),
+	}
+}
+
+// isCopyOf reports whether a batch with this fingerprint is a forwarded copy of a source batch with that one. Append times are those of each
+// broker.
+func (f fingerprint) isCopyOf(source fingerprint) bool {
+	if f.appendTime || source.appendTime {
+		f.maxTimestamp, f.appendTime = source.maxTimestamp, source.appendTime
+	}
+	return f == source
+}
+
+// CountError means that it is not known how many records of a tail the target has deleted.
+type CountError struct {
+	Target          int64 // offset behind the deleted ones
+	AtLeast, AtMost int64 // how many records were written behind the journaled end
+}
+
+func (e *CountError) Error() string {
+	return fmt.Sprintf("the target deleted records below offset %d that are not journaled, and markers of takeovers may be among them, so at least %d and at most %d records were written since the journal",
+		e.Target, e.AtLeast, e.AtMost)
+}
+
+// NewTail returns an empty tail behind the target offset from. The producer is what the first record behind it carries, nil if unknown.
+func NewTail(from int64, producer *offsets.Producer) *Tail {
+	return &Tail{end: from, producer: producer}
+}
+
+// Hash makes Add decode the batches that follow, so that their records can be compared one by one.
+func (t *Tail) Hash() { t.hasher = &Hasher{Seed: maphash.MakeSeed()} }
+
+// Add adds the next batch with a producer id of the owners. It returns false if the batch cannot be one of theirs: it is older than what stands
+// before it, so an earlier owner wrote it after the broker had forgotten the producer.
+func (t *Tail) Add(b recordbatch.Batch) (own bool, err error) {
+	hidden := t.hidden + max(0, b.BaseOffset-t.end)
+	first, ok := t.number(b.Header, hidden)
+	if !ok {
+		return false, nil
+	}
+	batch := tailBatch{
+		first: first, offset: b.BaseOffset, span: int64(b.LastOffsetDelta) + 1, count: b.Count, fingerprint: fingerprintOf(b),
+		producer: offsets.Producer{ID: b.ProducerID, Epoch: b.ProducerEpoch, Sequence: b.BaseSequence}, hashes: len(t.hashes),
+	}
+	if err := t.hash(&batch, b); err != nil {
+		return true, err
+	}
+	t.batches = append(t.batches, batch)
+	t.count, t.end, t.hidden = batch.first+batch.span, b.NextOffset(), 0
+	return true, nil
+}
+
+// number returns the number of the first record of a batch. Hidden is how many target offsets before it no batch accounts for: deleted records,
+// and perhaps deleted markers of fences.
+func (t *Tail) number(h recordbatch.Header, hidden int64) (first int64, ok bool) {
+	last := t.last()
+	switch {
+	case last != nil && last.ID == h.ProducerID && last.Epoch == h.ProducerEpoch: // sequences continue
+		number := t.firstNumber() + int64((h.BaseSequence-last.Sequence)&math.MaxInt32)
+		return number, number >= t.count && number-t.count <= hidden
+	case last != nil && last.ID == h.ProducerID && last.Epoch > h.ProducerEpoch:
+		return 0, false
+	case last == nil && hidden == 0:
+		return 0, true
+	}
+	// Another takeover lies between, and since then sequences count from 0. So of what is deleted, the part of this owner is known, and that
+	// of the owner before is not: a marker was deleted as well.
+	if last == nil || int64(h.BaseSequence) != hidden {
+		t.doubt(h.BaseOffset, hidden)
+	}
+	return t.count + hidden, true
+}
+
+// last returns the newest producer that is known to have written, with the sequence of firstNumber; nil if none is.
+func (t *Tail) last() *offsets.Producer {
+	if n := len(t.batches); n > 0 {
+		return &t.batches[n-1].producer
+	}
+	return t.producer
+}
+
+// firstNumber returns the number of the record that the sequence of the last batch belongs to.
+func (t *Tail) firstNumber() int64 {
+	if n := len(t.batches); n > 0 {
+		return t.batches[n-1].first
+	}
+	return 0
+}
+
+// doubt records that of the hidden offsets before a target offset, some may not have been records of this copy.
+func (t *Tail) doubt(target, hidden int64) {
+	if t.problem == nil {
+		t.problem = &CountError{Target: target, AtLeast: t.count, AtMost: t.count}
+	}
+	t.problem.AtMost += hidden
+}
+
+// hash adds the hashes of the records of a batch.
+func (t *Tail) hash(batch *tailBatch, b recordbatch.Batch) error {
+	if t.hasher == nil || b.Count == 0 {
+		return nil
+	}
+	records, err := recordbatch.Decode(b.Bytes)
+	if err != nil {
+		return err
+	}
+	created, err := createTimes(b, records)
+	if err != nil {
+		return err
+	}
+	sparse := int64(b.Count) != batch.span
+	for i := range records {
+		t.hasher.Timestamps = !batch.appendTime
+		t.hashes = append(t.hashes, t.hasher.Hash(&records[i]))
+		t.hasher.Timestamps, records[i].Timestamp = true, created[i]
+		t.created = append(t.created, t.hasher.Hash(&records[i]))
+		if sparse {
+			batch.deltas = append(batch.deltas, int32(records[i].Offset-b.BaseOffset)) //nolint:gosec // an offset delta is an int32
+		}
+	}
+	return nil
+}
+
+// createTimes returns the timestamps that the producer set. Append times of a broker are only in the header, the producer's timestamps stay in
+// the records, until a log cleaner rewrites the batch.
+func createTimes(b recordbatch.Batch, records []recordbatch.Record) ([]int64, error) {
+	if b.Attributes.LogAppendTime() {
+		copied := slices.Clone(b.Bytes)
+		recordbatch.Rewrite(copied, -1, -1, -1) // clears the bit
+		var err error
+		if records, err = recordbatch.Decode(copied); err != nil {
+			return nil, err
+		}
+	}
+	times := make([]int64, len(records))
+	for i := range records {
+		times[i] = records[i].Timestamp
+	}
+	return times, nil
+}
+
+// Pass passes over the target offsets [from, to), which hold a marker or a batch of another producer.
+func (t *Tail) Pass(from, to int64) {
+	t.hidden += max(0, from-t.end)
+	t.end = max(t.end, to)
+}
+
+// Close ends the tail at the marker of our own fence, which is at a target offset and has the given producer id and epoch. A fence raises the
+// epoch by step; if there was another one in between, its marker may be among what the target deleted. The error is a *[CountError] if it is not
+// certain how many records the owners wrote; the largest possible number is assumed then.
+func (t *Tail) Close(marker int64, id int64, epoch, step int16) error {
+	hidden := t.hidden + max(0, marker-t.end)
+	t.end, t.hidden = max(t.end, marker), 0
+	if last := t.last(); hidden > 0 && (t.Shared || last == nil || last.ID != id || epoch-last.Epoch > step) {
+		t.doubt(marker, hidden)
+	}
+	t.count += hidden
+	if t.problem != nil {
+		t.problem.AtMost = max(t.problem.AtMost, t.count)
+		return t.problem
+	}
+	return nil
+}
+
+// Records returns how many records the owners wrote behind the journaled end.
+func (t *Tail) Records() int64 { return t.count }
+
+// Deleted returns how many of these records the target no longer has.
+func (t *Tail) Deleted() int64 {
+	left := int64(0)
+	for i := range t.batches {
+		left += int64(t.batches[i].count)
+	}
+	return t.count - left
+}
+
+// batchAt returns the batch with a number, or the next one; nil if there is none. Only the first has the number if its first is at most that.
+func (t *Tail) batchAt(number int64) *tailBatch {
+	i := sort.Search(len(t.batches), func(i int) bool { return t.batches[i].first+t.batches[i].span > number })
+	if i == len(t.batches) {
+		return nil
+	}
+	return &t.batches[i]
+}
+
+// place is what the tail has at a number.
+type place struct {
+	present    bool
+	until      int64 // if it is not present: the next number that may be
+	target     int64 // offset
+	hash       uint64
+	created    uint64 // the hash with the timestamp of the producer
+	appendTime bool   // the hash is without the timestamp
+}
+
+// at returns what the tail has at a number. The tail must have hashes.
+func (t *Tail) at(number int64) place {
+	b := t.batchAt(number)
+	if b == nil {
+		return place{until: t.count}
+	}
+	if b.first > number {
+		return place{until: b.first}
+	}
+	i := int(number - b.first)
+	found := place{target: b.offset + number - b.first, appendTime: b.appendTime}
+	if int64(b.count) == b.span {
+		found.present, found.hash, found.created = true, t.hashes[b.hashes+i], t.created[b.hashes+i]
+		return found
+	}
+	k := sort.Search(len(b.deltas), func(k int) bool { return int(b.deltas[k]) >= i })
+	switch {
+	case k == len(b.deltas):
+		found.until = b.first + b.span
+	case int(b.deltas[k]) == i:
+		found.present, found.hash, found.created = true, t.hashes[b.hashes+k], t.created[b.hashes+k]
+	default:
+		found.until = b.first + int64(b.deltas[k])
+	}
+	return found
+}
+
+// isUnique reports whether only one record of the tail has a hash with a timestamp, which at least one has.
+func (t *Tail) isUnique(hash uint64) bool {
+	if t.sorted == nil {
+		t.sorted = slices.Sorted(slices.Values(t.created))
+	}
+	i, _ := slices.BinarySearch(t.sorted, hash)
+	return i+1 == len(t.sorted) || t.sorted[i+1] != hash
+}
+
+// Known returns the segments of the records if their source offsets are known: the first own record is at the first of the runs, and so on. It
+// returns the number of records that the runs do not have.
+func (t *Tail) Known(runs []recordbatch.Run) (segments []offsets.Segment, unknown int64) {
+	number := int64(0)
+	for _, run := range runs {
+		for done := int64(0); done < int64(run.Count); {
+			b := t.batchAt(number)
+			if b == nil {
+				number += int64(run.Count) - done
+				break
+			}
+			if b.first > number { // deleted by the target
+				skip := min(b.first-number, int64(run.Count)-done)
+				number, done = number+skip, done+skip
+				continue
+			}
+			n := min(b.first+b.span-number, int64(run.Count)-done)
+			segments = appendSegment(segments, offsets.Segment{Source: run.Source + done, Target: b.offset + number - b.first, Count: n})
+			number, done = number+n, done+n
+		}
+	}
+	return segments, max(0, t.count-number)
+}
+
+// appendSegment adds a segment behind the others, as part of the last one if both sides continue there.
+func appendSegment(segments []offsets.Segment, s offsets.Segment) []offsets.Segment {
+	if n := len(segments); n > 0 {
+		if last := &segments[n-1]; last.SourceEnd() == s.Source && last.TargetEnd() == s.Target {
+			last.Count += s.Count
+			return segments
+		}
+	}
+	return append(segments, s)
+}
