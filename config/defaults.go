@@ -74,7 +74,7 @@ func DefaultFlow(source, target string) Flow {
 func AnomalyKinds() []string {
 	return []string{
 		"recreated", "retention_gap", "truncated", "foreign_write", "target_recreated", "shrunk", "record_too_large",
-		"record_refused", "target_not_empty",
+		"record_refused", "target_not_empty", "unmatched",
 	}
 }
 
@@ -86,7 +86,7 @@ func AnomalyActions(kind string) []string {
 		return []string{"halt", "restart", "skip"}
 	case "target_recreated":
 		return []string{"halt", "restart"} // the copy is gone, so there is nothing to skip
-	case "retention_gap", "truncated", "foreign_write", "shrunk", "record_too_large", "record_refused", "target_not_empty":
+	case "retention_gap", "truncated", "foreign_write", "shrunk", "record_too_large", "record_refused", "target_not_empty", "unmatched":
 		return []string{"halt", "skip"}
 	default:
 		return nil

@@ -35,6 +35,11 @@ const (
 	RecordRefused Kind = "record_refused"
 	// TargetNotEmpty means that the target partition had records before the first one was copied.
 	TargetNotEmpty Kind = "target_not_empty"
+	// Unmatched means that the end of the copy, which was not journaled, cannot be matched with the source for certain.
+	Unmatched Kind = "unmatched"
+	// CopyDeleted means that the target deleted copied records before they were journaled. There is nothing to decide, so it is not in [Kinds]:
+	// it is only reported.
+	CopyDeleted Kind = "copy_deleted"
 )
 
 // Action is the reaction to an anomaly. It concerns one partition; the others always continue.
@@ -58,6 +63,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Recreated, RetentionGap, Truncated, ForeignWrite, TargetRecreated, Shrunk, RecordTooLarge, RecordRefused, TargetNotEmpty,
+		Unmatched,
 	}
 }
 
@@ -70,8 +76,10 @@ func (k Kind) Actions() []Action {
 	case TargetRecreated:
 		// No skip: the journal's offsets mean nothing in a new log, so there is no offset to continue from.
 		return []Action{Halt, Restart}
-	case RetentionGap, Truncated, ForeignWrite, Shrunk, RecordTooLarge, RecordRefused, TargetNotEmpty:
+	case RetentionGap, Truncated, ForeignWrite, Shrunk, RecordTooLarge, RecordRefused, TargetNotEmpty, Unmatched:
 		return []Action{Halt, Skip}
+	case CopyDeleted:
+		return nil
 	default:
 		return nil
 	}
@@ -107,6 +115,11 @@ func (k Kind) Hint() string {
 	case TargetNotEmpty:
 		return "The target partition had records before milena copied the first one: make sure that no other tool or flow writes to this topic, " +
 			"then delete the target topic, or set anomalies.target_not_empty to skip to append after those records; if MirrorMaker 2 wrote them, set migrate_from to its Connect offsets topic."
+	case Unmatched:
+		return "The end of the copy was not journaled, and what both clusters still have does not tell which source records it holds: compare both sides at the reported offsets, " +
+			"then set anomalies.unmatched to skip to continue at the last of these source offsets, which copies nothing twice but may leave out records between them."
+	case CopyDeleted:
+		return "The target deleted copied records within seconds (retention, or DeleteRecords), and milena does not copy them again: raise the target topic's retention if consumers need them."
 	default:
 		return "This version does not know this anomaly kind."
 	}

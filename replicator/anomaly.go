@@ -187,3 +187,12 @@ func (f *Flow) reportAnomalyLocked(p *partition, kind policy.Kind, action policy
 	}
 	p.progress.addGap(offsets.Gap{Kind: string(kind), Action: string(action), From: from, To: to, At: time.Now(), Detail: detail})
 }
+
+// sourceLostError means that the source no longer has the records [from, to).
+type sourceLostError struct {
+	kind     policy.Kind
+	from, to int64
+	detail   string
+}
+
+func (e *sourceLostError) Error() string { return e.detail }

@@ -45,6 +45,7 @@ type logTail struct {
 	next     int64 // the fetch offset
 	logStart int64 // above from if the target deleted the beginning of the tail
 	end      int64 // the offset behind the marker
+	sealed   int16 // epoch of the marker, which may be newer than that of the fence (KIP-890)
 	done     bool
 	err      error
 	since    time.Time
@@ -174,7 +175,7 @@ func (t *logTail) addBatch(batch recordbatch.Batch, aborted *recordbatch.Aborted
 	}
 	// Without a fence there is no marker to wait for: the zero mark would match those of producer 0, the first one of a cluster.
 	if t.until == toMarker && h.Attributes.Control() && h.ProducerID == t.mark.producerID && h.ProducerEpoch >= t.mark.epoch {
-		t.done, t.end = true, h.NextOffset()
+		t.done, t.end, t.sealed = true, h.NextOffset(), h.ProducerEpoch
 	} else if t.err = t.visitBatch(h, batch.Bytes, aborted); t.err != nil {
 		return
 	}
@@ -208,6 +209,9 @@ func (f *Flow) tailOutOfRange(ctx context.Context, t *logTail) bool {
 		return false
 	case start > t.next:
 		t.logStart, t.next = start, start
+		if t.until != toMarker && t.next >= t.until {
+			t.done, t.end = true, t.next
+		}
 		return true
 	case end < t.next:
 		t.err = &targetTruncatedError{partition: t.partition, expected: t.next, end: end}

@@ -48,7 +48,7 @@ func TestTargetInAnOldFormatIsNotEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &recovery{flow: &Flow{rules: rules{writers: soleWriter{}}}}
-	if err := r.classify(&partition{}, &logTail{unknown: true}, h, batch); !errors.Is(err, errTargetNotEmpty) {
+	if err := r.classify(&copyTail{logTail: &logTail{unknown: true}, own: match.NewTail(0, nil)}, recordbatch.Batch{Header: h, Bytes: batch}); !errors.Is(err, errTargetNotEmpty) {
 		t.Errorf("classify returned %v, want errTargetNotEmpty", err)
 	}
 }

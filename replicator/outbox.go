@@ -76,6 +76,14 @@ func (o *outbox) stampHead() []byte {
 // markNotWritten records that the batch in flight was definitely not written. It is sent again.
 func (o *outbox) markNotWritten() { o.inFlight = false }
 
+// unanswered returns the batches that are in flight: their outcome is unknown.
+func (o *outbox) unanswered() []prepared {
+	if !o.inFlight {
+		return nil
+	}
+	return o.queue[:1]
+}
+
 // popSent removes the batch in flight, which the target has acknowledged.
 func (o *outbox) popSent() prepared {
 	b := o.queue[0]

@@ -8,7 +8,6 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
-	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -110,8 +109,6 @@ type partition struct {
 	progress
 
 	endScan context.CancelFunc // ends a running scan of MirrorMaker 2's copy
-	own     []match.OwnBatch   // during recovery: our batches in the log tail
-	foreign []int64            // during recovery: target offsets of batches of other producers in the log tail
 }
 
 // newPartition returns a partition that waits for its shard.
@@ -217,8 +214,12 @@ func (p *partition) retire() {
 	}
 }
 
-// resetLocked discards what was fetched and is not acknowledged. The partition's lock is held, here and in the following methods.
+// resetLocked discards what was fetched and is not acknowledged. What is in flight stays known, because the target may have it. The
+// partition's lock is held, here and in the following methods.
 func (p *partition) resetLocked() {
+	for _, b := range p.outbox.unanswered() {
+		p.progress.addUnsettled(b)
+	}
 	p.shard.flow.pending.Add(-int64(p.outbox.clear()))
 	p.cursor.reset(p.acked, p.doneEpoch)
 }

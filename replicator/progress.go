@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
 // origin is how the map of a partition began.
@@ -52,6 +53,9 @@ type progress struct {
 	producer producer               // what the first batch behind acked carries
 	dirty    bool                   // something other than offsets must be journaled
 
+	continued bool          // this process has written the partition, so only unsettled can be behind acked
+	unsettled []sentRecords // sent without a known outcome, in order, each at the sequence behind the one before
+
 	lastProgress  time.Time
 	lastTimestamp int64   // ms, of the last acknowledged record
 	meanBytes     float64 // moving average of bytes per acknowledged record
@@ -64,11 +68,20 @@ type producer struct {
 	offsets.Producer
 }
 
+// sentRecords are the records of a batch that was sent. Together with the producer they are its identity: the first batch behind acked has the
+// sequence of the producer.
+type sentRecords struct {
+	runs        []recordbatch.Run
+	count       int32
+	next        int64 // source offset behind the batch
+	leaderEpoch int32
+}
+
 // restore continues the map of the journal.
 func (g *progress) restore(m *offsets.Map, state *offsets.PartitionState) {
 	g.offsets, g.record, g.origin, g.stage = m, *state, originJournal, mapDurable
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = state.End.Source, state.End.Source, state.End.Target, state.LeaderEpoch
-	g.producer = producer{}
+	g.producer, g.continued, g.unsettled = producer{}, false, nil
 	if state.Producer != nil {
 		g.producer = producer{known: true, Producer: *state.Producer}
 	}
@@ -81,7 +94,7 @@ func (g *progress) setRecord(state offsets.PartitionState) { g.record = state }
 func (g *progress) begin(from origin, source, target int64) {
 	g.offsets, g.origin, g.stage = offsets.NewMap(source, target), from, mapOpen
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = source, source, target, -1
-	g.producer = producer{}
+	g.producer, g.continued, g.unsettled = producer{}, false, nil
 	g.dirty = true
 }
 
@@ -115,6 +128,7 @@ func (g *progress) acceptTarget() { g.origin = originAccepted }
 // other records now.
 func (g *progress) rewind(source int64) {
 	g.offsets, g.origin, g.rewindTo = nil, originRewound, source
+	g.continued, g.unsettled = false, nil
 }
 
 // decideStart decides where a new map begins on the target, whose log was read to end. If the log has no records, the map begins at offset
@@ -146,9 +160,6 @@ func (g *progress) skipDropped(next int64, epoch int32) error {
 	return g.offsets.Advance(g.acked, g.targetEnd)
 }
 
-// skipTo continues at a source offset. What is skipped stays out of the map.
-func (g *progress) skipTo(next int64) { g.acked, g.doneEpoch = next, -1 }
-
 // acknowledge adds a batch that the target appended at offset base to the map.
 func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
 	target := base
@@ -172,19 +183,47 @@ func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
 // continueWith sets the producer with which a recovered partition continues.
 func (g *progress) continueWith(id int64, epoch int16) {
 	g.producer = producer{known: true, Producer: offsets.Producer{ID: id, Epoch: epoch}}
-	g.dirty = true
+	g.dirty, g.continued = true, true
 }
 
-// reconcile adds the batches that a takeover found in the log tail to the map.
-func (g *progress) reconcile(segments []offsets.Segment, next int64, epoch int32) error {
+// tailKnowledge is what a takeover knows about the records behind the last acknowledged one.
+type tailKnowledge struct {
+	acked       int64
+	leaderEpoch int32
+	continued   bool
+	unsettled   []sentRecords
+}
+
+func (g *progress) tailKnowledge() tailKnowledge {
+	return tailKnowledge{g.acked, g.doneEpoch, g.continued, g.unsettled}
+}
+
+// firstProducer returns what the first batch behind acked carries, nil if that is unknown.
+func (g *progress) firstProducer() *offsets.Producer {
+	if !g.producer.known {
+		return nil
+	}
+	first := g.producer.Producer
+	return &first
+}
+
+// addUnsettled records that the outcome of a batch is unknown. The next takeover finds out whether the target has it.
+func (g *progress) addUnsettled(b prepared) {
+	if g.offsets != nil {
+		g.unsettled = append(g.unsettled, sentRecords{b.runs, b.count, b.next, b.leaderEpoch})
+	}
+}
+
+// settle adds what a takeover found in the log tail to the map. Nothing is unsettled then.
+func (g *progress) settle(segments []offsets.Segment, next int64, epoch int32) error {
 	for _, s := range segments {
 		if err := g.offsets.Append(s.Source, s.Target, s.Count); err != nil {
 			return err
 		}
 		g.targetEnd = s.TargetEnd()
 	}
-	g.acked, g.doneEpoch = next, epoch
-	g.producer = producer{}
+	g.acked, g.doneEpoch, g.unsettled = next, epoch, nil
+	g.producer, g.dirty = producer{}, true
 	return g.offsets.Advance(g.acked, g.targetEnd)
 }
 

@@ -170,7 +170,7 @@ func (r *recovery) reconcile(ctx context.Context) (err error) {
 	var group errgroup.Group
 	err = r.flow.readTails(ctx, tails, func(t *logTail) {
 		group.Go(func() error { // a replay may wait for a source broker, which must delay this partition only
-			if err := r.finishPartition(ctx, byTail[t], t); err != nil {
+			if err := r.finishPartition(ctx, byTail[t]); err != nil {
 				return err
 			}
 			return r.startReady(ctx)
@@ -179,15 +179,15 @@ func (r *recovery) reconcile(ctx context.Context) (err error) {
 	return errors.Join(err, group.Wait())
 }
 
-// restoreAll restores all partitions from the journal. It returns the log tails that must be read on the target, with their partitions.
-func (r *recovery) restoreAll() (map[*logTail]*partition, error) {
-	byTail := make(map[*logTail]*partition)
+// restoreAll restores all partitions from the journal. It returns the log tails that must be read on the target.
+func (r *recovery) restoreAll() (map[*logTail]*copyTail, error) {
+	byTail := make(map[*logTail]*copyTail)
 	restore := func(p *partition, until int64) error {
 		if err := r.restore(p); err != nil {
 			return err
 		}
 		if t := r.tailOf(p, until); t != nil {
-			byTail[t] = p
+			byTail[t.logTail] = t
 		}
 		return nil
 	}
@@ -295,9 +295,18 @@ func (r *recovery) sourceRecreatedLocked(p *partition) {
 // toMarker means that a log tail is read up to the marker of the fence, not up to an offset.
 const toMarker = -1
 
+// copyTail is the log tail of a copy, and whose batches are in it.
+type copyTail struct {
+	*logTail
+	copy    *partition
+	own     *match.Tail
+	foreign []int64 // target offsets of batches of other producers
+	stale   []int64 // and of batches of an earlier owner that appended them after it was replaced
+}
+
 // tailOf returns the log tail that must be read on the target before this partition may continue. It returns nil if nothing must be read:
 // the partition is ready then, or not recovering any more.
-func (r *recovery) tailOf(p *partition, until int64) *logTail {
+func (r *recovery) tailOf(p *partition, until int64) *copyTail {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state != recovering {
@@ -315,22 +324,36 @@ func (r *recovery) tailOf(p *partition, until int64) *logTail {
 		r.addReady(p)
 		return nil
 	}
-	p.own, p.foreign = nil, nil
-	t.visit = func(h recordbatch.Header, batch []byte) error { return r.classify(p, t, h, batch) }
-	return t
+	return r.newCopyTail(p, t)
 }
 
-// classify records whether a batch of the log tail is ours or foreign. It ignores batches without records.
-func (r *recovery) classify(p *partition, t *logTail, h recordbatch.Header, batch []byte) error {
-	switch {
-	case h.Attributes.Control() || h.Magic == 2 && h.Count == 0:
-	case t.unknown:
-		return r.flow.writers.checkUnknown(batch)
-	case r.shard.ownsProducer(h.ProducerID):
-		p.own = append(p.own, match.NewOwnBatch(recordbatch.Batch{Header: h, Bytes: batch}))
-	default:
-		p.foreign = append(p.foreign, h.BaseOffset)
+// newCopyTail returns a log tail that remembers whose batches it has. The partition's lock is held.
+func (r *recovery) newCopyTail(p *partition, t *logTail) *copyTail {
+	c := &copyTail{logTail: t, copy: p, own: match.NewTail(t.from, p.progress.firstProducer())}
+	c.own.Shared = !r.flow.writers.forbidsOthers()
+	t.visit = func(h recordbatch.Header, batch []byte) error {
+		return r.classify(c, recordbatch.Batch{Header: h, Bytes: batch})
 	}
+	return c
+}
+
+// classify records whether a batch of the log tail is ours or foreign.
+func (r *recovery) classify(t *copyTail, b recordbatch.Batch) error {
+	empty := b.Magic == 2 && b.Count == 0 // a log cleaner removed its records
+	switch {
+	case b.Attributes.Control(), empty && t.unknown:
+	case t.unknown:
+		return r.flow.writers.checkUnknown(b.Bytes)
+	case b.Magic == 2 && r.shard.ownsProducer(b.ProducerID):
+		own, err := t.own.Add(b)
+		if own || err != nil {
+			return err
+		}
+		t.stale = append(t.stale, b.BaseOffset)
+	case !empty:
+		t.foreign = append(t.foreign, b.BaseOffset)
+	}
+	t.own.Pass(b.BaseOffset, b.NextOffset())
 	return nil
 }
 
@@ -338,17 +361,18 @@ func (r *recovery) classify(p *partition, t *logTail, h recordbatch.Header, batc
 var errTargetNotEmpty = errors.New("the target partition has records that the journal does not list")
 
 // finishPartition recovers a partition whose log tail was read.
-func (r *recovery) finishPartition(ctx context.Context, p *partition, t *logTail) error {
+func (r *recovery) finishPartition(ctx context.Context, t *copyTail) error {
+	p := t.copy
 	switch {
 	case t.unknown && r.flow.migrates() && (t.err == nil || errors.Is(t.err, errTargetNotEmpty)):
-		return r.migrate(ctx, p, t)
+		return r.migrate(ctx, p, t.logTail)
 	case t.err != nil:
-		return r.handleTailError(p, t)
-	case !r.allowsForeign(p, t):
+		return r.handleTailError(p, t.logTail)
+	case !r.allowsForeign(t):
 		return nil
 	}
-	if len(p.own) > 0 && t.started { // before the start is journaled, no batch of this map was produced
-		ok, err := r.replay(ctx, p, t)
+	if t.started { // before the start is journaled, no batch of this map was produced
+		ok, err := r.settle(ctx, t)
 		if err != nil || !ok {
 			return err
 		}
@@ -377,12 +401,20 @@ func (r *recovery) handleTailError(p *partition, t *logTail) error {
 	return t.err
 }
 
-// allowsForeign reports whether the partition may continue although other producers wrote into the log tail. It raises the anomaly.
-func (r *recovery) allowsForeign(p *partition, t *logTail) bool {
-	if len(p.foreign) == 0 || !r.flow.writers.forbidsOthers() {
+// allowsForeign reports whether the partition may continue although the log tail has batches that are not part of this copy. It raises the
+// anomaly. A batch of an earlier owner is one in any case.
+func (r *recovery) allowsForeign(t *copyTail) bool {
+	p := t.copy
+	var detail string
+	switch {
+	case len(t.stale) > 0:
+		detail = fmt.Sprintf("target %s holds %d batches that an earlier instance of milena appended after it was replaced, the first at target offset %d: they repeat records",
+			t.partition, len(t.stale), t.stale[0])
+	case len(t.foreign) > 0 && r.flow.writers.forbidsOthers():
+		detail = fmt.Sprintf("target %s holds %d batches of another producer, the first at target offset %d", t.partition, len(t.foreign), t.foreign[0])
+	default:
 		return true
 	}
-	detail := fmt.Sprintf("target %s holds %d batches of another producer, the first at target offset %d", t.partition, len(p.foreign), p.foreign[0])
 	return r.flow.raise(p, policy.ForeignWrite, p.acked, p.acked, detail) != policy.Halt
 }
 
@@ -393,7 +425,6 @@ func (r *recovery) completeAt(p *partition, end int64) error {
 	if p.state != recovering {
 		return nil
 	}
-	p.own, p.foreign = nil, nil
 	if err := p.progress.moveEnd(end); err != nil {
 		return err
 	}

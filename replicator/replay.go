@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -14,136 +15,165 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// replay matches our batches in the log tail with the source, from the last acknowledged offset on, and adds them to the map. It reports
-// whether the partition continues.
-func (r *recovery) replay(ctx context.Context, p *partition, t *logTail) (bool, error) {
-	f := r.flow
-	matching := &match.Reconciler{Own: p.own, Next: p.acked, LeaderEpoch: p.doneEpoch, Searching: t.logStart > t.from, Provenance: f.writers.provenance()}
-	err := f.replaySource(ctx, p, matching)
-	var mismatch *match.MismatchError
-	var lost *sourceLostError
-	switch {
-	case errors.As(err, &lost):
-		f.raise(p, lost.kind, lost.from, lost.to, lost.Error())
-		return f.skipLostRecords(p, matching, lost), nil
-	case errors.As(err, &mismatch):
-		f.halt(p, policy.ForeignWrite, "the end of the copy does not match the source: "+mismatch.Error()) // to continue would duplicate it
-		return false, nil
-	case err != nil:
-		return false, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f.metrics.reconciled.Add(float64(len(p.own)))
-	err = p.progress.reconcile(matching.Segments(), matching.Next, matching.LeaderEpoch)
-	p.cursor.reset(p.acked, p.doneEpoch)
-	return err == nil, err
+// replaySource is the source of a partition whose tail is settled.
+type replaySource interface {
+	// fetch returns what the source has at an offset. The error is a *sourceLostError, or the fetch must be retried.
+	fetch(ctx context.Context, offset int64, leaderEpoch int32) (*kmsg.FetchResponseTopicPartition, error)
+	// readableEnd returns the end of the readable log in a response.
+	readableEnd(rp *kmsg.FetchResponseTopicPartition) int64
+	// rules say how the batches of the source are copied.
+	rules() replayRules
 }
 
-// skipLostRecords continues behind the records that the source lost, unless policy has halted the partition. The batches of the log tail
-// stay out of the map.
-func (f *Flow) skipLostRecords(p *partition, matching *match.Reconciler, lost *sourceLostError) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.state == halted {
-		return false
-	}
-	p.progress.skipTo(max(matching.Next, lost.to))
-	p.cursor.reset(p.acked, -1)
-	return true
+// replayRules say how the batches of the source are copied.
+type replayRules struct {
+	recordbatch.Rules
+	marks *recordbatch.Provenance
+	// leavesOut says that policy leaves out records that the target refuses.
+	leavesOut bool
+	// settleTime is how long the end of the source must be the same before it counts, see the constant of that name.
+	settleTime time.Duration
 }
 
-// sourceLostError means that the source no longer has the records [from, to).
-type sourceLostError struct {
-	kind     policy.Kind
-	from, to int64
-	detail   string
-}
-
-func (e *sourceLostError) Error() string { return e.detail }
-
-// replaySource reads the source until every batch of the log tail is matched. It retries failed fetches. The error is a *sourceLostError, a
-// *match.MismatchError, or says why a batch cannot be decoded.
-func (f *Flow) replaySource(ctx context.Context, p *partition, matching *match.Reconciler) error {
-	for attempt := 0; !matching.Done(); attempt++ {
-		rp, err := f.fetchReplay(ctx, p, matching)
-		var lost *sourceLostError
-		if errors.As(err, &lost) {
-			return lost
-		}
-		if err != nil {
-			if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
-				return err
-			}
-			continue
-		}
+// replay reads the source from the last acknowledged record on, until it is known which of its records the tail holds. It retries failed fetches.
+// The error is an *unsettledError, [match.ErrHashes], or says why a batch cannot be decoded.
+func replay(ctx context.Context, source replaySource, tail *match.Tail, known tailKnowledge) (settlement, error) {
+	rules := source.rules()
+	matching := match.NewReconciler(tail, known.acked, known.leaderEpoch)
+	matching.Provenance, matching.MayLeaveOut = rules.marks, rules.leavesOut
+	var quiet time.Time // since when the source has nothing at Next
+	for attempt := 0; matching.End() == nil; attempt++ {
 		before := matching.Next
-		if err := f.matchResponse(p, rp, matching); err != nil {
-			return err
+		err := replayOnce(ctx, source, matching, &quiet)
+		var lost *sourceLostError
+		var doubt *match.DoubtError
+		switch {
+		case errors.As(err, &lost):
+			return settlement{}, truncatedError(known, matching, lost)
+		case errors.As(err, &doubt):
+			return settlement{}, differsError(known, matching, doubt)
+		case errors.Is(err, errSourceNotReady):
+			if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
+				return settlement{}, err
+			}
+		case err != nil:
+			return settlement{}, err
 		}
 		if matching.Next > before {
-			attempt = 0
-		} else if end := f.readableEnd(rp); matching.Next >= end {
-			return unmatchedError(p, matching, end)
+			attempt, quiet = 0, time.Time{}
+		}
+	}
+	end := matching.End()
+	return settlement{end.Segments, end.Next, end.LeaderEpoch}, nil
+}
+
+// replayOnce fetches once and matches the batches. It returns errSourceNotReady if it must be called again later.
+func replayOnce(ctx context.Context, source replaySource, matching *match.Reconciler, quiet *time.Time) error {
+	rp, err := source.fetch(ctx, matching.Next, matching.LeaderEpoch)
+	var lost *sourceLostError
+	switch {
+	case errors.As(err, &lost) && lost.kind == policy.RetentionGap:
+		matching.Lost(lost.to) // copied or not, the tail tells
+		return nil
+	case errors.As(err, &lost):
+		return lost
+	case err != nil:
+		return errSourceNotReady
+	}
+	before, rules := matching.Next, source.rules()
+	if err := matchResponse(rp, rules, matching); err != nil {
+		return err
+	}
+	end := source.readableEnd(rp)
+	if matching.Next > before || matching.Next < end {
+		return nil
+	}
+	if quiet.IsZero() {
+		*quiet = time.Now()
+	}
+	if time.Since(*quiet) < rules.settleTime {
+		return errSourceNotReady
+	}
+	ok, err := matching.EndOfSource(end)
+	if err != nil || ok {
+		return err
+	}
+	return &sourceLostError{kind: policy.Truncated, from: end, to: end, detail: fmt.Sprintf("the source ends at offset %d, but the target has more records of it: the source lost records (unclean leader election?)", end)}
+}
+
+// matchResponse matches the batches of one fetch response.
+func matchResponse(rp *kmsg.FetchResponseTopicPartition, rules replayRules, matching *match.Reconciler) error {
+	aborted := wire.AbortedOf(rp)
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
+		if err != nil {
+			return err
+		}
+		rules.Wanted = matching.Next
+		route, reason, err := recordbatch.Admit(batch.Bytes, batch.Header, &aborted, rules.Rules)
+		if err != nil {
+			return err
+		}
+		if err := matching.Match(batch, route, reason); err != nil || matching.End() != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// fetchReplay fetches the next source batches of a replay. The error is a *sourceLostError, or the fetch must be retried.
-func (f *Flow) fetchReplay(ctx context.Context, p *partition, matching *match.Reconciler) (*kmsg.FetchResponseTopicPartition, error) {
-	rp, err := f.fetchOne(ctx, p, matching.Next, matching.LeaderEpoch, f.isolation)
+// truncatedError is the anomaly of a source that no longer has what was copied. Below the last acknowledged record, the map must begin anew.
+func truncatedError(known tailKnowledge, matching *match.Reconciler, lost *sourceLostError) error {
+	certain := matching.Partial()
+	return &unsettledError{
+		kind: lost.kind, from: lost.from, to: lost.to, detail: lost.Error(),
+		fallback: settlement{certain.Segments, certain.Next, certain.LeaderEpoch}, rewind: lost.from < known.acked || lost.from < certain.Next,
+	}
+}
+
+// differsError is the anomaly of a source whose records are not those of the tail, or may be those of the tail in more than one way. If the source
+// has a newer leader epoch there, it was truncated and has grown again.
+func differsError(known tailKnowledge, matching *match.Reconciler, doubt *match.DoubtError) error {
+	certain := matching.Partial()
+	e := &unsettledError{
+		kind: policy.Unmatched, from: doubt.From, to: doubt.To, detail: "the end of the copy does not match the source: " + doubt.Error(),
+		fallback: settlement{certain.Segments, max(doubt.To, certain.Next), certain.LeaderEpoch},
+	}
+	if doubt.From == doubt.To && known.leaderEpoch >= 0 && doubt.LeaderEpoch > known.leaderEpoch {
+		e.kind = policy.Truncated
+	}
+	return e
+}
+
+// partitionSource is the source of a partition.
+type partitionSource struct {
+	flow *Flow
+	copy *partition
+}
+
+func (s partitionSource) fetch(ctx context.Context, offset int64, leaderEpoch int32) (*kmsg.FetchResponseTopicPartition, error) {
+	f, p := s.flow, s.copy
+	rp, err := f.fetchOne(ctx, p, offset, leaderEpoch, f.isolation)
 	if err != nil {
 		f.log.Debug("replay fetch failed, retrying", "topic", p.topic.source, "partition", p.number, "err", err)
 		f.refreshSource(ctx)
 		return nil, err
 	}
-	lost, err := f.checkSource(ctx, p, rp, matching.Next)
+	lost, err := f.checkSource(ctx, p, rp, offset)
 	if lost != nil {
 		return nil, lost
 	}
 	return rp, err
 }
 
-// unmatchedError says why batches of the log tail are still unmatched at the end of the source: retention of the target deleted the
-// beginning of the tail, or the source lost records.
-func unmatchedError(p *partition, matching *match.Reconciler, end int64) error {
-	if matching.Searching {
-		return &match.MismatchError{
-			Source: matching.Next, Target: matching.Own[0].Offset,
-			Detail: "the target's retention deleted the beginning of what was not journaled yet, and what is left of it cannot be found on the source by its bytes",
-		}
-	}
-	return &sourceLostError{
-		kind: policy.Truncated, from: matching.Next, to: matching.Next,
-		detail: fmt.Sprintf("source %s ends at offset %d, but the target has %d more batches of it: the source lost records", p, end, len(matching.Own)),
-	}
+func (s partitionSource) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 {
+	return s.flow.readableEnd(rp)
 }
 
-// matchResponse matches the batches of one fetch response.
-func (f *Flow) matchResponse(p *partition, rp *kmsg.FetchResponseTopicPartition, matching *match.Reconciler) error {
-	aborted := wire.AbortedOf(rp)
-	limits := p.topic.getLimits()
-	for batch, err := range recordbatch.Each(rp.RecordBatches) {
-		if err != nil {
-			return err
-		}
-		h := batch.Header
-		if h.Magic == 2 && h.NextOffset() <= matching.Next {
-			continue
-		}
-		route, _, err := recordbatch.Admit(batch.Bytes, h, &aborted, recordbatch.Rules{
-			Wanted: matching.Next, MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance,
-		})
-		if err != nil {
-			return err
-		}
-		if err := matching.Match(batch, route); err != nil {
-			return err
-		}
-		if matching.Done() {
-			break
-		}
+func (s partitionSource) rules() replayRules {
+	f, topic, limits := s.flow, s.copy.topic.source, s.copy.topic.getLimits()
+	return replayRules{
+		Rules:      recordbatch.Rules{MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance},
+		marks:      f.writers.provenance(),
+		leavesOut:  f.anomalies.Decide(topic, policy.RecordRefused) == policy.Skip || f.anomalies.Decide(topic, policy.RecordTooLarge) == policy.Skip,
+		settleTime: settleTime,
 	}
-	return nil
 }

@@ -217,9 +217,11 @@ func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicP
 		f.warn("target refused a batch, retrying", "topic", p.topic.target, "partition", p.number, "err", code)
 		return followUp{later: true}, nil
 	case wire.Oversized:
+		p.outbox.markNotWritten()
 		p.outbox.learnLimit(len(s.batch)) // it is fetched again and split into smaller batches
 		p.resetLocked()
 	case wire.Unacceptable:
+		p.outbox.markNotWritten()
 		p.outbox.countRefusal(errorText(code, answer.ErrorMessage))
 		p.resetLocked()
 		if p.refused >= maxRefusals {

@@ -99,11 +99,11 @@ func (b *builder) addSource(n int) {
 	for end := b.sourceEnd + int64(n); b.sourceEnd < end; {
 		size := int64(1 + b.IntN(4))
 		batch := logBatch{base: b.sourceEnd, last: b.sourceEnd + size - 1}
-		switch kind := b.IntN(10); {
-		case kind == 0: // a hole
+		switch kind := b.IntN(10); kind {
+		case 0: // a hole
 			b.sourceEnd += size
 			continue
-		case kind == 1:
+		case 1:
 			batch.last, batch.dropped, batch.attributes = batch.base, true, control
 		default:
 			batch.dropped = kind == 2
@@ -240,7 +240,7 @@ func reconcile(t testing.TB, l *logs) (*End, error) {
 	return end, err
 }
 
-func reconcileWith(t testing.TB, l *logs, hashes bool) (*End, error) { //nolint:revive // not a flag
+func reconcileWith(t testing.TB, l *logs, hashes bool) (*End, error) {
 	t.Helper()
 	tail, err := tailOf(t, l, hashes)
 	if err != nil {

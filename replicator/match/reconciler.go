@@ -325,7 +325,7 @@ func (c *copyHashes) hash(which int) uint64 {
 }
 
 // hash returns the hash of the copy of a source record.
-func (r *Reconciler) hash(record *recordbatch.Record, timestamps bool) uint64 { //nolint:revive // not a flag: a property of the hash
+func (r *Reconciler) hash(record *recordbatch.Record, timestamps bool) uint64 {
 	r.hasher.Timestamps = timestamps
 	if r.Provenance == nil {
 		return r.hasher.Hash(record)

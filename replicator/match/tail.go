@@ -224,13 +224,12 @@ func (t *Tail) Close(marker int64, id int64, epoch, step int16) error {
 // Records returns how many records the owners wrote behind the journaled end.
 func (t *Tail) Records() int64 { return t.count }
 
-// Deleted returns how many of these records the target no longer has.
-func (t *Tail) Deleted() int64 {
-	left := int64(0)
-	for i := range t.batches {
-		left += int64(t.batches[i].count)
+// Cut returns how many of these records the target no longer has at the start of the tail.
+func (t *Tail) Cut() int64 {
+	if len(t.batches) == 0 {
+		return t.count
 	}
-	return t.count - left
+	return t.batches[0].first
 }
 
 // batchAt returns the batch with a number, or the next one; nil if there is none. Only the first has the number if its first is at most that.
