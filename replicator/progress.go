@@ -79,7 +79,12 @@ type sentRecords struct {
 
 // restore continues the map of the journal.
 func (g *progress) restore(m *offsets.Map, state *offsets.PartitionState) {
+	gaps := state.Gaps
+	if g.origin == originRewound {
+		gaps = g.record.Gaps // why it was rewound is not journaled yet
+	}
 	g.offsets, g.record, g.origin, g.stage = m, *state, originJournal, mapDurable
+	g.record.Gaps = gaps
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = state.End.Source, state.End.Source, state.End.Target, state.LeaderEpoch
 	g.producer, g.continued, g.unsettled = producer{}, false, nil
 	if state.Producer != nil {
