@@ -48,7 +48,7 @@ func (r *Restorer) Add(key, value []byte) error {
 			r.at(e.Topic, e.Partition).setState(nil)
 		case KindChunk:
 			r.at(e.Topic, e.Partition).deleteChunk(e.First)
-		case KindShard, KindOwner:
+		case KindShard, KindOwner, KindGroup, KindLineage:
 		}
 	case *Owner:
 	}
