@@ -9,7 +9,10 @@ type cursor struct {
 	generation int
 	next       int64 // the fetch offset
 	fromEpoch  int32 // leader epoch of the batch before next (KIP-320), -1 unknown
-	sourceEnd  int64 // end of the readable source log, exclusive, -1 unknown
+
+	sourceEnd  int64     // end of the readable source log, exclusive, -1 unknown
+	sourceOpen int64     // records behind sourceEnd that are not readable yet: the high watermark less the last stable offset
+	sourceSeen time.Time // when the source last confirmed both
 
 	fetching    bool      // a fetch request with this partition is in flight
 	fetchAfter  time.Time // the partition is not fetched before
@@ -37,8 +40,13 @@ func (c *cursor) endFetch() { c.fetching = false }
 // delay keeps the partition out of fetch requests for a duration.
 func (c *cursor) delay(d time.Duration) { c.fetchAfter = time.Now().Add(d) }
 
-// setSourceEnd sets the end of the readable source log, exclusive.
-func (c *cursor) setSourceEnd(end int64) { c.sourceEnd = end }
+// setSourceEnd sets the end of the readable source log, exclusive, and how many records behind it are not readable yet.
+func (c *cursor) setSourceEnd(end, open int64, now time.Time) {
+	c.sourceEnd, c.sourceOpen, c.sourceSeen = end, max(0, open), now
+}
+
+// confirmSourceEnd records that the source still has the end that is known.
+func (c *cursor) confirmSourceEnd(now time.Time) { c.sourceSeen = now }
 
 // markWithin records that next is within the source's log.
 func (c *cursor) markWithin() { c.beyondSince = time.Time{} }

@@ -70,6 +70,7 @@
 //	one to four per source broker    sourceBroker.loop, by the number of partitions that it leads
 //	two per target broker            targetBroker.send
 //	topics, configs, journal, ACLs   one loop each
+//	source ends                      one loop, for the partitions that no fetch confirms
 //	groups                           one loop; heartbeats: one per cluster
 //	throttles                        one loop, which logs when throttling has ended
 //	takeovers                        one loop; one goroutine per shard that is being taken over, and one per partition whose log tail was read

@@ -106,6 +106,7 @@ func (l *lifecycle) failed() error {
 // reports are results of the syncs, for the status.
 type reports struct {
 	totals         totals
+	troubles       sourceTroubles
 	problem        atomic.Pointer[string]               // why the flow has not started
 	syncFailure    atomic.Pointer[lasting]              // why topic syncs fail, nil if the last one succeeded
 	configs        atomic.Pointer[topics.ConfigsStatus] // of the last sync of topic configs
@@ -247,7 +248,7 @@ func (f *Flow) noteSync(err error) {
 // startLoops starts all loops. They run until the flow is stopped.
 func (f *Flow) startLoops(soft context.Context) {
 	f.requestTakeover(f.shards[0]) // the other shards follow once this one is owned
-	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.throttles.Loop} {
+	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.endsLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	if f.config.GroupsInterval > 0 && f.writers.canTranslateGroups() {

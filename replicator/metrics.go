@@ -176,6 +176,8 @@ func newCollector(f *Flow) *collector {
 	add("target_end_offset", "Target offset behind the last acknowledged record, exclusive.", partition...)
 	add("last_progress_timestamp_seconds", "When the copy of a partition last progressed.", partition...)
 	add("partition_waiting", "1 for each partition that should be copied and waits, with what it waits for.", "topic", "partition", "reason")
+	add("open_transaction_records", "Records behind the source's last stable offset, which cannot be read until a transaction before them ends.", partition...)
+	add("lag_unknown_partitions", "Partitions that should be copied and whose lag is not known.")
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
 	add("topics_not_copied", "Selected topics that are not copied, or not completely. The status has the reasons.")
@@ -209,6 +211,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range status.Shards {
 		gauge("shards", float64(n), state)
 	}
+	gauge("lag_unknown_partitions", float64(status.LagUnknown))
 	gauge("topics_not_copied", float64(len(status.NotCopied)))
 	gauge("buffer_bytes", float64(c.flow.budget.held()))
 	ready := 0.0
@@ -244,6 +247,9 @@ func collectPartitions(status Status, gauge setGauge) {
 		}
 		if p.LagSeconds != nil {
 			gauge("lag_seconds", *p.LagSeconds, p.Topic, number)
+		}
+		if p.OpenTransactionRecords != nil {
+			gauge("open_transaction_records", float64(*p.OpenTransactionRecords), p.Topic, number)
 		}
 		gauge("acked_offset", float64(p.Acked), p.Topic, number)
 		gauge("journaled_offset", float64(p.Journaled), p.Topic, number)

@@ -116,7 +116,7 @@ func newPartition(topic *topicLink, number int32, s *shard, l listed) *partition
 	return &partition{
 		topic: topic, number: number, shard: s, listed: l,
 		placement: placement{sourceLeader: -1, targetLeader: -1},
-		cursor:    cursor{sourceEnd: l.sourceLast, fromEpoch: -1},
+		cursor:    cursor{sourceEnd: l.sourceLast, sourceSeen: time.Now(), fromEpoch: -1},
 		progress:  progress{doneEpoch: -1},
 	}
 }

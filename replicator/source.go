@@ -97,8 +97,12 @@ func (b *sourceBroker) loop(ctx context.Context) {
 		case errors.Is(err, wire.ErrSessionLost): // the next request opens a new session
 		case err != nil:
 			failures++
+			f.troubles.set(b.broker, err)
 			b.backOff(ctx, failures, err)
 		default:
+			if failures > 0 {
+				f.troubles.set(b.broker, nil)
+			}
 			failures = 0
 			b.pace.Answered(response.ThrottleMillis)
 			b.handleResponse(&plan, response, share)
@@ -188,11 +192,15 @@ func (b *sourceBroker) handleResponse(plan *fetchPlan, response *kmsg.FetchRespo
 	f.budget.add(answer.Bytes - reserved)
 	s := newSlab(f.budget, answer.Bytes)
 	served := make(map[*partition]bool)
+	now := time.Now()
 	for i, r := range plan.requested {
 		p, wanted := r.partition, &plan.wanted[i]
 		rp := answer.Of(wanted.TopicPartition, wanted.TopicID)
 		p.mu.Lock()
 		p.cursor.endFetch()
+		if rp == nil {
+			p.cursor.confirmSourceEnd(now)
+		}
 		current := rp != nil && p.generation == r.generation && p.next == wanted.Offset && p.state == replicating
 		p.mu.Unlock()
 		if !current {
@@ -239,7 +247,8 @@ func (f *Flow) handlePartition(p *partition, rp *kmsg.FetchResponseTopicPartitio
 		return
 	}
 	p.mu.Lock()
-	p.cursor.setSourceEnd(f.readableEnd(rp))
+	end := f.readableEnd(rp)
+	p.cursor.setSourceEnd(end, rp.HighWatermark-end, time.Now())
 	problem := f.prepare(p, rp, s)
 	queued := len(p.queue) > 0 && !p.inFlight
 	p.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // Status is a snapshot of a flow. It is served as JSON and printed as a table.
@@ -19,8 +20,8 @@ type Status struct {
 	// SourceClusterID and TargetClusterID are empty until the flow has connected to the cluster.
 	SourceClusterID string `json:"source_cluster_id,omitempty"`
 	TargetClusterID string `json:"target_cluster_id,omitempty"`
-	// Ready means that every shard is owned and recovered, and that everything that should be copied is begun, except what the target or a rule
-	// refuses (NotCopied). NotReady has the reasons if it is false.
+	// Ready means that every shard is owned and recovered, that everything that should be copied is begun, except what a cluster or a rule
+	// refuses (NotCopied), and that the source answers for all of it. NotReady has the reasons if it is false.
 	Ready    bool     `json:"ready"`
 	NotReady []string `json:"not_ready,omitempty"`
 	// Shards counts the shards by state.
@@ -32,8 +33,10 @@ type Status struct {
 	NotCopied map[string]string `json:"not_copied,omitempty"`
 	// Throttled has the brokers whose quotas throttled the flow within the last minute.
 	Throttled []client.ThrottleStatus `json:"throttled,omitempty"`
-	// LagRecords is the sum over all partitions whose lag is known.
-	LagRecords int64             `json:"lag_records"`
+	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others, without those that a cluster
+	// or a rule refuses.
+	LagRecords *int64            `json:"lag_records"`
+	LagUnknown int               `json:"lag_unknown"`
 	Partitions []PartitionStatus `json:"partitions"`
 	Groups     *groups.Status    `json:"groups"`
 	// Configs is absent before the first sync of topic configs. ACLs is absent if ACLs are not synced.
@@ -52,18 +55,24 @@ type PartitionStatus struct {
 	Begun bool `json:"begun"`
 	// Wait is what the partition waits for, absent if it does not wait.
 	Wait *WaitState `json:"wait,omitempty"`
-	// SourceEnd is the end of the readable log on the source. It is absent until known.
-	SourceEnd *int64 `json:"source_end,omitempty"`
-	Next      int64  `json:"next"`
-	Acked     int64  `json:"acked"`
-	Journaled int64  `json:"journaled"`
+	// SourceEnd is the end of the readable log on the source when the source last confirmed it, at SourceSeen. It is absent until known.
+	SourceEnd  *int64    `json:"source_end,omitempty"`
+	SourceSeen time.Time `json:"source_seen,omitzero"`
+	// OpenTransactionRecords counts the records behind SourceEnd that cannot be read yet, because a transaction before them is open. It is the
+	// high watermark less the last stable offset; with read_uncommitted it is absent.
+	OpenTransactionRecords *int64 `json:"open_transaction_records,omitempty"`
+
+	Next      int64 `json:"next"`
+	Acked     int64 `json:"acked"`
+	Journaled int64 `json:"journaled"`
 	// TargetEnd is the target offset behind the last acknowledged record.
-	TargetEnd  int64  `json:"target_end"`
-	LagRecords *int64 `json:"lag_records,omitempty"`
+	TargetEnd int64 `json:"target_end"`
+	// LagRecords, LagBytes and LagSeconds are null while the source has not confirmed its end for 20 s: then nobody knows the lag.
+	LagRecords *int64 `json:"lag_records"`
 	// LagBytes is an estimate: the lag in records times their mean size lately.
-	LagBytes *int64 `json:"lag_bytes,omitempty"`
-	// LagSeconds is the age of the newest acknowledged record while there is lag, else 0. It is absent before the first record.
-	LagSeconds   *float64      `json:"lag_seconds,omitempty"`
+	LagBytes *int64 `json:"lag_bytes"`
+	// LagSeconds is the age of the newest acknowledged record while there is lag, else 0. It is null before the first record.
+	LagSeconds   *float64      `json:"lag_seconds"`
 	LastProgress time.Time     `json:"last_progress,omitzero"`
 	Anomaly      *AnomalyState `json:"anomaly,omitempty"`
 }
@@ -98,58 +107,87 @@ func (f *Flow) Status() Status {
 	}
 	now := time.Now()
 	s.NotCopied = f.notCopied()
-	unrecovered := f.addPartitionStatus(&s, now)
+	c := f.addPartitionStatus(&s, now)
 	s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
 	s.Throttled = f.throttles.Status(now)
-	s.NotReady = f.notReady(unrecovered, s.Shards)
+	s.NotReady = f.notReady(c, s.Shards, now)
 	s.Ready = len(s.NotReady) == 0
 	return s
 }
 
-// addPartitionStatus adds all wanted partitions, by topic and number, and the sum of their lags. It returns how many partitions of each shard
-// are not recovered.
-func (f *Flow) addPartitionStatus(s *Status, now time.Time) (unrecovered map[*shard]int) {
+// census counts the partitions that keep a flow from being ready.
+type census struct {
+	unrecovered map[*shard]int
+	unseen      int        // begun partitions whose source end is not known
+	example     *partition // the first of them
+}
+
+func (c *census) addUnseen(p *partition) {
+	if c.unseen++; c.unseen == 1 {
+		c.example = p
+	}
+}
+
+// addPartitionStatus adds all wanted partitions, by topic and number, and the sum of their lags.
+func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	partitions := f.partitions()
 	slices.SortFunc(partitions, func(a, b *partition) int {
 		return cmp.Or(cmp.Compare(a.topic.source, b.topic.source), cmp.Compare(a.number, b.number))
 	})
-	unrecovered = make(map[*shard]int)
+	c := census{unrecovered: make(map[*shard]int)}
+	lag := int64(0)
 	for _, p := range partitions {
-		ps, state := p.status(now)
+		ps, state, seen := p.status(now, f.isolation)
 		if !state.isRecovered() {
-			unrecovered[p.shard]++
+			c.unrecovered[p.shard]++
+		}
+		if !seen {
+			c.addUnseen(p)
+			s.LagUnknown++
 		}
 		if ps.LagRecords != nil {
-			s.LagRecords += *ps.LagRecords
+			lag += *ps.LagRecords
 		}
 		s.Partitions = append(s.Partitions, ps)
+	}
+	if s.LagUnknown < len(partitions) || len(partitions) == 0 && !f.topology.isFirstSync() {
+		s.LagRecords = &lag
 	}
 	if missing := f.unbegunPartitions(); len(missing) > 0 {
 		for tp, u := range missing {
 			s.Partitions = append(s.Partitions, u.status(tp, len(f.shards)))
+			if !u.final {
+				s.LagUnknown++
+			}
 		}
 		slices.SortFunc(s.Partitions, func(a, b PartitionStatus) int {
 			return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 		})
 	}
-	return unrecovered
+	return c
 }
 
 // ready returns Status().Ready, without the rest of the status.
 func (f *Flow) ready() bool {
-	unrecovered := make(map[*shard]int)
+	now := time.Now()
+	c := census{unrecovered: make(map[*shard]int)}
 	for _, p := range f.partitions() {
-		if !p.getState().isRecovered() {
-			unrecovered[p.shard]++
+		p.mu.Lock()
+		recovered, seen := p.state.isRecovered(), p.isSourceSeen(now)
+		p.mu.Unlock()
+		if !recovered {
+			c.unrecovered[p.shard]++
+		}
+		if !seen {
+			c.addUnseen(p)
 		}
 	}
-	return len(f.notReady(unrecovered, make(map[string]int))) == 0
+	return len(f.notReady(c, make(map[string]int), now)) == 0
 }
 
 // notReady returns why the flow is not ready, nil if it is. It counts the shards by state into states.
-func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []string {
+func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string {
 	var reasons []string
-	now := time.Now()
 	if text := f.problem.Load(); text != nil {
 		reasons = append(reasons, *text)
 	}
@@ -157,9 +195,12 @@ func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []str
 		reasons = append(reasons, "topics cannot be synced: "+failure.text)
 	}
 	reasons = append(reasons, f.notBegun(now)...)
+	if c.unseen > 0 {
+		reasons = append(reasons, fmt.Sprintf("the lag of %d partitions is not known, such as %s: %s", c.unseen, c.example, f.whyUnseen(c.example)))
+	}
 	for _, s := range f.shards {
 		problem := s.getProblem()
-		switch n := unrecovered[s]; {
+		switch n := c.unrecovered[s]; {
 		case !s.ownership.isOwned():
 			states["starting"]++
 		case n > 0:
@@ -184,29 +225,36 @@ func (f *Flow) notReady(unrecovered map[*shard]int, states map[string]int) []str
 	return reasons
 }
 
-// status describes the partition, and returns its state.
-func (p *partition) status(now time.Time) (PartitionStatus, state) {
+// status describes the partition. It also returns its state, and whether the end of the source is known.
+func (p *partition) status(now time.Time, isolation int8) (s PartitionStatus, state state, seen bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := PartitionStatus{
+	s = PartitionStatus{
 		Topic: p.topic.source, TargetTopic: p.topic.target, Partition: p.number, Shard: p.shard.number, State: p.state.String(), Begun: true,
-		Wait: p.waitState(),
-		Next: p.next, Acked: p.acked, Journaled: p.journaled, TargetEnd: p.targetEnd,
-		LastProgress: p.lastProgress, Anomaly: p.anomaly.state(),
+		Wait: p.waitState(), Next: p.next, Acked: p.acked, Journaled: p.journaled, TargetEnd: p.targetEnd,
+		LastProgress: p.lastProgress, SourceSeen: p.sourceSeen, Anomaly: p.anomaly.state(),
 	}
 	if p.sourceEnd < 0 {
-		return s, p.state
+		return s, p.state, p.sourceSeen.IsZero() // a partition that the source no longer has is not looked for there
 	}
-	end, lag := p.sourceEnd, max(0, p.sourceEnd-p.acked)
+	end, open := p.sourceEnd, p.sourceOpen
+	s.SourceEnd = &end
+	if isolation == wire.ReadCommitted {
+		s.OpenTransactionRecords = &open
+	}
+	if !p.isSourceSeen(now) {
+		return s, p.state, false
+	}
+	lag := max(0, p.sourceEnd-p.acked)
 	bytes, seconds := int64(float64(lag)*p.meanBytes), 0.0
 	if lag > 0 && p.lastTimestamp > 0 {
 		seconds = max(0, now.Sub(time.UnixMilli(p.lastTimestamp)).Seconds())
 	}
-	s.SourceEnd, s.LagRecords, s.LagBytes = &end, &lag, &bytes
+	s.LagRecords, s.LagBytes = &lag, &bytes
 	if lag == 0 || p.lastTimestamp > 0 {
 		s.LagSeconds = &seconds // unknown if there is lag and nothing was copied yet
 	}
-	return s, p.state
+	return s, p.state, true
 }
 
 // waitState is what the partition waits for, nil if it does not wait. The partition's lock is held.

@@ -206,9 +206,9 @@ func (d *demonstration) watch(ctx context.Context) {
 		o := newOverview(s)
 		d.announce(o.Topics)
 		took := now.Sub(at).Seconds()
-		d.p.printf("%4.0f s  %8s/s  %7.0f records/s  lag %6d records  total %9d records in %2d partitions\n",
+		d.p.printf("%4.0f s  %8s/s  %7.0f records/s  lag %6s records  total %9d records in %2d partitions\n",
 			now.Sub(began).Seconds(), size(float64(s.Bytes-previous.Bytes)/took), float64(s.Records-previous.Records)/took,
-			s.LagRecords, s.Records, o.PartitionCount)
+			optional(s.LagRecords), s.Records, o.PartitionCount)
 		for _, e := range o.Attention {
 			if e.State == "halted" {
 				d.p.printf("        %s-%s is halted: %s\n", e.Topic, e.Partitions, e.Why)

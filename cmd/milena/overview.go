@@ -39,8 +39,10 @@ type topicOverview struct {
 	Topic       string   `json:"topic"`
 	TargetTopic string   `json:"target_topic"`
 	Partitions  int      `json:"partitions"`
-	Acked       int64    `json:"acked"` // sum of the partitions' acknowledged source offsets
-	LagRecords  int64    `json:"lag_records"`
+	State       string   `json:"state"`
+	Acked       int64    `json:"acked"`                 // sum of the partitions' acknowledged source offsets
+	LagRecords  *int64   `json:"lag_records"`           // of the partitions whose lag is known; null if none is
+	LagUnknown  int      `json:"lag_unknown"`           // partitions
 	LagSeconds  *float64 `json:"lag_seconds,omitempty"` // of the partition with the most
 	Attention   int      `json:"attention"`             // partitions that need it
 }
@@ -114,12 +116,47 @@ func (o *overview) addNotCopied() {
 func (t *topicOverview) add(p replicator.PartitionStatus) {
 	t.Partitions++
 	t.Acked += p.Acked
-	if p.LagRecords != nil {
-		t.LagRecords += *p.LagRecords
+	t.State = worse(t.State, topicState(p))
+	if p.LagRecords == nil {
+		t.LagUnknown++
+	} else {
+		sum := *p.LagRecords
+		if t.LagRecords != nil {
+			sum += *t.LagRecords
+		}
+		t.LagRecords = &sum
 	}
 	if p.LagSeconds != nil && (t.LagSeconds == nil || *p.LagSeconds > *t.LagSeconds) {
 		t.LagSeconds = p.LagSeconds
 	}
+}
+
+func (t *topicOverview) lag() int64 {
+	if t.LagRecords == nil {
+		return 0
+	}
+	return *t.LagRecords
+}
+
+// topicState is what a partition contributes to the state of its topic.
+func topicState(p replicator.PartitionStatus) string {
+	switch {
+	case p.Anomaly != nil || p.State == "halted":
+		return "halted"
+	case p.State != "replicating" || p.LagRecords == nil:
+		return "waiting"
+	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
+		return "catching_up"
+	case *p.LagRecords > 0:
+		return "copying"
+	}
+	return "in_step"
+}
+
+// worse returns the worse of two states. A topic has the worst state of its partitions.
+func worse(a, b string) string {
+	states := []string{"in_step", "copying", "catching_up", "waiting", "halted"}
+	return states[max(slices.Index(states, a), slices.Index(states, b))]
 }
 
 // attentionSeconds is the lag from which a partition needs attention. Less is the normal variation of a busy flow.
@@ -134,6 +171,8 @@ func attention(p replicator.PartitionStatus) string {
 		return p.Wait.Detail
 	case p.State != "replicating":
 		return "not replicating"
+	case p.Begun && p.LagRecords == nil && !p.SourceSeen.IsZero():
+		return fmt.Sprintf("the source has not answered since %s, so the lag is unknown", p.SourceSeen.Local().Format(time.DateTime))
 	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
 		return fmt.Sprintf("%v behind the source", time.Duration(*p.LagSeconds)*time.Second)
 	default:
@@ -160,7 +199,7 @@ func rank(e attentionEntry) int {
 // chooseTopics keeps the topics with the most attention and lag. Lag does not order them: rows that move cannot be read.
 func (o *overview) chooseTopics() {
 	slices.SortStableFunc(o.Topics, func(a, b topicOverview) int {
-		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(b.LagRecords, a.LagRecords))
+		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(b.lag(), a.lag()))
 	})
 	o.Topics = o.Topics[:min(maxShown, len(o.Topics))]
 	slices.SortFunc(o.Topics, func(a, b topicOverview) int {

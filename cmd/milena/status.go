@@ -85,7 +85,7 @@ func (p *program) printStatus(o overview) {
 		p.printf("  %s\n", reason)
 	}
 	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
-		count(o.TopicCount, "topic"), count(o.LagRecords, "record"), count(o.Records, "record"), size(o.Bytes))
+		count(o.TopicCount, "topic"), lagText(o.LagRecords, o.LagUnknown), count(o.Records, "record"), size(o.Bytes))
 	for _, t := range o.Throttled {
 		p.printf("  %s\n", t.Text)
 	}
@@ -93,6 +93,17 @@ func (p *program) printStatus(o overview) {
 	p.printConfigs(o.Configs)
 	p.printACLs(o.ACLs)
 	p.printAttention(o)
+}
+
+// lagText is a lag in records, as far as it is known.
+func lagText(records *int64, unknown int) string {
+	switch {
+	case records == nil:
+		return "unknown"
+	case unknown > 0:
+		return fmt.Sprintf("%s and unknown for %s", count(*records, "record"), count(unknown, "partition"))
+	}
+	return count(*records, "record")
 }
 
 // maxGroupRows is how many groups the text output shows; --json prints all.

@@ -19,11 +19,11 @@ func ptr[T any](v T) *T { return &v }
 // sample is a flow with partitions in every state.
 func sample() replicator.Status {
 	return replicator.Status{
-		Flow: "a-b", Source: "a", Target: "b", Ready: true, Shards: map[string]int{"owned": 4}, Records: 12, Bytes: 3456, LagRecords: 7,
+		Flow: "a-b", Source: "a", Target: "b", Ready: true, Shards: map[string]int{"owned": 4}, Records: 12, Bytes: 3456, LagRecords: ptr(int64(7)),
 		Throttled: []client.ThrottleStatus{{Side: "target", Cluster: "b", Broker: 1, LastMinute: 41, Text: "throttled by target broker 1: 41.0 s in the last minute"}},
 		Partitions: []replicator.PartitionStatus{
-			{Topic: "orders", TargetTopic: "a.orders", State: "replicating", Acked: 5, LagRecords: ptr(int64(3)), LagSeconds: ptr(0.5)},
-			{Topic: "orders", TargetTopic: "a.orders", Partition: 1, State: "replicating", LagRecords: ptr(int64(4)), LagSeconds: ptr(90.0)},
+			{Topic: "orders", TargetTopic: "a.orders", State: "replicating", Begun: true, Acked: 5, LagRecords: ptr(int64(3)), LagSeconds: ptr(0.5)},
+			{Topic: "orders", TargetTopic: "a.orders", Partition: 1, State: "replicating", Begun: true, LagRecords: ptr(int64(4)), LagSeconds: ptr(90.0)},
 			{
 				Topic: "orders", TargetTopic: "a.orders", Partition: 2, State: "halted",
 				Anomaly: &replicator.AnomalyState{Kind: "truncated", Detail: "lost 3 records", Hint: "Skip them."},
