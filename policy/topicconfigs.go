@@ -58,6 +58,10 @@ func (f ConfigFilter) Excludes(name string) bool {
 		// Batches arrive with the source's codec. Any value other than `producer`, Kafka's default, makes the target's brokers
 		// decompress and rebuild each batch whose codec differs, which costs CPU and may exceed max.message.bytes.
 		return true
+	case isTimestampLimit(name):
+		// The limit says which records a topic accepts from now on, not which ones it holds. With the source's limit, a copy would refuse
+		// the source's older records.
+		return true
 	case strings.HasSuffix(name, ".replication.throttled.replicas"):
 		// Lists of partitions and brokers of the source, which mean other ones on the target.
 		return true
@@ -69,14 +73,42 @@ func (f ConfigFilter) Excludes(name string) bool {
 // itself. Defaults stay those of each cluster, unless use_defaults_from is source (KIP-894): then it is all values in
 // force, including those from the source brokers' server.properties, which MirrorMaker 2 leaves out. A topic must be
 // created with its configs (KAFKA-12254: a compacted topic that starts as a deleted one loses data).
-func CreateConfigs(source []TopicConfig, filter ConfigFilter) map[string]string {
-	configs := map[string]string{}
+//
+// Limits of timestamps are the widest instead, where the default of the target's brokers is narrower: the copy must accept
+// whatever the source holds. The argument known has the configs that the target knows with their defaults, empty where that
+// is unknown.
+func CreateConfigs(source []TopicConfig, known map[string]string, filter ConfigFilter) map[string]string {
+	configs := widestTimestamps(known)
 	for _, c := range source {
 		if filter.sets(c) && !c.Sensitive && !filter.Excludes(c.Name) {
 			configs[c.Name] = c.Value
 		}
 	}
 	return configs
+}
+
+// The limits of record timestamps that a topic accepts.
+const (
+	timestampBefore     = "message.timestamp.before.max.ms"     // KIP-937
+	timestampAfter      = "message.timestamp.after.max.ms"      // KIP-937; an hour by default since Kafka 4.0
+	timestampDifference = "message.timestamp.difference.max.ms" // until Kafka 3.9
+	widestTimestamp     = "9223372036854775807"
+)
+
+func isTimestampLimit(name string) bool {
+	return name == timestampBefore || name == timestampAfter || name == timestampDifference
+}
+
+// widestTimestamps returns the limits of timestamps that must be set on a topic so that it accepts all of them.
+func widestTimestamps(known map[string]string) map[string]string {
+	limits := map[string]string{}
+	_, newer := known[timestampBefore]
+	for _, name := range []string{timestampBefore, timestampAfter, timestampDifference} {
+		if value, ok := known[name]; ok && value != widestTimestamp && (name != timestampDifference || !newer) {
+			limits[name] = widestTimestamp
+		}
+	}
+	return limits
 }
 
 // DiffConfigs returns the changes that make the target topic follow the source topic, sorted by name, or nothing if

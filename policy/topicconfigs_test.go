@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -71,14 +72,17 @@ func TestDiffConfigs(t *testing.T) {
 		},
 		{
 			name:   "what the data path needs is copied",
-			source: configs{set("max.message.bytes", "5"), set("message.timestamp.after.max.ms", "7"), set("message.timestamp.before.max.ms", "8"), set("message.timestamp.type", "LogAppendTime")},
-			target: configs{inherited("max.message.bytes", "1"), inherited("message.timestamp.after.max.ms", "1"), inherited("message.timestamp.before.max.ms", "1"), inherited("message.timestamp.type", "CreateTime")},
+			source: configs{set("max.message.bytes", "5"), set("message.timestamp.type", "LogAppendTime")},
+			target: configs{inherited("max.message.bytes", "1"), inherited("message.timestamp.type", "CreateTime")},
 			want: []policy.ConfigChange{
 				{Name: "max.message.bytes", From: "1", To: "5"},
-				{Name: "message.timestamp.after.max.ms", From: "1", To: "7"},
-				{Name: "message.timestamp.before.max.ms", From: "1", To: "8"},
 				{Name: "message.timestamp.type", From: "CreateTime", To: "LogAppendTime"},
 			},
+		},
+		{
+			name:   "limits of timestamps are those of the target: a record that the source holds may be older than its limit",
+			source: configs{set("message.timestamp.before.max.ms", "604800000"), set("message.timestamp.difference.max.ms", "604800000"), inherited("message.timestamp.after.max.ms", "3600000")},
+			target: configs{inherited("message.timestamp.before.max.ms", "9"), inherited("message.timestamp.difference.max.ms", "9"), set("message.timestamp.after.max.ms", "9")},
 		},
 		{
 			name: "excluded: not set, not deleted", exclude: []string{`retention\..*`, "min.insync.replicas"},
@@ -120,6 +124,28 @@ func apply(target []policy.TopicConfig, changes []policy.ConfigChange) []policy.
 	return after
 }
 
+// A new copy accepts records of any time.
+func TestCreateConfigs_timestamps(t *testing.T) {
+	const before, after, difference, widest = "message.timestamp.before.max.ms", "message.timestamp.after.max.ms", "message.timestamp.difference.max.ms", "9223372036854775807"
+	source := []policy.TopicConfig{set(before, "604800000"), set("retention.ms", "1")}
+	filter := mustFilter(t)
+	for name, test := range map[string]struct{ known, want map[string]string }{
+		"Kafka 4: an hour ahead":           {map[string]string{before: widest, after: "3600000"}, map[string]string{after: widest}},
+		"narrow brokers":                   {map[string]string{before: "1000", after: "3600000"}, map[string]string{before: widest, after: widest}},
+		"Kafka 3.9":                        {map[string]string{before: widest, after: widest, difference: "1000"}, nil},
+		"Kafka 3.5":                        {map[string]string{difference: "1000"}, map[string]string{difference: widest}},
+		"a default that is not known":      {map[string]string{before: "", after: widest}, map[string]string{before: widest}},
+		"a target that is not known":       {nil, nil},
+		"a target that knows none of them": {map[string]string{"retention.ms": "7"}, nil},
+	} {
+		want := map[string]string{"retention.ms": "1"}
+		maps.Copy(want, test.want)
+		if diff := cmp.Diff(want, policy.CreateConfigs(source, test.known, filter)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
 func TestCreateConfigs(t *testing.T) {
 	source := []policy.TopicConfig{
 		set("cleanup.policy", "compact"), set("compression.type", "lz4"), set("vendor.key", "1"), set("min.insync.replicas", "2"),
@@ -127,7 +153,7 @@ func TestCreateConfigs(t *testing.T) {
 		{Name: "secret", Dynamic: true, Sensitive: true},
 	}
 	filter := mustFilter(t, `min\.insync\.replicas`)
-	if diff := cmp.Diff(map[string]string{"cleanup.policy": "compact", "vendor.key": "1"}, policy.CreateConfigs(source, filter)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"cleanup.policy": "compact", "vendor.key": "1"}, policy.CreateConfigs(source, nil, filter)); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"vendor.key"}, policy.UnknownConfigs(source, map[string]bool{"cleanup.policy": true}, filter)); diff != "" {
@@ -158,7 +184,7 @@ func TestConfigs_defaultsFromSource(t *testing.T) {
 		{Name: "secret", Sensitive: true},
 	}
 	want := map[string]string{"cleanup.policy": "compact", "retention.ms": "1", "segment.ms": "2", "max.message.bytes": "3", "vendor.key": "x"}
-	if diff := cmp.Diff(want, policy.CreateConfigs(source, filter)); diff != "" {
+	if diff := cmp.Diff(want, policy.CreateConfigs(source, nil, filter)); diff != "" {
 		t.Errorf("created with -want +got\n%s", diff)
 	}
 	target := []policy.TopicConfig{

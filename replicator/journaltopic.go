@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-kafka/milena/replicator/topics"
@@ -16,38 +13,37 @@ import (
 // ensureJournal creates the flow's journal topic if it is missing, and compares its number of partitions with the config. That number can
 // never change, because the shard of a partition depends on it.
 func (f *Flow) ensureJournal(ctx context.Context) error {
-	admin := kadm.NewClient(f.target)
 	if info, ok := f.targetView().ByName[f.journalTopic]; ok {
-		return f.checkJournal(info)
+		return f.checkJournal(ctx, info)
 	}
-	factor := f.config.ReplicationFactor
-	if factor == 0 {
-		factor = -1
-	}
-	compact, segment, roll := "compact", strconv.Itoa(16<<20), strconv.FormatInt(time.Hour.Milliseconds(), 10)
-	response, err := admin.CreateTopic(ctx, f.config.Shards, factor, map[string]*string{
-		"cleanup.policy": &compact, "segment.bytes": &segment, "segment.ms": &roll, // small segments, because compaction skips the active one
-	}, f.journalTopic)
-	if err == nil {
-		err = response.Err
-	}
+	_, left, err := topics.Journal(f.config).Create(ctx, f.target, f.config.Target)
 	switch {
-	case err == nil, errors.Is(err, kerr.TopicAlreadyExists):
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return &fatalError{fmt.Errorf("create journal topic %s on cluster %s: %w; grant CREATE, READ and WRITE on it to milena's principal", f.journalTopic, f.config.Target, err)}
-	default:
-		return fmt.Errorf("create journal topic %s on cluster %s: %w", f.journalTopic, f.config.Target, err)
+	case err != nil:
+		return fmt.Errorf("journal: %w", err)
+	}
+	for _, l := range left {
+		f.log.Warn("journal config left out: the target refuses it, so the journal is compacted later than it could be", "topic", l.Topic, "config", l.Config, "err", l.Err)
 	}
 	view, err := f.awaitTopics(ctx, []string{f.journalTopic})
 	if err != nil {
 		return err
 	}
 	f.topology.setTarget(view)
-	return f.checkJournal(view.ByName[f.journalTopic])
+	return f.checkJournal(ctx, view.ByName[f.journalTopic])
 }
 
-// checkJournal returns a fatal error if the journal topic does not have as many partitions as the config has shards.
-func (f *Flow) checkJournal(info topics.Topic) error {
+// checkJournal returns a fatal error if the journal topic does not have as many partitions as the config has shards, or if retention deletes
+// what is in it: a map that has lost segments is worse than none.
+func (f *Flow) checkJournal(ctx context.Context, info topics.Topic) error {
+	var wrong *topics.NotCompactedError
+	switch err := topics.Journal(f.config).CheckCompacted(ctx, f.target, f.config.Target, f.options.Target.Brokers); {
+	case errors.As(err, &wrong):
+		return &fatalError{fmt.Errorf("flow %s: journal %w", f.config.Name, err)}
+	case err != nil:
+		f.warn("it is not known whether the journal is compacted", "err", err)
+	}
 	if len(info.Partitions) != int(f.config.Shards) {
 		return &fatalError{fmt.Errorf("flow %s: the journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",
 			f.config.Name, f.journalTopic, f.config.Target, len(info.Partitions), f.config.Shards, len(info.Partitions))}

@@ -1,14 +1,12 @@
 package groups
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -148,20 +146,17 @@ func (t *internalTopic) create(ctx context.Context) error {
 	if t.justCreated() {
 		return errCreated
 	}
-	compact := "compact"
-	response, err := kadm.NewClient(t.client).CreateTopic(ctx, 1, cmp.Or(t.deps.Flow.ReplicationFactor, -1), map[string]*string{"cleanup.policy": &compact}, t.name)
-	if err == nil {
-		err = response.Err
-	}
+	created, _, err := topics.Own{Name: t.name, Partitions: 1, ReplicationFactor: t.deps.Flow.ReplicationFactor}.Create(ctx, t.client, t.alias)
 	switch {
-	case err == nil:
+	case created:
 		t.deps.Log.Info("topic created", "cluster", t.alias, "topic", t.name)
-	case errors.Is(err, kerr.TopicAlreadyExists):
+	case err == nil:
+		// Another instance has created it.
 	case isDenied(err):
 		// The next write tries again, because the permission may be granted meanwhile.
-		return fmt.Errorf("create topic %s on cluster %s: %w; grant CREATE and WRITE on it to milena's user, or create it (1 partition, cleanup.policy=compact)", t.name, t.alias, err)
+		return fmt.Errorf("%w; WRITE is needed too; or create it (1 partition, cleanup.policy=compact)", err)
 	default:
-		return fmt.Errorf("create topic %s on cluster %s: %w", t.name, t.alias, err)
+		return err
 	}
 	t.deps.Host.RefreshSoon()
 	t.mu.Lock()

@@ -149,6 +149,7 @@ func TestPlan_refuses(t *testing.T) {
 		"add partitions to topic g on cluster dr: not allowed; grant ALTER",
 		"alter configs of topic h on cluster dr: not allowed; grant ALTER_CONFIGS",
 		"journal topic milena.primary-dr.journal on cluster dr has 7 partitions, the config says shards: 4; set shards to 7",
+		"--alter --entity-type topics --entity-name milena.primary-dr.journal --add-config cleanup.policy=compact",
 		"transactional id milena.primary-dr.0 on cluster dr: grant WRITE on transactional ids with the prefix milena.primary-dr.",
 	)
 }

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -17,17 +16,31 @@ import (
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-// checkJournal checks that the journal can be created, or that it has one partition per shard: shards cannot change once it exists.
+// checkJournal checks that the journal can be created, or that it is compacted and has one partition per shard: shards cannot change once it
+// exists.
 func (c *check) checkJournal(ctx context.Context) {
-	name := offsets.JournalTopic(c.flow.Name)
-	if journal := c.target.ByName[name]; journal.Exists() {
-		if len(journal.Partitions) != int(c.flow.Shards) {
+	journal := topics.Journal(c.flow)
+	if existing := c.target.ByName[journal.Name]; existing.Exists() {
+		if len(existing.Partitions) != int(c.flow.Shards) {
 			c.refuse("journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",
-				name, c.flow.Target, len(journal.Partitions), c.flow.Shards, len(journal.Partitions))
+				journal.Name, c.flow.Target, len(existing.Partitions), c.flow.Shards, len(existing.Partitions))
+		}
+		var wrong *topics.NotCompactedError
+		switch err := journal.CheckCompacted(ctx, c.targetClient, c.flow.Target, c.clusters.Target.Brokers); {
+		case errors.As(err, &wrong):
+			c.refuse("journal %v", err)
+		case err != nil:
+			c.warn("it is not known whether the journal is compacted: %v", err)
 		}
 		return
 	}
-	c.refuseAll(c.topics.PreviewCreate(ctx, name, c.flow.Shards, cmp.Or(c.flow.ReplicationFactor, -1)).Errors)
+	left, err := journal.Preview(ctx, c.targetClient, c.flow.Target)
+	for _, l := range left {
+		c.warn("%s", l)
+	}
+	if err != nil {
+		c.refuse("%v", err)
+	}
 }
 
 // checkRights asks brokers for milena's rights on the topics that exist (KIP-430). Brokers do not tell the rights on topics that do not exist

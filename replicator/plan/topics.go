@@ -49,6 +49,9 @@ func (c *check) validateCreates(ctx context.Context) {
 			c.warn("topic %s would be created without %s, a config that cluster %s does not know", p.TargetName, name, c.flow.Target)
 		}
 	}
+	for _, l := range preview.LeftOut {
+		c.warn("%s", l)
+	}
 	maps.Copy(c.configs, preview.Configs)
 	c.refuseAll(preview.Errors)
 }

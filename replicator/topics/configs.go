@@ -199,10 +199,10 @@ func alterResource(name string, changes []policy.ConfigChange) kmsg.IncrementalA
 	return resource
 }
 
-// knownConfigs returns the names of the topic configs that the target knows, read from one of its topics: the journal, __consumer_offsets or
-// an existing remote topic. It is empty if no topic is missing or none can be described. Broker configs are no substitute: they have other
-// names.
-func (t *Syncer) knownConfigs(ctx context.Context, missing, pairs []Pair) map[string]bool {
+// knownConfigs returns the topic configs that the target knows, with the default of its brokers if that is known. They are read from one of its
+// topics: the journal, __consumer_offsets or an existing remote topic. The result is empty if no topic is missing or none can be described.
+// Broker configs are no substitute: they have other names.
+func (t *Syncer) knownConfigs(ctx context.Context, missing, pairs []Pair) map[string]string {
 	if len(missing) == 0 {
 		return nil
 	}
@@ -215,7 +215,14 @@ func (t *Syncer) knownConfigs(ctx context.Context, missing, pairs []Pair) map[st
 	}
 	described, _ := describeTopics(ctx, t.target, t.flow.Target, candidates)
 	for _, configs := range described {
-		return configNames(configs)
+		known := make(map[string]string, len(configs))
+		for _, c := range configs {
+			known[c.Name] = ""
+			if !c.Dynamic {
+				known[c.Name] = c.Value
+			}
+		}
+		return known
 	}
 	return nil
 }

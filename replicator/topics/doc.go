@@ -2,7 +2,10 @@
 // and ACLs. The topic on the target that holds the copy is called the remote topic.
 //
 //	view.go     metadata of a cluster: topics, partitions, leaders
-//	topics.go   selects topics, creates missing remote topics and adds partitions
+//	topics.go   selects topics and plans missing remote topics
+//	create.go   creates topics without the configs that a cluster refuses, and adds partitions
+//	limit.go    how many topics a cluster accepts in a request, and which it refuses
+//	own.go      the topics that milena keeps for itself
 //	configs.go  compares configs and alters those that differ; the limits that follow for batches
 //	acls.go     compares ACLs, creates and deletes them; package policy decides which
 //	bounds.go   first and last offsets of all partitions

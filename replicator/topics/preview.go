@@ -4,8 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Preview is what a sync would change on the target. Maps are by target name.
@@ -14,6 +12,8 @@ type Preview struct {
 	Configs map[string][]string
 	// Unknown are configs of the source topic that are left out because the target does not know them.
 	Unknown map[string][]string
+	// LeftOut are the configs that a topic would be created without because the target refuses them.
+	LeftOut []LeftOut
 	// Limits are the limits of existing topics.
 	Limits map[string]Limits
 	// Errors are the requests that failed or that the target would refuse.
@@ -30,31 +30,31 @@ func (t *Syncer) PreviewCreates(ctx context.Context, pairs, all []Pair) *Preview
 	p := newPreview()
 	missing, small := t.incomplete(pairs)
 	known := t.knownConfigs(ctx, missing, all)
+	c := t.creator(known, validateOnly)
+	left := map[[2]string]bool{} // topic and config
+	c.left = func(l LeftOut) {
+		left[[2]string{l.Topic, l.Config}] = true
+		if l.Err == nil {
+			p.Unknown[l.Topic] = append(p.Unknown[l.Topic], l.Config)
+			return
+		}
+		p.LeftOut = append(p.LeftOut, l)
+	}
 	for part := range slices.Chunk(missing, topicsPerRequest) {
-		planned := t.planCreates(ctx, part, p.Errors)
+		planned := t.planCreates(ctx, part, known, p.Errors)
+		for i := range planned {
+			planned[i], _ = c.withoutUnknown(planned[i], nil)
+		}
+		c.create(ctx, planned, p.Errors)
 		for _, topic := range planned {
-			for _, c := range topic.Configs {
-				if len(known) > 0 && !known[c.Name] {
-					p.Unknown[topic.Topic] = append(p.Unknown[topic.Topic], c.Name)
-					continue
+			for _, config := range topic.Configs {
+				if !left[[2]string{topic.Topic, config.Name}] {
+					p.Configs[topic.Topic] = append(p.Configs[topic.Topic], config.Name+"="+*config.Value)
 				}
-				p.Configs[topic.Topic] = append(p.Configs[topic.Topic], c.Name+"="+*c.Value)
 			}
 		}
-		t.create(ctx, planned, known, validateOnly, p.Errors)
 	}
-	for part := range slices.Chunk(small, topicsPerRequest) {
-		t.grow(ctx, part, validateOnly, p.Errors)
-	}
-	return p
-}
-
-// PreviewCreate checks whether the target would create one topic.
-func (t *Syncer) PreviewCreate(ctx context.Context, name string, partitions int32, replicationFactor int16) *Preview {
-	p := newPreview()
-	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, partitions, replicationFactor
-	t.create(ctx, []kmsg.CreateTopicsRequestTopic{topic}, nil, validateOnly, p.Errors)
+	t.grow(ctx, small, validateOnly, p.Errors)
 	return p
 }
 

@@ -52,6 +52,9 @@ type Syncer struct {
 	flow           config.Flow
 	log            *slog.Logger
 
+	creates, grows requestLimit // learned from refusals of the target
+	refusals       refusals
+
 	mu     sync.Mutex
 	warned map[string]bool // warnings that were logged already
 }
@@ -102,13 +105,17 @@ func (t *Syncer) CreateMissing(ctx context.Context, pairs []Pair) (created, grow
 	errs = map[string]error{}
 	missing, small := t.incomplete(pairs)
 	known := t.knownConfigs(ctx, missing, pairs)
-	for part := range slices.Chunk(missing, topicsPerRequest) {
-		created = append(created, t.create(ctx, t.planCreates(ctx, part, errs), known, apply, errs)...)
+	for part := range slices.Chunk(t.refusals.due(missing, errs), topicsPerRequest) {
+		created = append(created, t.creator(known, apply).create(ctx, t.planCreates(ctx, part, known, errs), errs)...)
 	}
-	for part := range slices.Chunk(small, topicsPerRequest) {
-		grown = append(grown, t.grow(ctx, part, apply, errs)...)
-	}
+	grown = t.grow(ctx, t.refusals.due(small, errs), apply, errs)
+	t.refusals.note(slices.Concat(missing, small), errs)
 	return created, grown, errs
+}
+
+// creator creates topics on the target.
+func (t *Syncer) creator(known map[string]string, how mode) *creator {
+	return &creator{client: t.target, cluster: t.flow.Target, known: known, how: how, limit: &t.creates, left: t.warnLeftOut}
 }
 
 // incomplete returns the pairs whose remote topic is missing, and those whose remote topic lacks partitions.
@@ -159,7 +166,7 @@ const (
 
 // planCreates builds the creations of missing remote topics. A topic whose source configs cannot be read is not created: with the default
 // cleanup.policy, retention would delete records of a compacted topic.
-func (t *Syncer) planCreates(ctx context.Context, missing []Pair, errs map[string]error) []kmsg.CreateTopicsRequestTopic {
+func (t *Syncer) planCreates(ctx context.Context, missing []Pair, known map[string]string, errs map[string]error) []kmsg.CreateTopicsRequestTopic {
 	described, failed := describeTopics(ctx, t.source, t.flow.Source, SourceNames(missing))
 	replicas := t.flow.ReplicationFactor
 	if replicas == 0 {
@@ -175,165 +182,33 @@ func (t *Syncer) planCreates(ctx context.Context, missing []Pair, errs map[strin
 		topic.Topic = p.TargetName
 		topic.NumPartitions = int32(len(p.Source.Partitions))
 		topic.ReplicationFactor = replicas
-		configs := policy.CreateConfigs(described[p.Source.Name], t.configs)
-		for _, name := range slices.Sorted(maps.Keys(configs)) {
-			c := kmsg.NewCreateTopicsRequestTopicConfig()
-			c.Name, c.Value = name, kmsg.StringPtr(configs[name])
-			topic.Configs = append(topic.Configs, c)
-		}
+		topic.Configs = requestConfigs(policy.CreateConfigs(described[p.Source.Name], known, t.configs))
 		planned = append(planned, topic)
 	}
 	return planned
 }
 
-// create sends the planned topics and returns the names of those that were created. A topic that is refused because of its configs is sent
-// again without those that the target does not accept, as one unknown key fails the whole topic (KAFKA-13255). Each iteration drops at
-// least one key, so the loop ends.
-func (t *Syncer) create(ctx context.Context, planned []kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, errs map[string]error) (created []string) {
-	for len(planned) > 0 {
-		request := kmsg.NewPtrCreateTopicsRequest()
-		request.Topics, request.TimeoutMillis, request.ValidateOnly = planned, adminTimeoutMillis, bool(how)
-		answer, err := t.target.Request(ctx, request)
-		if err != nil {
-			for _, topic := range planned {
-				errs[topic.Topic] = t.adminError("create", topic.Topic, err, nil)
-			}
-			return created
-		}
-		byName := map[string]kmsg.CreateTopicsRequestTopic{}
-		for _, topic := range planned {
-			byName[topic.Topic] = topic
-		}
-		planned = nil
-		for _, answered := range answer.(*kmsg.CreateTopicsResponse).Topics {
-			err := kerr.ErrorForCode(answered.ErrorCode)
-			switch {
-			case err == nil:
-				created = append(created, answered.Topic)
-			case errors.Is(err, kerr.TopicAlreadyExists):
-				// Created by an operator or another instance since the metadata was read.
-			default:
-				if again, ok := t.withFewerConfigs(ctx, byName[answered.Topic], known, how, err, answered.ErrorMessage); ok {
-					planned = append(planned, again)
-					continue
-				}
-				errs[answered.Topic] = t.adminError("create", answered.Topic, err, answered.ErrorMessage)
-			}
-		}
-	}
-	return created
-}
-
-// withFewerConfigs returns a refused topic without the configs that caused the refusal; false if there are no such configs.
-func (t *Syncer) withFewerConfigs(ctx context.Context, topic kmsg.CreateTopicsRequestTopic, known map[string]bool, how mode, err error, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
-	invalid := errors.Is(err, kerr.InvalidConfig)
-	if invalid {
-		if less, ok := t.withoutUnknown(topic, known, message); ok {
-			return less, true
-		}
-	}
-	// Managed Kafka services control some configs themselves (KIP-133). A preview reports the refusal instead.
-	if how == validateOnly || (!invalid && !errors.Is(err, kerr.PolicyViolation)) {
-		return topic, false
-	}
-	return t.withoutRefused(ctx, topic)
-}
-
-// withoutRefused validates each config of a topic separately, because an error does not always name the refused config. A remote topic is
-// never created without its cleanup.policy: retention would delete records of a compacted topic (KAFKA-12254).
-func (t *Syncer) withoutRefused(ctx context.Context, topic kmsg.CreateTopicsRequestTopic) (kmsg.CreateTopicsRequestTopic, bool) {
-	refuses := func(configs ...kmsg.CreateTopicsRequestTopicConfig) bool {
-		alone := topic
-		alone.Configs = configs
-		errs := map[string]error{}
-		t.create(ctx, []kmsg.CreateTopicsRequestTopic{alone}, nil, validateOnly, errs)
-		return len(errs) > 0
-	}
-	if len(topic.Configs) == 0 || refuses() {
-		return topic, false // the refusal is not about configs
-	}
-	var kept []kmsg.CreateTopicsRequestTopicConfig
-	for _, c := range topic.Configs {
-		switch {
-		case !refuses(c):
-			kept = append(kept, c)
-		case c.Name == "cleanup.policy":
-			return topic, false
-		default:
-			t.warnOnce("refused", topic.Topic, c.Name, "topic config left out: the target refuses it; add it to configs_exclude to leave it alone")
-		}
-	}
-	less := len(kept) < len(topic.Configs)
-	topic.Configs = kept
-	return topic, less
-}
-
-// withoutUnknown returns a topic without the configs that the target does not know; false if that drops none. The other topics of the
-// target show which configs it knows, if there are any; the error message always names one unknown key.
-func (t *Syncer) withoutUnknown(topic kmsg.CreateTopicsRequestTopic, known map[string]bool, message *string) (kmsg.CreateTopicsRequestTopic, bool) {
-	var kept []kmsg.CreateTopicsRequestTopicConfig
-	var dropped []string
-	for _, c := range topic.Configs {
-		// The text is from LogConfig.validateNames, unchanged since 0.9.
-		named := message != nil && strings.HasSuffix(strings.TrimSpace(*message), "Unknown topic config name: "+c.Name)
-		if named || (len(known) > 0 && !known[c.Name]) {
-			dropped = append(dropped, c.Name)
-			continue
-		}
-		kept = append(kept, c)
-	}
-	topic.Configs = kept
-	if len(dropped) > 0 {
-		t.warnUnknown(topic.Topic, dropped)
-	}
-	return topic, len(dropped) > 0
-}
-
-// warnUnknown warns about configs that the target does not know, once each.
+// warnUnknown warns about configs that the target does not know.
 func (t *Syncer) warnUnknown(targetName string, names []string) {
 	for _, name := range names {
-		t.warnOnce("unknown", targetName, name, "topic config left out: the target does not know it")
+		t.warnLeftOut(LeftOut{Topic: targetName, Config: name})
 	}
 }
 
-// warnOnce logs a warning unless the same topic and config had one for the same reason before.
-func (t *Syncer) warnOnce(why, targetName, name, text string) {
+// warnLeftOut logs a warning unless the same topic and config had one before.
+func (t *Syncer) warnLeftOut(l LeftOut) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if key := why + " " + targetName + " " + name; !t.warned[key] {
-		t.warned[key] = true
-		t.log.Warn(text, "cluster", t.flow.Target, "topic", targetName, "config", name) //nolint:sloglint // the text is the caller's constant
+	key := l.Topic + " " + l.Config
+	if t.warned[key] {
+		return
 	}
-}
-
-// grow adds the partitions that the remote topics lack, and returns the names of the topics that grew.
-func (t *Syncer) grow(ctx context.Context, pairs []Pair, how mode, errs map[string]error) (grown []string) {
-	request := kmsg.NewPtrCreatePartitionsRequest()
-	request.TimeoutMillis, request.ValidateOnly = adminTimeoutMillis, bool(how)
-	for _, p := range pairs {
-		topic := kmsg.NewCreatePartitionsRequestTopic()
-		topic.Topic, topic.Count = p.TargetName, int32(len(p.Source.Partitions))
-		request.Topics = append(request.Topics, topic)
+	t.warned[key] = true
+	if l.Err == nil {
+		t.log.Warn("topic config left out: the target does not know it", "cluster", t.flow.Target, "topic", l.Topic, "config", l.Config)
+		return
 	}
-	answer, err := t.target.Request(ctx, request)
-	if err != nil {
-		for _, p := range pairs {
-			errs[p.TargetName] = t.adminError("add partitions to", p.TargetName, err, nil)
-		}
-		return nil
-	}
-	for _, answered := range answer.(*kmsg.CreatePartitionsResponse).Topics {
-		err := kerr.ErrorForCode(answered.ErrorCode)
-		switch {
-		case err == nil:
-			grown = append(grown, answered.Topic)
-		case errors.Is(err, kerr.InvalidPartitions):
-			// It has as many by now. Too many for the cluster has another code.
-		default:
-			errs[answered.Topic] = t.adminError("add partitions to", answered.Topic, err, answered.ErrorMessage)
-		}
-	}
-	return grown
+	t.log.Warn("topic config left out: the target refuses it; add it to configs_exclude to leave it alone", "cluster", t.flow.Target, "topic", l.Topic, "config", l.Config, "err", l.Err)
 }
 
 func (t *Syncer) adminError(operation, topic string, err error, message *string) error {

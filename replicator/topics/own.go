@@ -1,0 +1,80 @@
+package topics
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+)
+
+// Own is a topic that milena keeps for itself on a cluster: the journal, heartbeats, checkpoints or offset-syncs. They are all compacted, and
+// their other configs are wishes: a topic is created without those that the cluster refuses.
+type Own struct {
+	Name       string
+	Partitions int32
+	// ReplicationFactor is that of the flow; 0 uses the brokers' default.
+	ReplicationFactor int16
+	// SmallSegments keeps a topic short that grows fast, because compaction skips the active segment.
+	SmallSegments bool
+}
+
+// Journal is the journal topic of a flow.
+func Journal(f config.Flow) Own {
+	return Own{offsets.JournalTopic(f.Name), f.Shards, f.ReplicationFactor, true}
+}
+
+// Create creates the topic on a cluster unless it exists, and returns the configs that were left out.
+func (o Own) Create(ctx context.Context, client *kgo.Client, cluster string) (created bool, left []LeftOut, err error) {
+	return o.create(ctx, client, cluster, apply)
+}
+
+// Preview checks whether a cluster would create the topic, and returns the configs that would be left out.
+func (o Own) Preview(ctx context.Context, client *kgo.Client, cluster string) ([]LeftOut, error) {
+	_, left, err := o.create(ctx, client, cluster, validateOnly)
+	return left, err
+}
+
+func (o Own) create(ctx context.Context, client *kgo.Client, cluster string, how mode) (created bool, left []LeftOut, err error) {
+	configs := map[string]string{"cleanup.policy": "compact"}
+	if o.SmallSegments {
+		configs["segment.bytes"], configs["segment.ms"] = strconv.Itoa(16<<20), strconv.FormatInt(time.Hour.Milliseconds(), 10)
+	}
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = o.Name, o.Partitions, cmp.Or(o.ReplicationFactor, -1)
+	topic.Configs = requestConfigs(configs)
+	c := creator{client: client, cluster: cluster, how: how, limit: &requestLimit{}, left: func(l LeftOut) { left = append(left, l) }}
+	errs := map[string]error{}
+	created = len(c.create(ctx, []kmsg.CreateTopicsRequestTopic{topic}, errs)) > 0
+	return created, left, errs[o.Name]
+}
+
+// NotCompactedError means that a topic of milena's own loses records to retention.
+type NotCompactedError struct {
+	Topic, Cluster, Policy string
+	Brokers                []string // bootstrap addresses
+}
+
+func (e *NotCompactedError) Error() string {
+	return fmt.Sprintf("topic %s on cluster %s has cleanup.policy=%s, so retention deletes what milena must keep; run: kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s --add-config cleanup.policy=compact",
+		e.Topic, e.Cluster, e.Policy, strings.Join(e.Brokers, ","), e.Topic)
+}
+
+// CheckCompacted returns a *NotCompactedError if the existing topic is not compacted or loses records to retention. Any other error means that
+// this is not known, for example for lack of DESCRIBE_CONFIGS.
+func (o Own) CheckCompacted(ctx context.Context, client *kgo.Client, cluster string, brokers []string) error {
+	described, errs := describeTopics(ctx, client, cluster, []string{o.Name})
+	for _, c := range described[o.Name] {
+		if c.Name == "cleanup.policy" && strings.TrimSpace(c.Value) != "compact" {
+			return &NotCompactedError{o.Name, cluster, c.Value, brokers}
+		}
+	}
+	return errs[o.Name]
+}
