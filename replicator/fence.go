@@ -20,6 +20,9 @@ import (
 // our knowing.
 const transactionTimeout = 5 * time.Minute
 
+// quietWait is how long a coordinator may be unavailable before that is reported: as long as it takes to create the transaction log.
+const quietWait = 5 * time.Second
+
 // marker is the abort marker of a fence, a control batch with this producer id and at least this epoch. Earlier owners cannot write behind
 // it, so everything that they wrote is before it.
 type marker struct {
@@ -36,12 +39,14 @@ type fencer struct {
 	journal         string // name of the topic that every fence includes, for an error
 	// fenced returns the error that another process has taken over. waiting receives the reason why a request is still retried.
 	fenced  func(cause error) error
-	waiting func(why string)
+	waiting func(ctx context.Context, name string, err error)
 
 	claimed    bool // this process owns the id: producerID and epoch are the newest
 	open       bool // a transaction may be open, so EndTxn must be sent before anything else
 	producerID int64
 	epoch      int16 // as EndTxn returned it
+
+	timeout time.Duration // of a transaction; transactionTimeout, or what the coordinator allows
 }
 
 // fence makes these partitions reject all writes of earlier owners: it gets a new epoch from the coordinator, then lets it write an abort
@@ -71,18 +76,21 @@ func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition)
 func (f *fencer) initProducer(ctx context.Context) error {
 	request := kmsg.NewPtrInitProducerIDRequest()
 	request.TransactionalID = &f.transactionalID
-	request.TransactionTimeoutMillis = int32(transactionTimeout.Milliseconds())
 	request.ProducerID, request.ProducerEpoch = -1, -1
 	if f.claimed {
 		request.ProducerID, request.ProducerEpoch = f.producerID, f.epoch
 	}
 	return f.coordinator(ctx, "InitProducerId", func(ctx context.Context) (int16, error) {
+		request.TransactionTimeoutMillis = int32(f.timeout.Milliseconds())
 		response, err := request.RequestWith(ctx, f.client)
 		if err != nil {
 			return 0, err
 		}
-		if response.ErrorCode == 0 {
+		switch {
+		case response.ErrorCode == 0:
 			f.producerID, f.epoch = response.ProducerID, response.ProducerEpoch
+		case response.ErrorCode == kerr.InvalidTransactionTimeout.Code && f.timeout > time.Second:
+			f.timeout /= 2 // transaction.max.timeout.ms is lower, and only a broker's configs say what it is
 		}
 		return response.ErrorCode, nil
 	})
@@ -169,6 +177,7 @@ func (f *fencer) endTransaction(ctx context.Context) error {
 // coordinator sends a request to the transaction coordinator until the result is certain. It retries after a lost response, while the
 // coordinator moves, and while an earlier transaction is still being completed. It does not retry after a fence or without the rights.
 func (f *fencer) coordinator(ctx context.Context, name string, send func(context.Context) (int16, error)) error {
+	began := time.Now()
 	for attempt := 0; ; attempt++ {
 		code, err := send(ctx)
 		if err == nil {
@@ -186,8 +195,8 @@ func (f *fencer) coordinator(ctx context.Context, name string, send func(context
 		case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 			return fmt.Errorf("%s for transactional id %q: %w; grant WRITE on the target topics and on %s", name, f.transactionalID, err, f.journal)
 		}
-		if attempt > 3 {
-			f.waiting(fmt.Sprintf("%s on cluster %s: %v", name, f.cluster, err))
+		if time.Since(began) > quietWait {
+			f.waiting(ctx, name, err)
 		}
 		if err := client.Sleep(ctx, coordinatorPause(err, attempt)); err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -1,10 +1,12 @@
 package replicator
 
 import (
+	"context"
 	"fmt"
 	"sync"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // FencedError means that another instance has taken over a shard that this one owned.
@@ -51,9 +53,19 @@ func newShard(f *Flow, number int32) *shard {
 	s.fencer = fencer{
 		client: f.target, cluster: f.config.Target, transactionalID: fmt.Sprintf("milena.%s.%d", f.config.Name, number), journal: f.journalTopic,
 		fenced:  func(cause error) error { return &FencedError{Flow: f.config.Name, Shard: number, Cause: cause} },
-		waiting: func(why string) { s.setProblem(fmt.Sprintf("shard %d: %s", number, why)) },
+		waiting: s.reportWait, timeout: transactionTimeout,
 	}
 	return s
+}
+
+// reportWait reports why a request to the transaction coordinator is still retried, with the broker config that is the cause, if one is.
+func (s *shard) reportWait(ctx context.Context, name string, err error) {
+	err = fmt.Errorf("%s on cluster %s: %w", name, s.flow.config.Target, err)
+	if cause := topics.ExplainTransactions(ctx, s.flow.target, s.flow.config.Target, err); cause != nil {
+		err = fmt.Errorf("%w (%w)", cause, err)
+	}
+	s.setProblem(fmt.Sprintf("shard %d: %v", s.number, err))
+	s.flow.warn("waiting for a transaction coordinator", "err", err)
 }
 
 // loadedState is what the journal has of one partition.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -147,11 +149,33 @@ func (c *check) checkTransactions(ctx context.Context) {
 		}
 	}
 	id := "milena." + c.flow.Name + ".0"
-	response := admin.FindTxnCoordinators(ctx, id)[id]
-	switch {
-	case errors.Is(response.Err, kerr.TransactionalIDAuthorizationFailed):
+	err = findCoordinator(ctx, admin, id)
+	if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
 		c.refuse("transactional id %s on cluster %s: grant WRITE on transactional ids with the prefix milena.%s. to milena's user", id, c.flow.Target, c.flow.Name)
-	case response.Err != nil:
-		c.warn("no transaction coordinator on cluster %s yet; this is normal on a new cluster: %v", c.flow.Target, response.Err)
+		return
+	}
+	switch cause := topics.ExplainTransactions(ctx, c.targetClient, c.flow.Target, err); {
+	case cause != nil:
+		c.refuse("%v", cause)
+	case err != nil:
+		c.warn("no transaction coordinator on cluster %s yet; this is normal on a new cluster: %v", c.flow.Target, err)
+	}
+}
+
+// coordinatorWait is how long a cluster may take to find a coordinator. The first request creates the transaction log.
+const coordinatorWait = 4 * time.Second
+
+// findCoordinator looks up the coordinator of a transactional id, and returns the last error if there is none in time.
+func findCoordinator(ctx context.Context, admin *kadm.Client, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, coordinatorWait)
+	defer cancel()
+	for attempt := 0; ; attempt++ {
+		response := admin.FindTxnCoordinators(ctx, id)[id]
+		if !errors.Is(response.Err, kerr.CoordinatorNotAvailable) {
+			return response.Err
+		}
+		if client.Sleep(ctx, client.Backoff(attempt)) != nil {
+			return response.Err
+		}
 	}
 }

@@ -7,6 +7,7 @@
 //	limit.go    how many topics a cluster accepts in a request, and which it refuses
 //	own.go      the topics that milena keeps for itself
 //	configs.go  compares configs and alters those that differ; the limits that follow for batches
+//	transactions.go  which broker config keeps a cluster from having transactions
 //	acls.go     compares ACLs, creates and deletes them; package policy decides which
 //	bounds.go   first and last offsets of all partitions
 //	preview.go  what a sync would do, without changing anything, for milena check

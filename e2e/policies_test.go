@@ -1,0 +1,221 @@
+package e2e_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/load"
+)
+
+// wantOutput fails the test unless output has each of the texts.
+func wantOutput(t *testing.T, output string, want ...string) {
+	t.Helper()
+	for _, text := range want {
+		if !strings.Contains(output, text) {
+			t.Errorf("no %q in:\n%s", text, output)
+		}
+	}
+}
+
+// A target whose policies refuse small segments and one topic gets the rest. What check says is what run does.
+func TestTargetWithCreatePolicy(t *testing.T) {
+	classes := t.TempDir()
+	check(t, requireKafka(t).Compile(t.Context(), filepath.Join("testdata", "Policy.java"), classes))
+	p := startPair(t, kafka.Options{}, kafka.Options{Properties: map[string]string{"create.topic.policy.class.name": "Policy"}, Classes: classes})
+	p.createTopic("small", 2, 1, "segment.bytes=16777216", "retention.ms=7200000")
+	check(t, p.writer(load.Options{Topic: "small", Partitions: 2}).Write(t.Context(), 100))
+
+	settings := p.config("small")
+	code, output := p.runVerb(t, "check", settings)
+	if code != 0 {
+		t.Errorf("check: exit code %d", code)
+	}
+	wantOutput(t, output, "topic source.small is created without segment.bytes", "Config property 'segment.bytes' must be at least 52428800",
+		"topic milena.source-target.journal is created without segment.ms", "Config property 'segment.ms' is not allowed")
+	m := p.startMilena(settings)
+	p.waitAndVerify(m, 30*time.Second, 200, "small")
+	if own := ownConfigs(t, p.targetAdmin, "milena.source-target.journal"); !maps.Equal(own, map[string]string{"cleanup.policy": "compact"}) {
+		t.Errorf("the journal has %v", own)
+	}
+	wantOutput(t, m.Output(), "Config property 'segment.ms' is not allowed", "Config property 'segment.bytes' must be at least 52428800")
+	m.stop()
+
+	// One topic that is refused does not keep the others from being copied, and check, run and status say why.
+	p.createTopic("never", 1, 1)
+	p.createTopic("later", 1, 1)
+	check(t, p.writer(load.Options{Topic: "later", Partitions: 1}).Write(t.Context(), 100))
+	settings = p.config("small", "never", "later")
+	code, output = p.runVerb(t, "check", settings)
+	if code != 1 {
+		t.Errorf("check: exit code %d", code)
+	}
+	wantOutput(t, output, "a topic named never is not allowed")
+	m = p.newMilena("again", settings)
+	m.start()
+	p.waitAndVerify(m, 30*time.Second, 100, "later")
+	wantOutput(t, m.Output(), "a topic named never is not allowed")
+	m.stop()
+}
+
+// A journal that retention shortens is refused by check and run, and the command that they print mends it.
+func TestJournalMustBeCompacted(t *testing.T) {
+	p := startPair(t, kafka.Options{}, kafka.Options{})
+	p.createTopic("orders", 1, 1)
+	check(t, p.writer(load.Options{Topic: "orders", Partitions: 1}).Write(t.Context(), 100))
+	const journal = "milena.source-target.journal"
+	check(t, createTopic(t.Context(), p.targetAdmin, journal, 64, 1, "cleanup.policy=delete", "retention.ms=60000"))
+	settings := p.config("orders")
+	for _, verb := range []string{"check", "run"} {
+		code, output := p.runVerb(t, verb, settings)
+		if code != 1 {
+			t.Errorf("%s: exit code %d", verb, code)
+		}
+		wantOutput(t, output, "topic "+journal+" on cluster target has cleanup.policy=delete",
+			"kafka-configs.sh --bootstrap-server "+p.target.Addrs()[0]+" --alter --entity-type topics --entity-name "+journal+" --add-config cleanup.policy=compact")
+	}
+	alterConfigs(t, p.targetAdmin, journal, "cleanup.policy=compact")
+	eventually(t, 10*time.Second, "the brokers have the config", func() (bool, string) {
+		own := ownConfigs(t, p.targetAdmin, journal)
+		return own["cleanup.policy"] == "compact", fmt.Sprint(own)
+	})
+	m := p.startMilena(settings)
+	p.waitAndVerify(m, 30*time.Second, 100, "orders")
+	m.stop()
+}
+
+// writeAt writes n records with these timestamps to partition 0.
+func writeAt(t *testing.T, client *kgo.Client, topic string, n int, timestamp func(i int) time.Time) {
+	t.Helper()
+	for i := range n {
+		r := &kgo.Record{Topic: topic, Key: []byte("k"), Value: fmt.Appendf(nil, "%s/%d", topic, i), Timestamp: timestamp(i)}
+		check(t, client.ProduceSync(t.Context(), r).FirstErr())
+	}
+}
+
+// A copy accepts records of every time that the source holds: a limit that came after them, and records with microseconds as milliseconds.
+func TestTimestampLimits(t *testing.T) {
+	p := startPair(t, kafka.Options{}, kafka.Options{})
+	const widest = "9223372036854775807"
+	producer, err := p.source.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	check(t, err)
+	defer producer.Close()
+	p.createTopic("ts", 1, 1)
+	writeAt(t, producer, "ts", 50, func(i int) time.Time { return time.Date(2019, 1, 1, 0, 0, i, 0, time.UTC) })
+	alterConfigs(t, p.sourceAdmin, "ts", "message.timestamp.before.max.ms=604800000")
+	writeAt(t, producer, "ts", 50, func(int) time.Time { return time.Now() })
+	p.createTopic("us", 1, 1, "message.timestamp.after.max.ms="+widest)
+	writeAt(t, producer, "us", 25, func(i int) time.Time {
+		if i%5 == 2 {
+			return time.UnixMilli(time.Now().UnixMicro())
+		}
+		return time.Now()
+	})
+	settings := p.config("ts", "us")
+	code, output := p.runVerb(t, "check", settings)
+	if code != 0 {
+		t.Errorf("check: exit code %d\n%s", code, output)
+	}
+	m := p.startMilena(settings)
+	p.waitAndVerify(m, 30*time.Second, 125, "ts", "us")
+	for _, topic := range []string{"ts", "us"} {
+		if own := ownConfigs(t, p.targetAdmin, remoteTopic(topic)); own["message.timestamp.after.max.ms"] != widest || own["message.timestamp.before.max.ms"] == "604800000" {
+			t.Errorf("the copy of %s has %v", topic, own)
+		}
+	}
+	m.stop()
+}
+
+// mm2File writes an mm2.properties with a flow from source to target and these lines.
+func (p *pair) mm2File(name string, lines ...string) string {
+	p.t.Helper()
+	file := filepath.Join(p.dir, name+".properties")
+	text := append([]string{
+		"clusters = source, target",
+		"source.bootstrap.servers = " + strings.Join(p.source.Addrs(), ","),
+		"target.bootstrap.servers = " + strings.Join(p.target.Addrs(), ","),
+		"source->target.enabled = true", "topics = .*", "replication.factor = 1", "sync.topic.acls.enabled = false", "",
+	}, lines...)
+	check(p.t, os.WriteFile(file, []byte(strings.Join(text, "\n")), 0o600))
+	return file
+}
+
+// With an mm2.properties that sets no interval, topics, partitions and configs arrive within 5 s. With sync.topic.configs.enabled = false, the
+// standby's own retention outlives a restart and a new topic.
+func TestMM2FileWithoutIntervalsAndWithoutConfigSync(t *testing.T) {
+	p := startPair(t, kafka.Options{}, kafka.Options{})
+	p.createTopic("first", 1, 1)
+	check(t, p.writer(load.Options{Topic: "first", Partitions: 1}).Write(t.Context(), 100))
+	m := p.newMilenaFromFile("milena", p.mm2File("silent"), "--beside-mirrormaker")
+	m.start()
+	m.waitReady(30 * time.Second)
+	s := &topicSync{pair: p, m: m}
+	p.waitAndVerify(m, 20*time.Second, 100, "first")
+	t.Run("a new topic", s.newTopics)
+	t.Run("new partitions", s.newPartitions)
+	t.Run("a config", func(t *testing.T) {
+		alterConfigs(t, p.sourceAdmin, "first", "retention.ms=3600000")
+		s.hasConfigs(t, 4*time.Second, map[string]string{"retention.ms": "3600000"})
+	})
+	m.stop()
+
+	const year = "31536000000"
+	alterConfigs(t, p.targetAdmin, remoteTopic("first"), "retention.ms="+year)
+	m = p.newMilenaFromFile("off", p.mm2File("off", "sync.topic.configs.enabled = false"), "--beside-mirrormaker")
+	m.start()
+	m.waitReady(30 * time.Second)
+	p.createTopic("another", 1, 1, "retention.ms=7200000")
+	check(t, p.writer(load.Options{Topic: "another", Partitions: 1}).Write(t.Context(), 100))
+	p.waitAndVerify(m, 20*time.Second, 100, "another")
+	alterConfigs(t, p.sourceAdmin, "another", "retention.ms=10800000")
+	eventually(t, 20*time.Second, "two syncs of configs have ended", func() (bool, string) {
+		n, err := m.Metric(t.Context(), "milena_passes_total", "pass", "configs", "result", "done")
+		return n >= 2, fmt.Sprint(n, err)
+	})
+	for topic, want := range map[string]string{"first": year, "another": "7200000"} {
+		if got := ownConfigs(t, p.targetAdmin, remoteTopic(topic))["retention.ms"]; got != want {
+			t.Errorf("the copy of %s has retention.ms %q, want %s", topic, got, want)
+		}
+	}
+	p.verify(remoteTopic, "first", "another")
+	m.stop()
+}
+
+// Brokers that can never create their transaction log: check refuses, and run says within 30 s which config is wrong.
+func TestTargetWithoutTransactions(t *testing.T) {
+	p := startPair(t, kafka.Options{}, kafka.Options{Properties: map[string]string{"transaction.state.log.replication.factor": "3"}})
+	p.createTopic("orders", 1, 1)
+	check(t, p.writer(load.Options{Topic: "orders", Partitions: 1}).Write(t.Context(), 100))
+	settings := p.config("orders")
+	const key = "set transaction.state.log.replication.factor to at most 1"
+	code, output := p.runVerb(t, "check", settings)
+	if code != 1 {
+		t.Errorf("check: exit code %d", code)
+	}
+	wantOutput(t, output, "refused: ", key)
+	m := p.newMilena("milena", settings)
+	m.start()
+	eventually(t, 30*time.Second, "the log and /readyz name the broker's config", func() (bool, string) {
+		notReady, _ := m.Diagnose(t.Context())
+		return strings.Contains(notReady, key) && strings.Contains(m.Output(), key), notReady
+	})
+	m.stop()
+}
+
+// A shorter timeout of transactions is learned from the refusal of brokers with a low transaction.max.timeout.ms.
+func TestTargetWithShortTransactions(t *testing.T) {
+	p := startPair(t, kafka.Options{}, kafka.Options{Properties: map[string]string{"transaction.max.timeout.ms": "60000"}})
+	p.createTopic("orders", 1, 1)
+	check(t, p.writer(load.Options{Topic: "orders", Partitions: 1}).Write(t.Context(), 100))
+	settings := p.config("orders")
+	m := p.startMilena(settings)
+	p.waitAndVerify(m, 30*time.Second, 100, "orders")
+	m.stop()
+}
