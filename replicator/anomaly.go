@@ -26,45 +26,62 @@ var errSourceNotReady = errors.New("the source cannot serve this partition now")
 // used. An error means that the fetch must be retried later.
 func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) (*sourceLostError, error) {
 	switch wire.ClassifyFetch(rp.ErrorCode) {
-	case wire.Fetched:
 	case wire.OutOfRange:
-		return f.sourceOutOfRange(ctx, p, offset)
+		start, end, err := wire.Bounds(ctx, f.source, p.leaderOnSource(), p.source())
+		if err != nil {
+			f.refreshSource(ctx)
+			return nil, err
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return f.outOfBoundsLocked(p, offset, start, end)
 	case wire.Moved, wire.Gone:
 		f.refreshSource(ctx) // a recreated topic has a new id in the metadata
-		return nil, errSourceNotReady
-	case wire.Denied:
-		f.warn("source fetch failed, retrying", "topic", p.topic.source, "err", fmt.Errorf("%w; grant READ on topic %s of cluster %s", kerr.ErrorForCode(rp.ErrorCode), p.topic.source, f.config.Source))
-		return nil, errSourceNotReady
-	case wire.RetryLater:
-		f.warn("source fetch failed, retrying", "topic", p.topic.source, "partition", p.number, "err", kerr.ErrorForCode(rp.ErrorCode))
-		return nil, errSourceNotReady
+	case wire.Fetched, wire.Denied, wire.RetryLater:
 	}
-	p.mu.Lock()
-	p.cursor.markWithin()
-	p.mu.Unlock()
-	if d := rp.DivergingEpoch; d.EndOffset >= 0 && d.EndOffset < offset {
-		return &sourceLostError{
-			kind: policy.Truncated, from: d.EndOffset, to: offset,
-			detail: fmt.Sprintf("source %s was truncated: offsets %d to %d were copied and are no longer in its log (unclean leader election); leader epoch %d ends at %d", p, d.EndOffset, offset-1, d.Epoch, d.EndOffset),
-		}, nil
+	if err := f.fetchError(p, rp); err != nil {
+		return nil, err
 	}
-	return nil, nil //nolint:nilnil // nothing was lost, and there is no reason to retry
+	return divergence(p, rp, offset), nil
 }
 
-// sourceOutOfRange distinguishes retention from truncation. A fetch response with OFFSET_OUT_OF_RANGE has no log start or end, so both are
-// requested with ListOffsets.
-func (f *Flow) sourceOutOfRange(ctx context.Context, p *partition, offset int64) (*sourceLostError, error) {
-	start, end, err := wire.Bounds(ctx, f.source, p.leaderOnSource(), p.source())
+// fetchError returns nil if the records of a fetch response may be used, or else that they must be fetched again later.
+func (f *Flow) fetchError(p *partition, rp *kmsg.FetchResponseTopicPartition) error {
+	code := kerr.ErrorForCode(rp.ErrorCode)
+	switch wire.ClassifyFetch(rp.ErrorCode) {
+	case wire.Fetched:
+		return nil
+	case wire.OutOfRange, wire.Moved, wire.Gone:
+	case wire.Denied:
+		f.warn("source fetch failed, retrying", "topic", p.topic.source, "err", fmt.Errorf("%w; grant READ on topic %s of cluster %s", code, p.topic.source, f.config.Source))
+	case wire.RetryLater:
+		f.warn("source fetch failed, retrying", "topic", p.topic.source, "partition", p.number, "err", code)
+	}
+	return errSourceNotReady
+}
+
+// divergence returns what the source lost if its log diverges from what was fetched before an offset (KIP-320), else nil.
+func divergence(p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) *sourceLostError {
+	d := rp.DivergingEpoch
+	if d.EndOffset < 0 || d.EndOffset >= offset {
+		return nil
+	}
+	return &sourceLostError{
+		kind: policy.Truncated, from: d.EndOffset, to: offset,
+		detail: fmt.Sprintf("source %s was truncated: offsets %d to %d were copied and are no longer in its log (unclean leader election); leader epoch %d ends at %d", p, d.EndOffset, offset-1, d.Epoch, d.EndOffset),
+	}
+}
+
+// outOfBoundsLocked distinguishes retention from truncation. A fetch response with OFFSET_OUT_OF_RANGE has no log start or end, so both were
+// requested with ListOffsets. The partition's lock is held.
+func (f *Flow) outOfBoundsLocked(p *partition, offset, start, end int64) (*sourceLostError, error) {
 	switch {
-	case err != nil:
-		f.refreshSource(ctx)
-		return nil, err
 	case offset < start:
 		return &sourceLostError{
 			kind: policy.RetentionGap, from: offset, to: start,
 			detail: fmt.Sprintf("source %s begins at offset %d: offsets %d to %d were deleted before they were copied", p, start, offset, start-1),
 		}, nil
-	case offset > end && p.beyondEnd() < settleTime:
+	case offset > end && p.cursor.markBeyond() < settleTime:
 		return nil, errSourceNotReady
 	case offset > end:
 		return &sourceLostError{
@@ -72,24 +89,18 @@ func (f *Flow) sourceOutOfRange(ctx context.Context, p *partition, offset int64)
 			detail: fmt.Sprintf("source %s ends at offset %d: offsets %d to %d were copied and are no longer in its log (unclean leader election)", p, end, end, offset-1),
 		}, nil
 	}
-	return nil, errSourceNotReady // the response came from a replica that lags; the offset is in range at the leader
+	f.warn("source fetch failed, retrying", "topic", p.topic.source, "partition", p.number,
+		"err", fmt.Errorf("offset %d is out of range, although the log has offsets %d to %d", offset, start, end)) // from a replica that lags
+	return nil, errSourceNotReady
 }
 
 // settleTime is how long the fetch offset must be beyond the end of the source before that counts as truncation. A new leader may know
 // only a lower high watermark for a moment.
 const settleTime = 2 * time.Second
 
-// beyondEnd returns for how long the fetch offset has been beyond the end of the source.
-func (p *partition) beyondEnd() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.cursor.markBeyond()
-}
-
-// raiseSourceLost raises the anomaly of records that the source lost, and does what policy says. Batches fetched before are still produced.
-func (f *Flow) raiseSourceLost(p *partition, lost *sourceLostError) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// raiseSourceLostLocked raises the anomaly of records that the source lost, and does what policy says. Batches fetched before are still
+// produced. The partition's lock is held.
+func (f *Flow) raiseSourceLostLocked(p *partition, lost *sourceLostError) {
 	if f.raiseLocked(p, lost.kind, lost.from, lost.to, lost.detail) == policy.Halt {
 		return
 	}
@@ -106,10 +117,8 @@ func (f *Flow) raiseSourceLost(p *partition, lost *sourceLostError) {
 	}
 }
 
-// raisePrepareError raises the anomaly of a batch that cannot be prepared, and does what policy says.
-func (f *Flow) raisePrepareError(p *partition, e *prepareError) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// raisePrepareErrorLocked raises the anomaly of a batch that cannot be prepared, and does what policy says. The partition's lock is held.
+func (f *Flow) raisePrepareErrorLocked(p *partition, e *prepareError) {
 	if p.cursor.countUnreadable() < maxRefusals && e.kind == policy.RecordRefused {
 		p.cursor.delay(refreshEvery) // a batch that was corrupted in transit is intact in the next fetch
 		return

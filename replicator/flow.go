@@ -64,6 +64,7 @@ type Flow struct {
 	shards       []*shard
 	takeovers    takeovers
 	topology     topology
+	refreshes    refreshes
 
 	topics     *topics.Syncer
 	atStart    map[string]int // partitions by source topic in the first topic sync, if the flow does not look for new ones
@@ -133,6 +134,7 @@ func New(o Options) (*Flow, error) {
 		options: o, config: o.Flow, log: log, warnings: warnings{log: log}, metrics: newFlowMetrics(registerer),
 		journalTopic: offsets.JournalTopic(o.Flow.Name), owner: newOwner(o.Version),
 		budget: newBudget(o.Buffer), lease: newLease(o.Flow.Lease, newClock(o.BootTime, time.Now).now), takeovers: newTakeovers(o.Flow.Shards), topology: newTopology(),
+		refreshes: newRefreshes(),
 	}
 	f.migration = migration{flow: f, scans: semaphore.NewWeighted(maxScans)}
 	if err := f.setRules(); err != nil {
@@ -251,6 +253,8 @@ func (f *Flow) startLoops(soft context.Context) {
 	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.endsLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
+	f.background.Go(func() { refreshLoop(soft, f.refreshes.source, f.refreshSource) })
+	f.background.Go(func() { refreshLoop(f.hard, f.refreshes.target, f.refreshTarget) })
 	if f.config.GroupsInterval > 0 && f.writers.canTranslateGroups() {
 		f.background.Go(func() { f.groups.Run(soft) })
 	}

@@ -15,7 +15,7 @@ import (
 type groupsHost struct{ flow *Flow }
 
 func (h groupsHost) Leads() bool  { return h.flow.leads() }
-func (h groupsHost) RefreshSoon() { h.flow.refreshTargetSoon() }
+func (h groupsHost) RefreshSoon() { h.flow.syncTopicsSoon() }
 
 func (h groupsHost) Copy(source offsets.TopicPartition) (groups.Copy, bool) {
 	h.flow.topology.mu.Lock()

@@ -36,6 +36,9 @@ type logTail struct {
 	// visit receives every batch from offset from on, in order, including control batches.
 	visit func(h recordbatch.Header, batch []byte) error
 
+	// abandoned reports whether nobody needs the tail any more, as when its topic was deleted. Nil means that it is always needed.
+	abandoned func() bool
+
 	committed bool // skip records of aborted transactions, and wait for the end of open ones
 	// dropped receives the batches that committed keeps from visit.
 	dropped func(h recordbatch.Header)
@@ -51,8 +54,10 @@ type logTail struct {
 	since    time.Time
 }
 
-// isFinished reports whether the tail was read, or cannot be read.
-func (t *logTail) isFinished() bool { return t.done || t.err != nil }
+// isFinished reports whether the tail was read, cannot be read, or is abandoned.
+func (t *logTail) isFinished() bool {
+	return t.done || t.err != nil || t.abandoned != nil && t.abandoned()
+}
 
 // readTails reads all log tails to their markers. It calls finished for each one as soon as it is read, so that a partition whose marker is
 // late delays nothing else. It blocks until all are finished or ctx ends.

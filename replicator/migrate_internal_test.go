@@ -19,7 +19,7 @@ func TestChunksOfAnUnfinishedMapAreIgnored(t *testing.T) {
 	tp := offsets.TopicPartition{Topic: "orders", Partition: 0}
 	left := &loadedState{chunks: map[int64]*offsets.Chunk{0: {Generation: 0}, 512: {First: 512, Generation: 2}}}
 	r := &recovery{flow: &Flow{}, shard: &shard{loaded: map[offsets.TopicPartition]*loadedState{tp: left}}}
-	p := &partition{topic: &topicLink{source: "orders"}, state: recovering}
+	p := &partition{topic: &topicLink{source: "orders"}, state: recovering, recovery: r}
 	if err := r.restore(p); err != nil {
 		t.Fatal(err)
 	}

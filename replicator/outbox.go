@@ -9,6 +9,7 @@ import (
 // prepared is a batch that is ready to be produced.
 type prepared struct {
 	batch        []byte
+	from         int64 // source offset behind which everything before this batch was queued or dropped
 	count        int32
 	runs         []recordbatch.Run // source offsets in the order of the records
 	next         int64             // source offset behind this batch and behind what was dropped after it

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,6 +109,8 @@ type partition struct {
 	outbox
 	progress
 
+	recovery *recovery // the takeover that recovers it; what others find out about it counts no more
+
 	endScan context.CancelFunc // ends a running scan of MirrorMaker 2's copy
 }
 
@@ -147,33 +150,39 @@ func (p *partition) logAttrs() []any {
 	return []any{"topic", p.topic.source, "partition", p.number}
 }
 
-// beginRecovery enters recovery.
-func (p *partition) beginRecovery() {
+// beginRecovery enters recovery by a takeover.
+func (p *partition) beginRecovery(r *recovery) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.state == waiting {
-		p.state = recovering
+		p.state, p.recovery = recovering, r
 	}
+}
+
+// isRecoveredByLocked reports whether this takeover still recovers the partition. If not, its results change nothing: the topic was deleted,
+// or another takeover has begun. The partition's lock is held.
+func (p *partition) isRecoveredByLocked(r *recovery) bool {
+	return p.state == recovering && p.recovery == r
 }
 
 // continueWith sets the producer of a recovered partition, before its start is journaled.
-func (p *partition) continueWith(producerID int64, epoch int16) {
+func (p *partition) continueWith(r *recovery) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state == recovering {
-		p.progress.continueWith(producerID, epoch)
+	if p.isRecoveredByLocked(r) {
+		p.progress.continueWith(r.producerID, r.producerEpoch)
 	}
 }
 
-// startReplicating leaves recovery. The partition is fetched from acked on, and produced from sequence 0 of the given producer on.
-func (p *partition) startReplicating(producerID int64, epoch int16) {
+// startReplicating leaves recovery. The partition is fetched from acked on, and produced from sequence 0 of the takeover's producer on.
+func (p *partition) startReplicating(r *recovery) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != recovering {
+	if !p.isRecoveredByLocked(r) {
 		return
 	}
-	p.state, p.anomaly = replicating, nil
-	p.outbox.setProducer(producerID, epoch)
+	p.state, p.anomaly, p.recovery = replicating, nil, nil
+	p.outbox.setProducer(r.producerID, r.producerEpoch)
 	p.resetLocked()
 }
 
@@ -187,12 +196,12 @@ func (p *partition) doubtLocked() {
 	p.resetLocked()
 }
 
-// cancelRecovery undoes beginRecovery after a takeover failed before this partition was recovered.
-func (p *partition) cancelRecovery() {
+// cancelRecovery undoes beginRecovery after the takeover failed before this partition was recovered.
+func (p *partition) cancelRecovery(r *recovery) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state == recovering {
-		p.state = waiting
+	if p.isRecoveredByLocked(r) {
+		p.state, p.recovery = waiting, nil
 	}
 }
 
@@ -258,9 +267,13 @@ func (p *partition) enqueueLocked(b prepared) {
 // dropLocked moves next over source offsets without anything to copy. If a batch is queued, acked moves over them when that is acknowledged,
 // otherwise at once.
 func (p *partition) dropLocked(next int64, leaderEpoch int32) error {
+	from := p.next
 	p.cursor.advance(next, leaderEpoch)
 	if p.outbox.extendLast(next, leaderEpoch) {
 		return nil
+	}
+	if from != p.acked {
+		return fmt.Errorf("source offsets from %d on were dropped, but the records from %d on are not acknowledged", from, p.acked)
 	}
 	return p.progress.skipDropped(next, leaderEpoch)
 }
@@ -277,20 +290,10 @@ func (p *partition) dropRestLocked(next int64, leaderEpoch int32) error {
 func (p *partition) ackLocked(base int64, now time.Time) (prepared, error) {
 	b := p.outbox.popSent()
 	p.shard.flow.pending.Add(-1)
+	if b.from != p.acked {
+		return b, fmt.Errorf("source %s: the batch from offset %d was acknowledged, but the records from %d on are not", p, b.from, p.acked)
+	}
 	return b, p.progress.acknowledge(b, base, now)
-}
-
-func (p *partition) peekNext() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.next
-}
-
-// delayFetch keeps the partition out of fetch requests for a duration.
-func (p *partition) delayFetch(d time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cursor.delay(d)
 }
 
 func (p *partition) leaderOnSource() int32 {

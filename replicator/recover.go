@@ -72,7 +72,7 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	}
 	r.producerID, r.producerEpoch = s.fencer.producerID, s.fencer.epoch
 	for _, p := range r.partitions() {
-		p.beginRecovery()
+		p.beginRecovery(r)
 	}
 	return r, nil
 }
@@ -152,7 +152,7 @@ func (r *recovery) reconcile(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
 			for _, p := range r.partitions() {
-				p.cancelRecovery()
+				p.cancelRecovery(r)
 			}
 		}
 	}()
@@ -177,6 +177,13 @@ func (r *recovery) reconcile(ctx context.Context) (err error) {
 		})
 	})
 	return errors.Join(err, group.Wait())
+}
+
+// recovers reports whether this takeover still recovers the partition.
+func (r *recovery) recovers(p *partition) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.isRecoveredByLocked(r)
 }
 
 // restoreAll restores all partitions from the journal. It returns the log tails that must be read on the target.
@@ -208,7 +215,7 @@ func (r *recovery) restoreAll() (map[*logTail]*copyTail, error) {
 func (r *recovery) restore(p *partition) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.offsets != nil || p.state != recovering {
+	if p.offsets != nil || !p.isRecoveredByLocked(r) {
 		return nil
 	}
 	l := r.shard.loaded[p.source()]
@@ -309,7 +316,7 @@ type copyTail struct {
 func (r *recovery) tailOf(p *partition, until int64) *copyTail {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != recovering {
+	if !p.isRecoveredByLocked(r) {
 		return nil
 	}
 	durable := p.stage == mapDurable
@@ -330,6 +337,7 @@ func (r *recovery) tailOf(p *partition, until int64) *copyTail {
 // newCopyTail returns a log tail that remembers whose batches it has. The partition's lock is held.
 func (r *recovery) newCopyTail(p *partition, t *logTail) *copyTail {
 	c := &copyTail{logTail: t, copy: p, own: match.NewTail(t.from, p.progress.firstProducer())}
+	t.abandoned = func() bool { return !r.recovers(p) }
 	c.own.Shared = !r.flow.writers.forbidsOthers()
 	t.visit = func(h recordbatch.Header, batch []byte) error {
 		return r.classify(c, recordbatch.Batch{Header: h, Bytes: batch})
@@ -364,6 +372,8 @@ var errTargetNotEmpty = errors.New("the target partition has records that the jo
 func (r *recovery) finishPartition(ctx context.Context, t *copyTail) error {
 	p := t.copy
 	switch {
+	case !r.recovers(p):
+		return nil
 	case t.unknown && r.flow.migrates() && (t.err == nil || errors.Is(t.err, errTargetNotEmpty)):
 		return r.migrate(ctx, p, t.logTail)
 	case t.err != nil:
@@ -422,7 +432,7 @@ func (r *recovery) allowsForeign(t *copyTail) bool {
 func (r *recovery) completeAt(p *partition, end int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != recovering {
+	if !p.isRecoveredByLocked(r) {
 		return nil
 	}
 	if err := p.progress.moveEnd(end); err != nil {
@@ -455,7 +465,7 @@ func (r *recovery) takeReady() []*partition {
 func (r *recovery) startReady(ctx context.Context) error {
 	ready := r.takeReady()
 	for _, p := range ready {
-		p.continueWith(r.producerID, r.producerEpoch)
+		p.continueWith(r)
 	}
 	err := r.journalStarts(ctx, ready)
 	var late []*partition
@@ -464,7 +474,7 @@ func (r *recovery) startReady(ctx context.Context) error {
 			late = append(late, p)
 			continue
 		}
-		p.startReplicating(r.producerID, r.producerEpoch)
+		p.startReplicating(r)
 		r.flow.wakeSource(p)
 	}
 	r.addReady(late...) // the next startReady tries again: another partition of the takeover may take hours

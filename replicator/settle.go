@@ -42,7 +42,7 @@ func (r *recovery) settle(ctx context.Context, t *copyTail) (bool, error) {
 	var doubt *unsettledError
 	switch {
 	case errors.As(err, &doubt):
-		if !f.acceptDoubt(p, doubt) {
+		if !r.acceptDoubt(p, doubt) {
 			return false, nil
 		}
 		found = doubt.fallback
@@ -51,7 +51,7 @@ func (r *recovery) settle(ctx context.Context, t *copyTail) (bool, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != recovering {
+	if !p.isRecoveredByLocked(r) {
 		return false, nil
 	}
 	if n := t.own.Records(); n > 0 {
@@ -151,10 +151,11 @@ func settleSent(tail *match.Tail, count *match.CountError, known tailKnowledge) 
 }
 
 // acceptDoubt raises the anomaly of a tail that is not settled. It reports whether policy continues with the fallback.
-func (f *Flow) acceptDoubt(p *partition, doubt *unsettledError) bool {
+func (r *recovery) acceptDoubt(p *partition, doubt *unsettledError) bool {
+	f := r.flow
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != recovering || f.raiseLocked(p, doubt.kind, doubt.from, doubt.to, doubt.detail) == policy.Halt {
+	if !p.isRecoveredByLocked(r) || f.raiseLocked(p, doubt.kind, doubt.from, doubt.to, doubt.detail) == policy.Halt {
 		return false
 	}
 	if !doubt.rewind {

@@ -45,21 +45,16 @@ type sourceBroker struct {
 	wake    chan struct{} // a partition may have become fetchable
 	session wire.Session  // used by the loop only
 	pace    client.Pace   // of its requests, used by the loop only
+	bounds  boundsChecks
 
 	mu         sync.Mutex
 	partitions []*partition // in the order of the next full request: those with records in the last response are at the end
 }
 
-// fetchPlan is one fetch request: the partitions on the wire, and our partitions at their generations. Both lists have the same order.
+// fetchPlan is one fetch request: the partitions on the wire, and the tickets of our partitions. Both lists have the same order.
 type fetchPlan struct {
 	wanted    []wire.FetchPartition
-	requested []requestedPartition
-}
-
-// requestedPartition is a partition in a request. The response is ignored if the generation has changed since.
-type requestedPartition struct {
-	partition  *partition
-	generation int
+	requested []fetchTicket
 }
 
 // wakeUp ends the wait of the loop, now or before it waits again.
@@ -115,7 +110,7 @@ func (b *sourceBroker) backOff(ctx context.Context, failures int, err error) {
 	f := b.flow
 	f.metrics.retries.WithLabelValues("fetch").Inc()
 	f.warn("source fetch failed, retrying", "broker", b.broker, "err", f.options.SourceError(err))
-	f.refreshSource(ctx)
+	f.refreshSourceSoon()
 	_ = client.Sleep(ctx, client.Backoff(failures)) // the loop checks ctx
 }
 
@@ -152,7 +147,7 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, maxBytes int32)
 					TopicID: p.topic.sourceID, Offset: p.next, LeaderEpoch: p.sourceLeaderEpoch, LastEpoch: p.fromEpoch, MaxBytes: maxBytes,
 				},
 			})
-			plan.requested = append(plan.requested, requestedPartition{p, p.generation})
+			plan.requested = append(plan.requested, fetchTicket{p.ticketLocked(), p.next})
 		} else if after := p.fetchAfter.Sub(now); after > 0 {
 			retry = min(retry, after)
 		}
@@ -165,7 +160,7 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, maxBytes int32)
 }
 
 // endFetches marks the partitions of a failed request as no longer in flight.
-func (b *sourceBroker) endFetches(list []requestedPartition) {
+func (b *sourceBroker) endFetches(list []fetchTicket) {
 	for _, r := range list {
 		r.partition.mu.Lock()
 		r.partition.cursor.endFetch()
@@ -192,24 +187,13 @@ func (b *sourceBroker) handleResponse(plan *fetchPlan, response *kmsg.FetchRespo
 	f.budget.add(answer.Bytes - reserved)
 	s := newSlab(f.budget, answer.Bytes)
 	served := make(map[*partition]bool)
-	now := time.Now()
 	for i, r := range plan.requested {
-		p, wanted := r.partition, &plan.wanted[i]
+		wanted := &plan.wanted[i]
 		rp := answer.Of(wanted.TopicPartition, wanted.TopicID)
-		p.mu.Lock()
-		p.cursor.endFetch()
-		if rp == nil {
-			p.cursor.confirmSourceEnd(now)
+		if rp != nil && len(rp.RecordBatches) > 0 {
+			served[r.partition] = true
 		}
-		current := rp != nil && p.generation == r.generation && p.next == wanted.Offset && p.state == replicating
-		p.mu.Unlock()
-		if !current {
-			continue
-		}
-		if len(rp.RecordBatches) > 0 {
-			served[p] = true
-		}
-		f.handlePartition(p, rp, s)
+		b.handlePartition(r, rp, s)
 	}
 	s.release()
 	b.rotate(served)
@@ -235,29 +219,53 @@ func (b *sourceBroker) rotate(served map[*partition]bool) {
 	b.partitions = append(rest, last...)
 }
 
-// handlePartition queues the fetched batches of a partition, or raises an anomaly.
-func (f *Flow) handlePartition(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) {
-	lost, err := f.checkSource(f.hard, p, rp, p.peekNext())
-	if err != nil {
-		p.delayFetch(2 * refreshEvery)
-		return
+// handlePartition processes the part of a fetch response about one partition, nil if there is none.
+func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopicPartition, s *slab) {
+	f, p := b.flow, t.partition
+	outcome := wire.Fetched
+	if rp != nil {
+		outcome = wire.ClassifyFetch(rp.ErrorCode)
 	}
-	if lost != nil {
-		f.raiseSourceLost(p, lost)
+	if outcome == wire.OutOfRange {
+		b.checkBounds(t) // it counts as being fetched until the bounds are known
 		return
 	}
 	p.mu.Lock()
-	end := f.readableEnd(rp)
-	p.cursor.setSourceEnd(end, rp.HighWatermark-end, time.Now())
-	problem := f.prepare(p, rp, s)
-	queued := len(p.queue) > 0 && !p.inFlight
-	p.mu.Unlock()
-	if problem != nil {
-		f.raisePrepareError(p, problem)
+	p.cursor.endFetch()
+	if rp == nil { // the partition is unchanged
+		p.cursor.confirmSourceEnd(time.Now())
+		p.mu.Unlock()
+		return
 	}
+	p.mu.Unlock()
+	var queued bool
+	t.apply(func() { queued = f.applyFetchedLocked(p, rp, s) })
 	if queued {
 		f.schedule(p)
 	}
+	if outcome == wire.Moved || outcome == wire.Gone {
+		f.refreshSourceSoon() // a recreated topic has a new id in the metadata
+	}
+}
+
+// applyFetchedLocked queues the fetched batches of a partition, or raises an anomaly. It reports whether there is a batch to send. The
+// partition's lock is held.
+func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) (queued bool) {
+	if err := f.fetchError(p, rp); err != nil {
+		p.cursor.delay(2 * refreshEvery)
+		return false
+	}
+	p.cursor.markWithin()
+	if lost := divergence(p, rp, p.next); lost != nil {
+		f.raiseSourceLostLocked(p, lost)
+		return false
+	}
+	end := f.readableEnd(rp)
+	p.cursor.setSourceEnd(end, rp.HighWatermark-end, time.Now())
+	if problem := f.prepare(p, rp, s); problem != nil {
+		f.raisePrepareErrorLocked(p, problem)
+	}
+	return p.outbox.sendable()
 }
 
 // readableEnd returns the end of the readable log: the last stable offset with read_committed (KIP-98), else the high watermark.
@@ -324,7 +332,7 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route rec
 	case recordbatch.RouteForward:
 		s.hold()
 		p.enqueueLocked(prepared{
-			batch: batch, count: h.Count, runs: []recordbatch.Run{{Source: h.BaseOffset, Count: h.Count}},
+			batch: batch, from: p.next, count: h.Count, runs: []recordbatch.Run{{Source: h.BaseOffset, Count: h.Count}},
 			next: h.NextOffset(), leaderEpoch: h.LeaderEpoch, maxTimestamp: h.MaxTimestamp, slab: s,
 		})
 	case recordbatch.RouteRebuild:
@@ -351,7 +359,7 @@ func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules r
 	for _, part := range parts {
 		f.budget.add(int64(len(part.Batch)))
 		p.enqueueLocked(prepared{
-			batch: part.Batch, count: part.Count, runs: part.Runs, next: part.Next, leaderEpoch: h.LeaderEpoch,
+			batch: part.Batch, from: p.next, count: part.Count, runs: part.Runs, next: part.Next, leaderEpoch: h.LeaderEpoch,
 			maxTimestamp: part.MaxTimestamp, slab: newSlab(f.budget, int64(len(part.Batch))),
 		})
 	}

@@ -87,15 +87,15 @@ func TestJournalIsNotWrittenWithAnExpiredLease(t *testing.T) {
 func TestReadyPartitionIsNotLostByAFailedJournalWrite(t *testing.T) {
 	f, s := flowWithJournal(&journalWire{codes: []int16{kerr.NotEnoughReplicas.Code}})
 	f.lease.confirm(f.lease.now())
+	r := &recovery{flow: f, shard: s}
 	ready := func(number int32) *partition {
 		p := newPartition(&topicLink{source: "orders", target: "a.orders"}, number, s, listed{})
 		p.progress.setRecord(offsets.PartitionState{Topic: "orders", Partition: number})
 		p.beginMapLocked(originNew, 0, 0)
-		p.state = recovering
+		p.state, p.recovery = recovering, r
 		s.add(p)
 		return p
 	}
-	r := &recovery{flow: f, shard: s}
 	first, second := ready(0), ready(1)
 
 	if err := r.completeAt(first, 1); err != nil {

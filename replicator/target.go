@@ -31,11 +31,10 @@ type targetBroker struct {
 	pace  client.Pace // of its requests
 }
 
-// sentBatch is a batch in a produce request. Its response is ignored if the generation has changed since.
+// sentBatch is a batch in a produce request.
 type sentBatch struct {
-	partition  *partition
-	generation int
-	batch      []byte
+	ticket
+	batch []byte
 }
 
 // schedule adds a partition that has a batch to send to the ready list of its leader, unless it is already there.
@@ -151,7 +150,7 @@ func (b *targetBroker) nextBatch(p *partition) (sentBatch, bool) {
 		b.flow.scheduleAfter(p, 0) // the leader has moved in the meantime
 		return sentBatch{}, false
 	}
-	return sentBatch{p, p.generation, p.outbox.stampHead()}, true
+	return sentBatch{p.ticketLocked(), p.outbox.stampHead()}, true
 }
 
 // handleResponse processes a produce response, partition by partition. If the response does not contain a partition, the outcome of its
@@ -177,18 +176,15 @@ func (b *targetBroker) handleResponse(list []sentBatch, response *kmsg.ProduceRe
 // handleAnswer processes the response for one batch. It ignores a response that arrives after the partition was reset, because the takeover
 // reads what was written.
 func (f *Flow) handleAnswer(s sentBatch, answer *kmsg.ProduceResponseTopicPartition, now time.Time) error {
-	p := s.partition
-	p.mu.Lock()
-	if p.generation != s.generation {
-		p.mu.Unlock()
-		return nil
-	}
-	next, err := f.applyAnswerLocked(s, answer, now)
-	p.mu.Unlock()
+	var next followUp
+	var err error
+	applied := s.apply(func() { next, err = f.applyAnswerLocked(s, answer, now) })
 	if err != nil {
 		return &fatalError{err} // the map cannot go backwards: an invariant is broken
 	}
-	f.doFollowUp(p, next, now)
+	if applied {
+		f.doFollowUp(s.partition, next, now)
+	}
 	return nil
 }
 
@@ -288,16 +284,9 @@ func (f *Flow) doFollowUp(p *partition, c followUp, now time.Time) {
 // doubtAll requests takeovers for the partitions of a request without a response, because the outcome of their batches is unknown.
 func (f *Flow) doubtAll(list []sentBatch) {
 	for _, s := range list {
-		p := s.partition
-		p.mu.Lock()
-		stale := p.generation != s.generation
-		if !stale {
-			p.doubtLocked()
-		}
-		p.mu.Unlock()
-		if !stale {
+		if s.apply(s.partition.doubtLocked) {
 			f.metrics.doubts.Inc()
-			f.requestTakeover(p.shard)
+			f.requestTakeover(s.partition.shard)
 		}
 	}
 }

@@ -154,7 +154,7 @@ func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map
 		switch {
 		case err == nil:
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
-			f.refreshTargetSoon() // just created, and not every broker knows it yet
+			f.syncTopicsSoon() // just created, and not every broker knows it yet
 		default:
 			w.addTopic(pair.Source.Name, WaitTargetRefused, err)
 			f.warn("topic configs not synced", "topic", pair.TargetName, "err", err)
@@ -235,7 +235,7 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 				view = t.target
 			}
 			f.addUnlisted(w, tp, view, err)
-			f.refreshTargetSoon() // it may only have no leader yet
+			f.syncTopicsSoon() // it may only have no leader yet
 			continue
 		}
 		start := source.Start

@@ -112,39 +112,42 @@ func (f *Flow) readTopics(ctx context.Context) (source, target topics.View, err 
 	return source, target, nil
 }
 
-// refreshSource reads the metadata of the source, unless that was done within refreshEvery, and follows moved leaders.
-func (f *Flow) refreshSource(ctx context.Context) {
+// refreshSource reads the metadata of the source, unless that was done within refreshEvery, and follows moved leaders. It reports whether it
+// tried to read.
+func (f *Flow) refreshSource(ctx context.Context) (read bool) {
 	if !f.claimRefresh(&f.topology.sourceRead) {
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	view, err := topics.Read(ctx, f.source)
 	if err != nil {
 		f.log.Debug("source metadata", "err", err)
-		return
+		return true
 	}
 	f.topology.setSource(view)
 	f.followLeaders()
 	if f.topologyChanged() {
-		f.refreshTargetSoon()
+		f.syncTopicsSoon()
 	}
+	return true
 }
 
-// refreshTarget reads the metadata of the target, unless that was done within refreshEvery, and follows moved leaders.
-func (f *Flow) refreshTarget(ctx context.Context) {
+// refreshTarget does the same with the target.
+func (f *Flow) refreshTarget(ctx context.Context) (read bool) {
 	if !f.claimRefresh(&f.topology.targetRead) {
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	view, err := topics.Read(ctx, f.target)
 	if err != nil {
 		f.log.Debug("target metadata", "err", err)
-		return
+		return true
 	}
 	f.topology.setTarget(view)
 	f.followLeaders()
+	return true
 }
 
 // claimRefresh reports whether the caller may refresh metadata, and sets the time of the last refresh.
@@ -156,14 +159,6 @@ func (f *Flow) claimRefresh(last *time.Time) bool {
 	}
 	*last = time.Now()
 	return true
-}
-
-// refreshTargetSoon requests an early topic sync, which reads the metadata of both clusters. It does not block.
-func (f *Flow) refreshTargetSoon() {
-	select {
-	case f.topology.early <- struct{}{}:
-	default:
-	}
 }
 
 // topologyChanged reports whether a source topic has another id now because it was recreated. The next topic sync must handle that.
