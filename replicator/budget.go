@@ -4,23 +4,32 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // budget limits the bytes of batches that a flow holds. A fetch loop reserves bytes before it sends a request and returns those that the
 // response did not need. The rest is returned when the last batch of the response is done.
 type budget struct {
 	limit int64
+	short func() // called while a reservation waits for longer than shortAfter; it may return bytes. Nil for none
+
 	mu    sync.Mutex
 	used  int64
 	freed chan struct{} // closed and replaced whenever bytes are returned
+	eased time.Time     // when short was called last
 }
 
 func newBudget(limit int64) *budget {
 	return &budget{limit: limit, freed: make(chan struct{})}
 }
 
+// shortAfter is how long a reservation waits before the budget counts as short.
+const shortAfter = 50 * time.Millisecond
+
 // reserve blocks until n bytes fit, or until nothing else is held: a response that is larger than the whole budget must not block forever.
 func (b *budget) reserve(ctx context.Context, n int64) error {
+	var tick *time.Ticker
+	var short <-chan time.Time
 	for {
 		b.mu.Lock()
 		if b.used == 0 || b.used+n <= b.limit {
@@ -30,11 +39,31 @@ func (b *budget) reserve(ctx context.Context, n int64) error {
 		}
 		freed := b.freed
 		b.mu.Unlock()
+		if tick == nil && b.short != nil {
+			tick = time.NewTicker(shortAfter)
+			defer tick.Stop()
+			short = tick.C
+		}
 		select {
 		case <-freed:
+		case <-short:
+			b.ease()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// ease calls short, once for all reservations that wait.
+func (b *budget) ease() {
+	b.mu.Lock()
+	due := time.Since(b.eased) >= shortAfter
+	if due {
+		b.eased = time.Now()
+	}
+	b.mu.Unlock()
+	if due {
+		b.short()
 	}
 }
 
@@ -64,21 +93,37 @@ type slab struct {
 	budget *budget
 	bytes  int64
 	refs   atomic.Int32
+	live   atomic.Int64 // bytes of the batches that are not done
 }
 
-// newSlab returns a slab for bytes that are already reserved. The caller holds the first reference.
+// newSlab returns a slab for bytes that are already reserved. The caller holds the first reference, which is released with release(0).
 func newSlab(b *budget, bytes int64) *slab {
 	s := &slab{budget: b, bytes: bytes}
 	s.refs.Store(1)
 	return s
 }
 
-// hold adds a reference.
-func (s *slab) hold() { s.refs.Add(1) }
+// newOwnSlab returns a slab of one batch, which is added to the budget.
+func newOwnSlab(b *budget, size int) *slab {
+	b.add(int64(size))
+	s := newSlab(b, int64(size))
+	s.live.Store(int64(size))
+	return s
+}
 
-// release drops a reference. With the last one, the bytes return to the budget.
-func (s *slab) release() {
+// hold adds a reference for a batch of this size.
+func (s *slab) hold(size int) {
+	s.refs.Add(1)
+	s.live.Add(int64(size))
+}
+
+// release drops the reference of a batch of this size. With the last one, the bytes return to the budget.
+func (s *slab) release(size int) {
+	s.live.Add(-int64(size))
 	if s.refs.Add(-1) == 0 {
 		s.budget.add(-s.bytes)
 	}
 }
+
+// isWasteful reports whether most of the slab is held for less than half of its bytes. To copy the rest out then frees more than it takes.
+func (s *slab) isWasteful() bool { return 2*s.live.Load() < s.bytes }

@@ -136,6 +136,7 @@ func New(o Options) (*Flow, error) {
 		budget: newBudget(o.Buffer), lease: newLease(o.Flow.Lease, newClock(o.BootTime, time.Now).now), takeovers: newTakeovers(o.Flow.Shards), topology: newTopology(),
 		refreshes: newRefreshes(),
 	}
+	f.budget.short = f.compactQueues
 	f.migration = migration{flow: f, scans: semaphore.NewWeighted(maxScans)}
 	if err := f.setRules(); err != nil {
 		return nil, err

@@ -61,15 +61,15 @@ func TestSlabCountsUntilItsLastBatchIsDone(t *testing.T) {
 	b := newBudget(100)
 	b.add(80)
 	s := newSlab(b, 80)
-	s.hold()
-	s.hold()
+	s.hold(10)
+	s.hold(10)
 	for n := range 2 {
-		s.release()
+		s.release(0)
 		if b.held() != 80 {
 			t.Fatalf("%d bytes are held after %d of 3 releases", b.held(), n+1)
 		}
 	}
-	s.release()
+	s.release(0)
 	if b.held() != 0 {
 		t.Fatalf("%d bytes are held at the end", b.held())
 	}

@@ -1,15 +1,20 @@
 package replicator
 
 import (
+	"bytes"
 	"math"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
 
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
 // prepared is a batch that is ready to be produced.
 type prepared struct {
-	batch        []byte
-	from         int64 // source offset behind which everything before this batch was queued or dropped
+	batch        []byte // nil if it is in flight and was released
+	size         int    // of the batch in bytes
+	from         int64  // source offset behind which everything before this batch was queued or dropped
 	count        int32
 	runs         []recordbatch.Run // source offsets in the order of the records
 	next         int64             // source offset behind this batch and behind what was dropped after it
@@ -18,16 +23,50 @@ type prepared struct {
 	slab         *slab
 }
 
+// hold is why a partition is held back: the target refuses its batches for a reason that may pass, such as too few replicas in sync or a
+// missing right. Nothing is queued then. One batch at a time is fetched and tried, less and less often.
+type hold struct {
+	attempts int // 0 if the partition is not held back
+	since    time.Time
+	why      string
+	probe    int32 // bytes to fetch for the next attempt
+}
+
+const (
+	// MaxHold is the longest pause between two attempts. It is short, because the partition has lag while it is held back.
+	maxHold = 5 * time.Second
+	// MinProbe is the least number of bytes that an attempt fetches.
+	minProbe = 4 << 10
+)
+
+// isHeldBack reports whether the target refuses the partition's batches.
+func (h hold) isHeldBack() bool { return h.attempts > 0 }
+
+// account counts the bytes that are queued for one broker of the target. Its partitions are fetched while that is less than the broker's
+// part of the budget, so that a broker that hangs does not stop the others. The nil account counts nothing.
+type account struct{ bytes atomic.Int64 }
+
+func (a *account) add(n int64) {
+	if a != nil {
+		a.bytes.Add(n)
+	}
+}
+
+// isFull reports whether the broker has its part of the budget.
+func (a *account) isFull(part int64) bool { return a != nil && a.bytes.Load() >= part }
+
 // outbox is the queue of batches that a partition sends to the target, and the partition's producer. Its methods are called with the
 // partition's lock held, and nothing else assigns its fields.
 //
-// Invariants: at most one batch is in flight, and it is the first of the queue. The bytes of a batch are not modified after a request
-// without a response, because the client may still be writing them.
+// Invariants: at most one batch is in flight, and it is the first of the queue. A batch is sent once: if the target refuses it, the queue is
+// discarded and fetched again, because the client may still be writing the bytes of a request, and because what waits must not hold memory.
 type outbox struct {
 	queue       []prepared
 	queuedBytes int64
 	inFlight    bool
-	scheduled   bool // the partition is in the ready list of a target broker
+	scheduled   bool     // the partition is in the ready list of a target broker
+	account     *account // of the broker that leads the copy, nil if none does
+	hold        hold
 
 	// The producer of this partition has the shard's id and the epoch of this partition's last fence. Other partitions of the shard may still
 	// use an earlier epoch, because a target partition only knows the epochs that it has seen.
@@ -43,8 +82,59 @@ type outbox struct {
 
 // push appends a batch to the queue.
 func (o *outbox) push(b prepared) {
+	b.size = len(b.batch)
 	o.queue = append(o.queue, b)
-	o.queuedBytes += int64(len(b.batch))
+	o.addBytes(int64(b.size))
+}
+
+func (o *outbox) addBytes(n int64) {
+	o.queuedBytes += n
+	o.account.add(n)
+}
+
+// assign sets the account of the broker that leads the copy.
+func (o *outbox) assign(a *account) {
+	o.account.add(-o.queuedBytes)
+	a.add(o.queuedBytes)
+	o.account = a
+}
+
+// holdBack records that the target refuses the partition's batches for a reason that may pass, and returns how long to wait before one batch
+// is tried again. The caller discards the queue.
+func (o *outbox) holdBack(why string, now time.Time) time.Duration {
+	h := &o.hold
+	if h.attempts == 0 {
+		h.since = now
+	}
+	if len(o.queue) > 0 {
+		h.probe = max(h.probe, minProbe, int32(o.queue[0].size))
+	}
+	h.why = why
+	h.attempts++
+	pause := min(longPoll<<min(h.attempts-1, 8), maxHold)
+	return pause/2 + rand.N(pause/2)
+}
+
+// growProbe lets the next probe be larger, because the source has records and none fits.
+func (o *outbox) growProbe() { o.hold.probe = min(2*o.hold.probe, partitionBytes) }
+
+// compact lets the queue hold no more memory than its batches need. It copies what waits out of responses that are otherwise done with. The
+// bytes of a batch in flight are not needed any more, because it is never sent again; its request holds them until it ends.
+func (o *outbox) compact(b *budget) {
+	for i := range o.queue {
+		q := &o.queue[i]
+		if !q.slab.isWasteful() {
+			continue
+		}
+		own := newOwnSlab(b, q.size)
+		if i == 0 && o.inFlight {
+			q.batch = nil
+		} else {
+			q.batch = bytes.Clone(q.batch)
+		}
+		q.slab.release(q.size)
+		q.slab = own
+	}
 }
 
 // extendLast lets the last batch cover dropped source offsets that follow it, up to next. It returns false if the queue is empty.
@@ -74,7 +164,7 @@ func (o *outbox) stampHead() []byte {
 	return batch
 }
 
-// markNotWritten records that the batch in flight was definitely not written. It is sent again.
+// markNotWritten records that the batch in flight was definitely not written.
 func (o *outbox) markNotWritten() { o.inFlight = false }
 
 // unanswered returns the batches that are in flight: their outcome is unknown.
@@ -91,8 +181,8 @@ func (o *outbox) popSent() prepared {
 	o.sequence = nextSequence(o.sequence, int(b.count))
 	o.queue[0] = prepared{}
 	o.queue = o.queue[1:]
-	o.queuedBytes -= int64(len(b.batch))
-	o.inFlight, o.refused = false, 0
+	o.addBytes(-int64(b.size))
+	o.inFlight, o.refused, o.hold = false, 0, hold{}
 	return b
 }
 
@@ -106,9 +196,10 @@ func nextSequence(sequence int32, count int) int32 {
 func (o *outbox) clear() int {
 	n := len(o.queue)
 	for i := range o.queue {
-		o.queue[i].slab.release()
+		o.queue[i].slab.release(o.queue[i].size)
 	}
-	o.queue, o.queuedBytes, o.inFlight = nil, 0, false
+	o.addBytes(-o.queuedBytes)
+	o.queue, o.inFlight = nil, false
 	return n
 }
 

@@ -245,16 +245,49 @@ func (p *partition) restartLocked(source, target int64) {
 	p.cursor.reset(source, -1)
 }
 
-// fetchableLocked reports whether the next fetch may include this partition, or else whether it is held back because its queue is full.
-// Room is the size of the queue in bytes.
-func (p *partition) fetchableLocked(now time.Time, room int64) (ok, behind bool) {
-	if p.state != replicating || p.fetching || p.sourceGone || now.Before(p.fetchAfter) {
+// fetchableLocked reports whether the next fetch may include this partition, or else whether it waits for room in its queue. What cannot be
+// sent is not fetched: without a leader on the target nothing is, and while the target refuses its batches, one at a time is. Part is the
+// part of the budget that one target broker may have.
+func (p *partition) fetchableLocked(now time.Time, part int64) (ok, behind bool) {
+	switch {
+	case p.state != replicating, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter):
 		return false, false
+	case p.hold.isHeldBack():
+		return len(p.queue) == 0, false
 	}
-	if p.queuedBytes >= room {
-		return false, true
+	full := p.isFullLocked(part)
+	return !full, full
+}
+
+// fetchSizeLocked returns how many bytes of the partition the next fetch may return.
+func (p *partition) fetchSizeLocked(limit int32) int32 {
+	if p.hold.isHeldBack() {
+		return min(p.hold.probe, limit)
 	}
-	return true, false
+	return limit
+}
+
+// isFullLocked reports whether the queue of the partition, or the part of the budget that its target broker has, is full.
+func (p *partition) isFullLocked(part int64) bool {
+	return p.queuedBytes >= 2*partitionBytes || p.account.isFull(part)
+}
+
+// holdBackLocked discards the queue after the target refused its first batch for a reason that may pass.
+func (p *partition) holdBackLocked(why string, now time.Time) {
+	pause := p.outbox.holdBack(why, now)
+	p.outbox.markNotWritten()
+	p.resetLocked()
+	p.cursor.delay(pause)
+}
+
+// setTargetLocked sets the leader of the copy and the account of its broker. Without a leader, what is queued is discarded, unless a response
+// about it may still come.
+func (p *partition) setTargetLocked(leader int32, a *account) {
+	p.targetLeader = leader
+	p.outbox.assign(a)
+	if leader < 0 && len(p.queue) > 0 && !p.inFlight {
+		p.resetLocked()
+	}
 }
 
 // enqueueLocked queues a batch and moves next behind it.

@@ -177,7 +177,7 @@ func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
 	g.targetEnd, g.acked, g.doneEpoch = target, b.next, b.leaderEpoch
 	g.producer.Sequence = nextSequence(g.producer.Sequence, int(b.count))
 	g.lastProgress, g.lastTimestamp = now, b.maxTimestamp
-	mean := float64(len(b.batch)) / float64(b.count)
+	mean := float64(b.size) / float64(b.count)
 	if g.meanBytes == 0 {
 		g.meanBytes = mean
 	}

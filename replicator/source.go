@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,8 @@ const (
 	// LongPoll is how long the broker may keep a fetch that finds nothing. It limits how long a partition that is not in the request must wait
 	// for the next one.
 	longPoll = 500 * time.Millisecond
-	// ShortPoll is used while a partition is left out of the request because its queue is full. It will have room within milliseconds.
+	// ShortPoll is used while a partition is left out of the request because its queue is full, as it will have room within milliseconds. It
+	// doubles, up to longPoll, as long as no partition of the loop gets room.
 	shortPoll = 5 * time.Millisecond
 	// PartitionBytes limits the bytes of one partition in a response. A partition is fetched while its queue has less than twice that.
 	partitionBytes = 1 << 20
@@ -46,6 +48,7 @@ type sourceBroker struct {
 	session wire.Session  // used by the loop only
 	pace    client.Pace   // of its requests, used by the loop only
 	bounds  boundsChecks
+	short   time.Duration // the next short poll, used by the loop only
 
 	mu         sync.Mutex
 	partitions []*partition // in the order of the next full request: those with records in the last response are at the end
@@ -74,6 +77,11 @@ func (b *sourceBroker) loop(ctx context.Context) {
 		share := int64(b.pace.Of(int(f.fetchShare())))
 		if f.budget.reserve(ctx, share) != nil {
 			return
+		}
+		select {
+		case <-b.wake: // a partition may have got room
+			b.short = shortPoll
+		default:
 		}
 		poll, retry := b.planFetch(&plan, time.Now(), int32(min(share, partitionBytes)))
 		if len(plan.requested) == 0 {
@@ -120,6 +128,7 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	defer t.Stop()
 	select {
 	case <-b.wake:
+		b.short = shortPoll
 	case <-t.C:
 	case <-ctx.Done():
 	}
@@ -132,29 +141,32 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, maxBytes int32)
 	defer b.mu.Unlock()
 	plan.wanted, plan.requested = plan.wanted[:0], plan.requested[:0]
 	poll, retry = longPoll, longPoll
+	part, anyFull := b.flow.targetPart(), false
 	for _, p := range b.partitions {
 		p.mu.Lock()
 		if p.sourceLeader != b.broker || p.sourceLoop != b.sourceLoop {
 			p.mu.Unlock()
 			continue
 		}
-		ok, full := p.fetchableLocked(now, 2*partitionBytes)
+		ok, full := p.fetchableLocked(now, part)
 		if ok {
 			p.cursor.beginFetch()
 			plan.wanted = append(plan.wanted, wire.FetchPartition{
 				TopicPartition: p.source(),
 				FetchOffset: wire.FetchOffset{
-					TopicID: p.topic.sourceID, Offset: p.next, LeaderEpoch: p.sourceLeaderEpoch, LastEpoch: p.fromEpoch, MaxBytes: maxBytes,
+					TopicID: p.topic.sourceID, Offset: p.next, LeaderEpoch: p.sourceLeaderEpoch, LastEpoch: p.fromEpoch, MaxBytes: p.fetchSizeLocked(maxBytes),
 				},
 			})
 			plan.requested = append(plan.requested, fetchTicket{p.ticketLocked(), p.next})
 		} else if after := p.fetchAfter.Sub(now); after > 0 {
 			retry = min(retry, after)
 		}
-		if full {
-			poll = shortPoll
-		}
+		anyFull = anyFull || full
 		p.mu.Unlock()
+	}
+	if anyFull {
+		poll = max(b.short, shortPoll)
+		b.short = min(2*poll, longPoll)
 	}
 	return poll, retry
 }
@@ -195,7 +207,7 @@ func (b *sourceBroker) handleResponse(plan *fetchPlan, response *kmsg.FetchRespo
 		}
 		b.handlePartition(r, rp, s)
 	}
-	s.release()
+	s.release(0)
 	b.rotate(served)
 }
 
@@ -262,6 +274,9 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 	}
 	end := f.readableEnd(rp)
 	p.cursor.setSourceEnd(end, rp.HighWatermark-end, time.Now())
+	if p.hold.isHeldBack() && len(rp.RecordBatches) == 0 && p.sourceEnd > p.next {
+		p.outbox.growProbe()
+	}
 	if problem := f.prepare(p, rp, s); problem != nil {
 		f.raisePrepareErrorLocked(p, problem)
 	}
@@ -296,6 +311,9 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 	}
 	now := time.Now()
 	for batch, err := range recordbatch.Each(rp.RecordBatches) {
+		if p.hold.isHeldBack() && len(p.queue) > 0 {
+			break // one batch is enough to find out whether the target accepts it now
+		}
 		if err != nil {
 			return &prepareError{policy.RecordRefused, p.next, p.next, fmt.Errorf("the source's bytes at offset %d are not a record batch: %w", p.next, err)}
 		}
@@ -330,7 +348,11 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route rec
 			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), err}
 		}
 	case recordbatch.RouteForward:
-		s.hold()
+		if p.hold.isHeldBack() {
+			batch, s = bytes.Clone(batch), newOwnSlab(f.budget, len(batch))
+		} else {
+			s.hold(len(batch))
+		}
 		p.enqueueLocked(prepared{
 			batch: batch, from: p.next, count: h.Count, runs: []recordbatch.Run{{Source: h.BaseOffset, Count: h.Count}},
 			next: h.NextOffset(), leaderEpoch: h.LeaderEpoch, maxTimestamp: h.MaxTimestamp, slab: s,
@@ -357,10 +379,9 @@ func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules r
 		p.topic.metrics.countRoute(recordbatch.RouteDrop, recordbatch.ReasonCycle)
 	}
 	for _, part := range parts {
-		f.budget.add(int64(len(part.Batch)))
 		p.enqueueLocked(prepared{
 			batch: part.Batch, from: p.next, count: part.Count, runs: part.Runs, next: part.Next, leaderEpoch: h.LeaderEpoch,
-			maxTimestamp: part.MaxTimestamp, slab: newSlab(f.budget, int64(len(part.Batch))),
+			maxTimestamp: part.MaxTimestamp, slab: newOwnSlab(f.budget, len(part.Batch)),
 		})
 	}
 	if err := p.dropRestLocked(h.NextOffset(), h.LeaderEpoch); err != nil {

@@ -262,7 +262,9 @@ func (p *partition) waitState() *WaitState {
 	switch {
 	case p.state == recovering:
 		return &WaitState{Reason: WaitRecovery, Detail: "finding the last copied record on the target"}
-	case p.state != waiting:
+	case p.state == replicating && p.hold.isHeldBack():
+		return &WaitState{Reason: WaitTargetRefused, Detail: "the target refuses its batches: " + p.hold.why, Since: p.hold.since}
+	case p.state == replicating && p.targetLeader >= 0, p.state != waiting && p.state != replicating:
 		return nil
 	case p.targetLeader < 0:
 		return &WaitState{Reason: WaitTargetNoLeader, Detail: "no broker of the target leads the copy"}

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type targetBroker struct {
 	flow *Flow
 	id   int32
 	wake chan struct{} // has room for one wake-up per connection
+
+	account account // what is queued for it
 
 	mu    sync.Mutex
 	ready []*partition
@@ -193,7 +196,8 @@ type followUp struct {
 	acked     *prepared // the batch was written, and its bytes are returned to the budget
 	schedule  bool      // there are more batches to send
 	wake      bool      // the partition may be fetched again
-	later     bool      // the same batch is sent again after a pause
+	wakeAll   bool      // all partitions of its target broker may
+	refused   bool      // for a reason that metadata may explain
 	takeover  bool      // the outcome is unknown
 	allFenced bool      // and all partitions of the shard need a new epoch
 }
@@ -209,9 +213,13 @@ func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicP
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
 	switch verdict {
 	case wire.Refused, wire.Unplaced, wire.Unauthorized:
-		p.outbox.markNotWritten()
-		f.warn("target refused a batch, retrying", "topic", p.topic.target, "partition", p.number, "err", code)
-		return followUp{later: true}, nil
+		why := errorText(code, answer.ErrorMessage)
+		if verdict == wire.Unauthorized {
+			why = fmt.Sprintf("%s; grant WRITE on topic %s of cluster %s", why, p.topic.target, f.config.Target)
+		}
+		f.warn("target refused a batch, retrying", "topic", p.topic.target, "partition", p.number, "err", why)
+		p.holdBackLocked(why, now)
+		return followUp{refused: true}, nil
 	case wire.Oversized:
 		p.outbox.markNotWritten()
 		p.outbox.learnLimit(len(s.batch)) // it is fetched again and split into smaller batches
@@ -250,20 +258,22 @@ func (f *Flow) ackedLocked(p *partition, base int64, now time.Time) (followUp, e
 		p.doubtLocked()
 		return followUp{takeover: true}, nil
 	}
-	wasFull := p.queuedBytes >= 2*partitionBytes
+	part := f.targetPart()
+	wasHeld, wasFull, allFull := p.hold.isHeldBack(), p.isFullLocked(part), p.account.isFull(part)
 	b, err := p.ackLocked(base, now)
-	return followUp{acked: &b, schedule: len(p.queue) > 0, wake: wasFull && p.queuedBytes < 2*partitionBytes}, err
+	return followUp{
+		acked: &b, schedule: len(p.queue) > 0, wake: wasHeld || wasFull && !p.isFullLocked(part), wakeAll: allFull && !p.account.isFull(part),
+	}, err
 }
 
 // doFollowUp does what a response requires, without a lock.
 func (f *Flow) doFollowUp(p *partition, c followUp, now time.Time) {
 	if c.acked != nil {
-		c.acked.slab.release()
+		c.acked.slab.release(c.acked.size)
 		p.topic.metrics.countAcked(*c.acked, now)
 	}
-	if c.later {
-		f.refreshTarget(f.hard)
-		f.scheduleAfter(p, longPoll)
+	if c.refused {
+		f.refreshTargetSoon()
 	}
 	if c.takeover {
 		f.metrics.doubts.Inc()
@@ -276,8 +286,29 @@ func (f *Flow) doFollowUp(p *partition, c followUp, now time.Time) {
 	if c.schedule {
 		f.schedule(p)
 	}
-	if c.wake {
+	switch {
+	case c.wakeAll:
+		f.wakeSources()
+	case c.wake:
 		f.wakeSource(p)
+	}
+}
+
+// targetPart returns the part of the budget that may be queued for one target broker. Whatever hangs, something is left for the others.
+func (f *Flow) targetPart() int64 {
+	t := &f.topology
+	t.brokersMu.RLock()
+	defer t.brokersMu.RUnlock()
+	return f.budget.limit / int64(len(t.targetBrokers)+1)
+}
+
+// compactQueues lets the queues hold no more memory than their batches need. It is called while the budget is short: a batch that waits
+// for a slow broker must not hold the whole response that it came in.
+func (f *Flow) compactQueues() {
+	for _, p := range f.partitions() {
+		p.mu.Lock()
+		p.outbox.compact(f.budget)
+		p.mu.Unlock()
 	}
 }
 

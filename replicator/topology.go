@@ -213,15 +213,17 @@ func (f *Flow) followLeaders() {
 	led := make(map[int32][]*partition)
 	var sendable []*partition
 	for _, p := range t.partitions {
-		source, target, ok := p.place(t.source, t.target)
+		var a *account
+		target := t.target.Leader(p.remote())
+		if target >= 0 {
+			a = f.ensureTargetBroker(target)
+		}
+		source, ok := p.place(t.source, target, a)
 		if ok {
 			sendable = append(sendable, p)
 		}
 		if source >= 0 {
 			led[source] = append(led[source], p)
-		}
-		if target >= 0 {
-			f.ensureTargetBroker(target)
 		}
 	}
 	loops := f.assignLoops(led)
@@ -234,8 +236,9 @@ func (f *Flow) followLeaders() {
 	}
 }
 
-// place sets the leaders of the partition from metadata. It returns the leaders, -1 if there is none, and whether a batch waits to be sent.
-func (p *partition) place(source, target topics.View) (sourceLeader, targetLeader int32, sendable bool) {
+// place sets the leaders of the partition from metadata. It returns the leader on the source, -1 if there is none, and whether a batch waits
+// to be sent.
+func (p *partition) place(source topics.View, targetLeader int32, a *account) (sourceLeader int32, sendable bool) {
 	info, ok := source.ByName[p.topic.source]
 	present := ok && info.ID == p.topic.sourceID && int(p.number) < len(info.Partitions)
 	p.mu.Lock()
@@ -245,8 +248,8 @@ func (p *partition) place(source, target topics.View) (sourceLeader, targetLeade
 	if present && info.Partitions[p.number].Err == nil {
 		p.sourceLeader, p.sourceLeaderEpoch = info.Partitions[p.number].Leader, info.Partitions[p.number].LeaderEpoch
 	}
-	p.targetLeader = target.Leader(p.remote())
-	return p.sourceLeader, p.targetLeader, p.outbox.sendable()
+	p.setTargetLocked(targetLeader, a)
+	return p.sourceLeader, p.outbox.sendable()
 }
 
 // assignLoops divides the partitions of each leader among its loops. The topology's lock is held.
@@ -279,11 +282,11 @@ func (f *Flow) ensureSourceBroker(loop sourceLoop) {
 	}
 }
 
-// ensureTargetBroker creates a target broker when it first leads a partition. The topology's lock is held.
-func (f *Flow) ensureTargetBroker(id int32) {
+// ensureTargetBroker creates a target broker when it first leads a partition, and returns its account. The topology's lock is held.
+func (f *Flow) ensureTargetBroker(id int32) *account {
 	t := &f.topology
-	if t.targetBrokers[id] != nil {
-		return
+	if b := t.targetBrokers[id]; b != nil {
+		return &b.account
 	}
 	b := &targetBroker{flow: f, id: id, wake: make(chan struct{}, produceConnections)}
 	t.brokersMu.Lock()
@@ -292,6 +295,7 @@ func (f *Flow) ensureTargetBroker(id int32) {
 	if t.start != nil {
 		t.start(nil, b)
 	}
+	return &b.account
 }
 
 // setPartitions sets the partitions of a loop. Those that it already had keep their order.
@@ -327,6 +331,15 @@ func (f *Flow) wakeSource(p *partition) {
 	b := f.topology.sourceBrokers[loop]
 	f.topology.mu.Unlock()
 	if b != nil {
+		b.wakeUp()
+	}
+}
+
+// wakeSources wakes all loops.
+func (f *Flow) wakeSources() {
+	f.topology.mu.Lock()
+	defer f.topology.mu.Unlock()
+	for _, b := range f.topology.sourceBrokers {
 		b.wakeUp()
 	}
 }

@@ -29,7 +29,7 @@ const (
 	WaitTargetUnreachable WaitReason = "target_unreachable"
 	// WaitTargetNoLeader means that no target broker leads the copy.
 	WaitTargetNoLeader WaitReason = "target_no_leader"
-	// WaitTargetRefused means that the target refuses to create the copy, or to tell what it holds.
+	// WaitTargetRefused means that the target refuses to create the copy, to tell what it holds, or to write its batches.
 	WaitTargetRefused WaitReason = "target_refused"
 	// WaitTargetMissing means that the target does not have the copy yet.
 	WaitTargetMissing WaitReason = "target_missing"

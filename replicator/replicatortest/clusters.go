@@ -18,6 +18,7 @@ const (
 type Clusters struct {
 	Source, Target *Cluster
 	// ShutdownTimeout, RebuildMap and BootTime are for the flows that are started from here on; 0 is the config's default.
+	Buffer          config.Bytes
 	ShutdownTimeout time.Duration
 	RebuildMap      bool
 	BootTime        func() time.Duration // that of the host, if nil
@@ -48,6 +49,9 @@ func (c *Clusters) config(from, to string, changes []func(*config.Flow)) *config
 	}
 	for _, change := range changes {
 		change(&parsed.Flows[0])
+	}
+	if c.Buffer > 0 {
+		parsed.Buffer = c.Buffer
 	}
 	if c.ShutdownTimeout > 0 {
 		parsed.ShutdownTimeout = c.ShutdownTimeout
