@@ -58,6 +58,8 @@ const (
 	ReasonLogAppendTime
 	// ReasonTooLarge: the batch is larger than max.message.bytes of the target topic.
 	ReasonTooLarge
+	// ReasonSplit: the target refused the batch for its content, and smaller ones find out which of its records it refuses.
+	ReasonSplit
 	// ReasonProvenance: each record gets a header that says which cluster it was copied from.
 	ReasonProvenance
 	// ReasonCycle: every record has been on the target before. Admit does not read records, so it never returns this reason; [Rebuild]
@@ -88,6 +90,8 @@ func (r Reason) String() string {
 		return "log_append_time"
 	case ReasonTooLarge:
 		return "too_large"
+	case ReasonSplit:
+		return "split"
 	case ReasonProvenance:
 		return "provenance"
 	case ReasonCycle:
@@ -103,6 +107,8 @@ type Rules struct {
 	Wanted int64
 	// MaxBytes is max.message.bytes of the target topic. 0 means unknown: no batch is too large.
 	MaxBytes int32
+	// MaxRecords is the maximum number of records of a batch. 0 means no limit.
+	MaxRecords int32
 	// TargetLogAppendTime says that the target topic has message.timestamp.type=LogAppendTime.
 	TargetLogAppendTime bool
 	// Provenance says that records get provenance headers, so no batch is forwarded.
@@ -216,6 +222,8 @@ func rebuildReason(size int, h Header, rules Rules) Reason {
 		return ReasonLogAppendTime
 	case rules.MaxBytes > 0 && size > int(rules.MaxBytes):
 		return ReasonTooLarge
+	case rules.MaxRecords > 0 && h.Count > rules.MaxRecords:
+		return ReasonSplit
 	case rules.Provenance:
 		return ReasonProvenance
 	default:

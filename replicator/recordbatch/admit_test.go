@@ -54,6 +54,8 @@ func TestAdmit(t *testing.T) {
 		{name: "delete horizon", batch: encodeSource(t, batchSpec{base: 100, attributes: bitDeleteHorizon, horizon: 55, records: five}), route: forward},
 		{name: "at the limit", batch: encodeSource(t, plain), rules: recordbatch.Rules{MaxBytes: size}, route: forward},
 		{name: "a byte over the limit", batch: encodeSource(t, plain), rules: recordbatch.Rules{MaxBytes: size - 1}, route: rebuild, reason: "too_large"},
+		{name: "as many records as allowed", batch: encodeSource(t, plain), rules: recordbatch.Rules{MaxRecords: 5}, route: forward},
+		{name: "a record more than allowed", batch: encodeSource(t, plain), rules: recordbatch.Rules{MaxRecords: 4}, route: rebuild, reason: "split"},
 		{name: "unknown attribute bits", batch: encodeSource(t, batchSpec{base: 100, attributes: 0x4080, records: five}), route: forward},
 		{name: "zstd", batch: encodeSource(t, batchSpec{base: 100, codec: recordbatch.Zstd, records: five}), route: forward},
 	}

@@ -8,6 +8,8 @@ type RebuildRules struct {
 	From int64
 	// MaxBytes is the maximum size of a part: max.message.bytes of the target topic. 0 means no limit.
 	MaxBytes int32
+	// MaxRecords is the maximum number of records of a part. 0 means no limit.
+	MaxRecords int32
 	// SkipTooLarge leaves out records that exceed MaxBytes even in a batch of their own, and reports their offsets, instead of failing.
 	SkipTooLarge bool
 	// Provenance, unless nil, marks the records and leaves out those that have been on the target.
@@ -37,7 +39,7 @@ type Part struct {
 
 // Rebuild decodes one batch of the source, of any format, and encodes its wanted records as version 2 batches with the same codec. Offsets
 // count from 0 without holes; timestamps are those that consumers of the source see; keys, values, headers and nulls are kept. There is
-// usually one part. There are several if the records together exceed rules.MaxBytes, and none if all records are left out. The result skipped holds the
+// usually one part. There are several if the records exceed a limit of the rules, and none if all records are left out. The result skipped holds the
 // source offsets of the records that were left out because of their size.
 //
 // The checksum is verified first: a damaged batch is a *[CorruptError] and never gets a new checksum. Bytes that cannot be decoded are a
@@ -64,8 +66,14 @@ func Rebuild(batch []byte, rules RebuildRules) (parts []Part, skipped []int64, e
 		}
 	}
 	r := rebuilder{scratch: s, codec: h.Attributes.Codec(), rules: rules}
-	if err := r.add(wanted); err != nil {
-		return nil, nil, err
+	limit := len(wanted)
+	if rules.MaxRecords > 0 {
+		limit = int(rules.MaxRecords)
+	}
+	for chunk := range slices.Chunk(wanted, limit) {
+		if err := r.add(chunk); err != nil {
+			return nil, nil, err
+		}
 	}
 	if n := len(r.parts); n > 0 {
 		r.parts[n-1].Next = h.NextOffset()

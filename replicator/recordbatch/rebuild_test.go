@@ -149,6 +149,30 @@ func TestRebuildSplits(t *testing.T) {
 	}
 }
 
+func TestRebuildSplitsByNumber(t *testing.T) {
+	records := plainRecords(100, 10, 50)
+	batch := encodeSource(t, batchSpec{base: 100, codec: recordbatch.LZ4, records: records})
+	for limit := range int32(12) {
+		rules := recordbatch.RebuildRules{From: 102, MaxRecords: limit}
+		parts, _, err := recordbatch.Rebuild(batch, rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkParts(t, parts, records, mustParse(t, batch), rules)
+		if limit == 0 {
+			continue
+		}
+		if want := (8 + int(limit) - 1) / int(limit); len(parts) != want {
+			t.Errorf("8 records by %d: %d parts, want %d", limit, len(parts), want)
+		}
+		for _, part := range parts {
+			if part.Count > limit {
+				t.Errorf("a part has %d records, the limit is %d", part.Count, limit)
+			}
+		}
+	}
+}
+
 func TestRebuildOfRecordsThatAreTooLarge(t *testing.T) {
 	records := plainRecords(100, 20, 50)
 	large := plainRecords(0, 2, 20000)
