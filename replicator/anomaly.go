@@ -15,10 +15,6 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// maxRefusals is how many times in a row the target may refuse a batch before that is an anomaly. A payload that was corrupted in transit
-// is intact when it is fetched again.
-const maxRefusals = 3
-
 // errSourceNotReady means that a fetch must be retried later.
 var errSourceNotReady = errors.New("the source cannot serve this partition now")
 
@@ -145,15 +141,6 @@ func rebuildError(h recordbatch.Header, err error) *prepareError {
 		}
 	}
 	return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
-}
-
-// raiseRefusedLocked raises the anomaly of the batch at acked, which the target has refused maxRefusals times. It reports whether the
-// partition continues. The partition's lock is held.
-func (f *Flow) raiseRefusedLocked(p *partition) bool {
-	detail := fmt.Sprintf("the target refused the batch at source offset %d %d times: %s", p.acked, p.refused, p.refusal)
-	skip := f.raiseLocked(p, policy.RecordRefused, p.acked, p.acked+1, detail) == policy.Skip
-	p.outbox.setSkipping(skip)
-	return skip
 }
 
 // halt halts a partition, whatever policy says about the kind.

@@ -74,10 +74,28 @@ type outbox struct {
 	producerEpoch int16
 	sequence      int32
 
-	maxBytes int32  // batch size limit that was learned from a refusal, 0 if unknown
-	skipping bool   // policy says to skip the first batch, which the target refused
-	refusal  string // the last error of the target about it
-	refused  int    // how many times in a row the target refused the first batch as invalid
+	maxBytes int32   // batch size limit that was learned from a refusal, 0 if unknown
+	refusal  refusal // of the batch that was the first of the queue
+	split    split
+}
+
+// refusal is that the target refused a batch for its content. A payload that was corrupted in transit is intact when it is fetched again, so a
+// refusal counts only after several times.
+type refusal struct {
+	times       int    // in a row
+	enough      int    // times after which it is no accident
+	why         string // what the target said
+	from, to    int64  // source offsets of the batch: [from, to)
+	count       int32  // records in the batch
+	accepted    int32  // records before the first one that the target named, -1 if it named none
+	leaderEpoch int32
+	record      string // description of the record, if there is only one
+}
+
+// split limits the records of a batch below a source offset, until the records that the target refuses are known. The zero value limits nothing.
+type split struct {
+	until   int64
+	records int32
 }
 
 // push appends a batch to the queue.
@@ -182,7 +200,9 @@ func (o *outbox) popSent() prepared {
 	o.queue[0] = prepared{}
 	o.queue = o.queue[1:]
 	o.addBytes(-int64(b.size))
-	o.inFlight, o.refused, o.hold = false, 0, hold{}
+	o.inFlight, o.hold, o.refusal = false, hold{}, refusal{}
+	o.split.records = int32(min(2*int64(o.split.records), math.MaxInt32))
+	o.endSplit(b.next)
 	return b
 }
 
@@ -214,20 +234,66 @@ func (o *outbox) learnLimit(size int) { o.maxBytes = int32(size - 1) }
 // forgetLimit forgets the learned limit, because the limit of the target topic has changed.
 func (o *outbox) forgetLimit() { o.maxBytes = 0 }
 
-// countRefusal records that the target refused the first batch as invalid.
-func (o *outbox) countRefusal(why string) {
-	o.refused++
-	o.refusal = why
+// refuse records that the target refused the first batch for its content. Accepted is how many of its records come before the first one that the
+// target named, -1 if it named none.
+func (o *outbox) refuse(batch []byte, why string, enough int, accepted int32) {
+	b := o.queue[0]
+	first, last := b.runs[0], b.runs[len(b.runs)-1]
+	o.refusal = refusal{
+		times: o.refusal.times + 1, enough: enough, why: why, from: first.Source, to: last.Source + int64(last.Count), count: b.count,
+		accepted: accepted, leaderEpoch: b.leaderEpoch,
+	}
+	if b.count == 1 {
+		o.refusal.record = describeRecord(batch)
+	}
 }
 
-// setSkipping resets the refusals after policy has decided whether to skip the batch.
-func (o *outbox) setSkipping(skip bool) {
-	o.refused, o.skipping = 0, skip
+// refusalPause is how long to wait before the batch is fetched again. It doubles, because a broker in trouble refuses everything for a while.
+func (o *outbox) refusalPause() time.Duration {
+	if o.isRefusalCertain() {
+		return 0
+	}
+	return time.Second << min(o.refusal.times-1, 4)
 }
 
-// consumeSkip reports whether policy says to skip the next batch, and resets that.
-func (o *outbox) consumeSkip() bool {
-	skipping := o.skipping
-	o.skipping = false
-	return skipping
+// isRefusalCertain reports whether the last refusal was no accident. While a batch is being split, one refusal is enough to split further.
+func (o *outbox) isRefusalCertain() bool {
+	r := &o.refusal
+	return r.times > 0 && (r.times >= r.enough || r.count > 1 && r.from < o.split.until)
+}
+
+// narrow splits the refused batch: behind the records that the target did not name, or in half.
+func (o *outbox) narrow() {
+	r := &o.refusal
+	records := r.count / 2
+	if r.accepted >= 0 {
+		records = min(r.accepted, r.count-1)
+	}
+	o.split = split{until: max(r.to, o.split.until), records: max(records, 1)}
+	o.refusal = refusal{}
+}
+
+// leaveOut forgets the refusal of a record that is left out. What follows it is tried as a whole.
+func (o *outbox) leaveOut() {
+	o.split.records = math.MaxInt32
+	o.endSplit(o.refusal.to)
+	o.refusal = refusal{}
+}
+
+// forgetRefusal forgets the refusal, because the batch is on the target after all.
+func (o *outbox) forgetRefusal() { o.refusal = refusal{} }
+
+// endSplit ends the split if everything below next is done.
+func (o *outbox) endSplit(next int64) {
+	if next >= o.split.until {
+		o.split = split{}
+	}
+}
+
+// maxRecords returns how many records a batch may have that begins at a source offset, 0 for no limit.
+func (o *outbox) maxRecords(next int64) int32 {
+	if next >= o.split.until {
+		return 0
+	}
+	return o.split.records
 }

@@ -232,15 +232,31 @@ func (g *progress) settle(segments []offsets.Segment, next int64, epoch int32) e
 	return g.offsets.Advance(g.acked, g.targetEnd)
 }
 
-// addGap adds an entry to the gap ledger, unless it repeats the last one, as after a restart.
+// addGap adds an entry to the gap ledger. It does nothing if the entry repeats the last one, as after a restart, and extends the last one if the
+// entry continues it.
 func (g *progress) addGap(gap offsets.Gap) {
 	if n := len(g.record.Gaps); n > 0 {
-		if last := g.record.Gaps[n-1]; last.Kind == gap.Kind && last.From == gap.From && last.Action == gap.Action {
+		last := &g.record.Gaps[n-1]
+		same := last.Kind == gap.Kind && last.Action == gap.Action
+		if same && last.From == gap.From {
+			return
+		}
+		if same && gap.From < gap.To && last.To == gap.From {
+			last.To, g.dirty = gap.To, true
 			return
 		}
 	}
 	g.record.AddGap(gap)
 	g.dirty = true
+}
+
+// gaps describes the gap ledger for the status.
+func (g *progress) gaps() []GapState {
+	var list []GapState
+	for _, gap := range g.record.Gaps {
+		list = append(list, GapState{Kind: gap.Kind, Action: gap.Action, From: gap.From, To: gap.To, At: gap.At, Detail: gap.Detail, Merged: gap.Merged})
+	}
+	return list
 }
 
 // hasChanges reports whether there is anything to journal.

@@ -438,7 +438,7 @@ func (r *recovery) completeAt(p *partition, end int64) error {
 	if err := p.progress.moveEnd(end); err != nil {
 		return err
 	}
-	if p.refused < maxRefusals || r.flow.raiseRefusedLocked(p) {
+	if r.flow.decideRefusalLocked(p) {
 		r.addReady(p)
 	}
 	return nil

@@ -318,7 +318,7 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 			return &prepareError{policy.RecordRefused, p.next, p.next, fmt.Errorf("the source's bytes at offset %d are not a record batch: %w", p.next, err)}
 		}
 		h := batch.Header
-		rules.Wanted = p.next
+		rules.Wanted, rules.MaxRecords = p.next, p.outbox.maxRecords(p.next)
 		route, reason, err := recordbatch.Admit(batch.Bytes, h, &aborted, rules)
 		if err != nil {
 			return &prepareError{policy.RecordRefused, h.BaseOffset, h.NextOffset(), fmt.Errorf("batch at source offset %d: %w", h.BaseOffset, err)}
@@ -336,9 +336,6 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 // route queues or drops one batch by its route. The partition's lock is held.
 func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route recordbatch.Route, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
 	p.topic.metrics.countRoute(route, reason)
-	if route != recordbatch.RouteDrop && p.outbox.consumeSkip() {
-		route = recordbatch.RouteDrop
-	}
 	switch route {
 	case recordbatch.RouteDrop:
 		if h.NextOffset() <= p.next {
@@ -366,7 +363,7 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route rec
 // rebuild queues the batches that replace one that cannot be forwarded unchanged. The partition's lock is held.
 func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
 	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
-		From: rules.Wanted, MaxBytes: rules.MaxBytes, SkipTooLarge: f.anomalies.Decide(p.topic.source, policy.RecordTooLarge) == policy.Skip,
+		From: rules.Wanted, MaxBytes: rules.MaxBytes, MaxRecords: rules.MaxRecords, SkipTooLarge: f.anomalies.Decide(p.topic.source, policy.RecordTooLarge) == policy.Skip,
 		Provenance: f.writers.provenance(),
 	})
 	if err != nil {

@@ -75,6 +75,20 @@ type PartitionStatus struct {
 	LagSeconds   *float64      `json:"lag_seconds"`
 	LastProgress time.Time     `json:"last_progress,omitzero"`
 	Anomaly      *AnomalyState `json:"anomaly,omitempty"`
+	// Gaps is the ledger of source offsets that were not copied as they should have been, oldest first.
+	Gaps []GapState `json:"gaps,omitempty"`
+}
+
+// GapState is an entry of the gap ledger, which the journal keeps. It concerns the source offsets [From, To).
+type GapState struct {
+	Kind   string    `json:"kind"`
+	Action string    `json:"action"`
+	From   int64     `json:"from"`
+	To     int64     `json:"to"`
+	At     time.Time `json:"at"`
+	Detail string    `json:"detail,omitempty"`
+	// Merged is the number of other gaps that this one also stands for, because the ledger was full.
+	Merged int `json:"merged,omitempty"`
 }
 
 // WaitState is what a partition waits for.
@@ -232,7 +246,7 @@ func (p *partition) status(now time.Time, isolation int8) (s PartitionStatus, st
 	s = PartitionStatus{
 		Topic: p.topic.source, TargetTopic: p.topic.target, Partition: p.number, Shard: p.shard.number, State: p.state.String(), Begun: true,
 		Wait: p.waitState(), Next: p.next, Acked: p.acked, Journaled: p.journaled, TargetEnd: p.targetEnd,
-		LastProgress: p.lastProgress, SourceSeen: p.sourceSeen, Anomaly: p.anomaly.state(),
+		LastProgress: p.lastProgress, SourceSeen: p.sourceSeen, Anomaly: p.anomaly.state(), Gaps: p.progress.gaps(),
 	}
 	if p.sourceEnd < 0 {
 		return s, p.state, p.sourceSeen.IsZero() // a partition that the source no longer has is not looked for there

@@ -213,7 +213,7 @@ func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicP
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
 	switch verdict {
 	case wire.Refused, wire.Unplaced, wire.Unauthorized:
-		why := errorText(code, answer.ErrorMessage)
+		why := refusalText(answer)
 		if verdict == wire.Unauthorized {
 			why = fmt.Sprintf("%s; grant WRITE on topic %s of cluster %s", why, p.topic.target, f.config.Target)
 		}
@@ -226,28 +226,18 @@ func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicP
 		p.resetLocked()
 	case wire.Unacceptable:
 		p.outbox.markNotWritten()
-		p.outbox.countRefusal(errorText(code, answer.ErrorMessage))
+		f.refuseLocked(s, answer, maxRefusals)
 		p.resetLocked()
-		if p.refused >= maxRefusals {
-			f.raiseRefusedLocked(p)
-		}
+		f.decideRefusalLocked(p)
 	case wire.Acked, wire.Doubtful, wire.Fenced:
 		if answer.ErrorCode == kerr.UnknownServerError.Code { // the response of Kafka 4.x to a corrupt compressed payload with a valid CRC
-			p.outbox.countRefusal(code.Error())
+			f.refuseLocked(s, answer, maxUnexplained)
 		}
 		f.log.Info("outcome of a batch is unknown, reconciling", append(p.logAttrs(), "err", code)...)
 		p.doubtLocked()
 		return followUp{takeover: true, allFenced: verdict == wire.Fenced}, nil
 	}
 	return followUp{wake: true}, nil
-}
-
-// errorText returns an error code and the message of the broker, if there is one.
-func errorText(code error, message *string) string {
-	if message == nil {
-		return code.Error()
-	}
-	return code.Error() + ": " + *message
 }
 
 // ackedLocked adds an acknowledged batch to the map. If the target appended it at an unexpected offset, another producer has written to the
