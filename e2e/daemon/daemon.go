@@ -276,6 +276,16 @@ type Partition struct {
 	Journaled   int64    `json:"journaled"`
 	LagRecords  *int64   `json:"lag_records"`
 	Anomaly     *Anomaly `json:"anomaly"`
+	Gaps        []Gap    `json:"gaps"`
+}
+
+// Gap is the JSON of an entry in the gap ledger.
+type Gap struct {
+	Kind   string `json:"kind"`
+	Action string `json:"action"`
+	From   int64  `json:"from"`
+	To     int64  `json:"to"`
+	Detail string `json:"detail"`
 }
 
 // Anomaly is the JSON of why a partition is halted.
