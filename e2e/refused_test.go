@@ -56,7 +56,7 @@ func TestTargetRefusesSingleRecords(t *testing.T) {
 	})
 	for topic, want := range map[string]int{"skipped": batch - len(bad), "halted": 4} {
 		copied := 0
-		check(t, verify.Sequence(ctx, p.targetClient, remoteTopic(topic), 0, func(r *kgo.Record) error {
+		check(t, verify.Sequence(ctx, p.targetClient, remoteTopic(topic), 0, func(*kgo.Record) error {
 			copied++
 			return nil
 		}))
