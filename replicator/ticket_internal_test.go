@@ -130,7 +130,7 @@ func TestFetchResponseIsDiscardedAfterAReset(t *testing.T) {
 				}
 				s, late := p.sent(), p.ticketOfFetch()
 				doReset(f, p, s)
-				state, gaps := p.getState(), len(p.record.Gaps)
+				state, gaps, after := p.getState(), len(p.record.Gaps), p.fetchAfter
 				b.handlePartition(late, response(), newSlab(f.budget, 0))
 				if p.acked != 1000 {
 					t.Errorf("the end of the copy moved from 1000 to %d while the batch from 1000 to 1100 is not acknowledged", p.acked)
@@ -138,7 +138,7 @@ func TestFetchResponseIsDiscardedAfterAReset(t *testing.T) {
 				if p.next != 1000 && reset != "an anomaly halted it" {
 					t.Errorf("the next fetch is from %d, want 1000", p.next)
 				}
-				if p.getState() != state || len(p.record.Gaps) != gaps || !p.fetchAfter.IsZero() {
+				if p.getState() != state || len(p.record.Gaps) != gaps || !p.fetchAfter.Equal(after) {
 					t.Errorf("the late response changed the partition: %v, %d gaps, fetched after %v", p.getState(), len(p.record.Gaps), p.fetchAfter)
 				}
 			})
