@@ -150,7 +150,7 @@ func (l *logReader) at(ctx context.Context, what string, ask func(leader int, id
 			return kerr.UnknownTopicOrPartition
 		case known.nodes[l.partition] < 0:
 			return kerr.LeaderNotAvailable
-		case l.id != [16]byte{} && l.id != known.id:
+		case IsAnotherTopic(l.id, known.id):
 			l.id = known.id
 			return errLogChanged
 		}
@@ -229,7 +229,11 @@ func (l *logReader) fetch(ctx context.Context, leader int, id [16]byte, from int
 	part.Partition, part.FetchOffset, part.PartitionMaxBytes = l.partition, from, bytes
 	topic.Topic, topic.TopicID, topic.Partitions = l.topic, id, append(topic.Partitions, part)
 	request.Topics = append(request.Topics, topic)
-	answer, err := l.client.Broker(leader).Request(ctx, request)
+	var ask kmsg.Request = request
+	if id == [16]byte{} {
+		ask = &fetchByName{request}
+	}
+	answer, err := l.client.Broker(leader).Request(ctx, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -245,3 +249,13 @@ func (l *logReader) fetch(ctx context.Context, leader int, id [16]byte, from int
 	}
 	return &response.Topics[0].Partitions[0], kerr.ErrorForCode(response.Topics[0].Partitions[0].ErrorCode)
 }
+
+// fetchByName is a fetch request that names the topic. From version 13 on, requests have only its id, but not every
+// broker that offers these versions has ids; see [IsAnotherTopic].
+type fetchByName struct{ *kmsg.FetchRequest }
+
+// MaxVersion implements [kmsg.Request].
+func (r *fetchByName) MaxVersion() int16 { return 12 }
+
+// Timeout implements [kmsg.TimeoutRequest].
+func (r *fetchByName) Timeout() int32 { return r.MaxWaitMillis }

@@ -66,7 +66,10 @@ func (f *Flow) groupsDeps() groups.Deps {
 }
 
 // TopicIDs implements groups.Copy.
-func (p *partition) TopicIDs() (source, target [16]byte) { return p.topic.sourceID, p.topic.targetID }
+func (p *partition) TopicIDs() (source, target [16]byte) {
+	ids := p.topic.getIDs()
+	return ids.source, ids.target
+}
 
 // MapStart implements groups.Copy.
 func (p *partition) MapStart() (target int64, ok bool) {

@@ -200,7 +200,7 @@ func (f *Flow) writeJournal(ctx context.Context, b *journalBatch) error {
 	recordbatch.Rewrite(batch, s.fencer.producerID, s.fencer.epoch, s.sequence)
 	request := wire.NewProduceRequest(produceTimeout)
 	request.Add(s.journal(), topic.ID, batch)
-	response, err := f.targetWire.Produce(ctx, leader, request.ProduceRequest)
+	response, err := f.targetWire.Produce(ctx, leader, request)
 	if err != nil {
 		s.ownership.doubt()
 		f.refreshTarget(ctx)

@@ -29,7 +29,7 @@ const (
 // ListOffsets is no substitute: it does not see a batch that is appended and not yet replicated, which appears later.
 type logTail struct {
 	partition offsets.TopicPartition // of the target
-	id        [16]byte
+	id        [16]byte               // by which requests name the topic
 	from      int64
 	mark      marker // of the fence, at which it ends
 	until     int64  // read up to this offset, exclusive, instead of to the marker, unless it is toMarker
@@ -122,7 +122,11 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 		isolation = wire.ReadCommitted
 	}
 	request := wire.NewFetchRequest(tailWait, 16<<20, isolation)
+	view := f.targetView()
 	for _, t := range group {
+		if topic := view.ByName[t.partition.Topic]; topic.Exists() && topic.ID == [16]byte{} {
+			t.id = topic.ID // the brokers use names now
+		}
 		request.Add(wire.FetchPartition{
 			TopicPartition: t.partition,
 			FetchOffset:    wire.FetchOffset{TopicID: t.id, Offset: t.next, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: 4 << 20},
@@ -132,7 +136,7 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 	// connection that is dead but was not closed would delay a recovery for longer.
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	response, err := f.targetWire.Fetch(ctx, leader, request.FetchRequest)
+	response, err := f.targetWire.Fetch(ctx, leader, request)
 	if err != nil {
 		f.log.Debug("tail fetch", "err", err)
 		return false, ctx.Err() == nil

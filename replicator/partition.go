@@ -51,17 +51,47 @@ func (s state) String() string {
 	return "unknown"
 }
 
-// topicLink is a source topic and its remote topic. All partitions of the topic share it. Its ids never change, because a topic that was
-// deleted and recreated is another topic (KIP-516).
+// topicLink is a source topic and its remote topic. All partitions of the topic share it. A topic that was deleted and recreated is another
+// topic and has another link.
 type topicLink struct {
-	source, target     string
-	sourceID, targetID [16]byte
-	metrics            *topicMetrics
-	migrated           atomic.Bool // it was logged that the copy of MirrorMaker 2 is continued
-	missed             int         // syncs in a row that did not find the source topic; guarded by the topology's lock
+	source, target string
+	metrics        *topicMetrics
+	migrated       atomic.Bool // it was logged that the copy of MirrorMaker 2 is continued
+	missed         int         // syncs in a row that did not find the source topic; guarded by the topology's lock
 
 	mu     sync.Mutex
+	ids    topicIDs
 	limits topics.Limits // of the target topic, by the last sync of configs
+}
+
+// topicIDs are the ids of a source topic and its remote topic (KIP-516), zero as long as they are unknown.
+type topicIDs struct{ source, target [16]byte }
+
+// isAnother reports whether one of the topics is not the one that it was.
+func (i topicIDs) isAnother(now topicIDs) bool {
+	return offsets.IsAnotherTopic(i.source, now.source) || offsets.IsAnotherTopic(i.target, now.target)
+}
+
+// learn fills in the ids that were unknown.
+func (i *topicIDs) learn(now topicIDs) {
+	if i.source == [16]byte{} {
+		i.source = now.source
+	}
+	if i.target == [16]byte{} {
+		i.target = now.target
+	}
+}
+
+func (t *topicLink) learnIDs(now topicIDs) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ids.learn(now)
+}
+
+func (t *topicLink) getIDs() topicIDs {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ids
 }
 
 func (t *topicLink) setLimits(l topics.Limits) {
@@ -82,6 +112,9 @@ type placement struct {
 	sourceLeaderEpoch          int32
 	sourceLoop                 sourceLoop // the loop that fetches it
 	sourceGone                 bool       // the source topic or partition does not exist
+	// RequestIDs are the ids by which the brokers know the topics now. They are zero while the brokers use names, even if the ids of the topics
+	// are known from before.
+	requestIDs topicIDs
 }
 
 // listed are the offsets of both logs when the partition was discovered: where a new copy begins on the source, and the start and end of the
@@ -118,7 +151,7 @@ type partition struct {
 func newPartition(topic *topicLink, number int32, s *shard, l listed) *partition {
 	return &partition{
 		topic: topic, number: number, shard: s, listed: l,
-		placement: placement{sourceLeader: -1, targetLeader: -1},
+		placement: placement{sourceLeader: -1, targetLeader: -1, requestIDs: topic.getIDs()},
 		cursor:    cursor{sourceEnd: l.sourceLast, sourceSeen: time.Now(), fromEpoch: -1},
 		progress:  progress{doneEpoch: -1},
 	}
@@ -241,7 +274,7 @@ func (p *partition) beginMapLocked(from origin, source, target int64) {
 
 // restartLocked begins an empty map of the next generation at these offsets.
 func (p *partition) restartLocked(source, target int64) {
-	p.progress.restart(p.topic.sourceID, p.topic.targetID, source, target)
+	p.progress.restart(p.topic.getIDs(), source, target)
 	p.cursor.reset(source, -1)
 }
 

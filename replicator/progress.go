@@ -103,11 +103,21 @@ func (g *progress) begin(from origin, source, target int64) {
 	g.dirty = true
 }
 
+// learnIDs fills in the topic ids that were unknown when the map began.
+func (g *progress) learnIDs(ids topicIDs) {
+	known := topicIDs{g.record.SourceTopicID, g.record.TargetTopicID}
+	before := known
+	if known.learn(ids); known != before {
+		g.record.SourceTopicID, g.record.TargetTopicID = known.source, known.target
+		g.dirty = true
+	}
+}
+
 // restart begins the map of the next generation, for topics with these ids. The records that the target has belong to the earlier generation
 // and stay as they are.
-func (g *progress) restart(sourceID, targetID [16]byte, source, target int64) {
+func (g *progress) restart(ids topicIDs, source, target int64) {
 	g.record.Generation++
-	g.record.SourceTopicID, g.record.TargetTopicID = sourceID, targetID
+	g.record.SourceTopicID, g.record.TargetTopicID = ids.source, ids.target
 	g.begin(originAccepted, source, target)
 }
 

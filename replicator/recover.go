@@ -223,6 +223,7 @@ func (r *recovery) restore(p *partition) error {
 		r.beginNewLocked(p, l)
 		return nil
 	}
+	ids := p.topic.getIDs()
 	rewound, rewindTo := p.origin == originRewound, p.rewindTo
 	if err := r.restoreMapLocked(p, l); err != nil {
 		return err
@@ -230,19 +231,22 @@ func (r *recovery) restore(p *partition) error {
 	switch {
 	case rewound:
 		p.restartLocked(rewindTo, p.targetEnd)
-	case l.state.TargetTopicID != p.topic.targetID:
+	case offsets.IsAnotherTopic(l.state.TargetTopicID, ids.target):
 		r.targetRecreatedLocked(p)
-	case l.state.SourceTopicID != p.topic.sourceID:
+	case offsets.IsAnotherTopic(l.state.SourceTopicID, ids.source):
 		r.sourceRecreatedLocked(p)
+	default:
+		p.progress.learnIDs(ids)
 	}
 	return nil
 }
 
 // beginNewLocked begins the map of a partition that the journal does not have. The partition's lock is held, here and in the next methods.
 func (r *recovery) beginNewLocked(p *partition, l *loadedState) {
+	ids := p.topic.getIDs()
 	state := offsets.PartitionState{
-		Topic: p.topic.source, Partition: p.number, SourceClusterID: r.flow.sourceID(), SourceTopicID: p.topic.sourceID,
-		TargetTopic: p.topic.target, TargetTopicID: p.topic.targetID, LeaderEpoch: -1,
+		Topic: p.topic.source, Partition: p.number, SourceClusterID: r.flow.sourceID(), SourceTopicID: ids.source,
+		TargetTopic: p.topic.target, TargetTopicID: ids.target, LeaderEpoch: -1,
 	}
 	if l != nil {
 		for _, c := range l.chunks { // of a long map whose state was never written; the new map may be divided into other chunks
@@ -320,7 +324,7 @@ func (r *recovery) tailOf(p *partition, until int64) *copyTail {
 		return nil
 	}
 	durable := p.stage == mapDurable
-	t := &logTail{partition: p.remote(), id: p.topic.targetID, from: p.targetEnd, until: until, mark: r.mark, started: durable}
+	t := &logTail{partition: p.remote(), id: p.requestIDs.target, from: p.targetEnd, until: until, mark: r.mark, started: durable}
 	if !durable && p.origin != originAccepted {
 		t.unknown, t.from = true, p.targetFirst // records of unknown origin must be found before anything is appended
 	}

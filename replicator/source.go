@@ -154,7 +154,7 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, maxBytes int32)
 			plan.wanted = append(plan.wanted, wire.FetchPartition{
 				TopicPartition: p.source(),
 				FetchOffset: wire.FetchOffset{
-					TopicID: p.topic.sourceID, Offset: p.next, LeaderEpoch: p.sourceLeaderEpoch, LastEpoch: p.fromEpoch, MaxBytes: p.fetchSizeLocked(maxBytes),
+					TopicID: p.requestIDs.source, Offset: p.next, LeaderEpoch: p.sourceLeaderEpoch, LastEpoch: p.fromEpoch, MaxBytes: p.fetchSizeLocked(maxBytes),
 				},
 			})
 			plan.requested = append(plan.requested, fetchTicket{p.ticketLocked(), p.next})
@@ -184,7 +184,7 @@ func (b *sourceBroker) endFetches(list []fetchTicket) {
 func (b *sourceBroker) fetch(ctx context.Context, wanted []wire.FetchPartition, bytes int64, wait time.Duration) (*kmsg.FetchResponse, error) {
 	request := wire.NewFetchRequest(wait, int32(bytes), b.flow.isolation)
 	b.session.Request(request, wanted)
-	response, err := b.wire.Fetch(ctx, b.broker, request.FetchRequest)
+	response, err := b.wire.Fetch(ctx, b.broker, request)
 	if err != nil {
 		b.session.Drop() // it is unknown whether the broker received the request
 		return nil, err
@@ -390,18 +390,18 @@ func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules r
 // fetchOne fetches one partition from an offset, for a replay or a scan.
 func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch int32, isolation int8) (*kmsg.FetchResponseTopicPartition, error) {
 	p.mu.Lock()
-	leader, leaderEpoch, gone := p.sourceLeader, p.sourceLeaderEpoch, p.sourceGone
+	leader, leaderEpoch, gone, id := p.sourceLeader, p.sourceLeaderEpoch, p.sourceGone, p.requestIDs.source
 	p.mu.Unlock()
 	if leader < 0 || gone {
 		return nil, fmt.Errorf("source %s has no leader", p)
 	}
 	wanted := wire.FetchPartition{
 		TopicPartition: p.source(),
-		FetchOffset:    wire.FetchOffset{TopicID: p.topic.sourceID, Offset: offset, LeaderEpoch: leaderEpoch, LastEpoch: epoch, MaxBytes: 4 << 20},
+		FetchOffset:    wire.FetchOffset{TopicID: id, Offset: offset, LeaderEpoch: leaderEpoch, LastEpoch: epoch, MaxBytes: 4 << 20},
 	}
 	request := wire.NewFetchRequest(100*time.Millisecond, wire.MaxFetchBytes, isolation)
 	request.Add(wanted)
-	response, err := f.sourceWire.Fetch(ctx, leader, request.FetchRequest)
+	response, err := f.sourceWire.Fetch(ctx, leader, request)
 	if err != nil {
 		return nil, err
 	}

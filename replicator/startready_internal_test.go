@@ -23,7 +23,7 @@ type journalWire struct {
 	writes int
 }
 
-func (w *journalWire) Produce(_ context.Context, _ int32, request *kmsg.ProduceRequest) (*kmsg.ProduceResponse, error) {
+func (w *journalWire) Produce(_ context.Context, _ int32, request *wire.ProduceRequest) (*kmsg.ProduceResponse, error) {
 	w.writes++
 	code := int16(0)
 	if len(w.codes) > 0 {

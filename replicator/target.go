@@ -37,7 +37,8 @@ type targetBroker struct {
 // sentBatch is a batch in a produce request.
 type sentBatch struct {
 	ticket
-	batch []byte
+	topicID [16]byte // by which the request names the target topic
+	batch   []byte
 }
 
 // schedule adds a partition that has a batch to send to the ready list of its leader, unless it is already there.
@@ -91,7 +92,7 @@ func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 				continue
 			}
 		}
-		response, err := w.Produce(ctx, b.id, request.ProduceRequest)
+		response, err := w.Produce(ctx, b.id, request)
 		if err != nil {
 			f.metrics.retries.WithLabelValues("produce").Inc()
 			f.warn("produce request failed, reconciling", "broker", b.id, "err", f.options.TargetError(err))
@@ -126,7 +127,7 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch) {
 		}
 		n++
 		if s, ok := b.nextBatch(p); ok {
-			request.Add(p.remote(), p.topic.targetID, s.batch)
+			request.Add(p.remote(), s.topicID, s.batch)
 			list = append(list, s)
 			bytes += len(s.batch)
 		}
@@ -153,7 +154,7 @@ func (b *targetBroker) nextBatch(p *partition) (sentBatch, bool) {
 		b.flow.scheduleAfter(p, 0) // the leader has moved in the meantime
 		return sentBatch{}, false
 	}
-	return sentBatch{p.ticketLocked(), p.outbox.stampHead()}, true
+	return sentBatch{p.ticketLocked(), p.requestIDs.target, p.outbox.stampHead()}, true
 }
 
 // handleResponse processes a produce response, partition by partition. If the response does not contain a partition, the outcome of its
@@ -164,7 +165,7 @@ func (b *targetBroker) handleResponse(list []sentBatch, response *kmsg.ProduceRe
 	now := time.Now()
 	for _, s := range list {
 		p := s.partition
-		answer := answers.Of(p.remote(), p.topic.targetID)
+		answer := answers.Of(p.remote(), s.topicID)
 		if answer == nil {
 			f.doubtAll([]sentBatch{s})
 			continue

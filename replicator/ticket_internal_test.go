@@ -42,7 +42,7 @@ func testFlow(t *testing.T) *Flow {
 
 // replicatingPartition returns a partition that continues at source offset next, led by broker 1 on both sides.
 func replicatingPartition(f *Flow, next int64) *partition {
-	link := &topicLink{source: "orders", target: "a.orders", sourceID: [16]byte{1}, targetID: [16]byte{2}, metrics: f.metrics.forTopic("orders", &f.totals)}
+	link := &topicLink{source: "orders", target: "a.orders", ids: topicIDs{[16]byte{1}, [16]byte{2}}, metrics: f.metrics.forTopic("orders", &f.totals)}
 	p := newPartition(link, 0, f.shards[0], listed{sourceLast: next})
 	p.sourceLeader, p.targetLeader = 1, 1
 	p.progress.setRecord(offsets.PartitionState{Topic: "orders", TargetTopic: "a.orders", LeaderEpoch: -1})
@@ -96,7 +96,7 @@ func (p *partition) ticketOfFetch() fetchTicket {
 func (p *partition) sent() sentBatch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return sentBatch{p.ticketLocked(), p.outbox.stampHead()}
+	return sentBatch{p.ticketLocked(), p.requestIDs.target, p.outbox.stampHead()}
 }
 
 // A response that was requested behind a batch in flight must not move the end of the copy over that batch when its outcome is unknown.
@@ -209,7 +209,7 @@ func TestNoInterleavingLosesABatch(t *testing.T) {
 				continue
 			}
 			head := p.queue[0]
-			s := sentBatch{p.ticketLocked(), p.outbox.stampHead()}
+			s := sentBatch{p.ticketLocked(), p.requestIDs.target, p.outbox.stampHead()}
 			base := p.targetEnd
 			p.mu.Unlock()
 			written := draw.IntN(4) > 0

@@ -179,6 +179,8 @@ func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map
 	}
 }
 
+func idsOf(pair topics.Pair) topicIDs { return topicIDs{pair.Source.ID, pair.Target.ID} }
+
 // pairsToAdd returns the pairs with partitions that are not in the flow yet, or with a topic that was recreated.
 func (f *Flow) pairsToAdd(pairs []topics.Pair) []topics.Pair {
 	t := &f.topology
@@ -190,7 +192,7 @@ func (f *Flow) pairsToAdd(pairs []topics.Pair) []topics.Pair {
 			continue
 		}
 		link := t.links[pair.Source.Name]
-		changed := link != nil && (link.sourceID != pair.Source.ID || link.targetID != pair.Target.ID)
+		changed := link != nil && link.getIDs().isAnother(idsOf(pair))
 		count := min(len(pair.Source.Partitions), len(pair.Target.Partitions))
 		missing := false
 		for n := range count {
@@ -213,12 +215,12 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 	name := pair.Source.Name
 	link := t.links[name]
 	known := link != nil
-	if link != nil && (link.sourceID != pair.Source.ID || link.targetID != pair.Target.ID) {
+	if link != nil && link.getIDs().isAnother(idsOf(pair)) {
 		f.retire(name)
 		link, known = nil, false
 	}
 	if link == nil {
-		link = &topicLink{source: name, target: pair.TargetName, sourceID: pair.Source.ID, targetID: pair.Target.ID, metrics: f.metrics.forTopic(name, &f.totals)}
+		link = &topicLink{source: name, target: pair.TargetName, ids: idsOf(pair), metrics: f.metrics.forTopic(name, &f.totals)}
 		t.links[name] = link
 	}
 	link.setLimits(limits)

@@ -167,7 +167,7 @@ func (f *Flow) topologyChanged() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for name, link := range t.links {
-		if info, ok := t.source.ByName[name]; ok && info.ID != link.sourceID {
+		if info, ok := t.source.ByName[name]; ok && offsets.IsAnotherTopic(info.ID, link.getIDs().source) {
 			return true
 		}
 	}
@@ -218,7 +218,7 @@ func (f *Flow) followLeaders() {
 		if target >= 0 {
 			a = f.ensureTargetBroker(target)
 		}
-		source, ok := p.place(t.source, target, a)
+		source, ok := p.place(t.source, t.target, a)
 		if ok {
 			sendable = append(sendable, p)
 		}
@@ -236,19 +236,25 @@ func (f *Flow) followLeaders() {
 	}
 }
 
-// place sets the leaders of the partition from metadata. It returns the leader on the source, -1 if there is none, and whether a batch waits
-// to be sent.
-func (p *partition) place(source topics.View, targetLeader int32, a *account) (sourceLeader int32, sendable bool) {
-	info, ok := source.ByName[p.topic.source]
-	present := ok && info.ID == p.topic.sourceID && int(p.number) < len(info.Partitions)
+// place sets the leaders and topic ids of the partition from metadata. It returns the leader on the source, -1 if there is none, and whether a
+// batch waits to be sent.
+func (p *partition) place(source, target topics.View, a *account) (sourceLeader int32, sendable bool) {
+	from, to := source.ByName[p.topic.source], target.ByName[p.topic.target]
+	now, known := topicIDs{from.ID, to.ID}, p.topic.getIDs()
+	present := from.Exists() && !offsets.IsAnotherTopic(from.ID, known.source) && int(p.number) < len(from.Partitions)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !known.isAnother(now) && from.Exists() && to.Exists() { // else requests go to the topics that they were meant for, and fail
+		p.topic.learnIDs(now)
+		p.progress.learnIDs(now)
+		p.requestIDs = now
+	}
 	p.sourceGone = !present
 	p.sourceLeader = -1
-	if present && info.Partitions[p.number].Err == nil {
-		p.sourceLeader, p.sourceLeaderEpoch = info.Partitions[p.number].Leader, info.Partitions[p.number].LeaderEpoch
+	if present && from.Partitions[p.number].Err == nil {
+		p.sourceLeader, p.sourceLeaderEpoch = from.Partitions[p.number].Leader, from.Partitions[p.number].LeaderEpoch
 	}
-	p.setTargetLocked(targetLeader, a)
+	p.setTargetLocked(target.Leader(p.remote()), a)
 	return p.sourceLeader, p.outbox.sendable()
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/topics"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // newTestPartition returns a partition whose source has n records, all of which were read, and whose copy is compared from its beginning.
@@ -80,7 +81,7 @@ func TestWindowLimit(t *testing.T) {
 // failingBroker answers every fetch with the same error for each partition.
 type failingBroker struct{ code int16 }
 
-func (a failingBroker) Fetch(_ context.Context, _ int32, request *kmsg.FetchRequest) (*kmsg.FetchResponse, error) {
+func (a failingBroker) Fetch(_ context.Context, _ int32, request *wire.FetchRequest) (*kmsg.FetchResponse, error) {
 	response := kmsg.NewPtrFetchResponse()
 	for _, t := range request.Topics {
 		answered := kmsg.FetchResponseTopic{Topic: t.Topic}

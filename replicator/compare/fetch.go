@@ -111,7 +111,7 @@ func (r *fetchRequest) add(p *partition, next wire.FetchPartition) {
 func (r *fetchRequest) send(ctx context.Context, broker int32, s *side) (advanced bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	response, err := s.wire.Fetch(ctx, broker, r.FetchRequest.FetchRequest)
+	response, err := s.wire.Fetch(ctx, broker, r.FetchRequest)
 	if err != nil {
 		return false, err
 	}
@@ -145,7 +145,7 @@ func (s *side) fetchOne(ctx context.Context, broker int32, wanted wire.FetchPart
 	request.Add(wanted)
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	response, err := s.wire.Fetch(ctx, broker, request.FetchRequest)
+	response, err := s.wire.Fetch(ctx, broker, request)
 	if err != nil {
 		return nil, err
 	}

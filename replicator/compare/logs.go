@@ -72,9 +72,10 @@ func (l *logs) follow() {
 		for n := range pair.Source.Partitions {
 			tp := offsets.TopicPartition{Topic: pair.Source.Name, Partition: int32(n)}
 			p := known[tp]
-			if p == nil || p.source.id != pair.Source.ID || p.copied.id != pair.Target.ID {
+			if p == nil || offsets.IsAnotherTopic(p.source.id, pair.Source.ID) || offsets.IsAnotherTopic(p.copied.id, pair.Target.ID) {
 				p = newPartition(tp, pair, l.topology.clusters.Flow.Isolation, l.beginning)
 			}
+			p.source.id, p.copied.id = pair.Source.ID, pair.Target.ID // brokers may begin to use ids, or names
 			p.absent = n >= len(pair.Target.Partitions)
 			p.compacted = l.topology.compacted[pair.TargetName]
 			l.partitions = append(l.partitions, p)

@@ -45,7 +45,7 @@ func (f *failback) translateOne(ctx context.Context, now views, p *position) boo
 		return false
 	}
 	p.target = offsets.TopicPartition{Topic: state.Topic, Partition: state.Partition}
-	if now.target.ByName[state.Topic].ID != state.SourceTopicID || now.source.ByName[p.source.Topic].ID != state.TargetTopicID {
+	if !now.target.Has(state.Topic, state.SourceTopicID) || !now.source.Has(p.source.Topic, state.TargetTopicID) {
 		p.refuse(policy.RefusedRecreated, fmt.Sprintf("%s or %s was recreated: it is not the topic that the journal describes", p.source, p.target))
 		return true
 	}

@@ -108,7 +108,7 @@ func (t *internalTopic) produce(ctx context.Context, leader int32, id [16]byte, 
 	partition := offsets.TopicPartition{Topic: t.name}
 	request := wire.NewProduceRequest(writeTimeout)
 	request.Add(partition, id, batch)
-	answer, err := t.client.Broker(int(leader)).Request(ctx, request.ProduceRequest)
+	answer, err := t.client.Broker(int(leader)).Request(ctx, request)
 	if errors.Is(err, context.DeadlineExceeded) && t.deps.Throttles.Recent(string(t.side)) {
 		return errThrottled // it was queued behind a write to the journal, which is throttled
 	}

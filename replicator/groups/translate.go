@@ -27,7 +27,7 @@ func (s *Syncer) translate(ctx context.Context, now views, positions []*position
 // have reports whether the topics of a position are the ones that the map of a copy describes.
 func (v views) have(c Copy, p *position) bool {
 	source, target := c.TopicIDs()
-	return v.source.ByName[p.source.Topic].ID == source && v.target.ByName[p.target.Topic].ID == target
+	return v.source.Has(p.source.Topic, source) && v.target.Has(p.target.Topic, target)
 }
 
 // forward translates with the map in memory, then with the journal if the offset is older, then with MirrorMaker 2's offset-syncs if it is

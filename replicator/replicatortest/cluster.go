@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 // Cluster is a fake Kafka cluster with a client. Its methods that return no error fail the test instead. The embedded cluster has the rest of
@@ -24,6 +25,7 @@ type Cluster struct {
 
 	t        testing.TB
 	requests *interceptor
+	hideOnce sync.Once
 }
 
 // NewCluster starts a fake cluster that is closed at the end of the test. Like a broker, it refuses a producer whose epoch was passed (KIP-360).
@@ -44,7 +46,10 @@ func NewCluster(t testing.TB, id string, brokers int) *Cluster {
 // newClient connects one more client, closed at the end of the test at the latest.
 func (c *Cluster) newClient(opts ...kgo.Opt) *kgo.Client {
 	c.t.Helper()
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}, opts...)...)
+	versions := kversion.Stable() // with names of topics, which work also while the cluster hides ids
+	versions.SetMaxKeyVersion(int16(kmsg.Fetch), versionByID-1)
+	versions.SetMaxKeyVersion(int16(kmsg.Produce), versionByID-1)
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.MaxVersions(versions)}, opts...)...)
 	if err != nil {
 		c.t.Fatal(err)
 	}

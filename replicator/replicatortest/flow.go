@@ -115,6 +115,14 @@ func (f *Flow) UntilGroupSyncs(n int) {
 	}
 }
 
+// UntilTopicSyncs waits for n more syncs of the topics.
+func (f *Flow) UntilTopicSyncs(n int) {
+	f.t.Helper()
+	syncs := func() float64 { return f.Metric("milena_passes_total", "pass", "topics", "result", "done") }
+	last := syncs()
+	f.Until("more syncs of the topics", func(replicator.Status) bool { return syncs() >= last+float64(n) })
+}
+
 // UntilHalted waits until a partition is halted and returns the anomaly.
 func (f *Flow) UntilHalted(topic string, partition int32) *replicator.AnomalyState {
 	f.t.Helper()

@@ -61,6 +61,7 @@ func (c *Cluster) Observe(see func(client string, request kmsg.Request)) {
 // interceptor sits on the connections to a fake cluster.
 type interceptor struct {
 	epochs epochs
+	hidden hiddenIDs
 
 	mu       sync.Mutex
 	see      func(client string, request kmsg.Request)
@@ -102,16 +103,22 @@ type conn struct {
 	mu            sync.Mutex
 	spoiled       map[uint32]Spoil        // by correlation id
 	epochRequests map[uint32]kmsg.Request // whose answers tell a producer's epoch, likewise
+	metadata      map[uint32]int16        // versions of metadata requests, likewise
 }
 
 func newConn(c net.Conn, l *listener) *conn {
-	return &conn{Conn: c, interceptor: l.interceptor, listener: l, spoiled: make(map[uint32]Spoil), epochRequests: make(map[uint32]kmsg.Request)}
+	return &conn{Conn: c, interceptor: l.interceptor, listener: l, spoiled: make(map[uint32]Spoil), epochRequests: make(map[uint32]kmsg.Request), metadata: make(map[uint32]int16)}
 }
 
 // inspect decodes a request if it is observed, or if its answer tells a producer's epoch.
 func (c *conn) inspect(frame []byte) {
 	reader := kbin.Reader{Src: frame[4:]}
 	key, version, correlation := reader.Int16(), reader.Int16(), reader.Int32()
+	if key == int16(kmsg.Metadata) {
+		c.mu.Lock()
+		c.metadata[uint32(correlation)] = version
+		c.mu.Unlock()
+	}
 	tellsEpoch := key == int16(kmsg.InitProducerID) || key == int16(kmsg.EndTxn)
 	see := c.interceptor.observer()
 	if !tellsEpoch && see == nil {
@@ -167,7 +174,13 @@ func (c *conn) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	how, ok := c.spoiled[binary.BigEndian.Uint32(b[4:])]
 	request := c.epochRequests[binary.BigEndian.Uint32(b[4:])]
+	version, isMetadata := c.metadata[binary.BigEndian.Uint32(b[4:])]
+	delete(c.metadata, binary.BigEndian.Uint32(b[4:]))
 	c.mu.Unlock()
+	if isMetadata && !ok {
+		_, err := c.Conn.Write(c.interceptor.hidden.hide(version, b))
+		return len(b), err
+	}
 	if request != nil {
 		c.interceptor.epochs.learn(request, b)
 	}

@@ -25,7 +25,7 @@ type View struct {
 // Topic is one topic of a cluster. The zero Topic does not exist.
 type Topic struct {
 	Name string
-	// ID is zero on brokers before 2.8 (KIP-516).
+	// ID is zero where topics have none (KIP-516); see [offsets.IsAnotherTopic].
 	ID         [16]byte
 	Partitions []Partition // by partition number
 }
@@ -38,6 +38,12 @@ type Partition struct {
 	Leader      int32 // broker id, -1 if there is none at the moment
 	LeaderEpoch int32
 	Err         error
+}
+
+// Has reports whether the topic of a name exists and is, as far as ids are known, the one with this id.
+func (c View) Has(name string, id [16]byte) bool {
+	topic := c.ByName[name]
+	return topic.Exists() && !offsets.IsAnotherTopic(topic.ID, id)
 }
 
 // Leader returns the broker id of the leader of a partition, -1 if there is none or the partition is unknown.

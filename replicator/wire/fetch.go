@@ -35,16 +35,18 @@ type FetchPartition struct {
 	FetchOffset
 }
 
-// FetchRequest builds a fetch request. Without [Session.Request] it uses no session, which suits a request that is not repeated.
+// FetchRequest builds a fetch request. Without [Session.Request] it uses no session, which suits a request that is not repeated. It is sent
+// by itself, not by the request that it holds.
 type FetchRequest struct {
 	*kmsg.FetchRequest
-	topics map[string]int // index by name
+	topics map[topicKey]int // index by key
+	naming naming
 }
 
 // NewFetchRequest creates a request without partitions. The broker answers as soon as it has any record, at the latest after wait. The
 // response is limited to maxBytes.
 func NewFetchRequest(wait time.Duration, maxBytes int32, isolation int8) *FetchRequest {
-	r := &FetchRequest{FetchRequest: kmsg.NewPtrFetchRequest(), topics: make(map[string]int)}
+	r := &FetchRequest{FetchRequest: kmsg.NewPtrFetchRequest(), topics: make(map[topicKey]int), naming: byID}
 	r.MaxWaitMillis, r.MinBytes, r.MaxBytes = int32(wait.Milliseconds()), 1, maxBytes
 	r.IsolationLevel, r.SessionEpoch = isolation, -1
 	return r
@@ -52,12 +54,14 @@ func NewFetchRequest(wait time.Duration, maxBytes int32, isolation int8) *FetchR
 
 // Add adds one partition. A broker fills its response in the order of the request.
 func (r *FetchRequest) Add(p FetchPartition) {
-	i, ok := r.topics[p.Topic]
+	key := topicKey{p.Topic, p.TopicID}
+	i, ok := r.topics[key]
 	if !ok {
+		r.naming = r.naming.with(p.TopicID)
 		t := kmsg.NewFetchRequestTopic()
 		t.Topic, t.TopicID = p.Topic, p.TopicID
 		i = len(r.Topics)
-		r.topics[p.Topic] = i
+		r.topics[key] = i
 		r.Topics = append(r.Topics, t)
 	}
 	rp := kmsg.NewFetchRequestTopicPartition()
@@ -66,24 +70,11 @@ func (r *FetchRequest) Add(p FetchPartition) {
 	r.Topics[i].Partitions = append(r.Topics[i].Partitions, rp)
 }
 
-// partitionKey identifies a partition as a response does: by topic id from version 13 on, by topic name before.
-type partitionKey struct {
-	id        [16]byte
-	partition int32
-	name      string
-}
+// MaxVersion implements [kmsg.Request].
+func (r *FetchRequest) MaxVersion() int16 { return r.naming.cap(r.FetchRequest.MaxVersion()) }
 
-// naming says whether a response identifies topics by id or by name.
-type naming bool
-
-const byID naming = true
-
-func (n naming) key(name string, id [16]byte, partition int32) partitionKey {
-	if n == byID {
-		return partitionKey{id: id, partition: partition}
-	}
-	return partitionKey{name: name, partition: partition}
-}
+// Timeout implements [kmsg.TimeoutRequest]: the client waits this much longer for the response.
+func (r *FetchRequest) Timeout() int32 { return r.MaxWaitMillis }
 
 // FetchIndex finds partitions in a fetch response.
 type FetchIndex struct {
@@ -95,7 +86,7 @@ type FetchIndex struct {
 
 // IndexFetch indexes a fetch response. The index refers to the response.
 func IndexFetch(response *kmsg.FetchResponse) FetchIndex {
-	a := FetchIndex{naming: response.Version >= 13}
+	a := FetchIndex{naming: namingOf(response.Version)}
 	if len(response.Topics) > 0 {
 		a.parts = make(map[partitionKey]*kmsg.FetchResponseTopicPartition)
 	}

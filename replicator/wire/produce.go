@@ -8,21 +8,17 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 )
 
-// ProduceRequest builds a produce request with acks=all and without a transactional id: its batches are plain or idempotent.
+// ProduceRequest builds a produce request with acks=all and without a transactional id: its batches are plain or idempotent. It is sent by
+// itself, not by the request that it holds.
 type ProduceRequest struct {
 	*kmsg.ProduceRequest
 	topics map[topicKey]int // index by key
-}
-
-// topicKey identifies a topic. Brokers before 2.8 have no topic ids: the id is zero then.
-type topicKey struct {
-	name string
-	id   [16]byte
+	naming naming
 }
 
 // NewProduceRequest creates a request without batches. The broker waits for the in-sync replicas for at most timeout.
 func NewProduceRequest(timeout time.Duration) *ProduceRequest {
-	r := &ProduceRequest{ProduceRequest: kmsg.NewPtrProduceRequest(), topics: make(map[topicKey]int)}
+	r := &ProduceRequest{ProduceRequest: kmsg.NewPtrProduceRequest(), topics: make(map[topicKey]int), naming: byID}
 	r.Acks, r.TimeoutMillis = -1, int32(timeout.Milliseconds())
 	return r
 }
@@ -32,6 +28,7 @@ func (r *ProduceRequest) Add(tp offsets.TopicPartition, id [16]byte, batch []byt
 	key := topicKey{tp.Topic, id}
 	i, ok := r.topics[key]
 	if !ok {
+		r.naming = r.naming.with(id)
 		t := kmsg.NewProduceRequestTopic()
 		t.Topic, t.TopicID = tp.Topic, id
 		i = len(r.Topics)
@@ -43,6 +40,9 @@ func (r *ProduceRequest) Add(tp offsets.TopicPartition, id [16]byte, batch []byt
 	r.Topics[i].Partitions = append(r.Topics[i].Partitions, rp)
 }
 
+// MaxVersion implements [kmsg.Request].
+func (r *ProduceRequest) MaxVersion() int16 { return r.naming.cap(r.ProduceRequest.MaxVersion()) }
+
 // ProduceIndex finds partitions in a produce response.
 type ProduceIndex struct {
 	naming naming
@@ -51,7 +51,7 @@ type ProduceIndex struct {
 
 // IndexProduce indexes a produce response. The index refers to the response.
 func IndexProduce(response *kmsg.ProduceResponse) ProduceIndex {
-	a := ProduceIndex{naming: response.Version >= 13, parts: make(map[partitionKey]*kmsg.ProduceResponseTopicPartition)}
+	a := ProduceIndex{naming: namingOf(response.Version), parts: make(map[partitionKey]*kmsg.ProduceResponseTopicPartition)}
 	for i := range response.Topics {
 		t := &response.Topics[i]
 		for j := range t.Partitions {

@@ -20,8 +20,9 @@ import (
 //
 // The zero Session begins with a full request. It is not safe for concurrent use.
 type Session struct {
-	id         int32 // 0: none
-	epoch      int32 // of the next request; 0 lists all partitions, closes the session with this id and requests a new one
+	id         int32  // 0: none
+	epoch      int32  // of the next request; 0 lists all partitions, closes the session with this id and requests a new one
+	naming     naming // a session that began with names cannot continue with ids (FETCH_SESSION_TOPIC_ID_ERROR)
 	remembered map[offsets.TopicPartition]*rememberedOffset
 	requests   int64 // number of requests, to find the partitions that are no longer wanted
 }
@@ -41,6 +42,15 @@ func (s *Session) Drop() {
 
 // Request fills in session and partitions so that the broker fetches exactly the wanted partitions.
 func (s *Session) Request(request *FetchRequest, wanted []FetchPartition) {
+	naming := byID
+	for _, p := range wanted {
+		naming = naming.with(p.TopicID)
+	}
+	if naming != s.naming && len(wanted) > 0 {
+		s.Drop()
+		s.naming = naming
+	}
+	request.naming = s.naming // also of a request without topics
 	for _, p := range wanted {
 		// Brokers before 3.1 identify partitions by name only. They would forget the recreated topic together with the old one.
 		if r := s.remembered[p.TopicPartition]; r != nil && r.TopicID != p.TopicID {

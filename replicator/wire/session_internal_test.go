@@ -16,7 +16,7 @@ import (
 
 // fakeSessions is a minimal broker side of KIP-227. It identifies partitions by topic id, or by name like brokers before 3.1.
 type fakeSessions struct {
-	byName   bool
+	byName   bool // whatever the version of a request is
 	lastID   int32
 	sessions map[int32]*fakeSession
 	full     bool // creates no sessions
@@ -24,24 +24,26 @@ type fakeSessions struct {
 
 type fakeSession struct {
 	epoch      int32
+	naming     naming
 	partitions map[partitionKey]FetchOffset
 }
 
-func (b *fakeSessions) key(name string, id [16]byte, partition int32) partitionKey {
-	if b.byName {
-		return partitionKey{name: name, partition: partition}
-	}
-	return partitionKey{id: id, partition: partition}
+func (b *fakeSessions) key(n naming, name string, id [16]byte, partition int32) partitionKey {
+	return (n && !naming(b.byName)).key(name, id, partition)
 }
 
 // fetch answers a request. It returns what a real broker would read, and the number of partitions in the request.
-func (b *fakeSessions) fetch(t *testing.T, request *kmsg.FetchRequest) (response *kmsg.FetchResponse, fetched map[partitionKey]FetchOffset, named int) {
+func (b *fakeSessions) fetch(t *testing.T, request *FetchRequest) (response *kmsg.FetchResponse, fetched map[partitionKey]FetchOffset, named int) {
 	t.Helper()
 	response = kmsg.NewPtrFetchResponse()
 	sent := make(map[partitionKey]FetchOffset)
+	naming := namingOf(request.MaxVersion())
 	for _, topic := range request.Topics {
+		if naming == byID && topic.TopicID == [16]byte{} {
+			t.Fatalf("topic %s without an id is requested by id", topic.Topic)
+		}
 		for _, p := range topic.Partitions {
-			key := b.key(topic.Topic, topic.TopicID, p.Partition)
+			key := b.key(naming, topic.Topic, topic.TopicID, p.Partition)
 			if _, again := sent[key]; again {
 				t.Fatalf("%v is named again", key)
 			}
@@ -56,7 +58,7 @@ func (b *fakeSessions) fetch(t *testing.T, request *kmsg.FetchRequest) (response
 		delete(b.sessions, request.SessionID)
 		if !b.full {
 			b.lastID++
-			b.sessions[b.lastID] = &fakeSession{1, sent}
+			b.sessions[b.lastID] = &fakeSession{1, naming, sent}
 			response.SessionID = b.lastID
 		}
 		return response, sent, named
@@ -69,6 +71,9 @@ func (b *fakeSessions) fetch(t *testing.T, request *kmsg.FetchRequest) (response
 	case s.epoch != request.SessionEpoch:
 		response.ErrorCode = kerr.InvalidFetchSessionEpoch.Code
 		return response, nil, named
+	case s.naming != naming:
+		response.ErrorCode = kerr.FetchSessionTopicIDError.Code
+		return response, nil, named
 	}
 	s.epoch++
 	for key, p := range sent {
@@ -79,7 +84,7 @@ func (b *fakeSessions) fetch(t *testing.T, request *kmsg.FetchRequest) (response
 	}
 	for _, topic := range request.ForgottenTopics { // after the named ones, as brokers do
 		for _, n := range topic.Partitions {
-			key := b.key(topic.Topic, topic.TopicID, n)
+			key := b.key(naming, topic.Topic, topic.TopicID, n)
 			if _, ok := s.partitions[key]; !ok {
 				t.Fatalf("%v is forgotten but was not known", key)
 			}
@@ -108,7 +113,7 @@ func TestSessionFetchesWhatIsWanted(t *testing.T) {
 					s.Drop()
 					continue
 				case 1: // the response is lost: a new session stays unknown to the client
-					if response, _, _ := b.fetch(t, request.FetchRequest); request.SessionEpoch == 0 {
+					if response, _, _ := b.fetch(t, request); request.SessionEpoch == 0 {
 						delete(b.sessions, response.SessionID)
 					}
 					s.Drop()
@@ -118,21 +123,21 @@ func TestSessionFetchesWhatIsWanted(t *testing.T) {
 				case 3:
 					b.full = !b.full
 				}
-				response, fetched, _ := b.fetch(t, request.FetchRequest)
+				response, fetched, _ := b.fetch(t, request)
 				if err := s.Answered(response); err != nil {
 					if !errors.Is(err, ErrSessionLost) {
 						t.Fatal(err)
 					}
 					request = NewFetchRequest(0, 0, ReadUncommitted)
 					s.Request(request, wanted)
-					response, fetched, _ = b.fetch(t, request.FetchRequest)
+					response, fetched, _ = b.fetch(t, request)
 					if err := s.Answered(response); err != nil {
 						t.Fatalf("after a full request: %v", err)
 					}
 				}
 				want := make(map[partitionKey]FetchOffset)
 				for _, a := range wanted {
-					want[b.key(a.Topic, a.TopicID, a.Partition)] = a.FetchOffset
+					want[b.key(namingOf(request.MaxVersion()), a.Topic, a.TopicID, a.Partition)] = a.FetchOffset
 				}
 				if !maps.Equal(fetched, want) {
 					t.Fatalf("the broker fetches %v, want %v", fetched, want)
@@ -145,7 +150,8 @@ func TestSessionFetchesWhatIsWanted(t *testing.T) {
 	}
 }
 
-// wantedWorld generates what a fetch loop may want: partitions advance, pause and come back, and topics are recreated with another id.
+// wantedWorld generates what a fetch loop may want: partitions advance, pause and come back, topics are recreated with another id, and ids
+// disappear and appear, as when inter.broker.protocol.version is lowered and raised.
 type wantedWorld struct {
 	random *rand.Rand
 	ids    [4]byte
@@ -156,18 +162,34 @@ func newWantedWorld(random *rand.Rand) *wantedWorld {
 	w := &wantedWorld{random: random, all: make(map[offsets.TopicPartition]FetchOffset)}
 	for topic := range w.ids {
 		for n := range int32(5) {
-			w.all[offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}] = FetchOffset{TopicID: [16]byte{byte(topic)}, LastEpoch: -1, MaxBytes: 100}
+			w.all[partitionOf(topic, n)] = FetchOffset{TopicID: w.id(topic), LastEpoch: -1, MaxBytes: 100}
 		}
 	}
 	return w
 }
 
+func partitionOf(topic int, n int32) offsets.TopicPartition {
+	return offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}
+}
+
+func (w *wantedWorld) id(topic int) [16]byte { return [16]byte{byte(topic) + 1, w.ids[topic]} }
+
 func (w *wantedWorld) next() []FetchPartition {
-	if w.random.IntN(20) == 0 {
-		topic := w.random.IntN(len(w.ids))
+	switch topic := w.random.IntN(len(w.ids)); w.random.IntN(20) {
+	case 0:
 		w.ids[topic]++
 		for n := range int32(5) {
-			w.all[offsets.TopicPartition{Topic: fmt.Sprintf("topic-%d", topic), Partition: n}] = FetchOffset{TopicID: [16]byte{byte(topic), w.ids[topic]}, LastEpoch: -1, MaxBytes: 100}
+			w.all[partitionOf(topic, n)] = FetchOffset{TopicID: w.id(topic), LastEpoch: -1, MaxBytes: 100}
+		}
+	case 1, 2:
+		for n := range int32(5) {
+			p := w.all[partitionOf(topic, n)]
+			if p.TopicID == w.id(topic) {
+				p.TopicID = [16]byte{}
+			} else {
+				p.TopicID = w.id(topic)
+			}
+			w.all[partitionOf(topic, n)] = p
 		}
 	}
 	var wanted []FetchPartition
@@ -199,7 +221,7 @@ func TestSessionNamesOnlyWhatChanged(t *testing.T) {
 		t.Helper()
 		request := NewFetchRequest(0, 0, ReadUncommitted)
 		s.Request(request, wanted)
-		response, _, named := b.fetch(t, request.FetchRequest)
+		response, _, named := b.fetch(t, request)
 		if err := s.Answered(response); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}

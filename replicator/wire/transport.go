@@ -12,13 +12,13 @@ import (
 // Fetcher fetches raw batches from one broker: of the source, or of the target when the log tail is read. The RecordBatches of the response
 // belong to the caller. Fetch blocks for up to MaxWaitMillis of the request plus a round trip. It is safe for concurrent use.
 type Fetcher interface {
-	Fetch(ctx context.Context, broker int32, request *kmsg.FetchRequest) (*kmsg.FetchResponse, error)
+	Fetch(ctx context.Context, broker int32, request *FetchRequest) (*kmsg.FetchResponse, error)
 }
 
 // Producer sends raw batches to one broker of the target and blocks until the response arrives. After an error it is unknown what was
 // written, and the bytes of the request must not be changed or reused: the client may still be sending them.
 type Producer interface {
-	Produce(ctx context.Context, broker int32, request *kmsg.ProduceRequest) (*kmsg.ProduceResponse, error)
+	Produce(ctx context.Context, broker int32, request *ProduceRequest) (*kmsg.ProduceResponse, error)
 }
 
 // Transport reads and writes raw batches.
@@ -34,7 +34,7 @@ type Kgo struct {
 }
 
 // Fetch implements [Fetcher].
-func (t Kgo) Fetch(ctx context.Context, broker int32, request *kmsg.FetchRequest) (*kmsg.FetchResponse, error) {
+func (t Kgo) Fetch(ctx context.Context, broker int32, request *FetchRequest) (*kmsg.FetchResponse, error) {
 	response, err := t.request(ctx, broker, request, "fetch")
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (t Kgo) Fetch(ctx context.Context, broker int32, request *kmsg.FetchRequest
 
 // Produce implements [Producer]. It uses Request and never RetriableRequest: a resend inside kgo after a lost connection could append the
 // batch a second time.
-func (t Kgo) Produce(ctx context.Context, broker int32, request *kmsg.ProduceRequest) (*kmsg.ProduceResponse, error) {
+func (t Kgo) Produce(ctx context.Context, broker int32, request *ProduceRequest) (*kmsg.ProduceResponse, error) {
 	response, err := t.request(ctx, broker, request, "produce")
 	if err != nil {
 		return nil, err
