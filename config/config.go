@@ -134,6 +134,10 @@ type Flow struct {
 	ConfigsInterval time.Duration `koanf:"configs_interval"`
 	// ACLs copies the ACLs of the copied topics, as far as consumers need them.
 	ACLs bool `koanf:"acls"`
+	// ACLsLiteral copies the ALLOW ACLs of single topics only, not those of prefixes and of all topics, as MirrorMaker 2 does.
+	ACLsLiteral bool `koanf:"acls_literal"`
+	// ACLsAdmin also copies ACLs that allow DELETE, ALTER and ALTER_CONFIGS.
+	ACLsAdmin bool `koanf:"acls_admin"`
 	// ACLsDelete also deletes ACLs of remote topics that the source does not have.
 	ACLsDelete bool `koanf:"acls_delete"`
 	// ACLsInterval is the interval of the ACL sync.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,68 @@ func TestAllKeysAreRead(t *testing.T) {
 	f.Name, f.Naming, f.Rename = "renamed", config.NamingRename, map[string]string{"orders.v1": "orders", "clicks": "web-clicks"}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// Heartbeats of a pair of clusters belong to one flow, which the file's notes say.
+func TestOneFlowOfAPairHasHeartbeats(t *testing.T) {
+	const clusters = `
+clusters:
+  a: {brokers: ["a:9092"]}
+  b: {brokers: ["b:9092"]}
+flows:
+`
+	for name, test := range map[string]struct {
+		flows string
+		// writes and copies are the flows that write heartbeats, and those that copy them.
+		writes, copies []string
+		notes          []string
+	}{
+		"the first of three": {
+			"  - {source: a, target: b, name: one, topics: [x.*]}\n  - {source: a, target: b, name: two, topics: [y.*]}\n  - {source: b, target: a, name: back, topics: [x.*]}\n",
+			[]string{"one", "back"},
+			[]string{"one", "back"},
+			[]string{"flows[1] (line 6): leaves heartbeats to flow one, which has the same clusters"},
+		},
+		"the one that names the topic": {
+			"  - {source: a, target: b, name: one, topics: [x.*]}\n  - {source: a, target: b, name: two, topics: [heartbeats]}\n",
+			[]string{"one"},
+			[]string{"two"},
+			[]string{"flows[0] (line 5): leaves heartbeats to flow two, which has the same clusters", "flows[1] (line 6): leaves heartbeats to flow one, which has the same clusters"},
+		},
+		"off in the first": {
+			"  - {source: a, target: b, name: one, topics: [x.*], heartbeats: false}\n  - {source: a, target: b, name: two, topics: [y.*], separator: _}\n",
+			[]string{"two"},
+			[]string{"one"},
+			[]string{"flows[1] (line 6): leaves heartbeats to flow one, which has the same clusters"},
+		},
+		"one flow": {"  - {source: a, target: b, name: one}\n", []string{"one"}, []string{"one"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "milena.yaml")
+			if err := os.WriteFile(path, []byte(clusters[1:]+test.flows), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f, err := config.Read(path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var writes, copies, notes []string
+			for _, flow := range f.Config.Flows {
+				if flow.Heartbeats {
+					writes = append(writes, flow.Name)
+				}
+				if !slices.ContainsFunc(flow.TopicsExclude, func(p string) bool { return strings.HasSuffix(p, "heartbeats") }) {
+					copies = append(copies, flow.Name)
+				}
+			}
+			for _, n := range f.Notes {
+				notes = append(notes, n.String())
+			}
+			if diff := cmp.Diff([][]string{test.writes, test.copies, test.notes}, [][]string{writes, copies, notes}); diff != "" {
+				t.Errorf("writes, copies, notes: -want +got\n%s", diff)
+			}
+		})
 	}
 }
 

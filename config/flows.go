@@ -37,8 +37,10 @@ func (c *Config) validateFlow(i int, found *problemList) {
 		found.add(path+".migrate_from", "the topic name %q %s", f.MigrateFrom, why)
 	}
 	found.oneOf(path+".use_defaults_from", f.UseDefaultsFrom, DefaultsFromTarget, DefaultsFromSource)
-	if f.ACLsDelete && !f.ACLs {
-		found.add(path+".acls_delete", "has no effect without acls: true; set that, or remove acls_delete")
+	for key, on := range map[string]bool{"acls_delete": f.ACLsDelete, "acls_admin": f.ACLsAdmin} {
+		if on && !f.ACLs {
+			found.add(path+"."+key, "has no effect without acls: true; set that, or remove %s", key)
+		}
 	}
 	found.oneOf(path+".offset_syncs", f.OffsetSyncs, OffsetSyncsTarget, OffsetSyncsSource, OffsetSyncsOff)
 	validateAnomalies(f.Anomalies, path+".anomalies", found)

@@ -75,7 +75,7 @@ func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Conf
 	if err := errorOf(problems); err != nil {
 		return nil, nil, err
 	}
-	return c, p.notes, nil
+	return c, append(p.notes, c.assignHeartbeats(p.line)...), nil
 }
 
 // load lets koanf merge the file over the defaults and fill the struct. Both are typed already, so koanf and

@@ -280,7 +280,7 @@ func mm2Flow(source, target string) Flow {
 	f := DefaultFlow(source, target)
 	f.Isolation = ReadUncommitted // the default of every Kafka consumer
 	f.ReplicationFactor = 2
-	f.ACLs = true
+	f.ACLs, f.ACLsLiteral = true, true
 	f.GroupsSync = false
 	f.OffsetSyncs = OffsetSyncsSource
 	f.MigrateFrom = connectOffsetsTopic(source)

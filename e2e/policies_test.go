@@ -91,6 +91,12 @@ func TestJournalMustBeCompacted(t *testing.T) {
 	m.stop()
 }
 
+// A new copy on a broker of Kafka 4 has this config, so that it accepts records of any time.
+const (
+	anyTime = "message.timestamp.after.max.ms"
+	widest  = "9223372036854775807"
+)
+
 // writeAt writes n records with these timestamps to partition 0.
 func writeAt(t *testing.T, client *kgo.Client, topic string, n int, timestamp func(i int) time.Time) {
 	t.Helper()
@@ -103,7 +109,6 @@ func writeAt(t *testing.T, client *kgo.Client, topic string, n int, timestamp fu
 // A copy accepts records of every time that the source holds: a limit that came after them, and records with microseconds as milliseconds.
 func TestTimestampLimits(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
-	const widest = "9223372036854775807"
 	producer, err := p.source.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	check(t, err)
 	defer producer.Close()
@@ -111,7 +116,7 @@ func TestTimestampLimits(t *testing.T) {
 	writeAt(t, producer, "ts", 50, func(i int) time.Time { return time.Date(2019, 1, 1, 0, 0, i, 0, time.UTC) })
 	alterConfigs(t, p.sourceAdmin, "ts", "message.timestamp.before.max.ms=604800000")
 	writeAt(t, producer, "ts", 50, func(int) time.Time { return time.Now() })
-	p.createTopic("us", 1, 1, "message.timestamp.after.max.ms="+widest)
+	p.createTopic("us", 1, 1, anyTime+"="+widest)
 	writeAt(t, producer, "us", 25, func(i int) time.Time {
 		if i%5 == 2 {
 			return time.UnixMilli(time.Now().UnixMicro())
@@ -126,7 +131,7 @@ func TestTimestampLimits(t *testing.T) {
 	m := p.startMilena(settings)
 	p.waitAndVerify(m, 30*time.Second, 125, "ts", "us")
 	for _, topic := range []string{"ts", "us"} {
-		if own := ownConfigs(t, p.targetAdmin, remoteTopic(topic)); own["message.timestamp.after.max.ms"] != widest || own["message.timestamp.before.max.ms"] == "604800000" {
+		if own := ownConfigs(t, p.targetAdmin, remoteTopic(topic)); own[anyTime] != widest || own["message.timestamp.before.max.ms"] == "604800000" {
 			t.Errorf("the copy of %s has %v", topic, own)
 		}
 	}

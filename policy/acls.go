@@ -46,6 +46,11 @@ func (a ACL) allTopics() bool { return !a.Prefixed && a.Name == "*" }
 // grantsWrite reports whether the binding allows writing records.
 func (a ACL) grantsWrite() bool { return !a.Deny && (a.Operation == "WRITE" || a.Operation == "ALL") }
 
+// administers reports whether the binding is about changing or deleting a topic.
+func (a ACL) administers() bool {
+	return a.Operation == "DELETE" || a.Operation == "ALTER" || a.Operation == "ALTER_CONFIGS"
+}
+
 // overlaps reports whether a topic can exist that both bindings cover.
 func (a ACL) overlaps(b ACL) bool {
 	switch {
@@ -72,6 +77,8 @@ type ACLState struct {
 	TargetTopics []string
 	// Remove enables deletions.
 	Remove bool
+	// Literal leaves out what is allowed on prefixes and on all topics. Admin copies the operations that change or delete a topic.
+	Literal, Admin bool
 }
 
 // ACLDiff is the difference between the target's bindings and what the source's bindings ask for.
@@ -85,7 +92,8 @@ type ACLDiff struct {
 }
 
 // DiffACLs finds the bindings that the remote topics lack, by MirrorMaker 2's rules: ALLOW WRITE is left out, because
-// records come from the source only. ALLOW ALL becomes ALLOW READ. Every other binding keeps its operation, principal
+// records come from the source only. ALLOW ALL becomes ALLOW READ. ALLOW of DELETE, ALTER and ALTER_CONFIGS is left out unless
+// the state says Admin: who manages a topic need not manage its copy. Every other binding keeps its operation, principal
 // and host. An ALLOW is created once it covers a topic that is copied, a DENY at once. The target never allows more
 // than what the source allows on the copied topics:
 //
@@ -164,16 +172,17 @@ func compareACLs(a, b ACL) int {
 // aclMapper maps bindings of the source to bindings of the target, for one state of both.
 type aclMapper struct {
 	*Topics
-	copied  map[string]string
-	sources []string // copied topics, sorted
-	copies  []string // their remote topics, sorted
-	others  []string // the other topics of the target, sorted
-	notes   map[string]string
+	literal, admin bool
+	copied         map[string]string
+	sources        []string // copied topics, sorted
+	copies         []string // their remote topics, sorted
+	others         []string // the other topics of the target, sorted
+	notes          map[string]string
 }
 
 func (t *Topics) newACLMapper(state ACLState) *aclMapper {
 	m := &aclMapper{
-		Topics: t, copied: state.Copied, notes: map[string]string{},
+		Topics: t, literal: state.Literal, admin: state.Admin, copied: state.Copied, notes: map[string]string{},
 		sources: slices.Sorted(maps.Keys(state.Copied)), copies: slices.Sorted(maps.Values(state.Copied)),
 	}
 	for _, name := range state.TargetTopics {
@@ -200,8 +209,10 @@ func withPrefix(sorted []string, prefix string) []string {
 func (m *aclMapper) mapACL(a ACL) []ACL {
 	switch {
 	case a.Deny:
-	case a.Operation == "WRITE":
+	case a.Operation == "WRITE", a.administers() && !m.admin:
 		return nil
+	case m.literal && (a.Prefixed || a.allTopics()):
+		return nil // a denial is copied all the same, or the copies of single topics would allow what the source denies
 	case a.Operation == "ALL":
 		a.Operation = "READ"
 	}

@@ -64,6 +64,7 @@ type aclCase struct {
 	foreign        []string // other topics of the target
 	source, target []string
 	remove         bool
+	literal, admin bool
 	create, delete []string
 	inStep, notes  int
 }
@@ -79,7 +80,7 @@ func (c aclCase) diff(t *testing.T) policy.ACLDiff {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state := policy.ACLState{Source: acls(t, c.source), Target: acls(t, c.target), Copied: map[string]string{}, TargetTopics: c.foreign, Remove: c.remove}
+	state := policy.ACLState{Source: acls(t, c.source), Target: acls(t, c.target), Copied: map[string]string{}, TargetTopics: c.foreign, Remove: c.remove, Literal: c.literal, Admin: c.admin}
 	for _, topic := range c.topics {
 		if target, reason := rules.Target(topic); reason == "" {
 			state.Copied[topic] = target
@@ -130,11 +131,23 @@ func TestDiffACLs_operations(t *testing.T) {
 		},
 		{
 			name: "other operations are copied with principal and host", topics: topics,
-			source: []string{"ALLOW DESCRIBE * orders", "ALLOW ALTER_CONFIGS alice@::1 orders", "ALLOW DELETE alice orders", "ALLOW CREATE alice orders"},
-			create: []string{
-				"ALLOW DESCRIBE * primary.orders", "ALLOW ALTER_CONFIGS alice@::1 primary.orders", "ALLOW CREATE alice primary.orders",
-				"ALLOW DELETE alice primary.orders",
-			},
+			source: []string{"ALLOW DESCRIBE * orders", "ALLOW DESCRIBE_CONFIGS alice@::1 orders", "ALLOW CREATE alice orders"},
+			create: []string{"ALLOW DESCRIBE * primary.orders", "ALLOW CREATE alice primary.orders", "ALLOW DESCRIBE_CONFIGS alice@::1 primary.orders"},
+		},
+		{
+			name: "rights to change or delete a topic are not copied, denials of them are", topics: topics,
+			source: []string{"ALLOW DELETE alice *", "ALLOW ALTER alice orders", "ALLOW ALTER_CONFIGS alice ord+", "DENY DELETE bob orders"},
+			create: []string{"DENY DELETE bob primary.orders"},
+		},
+		{
+			name: "rights to change or delete a topic are copied if asked for", topics: topics, admin: true,
+			source: []string{"ALLOW DELETE alice orders", "ALLOW ALTER_CONFIGS alice@::1 orders"},
+			create: []string{"ALLOW ALTER_CONFIGS alice@::1 primary.orders", "ALLOW DELETE alice primary.orders"},
+		},
+		{
+			name: "as MirrorMaker 2, only what is allowed on single topics", topics: topics, literal: true,
+			source: []string{"ALLOW READ alice orders", "ALLOW READ bob ord+", "ALLOW ALL carol *", "DENY READ dave ord+", "DENY READ erin *"},
+			create: []string{"DENY READ erin primary.+", "DENY READ dave primary.ord+", "ALLOW READ alice primary.orders"},
 		},
 		{name: "topics that are not copied", topics: topics, source: []string{"ALLOW READ alice secret", "ALLOW READ alice __consumer_offsets", "ALLOW READ alice dr.back"}},
 		{name: "a topic that does not exist yet gets nothing but denials", topics: topics, source: []string{"ALLOW READ alice later", "DENY READ bob later"}, create: []string{"DENY READ bob primary.later"}},

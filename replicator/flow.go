@@ -223,6 +223,9 @@ func (f *Flow) begin(ctx context.Context) error {
 	if err := f.connect(ctx); err != nil {
 		return err
 	}
+	if err := f.checkMigrateFrom(ctx); err != nil {
+		return err
+	}
 	if err := f.awaitMirrorMaker(ctx); err != nil {
 		return err
 	}

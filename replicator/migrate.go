@@ -13,6 +13,7 @@ import (
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/mm2"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
@@ -41,6 +42,20 @@ func (f *Flow) awaitMirrorMaker(ctx context.Context) error {
 	return err
 }
 
+// checkMigrateFrom returns a fatal error if migrate_from names a topic that does not exist, and there are copies to continue.
+func (f *Flow) checkMigrateFrom(ctx context.Context) error {
+	pairs, _ := f.topics.Select(f.sourceView(), f.targetView())
+	wrong := topics.CheckMigrateFrom(f.config, f.targetView(), pairs)
+	if wrong == nil {
+		return nil
+	}
+	written, err := mm2.JournalIsWritten(ctx, f.target, f.config)
+	if err == nil && !written {
+		err = &fatalError{wrong}
+	}
+	return err
+}
+
 // migration is the migration from MirrorMaker 2. It reads the progress of MirrorMaker 2 once, when the first partition needs it. That is
 // enough, because MirrorMaker 2 has stopped by then.
 type migration struct {
@@ -64,6 +79,9 @@ func (m *migration) read(ctx context.Context) (*offsets.MM2Progress, error) {
 		return nil, err
 	}
 	f.log.Info("read the progress of MirrorMaker 2", "connector_offsets", len(progress.ConnectorOffsets), "partitions_with_offset_syncs", len(progress.OffsetSyncs), "unreadable", progress.Unreadable, "topic", f.config.MigrateFrom)
+	if len(progress.ConnectorOffsets) == 0 {
+		f.log.Warn("no connector offsets of MirrorMaker 2 were found; the copies are compared with the source", "why", topics.NoConnectorOffsets(f.config, f.targetView()))
+	}
 	m.progress = progress
 	return progress, nil
 }

@@ -67,6 +67,9 @@ func checkFlows(ctx context.Context, c *config.Config, timeout time.Duration) ([
 			result.Error = err.Error()
 		default:
 			result.Plan = plan
+			if len(results) == 0 { // once, although it concerns all flows
+				plan.Warnings = append(plan.Warnings, insecure(c)...)
+			}
 		}
 		results = append(results, result)
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/plan"
 )
 
@@ -33,5 +34,28 @@ func TestCheckFailsIfAFlowCannotRun(t *testing.T) {
 	}
 	if err := verdict([]checked{good, bad, {Error: "unreachable"}}); err == nil || !strings.Contains(err.Error(), "2 of 3 flows") {
 		t.Error(err)
+	}
+}
+
+// A password that crosses the network in plain text is warned of once, however many flows use the cluster.
+func TestCheckWarnsOfPlainPasswords(t *testing.T) {
+	plain := config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismPlain}}
+	for name, test := range map[string]struct {
+		cluster config.Cluster
+		warned  bool
+	}{
+		"PLAIN":          {plain, true},
+		"PLAIN over TLS": {config.Cluster{SASL: plain.SASL, TLS: &config.TLS{}}, false},
+		"SCRAM":          {config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismScramSHA256}}, false},
+		"no login":       {config.Cluster{}, false},
+	} {
+		c := &config.Config{
+			Clusters: map[string]config.Cluster{"a": test.cluster, "b": {}, "unused": plain},
+			Flows:    []config.Flow{{Source: "a", Target: "b"}, {Source: "b", Target: "a"}},
+		}
+		got := insecure(c)
+		if (len(got) == 1) != test.warned || test.warned && !strings.Contains(got[0], "cluster a has SASL PLAIN without TLS") {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

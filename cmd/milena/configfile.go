@@ -2,7 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,6 +50,19 @@ func chooseFlow(f *pflag.FlagSet, c *config.Config, name string) (config.Flow, e
 		return config.Flow{}, wrong(f, "the config has %d flows; choose one with --flow: %s", len(names), strings.Join(names, ", "))
 	}
 	return config.Flow{}, wrong(f, "unknown flow %q; the config has %s", name, strings.Join(names, ", "))
+}
+
+// insecure returns a sentence for each cluster to which milena sends a password without TLS, sorted by alias.
+func insecure(c *config.Config) []string {
+	var found []string
+	for _, alias := range slices.Sorted(maps.Keys(c.Clusters)) {
+		used := slices.ContainsFunc(c.Flows, func(f config.Flow) bool { return f.Source == alias || f.Target == alias })
+		cluster := c.Clusters[alias]
+		if used && cluster.TLS == nil && cluster.SASL != nil && cluster.SASL.Mechanism == config.MechanismPlain {
+			found = append(found, fmt.Sprintf("cluster %s has SASL PLAIN without TLS, so anybody on the network can read the password; set tls (security.protocol=SASL_SSL in an mm2.properties), or use SCRAM", alias))
+		}
+	}
+	return found
 }
 
 // options are what a flow of the config needs to run.

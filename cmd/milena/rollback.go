@@ -36,6 +36,9 @@ func (p *program) rollback(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if flow.MigrateFrom == "" {
+		return wrong(f, "flow %s has no migrate_from; set it to the topic with MirrorMaker 2's connector offsets, mm2-offsets.%s.internal in dedicated mode", flow.Name, flow.Source)
+	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	o := silent(file.Config, flow)

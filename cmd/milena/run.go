@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -44,10 +45,19 @@ func (p *program) run(ctx context.Context, args []string) error {
 	if compare.mode != "" {
 		return p.runComparison(ctx, c, compare)
 	}
+	migrates := slices.ContainsFunc(c.Flows, func(flow config.Flow) bool { return flow.MigrateFrom != "" })
+	for _, name := range []string{"rebuild-map", "beside-mirrormaker"} {
+		if f.Changed(name) && !migrates {
+			return wrong(f, "--%s has no effect: no flow of the config has migrate_from", name)
+		}
+	}
 	if f.Changed("listen") {
 		c.HTTP.Listen = *listen
 	}
 	log := p.logger(c.Log)
+	for _, text := range insecure(c) {
+		log.Warn("a password crosses the network in plain text", "why", text)
+	}
 	for _, n := range file.Notes {
 		log.Info("note on a config key", "key", n.Key, "line", n.Line, "reason", n.Reason)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 )
@@ -60,17 +61,22 @@ func running(ctx context.Context, c client.Clusters, target *kgo.Client, dials *
 	if evidence, err := DedicatedRuns(ctx, target, c.Flow); err != nil || evidence != "" {
 		return evidence, err
 	}
-	journal := offsets.JournalTopic(c.Flow.Name)
+	if written, err := JournalIsWritten(ctx, target, c.Flow); err != nil || written || !c.Flow.Heartbeats {
+		return "", err
+	}
+	return watchHeartbeats(ctx, c, target, dials)
+}
+
+// JournalIsWritten reports whether the flow's journal has records, so that the flow has run.
+func JournalIsWritten(ctx context.Context, target *kgo.Client, f config.Flow) (bool, error) {
+	journal := offsets.JournalTopic(f.Name)
 	ends, err := kadm.NewClient(target).ListEndOffsets(ctx, journal)
 	if err != nil {
-		return "", fmt.Errorf("list offsets of %s on cluster %s: %w", journal, c.Flow.Target, err)
+		return false, fmt.Errorf("list offsets of %s on cluster %s: %w", journal, f.Target, err)
 	}
 	written := false
 	ends.Each(func(o kadm.ListedOffset) { written = written || o.Offset > 0 })
-	if written || !c.Flow.Heartbeats {
-		return "", nil
-	}
-	return watchHeartbeats(ctx, c, target, dials)
+	return written, nil
 }
 
 // watchHeartbeats waits for a heartbeat of this flow. It compares no clocks: a heartbeat that arrives now was written now.

@@ -7,6 +7,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/mm2"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // checkMigration reports what is known about the MirrorMaker 2 that the flow migrates from. One that still runs is a warning: it may be stopped
@@ -20,8 +21,15 @@ func (c *check) checkMigration(ctx context.Context) {
 		c.refuse("%v", err)
 		return
 	}
+	journaled := c.checkProgressSince(ctx, progress)
+	switch wrong := topics.CheckMigrateFrom(c.flow, c.target, c.pairs); {
+	case wrong != nil && len(journaled) == 0:
+		c.refuse("%v", wrong)
+	case len(progress.ConnectorOffsets) == 0:
+		c.warn("%s", topics.NoConnectorOffsets(c.flow, c.target))
+	}
 	c.plan.Migration = fmt.Sprintf("%s in topic %s, offset-syncs for %s", counted(len(progress.ConnectorOffsets), "connector offset"), c.flow.MigrateFrom, counted(len(progress.OffsetSyncs), "partition"))
-	c.checkMissingCopies(progress, c.checkProgressSince(ctx, progress))
+	c.checkMissingCopies(progress, journaled)
 	switch evidence, err := mm2.DedicatedRuns(ctx, c.targetClient, c.flow); {
 	case err != nil:
 		c.warn("%v", err)

@@ -27,3 +27,23 @@ func TestCheckMissingCopies(t *testing.T) {
 	c.checkMissingCopies(progress, map[offsets.TopicPartition]bool{partition("journaled", 0): true})
 	wantLines(t, "warnings", c.plan.Warnings, "MirrorMaker 2 has copied topic deleted, but its copy a.deleted does not exist on cluster b: its partitions halt with target_recreated")
 }
+
+// A wrong name of migrate_from is refused or warned of, whatever the number of offsets.
+func TestCheckMigration_wrongTopic(t *testing.T) {
+	for topic, want := range map[string]struct{ refused, warning string }{
+		"missing": {"migrate_from names topic missing, which does not exist on cluster dr", ""},
+		"empty":   {"", "topic empty of migrate_from has no connector offset of source primary"},
+	} {
+		test := newCheckTest(t, func(f *config.Flow) { f.MigrateFrom, f.OffsetSyncs = topic, config.OffsetSyncsTarget })
+		test.create(test.source, "orders", 1, nil)
+		test.create(test.target, "primary.orders", 1, nil)
+		test.create(test.target, "empty", 1, nil)
+		plan := test.check()
+		if want.refused != "" {
+			wantLines(t, "refusals", plan.Refused, want.refused)
+		} else {
+			wantLines(t, "refusals", plan.Refused)
+			wantLines(t, "warnings", plan.Warnings, want.warning)
+		}
+	}
+}

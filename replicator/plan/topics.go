@@ -2,10 +2,12 @@ package plan
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math"
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/policy"
@@ -70,7 +72,13 @@ func (c *check) compareConfigs(ctx context.Context) {
 		}
 	}
 	maps.Copy(c.configs, preview.Configs)
-	c.refuseAll(preview.Errors)
+	for _, name := range slices.Sorted(maps.Keys(preview.Errors)) {
+		say := c.refuse
+		if err := preview.Errors[name]; errors.Is(err, kerr.PolicyViolation) || errors.Is(err, kerr.InvalidConfig) {
+			say = c.warn // the topic is copied without the config
+		}
+		say("%v", preview.Errors[name])
+	}
 }
 
 // compareACLs finds which ACLs would change. Records are copied without them, so problems are warnings.

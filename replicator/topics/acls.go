@@ -198,7 +198,7 @@ func (a *ACLs) notify(change string) {
 // Compare reads the topic ACLs of both clusters and returns the difference. The keys of nameClashes are source topics whose target topic
 // is not their copy.
 func (a *ACLs) Compare(ctx context.Context, source, target View, nameClashes map[string]bool) (policy.ACLDiff, error) {
-	state := policy.ACLState{Copied: map[string]string{}, TargetTopics: slices.Collect(maps.Keys(target.ByName)), Remove: a.flow.ACLsDelete}
+	state := policy.ACLState{Copied: map[string]string{}, TargetTopics: slices.Collect(maps.Keys(target.ByName)), Remove: a.flow.ACLsDelete, Literal: a.flow.ACLsLiteral, Admin: a.flow.ACLsAdmin}
 	pairs, _ := a.topics.Select(source, target)
 	for _, p := range pairs {
 		if !nameClashes[p.Source.Name] {

@@ -8,6 +8,7 @@
 //	own.go      the topics that milena keeps for itself
 //	configs.go  compares configs and alters those that differ; the limits that follow for batches
 //	transactions.go  which broker config keeps a cluster from having transactions
+//	migratefrom.go   whether the topic that migrate_from names is there
 //	acls.go     compares ACLs, creates and deletes them; package policy decides which
 //	bounds.go   first and last offsets of all partitions
 //	preview.go  what a sync would do, without changing anything, for milena check
