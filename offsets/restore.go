@@ -51,6 +51,7 @@ func (r *Restorer) Add(key, value []byte) error {
 		case KindShard, KindOwner, KindGroup, KindLineage:
 		}
 	case *Owner:
+	case *GroupPositions, *Lineage: // package groups of the replicator reads them itself
 	}
 	return nil
 }

@@ -71,6 +71,7 @@
 //	two per target broker            targetBroker.send
 //	topics, configs, journal, ACLs   one loop each
 //	source ends                      one loop, for the partitions that no fetch confirms
+//	one per target broker            a pass over the journal partitions that it leads, every few seconds
 //	groups                           one loop; heartbeats: one per cluster
 //	throttles                        one loop, which logs when throttling has ended
 //	takeovers                        one loop; one goroutine per shard that is being taken over, and one per partition whose log tail was read
@@ -79,7 +80,7 @@
 //
 // # Locks, in the order they are taken
 //
-//	shard.mu                          one fence or journal write of a shard at a time; held over requests
+//	shard.mu                          one fence or journal write of a shard at a time; held over requests; a journal pass holds several, and waits for none
 //	topology.mu                       views of both clusters, topics, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request

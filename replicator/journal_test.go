@@ -2,7 +2,11 @@ package replicator_test
 
 import (
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
@@ -46,4 +50,40 @@ func TestJournalNotesTheProducerAtItsEnd(t *testing.T) {
 		}
 		before = noted
 	}
+}
+
+// The drain of a clean stop may run into its deadline, because a batch gets no response. What was acknowledged is journaled all the same.
+func TestStopJournalsAfterADrainThatTookTooLong(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShutdownTimeout = time.Second // the test waits for it
+	c.Source.CreateTopic("orders", 1)
+	stop := c.Source.Load("orders", 1)
+	flow := c.Start(func(f *config.Flow) {
+		f.JournalInterval, f.Lease = time.Hour, 4*time.Hour // only the start and the stop journal
+	})
+	flow.UntilProgress("orders", 50)
+	replicatortest.Await(t, "a produce request arrives", c.Target.SpoilTopic(kmsg.Produce, "a.orders", replicatortest.NeverRespond, 1))
+	stop()
+	flow.Cancel()
+	if err := flow.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	acked := replicatortest.Partitions(flow.Status(), "orders")[0].Acked
+	states, err := offsets.NewJournal(c.Target.Client, offsets.JournalTopic("a-b"), offsets.JournalOptions{}).States(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range states {
+		if s.Topic == "orders" && s.End.Source != acked {
+			t.Errorf("the journal ends at %d, %d are acknowledged", s.End.Source, acked)
+		}
+	}
+	if acked < 50 {
+		t.Errorf("only %d are acknowledged", acked)
+	}
+	flow = c.Start()
+	flow.UntilCopied("orders")
+	flow.Stop()
+	c.Verify("orders", "a.orders", 1)
 }

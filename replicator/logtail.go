@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -32,6 +33,7 @@ type logTail struct {
 	id        [16]byte               // by which requests name the topic
 	from      int64
 	mark      marker // of the fence, at which it ends
+	maxBytes  int32  // of one fetch; 0: the default
 	until     int64  // read up to this offset, exclusive, instead of to the marker, unless it is toMarker
 	// visit receives every batch from offset from on, in order, including control batches.
 	visit func(h recordbatch.Header, batch []byte) error
@@ -127,9 +129,10 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 		if topic := view.ByName[t.partition.Topic]; topic.Exists() && topic.ID == [16]byte{} {
 			t.id = topic.ID // the brokers use names now
 		}
+		maxBytes := cmp.Or(t.maxBytes, 4<<20)
 		request.Add(wire.FetchPartition{
 			TopicPartition: t.partition,
-			FetchOffset:    wire.FetchOffset{TopicID: t.id, Offset: t.next, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: 4 << 20},
+			FetchOffset:    wire.FetchOffset{TopicID: t.id, Offset: t.next, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: maxBytes},
 		})
 	}
 	// A timeout closes the connection. That affects nothing else, because only log tails are fetched from the target. Without a timeout, a

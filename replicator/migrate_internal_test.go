@@ -16,9 +16,13 @@ import (
 // A long map is journaled in several batches, with its state in the last one. Chunks of a map that was not finished must not be mixed with
 // those of the next map, which may begin elsewhere because of retention.
 func TestChunksOfAnUnfinishedMapAreIgnored(t *testing.T) {
-	tp := offsets.TopicPartition{Topic: "orders", Partition: 0}
-	left := &loadedState{chunks: map[int64]*offsets.Chunk{0: {Generation: 0}, 512: {First: 512, Generation: 2}}}
-	r := &recovery{flow: &Flow{}, shard: &shard{loaded: map[offsets.TopicPartition]*loadedState{tp: left}}}
+	var left offsets.Restorer
+	for _, c := range []*offsets.Chunk{{Topic: "orders", Previous: -1}, {Topic: "orders", Generation: 2, First: 512, Previous: -1}} {
+		if err := left.Add(c.AppendKey(nil), c.AppendValue(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &recovery{flow: &Flow{}, shard: &shard{}, loaded: left.Partitions()}
 	p := &partition{topic: &topicLink{source: "orders"}, state: recovering, recovery: r}
 	if err := r.restore(p); err != nil {
 		t.Fatal(err)

@@ -51,7 +51,8 @@ type progress struct {
 	rewindTo int64                  // where a rewound map begins
 	record   offsets.PartitionState // what is journaled besides the map: topics, generation, gap ledger
 	producer producer               // what the first batch behind acked carries
-	dirty    bool                   // something other than offsets must be journaled
+	touched  uint64                 // counts changes of anything but offsets that must be journaled
+	clean    uint64                 // the count that the journal has
 
 	continued bool          // this process has written the partition, so only unsettled can be behind acked
 	unsettled []sentRecords // sent without a known outcome, in order, each at the sequence behind the one before
@@ -100,7 +101,7 @@ func (g *progress) begin(from origin, source, target int64) {
 	g.offsets, g.origin, g.stage = offsets.NewMap(source, target), from, mapOpen
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = source, source, target, -1
 	g.producer, g.continued, g.unsettled = producer{}, false, nil
-	g.dirty = true
+	g.touched++
 }
 
 // learnIDs fills in the topic ids that were unknown when the map began.
@@ -109,7 +110,7 @@ func (g *progress) learnIDs(ids topicIDs) {
 	before := known
 	if known.learn(ids); known != before {
 		g.record.SourceTopicID, g.record.TargetTopicID = known.source, known.target
-		g.dirty = true
+		g.touched++
 	}
 }
 
@@ -164,7 +165,8 @@ func (g *progress) moveEnd(end int64) error {
 	} else if err := g.offsets.Advance(g.acked, end); err != nil {
 		return err
 	}
-	g.targetEnd, g.dirty = end, true
+	g.targetEnd = end
+	g.touched++
 	return nil
 }
 
@@ -198,7 +200,8 @@ func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
 // continueWith sets the producer with which a recovered partition continues.
 func (g *progress) continueWith(id int64, epoch int16) {
 	g.producer = producer{known: true, Producer: offsets.Producer{ID: id, Epoch: epoch}}
-	g.dirty, g.continued = true, true
+	g.continued = true
+	g.touched++
 }
 
 // tailKnowledge is what a takeover knows about the records behind the last acknowledged one.
@@ -238,7 +241,8 @@ func (g *progress) settle(segments []offsets.Segment, next int64, epoch int32) e
 		g.targetEnd = s.TargetEnd()
 	}
 	g.acked, g.doneEpoch, g.unsettled = next, epoch, nil
-	g.producer, g.dirty = producer{}, true
+	g.producer = producer{}
+	g.touched++
 	return g.offsets.Advance(g.acked, g.targetEnd)
 }
 
@@ -252,12 +256,13 @@ func (g *progress) addGap(gap offsets.Gap) {
 			return
 		}
 		if same && gap.From < gap.To && last.To == gap.From {
-			last.To, g.dirty = gap.To, true
+			last.To = gap.To
+			g.touched++
 			return
 		}
 	}
 	g.record.AddGap(gap)
-	g.dirty = true
+	g.touched++
 }
 
 // gaps describes the gap ledger for the status.
@@ -271,7 +276,7 @@ func (g *progress) gaps() []GapState {
 
 // hasChanges reports whether there is anything to journal.
 func (g *progress) hasChanges() bool {
-	return g.offsets != nil && g.stage != mapOpen && (g.acked > g.journaled || g.dirty)
+	return g.offsets != nil && g.stage != mapOpen && (g.acked > g.journaled || g.touched > g.clean)
 }
 
 // journaling is the part of a journal write that belongs to one partition.
@@ -280,22 +285,34 @@ type journaling struct {
 	changes offsets.Changes
 	moved   bool
 	acked   int64
+	touched uint64
 }
 
-// changes returns the journal entries that changed since the last write: chunks of the map, and the state.
-func (g *progress) changes() (chunks []*offsets.Chunk, state *offsets.PartitionState, w journaling) {
-	w = journaling{offsets: g.offsets, acked: g.acked}
+// sealed returns up to n sealed chunks that the journal does not have, behind the one named after. They are written before the state.
+func (g *progress) sealed(after int64, n int) []*offsets.Chunk {
+	chunks := g.offsets.Sealed(after, n)
+	g.record.NameChunks(chunks)
+	return chunks
+}
+
+// changes returns the journal entries that changed since the last write, besides sealed chunks: the open chunk, if it has, and the state.
+func (g *progress) changes() (open *offsets.Chunk, state *offsets.PartitionState, w journaling) {
+	w = journaling{offsets: g.offsets, acked: g.acked, touched: g.touched}
 	w.changes, w.moved = g.offsets.Changed()
 	if w.moved {
 		g.record.LeaderEpoch = g.doneEpoch
-		chunks = g.record.Apply(w.changes)
+		for _, c := range g.record.Apply(w.changes) {
+			if c.First == w.changes.Open {
+				open = c
+			}
+		}
+		w.changes.Chunks = nil
 	}
 	g.record.Producer = nil
 	if g.producer.known {
 		g.record.Producer = &offsets.Producer{ID: g.producer.ID, Epoch: g.producer.Epoch, Sequence: g.producer.Sequence}
 	}
-	g.dirty = false
-	return chunks, &g.record, w
+	return open, &g.record, w
 }
 
 // markJournaled records that a write succeeded, unless another map has begun since.
@@ -303,12 +320,9 @@ func (g *progress) markJournaled(w journaling) {
 	if g.offsets != w.offsets {
 		return
 	}
-	g.stage, g.journaled = mapDurable, max(g.journaled, w.acked)
+	g.stage, g.journaled, g.clean = mapDurable, max(g.journaled, w.acked), max(g.clean, w.touched)
 	if w.moved {
 		w.offsets.MarkJournaled(w.changes)
 		w.offsets.Forget(w.acked)
 	}
 }
-
-// markUnwritten records that a write failed, so that all of it is written again.
-func (g *progress) markUnwritten() { g.dirty = true }

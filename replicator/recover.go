@@ -23,6 +23,8 @@ type recovery struct {
 	missing      int  // how many partitions could not be fenced, because their target topics are missing
 	reload       bool // the journal must be read
 
+	loaded map[offsets.TopicPartition]*offsets.Restored // from the journal, until all partitions are restored
+
 	mark          marker
 	producerID    int64
 	producerEpoch int16
@@ -53,7 +55,7 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := !s.ownership.isOwned()
-	if first && (!f.isHosted(ctx, s.journal()) || s.number > 0 && !f.ownsShardZero(ctx)) {
+	if first && (!f.isHosted(ctx, s.journal()) || s.number > 0 && !f.ownsShardZero()) {
 		return nil, errNotYet
 	}
 	r := f.newRecovery(s)
@@ -110,24 +112,24 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.sequence, r.mark, s.fencer.claimed = 0, mark, true
+		s.sequence, s.journalLimit, r.mark, s.fencer.claimed = 0, journalBatchBytes, mark, true
 		s.ownership.refenced()
 		r.flow.lease.confirm(began)
 		r.keepFenced(fenced)
 		if !r.reload {
 			break
 		}
-		if err := s.loadJournalLocked(ctx, mark); err != nil {
+		if r.loaded, err = s.loadJournalLocked(ctx, mark); err != nil {
 			return err
 		}
-		r.flow.raiseShrunk(s)
+		r.flow.raiseShrunk(s, r.loaded)
 		// If reading took longer than the lease, another process may have taken over. This fence would fail then; otherwise nobody has
 		// written since the last one, and what was read is still the journal.
 		if r.reload = false; r.flow.lease.holds() {
 			break
 		}
 	}
-	return s.journalProducerLocked(ctx)
+	return s.journalProducerLocked()
 }
 
 // keepFenced drops the known partitions that could not be fenced.
@@ -160,7 +162,7 @@ func (r *recovery) reconcile(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.startReady(ctx); err != nil {
+	if err := r.startReady(); err != nil {
 		return err
 	}
 	tails := make([]*logTail, 0, len(byTail))
@@ -173,7 +175,7 @@ func (r *recovery) reconcile(ctx context.Context) (err error) {
 			if err := r.finishPartition(ctx, byTail[t]); err != nil {
 				return err
 			}
-			return r.startReady(ctx)
+			return r.startReady()
 		})
 	})
 	return errors.Join(err, group.Wait())
@@ -188,6 +190,7 @@ func (r *recovery) recovers(p *partition) bool {
 
 // restoreAll restores all partitions from the journal. It returns the log tails that must be read on the target.
 func (r *recovery) restoreAll() (map[*logTail]*copyTail, error) {
+	defer func() { r.loaded = nil }() // it may be large, and a tail may take hours
 	byTail := make(map[*logTail]*copyTail)
 	restore := func(p *partition, until int64) error {
 		if err := r.restore(p); err != nil {
@@ -218,8 +221,8 @@ func (r *recovery) restore(p *partition) error {
 	if p.offsets != nil || !p.isRecoveredByLocked(r) {
 		return nil
 	}
-	l := r.shard.loaded[p.source()]
-	if l == nil || l.state == nil {
+	l := r.loaded[p.source()]
+	if l == nil || l.State == nil {
 		r.beginNewLocked(p, l)
 		return nil
 	}
@@ -231,9 +234,9 @@ func (r *recovery) restore(p *partition) error {
 	switch {
 	case rewound:
 		p.restartLocked(rewindTo, p.targetEnd)
-	case offsets.IsAnotherTopic(l.state.TargetTopicID, ids.target):
+	case offsets.IsAnotherTopic(l.State.TargetTopicID, ids.target):
 		r.targetRecreatedLocked(p)
-	case offsets.IsAnotherTopic(l.state.SourceTopicID, ids.source):
+	case offsets.IsAnotherTopic(l.State.SourceTopicID, ids.source):
 		r.sourceRecreatedLocked(p)
 	default:
 		p.progress.learnIDs(ids)
@@ -242,16 +245,14 @@ func (r *recovery) restore(p *partition) error {
 }
 
 // beginNewLocked begins the map of a partition that the journal does not have. The partition's lock is held, here and in the next methods.
-func (r *recovery) beginNewLocked(p *partition, l *loadedState) {
+func (r *recovery) beginNewLocked(p *partition, l *offsets.Restored) {
 	ids := p.topic.getIDs()
 	state := offsets.PartitionState{
 		Topic: p.topic.source, Partition: p.number, SourceClusterID: r.flow.sourceID(), SourceTopicID: ids.source,
 		TargetTopic: p.topic.target, TargetTopicID: ids.target, LeaderEpoch: -1,
 	}
 	if l != nil {
-		for _, c := range l.chunks { // of a long map whose state was never written; the new map may be divided into other chunks
-			state.Generation = max(state.Generation, c.Generation+1)
-		}
+		state.Generation = l.Generation // the journal has chunks of a map whose state was never written
 	}
 	p.progress.setRecord(state)
 	from := originNew
@@ -262,17 +263,13 @@ func (r *recovery) beginNewLocked(p *partition, l *loadedState) {
 }
 
 // restoreMapLocked continues the map of the journal.
-func (r *recovery) restoreMapLocked(p *partition, l *loadedState) error {
-	f, state := r.flow, l.state
+func (r *recovery) restoreMapLocked(p *partition, l *offsets.Restored) error {
+	f, state := r.flow, l.State
 	if state.SourceClusterID != "" && state.SourceClusterID != f.sourceID() {
 		return &fatalError{fmt.Errorf("flow %s: the journal on cluster %s was written for source cluster %s, but cluster %s is now %s; use another flow name, or delete the topic %s to copy everything again",
 			f.config.Name, f.config.Target, state.SourceClusterID, f.config.Source, f.sourceID(), f.journalTopic)}
 	}
-	var open []*offsets.Chunk
-	if c := l.chunks[state.Chunk]; c != nil {
-		open = append(open, c)
-	}
-	m, err := offsets.RestoreMap(state, open...)
+	m, err := l.Map()
 	if err != nil {
 		return &fatalError{fmt.Errorf("flow %s: journal of %s: %w", f.config.Name, p, err)}
 	}
@@ -466,12 +463,12 @@ func (r *recovery) takeReady() []*partition {
 
 // startReady starts the partitions that are ready. The start of a new partition is journaled first, because it must be in the journal before
 // the first batch is produced.
-func (r *recovery) startReady(ctx context.Context) error {
+func (r *recovery) startReady() error {
 	ready := r.takeReady()
 	for _, p := range ready {
 		p.continueWith(r)
 	}
-	err := r.journalStarts(ctx, ready)
+	err := r.journalStarts(ready)
 	var late []*partition
 	for _, p := range ready {
 		if !p.isDurable() {
@@ -489,13 +486,13 @@ func (r *recovery) startReady(ctx context.Context) error {
 }
 
 // journalStarts journals the shard if one of the partitions is new.
-func (r *recovery) journalStarts(ctx context.Context, ready []*partition) error {
+func (r *recovery) journalStarts(ready []*partition) error {
 	for _, p := range ready {
 		if !p.isDurable() {
 			r.shard.mu.Lock()
 			defer r.shard.mu.Unlock()
-			confirmed := false
-			return r.flow.journalShard(ctx, r.shard, nil, &confirmed)
+			_, err := r.flow.journalShard(r.shard)
+			return err
 		}
 	}
 	return nil

@@ -35,21 +35,22 @@ type shard struct {
 	ownership ownership
 
 	// mu serializes fences and journal writes of this shard. It is held during requests, and is taken before any partition's lock.
-	mu          sync.Mutex
-	fencer      fencer
-	sequence    int32                                   // of the next journal batch
-	producerIDs []int64                                 // all producer ids that the shard ever had
-	loaded      map[offsets.TopicPartition]*loadedState // from the journal
+	mu           sync.Mutex
+	fencer       fencer
+	sequence     int32   // of the next journal batch
+	journalLimit int     // maximum bytes of a journal batch, lowered when the topic refuses it
+	journalFails bool    // the last write failed
+	producerIDs  []int64 // all producer ids that the shard ever had
 
 	partsMu    sync.Mutex
 	partitions []*partition
-	inJournal  map[offsets.TopicPartition]bool // partitions that the journal has, or may have, a state of
+	inJournal  map[offsets.TopicPartition]bool // partitions that the journal has, or may have, entries of
 	ownIDs     map[int64]bool                  // producerIDs as a set
 	problem    string                          // why the shard is not recovered, for the status
 }
 
 func newShard(f *Flow, number int32) *shard {
-	s := &shard{flow: f, number: number, inJournal: make(map[offsets.TopicPartition]bool)}
+	s := &shard{flow: f, number: number, inJournal: make(map[offsets.TopicPartition]bool), journalLimit: journalBatchBytes}
 	s.fencer = fencer{
 		client: f.target, cluster: f.config.Target, transactionalID: fmt.Sprintf("milena.%s.%d", f.config.Name, number), journal: f.journalTopic,
 		fenced:  func(cause error) error { return &FencedError{Flow: f.config.Name, Shard: number, Cause: cause} },
@@ -68,25 +69,19 @@ func (s *shard) reportWait(ctx context.Context, name string, err error) {
 	s.flow.warn("waiting for a transaction coordinator", "err", err)
 }
 
-// loadedState is what the journal has of one partition.
-type loadedState struct {
-	state  *offsets.PartitionState // nil when only chunks were found
-	chunks map[int64]*offsets.Chunk
-}
-
 // journal returns the shard's partition of the journal topic.
 func (s *shard) journal() offsets.TopicPartition {
 	return offsets.TopicPartition{Topic: s.flow.journalTopic, Partition: s.number}
 }
 
-// markInJournal records that the journal has, or may have, a state of a partition. Then no partition of that name is fresh.
+// markInJournal records that the journal has, or may have, entries of a partition. Then no partition of that name is fresh.
 func (s *shard) markInJournal(tp offsets.TopicPartition) {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
 	s.inJournal[tp] = true
 }
 
-// isInJournal reports whether the journal has, or may have, a state of a partition.
+// isInJournal reports whether the journal has, or may have, entries of a partition.
 func (s *shard) isInJournal(tp offsets.TopicPartition) bool {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()

@@ -114,7 +114,7 @@ var errNotYet = errors.New("not yet")
 // any owner, so two processes that start at the same time could fence each other on different shards, and both would stop. Shard 0 is
 // therefore taken over first, and its ownership is confirmed again before each of the others is. A process that has lost shard 0 takes over
 // no more.
-func (f *Flow) ownsShardZero(ctx context.Context) bool {
+func (f *Flow) ownsShardZero() bool {
 	zero := f.shards[0]
 	began := f.lease.now()
 	if last := f.takeovers.shardZeroConfirmed.Load(); last > 0 && began.sub(instant(last)) < refreshEvery {
@@ -122,8 +122,7 @@ func (f *Flow) ownsShardZero(ctx context.Context) bool {
 	}
 	zero.mu.Lock()
 	defer zero.mu.Unlock()
-	confirmed := false
-	if err := f.journalShard(ctx, zero, f.ownerNow(), &confirmed); err != nil || !confirmed {
+	if confirmed, err := f.journalShard(zero, f.ownerNow()); err != nil || !confirmed {
 		return false
 	}
 	f.takeovers.shardZeroConfirmed.Store(int64(began))

@@ -258,16 +258,16 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 
 // raiseShrunk raises the anomaly of partitions that the journal has and the source no longer has, because a topic was recreated with fewer
 // partitions. The shard's lock is held.
-func (f *Flow) raiseShrunk(s *shard) {
+func (f *Flow) raiseShrunk(s *shard, loaded map[offsets.TopicPartition]*offsets.Restored) {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for tp, l := range s.loaded {
+	for tp, l := range loaded {
 		link, info := t.links[tp.Topic], t.source.ByName[tp.Topic]
-		if l.state == nil || link == nil || t.partitions[tp] != nil || int(tp.Partition) < len(info.Partitions) {
+		if l.State == nil || link == nil || t.partitions[tp] != nil || int(tp.Partition) < len(info.Partitions) {
 			continue
 		}
-		p := newGonePartition(link, s, l.state)
+		p := newGonePartition(link, s, l.State)
 		t.partitions[tp] = p
 		p.mu.Lock()
 		detail := fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.Topic, len(info.Partitions), tp.Partition, p.acked)

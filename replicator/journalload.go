@@ -1,0 +1,97 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
+)
+
+// journalFetchBytes limits one fetch of a journal partition, so that reading a long one takes little memory. A larger batch is returned all
+// the same.
+const journalFetchBytes = 1 << 20
+
+// loadJournalLocked reads the shard's journal partition from its start to our own marker. It returns what the journal has of each partition.
+// The shard's lock is held.
+func (s *shard) loadJournalLocked(ctx context.Context, mark marker) (map[offsets.TopicPartition]*offsets.Restored, error) {
+	var found offsets.Restorer
+	err := s.readJournal(ctx, &logTail{from: 0, until: toMarker, mark: mark}, func(r recordbatch.Record) error { return s.loadRecord(&found, r) })
+	if err != nil {
+		return nil, err
+	}
+	s.setProducerIDs(found.ProducerIDs)
+	for tp := range found.Partitions() {
+		s.markInJournal(tp)
+	}
+	return found.Partitions(), nil
+}
+
+// loadRecord takes one journal record. Unreadable records are counted and skipped, but a record of a newer version of milena is an error:
+// to continue without understanding it could duplicate records.
+func (s *shard) loadRecord(found *offsets.Restorer, r recordbatch.Record) error {
+	err := found.Add(r.Key, r.Value)
+	var newer *offsets.VersionError
+	switch {
+	case errors.As(err, &newer):
+		return fmt.Errorf("journal %s at offset %d: %w; run the newer milena, or delete the journal topic to copy everything again", s.journal(), r.Offset, err)
+	case err != nil:
+		s.flow.metrics.journalCorrupt.Inc()
+		s.flow.log.Warn("skipped unreadable journal record", "shard", s.number, "target_offset", r.Offset, "err", err)
+	}
+	return nil
+}
+
+// readJournal passes every record of a range of the shard's journal partition to visit.
+func (s *shard) readJournal(ctx context.Context, t *logTail, visit func(recordbatch.Record) error) error {
+	f := s.flow
+	t.partition, t.id, t.maxBytes = s.journal(), f.targetView().ByName[f.journalTopic].ID, journalFetchBytes
+	t.visit = func(h recordbatch.Header, batch []byte) error {
+		if h.Attributes.Control() || h.Count == 0 {
+			return nil
+		}
+		records, err := recordbatch.Decode(batch)
+		if err != nil {
+			return fmt.Errorf("journal %s at offset %d: %w", s.journal(), h.BaseOffset, err)
+		}
+		for _, r := range records {
+			if err := visit(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := f.readTails(ctx, []*logTail{t}, func(*logTail) {})
+	return errors.Join(err, t.err)
+}
+
+// findOwner reads from the journal which instance took over. It returns "" if the journal has no record of it within 3 seconds.
+func (f *Flow) findOwner(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	s := f.shards[0]
+	for {
+		start, end, err := wire.Bounds(ctx, f.target, f.targetLeader(s.journal()), s.journal())
+		var owner *offsets.Owner
+		if err == nil && start < end {
+			err = s.readJournal(ctx, &logTail{from: start, until: end}, func(r recordbatch.Record) error {
+				if entry, err := offsets.DecodeJournal(r.Key, r.Value); err == nil {
+					if o, ok := entry.(*offsets.Owner); ok {
+						owner = o
+					}
+				}
+				return nil
+			})
+		}
+		if err == nil && owner != nil && owner.Instance != f.owner.Instance {
+			return fmt.Sprintf("on host %s (pid %d, since %s)", owner.Host, owner.PID, owner.Since.Format(time.RFC3339))
+		}
+		if client.Sleep(ctx, 5*refreshEvery) != nil {
+			return ""
+		}
+	}
+}
