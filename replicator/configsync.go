@@ -12,7 +12,7 @@ import (
 )
 
 // configsShare is the largest part of the time, as a fraction 1/n, that config syncs take: one reads all configs of all topics, 3 KB each.
-const configsShare = 20
+const configsShare = 5
 
 // configsLoop syncs topic configs every ConfigsInterval, and less often if there are so many topics that a sync takes long. It also runs if
 // the flow copies no configs, because the limits of the target topics may change.
