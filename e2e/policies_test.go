@@ -136,6 +136,44 @@ func TestTimestampLimits(t *testing.T) {
 		}
 	}
 	m.stop()
+
+	// A copy that somebody made narrower: check foretells what halts, the hint mends it, and the sync of configs leaves it alone.
+	for topic, config := range map[string]string{"old": "message.timestamp.before.max.ms=604800000", "new": anyTime + "=3600000"} {
+		p.createTopic(topic, 1, 1, anyTime+"="+widest)
+		check(t, createTopic(t.Context(), p.targetAdmin, remoteTopic(topic), 1, 1, config))
+	}
+	writeAt(t, producer, "old", 10, func(i int) time.Time { return time.Date(2019, 1, 1, 0, 0, i, 0, time.UTC) })
+	writeAt(t, producer, "new", 10, func(int) time.Time { return time.UnixMilli(time.Now().UnixMicro()) })
+	settings = p.config("old", "new")
+	code, output = p.runVerb(t, "check", settings)
+	if code != 0 {
+		t.Errorf("check: exit code %d\n%s", code, output)
+	}
+	wantOutput(t, output, "topic old has records in partition 0, such as that at offset 0, whose timestamps are beyond message.timestamp.before.max.ms of topic source.old",
+		"topic new has records in partition 0", "beyond "+anyTime+" of topic source.new")
+	m = p.newMilena("narrow", settings)
+	m.start()
+	eventually(t, 30*time.Second, "both partitions halt with a hint", func() (bool, string) {
+		halted, text := 0, ""
+		for _, part := range m.partitions() {
+			if part.Anomaly != nil && strings.Contains(part.Anomaly.Hint, "message.timestamp.before.max.ms="+widest+","+anyTime+"="+widest) {
+				halted++
+				text += part.Anomaly.Detail + "\n"
+			}
+		}
+		return halted == 2, text
+	})
+	for _, part := range m.partitions() {
+		t.Logf("%s: %s", part.Topic, part.Anomaly.Detail)
+	}
+	for _, topic := range []string{"old", "new"} {
+		alterConfigs(t, p.targetAdmin, remoteTopic(topic), "message.timestamp.before.max.ms="+widest, anyTime+"="+widest)
+	}
+	m.stop()
+	m = p.newMilena("wide", settings)
+	m.start()
+	p.waitAndVerify(m, 30*time.Second, 20, "old", "new")
+	m.stop()
 }
 
 // mm2File writes an mm2.properties with a flow from source to target and these lines.

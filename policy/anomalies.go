@@ -110,8 +110,9 @@ func (k Kind) Hint() string {
 		return "One record is larger than the target topic's max.message.bytes: raise that limit on the target (and the brokers' replica.fetch.max.bytes if need be), " +
 			"or set anomalies.record_too_large to skip to leave out such records."
 	case RecordRefused:
-		return "The target's broker refuses a record for its content (no key in a compacted topic, or a timestamp beyond message.timestamp.before.max.ms or after.max.ms): change the target topic's config, " +
-			"or set anomalies.record_refused to skip to leave out such records."
+		return "The target's broker refuses a record for its content. No key in a compacted topic: set cleanup.policy=delete on the target topic and list cleanup\\.policy in configs_exclude. " +
+			"A timestamp out of range: run kafka-configs.sh --alter --entity-type topics --entity-name TOPIC --add-config message.timestamp.before.max.ms=9223372036854775807,message.timestamp.after.max.ms=9223372036854775807 on the target, which milena leaves as it is. " +
+			"Then restart milena, or set anomalies.record_refused to skip to leave out such records."
 	case TargetNotEmpty:
 		return "The target partition had records before milena copied the first one: make sure that no other tool or flow writes to this topic, " +
 			"then delete the target topic, or set anomalies.target_not_empty to skip to append after those records; if MirrorMaker 2 wrote them, set migrate_from to its Connect offsets topic."

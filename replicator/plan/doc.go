@@ -4,6 +4,7 @@
 //
 //	plan.go       the plan and the steps that compute it
 //	topics.go     topics, configs and ACLs
+//	timestamps.go records that a target topic would refuse for their timestamps
 //	rights.go     rights on topics, the journal, MirrorMaker 2's internal topics, and transactions
 //	migration.go  the MirrorMaker 2 that the flow migrates from
 //

@@ -72,6 +72,7 @@ func (c *check) compareConfigs(ctx context.Context) {
 		}
 	}
 	maps.Copy(c.configs, preview.Configs)
+	c.checkTimestamps(ctx, preview.Limits)
 	for _, name := range slices.Sorted(maps.Keys(preview.Errors)) {
 		say := c.refuse
 		if err := preview.Errors[name]; errors.Is(err, kerr.PolicyViolation) || errors.Is(err, kerr.InvalidConfig) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,9 @@ type Limits struct {
 	CompressionType string
 	// Compacted topics refuse records without a key.
 	Compacted bool
+	// TimestampBefore and TimestampAfter are how far the timestamp of a record may be before and after the broker's clock, in milliseconds; 0
+	// if that is not limited.
+	TimestampBefore, TimestampAfter int64
 }
 
 // SyncConfigs makes the configs of existing remote topics equal to those of their source topics, unless the flow does not sync configs. It
@@ -277,6 +281,14 @@ func describeTopics(ctx context.Context, client *kgo.Client, cluster string, nam
 	return described, errs
 }
 
+// timestampLimit reads a limit of timestamps. Kafka has no word for none.
+func timestampLimit(value string) int64 {
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil && n != math.MaxInt64 {
+		return n
+	}
+	return 0
+}
+
 func limitsOf(configs []policy.TopicConfig) Limits {
 	var limits Limits
 	for _, c := range configs {
@@ -287,6 +299,10 @@ func limitsOf(configs []policy.TopicConfig) Limits {
 			}
 		case "message.timestamp.type":
 			limits.LogAppendTime = c.Value == "LogAppendTime"
+		case "message.timestamp.before.max.ms":
+			limits.TimestampBefore = timestampLimit(c.Value)
+		case "message.timestamp.after.max.ms":
+			limits.TimestampAfter = timestampLimit(c.Value)
 		case "compression.type":
 			limits.CompressionType = c.Value
 		case "cleanup.policy":
