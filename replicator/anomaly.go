@@ -85,9 +85,37 @@ func (f *Flow) outOfBoundsLocked(p *partition, offset, start, end int64) (*sourc
 			detail: fmt.Sprintf("source %s ends at offset %d: offsets %d to %d were copied and are no longer in its log (unclean leader election)", p, end, end, offset-1),
 		}, nil
 	}
-	f.warn("source fetch failed, retrying", "topic", p.topic.source, "partition", p.number,
-		"err", fmt.Errorf("offset %d is out of range, although the log has offsets %d to %d", offset, start, end)) // from a replica that lags
-	return nil, errSourceNotReady
+	if p.cursor.refuseEpoch() {
+		// Either the broker keeps no epochs, or its log is another one than what was copied. Without the epoch, the next batch shows which.
+		f.log.Info("the source does not know the leader epoch of what was copied last, fetching without it",
+			append(p.logAttrs(), "source_offset", offset, "leader_epoch", p.fromEpoch)...)
+		return nil, errSourceNotReady
+	}
+	refused := fmt.Sprintf("source %s refuses offset %d as out of range, although its log has offsets %d to %d", p, offset, start, end)
+	f.warn("source fetch failed, retrying", "topic", p.topic.source, "partition", p.number, "err", errors.New(refused))
+	if p.cursor.markRefused() < refusedTime { // perhaps the leader has just changed
+		return nil, errSourceNotReady
+	}
+	return &sourceLostError{kind: policy.Truncated, from: offset, to: offset, detail: refused}, nil
+}
+
+// refusedTime is how long the source must refuse an offset of its own log before that is an anomaly.
+const refusedTime = 30 * time.Second
+
+// epochRegression returns that the source's log is another one if its batch at next has an older leader epoch than the batch before: epochs
+// never decrease in a log. That shows what a broker cannot tell, if it keeps no epochs or has no topic ids. The partition's lock is held.
+func epochRegression(p *partition, rp *kmsg.FetchResponseTopicPartition) *sourceLostError {
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
+		if epoch := batch.LeaderEpoch; err == nil && epoch >= 0 && epoch < p.fromEpoch {
+			return &sourceLostError{
+				kind: policy.Truncated, from: p.next, to: p.next,
+				detail: fmt.Sprintf("source %s has another log than the one that was copied up to offset %d: that had leader epoch %d there, and the batch at offset %d has %d (unclean leader election, or the topic was deleted and created again)",
+					p, p.next, p.fromEpoch, batch.BaseOffset, epoch),
+			}
+		}
+		break
+	}
+	return nil
 }
 
 // settleTime is how long the fetch offset must be beyond the end of the source before that counts as truncation. A new leader may know

@@ -17,18 +17,31 @@ type cursor struct {
 	fetching    bool      // a fetch request with this partition is in flight
 	fetchAfter  time.Time // the partition is not fetched before
 	beyondSince time.Time // since when next has been beyond the end of the source, zero if it is not
-	unreadable  int       // responses in a row whose bytes at next are not a batch
+	// EpochRefused means that the source does not know fromEpoch. It keeps no epochs while message.format.version is below 0.11.
+	epochRefused bool
+	refusedSince time.Time // since when the source has refused next without an epoch, although its log has it; zero if it has not
+	unreadable   int       // responses in a row whose bytes at next are not a batch
 }
 
 // advance moves next forward.
 func (c *cursor) advance(next int64, epoch int32) {
 	c.next, c.fromEpoch, c.unreadable = next, epoch, 0
+	c.epochRefused = false
+}
+
+// lastEpoch returns the epoch that a fetch names as that of the batch before next, -1 if it names none.
+func (c *cursor) lastEpoch() int32 {
+	if c.epochRefused {
+		return -1
+	}
+	return c.fromEpoch
 }
 
 // reset sets next to any offset and discards what is being fetched.
 func (c *cursor) reset(next int64, epoch int32) {
 	c.generation++
 	c.next, c.fromEpoch = next, epoch
+	c.epochRefused = false
 }
 
 // beginFetch marks the partition as part of a request in flight.
@@ -49,7 +62,25 @@ func (c *cursor) setSourceEnd(end, open int64, now time.Time) {
 func (c *cursor) confirmSourceEnd(now time.Time) { c.sourceSeen = now }
 
 // markWithin records that next is within the source's log.
-func (c *cursor) markWithin() { c.beyondSince = time.Time{} }
+func (c *cursor) markWithin() { c.beyondSince, c.refusedSince = time.Time{}, time.Time{} }
+
+// refuseEpoch records that the source refused next, although its log has it, and lets the next fetch name no epoch. It returns false if the
+// last one did not either.
+func (c *cursor) refuseEpoch() bool {
+	if c.epochRefused {
+		return false
+	}
+	c.epochRefused = true
+	return true
+}
+
+// markRefused records that the source refused next without an epoch, and returns for how long it has.
+func (c *cursor) markRefused() time.Duration {
+	if c.refusedSince.IsZero() {
+		c.refusedSince = time.Now()
+	}
+	return time.Since(c.refusedSince)
+}
 
 // markBeyond records that next is beyond the end of the source, and returns for how long it has been.
 func (c *cursor) markBeyond() time.Duration {

@@ -154,7 +154,7 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, maxBytes int32)
 			plan.wanted = append(plan.wanted, wire.FetchPartition{
 				TopicPartition: p.source(),
 				FetchOffset: wire.FetchOffset{
-					TopicID: p.requestIDs.source, Offset: p.next, LeaderEpoch: p.sourceLeaderEpoch, LastEpoch: p.fromEpoch, MaxBytes: p.fetchSizeLocked(maxBytes),
+					TopicID: p.requestIDs.source, Offset: p.next, LeaderEpoch: p.sourceLeaderEpoch, LastEpoch: p.cursor.lastEpoch(), MaxBytes: p.fetchSizeLocked(maxBytes),
 				},
 			})
 			plan.requested = append(plan.requested, fetchTicket{p.ticketLocked(), p.next})
@@ -268,7 +268,11 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 		return false
 	}
 	p.cursor.markWithin()
-	if lost := divergence(p, rp, p.next); lost != nil {
+	lost := divergence(p, rp, p.next)
+	if lost == nil {
+		lost = epochRegression(p, rp)
+	}
+	if lost != nil {
 		f.raiseSourceLostLocked(p, lost)
 		return false
 	}
@@ -390,6 +394,9 @@ func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules r
 // fetchOne fetches one partition from an offset, for a replay or a scan.
 func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch int32, isolation int8) (*kmsg.FetchResponseTopicPartition, error) {
 	p.mu.Lock()
+	if p.epochRefused {
+		epoch = -1
+	}
 	leader, leaderEpoch, gone, id := p.sourceLeader, p.sourceLeaderEpoch, p.sourceGone, p.requestIDs.source
 	p.mu.Unlock()
 	if leader < 0 || gone {

@@ -278,6 +278,8 @@ func (p *partition) waitState() *WaitState {
 		return &WaitState{Reason: WaitRecovery, Detail: "finding the last copied record on the target"}
 	case p.state == replicating && p.hold.isHeldBack():
 		return &WaitState{Reason: WaitTargetRefused, Detail: "the target refuses its batches: " + p.hold.why, Since: p.hold.since}
+	case p.state == replicating && !p.refusedSince.IsZero():
+		return &WaitState{Reason: WaitSourceRefused, Detail: fmt.Sprintf("the source refuses offset %d as out of range, although its log has it", p.next), Since: p.refusedSince}
 	case p.state == replicating && p.targetLeader >= 0, p.state != waiting && p.state != replicating:
 		return nil
 	case p.targetLeader < 0:

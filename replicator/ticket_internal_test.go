@@ -266,3 +266,26 @@ func TestNoInterleavingLosesABatch(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// A source that refuses an offset of its own log may have a new leader. It is an anomaly when that lasts.
+func TestRefusedOffsetBecomesAnAnomaly(t *testing.T) {
+	p := &partition{topic: &topicLink{source: "orders"}, cursor: cursor{next: 5, fromEpoch: 0}}
+	f := &Flow{log: slog.New(slog.DiscardHandler), warnings: warnings{log: slog.New(slog.DiscardHandler)}}
+	for what := range 2 {
+		if lost, err := f.outOfBoundsLocked(p, 5, 0, 10); lost != nil || err == nil {
+			t.Fatalf("the %d. time: %v, %v", what+1, lost, err)
+		}
+		if p.cursor.lastEpoch() != -1 {
+			t.Fatal("the next fetch names the refused epoch again")
+		}
+	}
+	p.refusedSince = time.Now().Add(-refusedTime)
+	lost, err := f.outOfBoundsLocked(p, 5, 0, 10)
+	if err != nil || lost == nil || lost.kind != policy.Truncated || lost.to != 5 {
+		t.Fatalf("after %v: %v, %v", refusedTime, lost, err)
+	}
+	p.cursor.advance(10, 0)
+	if p.cursor.lastEpoch() != 0 {
+		t.Fatal("an epoch that the source has not refused is not named")
+	}
+}

@@ -80,11 +80,11 @@ func (c Codec) String() string {
 }
 
 // Header is the fixed part of a batch. For the formats before version 2 only BaseOffset, Length, Magic, CRC and the codec bits of
-// Attributes are set; BaseOffset is then the offset of the message or, for a compressed wrapper, of its last inner message.
+// Attributes are set, and LeaderEpoch and ProducerID are -1; BaseOffset is then the offset of the message or, for a compressed wrapper, of its last inner message.
 type Header struct {
 	BaseOffset      int64
 	Length          int32 // bytes after this field; the batch is 12 bytes longer
-	LeaderEpoch     int32
+	LeaderEpoch     int32 // -1 before version 2
 	Magic           int8
 	CRC             uint32 // CRC32C of the bytes after it; CRC32 (IEEE) before version 2
 	Attributes      Attributes
@@ -148,6 +148,7 @@ func Parse(batch []byte) (Header, error) {
 		return Header{}, err
 	}
 	if h.Magic < 2 {
+		h.LeaderEpoch, h.ProducerID = -1, -1
 		h.CRC = binary.BigEndian.Uint32(batch[offsetOfMessageCRC:])
 		h.Attributes = Attributes(batch[offsetOfMagic+1]) & attributeCodec
 	} else {
