@@ -39,6 +39,9 @@ type Options struct {
 	Security *Security
 	// Classes is a directory of Java classes that is added to the brokers' class path.
 	Classes string
+	// Version is the version of Kafka, if it is not that of the jars that Start gets. Before 4.0 the cluster runs with ZooKeeper, without a proxy
+	// and without security.
+	Version string
 	// JVM are the JVM options of the brokers; if empty, those for a small heap and a quick start.
 	JVM []string
 }
@@ -79,10 +82,19 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Version != "" {
+		if jars, err = ResolveVersion(ctx, o.Version); err != nil {
+			return nil, err
+		}
+	}
 	jars.classes = o.Classes
 	c := &Cluster{name: o.Name, id: uuid(), jars: jars, jvm: o.JVM}
 	controller := fmt.Sprintf("127.0.0.1:%d", ports[0])
-	if o.Brokers > 1 {
+	if jars.withZooKeeper() {
+		if err := c.startZooKeeper(ctx, ports[0], filepath.Join(o.Dir, o.Name)); err != nil {
+			return nil, err
+		}
+	} else if o.Brokers > 1 {
 		if c.controller, err = c.newController(controller, o); err != nil {
 			return nil, err
 		}
@@ -121,6 +133,9 @@ func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller
 	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
 	b := &Broker{name: fmt.Sprintf("%s-%d", o.Name, id), id: id, addr: addr(0), dir: filepath.Join(o.Dir, o.Name, fmt.Sprint(id)), cluster: c}
 	listeners := []string{"PLAINTEXT://" + b.addr}
+	if c.jars.withZooKeeper() {
+		return b, b.prepareWithZooKeeper(listeners[0], controller, o)
+	}
 	advertised := slices.Clone(listeners)
 	if o.Proxied {
 		listeners = append(listeners, "PROXIED://"+addr(1))
@@ -245,17 +260,13 @@ func (b *Broker) writeFiles(properties map[string]string) error {
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return err
 	}
-	var text strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(properties)) {
-		fmt.Fprintf(&text, "%s=%s\n", k, properties[k])
-	}
 	bootstrap, err := os.ReadFile(filepath.Join(b.cluster.jars.dir, "bootstrap.checkpoint"))
 	if err != nil {
 		return err
 	}
 	meta := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", b.cluster.id, b.id, uuid())
 	for path, content := range map[string]string{
-		filepath.Join(b.dir, "server.properties"):   text.String(),
+		filepath.Join(b.dir, "server.properties"):   propertiesText(properties),
 		filepath.Join(data, "meta.properties"):      meta,
 		filepath.Join(data, "bootstrap.checkpoint"): string(bootstrap),
 	} {
@@ -264,6 +275,15 @@ func (b *Broker) writeFiles(properties map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// propertiesText returns the text of a properties file.
+func propertiesText(properties map[string]string) string {
+	var text strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(properties)) {
+		fmt.Fprintf(&text, "%s=%s\n", k, properties[k])
+	}
+	return text.String()
 }
 
 func (b *Broker) start(ctx context.Context) error {

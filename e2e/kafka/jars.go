@@ -20,18 +20,28 @@ var ErrMissing = errors.New("not found; install Java and Maven: apt-get install 
 //go:embed pom.xml
 var pom []byte
 
-//go:embed log4j2.properties
-var log4j []byte
+//go:embed pom3.xml
+var pomBefore4 []byte
 
-// Jars is a directory with Kafka's jars and the files that start a broker without a format run.
+//go:embed log4j2.properties
+var log4j2 []byte
+
+//go:embed log4j.properties
+var log4j1 []byte
+
+// Jars is a directory with the jars of a version of Kafka, and the files that start a broker without a format run.
 type Jars struct {
+	version string
 	dir     string
 	classes string // a directory that is added to the class path
 }
 
 // Resolve returns Kafka's jars in the user's cache directory. If they are not there, Maven downloads them, which can take minutes. It returns
 // ErrMissing if Java or Maven is not installed.
-func Resolve(ctx context.Context) (Jars, error) {
+func Resolve(ctx context.Context) (Jars, error) { return ResolveVersion(ctx, Version) }
+
+// ResolveVersion is Resolve for a given version: 3.x, without tools and Connect, or Version.
+func ResolveVersion(ctx context.Context, version string) (Jars, error) {
 	for _, tool := range []string{"java", "mvn"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return Jars{}, fmt.Errorf("%s: %w", tool, ErrMissing)
@@ -41,7 +51,7 @@ func Resolve(ctx context.Context) (Jars, error) {
 	if err != nil {
 		return Jars{}, err
 	}
-	j := Jars{dir: filepath.Join(cache, "milena-kafka-"+Version)}
+	j := Jars{version: version, dir: filepath.Join(cache, "milena-kafka-"+version)}
 	if _, err := os.Stat(j.dir); err == nil {
 		return j, j.writeLogging()
 	}
@@ -54,7 +64,7 @@ func Resolve(ctx context.Context) (Jars, error) {
 		return Jars{}, err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
-	if err := fill(ctx, Jars{dir: tmp}); err != nil {
+	if err := fill(ctx, Jars{version: version, dir: tmp}); err != nil {
 		return Jars{}, err
 	}
 	if err := os.Rename(tmp, j.dir); err != nil {
@@ -68,16 +78,23 @@ func Resolve(ctx context.Context) (Jars, error) {
 // fill writes the jars, the log configuration, and the bootstrap checkpoint of a formatted node. The checkpoint is the same for every node of
 // this version, so clusters start without a format run, which would take more than a second per node.
 func fill(ctx context.Context, j Jars) error {
-	if err := os.WriteFile(filepath.Join(j.dir, "pom.xml"), pom, 0o644); err != nil {
+	project := pom
+	if j.withZooKeeper() {
+		project = pomBefore4
+	}
+	if err := os.WriteFile(filepath.Join(j.dir, "pom.xml"), project, 0o644); err != nil {
 		return err
 	}
 	if err := j.writeLogging(); err != nil {
 		return err
 	}
-	mvn := exec.CommandContext(ctx, "mvn", "-B", "-q", "-f", filepath.Join(j.dir, "pom.xml"),
+	mvn := exec.CommandContext(ctx, "mvn", "-B", "-q", "-Dkafka="+j.version, "-f", filepath.Join(j.dir, "pom.xml"),
 		"dependency:copy-dependencies", "-DoutputDirectory="+filepath.Join(j.dir, "libs"))
 	if out, err := mvn.CombinedOutput(); err != nil {
-		return fmt.Errorf("download Kafka %s with Maven: %w\n%s", Version, err, out)
+		return fmt.Errorf("download Kafka %s with Maven: %w\n%s", j.version, err, out)
+	}
+	if j.withZooKeeper() {
+		return nil // nothing to format
 	}
 	data := filepath.Join(j.dir, "format")
 	properties := filepath.Join(j.dir, "format.properties")
@@ -95,16 +112,19 @@ func fill(ctx context.Context, j Jars) error {
 
 // writeLogging updates the log configuration, which an earlier version of this package may have written.
 func (j Jars) writeLogging() error {
-	path := filepath.Join(j.dir, "log4j2.properties")
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, log4j) {
+	path, text := filepath.Join(j.dir, "log4j2.properties"), log4j2
+	if j.withZooKeeper() {
+		path, text = filepath.Join(j.dir, "log4j.properties"), log4j1
+	}
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
 		return nil
 	}
-	tmp, err := os.CreateTemp(j.dir, "log4j2-")
+	tmp, err := os.CreateTemp(j.dir, "log4j-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(tmp.Name()) }() // already renamed, unless something failed
-	_, err = tmp.Write(log4j)
+	_, err = tmp.Write(text)
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
@@ -117,6 +137,9 @@ func (j Jars) command(ctx context.Context, class string, args ...string) *exec.C
 }
 
 func (j Jars) jvm(options ...string) []string {
+	if j.withZooKeeper() {
+		return append(options, "-XX:-UsePerfData", "-Dlog4j.configuration=file:"+filepath.Join(j.dir, "log4j.properties"), "-cp", j.classpath())
+	}
 	return append(options, "-XX:-UsePerfData", "-Dlog4j2.configurationFile="+filepath.Join(j.dir, "log4j2.properties"), "-Dlog4j2.disable.jmx=true",
 		"-cp", j.classpath())
 }

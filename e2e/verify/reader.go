@@ -121,7 +121,11 @@ func (r *reader) fetchOnce(ctx context.Context) error {
 	part.Partition, part.FetchOffset, part.PartitionMaxBytes = r.partition, r.next, 8<<20
 	topic.Partitions = append(topic.Partitions, part)
 	req.Topics = append(req.Topics, topic)
-	raw, err := r.client.Broker(int(r.leader)).Request(ctx, req)
+	var ask kmsg.Request = req
+	if r.id == (kadm.TopicID{}) {
+		ask = byName{req}
+	}
+	raw, err := r.client.Broker(int(r.leader)).Request(ctx, ask)
 	if err != nil {
 		return err
 	}
@@ -141,3 +145,8 @@ func (r *reader) fetchOnce(ctx context.Context) error {
 	r.records, r.next = got.Records, next
 	return nil
 }
+
+// byName is a fetch request that names its topic, for clusters without topic ids.
+type byName struct{ *kmsg.FetchRequest }
+
+func (byName) MaxVersion() int16 { return 12 }
