@@ -21,10 +21,10 @@ type connections struct {
 	source, target *kgo.Client // for topics, groups and transactions
 	internal       *kgo.Client // of the target, for the journal and the internal topics
 
-	sourceWire   wire.Fetcher              // for single reads, as in a recovery
-	targetWire   wire.Transport            // likewise, and for the journal
-	fetchWires   [sourceLoops]wire.Fetcher // for batches, one per loop of a source broker
-	produceWires [produceConnections]wire.Producer
+	sourceWire   wire.Fetcher                                 // for single reads, as in a recovery
+	targetWire   wire.Transport                               // likewise, and for the journal
+	fetchWires   [sourceLoops]wire.Fetcher                    // for batches, one per loop of a source broker
+	produceWires [targetLanes * laneConnections]wire.Producer // for batches, those of each lane
 
 	throttles   *client.Throttles
 	targetDials *client.Dials

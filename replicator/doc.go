@@ -8,11 +8,12 @@
 //
 //	source.go      fetch     one loop or more per source broker: a Fetch for the partitions that it leads, within the byte budget
 //	                         (budget.go), in an incremental session (wire)
-//	anomaly.go     check     does the source still have what was there before? retention, truncation and recreation show here
+//	anomaly.go     check     does the source still have what was there before? retention, truncation and recreation show here; the bounds of a
+//	                         log are requested outside the loop (bounds.go)
 //	recordbatch    admit     by its header: forward, rebuild or drop, with a reason
 //	partition.go   enqueue   in order: the cursor advances (cursor.go), the batch is in the outbox (outbox.go)
-//	target.go      stamp     producer id, epoch and sequence into the header, CRC by algebra; the payload is not touched
-//	               produce   several connections per target broker: one batch per partition and request, many partitions per request
+//	target.go      stamp     on the lane of the copy's replicas: producer id, epoch and sequence into the header, CRC by algebra; the payload is not touched
+//	               produce   several connections per lane: one batch per partition and request, many partitions per request
 //	               judge     wire says what an error code means; an acknowledgement extends the map by its BaseOffset (progress.go)
 //	journal.go     persist   every few seconds the shard's journal partition gets the new end and the changed part of the map
 //
@@ -25,7 +26,25 @@
 //	journaled <= acked <= next                 exclusive source offsets
 //	targetEnd = target offset of acked         the BaseOffset that the next response must have; with provenance, at least
 //	at most one batch of a partition is in flight
-//	a batch's bytes are never modified again after a request without a response
+//	a batch is sent once; if the target refuses it, the queue is discarded and fetched again
+//
+// Every result that comes from outside the partition's lock carries a ticket of what it was asked under, and changes the partition only
+// through the ticket's apply, which checks and acts in one critical section (ticket.go). The results of a takeover count while it recovers the
+// partition.
+//
+// # Isolation
+//
+// What one partition, topic or broker suffers costs no other one anything but its share of bandwidth:
+//
+//   - While the target refuses the batches of a partition, one batch at a time is fetched and tried, with growing pauses. Without a leader on
+//     the target, or while it is halted, nothing is fetched. A copy that lacks a leader, a right, or replicas in sync stays outside the fence of
+//     its shard, because its marker could not be written, and is fenced when it can be.
+//   - A target broker has a part of the byte budget for what is queued for it. While the budget is short, what waits is copied out of responses
+//     that are otherwise done with.
+//   - A produce request is answered when its last partition is replicated, so partitions with different replicas have different lanes, up to
+//     four per broker.
+//   - Loops request metadata and bounds of logs, and do not wait for them (refresh.go, bounds.go).
+//   - A takeover takes a slot only when it has the lock of its shard, gives up after a while, and backs off up to a minute.
 //
 // # Exactly once
 //
@@ -68,13 +87,16 @@
 // # Goroutines
 //
 //	one to four per source broker    sourceBroker.loop, by the number of partitions that it leads
-//	two per target broker            targetBroker.send
+//	two per lane of a target broker  targetBroker.send
+//	bounds of logs                   one per source broker, while an offset is out of range
+//	metadata                         one loop per cluster (refresh.go)
 //	topics, configs, journal, ACLs   one loop each
 //	source ends                      one loop, for the partitions that no fetch confirms
 //	one per target broker            a pass over the journal partitions that it leads, every few seconds
 //	groups                           one loop; heartbeats: one per cluster
 //	throttles                        one loop, which logs when throttling has ended
-//	takeovers                        one loop; one goroutine per shard that is being taken over, and one per partition whose log tail was read
+//	takeovers                        one loop; one goroutine per shard that is being fenced, one per takeover that recovers partitions, and one
+//	                                 per partition whose log tail was read
 //
 // None lives as long as a partition. Memory is bounded by the byte budget, whatever the number of partitions or the lag.
 //
@@ -86,8 +108,7 @@
 //	partition.mu                      held for moments only, never over a request
 //	topology.brokersMu, shard.partsMu, topicLink.mu, recovery.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
 //
-// The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it then takes: no takeover of shard 0 takes
-// another one. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
+// The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it only tries to take. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
 //
 // # Not obvious
 //

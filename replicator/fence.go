@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,11 +18,18 @@ import (
 
 // transactionTimeout is how long the coordinator keeps the transaction of a fence open. Normally it is open for milliseconds. If the
 // network fails between AddPartitionsToTxn and EndTxn, a short timeout would let the coordinator abort it, which bumps the epoch without
-// our knowing.
+// our knowing. A cluster may allow less (transaction.max.timeout.ms).
 const transactionTimeout = 5 * time.Minute
 
 // quietWait is how long a coordinator may be unavailable before that is reported: as long as it takes to create the transaction log.
 const quietWait = 5 * time.Second
+
+// errTransactionExpired means that the coordinator may have aborted the transaction of a fence itself and bumped the epoch. Its response is
+// then the same as if another process had taken over. The journal says which it is.
+var errTransactionExpired = errors.New("the transaction of a fence was open for longer than its timeout")
+
+// errFenceWaits means that the coordinator does not complete a request. The reason is reported.
+var errFenceWaits = errors.New("the fence is not completed yet")
 
 // marker is the abort marker of a fence, a control batch with this producer id and at least this epoch. Earlier owners cannot write behind
 // it, so everything that they wrote is before it.
@@ -43,6 +51,7 @@ type fencer struct {
 
 	claimed    bool // this process owns the id: producerID and epoch are the newest
 	open       bool // a transaction may be open, so EndTxn must be sent before anything else
+	openSince  time.Time
 	producerID int64
 	epoch      int16 // as EndTxn returned it
 
@@ -50,12 +59,12 @@ type fencer struct {
 }
 
 // fence makes these partitions reject all writes of earlier owners: it gets a new epoch from the coordinator, then lets it write an abort
-// marker with that epoch into each partition. It returns the partitions that were fenced. Missing ones are skipped, but the first partition,
-// which is that of the journal, must exist.
+// marker with that epoch into each partition. It returns why some could not be fenced. The first partition, which is that of the journal, is
+// always fenced.
 //
 // The first fence of a process names no producer id and fences any owner. Every later one names the current producer id and epoch (KIP-360),
 // so the coordinator refuses it if another process has taken over in the meantime.
-func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition) (marker, []offsets.TopicPartition, error) {
+func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition) (marker, map[offsets.TopicPartition]error, error) {
 	if f.open {
 		if err := f.endTransaction(ctx); err != nil {
 			return marker{}, nil, err
@@ -65,11 +74,11 @@ func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition)
 		return marker{}, nil, err
 	}
 	m := marker{producerID: f.producerID, epoch: f.epoch}
-	added, err := f.addPartitions(ctx, partitions)
+	outside, err := f.addPartitions(ctx, partitions)
 	if err != nil {
 		return marker{}, nil, err
 	}
-	return m, added, f.endTransaction(ctx)
+	return m, outside, f.endTransaction(ctx)
 }
 
 // initProducer gets the producer id and a new epoch from the coordinator.
@@ -96,27 +105,29 @@ func (f *fencer) initProducer(ctx context.Context) error {
 	})
 }
 
-// addPartitions adds partitions to the transaction and returns those that exist. The coordinator adds all or none: if one topic is missing,
-// the others get OPERATION_NOT_ATTEMPTED and are added in another request without it.
-func (f *fencer) addPartitions(ctx context.Context, partitions []offsets.TopicPartition) ([]offsets.TopicPartition, error) {
-	f.open = true // even if the response is lost
+// addPartitions adds partitions to the transaction. It returns why some could not be added. The coordinator adds all or none: if it refuses
+// some, the others get OPERATION_NOT_ATTEMPTED and are added in another request without those.
+func (f *fencer) addPartitions(ctx context.Context, partitions []offsets.TopicPartition) (map[offsets.TopicPartition]error, error) {
+	f.begin() // even if the response is lost
+	outside := make(map[offsets.TopicPartition]error)
 	for {
-		missing, err := f.tryToAdd(ctx, partitions)
+		refused, err := f.tryToAdd(ctx, partitions)
 		if err != nil {
 			return nil, err
 		}
-		if len(missing) == 0 {
-			return partitions, nil
+		if len(refused) == 0 {
+			return outside, nil
 		}
-		if missing[partitions[0]] {
-			return nil, fmt.Errorf("journal partition %s is missing on the target: was the journal topic deleted? Nothing is copied without it", partitions[0])
+		if err := refused[partitions[0]]; err != nil {
+			return nil, fmt.Errorf("journal partition %s cannot be fenced: was the journal topic deleted? Nothing is copied without it: %w", partitions[0], err)
 		}
-		partitions = slices.DeleteFunc(slices.Clone(partitions), func(tp offsets.TopicPartition) bool { return missing[tp] })
+		maps.Copy(outside, refused)
+		partitions = slices.DeleteFunc(slices.Clone(partitions), func(tp offsets.TopicPartition) bool { return refused[tp] != nil })
 	}
 }
 
-// tryToAdd sends one AddPartitionsToTxn request. It returns the partitions that do not exist; if there are any, none was added.
-func (f *fencer) tryToAdd(ctx context.Context, partitions []offsets.TopicPartition) (missing map[offsets.TopicPartition]bool, err error) {
+// tryToAdd sends one AddPartitionsToTxn request. It returns the partitions that were refused; if there are any, none was added.
+func (f *fencer) tryToAdd(ctx context.Context, partitions []offsets.TopicPartition) (refused map[offsets.TopicPartition]error, err error) {
 	request := kmsg.NewPtrAddPartitionsToTxnRequest()
 	request.TransactionalID, request.ProducerID, request.ProducerEpoch = f.transactionalID, f.producerID, f.epoch
 	byTopic := make(map[string][]int32)
@@ -128,19 +139,23 @@ func (f *fencer) tryToAdd(ctx context.Context, partitions []offsets.TopicPartiti
 		t.Topic, t.Partitions = name, numbers
 		request.Topics = append(request.Topics, t)
 	}
-	missing = make(map[offsets.TopicPartition]bool)
-	return missing, f.coordinator(ctx, "AddPartitionsToTxn", func(ctx context.Context) (int16, error) {
+	refused = make(map[offsets.TopicPartition]error)
+	return refused, f.coordinator(ctx, "AddPartitionsToTxn", func(ctx context.Context) (int16, error) {
 		response, err := request.RequestWith(ctx, f.client)
 		if err != nil {
 			return 0, err
 		}
+		clear(refused)
 		code := response.ErrorCode
 		for _, t := range response.Topics {
 			for _, p := range t.Partitions {
+				tp := offsets.TopicPartition{Topic: t.Topic, Partition: p.Partition}
 				switch p.ErrorCode {
 				case 0, kerr.OperationNotAttempted.Code:
 				case kerr.UnknownTopicOrPartition.Code:
-					missing[offsets.TopicPartition{Topic: t.Topic, Partition: p.Partition}] = true
+					refused[tp] = fmt.Errorf("%s does not exist on cluster %s", tp, f.cluster)
+				case kerr.TopicAuthorizationFailed.Code:
+					refused[tp] = fmt.Errorf("fence %s: %w; grant WRITE on topic %s of cluster %s", tp, kerr.TopicAuthorizationFailed, tp.Topic, f.cluster)
 				default:
 					code = p.ErrorCode
 				}
@@ -174,6 +189,23 @@ func (f *fencer) endTransaction(ctx context.Context) error {
 	return err
 }
 
+// begin records that a transaction may be open.
+func (f *fencer) begin() {
+	if !f.open {
+		f.open, f.openSince = true, time.Now()
+	}
+}
+
+// FencePatience is how long one request about a transaction is retried before the fence fails, and another one begins after a pause. The
+// transaction stays open until then, so nothing is lost. Without an end, a transaction that cannot be completed would hold up what waits for
+// the shard.
+const (
+	fencePatience = 20 * time.Second
+	// CompletionPatience is the same for the completion of an earlier transaction. That takes milliseconds, or as long as one of its
+	// partitions is offline or below min.insync.replicas.
+	completionPatience = 2 * time.Second
+)
+
 // coordinator sends a request to the transaction coordinator until the result is certain. It retries after a lost response, while the
 // coordinator moves, and while an earlier transaction is still being completed. It does not retry after a fence or without the rights.
 func (f *fencer) coordinator(ctx context.Context, name string, send func(context.Context) (int16, error)) error {
@@ -187,13 +219,24 @@ func (f *fencer) coordinator(ctx context.Context, name string, send func(context
 			err = kerr.ErrorForCode(code)
 		}
 		switch {
-		case errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, kerr.InvalidProducerIDMapping):
+		case isFencing(err) && f.open && time.Since(f.openSince) > f.timeout/2:
+			return fmt.Errorf("%w: %s: %w", errTransactionExpired, name, err)
+		case isFencing(err):
 			return f.fenced(fmt.Errorf("%s: %w", name, err))
 		case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
 			return fmt.Errorf("%s for transactional id %q: %w; grant WRITE and DESCRIBE on transactional id %q (prefix milena.) to milena's principal on cluster %s",
 				name, f.transactionalID, err, f.transactionalID, f.cluster)
 		case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 			return fmt.Errorf("%s for transactional id %q: %w; grant WRITE on the target topics and on %s", name, f.transactionalID, err, f.journal)
+		}
+		patience := fencePatience
+		if errors.Is(err, kerr.ConcurrentTransactions) {
+			patience = completionPatience
+			err = fmt.Errorf("%w: an earlier fence is not completed, because one of its partitions is offline or below min.insync.replicas", err)
+		}
+		if time.Since(began) > patience {
+			f.waiting(ctx, name, err)
+			return fmt.Errorf("%w: %s on cluster %s: %w", errFenceWaits, name, f.cluster, err)
 		}
 		if time.Since(began) > quietWait {
 			f.waiting(ctx, name, err)
@@ -202,6 +245,16 @@ func (f *fencer) coordinator(ctx context.Context, name string, send func(context
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
+}
+
+// isFencing reports whether the coordinator knows a newer owner of the transactional id.
+func isFencing(err error) bool {
+	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) || errors.Is(err, kerr.InvalidProducerIDMapping)
+}
+
+// disown lets the next fence name no producer id, as the first fence of a process.
+func (f *fencer) disown() {
+	f.claimed, f.open = false, false
 }
 
 // coordinatorPause is how long to wait before the next attempt. CONCURRENT_TRANSACTIONS means that the markers of an earlier transaction are

@@ -1,7 +1,12 @@
 package replicator_test
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -9,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
@@ -102,4 +108,115 @@ func TestHungTargetBrokerDoesNotStopOthers(t *testing.T) {
 	flow.Stop()
 	c.Verify("stuck", "a.stuck", 16)
 	c.Verify("busy", "a.busy", 4)
+}
+
+// A topic without rights stays outside the fence of its shard, and the others of the shard are copied.
+func TestUnauthorizedTopicStaysOutsideTheFence(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("closed", 1)
+	c.Source.CreateTopic("open", 1)
+	c.Source.Produce("closed", 1, 10, "before")
+	c.Source.Produce("open", 1, 10, "before")
+	oneShard := func(f *config.Flow) { f.Shards = 1 }
+	flow := c.Start(oneShard)
+	flow.UntilCopied("closed")
+	flow.UntilCopied("open")
+	flow.Stop()
+	var granted atomic.Bool
+	c.Target.ControlKey(int16(kmsg.AddPartitionsToTxn), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		c.Target.KeepControl()
+		add := request.(*kmsg.AddPartitionsToTxnRequest)
+		names := func(t kmsg.AddPartitionsToTxnRequestTopic) bool { return t.Topic == "a.closed" }
+		if granted.Load() || !slices.ContainsFunc(add.Topics, names) {
+			return nil, nil, false
+		}
+		response := request.ResponseKind().(*kmsg.AddPartitionsToTxnResponse)
+		for _, topic := range add.Topics {
+			code := kerr.OperationNotAttempted.Code
+			if names(topic) {
+				code = kerr.TopicAuthorizationFailed.Code
+			}
+			rt := kmsg.NewAddPartitionsToTxnResponseTopic()
+			rt.Topic = topic.Topic
+			for _, p := range topic.Partitions {
+				rp := kmsg.NewAddPartitionsToTxnResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p, code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			response.Topics = append(response.Topics, rt)
+		}
+		return response, nil, true
+	})
+	c.Source.Produce("closed", 1, 10, "after")
+	c.Source.Produce("open", 1, 10, "after")
+	flow = c.Start(oneShard)
+	flow.UntilCopied("open")
+	flow.Until("the closed topic waits for the right", func(s replicator.Status) bool {
+		closed := replicatortest.Partitions(s, "closed")
+		return len(closed) == 1 && closed[0].Wait != nil && strings.Contains(closed[0].Wait.Detail, "grant WRITE on topic a.closed")
+	})
+	granted.Store(true)
+	flow.UntilCopied("closed")
+	flow.Stop()
+	c.Verify("closed", "a.closed", 1)
+	c.Verify("open", "a.open", 1)
+}
+
+// More shards than there are slots for takeovers cannot be fenced, because their earlier transactions are never completed. The others are
+// taken over, and new topics of the stuck shards do not use up what the others need.
+func TestStuckShardsDoNotStopOthers(t *testing.T) {
+	t.Parallel()
+	const partitions, stuck = 40, 12
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", partitions)
+	c.Source.Produce("orders", partitions, 1, "before")
+	var completed atomic.Bool
+	c.Target.ControlKey(int16(kmsg.InitProducerID), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		c.Target.KeepControl()
+		id := request.(*kmsg.InitProducerIDRequest).TransactionalID
+		if id == nil || completed.Load() {
+			return nil, nil, false
+		}
+		if number, _ := strconv.Atoi((*id)[strings.LastIndex(*id, ".")+1:]); number == 0 || number > stuck {
+			return nil, nil, false
+		}
+		response := request.ResponseKind().(*kmsg.InitProducerIDResponse)
+		response.ErrorCode = kerr.ConcurrentTransactions.Code
+		return response, nil, true
+	})
+	flow := c.Start(func(f *config.Flow) { f.Shards = partitions })
+	flow.Until("all partitions but those of the stuck shards are copied", func(s replicator.Status) bool {
+		n := 0
+		for _, p := range replicatortest.Partitions(s, "orders") {
+			if p.Acked == 1 {
+				n++
+			}
+		}
+		return n >= partitions-stuck
+	})
+	for n := range 10 { // each has partitions in stuck shards
+		c.Source.CreateTopic(fmt.Sprintf("new-%d", n), partitions)
+	}
+	last := "new-9"
+	c.Source.Produce(last, partitions, 1, "new")
+	flow.Until("the last new topic is copied, but for the stuck shards", func(s replicator.Status) bool {
+		n := 0
+		for _, p := range replicatortest.Partitions(s, last) {
+			if p.Acked == 1 {
+				n++
+			}
+		}
+		return n >= partitions-stuck
+	})
+	flow.Until("a stuck partition says why", func(s replicator.Status) bool {
+		return slices.ContainsFunc(replicatortest.Partitions(s, "orders"), func(p replicator.PartitionStatus) bool {
+			return p.Wait != nil && strings.Contains(p.Wait.Detail, "an earlier fence is not completed")
+		})
+	})
+	completed.Store(true)
+	flow.UntilCopied("orders")
+	flow.UntilCopied(last)
+	flow.Stop()
+	c.Verify("orders", "a.orders", partitions)
 }

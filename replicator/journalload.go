@@ -73,25 +73,35 @@ func (s *shard) readJournal(ctx context.Context, t *logTail, visit func(recordba
 func (f *Flow) findOwner(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	s := f.shards[0]
 	for {
-		start, end, err := wire.Bounds(ctx, f.target, f.targetLeader(s.journal()), s.journal())
-		var owner *offsets.Owner
-		if err == nil && start < end {
-			err = s.readJournal(ctx, &logTail{from: start, until: end}, func(r recordbatch.Record) error {
-				if entry, err := offsets.DecodeJournal(r.Key, r.Value); err == nil {
-					if o, ok := entry.(*offsets.Owner); ok {
-						owner = o
-					}
-				}
-				return nil
-			})
-		}
-		if err == nil && owner != nil && owner.Instance != f.owner.Instance {
-			return fmt.Sprintf("on host %s (pid %d, since %s)", owner.Host, owner.PID, owner.Since.Format(time.RFC3339))
+		if owner, err := f.readOwner(ctx); err == nil && owner != nil && owner.Instance != f.owner.Instance {
+			return describeOwner(owner)
 		}
 		if client.Sleep(ctx, 5*refreshEvery) != nil {
 			return ""
 		}
 	}
+}
+
+func describeOwner(owner *offsets.Owner) string {
+	return fmt.Sprintf("on host %s (pid %d, since %s)", owner.Host, owner.PID, owner.Since.Format(time.RFC3339))
+}
+
+// readOwner reads the newest owner record of the journal, nil if it has none. Every owner writes one into the journal of shard 0 before it
+// takes over any other shard.
+func (f *Flow) readOwner(ctx context.Context) (owner *offsets.Owner, err error) {
+	s := f.shards[0]
+	start, end, err := wire.Bounds(ctx, f.target, f.targetLeader(s.journal()), s.journal())
+	if err != nil || start >= end {
+		return nil, err
+	}
+	err = s.readJournal(ctx, &logTail{from: start, until: end}, func(r recordbatch.Record) error {
+		if entry, err := offsets.DecodeJournal(r.Key, r.Value); err == nil {
+			if o, ok := entry.(*offsets.Owner); ok {
+				owner = o
+			}
+		}
+		return nil
+	})
+	return owner, err
 }

@@ -2,12 +2,13 @@ package replicator
 
 import "sync/atomic"
 
-// ownership is whether this process owns a shard, as far as it knows. It may be read without a lock. Transitions require the shard's lock.
+// ownership is whether this process owns a shard, as far as it knows, and whether a takeover of it is requested. It may be read and changed
+// without a lock.
 //
 //	unowned ──▶ owned ──▶ doubted ──▶ owned
 type ownership struct {
-	state     atomic.Int32
-	requested atomic.Bool // a takeover is requested and has not started
+	state   atomic.Int32
+	request atomic.Int32
 }
 
 const (
@@ -15,7 +16,8 @@ const (
 	unowned int32 = iota
 	// owned: this process has fenced the shard and knows its journal.
 	owned
-	// doubted: the outcome of a journal write is unknown. The next takeover fences the journal partition again.
+	// doubted: the outcome of a journal write is unknown, or the transactional id must be used again. The next takeover fences the journal
+	// partition again.
 	doubted
 )
 
@@ -28,14 +30,32 @@ func (o *ownership) isCertain() bool { return o.state.Load() == owned }
 // own records that the shard is fenced and its journal read.
 func (o *ownership) own() { o.state.Store(owned) }
 
-// doubt records that the outcome of a journal write is unknown.
+// doubt records that the next takeover must fence the journal partition.
 func (o *ownership) doubt() { o.state.CompareAndSwap(owned, doubted) }
 
 // refenced records that the journal partition was fenced again, which resolves the doubt.
 func (o *ownership) refenced() { o.state.CompareAndSwap(doubted, owned) }
 
-// request records that a takeover is requested. It returns false if one is already requested and has not started, because that one suffices.
-func (o *ownership) request() bool { return o.requested.CompareAndSwap(false, true) }
+const (
+	// idle: nobody takes the shard over.
+	idle int32 = iota
+	// busy: a goroutine takes the shard over.
+	busy
+	// again: and must do so once more, for a request that came after it began.
+	again
+)
 
-// begin records that the requested takeover starts.
-func (o *ownership) begin() { o.requested.Store(false) }
+// begin records a request. It returns true if the caller must start a takeover. Otherwise one is running, which will see the request: a shard
+// has one takeover at a time, however many doubts there are.
+func (o *ownership) begin() bool {
+	if o.request.CompareAndSwap(idle, busy) {
+		return true
+	}
+	return !o.request.CompareAndSwap(busy, again) && o.request.CompareAndSwap(idle, busy)
+}
+
+// attend records that the running takeover looks at the shard now, so that it covers all requests so far.
+func (o *ownership) attend() { o.request.Store(busy) }
+
+// end ends the takeover. It returns false if there was another request in the meantime.
+func (o *ownership) end() bool { return o.request.CompareAndSwap(busy, idle) }

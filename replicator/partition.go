@@ -110,11 +110,23 @@ func (t *topicLink) getLimits() topics.Limits {
 type placement struct {
 	sourceLeader, targetLeader int32 // broker ids, -1 unknown
 	sourceLeaderEpoch          int32
+	targetLane                 targetLane // on which the copy is written, if it has a leader
+	targetInSync               int32      // replicas of the copy that are in sync
+	targetReplicas             int32      // replicas of the copy
 	sourceLoop                 sourceLoop // the loop that fetches it
 	sourceGone                 bool       // the source topic or partition does not exist
 	// RequestIDs are the ids by which the brokers know the topics now. They are zero while the brokers use names, even if the ids of the topics
 	// are known from before.
 	requestIDs topicIDs
+}
+
+// outside is why a partition is left out of the fences of its shard. It waits, and the others do not wait for it: a marker that cannot be
+// written would keep the transaction of the fence from being completed, and without that there is no other fence of the shard.
+type outside struct {
+	attempts int
+	why      string
+	after    time.Time // it may be fenced again
+	starved  bool      // the target has told that it is below min.insync.replicas
 }
 
 // listed are the offsets of both logs when the partition was discovered: where a new copy begins on the source, and the start and end of the
@@ -142,6 +154,7 @@ type partition struct {
 	outbox
 	progress
 
+	outside  outside   // why it is left out of fences
 	recovery *recovery // the takeover that recovers it; what others find out about it counts no more
 
 	endScan context.CancelFunc // ends a running scan of MirrorMaker 2's copy
@@ -183,6 +196,46 @@ func (p *partition) logAttrs() []any {
 	return []any{"topic", p.topic.source, "partition", p.number}
 }
 
+// leaveOutside leaves the partition out of the next fences, less and less often.
+func (p *partition) leaveOutside(why string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.outside.attempts++
+	p.outside.why, p.outside.after = why, now.Add(min(time.Second<<min(p.outside.attempts-1, 8), maxTakeoverPause))
+}
+
+// delayFence leaves the partition out of the fences of the next moments, if it waits.
+func (p *partition) delayFence(until time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == waiting {
+		p.outside.after = until
+	}
+}
+
+// starveLocked records that the target has told that the partition is below min.insync.replicas. Metadata may show that a moment later.
+func (p *partition) starveLocked(now time.Time) {
+	p.outside.starved = true
+	p.outside.after = now.Add(starvedFor)
+}
+
+// starvedFor is how long a partition that was below min.insync.replicas is not fenced.
+const starvedFor = 2 * time.Second
+
+// isFenceable reports whether a marker can be written into the copy, as far as is known.
+func (p *partition) isFenceable(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.targetLeader >= 0 && !now.Before(p.outside.after) && !p.isStarvedLocked()
+}
+
+// isStarvedLocked reports whether the copy is below min.insync.replicas. If it has fewer replicas than that, only the target can tell, because
+// some brokers ignore the config.
+func (p *partition) isStarvedLocked() bool {
+	least := p.topic.getLimits().MinInSyncReplicas
+	return p.targetInSync < least && (p.targetReplicas >= least || p.outside.starved)
+}
+
 // beginRecovery enters recovery by a takeover.
 func (p *partition) beginRecovery(r *recovery) {
 	p.mu.Lock()
@@ -214,7 +267,7 @@ func (p *partition) startReplicating(r *recovery) {
 	if !p.isRecoveredByLocked(r) {
 		return
 	}
-	p.state, p.anomaly, p.recovery = replicating, nil, nil
+	p.state, p.anomaly, p.recovery, p.outside = replicating, nil, nil, outside{}
 	p.outbox.setProducer(r.producerID, r.producerEpoch)
 	p.resetLocked()
 }
@@ -315,8 +368,10 @@ func (p *partition) holdBackLocked(why string, now time.Time) {
 
 // setTargetLocked sets the leader of the copy and the account of its broker. Without a leader, what is queued is discarded, unless a response
 // about it may still come.
-func (p *partition) setTargetLocked(leader int32, a *account) {
-	p.targetLeader = leader
+func (p *partition) setTargetLocked(copied topics.Partition, lane targetLane, a *account) {
+	leader := copied.Leader
+	p.targetLane = lane
+	p.targetLeader, p.targetInSync, p.targetReplicas = leader, copied.InSync, copied.Replicas
 	p.outbox.assign(a)
 	if leader < 0 && len(p.queue) > 0 && !p.inFlight {
 		p.resetLocked()
@@ -356,6 +411,7 @@ func (p *partition) dropRestLocked(next int64, leaderEpoch int32) error {
 func (p *partition) ackLocked(base int64, now time.Time) (prepared, error) {
 	b := p.outbox.popSent()
 	p.shard.flow.pending.Add(-1)
+	p.outside.starved = false
 	if b.from != p.acked {
 		return b, fmt.Errorf("source %s: the batch from offset %d was acknowledged, but the records from %d on are not", p, b.from, p.acked)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,7 +22,6 @@ type recovery struct {
 	shard *shard
 	// Known partitions may have been written by an earlier owner and are fenced. Fresh ones need no fence.
 	known, fresh []*partition
-	missing      int  // how many partitions could not be fenced, because their target topics are missing
 	reload       bool // the journal must be read
 
 	loaded map[offsets.TopicPartition]*offsets.Restored // from the journal, until all partitions are restored
@@ -33,27 +34,15 @@ type recovery struct {
 	ready []*partition // recovered, but not started yet: the start of a new one must be journaled first
 }
 
-// takeOver takes the shard over: it fences the shard, reads the journal, reconciles the partitions that wait, and lets them continue.
-func (f *Flow) takeOver(ctx context.Context, s *shard) error {
-	r, err := f.fenceShard(ctx, s)
-	f.takeovers.slots.Release(1) // what follows may wait for a marker, which must not delay the fences of other shards
-	if err != nil {
-		return err
-	}
-	if err := r.reconcile(ctx); err != nil {
-		return err
-	}
-	if r.missing > 0 {
-		return fmt.Errorf("%d target partitions are missing on cluster %s", r.missing, f.config.Target)
-	}
-	return nil
-}
-
 // fenceShard fences the shard and the partitions that wait, and makes this process their owner. It returns errNotYet if the shard cannot be
 // fenced yet.
 func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := f.takeovers.slots.Acquire(ctx, 1); err != nil { // after the lock: nobody waits for a shard with a slot
+		return nil, err
+	}
+	defer f.takeovers.slots.Release(1)
 	first := !s.ownership.isOwned()
 	if first && (!f.isHosted(ctx, s.journal()) || s.number > 0 && !f.ownsShardZero()) {
 		return nil, errNotYet
@@ -83,7 +72,11 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 // held.
 func (f *Flow) newRecovery(s *shard) *recovery {
 	r := &recovery{flow: f, shard: s, reload: !s.ownership.isOwned()}
+	now := time.Now()
 	for _, p := range s.waiting() {
+		if !p.isFenceable(now) {
+			continue // it stays outside, so that the others do not wait for it
+		}
 		if s.ownership.isOwned() && p.isFresh() && !f.migrates() { // a copy of MirrorMaker 2 is read up to a marker, which needs a fence
 			r.fresh = append(r.fresh, p)
 			continue
@@ -108,14 +101,14 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 	}
 	for {
 		began := r.flow.lease.now()
-		mark, fenced, err := s.fencer.fence(ctx, wanted)
+		mark, outside, err := s.fencer.fence(ctx, wanted)
 		if err != nil {
 			return err
 		}
 		s.sequence, s.journalLimit, r.mark, s.fencer.claimed = 0, journalBatchBytes, mark, true
 		s.ownership.refenced()
 		r.flow.lease.confirm(began)
-		r.keepFenced(fenced)
+		r.keepFenced(outside)
 		if !r.reload {
 			break
 		}
@@ -133,20 +126,14 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 }
 
 // keepFenced drops the known partitions that could not be fenced.
-func (r *recovery) keepFenced(fenced []offsets.TopicPartition) {
-	ok := make(map[offsets.TopicPartition]bool, len(fenced))
-	for _, tp := range fenced {
-		ok[tp] = true
-	}
-	known := r.known
-	r.known = nil
-	for _, p := range known {
-		if ok[p.remote()] {
-			r.known = append(r.known, p)
-		} else {
-			r.missing++
+func (r *recovery) keepFenced(outside map[offsets.TopicPartition]error) {
+	r.known = slices.DeleteFunc(r.known, func(p *partition) bool {
+		err := outside[p.remote()]
+		if err != nil {
+			p.leaveOutside(err.Error(), time.Now())
 		}
-	}
+		return err != nil
+	})
 }
 
 // reconcile finds out for each partition where it continues, and starts it. The starts of new ones are journaled first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/topics"
@@ -33,6 +34,7 @@ type shard struct {
 	flow      *Flow
 	number    int32
 	ownership ownership
+	failures  atomic.Int32 // recoveries in a row that failed
 
 	// mu serializes fences and journal writes of this shard. It is held during requests, and is taken before any partition's lock.
 	mu           sync.Mutex

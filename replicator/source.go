@@ -244,12 +244,13 @@ func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopi
 	}
 	p.mu.Lock()
 	p.cursor.endFetch()
-	if rp == nil { // the partition is unchanged
+	if rp == nil {
 		p.cursor.confirmSourceEnd(time.Now())
-		p.mu.Unlock()
-		return
 	}
 	p.mu.Unlock()
+	if rp == nil {
+		return
+	}
 	var queued bool
 	t.apply(func() { queued = f.applyFetchedLocked(p, rp, s) })
 	if queued {

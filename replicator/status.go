@@ -285,6 +285,13 @@ func (p *partition) waitState() *WaitState {
 	case p.targetLeader < 0:
 		return &WaitState{Reason: WaitTargetNoLeader, Detail: "no broker of the target leads the copy"}
 	}
+	if least := p.topic.getLimits().MinInSyncReplicas; p.isStarvedLocked() {
+		detail := fmt.Sprintf("the copy has %d replicas in sync, and min.insync.replicas is %d", p.targetInSync, least)
+		return &WaitState{Reason: WaitTargetRefused, Detail: detail}
+	}
+	if p.outside.why != "" {
+		return &WaitState{Reason: WaitTargetRefused, Detail: p.outside.why}
+	}
 	if problem := p.shard.getProblem(); problem != "" {
 		return &WaitState{Reason: WaitTakeover, Detail: problem}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ func newTakeovers(shards int32) takeovers {
 	return takeovers{queue: make(chan *shard, shards), slots: semaphore.NewWeighted(takeoverSlots)}
 }
 
-// takeoverLoop runs the requested takeovers, several at a time, and renews the transactional ids every day.
+// takeoverLoop starts the requested takeovers, and renews the transactional ids every day. It never waits for a shard.
 func (f *Flow) takeoverLoop(ctx context.Context) {
 	renew := time.NewTicker(renewEvery)
 	defer renew.Stop()
@@ -44,7 +45,7 @@ func (f *Flow) takeoverLoop(ctx context.Context) {
 			}
 		case s := <-f.takeovers.queue:
 			f.background.Go(func() {
-				if err := f.takeOverWithRetry(ctx, s); err != nil && ctx.Err() == nil {
+				if err := f.takeOver(ctx, s); err != nil && ctx.Err() == nil {
 					f.fail(err)
 				}
 			})
@@ -58,53 +59,120 @@ const renewEvery = 24 * time.Hour
 
 // renew uses the shard's transactional id, by a fence of its journal partition only.
 func (s *shard) renew() {
-	s.mu.Lock()
 	s.ownership.doubt()
-	s.mu.Unlock()
 	s.flow.requestTakeover(s)
 }
 
-// requestTakeover requests a takeover of the shard, unless one is already requested and has not started. It never blocks.
+// requestTakeover requests a takeover of the shard. It never blocks.
 func (f *Flow) requestTakeover(s *shard) {
-	if s.ownership.request() {
+	if s.ownership.begin() {
 		f.takeovers.queue <- s // never blocks: the queue has room for one request of each shard
 	}
 }
 
-// takeOverWithRetry takes a shard over. It retries with backoff for as long as it takes, because a takeover is the only way to resolve an
-// unknown outcome. It returns a fatal error, or nil if the takeover succeeded or the flow stops.
-func (f *Flow) takeOverWithRetry(ctx context.Context, s *shard) error {
-	for attempt := 0; ; attempt++ {
-		if err := f.takeovers.slots.Acquire(ctx, 1); err != nil {
-			return nil //nolint:nilerr // ctx ended: the flow stops
-		}
-		s.ownership.begin()
+// takeOver fences a shard for as long as there are requests, and retries for as long as it takes, because a takeover is the only way to
+// resolve an unknown outcome. What follows the fence may wait for markers and for the source, so it has a goroutine of its own, and does not
+// delay the next fence of the shard. An error is fatal.
+func (f *Flow) takeOver(ctx context.Context, s *shard) error {
+	for failures := 0; ; {
+		s.ownership.attend()
 		began := time.Now()
-		err := f.takeOver(ctx, s)
-		if err == nil {
-			f.metrics.takeovers.WithLabelValues("done").Inc()
-			f.metrics.takeoverSeconds.Observe(time.Since(began).Seconds())
-			s.setProblem("")
-			return nil
-		}
-		if isFatal(err) || ctx.Err() != nil {
-			return err
-		}
-		if errors.Is(err, errNotYet) {
-			f.refreshTarget(ctx)
-			if err := client.Sleep(ctx, client.Backoff(min(attempt, 2))); err != nil {
-				return nil //nolint:nilerr // ctx ended: the flow stops
+		r, err := f.fenceShard(ctx, s)
+		pause := time.Duration(0)
+		switch {
+		case err == nil:
+			failures = 0
+			f.background.Go(func() {
+				if err := f.recoverPartitions(ctx, r, began); err != nil && ctx.Err() == nil {
+					f.fail(err)
+				}
+			})
+			if s.ownership.end() {
+				return nil
 			}
-			continue
+		case errors.Is(err, errTransactionExpired):
+			if err := f.reclaim(ctx, s); err != nil {
+				return err
+			}
+			pause = client.Backoff(2)
+		case isFatal(err) || ctx.Err() != nil:
+			return err
+		case errors.Is(err, errNotYet):
+			f.refreshTargetSoon()
+			pause = client.Backoff(2)
+		default:
+			failures++
+			pause = f.takeoverFailed(s, failures, err)
 		}
-		f.metrics.takeovers.WithLabelValues("failed").Inc()
-		s.setProblem(fmt.Sprintf("shard %d: %v", s.number, err))
-		f.warn("takeover failed, retrying", "shard", s.number, "err", err)
-		f.refreshTarget(ctx)
-		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
+		if client.Sleep(ctx, pause) != nil {
 			return nil //nolint:nilerr // ctx ended: the flow stops
 		}
 	}
+}
+
+// reclaim lets the next fence of a shard name no producer id, because the coordinator has aborted the transaction of the last one, which takes
+// the epoch away. If the journal has another owner, the shard has been taken over: that is a FencedError.
+func (f *Flow) reclaim(ctx context.Context, s *shard) error {
+	owner, err := f.readOwner(ctx)
+	switch {
+	case err != nil:
+		f.warn("takeover failed, retrying", "shard", s.number, "err", err)
+		return nil
+	case owner != nil && owner.Instance != f.owner.Instance:
+		return &FencedError{Flow: f.config.Name, Shard: s.number, By: describeOwner(owner), Cause: errTransactionExpired}
+	}
+	f.log.Info("a fence was not completed in time, fencing again", "shard", s.number)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fencer.disown()
+	return nil
+}
+
+// recoverPartitions lets the partitions of a takeover continue. If that fails, it requests another takeover after a pause. An error is fatal.
+func (f *Flow) recoverPartitions(ctx context.Context, r *recovery, began time.Time) error {
+	s := r.shard
+	err := r.reconcile(ctx)
+	switch {
+	case err == nil:
+		s.failures.Store(0)
+		f.metrics.takeovers.WithLabelValues("done").Inc()
+		f.metrics.takeoverSeconds.Observe(time.Since(began).Seconds())
+		s.setProblem("")
+	case isFatal(err) || ctx.Err() != nil:
+		return err
+	default:
+		pause := f.takeoverFailed(s, int(s.failures.Add(1)), err)
+		for _, p := range r.partitions() {
+			p.delayFence(time.Now().Add(pause)) // whoever else requests a takeover
+		}
+		if client.Sleep(ctx, pause) == nil {
+			f.requestTakeover(s)
+		}
+	}
+	return nil
+}
+
+// takeoverFailed reports a failed takeover, and returns how long to wait before the next one.
+func (f *Flow) takeoverFailed(s *shard, failures int, err error) time.Duration {
+	f.metrics.takeovers.WithLabelValues("failed").Inc()
+	if !errors.Is(err, errFenceWaits) {
+		s.setProblem(fmt.Sprintf("shard %d: %v", s.number, err))
+		f.warn("takeover failed, retrying", "shard", s.number, "err", err)
+	}
+	f.refreshTargetSoon()
+	return takeoverPause(failures)
+}
+
+// maxTakeoverPause is the longest pause after a failed takeover. Each one may use up an epoch, and with all of them a producer id.
+const maxTakeoverPause = time.Minute
+
+// takeoverPause is how long to wait after a number of failures in a row.
+func takeoverPause(failures int) time.Duration {
+	if failures < 7 {
+		return client.Backoff(failures)
+	}
+	pause := min(time.Second<<min(failures-6, 8), maxTakeoverPause)
+	return pause/2 + rand.N(pause/2)
 }
 
 // errNotYet means that a shard cannot be taken over yet, which is no reason for a warning.
@@ -120,7 +188,9 @@ func (f *Flow) ownsShardZero() bool {
 	if last := f.takeovers.shardZeroConfirmed.Load(); last > 0 && began.sub(instant(last)) < refreshEvery {
 		return true
 	}
-	zero.mu.Lock()
+	if !zero.mu.TryLock() {
+		return false // it is being fenced; nobody waits for that with a lock of its own
+	}
 	defer zero.mu.Unlock()
 	if confirmed, err := f.journalShard(zero, f.ownerNow()); err != nil || !confirmed {
 		return false

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -14,20 +15,26 @@ import (
 )
 
 const (
-	// ProduceConnections is the number of connections to one target broker, with one request in flight on each. A broker processes the
-	// requests of a connection one at a time, including the wait for its replicas.
-	produceConnections = 2
+	// LaneConnections is the number of connections of a lane, with one request in flight on each. A broker processes the requests of a
+	// connection one at a time, including the wait for its replicas.
+	laneConnections = 2
+	// TargetLanes is the number of lanes to one target broker. A request is answered when all its partitions are replicated, so a replica that
+	// hangs holds up what shares a request or a connection with its partitions. Partitions with different replicas therefore have different
+	// lanes, as far as there are lanes.
+	targetLanes = 4
 	// MaxProduceBytes limits the size of one request. A single batch may be larger.
 	maxProduceBytes = 4 << 20
 )
 
-// targetBroker is a broker of the target, and the partitions that have a batch to send to it.
-type targetBroker struct {
-	flow *Flow
-	id   int32
-	wake chan struct{} // has room for one wake-up per connection
+// targetLane identifies one of the lanes to a target broker.
+type targetLane struct{ broker, number int32 }
 
-	account account // what is queued for it
+// targetBroker is a lane to a broker of the target, and the partitions that have a batch to send on it.
+type targetBroker struct {
+	targetLane
+	flow    *Flow
+	account *account      // of the broker
+	wake    chan struct{} // has room for one wake-up per connection
 
 	mu    sync.Mutex
 	ready []*partition
@@ -48,7 +55,7 @@ func (f *Flow) schedule(p *partition) {
 		p.mu.Unlock()
 		return
 	}
-	b := f.targetBroker(p.targetLeader)
+	b := f.targetBroker(p.targetLane)
 	if b == nil { // no leader: the next refresh of metadata schedules the partition
 		p.mu.Unlock()
 		f.refreshTargetSoon()
@@ -92,10 +99,10 @@ func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 				continue
 			}
 		}
-		response, err := w.Produce(ctx, b.id, request)
+		response, err := w.Produce(ctx, b.broker, request)
 		if err != nil {
 			f.metrics.retries.WithLabelValues("produce").Inc()
-			f.warn("produce request failed, reconciling", "broker", b.id, "err", f.options.TargetError(err))
+			f.warn("produce request failed, reconciling", "broker", b.broker, "err", f.options.TargetError(err))
 			f.doubtAll(list)
 			f.refreshTargetSoon()
 			continue
@@ -150,7 +157,7 @@ func (b *targetBroker) nextBatch(p *partition) (sentBatch, bool) {
 	if p.state != replicating && p.state != halted || !p.outbox.sendable() {
 		return sentBatch{}, false
 	}
-	if p.targetLeader != b.id {
+	if p.targetLane != b.targetLane {
 		b.flow.scheduleAfter(p, 0) // the leader has moved in the meantime
 		return sentBatch{}, false
 	}
@@ -211,6 +218,9 @@ func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicP
 		return f.ackedLocked(p, answer.BaseOffset, now)
 	}
 	code := kerr.ErrorForCode(answer.ErrorCode)
+	if errors.Is(code, kerr.NotEnoughReplicas) || errors.Is(code, kerr.NotEnoughReplicasAfterAppend) {
+		p.starveLocked(now)
+	}
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
 	switch verdict {
 	case wire.Refused, wire.Unplaced, wire.Unauthorized:
@@ -290,7 +300,7 @@ func (f *Flow) targetPart() int64 {
 	t := &f.topology
 	t.brokersMu.RLock()
 	defer t.brokersMu.RUnlock()
-	return f.budget.limit / int64(len(t.targetBrokers)+1)
+	return f.budget.limit / int64(len(t.accounts)+1)
 }
 
 // compactQueues lets the queues hold no more memory than their batches need. It is called while the budget is short: a batch that waits

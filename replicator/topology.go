@@ -29,8 +29,10 @@ type topology struct {
 	unbegun        map[offsets.TopicPartition]unbegun // wanted, and not in partitions
 	notCopied      map[string]string                  // selected source topics that are not copied, or not completely, with the reason
 	sourceBrokers  map[sourceLoop]*sourceBroker
-	brokersMu      sync.RWMutex // guards targetBrokers only, which is read with a partition's lock held
-	targetBrokers  map[int32]*targetBroker
+	brokersMu      sync.RWMutex // guards targetBrokers and accounts only, which are read with a partition's lock held
+	targetBrokers  map[targetLane]*targetBroker
+	accounts       map[int32]*account                               // of the brokers of the target; guarded by brokersMu too
+	replicaSets    map[uint64]int32                                 // of the target, numbered as they were found
 	firstSync      bool                                             // no topic sync has succeeded yet
 	early          chan struct{}                                    // requests an early topic sync
 	start          func(source *sourceBroker, target *targetBroker) // starts the loops of a broker; nil until startBrokers
@@ -40,7 +42,8 @@ func newTopology() topology {
 	return topology{
 		firstSync: true, early: make(chan struct{}, 1),
 		links: make(map[string]*topicLink), partitions: make(map[offsets.TopicPartition]*partition),
-		sourceBrokers: make(map[sourceLoop]*sourceBroker), targetBrokers: make(map[int32]*targetBroker),
+		sourceBrokers: make(map[sourceLoop]*sourceBroker), targetBrokers: make(map[targetLane]*targetBroker),
+		accounts: make(map[int32]*account), replicaSets: make(map[uint64]int32),
 	}
 }
 
@@ -190,7 +193,7 @@ func (f *Flow) startBrokers(ctx context.Context) {
 			f.background.Go(func() { source.loop(ctx) })
 		}
 		if target != nil {
-			for _, w := range f.produceWires {
+			for _, w := range f.produceWires[target.number*laneConnections:][:laneConnections] {
 				f.background.Go(func() { target.send(f.hard, w) })
 			}
 		}
@@ -213,12 +216,8 @@ func (f *Flow) followLeaders() {
 	led := make(map[int32][]*partition)
 	var sendable []*partition
 	for _, p := range t.partitions {
-		var a *account
-		target := t.target.Leader(p.remote())
-		if target >= 0 {
-			a = f.ensureTargetBroker(target)
-		}
-		source, ok := p.place(t.source, t.target, a)
+		copied := t.target.Partition(p.remote())
+		source, ok := p.place(t.source, t.target, f.ensureTargetBroker(copied))
 		if ok {
 			sendable = append(sendable, p)
 		}
@@ -234,11 +233,22 @@ func (f *Flow) followLeaders() {
 	for _, p := range sendable {
 		f.schedule(p)
 	}
+	f.takeOverFenceable()
+}
+
+// takeOverFenceable requests takeovers for partitions that were left outside and can be fenced now.
+func (f *Flow) takeOverFenceable() {
+	now := time.Now()
+	for _, s := range f.shards {
+		if s.ownership.isOwned() && slices.ContainsFunc(s.waiting(), func(p *partition) bool { return p.isFenceable(now) }) {
+			f.requestTakeover(s)
+		}
+	}
 }
 
 // place sets the leaders and topic ids of the partition from metadata. It returns the leader on the source, -1 if there is none, and whether a
 // batch waits to be sent.
-func (p *partition) place(source, target topics.View, a *account) (sourceLeader int32, sendable bool) {
+func (p *partition) place(source, target topics.View, lane *targetBroker) (sourceLeader int32, sendable bool) {
 	from, to := source.ByName[p.topic.source], target.ByName[p.topic.target]
 	now, known := topicIDs{from.ID, to.ID}, p.topic.getIDs()
 	present := from.Exists() && !offsets.IsAnotherTopic(from.ID, known.source) && int(p.number) < len(from.Partitions)
@@ -254,7 +264,12 @@ func (p *partition) place(source, target topics.View, a *account) (sourceLeader 
 	if present && from.Partitions[p.number].Err == nil {
 		p.sourceLeader, p.sourceLeaderEpoch = from.Partitions[p.number].Leader, from.Partitions[p.number].LeaderEpoch
 	}
-	p.setTargetLocked(target.Leader(p.remote()), a)
+	copied := target.Partition(p.remote())
+	if lane == nil {
+		p.setTargetLocked(copied, targetLane{}, nil)
+	} else {
+		p.setTargetLocked(copied, lane.targetLane, lane.account)
+	}
 	return p.sourceLeader, p.outbox.sendable()
 }
 
@@ -288,20 +303,33 @@ func (f *Flow) ensureSourceBroker(loop sourceLoop) {
 	}
 }
 
-// ensureTargetBroker creates a target broker when it first leads a partition, and returns its account. The topology's lock is held.
-func (f *Flow) ensureTargetBroker(id int32) *account {
+// ensureTargetBroker returns the lane of a copy, nil if the copy has no leader. It creates the lane for its first partition. The topology's
+// lock is held.
+func (f *Flow) ensureTargetBroker(copied topics.Partition) *targetBroker {
 	t := &f.topology
-	if b := t.targetBrokers[id]; b != nil {
-		return &b.account
+	if copied.Leader < 0 {
+		return nil
 	}
-	b := &targetBroker{flow: f, id: id, wake: make(chan struct{}, produceConnections)}
+	number, ok := t.replicaSets[copied.ReplicaSet]
+	if !ok {
+		number = int32(len(t.replicaSets)) % targetLanes
+		t.replicaSets[copied.ReplicaSet] = number
+	}
+	lane := targetLane{copied.Leader, number}
+	if b := t.targetBrokers[lane]; b != nil {
+		return b
+	}
 	t.brokersMu.Lock()
-	t.targetBrokers[id] = b
+	if t.accounts[lane.broker] == nil {
+		t.accounts[lane.broker] = &account{}
+	}
+	b := &targetBroker{flow: f, targetLane: lane, account: t.accounts[lane.broker], wake: make(chan struct{}, laneConnections)}
+	t.targetBrokers[lane] = b
 	t.brokersMu.Unlock()
 	if t.start != nil {
 		t.start(nil, b)
 	}
-	return &b.account
+	return b
 }
 
 // setPartitions sets the partitions of a loop. Those that it already had keep their order.
@@ -350,12 +378,12 @@ func (f *Flow) wakeSources() {
 	}
 }
 
-// targetBroker returns a broker of the target, nil if it has never led a partition.
-func (f *Flow) targetBroker(id int32) *targetBroker {
+// targetBroker returns a lane to a broker of the target, nil if there has been no partition for it.
+func (f *Flow) targetBroker(lane targetLane) *targetBroker {
 	t := &f.topology
 	t.brokersMu.RLock()
 	defer t.brokersMu.RUnlock()
-	return t.targetBrokers[id]
+	return t.targetBrokers[lane]
 }
 
 // fetchShare returns the bytes that one loop may request at a time, limited so that idle polls of many loops do not reserve the whole

@@ -37,6 +37,8 @@ type ConfigsStatus struct {
 type Limits struct {
 	// MaxMessageBytes is the size of the largest batch; 0 if unknown.
 	MaxMessageBytes int32
+	// MinInSyncReplicas is how many replicas must be in sync for a write; 0 if unknown.
+	MinInSyncReplicas int32
 	// LogAppendTime says that the broker replaces timestamps with its append time.
 	LogAppendTime bool
 	// CompressionType, unless it is `producer`, makes the broker recompress batches with another codec.
@@ -296,6 +298,10 @@ func limitsOf(configs []policy.TopicConfig) Limits {
 		case "max.message.bytes":
 			if n, err := strconv.ParseInt(c.Value, 10, 32); err == nil {
 				limits.MaxMessageBytes = int32(n)
+			}
+		case "min.insync.replicas":
+			if n, err := strconv.ParseInt(c.Value, 10, 32); err == nil {
+				limits.MinInSyncReplicas = int32(n)
 			}
 		case "message.timestamp.type":
 			limits.LogAppendTime = c.Value == "LogAppendTime"

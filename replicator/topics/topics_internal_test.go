@@ -420,8 +420,8 @@ func TestTopics_syncConfigs(t *testing.T) {
 		t.Fatal(errs)
 	}
 	want := map[string]Limits{
-		"primary.a":    {MaxMessageBytes: 5000000, CompressionType: "producer", Compacted: true},
-		"primary.same": {MaxMessageBytes: 1048588, CompressionType: "zstd", LogAppendTime: true},
+		"primary.a":    {MaxMessageBytes: 5000000, MinInSyncReplicas: 1, CompressionType: "producer", Compacted: true},
+		"primary.same": {MaxMessageBytes: 1048588, MinInSyncReplicas: 1, CompressionType: "zstd", LogAppendTime: true},
 	}
 	if diff := cmp.Diff(want, limits); diff != "" {
 		t.Error(diff)

@@ -2,8 +2,10 @@ package topics
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -37,6 +39,9 @@ func (t Topic) Exists() bool { return t.Name != "" }
 type Partition struct {
 	Leader      int32 // broker id, -1 if there is none at the moment
 	LeaderEpoch int32
+	Replicas    int32  // number of replicas
+	ReplicaSet  uint64 // equal for partitions with the same replicas
+	InSync      int32  // number of replicas that are in sync
 	Err         error
 }
 
@@ -47,12 +52,15 @@ func (c View) Has(name string, id [16]byte) bool {
 }
 
 // Leader returns the broker id of the leader of a partition, -1 if there is none or the partition is unknown.
-func (c View) Leader(tp offsets.TopicPartition) int32 {
+func (c View) Leader(tp offsets.TopicPartition) int32 { return c.Partition(tp).Leader }
+
+// Partition returns the leadership of a partition. It has no leader if it is unknown or has an error.
+func (c View) Partition(tp offsets.TopicPartition) Partition {
 	info, ok := c.ByName[tp.Topic]
 	if !ok || int(tp.Partition) >= len(info.Partitions) || info.Partitions[tp.Partition].Err != nil {
-		return -1
+		return Partition{Leader: -1, LeaderEpoch: -1}
 	}
-	return info.Partitions[tp.Partition].Leader
+	return info.Partitions[tp.Partition]
 }
 
 // Read returns the metadata of all topics of a cluster, including internal ones, with one Metadata request. The broker silently omits topics
@@ -100,7 +108,19 @@ func readTopic(topic *kmsg.MetadataResponseTopic) Topic {
 		if errors.Is(err, kerr.ReplicaNotAvailable) {
 			err = nil // only a follower is unavailable
 		}
-		info.Partitions[p.Partition] = Partition{Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Err: err}
+		info.Partitions[p.Partition] = Partition{
+			Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Replicas: int32(len(p.Replicas)), ReplicaSet: setOf(p.Replicas), InSync: int32(len(p.ISR)), Err: err,
+		}
 	}
 	return info
+}
+
+// setOf returns a number for a set of brokers, whatever their order.
+func setOf(brokers []int32) (set uint64) {
+	for _, id := range brokers {
+		hash := fnv.New64a()
+		_, _ = hash.Write(binary.BigEndian.AppendUint32(nil, uint32(id))) // never fails
+		set += hash.Sum64()
+	}
+	return set
 }

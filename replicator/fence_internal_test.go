@@ -1,0 +1,89 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
+)
+
+// fencerOf returns a fencer that uses a fake cluster, and the cluster.
+func fencerOf(t *testing.T) (*fencer, *kfake.Cluster) {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return &fencer{
+		client: cl, cluster: "b", transactionalID: "milena.a-b.0", journal: "journal", timeout: transactionTimeout,
+		fenced: func(cause error) error { return &FencedError{Flow: "a-b", Cause: cause} }, waiting: func(context.Context, string, error) {},
+	}, c
+}
+
+var journalPartition = []offsets.TopicPartition{{Topic: "journal"}}
+
+// After a transaction was open for longer than its timeout, the coordinator has aborted it and taken the epoch away. That is not a takeover,
+// and the next fence claims the id again.
+func TestExpiredTransactionIsNoTakeover(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		open    time.Duration
+		expired bool
+	}{{"after its timeout", 6 * time.Minute, true}, {"within its timeout", time.Second, false}} {
+		t.Run(test.name, func(t *testing.T) {
+			f, c := fencerOf(t)
+			if _, _, err := f.fence(t.Context(), journalPartition); err != nil {
+				t.Fatal(err)
+			}
+			f.claimed = true
+			f.begin()
+			f.openSince = time.Now().Add(-test.open)
+			fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.ProducerFenced, Count: 1})
+			_, _, err := f.fence(t.Context(), journalPartition)
+			fault.Remove()
+			var fenced *FencedError
+			if errors.Is(err, errTransactionExpired) != test.expired || errors.As(err, &fenced) == test.expired {
+				t.Fatalf("the fence failed with %v", err)
+			}
+			before := f.epoch
+			f.disown()
+			if m, _, err := f.fence(t.Context(), journalPartition); err != nil || m.epoch <= before {
+				t.Errorf("fenced again at epoch %d, was %d: %v", m.epoch, before, err)
+			}
+		})
+	}
+}
+
+// A cluster may allow only shorter transactions.
+func TestFenceLearnsTheTransactionTimeout(t *testing.T) {
+	f, c := fencerOf(t)
+	limit := int32(time.Minute.Milliseconds())
+	c.ControlKey(int16(kmsg.InitProducerID), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if request.(*kmsg.InitProducerIDRequest).TransactionTimeoutMillis <= limit {
+			return nil, nil, false
+		}
+		response := request.ResponseKind().(*kmsg.InitProducerIDResponse)
+		response.ErrorCode = kerr.InvalidTransactionTimeout.Code
+		return response, nil, true
+	})
+	if _, _, err := f.fence(t.Context(), journalPartition); err != nil {
+		t.Fatal(err)
+	}
+	if f.timeout > time.Minute || f.timeout < 30*time.Second {
+		t.Errorf("the timeout is %v", f.timeout)
+	}
+}
