@@ -220,3 +220,31 @@ func TestStuckShardsDoNotStopOthers(t *testing.T) {
 	flow.Stop()
 	c.Verify("orders", "a.orders", partitions)
 }
+
+// The recovery of a partition ends with its topic, although the end of the copy cannot be read.
+func TestRecoveryEndsWithItsTopic(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("gone", 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("gone", 1, 10, "before")
+	c.Source.Produce("orders", 1, 10, "before")
+	flow := c.Start()
+	flow.UntilCopied("gone")
+	flow.UntilCopied("orders")
+	flow.Stop()
+	fault := c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "a.gone", Err: kerr.NotLeaderForPartition, Count: -1})
+	flow = c.Start()
+	flow.UntilPartitions("the end of the copy is being read", "gone", 1, func(p replicator.PartitionStatus) bool { return p.State == "recovering" })
+	c.Source.DeleteTopic("gone")
+	done := flow.Metric("milena_takeovers_total", "result", "done")
+	flow.Until("the takeover ends", func(s replicator.Status) bool {
+		return s.Ready && len(replicatortest.Partitions(s, "gone")) == 0 && flow.Metric("milena_takeovers_total", "result", "done") > done
+	})
+	if fault.Remove(); flow.Metric("milena_takeovers_total", "result", "failed") > 0 {
+		t.Error("a takeover failed")
+	}
+	c.Source.Produce("orders", 1, 10, "after")
+	flow.UntilCopied("orders")
+	c.Verify("orders", "a.orders", 1)
+}

@@ -85,7 +85,7 @@ func (f *Flow) readTails(ctx context.Context, tails []*logTail, finished func(*l
 			attempt = 0
 			continue
 		}
-		f.refreshTarget(ctx)
+		f.refreshTargetSoon()
 		if err := client.Sleep(ctx, min(client.Backoff(attempt), longPoll)); err != nil {
 			return err
 		}

@@ -179,7 +179,7 @@ func (l targetLog) ReadToMarker(ctx context.Context, from int64, visit func(reco
 	return copied.end, errors.Join(err, copied.err)
 }
 
-// setEndScan sets the function that ends a scan if the partition's topic is deleted. Otherwise the scan would wait forever for its records.
+// setEndScan sets the function that ends a scan, or a replay, if the partition's topic is deleted. It would wait forever for its records.
 // It returns false if the partition is not recovering any more.
 func (p *partition) setEndScan(end context.CancelFunc) bool {
 	p.mu.Lock()
@@ -188,7 +188,7 @@ func (p *partition) setEndScan(end context.CancelFunc) bool {
 	return p.state == recovering
 }
 
-// unlessRetired returns the error of a scan, or nil if the partition is not recovering any more because its topic was deleted.
+// unlessRetired returns the error of a scan or a replay, or nil if the partition is not recovering any more because its topic was deleted.
 func (p *partition) unlessRetired(err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -157,7 +157,7 @@ type partition struct {
 	outside  outside   // why it is left out of fences
 	recovery *recovery // the takeover that recovers it; what others find out about it counts no more
 
-	endScan context.CancelFunc // ends a running scan of MirrorMaker 2's copy
+	endScan context.CancelFunc // ends a running scan of MirrorMaker 2's copy, or a replay of the source
 }
 
 // newPartition returns a partition that waits for its shard.
@@ -351,6 +351,13 @@ func (p *partition) fetchSizeLocked(limit int32) int32 {
 		return min(p.hold.probe, limit)
 	}
 	return limit
+}
+
+// growProbeLocked lets the next attempt of a partition that is held back fetch more, if the source has records and none fitted.
+func (p *partition) growProbeLocked() {
+	if p.hold.isHeldBack() && p.sourceEnd > p.next {
+		p.outbox.growProbe()
+	}
 }
 
 // isFullLocked reports whether the queue of the partition, or the part of the budget that its target broker has, is full.

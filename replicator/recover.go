@@ -370,9 +370,14 @@ func (r *recovery) finishPartition(ctx context.Context, t *copyTail) error {
 		return nil
 	}
 	if t.started { // before the start is journaled, no batch of this map was produced
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		if !p.setEndScan(cancel) {
+			return nil
+		}
 		ok, err := r.settle(ctx, t)
 		if err != nil || !ok {
-			return err
+			return p.unlessRetired(err)
 		}
 	}
 	return r.completeAt(p, max(t.end, t.from))

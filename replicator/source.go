@@ -246,6 +246,7 @@ func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopi
 	p.cursor.endFetch()
 	if rp == nil {
 		p.cursor.confirmSourceEnd(time.Now())
+		p.growProbeLocked() // a response omits a partition if no batch of it fits
 	}
 	p.mu.Unlock()
 	if rp == nil {
@@ -279,8 +280,8 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 	}
 	end := f.readableEnd(rp)
 	p.cursor.setSourceEnd(end, rp.HighWatermark-end, time.Now())
-	if p.hold.isHeldBack() && len(rp.RecordBatches) == 0 && p.sourceEnd > p.next {
-		p.outbox.growProbe()
+	if len(rp.RecordBatches) == 0 {
+		p.growProbeLocked()
 	}
 	if problem := f.prepare(p, rp, s); problem != nil {
 		f.raisePrepareErrorLocked(p, problem)
