@@ -221,6 +221,9 @@ func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicP
 	if errors.Is(code, kerr.NotEnoughReplicas) || errors.Is(code, kerr.NotEnoughReplicasAfterAppend) {
 		p.starveLocked(now)
 	}
+	if errors.Is(code, kerr.RequestTimedOut) { // a replica does not follow: it may leave the replicas in sync, which metadata shows a moment later
+		p.outside.after = now.Add(starvedFor)
+	}
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
 	switch verdict {
 	case wire.Refused, wire.Unplaced, wire.Unauthorized:
