@@ -193,6 +193,9 @@ type TopicAnomalies struct {
 // HTTP is the address of the HTTP server. An empty Listen turns HTTP off.
 type HTTP struct {
 	Listen string `koanf:"listen"`
+	// Hosts are more names by which clients may call the server. A server on a loopback address answers only requests for a loopback name or
+	// address and for these, so that no web page can read it through a name of its own that resolves to loopback (DNS rebinding).
+	Hosts []string `koanf:"hosts"`
 	// PProf serves /debug/pprof/.
 	PProf bool `koanf:"pprof"`
 }

@@ -65,8 +65,9 @@ func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	// No write timeout: a profile takes as long as its request says.
-	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	a.server = &http.Server{
+		Handler: a.guard(mux), ReadHeaderTimeout: ioTimeout, ReadTimeout: ioTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}
 	return a
 }
 
@@ -86,10 +87,10 @@ func (a *admin) listen(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("http: %w; set http.listen or --listen to host:port with an address of this machine", err)
 	}
-	a.bound = l
+	a.bound = boundConnections(l)
 	go func() {
 		defer close(a.serving)
-		_ = a.server.Serve(l) // returns ErrServerClosed; probes notice anything else
+		_ = a.server.Serve(a.bound) // returns ErrServerClosed; probes notice anything else
 	}()
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/milena-kafka/milena/config"
@@ -97,7 +96,7 @@ func (p *program) printChecked(notes []config.Note, results []checked) {
 	for _, r := range results {
 		p.printf("flow %s\n", r.Flow)
 		if r.Plan == nil {
-			p.printf("  error: %s\n\n", strings.ReplaceAll(r.Error, "\n", "\n  error: "))
+			p.printf("  error: %s\n\n", indented(r.Error, "    "))
 			continue
 		}
 		p.printPlan(r.Plan)
@@ -143,6 +142,6 @@ func (p *program) printPlannedTopics(topics []plan.Topic) {
 
 func (p *program) printEach(kind string, sentences []string) {
 	for _, text := range sentences {
-		p.printf("  %s: %s\n", kind, text)
+		p.printf("  %s: %s\n", kind, indented(text, "    "))
 	}
 }

@@ -16,7 +16,7 @@
 // # Exit codes
 //
 //	0  success, or a clean stop after a signal
-//	1  failure, or run --compare found a difference; stderr says what failed and what to do
+//	1  failure, run --compare found a difference, or status found something that needs attention; stderr says what and what to do
 //	2  the command line or the config is wrong; all problems are listed
 //
 // # Signals
@@ -27,6 +27,6 @@
 // # Start and stop
 //
 // HTTP is bound before anything else and closed last, so that probes and operators can see a start that waits and a stop that
-// drains. /healthz answers 200 while the process lives. /readyz answers 200 only while every shard of every flow is owned and
-// recovered. Restart on the first, alert or route on the second.
+// drains. /healthz answers 200 while the process lives. /readyz answers 200 only while every flow is ready, see
+// replicator.Status. Restart on the first, alert or route on the second.
 package main

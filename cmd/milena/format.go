@@ -18,8 +18,13 @@ func (p *program) printJSON(v any) error {
 // table aligns cells that are separated by tabs. Flush it after the last row.
 func (p *program) table() *tabwriter.Writer { return tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0) }
 
-// row writes one row of a table, or of anything else. Flush returns the error.
+// row writes one row of a table. Flush returns the error. A text of several lines becomes one.
 func row(w *tabwriter.Writer, format string, args ...any) {
+	for i, arg := range args {
+		if text, ok := arg.(string); ok {
+			args[i] = strings.NewReplacer("\n", "; ", "\t", " ").Replace(text)
+		}
+	}
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
 }
 

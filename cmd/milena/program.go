@@ -34,18 +34,20 @@ Usage:
 
 FILE is a milena.yaml, or the mm2.properties of MirrorMaker 2.
 milena COMMAND --help prints the flags of a command.
-Exit codes: 0 success, 1 failure or difference found, 2 wrong command line or config.
+Exit codes: 0 success, 1 failure, difference or something that needs attention, 2 wrong command line or config.
 `
 
-// program is the world around a command: its output streams and environment variables.
+// program is the world around a command: its output streams and environment variables. What a command prints goes to stdout and messages,
+// which write no control characters; the log writes to stderr and quotes them.
 type program struct {
-	stdout, stderr io.Writer
-	env            func(string) (string, bool)
+	stdout, messages io.Writer
+	stderr           io.Writer
+	env              func(string) (string, bool)
 }
 
 // run executes the command that args name and returns the exit code. It blocks until the command is done or ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(string) (string, bool)) int {
-	p := &program{stdout: stdout, stderr: stderr, env: env}
+	p := &program{stdout: &printable{Writer: stdout}, messages: &printable{Writer: stderr}, stderr: stderr, env: env}
 	err := p.dispatch(ctx, args)
 	var (
 		wrongLine   *usageError
@@ -59,10 +61,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(
 		p.complain(err.Error()) // each line begins with the file name already
 		return exitUsage
 	case errors.As(err, &wrongLine), errors.As(err, &unreadable):
-		p.complain("milena: " + err.Error())
+		p.complain("milena: " + indented(err.Error(), "  "))
 		return exitUsage
 	default:
-		p.complain("milena: " + err.Error())
+		p.complain("milena: " + indented(err.Error(), "  "))
 		return exitFailed
 	}
 }
@@ -95,15 +97,30 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	case "version", "--version":
 		return p.version(rest)
 	case "help", "--help", "-h":
-		p.printf("%s", usage)
-		return nil
+		return p.help(ctx, rest)
 	default:
 		return &usageError{fmt.Sprintf("unknown command %q; milena help lists all commands", command)}
 	}
 }
 
+// help prints the text of a command, or the list of commands.
+func (p *program) help(ctx context.Context, args []string) error {
+	switch len(args) {
+	case 0:
+		p.printf("%s", usage)
+		return nil
+	case 1:
+		if args[0] == "help" {
+			return p.help(ctx, nil)
+		}
+		return p.dispatch(ctx, []string{args[0], "--help"})
+	default:
+		return &usageError{fmt.Sprintf("help: unexpected argument %q; milena help lists all commands", args[1])}
+	}
+}
+
 // complain writes to stderr. A failure of stderr itself cannot be reported anywhere.
-func (p *program) complain(text string) { _, _ = fmt.Fprintln(p.stderr, text) }
+func (p *program) complain(text string) { _, _ = fmt.Fprintln(p.messages, text) }
 
 // printf writes to stdout. An error, such as a closed pipe, does not fail the command.
 func (p *program) printf(format string, args ...any) { _, _ = fmt.Fprintf(p.stdout, format, args...) }

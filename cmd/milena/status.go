@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	neturl "net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +19,8 @@ import (
 
 const statusHelp = `milena status asks a running milena over HTTP for the lag of its flows, the partitions that need
 attention, and the consumer groups, topic configs and ACLs that are not in sync.
+
+The exit code is 0 if every flow is ready, no partition is halted and every selected topic is copied, else 1.
 
 Examples:
   milena status
@@ -32,20 +37,22 @@ func (p *program) status(ctx context.Context, args []string) error {
 	if err := parse(f, args); err != nil {
 		return err
 	}
-	if !strings.HasPrefix(*url, "http://") && !strings.HasPrefix(*url, "https://") {
-		return fmt.Errorf("status: --url %q is not a URL such as http://127.0.0.1:9644", *url)
+	if u, err := neturl.Parse(*url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return wrong(f, "--url %q is not a URL such as http://127.0.0.1:9644", *url)
 	}
 	body, err := getStatus(ctx, *url)
 	if err != nil {
 		return fmt.Errorf("status: %w; check that milena is running and that --url is the address of its http.listen", err)
 	}
-	if *asJSON {
-		_, err := p.stdout.Write(body)
-		return err
-	}
 	var flows []replicator.Status
 	if err := json.Unmarshal(body, &flows); err != nil {
 		return fmt.Errorf("status: the answer of %s is not milena's: %w; check --url", *url, err)
+	}
+	if *asJSON {
+		if _, err := p.stdout.Write(body); err != nil {
+			return err
+		}
+		return healthy(flows)
 	}
 	if len(flows) == 0 {
 		p.printf("milena is starting: it has no flows yet\n")
@@ -53,7 +60,25 @@ func (p *program) status(ctx context.Context, args []string) error {
 	for _, s := range flows {
 		p.printStatus(newOverview(s))
 	}
-	return nil
+	return healthy(flows)
+}
+
+// healthy is nil if every flow is ready, no partition is halted, and every selected topic is copied.
+func healthy(flows []replicator.Status) error {
+	if len(flows) == 0 {
+		return errors.New("status: not ready")
+	}
+	bad := 0
+	for _, s := range flows {
+		halted := slices.ContainsFunc(s.Partitions, func(p replicator.PartitionStatus) bool { return p.Anomaly != nil })
+		if !s.Ready || halted || len(s.NotCopied) > 0 {
+			bad++
+		}
+	}
+	if bad == 0 {
+		return nil
+	}
+	return fmt.Errorf("status: %d of %s needs attention; the output says why", bad, count(len(flows), "flow"))
 }
 
 func getStatus(ctx context.Context, url string) ([]byte, error) {
@@ -82,7 +107,7 @@ func (p *program) printStatus(o overview) {
 	}
 	p.printf("flow %s: %s -> %s, %s\n", o.Flow, o.Source, o.Target, ready)
 	for _, reason := range o.NotReady {
-		p.printf("  %s\n", reason)
+		p.printf("  %s\n", indented(reason, "    "))
 	}
 	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), lagText(o.LagRecords, o.LagUnknown), count(o.Records, "record"), size(o.Bytes))
@@ -154,7 +179,7 @@ func (p *program) printACLs(a *topics.ACLsStatus) {
 
 func (p *program) printProblems(problems []string) {
 	for _, text := range problems {
-		p.printf("    %s\n", text)
+		p.printf("    %s\n", indented(text, "      "))
 	}
 }
 

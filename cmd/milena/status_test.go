@@ -44,7 +44,7 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
 	a := newAdmin(newRegistry(), config.HTTP{})
 	server := httptest.NewServer(a.server.Handler)
 	defer server.Close()
-	if code, stdout, _ := milena(t, "status", "--url", server.URL); code != exitClean || stdout != "milena is starting: it has no flows yet\n" {
+	if code, stdout, _ := milena(t, "status", "--url", server.URL); code != exitFailed || stdout != "milena is starting: it has no flows yet\n" {
 		t.Errorf("before the flows exist: exit %d\n%s", code, stdout)
 	}
 	flow := sample()
@@ -61,7 +61,7 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
   clicks  1          waiting      waiting for the takeover of its shard
 
 `
-	if code != exitClean || stdout != want {
+	if code != exitFailed || stdout != want || stderr != "milena: status: 1 of 1 flow needs attention; the output says why\n" {
 		t.Errorf("exit %d %s\n%s", code, stderr, stdout)
 	}
 	flow.Groups = &groups.Status{}
@@ -82,7 +82,70 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
 	}
 	code, stdout, _ = milena(t, "status", "--json", "--url", server.URL+"/")
 	var got []replicator.Status
-	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != exitClean || len(got) != 1 || len(got[0].Partitions) != 5 {
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != exitFailed || len(got) != 1 || len(got[0].Partitions) != 5 {
 		t.Errorf("exit %d, %v: %s", code, err, stdout)
+	}
+}
+
+// The exit code is for scripts: 0 only if nothing that is wanted is left out.
+func TestStatusExitCode(t *testing.T) {
+	good := replicator.PartitionStatus{Topic: "orders", State: "replicating", Begun: true, LagRecords: ptr(int64(0))}
+	for _, test := range []struct {
+		name  string
+		flows []replicator.Status
+		code  int
+	}{
+		{"all is well", []replicator.Status{{Flow: "a-b", Ready: true, Partitions: []replicator.PartitionStatus{good}}}, exitClean},
+		{"not ready", []replicator.Status{{Flow: "a-b", NotReady: []string{"64 of 64 shards are not owned yet"}}}, exitFailed},
+		{"one of two is not ready", []replicator.Status{{Flow: "a-b", Ready: true}, {Flow: "c-b"}}, exitFailed},
+		{"halted", []replicator.Status{{Flow: "a-b", Ready: true, Partitions: []replicator.PartitionStatus{good, {State: "halted", Anomaly: &replicator.AnomalyState{}}}}}, exitFailed},
+		{"a topic is not copied", []replicator.Status{{Flow: "a-b", Ready: true, NotCopied: map[string]string{"secret": "create topic a.secret: POLICY_VIOLATION"}}}, exitFailed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newAdmin(newRegistry(), config.HTTP{})
+			a.serveStatuses(func() []replicator.Status { return test.flows })
+			server := httptest.NewServer(a.server.Handler)
+			defer server.Close()
+			code, stdout, stderr := milena(t, "status", "--url", server.URL)
+			if code != test.code {
+				t.Errorf("exit %d, want %d\n%s%s", code, test.code, stdout, stderr)
+			}
+			if code != exitClean && test.name != "not ready" && test.name != "one of two is not ready" && strings.Contains(stdout, "no partition needs attention") {
+				t.Errorf("says that all is well:\n%s", stdout)
+			}
+		})
+	}
+}
+
+// Names and messages come from outside: what a terminal would act on never reaches it, and a message of several lines stays in its place.
+func TestStatusPrintsNoControlCharacters(t *testing.T) {
+	const evil = "\x1b]0;owned\a\x1b[2J\u009b31m\u202e"
+	flow := replicator.Status{
+		Flow: "a-b" + evil, NotReady: []string{"create topic " + evil + ":\nPOLICY_VIOLATION"},
+		NotCopied:  map[string]string{evil: "first\nsecond" + evil},
+		Partitions: []replicator.PartitionStatus{{Topic: evil, State: "halted", Anomaly: &replicator.AnomalyState{Kind: "truncated", Detail: evil}}},
+		Groups: &groups.Status{
+			LastPass: time.Unix(1, 0), Groups: 1, Positions: 1, Refused: 1, Refusals: []groups.Refusal{{Group: evil, Text: "group " + evil, Detail: evil}},
+		},
+	}
+	a := newAdmin(newRegistry(), config.HTTP{})
+	a.serveStatuses(func() []replicator.Status { return []replicator.Status{flow} })
+	server := httptest.NewServer(a.server.Handler)
+	defer server.Close()
+	for _, args := range [][]string{{"status", "--url", server.URL}, {"status", "--json", "--url", server.URL}, {"status", "--url", "http://" + evil}} {
+		_, stdout, stderr := milena(t, args...)
+		for _, r := range stdout + stderr {
+			if isControl(r) {
+				t.Errorf("%v prints %U:\n%q", args, r, stdout+stderr)
+				break
+			}
+		}
+		if args[1] == "--json" && !json.Valid([]byte(stdout)) {
+			t.Errorf("not JSON: %s", stdout)
+		}
+	}
+	_, stdout, _ := milena(t, "status", "--url", server.URL)
+	if !strings.Contains(stdout, ":\n    POLICY_VIOLATION\n") {
+		t.Errorf("the second line of a reason is not indented:\n%s", stdout)
 	}
 }

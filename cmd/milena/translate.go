@@ -167,6 +167,9 @@ func lookUp(ctx context.Context, t *groups.Translator, q question) ([]offsets.Tr
 		translate = t.ReverseOffset
 	}
 	one, err := translate(ctx, q.topic, q.partition, q.offset)
+	if _, ok := errors.AsType[*offsets.NotCopiedError](err); ok {
+		return nil, fmt.Errorf("topic %s, partition %d: %w", q.topic, q.partition, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -18,15 +18,19 @@ import (
 	"github.com/milena-kafka/milena/config"
 )
 
-// Explain adds to an error of a client which cluster it concerns and, if the cluster cannot be reached, what is wrong and what to do. It
-// wraps err. It returns nil and context.Canceled unchanged.
+// Explain adds to an error of a client which cluster it concerns and, if the cluster cannot be reached, what is wrong, and at its end what to
+// do. It wraps err. It returns nil and context.Canceled unchanged.
 func Explain(err error, alias string, c config.Cluster) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
 	where := fmt.Sprintf("cluster %s (%s)", alias, strings.Join(c.Brokers, ", "))
 	if sentence := cmp.Or(saslSentence(err, c), tlsSentence(err, c), networkSentence(err)); sentence != "" {
-		return fmt.Errorf("%s: %s: %w", where, sentence, err)
+		what, todo, found := strings.Cut(sentence, "; ")
+		if found {
+			return fmt.Errorf("%s: %s (%w); %s", where, what, err, todo)
+		}
+		return fmt.Errorf("%s: %s (%w)", where, what, err)
 	}
 	return fmt.Errorf("%s: %w", where, err)
 }

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/milena-kafka/milena/config"
+)
+
+// listening is a server on a free loopback port.
+func listening(t *testing.T, hosts ...string) *admin {
+	t.Helper()
+	a := newAdmin(newRegistry(), config.HTTP{Listen: "127.0.0.1:0", Hosts: hosts})
+	if err := a.listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.close(t.Context()) })
+	return a
+}
+
+func dial(t *testing.T, a *admin) net.Conn {
+	t.Helper()
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", a.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// healthz sends a request with any Host and returns the status code of the answer.
+func healthz(t *testing.T, c net.Conn, host string) int {
+	t.Helper()
+	if _, err := fmt.Fprintf(c, "GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n", host); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// A web page whose name resolves to loopback gets nothing.
+func TestLoopbackServerAnswersItsOwnNamesOnly(t *testing.T) {
+	a := listening(t, "milena.example")
+	for host, want := range map[string]int{
+		a.address():           http.StatusOK,
+		"127.0.0.1":           http.StatusOK,
+		"[::1]:9644":          http.StatusOK,
+		"LOCALHOST:1":         http.StatusOK,
+		"milena.localhost":    http.StatusOK,
+		"Milena.Example:443":  http.StatusOK,
+		"evil.example":        http.StatusMisdirectedRequest,
+		"evil.example:9644":   http.StatusMisdirectedRequest,
+		"localhost.evil.test": http.StatusMisdirectedRequest,
+		"192.0.2.1":           http.StatusMisdirectedRequest,
+	} {
+		if code := healthz(t, dial(t, a), host); code != want {
+			t.Errorf("Host %s: %d, want %d", host, code, want)
+		}
+	}
+}
+
+// A client that opens connections without end cannot take all file descriptors of the process: those beyond the bound wait until others close.
+func TestConnectionsAreBounded(t *testing.T) {
+	a := listening(t)
+	var first net.Conn
+	for range maxConnections {
+		c := dial(t, a)
+		if code := healthz(t, c, "localhost"); code != http.StatusOK {
+			t.Fatalf("code %d", code)
+		}
+		if first == nil {
+			first = c
+		}
+	}
+	last := dial(t, a)
+	answered := make(chan int, 1)
+	go func() { answered <- healthz(t, last, "localhost") }()
+	bounded, ok := a.bound.(*boundedListener)
+	if !ok || len(bounded.slots) != maxConnections {
+		t.Fatalf("%d connections are open, want %d", len(bounded.slots), maxConnections)
+	}
+	select {
+	case <-answered:
+		t.Fatal("a connection beyond the bound is served")
+	default:
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case code := <-answered:
+		if code != http.StatusOK {
+			t.Errorf("code %d", code)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the connection is not served after another one was closed")
+	}
+}
