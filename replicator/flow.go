@@ -324,7 +324,7 @@ func (f *Flow) connect(ctx context.Context) error {
 			return err
 		}
 		f.warn("waiting for a cluster", "err", err)
-		if err := client.Sleep(ctx, 4*client.Backoff(attempt)); err != nil {
+		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
 			return err
 		}
 	}
