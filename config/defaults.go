@@ -74,7 +74,7 @@ func DefaultFlow(source, target string) Flow {
 func AnomalyKinds() []string {
 	return []string{
 		"recreated", "retention_gap", "truncated", "foreign_write", "target_recreated", "shrunk", "record_too_large",
-		"record_refused", "target_not_empty", "unmatched",
+		"record_refused", "target_not_empty", "unmatched", "tombstones_cleaned",
 	}
 }
 
@@ -86,7 +86,8 @@ func AnomalyActions(kind string) []string {
 		return []string{"halt", "restart", "skip"}
 	case "target_recreated":
 		return []string{"halt", "restart"} // the copy is gone, so there is nothing to skip
-	case "retention_gap", "truncated", "foreign_write", "shrunk", "record_too_large", "record_refused", "target_not_empty", "unmatched":
+	case "retention_gap", "truncated", "foreign_write", "shrunk", "record_too_large", "record_refused", "target_not_empty", "unmatched",
+		"tombstones_cleaned":
 		return []string{"halt", "skip"}
 	default:
 		return nil

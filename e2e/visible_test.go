@@ -67,7 +67,9 @@ func (m *milena) waitSignals(d time.Duration, what string, ok func(signals) bool
 }
 
 // isBad reports whether readiness and the exit code of milena status say that something is wrong.
-func (s signals) isBad() bool { return s.readyz == http.StatusServiceUnavailable && s.statusCode == 1 && !s.flow.Ready }
+func (s signals) isBad() bool {
+	return s.readyz == http.StatusServiceUnavailable && s.statusCode == 1 && !s.flow.Ready
+}
 
 // isGood reports whether they say that all is well.
 func (s signals) isGood() bool { return s.readyz == http.StatusOK && s.statusCode == 0 && s.flow.Ready }

@@ -37,6 +37,8 @@ const (
 	TargetNotEmpty Kind = "target_not_empty"
 	// Unmatched means that the end of the copy, which was not journaled, cannot be matched with the source for certain.
 	Unmatched Kind = "unmatched"
+	// TombstonesCleaned means that a compacted source may have cleaned tombstones away before they were copied.
+	TombstonesCleaned Kind = "tombstones_cleaned"
 	// CopyDeleted means that the target deleted copied records before they were journaled. There is nothing to decide, so it is not in [Kinds]:
 	// it is only reported.
 	CopyDeleted Kind = "copy_deleted"
@@ -63,7 +65,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Recreated, RetentionGap, Truncated, ForeignWrite, TargetRecreated, Shrunk, RecordTooLarge, RecordRefused, TargetNotEmpty,
-		Unmatched,
+		Unmatched, TombstonesCleaned,
 	}
 }
 
@@ -76,7 +78,7 @@ func (k Kind) Actions() []Action {
 	case TargetRecreated:
 		// No skip: the journal's offsets mean nothing in a new log, so there is no offset to continue from.
 		return []Action{Halt, Restart}
-	case RetentionGap, Truncated, ForeignWrite, Shrunk, RecordTooLarge, RecordRefused, TargetNotEmpty, Unmatched:
+	case RetentionGap, Truncated, ForeignWrite, Shrunk, RecordTooLarge, RecordRefused, TargetNotEmpty, Unmatched, TombstonesCleaned:
 		return []Action{Halt, Skip}
 	case CopyDeleted:
 		return nil
@@ -121,6 +123,9 @@ func (k Kind) Hint() string {
 			"then set anomalies.unmatched to skip to continue at the last of these source offsets, which copies nothing twice but may leave out records between them."
 	case CopyDeleted:
 		return "The target deleted copied records within seconds (retention, or DeleteRecords), and milena does not copy them again: raise the target topic's retention if consumers need them."
+	case TombstonesCleaned:
+		return "The compacted source was not read for longer than its delete.retention.ms, so keys that were deleted there meanwhile may still be on the target: set anomalies.tombstones_cleaned to skip to continue, and compare the keys of both topics; " +
+			"or copy the topic again: delete the target topic, and set anomalies.target_recreated to restart; keep delete.retention.ms above the longest pause that you expect."
 	default:
 		return "This version does not know this anomaly kind."
 	}

@@ -14,6 +14,9 @@ type cursor struct {
 	sourceOpen int64     // records behind sourceEnd that are not readable yet: the high watermark less the last stable offset
 	sourceSeen time.Time // when the source last confirmed both
 
+	fetchedAt  time.Time // when it was last fetched, by this process or an earlier one; zero if never
+	holesUntil int64     // holes below this offset are an anomaly, because of a long pause
+
 	fetching    bool      // a fetch request with this partition is in flight
 	fetchAfter  time.Time // the partition is not fetched before
 	beyondSince time.Time // since when next has been beyond the end of the source, zero if it is not
@@ -58,8 +61,17 @@ func (c *cursor) setSourceEnd(end, open int64, now time.Time) {
 	c.sourceEnd, c.sourceOpen, c.sourceSeen = end, max(0, open), now
 }
 
-// confirmSourceEnd records that the source still has the end that is known.
-func (c *cursor) confirmSourceEnd(now time.Time) { c.sourceSeen = now }
+// confirmFetched records that a fetch had no news: the source still has the end that is known.
+func (c *cursor) confirmFetched(now time.Time) { c.sourceSeen, c.fetchedAt = now, now }
+
+// noteFetch records a fetch, or the last one of an earlier process.
+func (c *cursor) noteFetch(at time.Time) { c.fetchedAt = at }
+
+// watchHoles makes holes below an offset an anomaly.
+func (c *cursor) watchHoles(until int64) { c.holesUntil = until }
+
+// endWatch ends the watch for holes.
+func (c *cursor) endWatch() { c.holesUntil = 0 }
 
 // markWithin records that next is within the source's log.
 func (c *cursor) markWithin() { c.beyondSince, c.refusedSince = time.Time{}, time.Time{} }

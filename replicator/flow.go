@@ -110,12 +110,14 @@ func (l *lifecycle) failed() error {
 
 // reports are results of the syncs, for the status.
 type reports struct {
-	totals         totals
-	troubles       sourceTroubles
-	problem        atomic.Pointer[string]               // why the flow has not started
-	syncFailure    atomic.Pointer[lasting]              // why topic syncs fail, nil if the last one succeeded
-	configs        atomic.Pointer[topics.ConfigsStatus] // of the last sync of topic configs
-	configsChanged atomic.Int64                         // since the previous sync
+	totals   totals
+	troubles sourceTroubles
+
+	predecessorAlive atomic.Int64                         // when the flow last ran before this process, in Unix milliseconds, 0 if never or not known yet
+	problem          atomic.Pointer[string]               // why the flow has not started
+	syncFailure      atomic.Pointer[lasting]              // why topic syncs fail, nil if the last one succeeded
+	configs          atomic.Pointer[topics.ConfigsStatus] // of the last sync of topic configs
+	configsChanged   atomic.Int64                         // since the previous sync
 }
 
 // lasting is a failure that lasts.

@@ -20,15 +20,32 @@ const journalFetchBytes = 1 << 20
 // The shard's lock is held.
 func (s *shard) loadJournalLocked(ctx context.Context, mark marker) (map[offsets.TopicPartition]*offsets.Restored, error) {
 	var found offsets.Restorer
-	err := s.readJournal(ctx, &logTail{from: 0, until: toMarker, mark: mark}, func(r recordbatch.Record) error { return s.loadRecord(&found, r) })
+	newest := int64(0) // timestamp
+	err := s.readJournal(ctx, &logTail{from: 0, until: toMarker, mark: mark}, func(r recordbatch.Record) error {
+		newest = max(newest, r.Timestamp)
+		return s.loadRecord(&found, r)
+	})
 	if err != nil {
 		return nil, err
 	}
+	s.noteJournalTime(newest)
 	s.setProducerIDs(found.ProducerIDs)
 	for tp := range found.Partitions() {
 		s.markInJournal(tp)
 	}
 	return found.Partitions(), nil
+}
+
+// noteJournalTime keeps when the shard's journal was last written before this process took it over. The owner of shard 0 confirms its ownership
+// there every few seconds, so that shard's time says when the flow last ran.
+func (s *shard) noteJournalTime(newest int64) {
+	if !s.journalTime.IsZero() {
+		return
+	}
+	s.journalTime = time.UnixMilli(newest)
+	if s.number == 0 {
+		s.flow.predecessorAlive.Store(newest)
+	}
 }
 
 // loadRecord takes one journal record. Unreadable records are counted and skipped, but a record of a newer version of milena is an error:

@@ -262,6 +262,7 @@ func (r *recovery) restoreMapLocked(p *partition, l *offsets.Restored) error {
 	}
 	p.progress.restore(m, state)
 	p.cursor.reset(p.acked, p.doneEpoch)
+	p.cursor.noteFetch(f.fetchedBefore(state, r.shard.journalTime))
 	return nil
 }
 

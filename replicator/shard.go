@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/topics"
@@ -39,10 +40,11 @@ type shard struct {
 	// mu serializes fences and journal writes of this shard. It is held during requests, and is taken before any partition's lock.
 	mu           sync.Mutex
 	fencer       fencer
-	sequence     int32   // of the next journal batch
-	journalLimit int     // maximum bytes of a journal batch, lowered when the topic refuses it
-	journalFails bool    // the last write failed
-	producerIDs  []int64 // all producer ids that the shard ever had
+	sequence     int32     // of the next journal batch
+	journalLimit int       // maximum bytes of a journal batch, lowered when the topic refuses it
+	journalFails bool      // the last write failed
+	producerIDs  []int64   // all producer ids that the shard ever had
+	journalTime  time.Time // when an earlier process last wrote the journal, zero before it is loaded
 
 	partsMu    sync.Mutex
 	partitions []*partition

@@ -245,7 +245,7 @@ func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopi
 	p.mu.Lock()
 	p.cursor.endFetch()
 	if rp == nil {
-		p.cursor.confirmSourceEnd(time.Now())
+		p.cursor.confirmFetched(time.Now())
 		p.growProbeLocked() // a response omits a partition if no batch of it fits
 	}
 	p.mu.Unlock()
@@ -279,7 +279,9 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 		return false
 	}
 	end := f.readableEnd(rp)
-	p.cursor.setSourceEnd(end, rp.HighWatermark-end, time.Now())
+	now := time.Now()
+	p.cursor.setSourceEnd(end, rp.HighWatermark-end, now)
+	p.notePauseLocked(now, rp.HighWatermark)
 	if len(rp.RecordBatches) == 0 {
 		p.growProbeLocked()
 	}
@@ -324,6 +326,9 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 			return &prepareError{policy.RecordRefused, p.next, p.next, fmt.Errorf("the source's bytes at offset %d are not a record batch: %w", p.next, err)}
 		}
 		h := batch.Header
+		if !f.checkHoleLocked(p, h) {
+			return nil
+		}
 		rules.Wanted, rules.MaxRecords = p.next, p.outbox.maxRecords(p.next)
 		route, reason, err := recordbatch.Admit(batch.Bytes, h, &aborted, rules)
 		if err != nil {

@@ -33,7 +33,7 @@ type ConfigsStatus struct {
 	Problems []string `json:"problems,omitempty"`
 }
 
-// Limits are the effective configs of a target topic that decide how batches are written to it.
+// Limits are the effective configs that decide how batches are copied: those of the target topic, and how the source cleans its log.
 type Limits struct {
 	// MaxMessageBytes is the size of the largest batch; 0 if unknown.
 	MaxMessageBytes int32
@@ -48,6 +48,10 @@ type Limits struct {
 	// TimestampBefore and TimestampAfter are how far the timestamp of a record may be before and after the broker's clock, in milliseconds; 0
 	// if that is not limited.
 	TimestampBefore, TimestampAfter int64
+	// SourceNotCompacted says that the log of the source topic is known not to be compacted.
+	SourceNotCompacted bool
+	// SourceDeleteRetention is how long the source keeps tombstones; 0 if unknown.
+	SourceDeleteRetention time.Duration
 }
 
 // SyncConfigs makes the configs of existing remote topics equal to those of their source topics, unless the flow does not sync configs. It
@@ -59,8 +63,9 @@ func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[stri
 	for part := range slices.Chunk(pairs, topicsPerRequest) {
 		target, targetErrs := describeTopics(ctx, t.target, t.flow.Target, TargetNames(part))
 		maps.Copy(errs, targetErrs)
+		source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, SourceNames(part))
 		unknown := map[string][]string{}
-		changes := t.differences(ctx, part, target, unknown, errs)
+		changes := t.differences(part, source, sourceErrs, target, unknown, errs)
 		for name, configs := range unknown {
 			t.warnUnknown(name, configs)
 		}
@@ -77,21 +82,26 @@ func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[stri
 				target[name] = again[name]
 			}
 		}
-		for name, described := range target {
-			limits[name] = limitsOf(described)
+		for _, p := range part {
+			if described, ok := target[p.TargetName]; ok {
+				l := limitsOf(described)
+				l.setSource(source[p.Source.Name])
+				limits[p.TargetName] = l
+			}
 		}
 	}
 	return limits, errs
 }
 
-// differences returns the changes by which the target topics follow the source, none if the flow does not sync configs. The argument target
-// has the configs of target topics; those of the source that the target does not know are added to unknown.
-func (t *Syncer) differences(ctx context.Context, pairs []Pair, target map[string][]policy.TopicConfig, unknown map[string][]string, errs map[string]error) map[string][]policy.ConfigChange {
+// differences returns the changes by which the target topics follow the source, none if the flow does not sync configs. The arguments source
+// and target have the configs of topics; those of the source that the target does not know are added to unknown.
+func (t *Syncer) differences(pairs []Pair, source map[string][]policy.TopicConfig, sourceErrs map[string]error,
+	target map[string][]policy.TopicConfig, unknown map[string][]string, errs map[string]error,
+) map[string][]policy.ConfigChange {
 	changes := map[string][]policy.ConfigChange{}
 	if !t.flow.ConfigsSync {
 		return changes
 	}
-	source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, SourceNames(pairs))
 	for _, p := range pairs {
 		if err := sourceErrs[p.Source.Name]; err != nil {
 			errs[p.TargetName] = errors.Join(err, errs[p.TargetName])
@@ -312,8 +322,27 @@ func limitsOf(configs []policy.TopicConfig) Limits {
 		case "compression.type":
 			limits.CompressionType = c.Value
 		case "cleanup.policy":
-			limits.Compacted = slices.Contains(strings.Split(strings.ReplaceAll(c.Value, " ", ""), ","), "compact")
+			limits.Compacted = isCompacted(c.Value)
 		}
 	}
 	return limits
+}
+
+// setSource adds how the source cleans its log, as far as it is known.
+func (l *Limits) setSource(configs []policy.TopicConfig) {
+	for _, c := range configs {
+		switch c.Name {
+		case "cleanup.policy":
+			l.SourceNotCompacted = !isCompacted(c.Value)
+		case "delete.retention.ms":
+			if n, err := strconv.ParseInt(c.Value, 10, 64); err == nil {
+				l.SourceDeleteRetention = time.Duration(n) * time.Millisecond
+			}
+		}
+	}
+}
+
+// isCompacted reports whether a cleanup.policy, a list, contains compact.
+func isCompacted(cleanup string) bool {
+	return slices.Contains(strings.Split(strings.ReplaceAll(cleanup, " ", ""), ","), "compact")
 }

@@ -69,7 +69,8 @@ func (t *Syncer) PreviewConfigs(ctx context.Context, pairs []Pair) *Preview {
 		for name, described := range target {
 			p.Limits[name] = limitsOf(described)
 		}
-		changes := t.differences(ctx, part, target, p.Unknown, p.Errors)
+		source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, SourceNames(part))
+		changes := t.differences(part, source, sourceErrs, target, p.Unknown, p.Errors)
 		for name, diff := range changes {
 			for _, change := range diff {
 				p.Configs[name] = append(p.Configs[name], describeChange(change))
