@@ -201,7 +201,7 @@ func (p *pair) seesDeadSource(m *milena, w *load.Writer) {
 		p.t.Error("milena_lag_records has a series, though no lag is known")
 	}
 	for _, b := range p.source.Brokers() {
-		check(p.t, b.Restart(p.t.Context()))
+		check(p.t, b.Restart(p.owner.Context()))
 	}
 	check(p.t, p.source.WaitBrokers(p.t.Context(), len(p.source.Brokers())))
 	check(p.t, w.Write(p.t.Context(), 100))
@@ -216,8 +216,8 @@ func (p *pair) followsLateCluster(m *milena, w *load.Writer, late *kafka.Cluster
 	for _, b := range late.Brokers() {
 		b.Kill()
 	}
-	ctx := p.t.Context()
-	m.start()
+	ctx := p.owner.Context() // processes outlive this part of the test
+	m.in(p.owner).start()
 	pause(p.t, 10*time.Second)
 	if s, err := m.signals(); err != nil || !s.isBad() {
 		p.t.Errorf("a cluster is down: %+v, %v", s, err)

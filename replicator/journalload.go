@@ -55,7 +55,7 @@ func (s *shard) loadRecord(found *offsets.Restorer, r recordbatch.Record) error 
 	var newer *offsets.VersionError
 	switch {
 	case errors.As(err, &newer):
-		return fmt.Errorf("journal %s at offset %d: %w; run the newer milena, or delete the journal topic to copy everything again", s.journal(), r.Offset, err)
+		return fmt.Errorf("journal %s at offset %d: %w; run the newer milena, or, to copy everything again, stop milena and delete the journal topic and the copies on cluster %s", s.journal(), r.Offset, err, s.flow.config.Target)
 	case err != nil:
 		s.flow.metrics.journalCorrupt.Inc()
 		s.flow.log.Warn("skipped unreadable journal record", "shard", s.number, "target_offset", r.Offset, "err", err)

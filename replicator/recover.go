@@ -253,8 +253,8 @@ func (r *recovery) beginNewLocked(p *partition, l *offsets.Restored) {
 func (r *recovery) restoreMapLocked(p *partition, l *offsets.Restored) error {
 	f, state := r.flow, l.State
 	if state.SourceClusterID != "" && state.SourceClusterID != f.sourceID() {
-		return &fatalError{fmt.Errorf("flow %s: the journal on cluster %s was written for source cluster %s, but cluster %s is now %s; use another flow name, or delete the topic %s to copy everything again",
-			f.config.Name, f.config.Target, state.SourceClusterID, f.config.Source, f.sourceID(), f.journalTopic)}
+		return &fatalError{fmt.Errorf("flow %s: the journal on cluster %s was written for source cluster %s, but cluster %s is now %s; use another flow name, or, to copy everything again, stop milena and delete the topic %s and the copies on cluster %s",
+			f.config.Name, f.config.Target, state.SourceClusterID, f.config.Source, f.sourceID(), f.journalTopic, f.config.Target)}
 	}
 	m, err := l.Map()
 	if err != nil {

@@ -210,7 +210,7 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 	}
 	reasons = append(reasons, f.notBegun(now)...)
 	if c.unseen > 0 {
-		reasons = append(reasons, fmt.Sprintf("the lag of %d partitions is not known, such as %s: %s", c.unseen, c.example, f.whyUnseen(c.example)))
+		reasons = append(reasons, fmt.Sprintf("the lag of %s is not known, such as %s: %s", counted(c.unseen, "partition"), c.example, f.whyUnseen(c.example)))
 	}
 	for _, s := range f.shards {
 		problem := s.getProblem()
@@ -220,7 +220,7 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 		case n > 0:
 			states["recovering"]++
 			if problem == "" {
-				problem = fmt.Sprintf("shard %d: %d partitions are being recovered", s.number, n)
+				problem = fmt.Sprintf("shard %d: %s being recovered", s.number, counted(n, "partition"))
 			}
 		default:
 			states["owned"]++
@@ -231,7 +231,7 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 		}
 	}
 	if n := states["starting"]; n > 0 {
-		reasons = append(reasons, fmt.Sprintf("%d of %d shards are not owned yet", n, len(f.shards)))
+		reasons = append(reasons, fmt.Sprintf("%d of %s not owned yet", n, counted(len(f.shards), "shard")))
 	}
 	if !f.lease.holds() && states["starting"] == 0 && !f.throttles.Active("target") { // a flow that a quota throttles is healthy
 		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, and nothing is sent until it is")

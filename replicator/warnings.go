@@ -3,6 +3,7 @@ package replicator
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -61,4 +62,15 @@ func (w *warnings) due(key string) int {
 	count := entry.count
 	entry.at, entry.count = time.Now(), 0
 	return count
+}
+
+// counted is n with a noun in its singular or plural.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if stem, ok := strings.CutSuffix(noun, "ch"); ok {
+		return fmt.Sprintf("%d %sches", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
