@@ -53,6 +53,31 @@ func TestSourceIsGoneWhileTheFlowRuns(t *testing.T) {
 	c.Verify("orders", "a.orders", 2)
 }
 
+// A target that is gone is no reason not to know the lag, and the flow is not ready.
+func TestTargetIsGoneWhileTheFlowRuns(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "before")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	flow.UntilReady()
+	c.Target.Cut()
+	c.Source.Produce("orders", 1, 5, "after")
+	s := flow.Until("not ready, and the lag is known", func(s replicator.Status) bool {
+		p := replicatortest.Partitions(s, "orders")[0]
+		return !s.Ready && s.LagUnknown == 0 && p.LagRecords != nil && *p.LagRecords == 5
+	})
+	if len(s.NotReady) == 0 || flow.Metric("milena_ready") != 0 {
+		t.Errorf("not ready because of %q, and milena_ready is %v", s.NotReady, flow.Metric("milena_ready"))
+	}
+	c.Target.Restore()
+	flow.UntilReady()
+	flow.UntilCopied("orders")
+	flow.Stop()
+	c.Verify("orders", "a.orders", 1)
+}
+
 // The lag of a halted partition, which is not fetched, grows all the same.
 func TestLagOfAHaltedPartitionIsKnown(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	neturl "net/url"
 	"slices"
@@ -36,6 +37,9 @@ func (p *program) status(ctx context.Context, args []string) error {
 	asJSON := f.Bool("json", false, "print everything that is known, as JSON")
 	if err := parse(f, args); err != nil {
 		return err
+	}
+	if _, _, err := net.SplitHostPort(*url); err == nil { // as in http.listen
+		*url = "http://" + *url
 	}
 	if u, err := neturl.Parse(*url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return wrong(f, "--url %q is not a URL such as http://127.0.0.1:9644", *url)
@@ -185,7 +189,10 @@ func (p *program) printProblems(problems []string) {
 
 func (p *program) printAttention(o overview) {
 	if len(o.Attention) == 0 {
-		p.printf("  no partition needs attention\n\n")
+		if o.Ready { // otherwise the reasons are at the top
+			p.printf("  no partition needs attention\n")
+		}
+		p.printf("\n")
 		return
 	}
 	p.printf("\n")
