@@ -64,7 +64,7 @@ func TestNewAnomalies_allowsExactly(t *testing.T) {
 	allowed := map[string][]string{
 		"recreated": {"halt", "restart", "skip"}, "retention_gap": {"halt", "skip"}, "truncated": {"halt", "skip"}, "foreign_write": {"halt", "skip"},
 		"target_recreated": {"halt", "restart"}, "shrunk": {"halt", "skip"}, "record_too_large": {"halt", "skip"}, "record_refused": {"halt", "skip"},
-		"target_not_empty": {"halt", "skip"}, "unmatched": {"halt", "skip"},
+		"target_not_empty": {"halt", "skip"}, "unmatched": {"halt", "skip"}, "tombstones_cleaned": {"halt", "skip"},
 	}
 	if len(allowed) != len(policy.Kinds()) {
 		t.Errorf("%d kinds, want %d", len(policy.Kinds()), len(allowed))
