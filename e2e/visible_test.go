@@ -115,8 +115,8 @@ func TestNothingWantedIsInvisible(t *testing.T) {
 
 	t.Run("a topic that must not be copied", func(t *testing.T) { p.in(t).seesTopicNotCopied(m.in(t), config) })
 	t.Run("a source that dies", func(t *testing.T) { p.in(t).seesDeadSource(m.in(t), w) })
-	t.Run("a source that is down at the start", func(t *testing.T) { p.in(t).followsLateCluster(m.in(t), w, p.source) })
-	t.Run("a target that is down at the start", func(t *testing.T) { p.in(t).followsLateCluster(m.in(t), w, p.target) })
+	t.Run("a source that is down at the start", func(t *testing.T) { p.in(t).followsLateCluster(m.in(t), w, p.source, 10*time.Second) })
+	t.Run("a target that is down at the start", func(t *testing.T) { p.in(t).followsLateCluster(m.in(t), w, p.target, 5*time.Second) })
 	m.stop()
 }
 
@@ -210,7 +210,7 @@ func (p *pair) seesDeadSource(m *milena, w *load.Writer) {
 }
 
 // followsLateCluster starts milena while a cluster is down. When it comes back, records are copied within seconds.
-func (p *pair) followsLateCluster(m *milena, w *load.Writer, late *kafka.Cluster) {
+func (p *pair) followsLateCluster(m *milena, w *load.Writer, late *kafka.Cluster, after time.Duration) {
 	m.stop()
 	check(p.t, w.Write(p.t.Context(), 100))
 	for _, b := range late.Brokers() {
@@ -218,7 +218,7 @@ func (p *pair) followsLateCluster(m *milena, w *load.Writer, late *kafka.Cluster
 	}
 	ctx := p.owner.Context() // processes outlive this part of the test
 	m.in(p.owner).start()
-	pause(p.t, 10*time.Second)
+	pause(p.t, after)
 	if s, err := m.signals(); err != nil || !s.isBad() {
 		p.t.Errorf("a cluster is down: %+v, %v", s, err)
 	}
