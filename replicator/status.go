@@ -210,7 +210,7 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 	}
 	reasons = append(reasons, f.notBegun(now)...)
 	if c.unseen > 0 {
-		reasons = append(reasons, fmt.Sprintf("the lag of %s is not known, such as %s: %s", counted(c.unseen, "partition"), c.example, f.whyUnseen(c.example)))
+		reasons = append(reasons, fmt.Sprintf("the lag is not known of %s, such as %s: %s", counted(c.unseen, "partition"), c.example, f.whyUnseen(c.example)))
 	}
 	for _, s := range f.shards {
 		problem := s.getProblem()
@@ -220,7 +220,7 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 		case n > 0:
 			states["recovering"]++
 			if problem == "" {
-				problem = fmt.Sprintf("shard %d: %s being recovered", s.number, counted(n, "partition"))
+				problem = fmt.Sprintf("shard %d: the takeover still recovers %s", s.number, counted(n, "partition"))
 			}
 		default:
 			states["owned"]++
@@ -231,7 +231,7 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 		}
 	}
 	if n := states["starting"]; n > 0 {
-		reasons = append(reasons, fmt.Sprintf("%d of %s not owned yet", n, counted(len(f.shards), "shard")))
+		reasons = append(reasons, fmt.Sprintf("%d of %d shards are not owned yet", n, len(f.shards)))
 	}
 	if !f.lease.holds() && states["starting"] == 0 && !f.throttles.Active("target") { // a flow that a quota throttles is healthy
 		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, and nothing is sent until it is")
