@@ -412,10 +412,10 @@ func (r *recovery) allowsForeign(t *copyTail) bool {
 	var detail string
 	switch {
 	case len(t.stale) > 0:
-		detail = fmt.Sprintf("target %s holds %d batches that an earlier instance of milena appended after it was replaced, the first at target offset %d: they repeat records",
-			t.partition, len(t.stale), t.stale[0])
+		detail = fmt.Sprintf("target %s holds %s that an earlier instance of milena appended after it was replaced, the first at target offset %d: its records are there twice",
+			t.partition, counted(len(t.stale), "batch"), t.stale[0])
 	case len(t.foreign) > 0 && r.flow.writers.forbidsOthers():
-		detail = fmt.Sprintf("target %s holds %d batches of another producer, the first at target offset %d", t.partition, len(t.foreign), t.foreign[0])
+		detail = fmt.Sprintf("target %s holds %s of another producer, the first at target offset %d", t.partition, counted(len(t.foreign), "batch"), t.foreign[0])
 	default:
 		return true
 	}
