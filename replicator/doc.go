@@ -57,8 +57,10 @@
 //     partition, which from then on rejects every write of an earlier owner.
 //  2. Read the journal partition up to that marker: (s, t) per partition, where all source records below s are on the target below t.
 //  3. Reconcile: read the target's log tail from t to the marker (logtail.go). What is before the marker is all there will ever be of earlier
-//     owners. Our batches are matched with source batches from s on (replay.go, package match), which gives the exact resume point. Any other
-//     batch is a foreign write.
+//     owners. What this process has sent itself is known by producer id, epoch and sequence, so the tail alone tells which of it was written
+//     (settle.go). After a crash these identities number the records behind t, also those that the target has deleted since, and content
+//     tells which source records they are, also if the source has deleted some (replay.go, package match). That gives the exact resume point.
+//     What remains possible in more than one way is an anomaly. Any other batch is a foreign write.
 //  4. Continue at the new epoch with sequence 0.
 //
 // Every doubt is resolved this way: a lost connection, a timeout, OUT_OF_ORDER_SEQUENCE, a BaseOffset that is not the expected one. Nothing is

@@ -30,8 +30,9 @@ type recovery struct {
 	producerID    int64
 	producerEpoch int16
 
-	mu    sync.Mutex
-	ready []*partition // recovered, but not started yet: the start of a new one must be journaled first
+	starting sync.Mutex // held while starts are journaled
+	mu       sync.Mutex
+	ready    []*partition // recovered, but not started yet: their start is journaled first
 }
 
 // fenceShard fences the shard and the partitions that wait, and makes this process their owner. It returns errNotYet if the shard cannot be
@@ -454,10 +455,15 @@ func (r *recovery) takeReady() []*partition {
 	return ready
 }
 
-// startReady starts the partitions that are ready. The start of a new partition is journaled first, because it must be in the journal before
-// the first batch is produced.
+// startReady starts the partitions that are ready. Where they start, and with which producer, is journaled before their first batch: a new
+// partition must not begin without that, and what any of them writes from here on then has one producer, whatever else the target deletes.
 func (r *recovery) startReady() error {
+	r.starting.Lock() // what became ready in the meantime is journaled with one write
+	defer r.starting.Unlock()
 	ready := r.takeReady()
+	if len(ready) == 0 {
+		return nil
+	}
 	for _, p := range ready {
 		p.continueWith(r)
 	}
@@ -472,23 +478,25 @@ func (r *recovery) startReady() error {
 		r.flow.wakeSource(p)
 	}
 	r.addReady(late...) // the next startReady tries again: another partition of the takeover may take hours
-	if err == nil && len(late) > 0 {
-		err = fmt.Errorf("the starts of %d new partitions could not be journaled", len(late))
+	switch {
+	case len(late) == 0 && !isFatal(err): // the next write has it, and until then more remains in doubt if this process ends
+		return nil
+	case len(late) > 0 && err == nil:
+		return fmt.Errorf("the starts of %d new partitions could not be journaled", len(late))
 	}
 	return err
 }
 
-// journalStarts journals the shard if one of the partitions is new.
+// journalStarts journals the shard. If no partition is new, it does not wait for another takeover of the shard, which may take long.
 func (r *recovery) journalStarts(ready []*partition) error {
-	for _, p := range ready {
-		if !p.isDurable() {
-			r.shard.mu.Lock()
-			defer r.shard.mu.Unlock()
-			_, err := r.flow.journalShard(r.shard)
-			return err
-		}
+	if slices.ContainsFunc(ready, func(p *partition) bool { return !p.isDurable() }) {
+		r.shard.mu.Lock()
+	} else if !r.shard.mu.TryLock() {
+		return nil
 	}
-	return nil
+	defer r.shard.mu.Unlock()
+	_, err := r.flow.journalShard(r.shard)
+	return err
 }
 
 // fatalError ends the flow, because a retry cannot succeed.

@@ -54,9 +54,7 @@ func (r *recovery) settle(ctx context.Context, t *copyTail) (bool, error) {
 	if !p.isRecoveredByLocked(r) {
 		return false, nil
 	}
-	if n := t.own.Records(); n > 0 {
-		f.metrics.reconciled.Add(float64(n))
-	}
+	f.metrics.reconciled.Add(float64(t.own.Batches()))
 	f.reportDeletedLocked(t, found)
 	err = p.progress.settle(found.segments, found.next, found.leaderEpoch)
 	p.cursor.reset(p.acked, p.doneEpoch)

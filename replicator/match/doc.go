@@ -1,7 +1,9 @@
 // Package match finds out which records of two logs are the same: by offset where that is certain, by content elsewhere. It is pure: no I/O,
 // no clock, no client.
 //
-//	reconciler.go  matches batches that milena wrote, in the log tail of the target: by count, CRC of the records section, and timestamp
+//	tail.go        numbers the records that milena wrote behind the journaled end, by producer id, epoch and sequence
+//	reconciler.go  finds the source records of these numbers: by fingerprint, or record by record
+//	counts.go      the numbers that are possible where the source has lost records
 //	anchor.go      chooses the sync point at which matching records begins
 //	hash.go        hashes the content of a record
 //	matcher.go     matches records that MirrorMaker 2 copied, one by one, with duplicates and gaps

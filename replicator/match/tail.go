@@ -224,6 +224,9 @@ func (t *Tail) Close(marker int64, id int64, epoch, step int16) error {
 // Records returns how many records the owners wrote behind the journaled end.
 func (t *Tail) Records() int64 { return t.count }
 
+// Batches returns how many own batches the target still has.
+func (t *Tail) Batches() int { return len(t.batches) }
+
 // Cut returns how many of these records the target no longer has at the start of the tail.
 func (t *Tail) Cut() int64 {
 	if len(t.batches) == 0 {
