@@ -136,7 +136,7 @@ func (x *tailTest) each(do func(*tailTopic) error) {
 	check(x.t, group.Wait())
 }
 
-// write writes n committed records with equal timestamps. Most keys come twice: some at once, some after a while.
+// write writes n committed records with equal timestamps. If they are many, their keys come twice: some at once, some after a while.
 func (x *tailTest) write(topic *tailTopic, tag string, n int) error {
 	now := time.Now()
 	opts := []kgo.Opt{kgo.DefaultProduceTopic(topic.name)}
@@ -152,8 +152,12 @@ func (x *tailTest) write(topic *tailTopic, tag string, n int) error {
 	for i := 0; i < n; i += topic.batch {
 		var batch []*kgo.Record
 		for k := i; k < min(i+topic.batch, n); k++ {
-			key := k / 2
-			if k >= 100 {
+			key := k
+			switch {
+			case n < 100:
+			case k < 100:
+				key = k / 2
+			default:
 				key = 100 + k%50
 			}
 			batch = append(batch, &kgo.Record{Key: fmt.Appendf(nil, "%s-%d", tag, key), Value: fmt.Appendf(nil, "%s-%d", tag, k), Timestamp: now})
