@@ -87,6 +87,7 @@ type simJournal struct {
 // owner is one process.
 type owner struct {
 	flow       *Flow
+	recovery   *recovery // the takeover that runs, or ran last
 	epoch      int16
 	marker     int16 // epoch of the marker
 	step       ownerStep
@@ -295,8 +296,9 @@ func (w *world) do(choice string) string {
 		o.sent[at[0]].stale, o.sent[at[0]] = true, nil
 		o.partitions[at[0]].doubtLocked()
 	case "takeover":
+		o.recovery = &recovery{producerID: modelProducer}
 		for _, p := range o.partitions {
-			p.beginRecovery()
+			p.beginRecovery(o.recovery)
 		}
 		o.step = stepFence
 	case "journal":
@@ -309,10 +311,10 @@ func (w *world) start() {
 	w.lives++
 	f := &Flow{budget: newBudget(1 << 30), rules: rules{writers: soleWriter{}}}
 	s := &shard{flow: f, inJournal: make(map[offsets.TopicPartition]bool)}
-	w.owner = &owner{flow: f}
+	w.owner = &owner{flow: f, recovery: &recovery{producerID: modelProducer}}
 	for i := range w.owner.partitions {
 		p := newPartition(&topicLink{source: "t", target: "a.t"}, int32(i), s, listed{})
-		p.beginRecovery()
+		p.beginRecovery(w.owner.recovery)
 		w.owner.partitions[i] = p
 	}
 }
@@ -399,8 +401,9 @@ func (o *owner) settle(w *world, i int) string {
 	if err := p.progress.moveEnd(mark + 1); err != nil {
 		return err.Error()
 	}
-	p.continueWith(modelProducer, o.epoch)
-	p.startReplicating(modelProducer, o.epoch)
+	o.recovery.producerEpoch = o.epoch
+	p.continueWith(o.recovery)
+	p.startReplicating(o.recovery)
 	return ""
 }
 
@@ -432,7 +435,7 @@ func (w *world) send(i int) {
 	for _, b := range modelSource {
 		if b.BaseOffset >= p.next {
 			p.enqueueLocked(prepared{
-				batch: slices.Clone(b.Bytes), count: b.Count, runs: []recordbatch.Run{{Source: b.BaseOffset, Count: b.Count}},
+				batch: slices.Clone(b.Bytes), from: p.next, count: b.Count, runs: []recordbatch.Run{{Source: b.BaseOffset, Count: b.Count}},
 				next: b.NextOffset(), leaderEpoch: b.LeaderEpoch, slab: newSlab(o.flow.budget, 0),
 			})
 			break
