@@ -158,6 +158,10 @@ type Flow struct {
 	Checkpoints bool `koanf:"checkpoints"`
 	// GroupsSync also commits the translated offsets on the target, unless the group is active there.
 	GroupsSync bool `koanf:"groups_sync"`
+	// GroupsBack are regular expressions that match whole names of groups whose home is the target: after one of them has
+	// consumed copies on the source, it is moved back to where it stands there. That needs a flow in the other direction,
+	// which put it on the source. None by default.
+	GroupsBack []string `koanf:"groups_back"`
 	// GroupsInterval is the interval of the group sync.
 	GroupsInterval time.Duration `koanf:"groups_interval"`
 	// Heartbeats writes MirrorMaker 2's heartbeats to both clusters.

@@ -62,6 +62,7 @@ func DefaultFlow(source, target string) Flow {
 		GroupsRefresh:      true,
 		Checkpoints:        true,
 		GroupsSync:         true,
+		GroupsBack:         []string{},      // a group's home is moved only if somebody asked for it
 		GroupsInterval:     5 * time.Second, // after a failover a group re-reads what it committed since the last sync
 		Heartbeats:         true,
 		HeartbeatsInterval: time.Second,       // as MirrorMaker 2

@@ -9,6 +9,17 @@ import (
 	"time"
 )
 
+// ReverseOf returns the flows in the other direction, between the same clusters.
+func (c *Config) ReverseOf(f Flow) []Flow {
+	var list []Flow
+	for _, other := range c.Flows {
+		if other.Source == f.Target && other.Target == f.Source {
+			list = append(list, other)
+		}
+	}
+	return list
+}
+
 // validateFlow checks what depends on one flow alone.
 func (c *Config) validateFlow(i int, found *problemList) {
 	f, path := &c.Flows[i], fmt.Sprintf("flows[%d]", i)
@@ -22,7 +33,7 @@ func (c *Config) validateFlow(i int, found *problemList) {
 	}
 	for key, list := range map[string][]string{
 		"topics": f.Topics, "topics_exclude": f.TopicsExclude, "configs_exclude": f.ConfigsExclude,
-		"groups": f.Groups, "groups_exclude": f.GroupsExclude,
+		"groups": f.Groups, "groups_exclude": f.GroupsExclude, "groups_back": f.GroupsBack,
 	} {
 		for j, pattern := range list {
 			if _, why := compile(pattern); why != "" {

@@ -15,9 +15,15 @@ type Refusal string
 const (
 	// RefusedActive means that the group has members on the target: its own consumers commit its offsets.
 	RefusedActive Refusal = "active"
-	// RefusedAhead means that the group's committed offset on the target is ahead of the translated one: it is never
-	// moved backwards.
+	// RefusedAhead means that the group's committed offset on the target is ahead of the translated one: a commit by hand
+	// moves no group backwards.
 	RefusedAhead Refusal = "ahead"
+	// RefusedOwn means that the group's committed offset on the target is not one that milena put there: consumers or a
+	// person committed it.
+	RefusedOwn Refusal = "own"
+	// RefusedNotPut means that the group is to be moved back to its home, but milena has not put it where it consumed: its
+	// line does not lead back.
+	RefusedNotPut Refusal = "not_put"
 	// RefusedKind means that the group's protocol is not that of consumers: a commit would create a group of another
 	// kind.
 	RefusedKind Refusal = "kind"
@@ -37,6 +43,14 @@ const (
 	RefusedFailed Refusal = "failed"
 )
 
+// Refusals returns all refusals.
+func Refusals() []Refusal {
+	return []Refusal{
+		RefusedActive, RefusedAhead, RefusedOwn, RefusedNotPut, RefusedKind, RefusedNotCopied, RefusedBeforeStart, RefusedRecovering, RefusedRecreated,
+		RefusedRights, RefusedFailed,
+	}
+}
+
 // Explain returns the refusal as the rest of a sentence that starts with the group's name.
 func (r Refusal) Explain() string {
 	switch r {
@@ -44,6 +58,10 @@ func (r Refusal) Explain() string {
 		return "has members there, which commit their own offsets"
 	case RefusedAhead:
 		return "is ahead there already, and no group is moved backwards"
+	case RefusedOwn:
+		return "stands there where its own consumers or a person put it, and milena moves only what it put itself; to let it follow the source again, delete its committed offsets there (kafka-consumer-groups.sh --delete-offsets)"
+	case RefusedNotPut:
+		return "has committed offsets in copies in which milena did not put it, so that nothing says that it came from its home"
 	case RefusedKind:
 		return "is not a consumer group"
 	case RefusedNotCopied:
@@ -65,23 +83,28 @@ func (r Refusal) Explain() string {
 
 // Groups holds which consumer groups of one flow are translated. It is immutable.
 type Groups struct {
-	include, exclude []*regexp.Regexp
+	include, exclude, back []*regexp.Regexp
 }
 
 // NewGroups compiles the group selection of one flow. The error lists every pattern that does not compile.
 func NewGroups(f config.Flow) (*Groups, error) {
 	include, includeErr := compileList("groups", f.Groups)
 	exclude, excludeErr := compileList("groups_exclude", f.GroupsExclude)
-	if err := errors.Join(includeErr, excludeErr); err != nil {
+	back, backErr := compileList("groups_back", f.GroupsBack)
+	if err := errors.Join(includeErr, excludeErr, backErr); err != nil {
 		return nil, err
 	}
-	return &Groups{include, exclude}, nil
+	return &Groups{include, exclude, back}, nil
 }
 
 // Selected reports whether the flow translates a group of the source.
 func (g *Groups) Selected(group string) bool {
 	return !matchesAny(g.exclude, group) && matchesAny(g.include, group)
 }
+
+// Back reports whether a selected group is moved back to its home on the flow's target after it consumed copies on the
+// source.
+func (g *Groups) Back(group string) bool { return matchesAny(g.back, group) && g.Selected(group) }
 
 // Translatable reports whether a group of this protocol commits offsets as consumers do. A group that only ever
 // committed without members has no protocol.
@@ -93,22 +116,52 @@ type TargetGroup struct {
 	Protocol, State string
 	// Committed is the group's committed offset in the partition, -1 if it has none.
 	Committed int64
+	// Put says that milena put it there.
+	Put bool
 }
 
-// Commit reports whether a translated offset may be committed on the target. False with an empty refusal means that
-// the offset is committed already. A group without members is moved forward only. The broker refuses a commit to a
-// group with members (UNKNOWN_MEMBER_ID), so a group that becomes active in the meantime is not moved.
+// Follow reports whether the group sync may commit a translated offset on the target: where none is committed, and where
+// milena itself put the one that is, forward or backward. False with an empty refusal means that there is nothing to do. An
+// offset that milena did not put is refused even if it is the translated one: whoever put it may rely on it.
+func (t TargetGroup) Follow(translated int64) (bool, Refusal) {
+	why := t.notInactive()
+	switch {
+	case t.Committed == translated && (why != "" || t.Put):
+		return false, ""
+	case why != "":
+		return false, why
+	case t.Committed >= 0 && !t.Put:
+		return false, RefusedOwn
+	default:
+		return true, ""
+	}
+}
+
+// Commit reports whether a person may commit a translated offset on the target: forward only, whoever put the one before.
+// False with an empty refusal means that the offset is committed already.
 func (t TargetGroup) Commit(translated int64) (bool, Refusal) {
+	why := t.notInactive()
 	switch {
 	case t.Committed == translated:
 		return false, ""
-	case !Translatable(t.Protocol):
-		return false, RefusedKind
-	case t.State != "" && t.State != "Empty" && t.State != "Dead":
-		return false, RefusedActive
+	case why != "":
+		return false, why
 	case t.Committed > translated:
 		return false, RefusedAhead
 	default:
 		return true, ""
+	}
+}
+
+// notInactive returns why nobody but the group itself may commit its offsets. The broker refuses a commit to a group with
+// members (UNKNOWN_MEMBER_ID), so a group that becomes active in the meantime is not moved.
+func (t TargetGroup) notInactive() Refusal {
+	switch {
+	case !Translatable(t.Protocol):
+		return RefusedKind
+	case t.State != "" && t.State != "Empty" && t.State != "Dead":
+		return RefusedActive
+	default:
+		return ""
 	}
 }

@@ -19,7 +19,9 @@ import (
 // has its own client, and batches share none with the journal, on which the lease depends, nor with requests about transactions.
 type connections struct {
 	source, target *kgo.Client // for topics, groups and transactions
-	internal       *kgo.Client // of the target, for the journal and the internal topics
+	internal       *kgo.Client // of the target, for the journal
+	// groupsSource and groupsTarget are for package groups alone: its requests are large, and giving one up closes the connection.
+	groupsSource, groupsTarget *kgo.Client
 
 	sourceWire   wire.Fetcher                                 // for single reads, as in a recovery
 	targetWire   wire.Transport                               // likewise, and for the journal
@@ -43,6 +45,7 @@ func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *
 		series: kprom.NewMetrics("milena", kprom.Subsystem("target_client"), kprom.Registerer(r)),
 	}
 	c.source, c.target, c.internal = source.make(o), target.make(o), target.make(o)
+	c.groupsSource, c.groupsTarget = source.make(o), target.make(o)
 	c.targetWire = target.wire(c.internal)
 	for i := range c.fetchWires {
 		c.fetchWires[i] = source.wire(source.make(o))

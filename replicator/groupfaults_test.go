@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
@@ -125,26 +126,86 @@ func TestGroupsAreMovedBehindWhatRetentionDeleted(t *testing.T) {
 func TestFailbackIgnoresTheJournalOfAnEarlierTopic(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
+	c.GroupsBack = []string{".*"}
 	c.Source.CreateTopic("orders", 1)
 	c.Source.Produce("orders", 1, 100, "x")
-	there := c.Start()
+	c.Source.Commit("app", "orders", 0, 5)
+	there := c.Start(replicatortest.FastGroups)
 	there.UntilCopied("orders")
+	c.Target.AwaitCommitted("app", "a.orders", 0, c.TargetOffset("orders", 0, 5))
 	there.Stop()
 	c.Target.Commit("app", "a.orders", 0, c.TargetOffset("orders", 0, 75))
 	c.Source.RecreateTopic("orders", 1)
 	c.Source.Produce("orders", 1, 10, "new")
 	back := c.StartReverse(replicatortest.FastGroups)
-	back.Until("the reverse flow syncs groups", func(s replicator.Status) bool { return s.Ready && s.Groups.Positions > 0 })
-	back.UntilGroupSyncs(10)
+	back.Until("the position is refused", func(s replicator.Status) bool {
+		return len(s.Groups.Refusals) == 1 && s.Groups.Refusals[0].Reason == "recreated"
+	})
+	back.UntilGroupSyncs(5)
 	if at, _ := c.Source.Committed("app", "orders", 0); at > 10 {
 		t.Errorf("the group is at %d of a recreated topic that ends at 10", at)
 	}
 }
 
-// The group has not consumed on the target: its committed offset there is the one that milena wrote.
-func TestAGroupThatWasRewoundOnTheSourceStaysThere(t *testing.T) {
+// Anyone who may create topics on the source can write a journal there.
+func TestAJournalOfNoConfiguredFlowMovesNoGroup(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
+	c.GroupsBack = []string{".*"}
+	c.Source.CreateTopic("payments", 1)
+	c.Source.Produce("payments", 1, 10, "x")
+	c.Source.Commit("app", "payments", 0, 3)
+	c.Target.CreateTopic("bait", 1)
+	c.Target.Produce("bait", 1, 10, "x")
+	c.Target.Commit("app", "bait", 0, 10)
+	c.Target.CreateTopic("milena.aaa.journal", 1)
+	state := &offsets.PartitionState{
+		Topic: "payments", SourceClusterID: "source-cluster", SourceTopicID: c.Source.TopicInfo("payments").TopicID, TargetTopic: "bait", TargetTopicID: c.Target.TopicInfo("bait").TopicID,
+		End: offsets.Pair{Source: 999999, Target: 10}, LeaderEpoch: -1,
+	}
+	chunk := &offsets.Chunk{Topic: "payments", Previous: -1, Segments: []offsets.Segment{{Source: 999989, Target: 0, Count: 10}}}
+	line := &offsets.GroupPositions{Group: "app", Topic: "bait", Placed: []offsets.PlacedOffset{{Source: 3, Put: 1, Before: 1}}}
+	for _, e := range []offsets.Entry{state, chunk, line} {
+		if err := c.Target.Client.ProduceSync(t.Context(), &kgo.Record{Topic: "milena.aaa.journal", Key: e.AppendKey(nil), Value: e.AppendValue(nil)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	back := c.StartReverse(replicatortest.FastGroups)
+	back.UntilReady()
+	back.UntilGroupSyncs(10)
+	if at, _ := c.Source.Committed("app", "payments", 0); at != 3 {
+		t.Errorf("the group was moved to %d by a forged journal", at)
+	}
+}
+
+// A group's home has moved on since it was put on the other side: both sides have consumed.
+func TestAHomeThatHasChangedSinceIsNotMoved(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.GroupsBack = []string{".*"}
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 100, "x")
+	c.Source.Commit("app", "orders", 0, 40)
+	there := c.Start(replicatortest.FastGroups)
+	there.UntilCopied("orders")
+	c.Target.AwaitCommitted("app", "a.orders", 0, c.TargetOffset("orders", 0, 40))
+	there.Stop()
+	c.Target.Commit("app", "a.orders", 0, c.TargetOffset("orders", 0, 75))
+	c.Source.Commit("app", "orders", 0, 45)
+	back := c.StartReverse(replicatortest.FastGroups)
+	back.Until("the position is refused", func(s replicator.Status) bool {
+		return len(s.Groups.Refusals) == 1 && s.Groups.Refusals[0].Reason == "own"
+	})
+	if at, _ := c.Source.Committed("app", "orders", 0); at != 45 {
+		t.Errorf("the group was moved at home from 45 to %d", at)
+	}
+}
+
+// The group has not consumed on the target: its committed offset there is the one that milena wrote.
+func TestAGroupThatWasRewoundOnTheSourceIsFollowed(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.GroupsBack = []string{".*"}
 	c.Source.CreateTopic("orders", 1)
 	c.Source.Produce("orders", 1, 100, "x")
 	c.Source.Commit("app", "orders", 0, 75)
@@ -154,6 +215,7 @@ func TestAGroupThatWasRewoundOnTheSourceStaysThere(t *testing.T) {
 	back := c.StartReverse(replicatortest.FastGroups)
 	back.Until("the reverse flow syncs groups", func(s replicator.Status) bool { return s.Ready && s.Groups.Groups > 0 })
 	c.Source.Commit("app", "orders", 0, 10) // kafka-consumer-groups --reset-offsets --to-offset 10
+	c.Target.AwaitCommitted("app", "a.orders", 0, c.TargetOffset("orders", 0, 10))
 	back.UntilGroupSyncs(10)
 	if at, _ := c.Source.Committed("app", "orders", 0); at != 10 {
 		t.Errorf("the group never consumed on the target; rewound to 10 on its own cluster, milena moved it to %d", at)
@@ -278,13 +340,16 @@ func TestATranslatorReadsTheJournalOfItsFlow(t *testing.T) {
 func TestAnUnavailableJournalDelaysNoOtherGroup(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
+	c.GroupsBack = []string{"app"}
 	for i := range 8 {
 		c.Source.CreateTopic(fmt.Sprintf("t%d", i), 1)
 		c.Source.Produce(fmt.Sprintf("t%d", i), 1, 10, "x")
+		c.Source.Commit("app", fmt.Sprintf("t%d", i), 0, 2)
 	}
-	there := c.Start()
+	there := c.Start(replicatortest.FastGroups)
 	for i := range 8 {
 		there.UntilCopied(fmt.Sprintf("t%d", i))
+		c.Target.AwaitCommitted("app", fmt.Sprintf("a.t%d", i), 0, c.TargetOffset(fmt.Sprintf("t%d", i), 0, 2))
 	}
 	there.Stop()
 	c.Target.CreateTopic("bills", 1)
@@ -298,12 +363,11 @@ func TestAnUnavailableJournalDelaysNoOtherGroup(t *testing.T) {
 	}
 	back := c.StartReverse(replicatortest.FastGroups)
 	back.UntilReady()
-	first := back.Status().Groups.LastPass
 	replicatortest.Eventually(t, "the other group is synced", func() (bool, string) {
 		at, _ := c.Source.Committed("other", "b.bills", 0)
 		return at >= 0, fmt.Sprintf("%+v", back.Status().Groups)
 	})
 	back.Until("the failure is reported", func(s replicator.Status) bool {
-		return s.Groups.LastPass.After(first) && s.Groups.Refused == 8 && s.Groups.Refusals[0].Reason == "failed"
+		return s.Groups.Refused == 8 && s.Groups.Refusals[0].Reason == "failed"
 	})
 }

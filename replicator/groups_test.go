@@ -40,11 +40,11 @@ func TestGroupsAreSynced(t *testing.T) {
 		t.Errorf("an excluded group is at %d", at)
 	}
 
-	// A group that is ahead on the target is not moved backwards, and the status says so.
+	// A group that consumed on the target is left where it is, and the status says so.
 	c.Target.Commit("ahead", "a.orders", 0, 70)
 	c.Source.Commit("ahead", "orders", 0, 50)
 	flow.Until("the refusal is reported", func(s replicator.Status) bool {
-		return len(s.Groups.Refusals) == 1 && s.Groups.Refusals[0].Group == "ahead" && s.Groups.Refusals[0].Reason == "ahead"
+		return len(s.Groups.Refusals) == 1 && s.Groups.Refusals[0].Group == "ahead" && s.Groups.Refusals[0].Reason == "own"
 	})
 	if at, _ := c.Target.Committed("ahead", "a.orders", 0); at != 70 {
 		t.Errorf("the group was moved to %d", at)
@@ -114,17 +114,25 @@ func TestAGroupThatIsActiveOnTheTargetIsLeftAlone(t *testing.T) {
 	c.Target.AwaitCommitted("app", "a.orders", 0, c.TargetOffset("orders", 0, 60))
 }
 
-func TestAGroupThatFailedOverFailsBack(t *testing.T) {
+// The group fails over, consumes there, fails back, and is followed again: its line leads from home to the copy and back.
+func TestAGroupThatFailedOverFailsBackWithGroupsBack(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
+	c.GroupsBack = []string{"app"}
 	c.Source.CreateTopic("orders", 1)
 	c.Source.Produce("orders", 1, 100, "first")
-	c.Source.Commit("app", "orders", 0, 40)
+	for _, group := range []string{"app", "other"} {
+		c.Source.Commit(group, "orders", 0, 40)
+	}
 	there := c.Start(replicatortest.FastGroups)
 	there.UntilAcked("orders", 100)
-	c.Target.AwaitCommitted("app", "a.orders", 0, c.TargetOffset("orders", 0, 40))
+	for _, group := range []string{"app", "other"} {
+		c.Target.AwaitCommitted(group, "a.orders", 0, c.TargetOffset("orders", 0, 40))
+	}
 	moved := c.TargetOffset("orders", 0, 75)
-	c.Target.CommitWithMetadata("app", "a.orders", 0, moved, "failed over") // and has consumed on the target
+	for _, group := range []string{"app", "other"} {
+		c.Target.CommitWithMetadata(group, "a.orders", 0, moved, "failed over") // and has consumed on the target
+	}
 
 	back := c.StartReverse(replicatortest.FastGroups)
 	back.UntilReady()
@@ -132,10 +140,61 @@ func TestAGroupThatFailedOverFailsBack(t *testing.T) {
 	if _, metadata := c.Source.Committed("app", "orders", 0); metadata != "failed over" {
 		t.Errorf("metadata is %q", metadata)
 	}
-	list := c.Source.AwaitRecords("b.checkpoints.internal", 1)
-	last, err := offsets.DecodeCheckpoint(list[len(list)-1].Key, list[len(list)-1].Value)
-	if err != nil || last.Group != "app" || last.Topic != "orders" || last.Source != moved || last.Target != 75 {
-		t.Errorf("the reverse checkpoint is %+v, %v", last, err)
+	c.Source.Commit("app", "orders", 0, 90) // and consumes at home again
+	c.Target.AwaitCommitted("app", "a.orders", 0, c.TargetOffset("orders", 0, 90))
+	c.Target.Commit("app", "a.orders", 0, c.TargetOffset("orders", 0, 95)) // the next failover
+	c.Source.AwaitCommitted("app", "orders", 0, 95)
+	back.UntilGroupSyncs(5)
+	if at, _ := c.Source.Committed("other", "orders", 0); at != 40 {
+		t.Errorf("a group that is not in groups_back was moved at home to %d", at)
+	}
+	if ends, err := c.Source.Admin.ListEndOffsets(t.Context(), "b.checkpoints.internal"); err == nil {
+		if end, ok := ends.Lookup("b.checkpoints.internal", 0); ok && end.Offset > 0 {
+			t.Errorf("%d checkpoints of groups at home", end.Offset)
+		}
+	}
+}
+
+// Two applications share a group id, one in each region, and both flows have their defaults.
+func TestIndependentGroupsOfTheSameNameAreNotMoved(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	for _, cluster := range []*replicatortest.Cluster{c.Source, c.Target} {
+		cluster.CreateTopic("orders", 1)
+		cluster.Produce("orders", 1, 100, "x")
+	}
+	there, back := c.Start(replicatortest.FastGroups), c.StartReverse(replicatortest.FastGroups)
+	there.UntilCopied("orders")
+	back.UntilCopied("orders")
+	type committed struct {
+		cluster      *replicatortest.Cluster
+		group, topic string
+		at           int64
+	}
+	all := []committed{
+		// First those on copies, so that no sync finds a home without its namesake.
+		{c.Target, "remote-behind", "a.orders", 40},
+		{c.Target, "home-behind", "a.orders", 100},
+		{c.Source, "other", "b.orders", 90},
+		{c.Target, "same-number", "a.orders", c.TargetOffset("orders", 0, 50)},
+		{c.Source, "remote-behind", "orders", 100},
+		{c.Source, "home-behind", "orders", 40},
+		{c.Target, "other", "orders", 30},
+		{c.Source, "same-number", "orders", 50},
+	}
+	for _, g := range all {
+		g.cluster.Commit(g.group, g.topic, 0, g.at)
+	}
+	there.UntilGroupSyncs(20)
+	back.UntilGroupSyncs(20)
+	for _, g := range all {
+		if at, _ := g.cluster.Committed(g.group, g.topic, 0); at != g.at {
+			t.Errorf("%s was moved from %d to %d in %s", g.group, g.at, at, g.topic)
+		}
+	}
+	there.Until("the groups are refused as own", func(s replicator.Status) bool { return s.Groups.Refused == 3 })
+	if n := there.Metric("milena_group_positions_refused", "reason", "own"); n != 3 {
+		t.Errorf("the metric says %v", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"context"
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +41,46 @@ func (h groupsHost) View(side offsets.Side) topics.View {
 	return h.flow.targetView()
 }
 
+// Note implements groups.Host. It writes with the producer of shard 0, so that a fenced owner cannot note anything either.
+func (h groupsHost) Note(ctx context.Context, entries []offsets.Entry) error {
+	f, s := h.flow, h.flow.shards[0]
+	for len(entries) > 0 {
+		b := &journalBatch{shard: s}
+		for len(entries) > 0 && b.bytes < journalBatchBytes {
+			b.put(entries[0])
+			entries = entries[1:]
+		}
+		if err := f.writeNote(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeNote writes a batch to the journal partition of shard 0. The shard's lock is held for one batch only, so that the journal is written in
+// between.
+func (f *Flow) writeNote(ctx context.Context, b *journalBatch) error {
+	s := b.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !s.ownership.isCertain() || s.fencer.open {
+		return errors.New("shard 0 is being taken over")
+	}
+	err := f.writeJournal(f.hard, b) //nolint:contextcheck // to give a request up would close the journal's connection
+	if err != nil {
+		f.metrics.journalWrites.WithLabelValues("failed").Inc()
+		if !s.ownership.isCertain() {
+			f.requestTakeover(s)
+		}
+		return err
+	}
+	f.metrics.journalWrites.WithLabelValues("written").Inc()
+	return nil
+}
+
 // leads reports whether this process does the work that only one process may do. That is the owner of shard 0 while its lease is valid.
 func (f *Flow) leads() bool { return f.shards[0].ownership.isOwned() && f.lease.holds() }
 
@@ -49,7 +90,7 @@ func (f *Flow) groupsDeps() groups.Deps {
 	clusters.Log = f.log
 	d := groups.Deps{
 		Clusters: clusters, Host: groupsHost{f}, Topics: f.topics.Rules,
-		SourceClient: f.source, TargetClient: f.target, InternalClient: f.internal, Throttles: f.throttles, Warn: f.warn,
+		SourceClient: f.groupsSource, TargetClient: f.groupsTarget, Throttles: f.throttles, Warn: f.warn,
 		Metrics: groups.Metrics{
 			Syncs:             f.metrics.syncs.MustCurryWith(prometheus.Labels{"pass": "groups"}),
 			CheckpointLatency: f.metrics.checkpoints,
@@ -83,14 +124,14 @@ func (p *partition) MapStart() (target int64, ok bool) {
 }
 
 // Forward implements groups.Copy.
-func (p *partition) Forward(source int64) (target int64, err error) {
+func (p *partition) Forward(source int64) (target int64, copied bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.offsets == nil || p.stage != mapDurable {
-		return 0, groups.ErrRecovering
+		return 0, false, groups.ErrRecovering
 	}
 	if p.isRewritten() {
-		return 0, groups.ErrRewritten
+		return 0, false, groups.ErrRewritten
 	}
 	target, _, err = p.offsets.Forward(source)
 	var late *offsets.NotCopiedError
@@ -98,11 +139,11 @@ func (p *partition) Forward(source int64) (target int64, err error) {
 	switch {
 	case errors.As(err, &late):
 		_, end := p.offsets.End()
-		return end, nil
+		return end, false, nil
 	case errors.As(err, &early) && !early.Forgotten && p.record.Start.Target == 0:
-		return 0, nil // the copy has nothing before its first record
+		return 0, true, nil // the copy has nothing before its first record
 	}
-	return target, err
+	return target, true, err
 }
 
 // isRewritten reports whether the partition is halted because the log of either side was replaced or truncated. Offsets then no longer refer

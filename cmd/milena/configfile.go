@@ -75,7 +75,7 @@ func options(c *config.Config, flow config.Flow, log *slog.Logger, registry prom
 
 // clustersOf are the two clusters of a flow of the config, with a log.
 func clustersOf(c *config.Config, flow config.Flow, log *slog.Logger) client.Clusters {
-	return client.Clusters{Flow: flow, Source: c.Clusters[flow.Source], Target: c.Clusters[flow.Target], Log: log}
+	return client.Clusters{Flow: flow, Source: c.Clusters[flow.Source], Target: c.Clusters[flow.Target], Reverse: c.ReverseOf(flow), Log: log}
 }
 
 // silent are the clusters of a command whose output says all that clients would log.

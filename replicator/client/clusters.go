@@ -15,6 +15,7 @@ import (
 type Clusters struct {
 	Flow           config.Flow
 	Source, Target config.Cluster
+	Reverse        []config.Flow // those of the config from Target to Source
 	Log            *slog.Logger
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -15,141 +17,204 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// maxCommits is the maximum number of groups that are committed at the same time.
-const maxCommits = 8
+// maxCommits is the maximum number of commits of one chunk that are in flight.
+const maxCommits = 16
 
-// commit commits translated positions on the target: of groups without members, and only forward.
-func (s *Syncer) commit(ctx context.Context, positions []*position) error {
-	byGroup := make(map[string][]*position)
-	for _, p := range notRefused(positions) {
-		byGroup[p.group] = append(byGroup[p.group], p)
+// commit commits the positions of a chunk on the target, as far as milena may move them:
+//
+//	look    where do the groups stand there, and has milena put them there?
+//	note    where they are going to be put, in the journal
+//	look    again, because the first look is older than the note
+//	commit
+func (p *pass) commit(ctx context.Context, positions []*position) {
+	positions = slices.DeleteFunc(notRefused(positions), func(q *position) bool { return q.unpublished })
+	moving, confirmed := p.look(ctx, positions)
+	if len(moving)+len(confirmed) == 0 {
+		return
 	}
-	if len(byGroup) == 0 {
-		return nil
+	if err := p.lineage.note(ctx, slices.Concat(moving, confirmed)); err != nil {
+		p.lineage.lost()
+		p.fail(fmt.Errorf("note where groups are put: %w", err))
+		unfinished(confirmed)
+		refuseAll(moving, err)
+		return
 	}
-	admin := kadm.NewClient(s.deps.TargetClient)
-	listed, err := admin.ListGroups(ctx)
-	if err != nil {
-		// A group that is missing in an incomplete list may be active.
-		return fmt.Errorf("list groups of cluster %s: %w", s.deps.Flow.Target, err)
+	for _, q := range slices.Concat(moving, confirmed) {
+		q.unnoted = false
 	}
-	var existing []string
-	for group := range byGroup {
-		if _, ok := listed[group]; ok {
-			existing = append(existing, group)
-		}
+	moving, _ = p.look(ctx, moving)
+	if !p.deps.Host.Leads() {
+		p.fail(errNotLeading)
+		unfinished(moving)
+		return
 	}
-	slices.Sort(existing)
-	committed := readCommitted(ctx, admin, existing)
 	var work errgroup.Group
 	work.SetLimit(maxCommits)
-	for group, list := range byGroup {
+	for _, list := range byGroup(moving) {
 		work.Go(func() error {
-			n := commitGroup(ctx, admin, listed[group], committed[group], list)
-			s.deps.Metrics.Commits.Add(float64(n))
+			p.deps.Metrics.Commits.Add(float64(commitGroup(ctx, p.deps.TargetClient, list)))
 			return nil
 		})
 	}
-	return work.Wait()
+	_ = work.Wait() // refusals say what failed
 }
 
-// clampToLogStart moves positions whose record was deleted to the log start of the partition; see [offsets.LogStarts]. It refuses positions
-// in partitions whose log start is not known. The alias names the cluster of the client.
-func clampToLogStart(ctx context.Context, client *kgo.Client, alias string, positions []*position) error {
-	positions = notRefused(positions)
-	starts, err := readLogStarts(ctx, client, alias, positions)
-	for _, p := range positions {
-		at, unknown := starts.Clamp(p.target, p.targetOffset)
-		if p.targetOffset = at; unknown != nil {
-			p.refuse(policy.RefusedFailed, fmt.Sprintf("%v (cluster %s)", unknown, alias))
-		}
-	}
-	return err
-}
-
-// readLogStarts reads the log starts of the partitions of positions. With an error some may still be known.
-func readLogStarts(ctx context.Context, client *kgo.Client, alias string, positions []*position) (offsets.LogStarts, error) {
-	var names []string
-	for _, p := range positions {
-		names = append(names, p.target.Topic)
-	}
-	slices.Sort(names)
-	starts, err := offsets.ReadLogStarts(ctx, client, slices.Compact(names))
-	if err != nil {
-		return starts, fmt.Errorf("list start offsets of cluster %s: %w", alias, err)
-	}
-	return starts, nil
-}
-
-// readCommitted reads the committed offsets of groups. It waits for an offset that an open transaction is about to commit (KIP-447): with the
-// one before it, the group would seem to be further behind than it is. A group that the answer does not name gets an error.
-func readCommitted(ctx context.Context, admin *kadm.Client, groups []string) kadm.FetchOffsetsResponses {
-	committed := make(kadm.FetchOffsetsResponses)
-	for part := range slices.Chunk(groups, groupsPerRequest) {
-		answers := admin.FetchManyOffsets(kadm.RequireStable(ctx), part...)
-		for _, group := range part {
-			answer, ok := answers[group]
-			if !ok {
-				answer.Err = errors.New("the answer does not name the group")
-			}
-			committed[group] = answer
-		}
-	}
-	return committed
-}
-
-// commitGroup commits the positions of one group that may be committed, refuses the others, and returns how many were committed. Listed and
-// committed are the group's state and offsets on the cluster; both are zero if it does not exist there.
-func commitGroup(ctx context.Context, admin *kadm.Client, listed kadm.ListedGroup, committed kadm.FetchOffsetsResponse, list []*position) int {
-	if committed.Err != nil {
-		refuseAll(list, committed.Err)
-		return 0
-	}
-	var allowed []*position
-	for _, p := range list {
-		if mayCommit(p, listed, committed) {
-			allowed = append(allowed, p)
-		}
-	}
-	if len(allowed) == 0 {
-		return 0
-	}
-	requested := make(kadm.Offsets)
-	for _, p := range allowed {
-		// No leader epoch: the one of the source means nothing here, and a wrong one would look like a truncated log (KIP-320).
-		requested.Add(kadm.Offset{Topic: p.target.Topic, Partition: p.target.Partition, At: p.targetOffset, LeaderEpoch: -1, Metadata: p.metadata})
-	}
-	answer, err := admin.CommitOffsets(ctx, allowed[0].group, requested)
-	if err != nil {
-		refuseAll(allowed, err)
-		return 0
-	}
-	n := 0
-	for _, p := range allowed {
-		if o, _ := answer.Lookup(p.target.Topic, p.target.Partition); o.Err != nil {
-			refuseAll([]*position{p}, o.Err)
+// byGroup groups positions, in order.
+func byGroup(positions []*position) (lists [][]*position) {
+	for _, q := range positions {
+		if n := len(lists); n > 0 && lists[n-1][0].group == q.group {
+			lists[n-1] = append(lists[n-1], q)
 		} else {
-			n++
+			lists = append(lists, []*position{q})
 		}
+	}
+	return lists
+}
+
+// look reads where the groups stand on the target. It returns the positions that may be moved, with what is to be noted of them, and those that
+// were put where they were to be put, which is to be noted too. It refuses the others.
+func (p *pass) look(ctx context.Context, positions []*position) (moving, confirmed []*position) {
+	if len(positions) == 0 {
+		return nil, nil
+	}
+	groups := byGroup(positions)
+	listed, err := p.listing.get(ctx)
+	if err != nil {
+		p.fail(err)
+		refuseAll(positions, err) // a group that is missing in an incomplete list may be active
+		return nil, nil
+	}
+	var existing []string
+	for _, list := range groups {
+		if _, ok := listed[list[0].group]; ok {
+			existing = append(existing, list[0].group)
+		}
+	}
+	read := readCommits(ctx, p.deps.TargetClient, existing, true)
+	for _, list := range groups {
+		answer := read[list[0].group] // empty if the group does not exist
+		if answer.err != nil {
+			refuseAll(list, answer.err)
+			continue
+		}
+		commits := answer.byPartition()
+		for _, q := range list {
+			switch may, changed := q.follow(listed[q.group], lookUp(commits, q.target)); {
+			case may:
+				moving = append(moving, q)
+			case changed || q.unnoted:
+				confirmed = append(confirmed, q)
+			}
+		}
+	}
+	return moving, confirmed
+}
+
+// follow decides about one position by what is committed on the target. It returns whether the position is to be committed, and whether what is
+// to be noted of it has changed.
+func (q *position) follow(listed kadm.ListedGroup, now committed) (may, changed bool) {
+	if now.err != nil {
+		refuseAll([]*position{q}, now.err)
+		return false, false
+	}
+	group := policy.TargetGroup{Protocol: listed.ProtocolType, State: listed.State, Committed: now.at, Put: q.isPut(now.at)}
+	may, why := group.Follow(q.targetOffset)
+	if why != "" {
+		q.refuse(why, fmt.Sprintf("%s: at %d, translated %d", q.target, now.at, q.targetOffset))
+		return false, false
+	}
+	next := offsets.PlacedOffset{Partition: q.partition, Source: q.sourceOffset, Put: q.targetOffset, Before: now.at}
+	if !group.Put && !may {
+		return false, false // members committed it, and it is the translated one
+	}
+	changed = !q.placed || q.put != next.Put || q.before != next.Before
+	if changed || may {
+		q.placed, q.of, q.put, q.before = true, next.Source, next.Put, next.Before
+	}
+	q.unfinished = q.unfinished || may
+	return may, changed
+}
+
+// isPut reports whether milena has put the group at an offset of the target.
+func (q *position) isPut(at int64) bool {
+	return at >= 0 && (q.placed && (at == q.put || at == q.before) || slices.Contains(q.handed, at))
+}
+
+// listing is the groups of the target, listed at most listingAge ago.
+type listing struct {
+	deps *Deps
+
+	mu     sync.Mutex // held over the request: the other chunks need the same answer
+	at     time.Time
+	groups kadm.ListedGroups
+}
+
+// listingAge is short, because a group that becomes active must not be moved. The broker refuses such a commit too.
+const listingAge = time.Second
+
+// get returns the groups of the target, or an error if not all brokers answered.
+func (l *listing) get(ctx context.Context) (kadm.ListedGroups, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.at) < listingAge {
+		return l.groups, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	began := time.Now()
+	listed, err := kadm.NewClient(l.deps.TargetClient).ListGroups(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list groups of cluster %s: %w", l.deps.Flow.Target, err)
+	}
+	l.at, l.groups = began, listed
+	return listed, nil
+}
+
+// Limits of one OffsetCommit request. The broker writes it as one batch to __consumer_offsets, which has max.message.bytes like any topic.
+const (
+	maxCommitPartitions = 1000
+	maxCommitBytes      = 256 << 10
+)
+
+// commitGroup commits positions of one group, refuses those that the broker refuses, and returns how many were committed.
+func commitGroup(ctx context.Context, client *kgo.Client, list []*position) (n int) {
+	for len(list) > 0 {
+		requested := make(kadm.Offsets)
+		bytes, count := 0, 0
+		for _, q := range list {
+			bytes += len(q.group) + len(q.target.Topic) + len(q.metadata) + 100
+			if count > 0 && (count == maxCommitPartitions || bytes > maxCommitBytes) {
+				break
+			}
+			count++
+			// No leader epoch: the one of the source means nothing here, and a wrong one would look like a truncated log (KIP-320).
+			requested.Add(kadm.Offset{Topic: q.target.Topic, Partition: q.target.Partition, At: q.targetOffset, LeaderEpoch: -1, Metadata: q.metadata})
+		}
+		n += commitOffsets(ctx, client, list[:count], requested)
+		list = list[count:]
 	}
 	return n
 }
 
-// mayCommit reports whether a position is to be committed. If it is not, it is refused or committed already.
-func mayCommit(p *position, listed kadm.ListedGroup, committed kadm.FetchOffsetsResponse) bool {
-	group := policy.TargetGroup{Protocol: listed.ProtocolType, State: listed.State, Committed: -1}
-	if o, ok := committed.Fetched.Lookup(p.target.Topic, p.target.Partition); ok {
-		if o.Err != nil {
-			refuseAll([]*position{p}, o.Err) // its committed offset is unknown
-			return false
+func commitOffsets(ctx context.Context, client *kgo.Client, list []*position, requested kadm.Offsets) (n int) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	answer, err := kadm.NewClient(client).CommitOffsets(ctx, list[0].group, requested)
+	if err != nil {
+		refuseAll(list, err)
+		return 0
+	}
+	for _, q := range list {
+		if o, ok := answer.Lookup(q.target.Topic, q.target.Partition); !ok {
+			refuseAll([]*position{q}, errors.New("the answer does not name the partition"))
+		} else if o.Err != nil {
+			refuseAll([]*position{q}, o.Err)
+		} else {
+			q.before, q.unnoted = q.put, true
+			n++
 		}
-		group.Committed = o.At
 	}
-	may, why := group.Commit(p.targetOffset)
-	if why != "" {
-		p.refuse(why, fmt.Sprintf("%s: at %d, translated %d", p.target, group.Committed, p.targetOffset))
-	}
-	return may
+	return n
 }
 
 // refuseAll refuses positions because a request about their group failed.
@@ -161,7 +226,7 @@ func refuseAll(list []*position, err error) {
 	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
 		why = policy.RefusedRights
 	}
-	for _, p := range list {
-		p.refuse(why, fmt.Sprintf("%s: %v", p.target, err))
+	for _, q := range list {
+		q.refuse(why, fmt.Sprintf("%s: %v", q.target, err))
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -54,13 +53,13 @@ func TestForwardTranslationUsesTheCopyAndTheMigration(t *testing.T) {
 		if c.copy != nil {
 			host.copies[tp] = c.copy
 		}
-		s := &Syncer{deps: &Deps{Host: host, Migration: c.migration}}
-		now := views{
+		s := &pass{Syncer: &Syncer{deps: &Deps{Host: host, Migration: c.migration}}}
+		s.now = views{
 			topics.View{ByName: map[string]topics.Topic{"orders": {Name: "orders", ID: source}}},
 			topics.View{ByName: map[string]topics.Topic{"a.orders": {Name: "a.orders", ID: target}}},
 		}
 		p := &position{group: "app", source: tp, sourceOffset: 3, target: offsets.TopicPartition{Topic: "a.orders"}}
-		s.translate(t.Context(), now, []*position{p})
+		s.translate(t.Context(), p)
 		if p.refusal != c.refusal || p.targetOffset != c.want || p.refusal != "" && p.detail == "" {
 			t.Errorf("%s: translated to %d, refused %q (%s), want %d, %q", c.name, p.targetOffset, p.refusal, p.detail, c.want, c.refusal)
 		}
@@ -109,11 +108,6 @@ func TestAPositionIsNeverBelowTheLogStart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.copies("orders", 0, 100)
-	for range 10 {
-		if err := w.host.target.ProduceSync(t.Context(), &kgo.Record{Topic: "a.orders", Value: []byte("x")}).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-	}
 	var upTo kadm.Offsets
 	upTo.Add(kadm.Offset{Topic: "a.orders", At: 7})
 	if resp, err := kadm.NewClient(w.host.target).DeleteRecords(t.Context(), upTo); err != nil || resp.Error() != nil {
@@ -124,10 +118,15 @@ func TestAPositionIsNeverBelowTheLogStart(t *testing.T) {
 	if at := w.committed(w.host.target, "app", "a.orders"); at != 7 {
 		t.Errorf("committed at %d, want 7, the log start", at)
 	}
-	p := &position{group: "app", target: offsets.TopicPartition{Topic: "missing"}, targetOffset: 4}
-	_ = clampToLogStart(t.Context(), w.host.target, "b", []*position{p})
-	if p.refusal != policy.RefusedFailed || p.targetOffset != 4 {
-		t.Errorf("a position whose log start is not known is %+v", p)
+	missing := &position{group: "app", target: offsets.TopicPartition{Topic: "missing"}, targetOffset: 4}
+	beyond := &position{group: "app", target: offsets.TopicPartition{Topic: "a.orders"}, targetOffset: 101}
+	pass := &pass{Syncer: w.newSyncer(), bounds: bounds{client: w.host.target, alias: "b", byTopic: map[string]topicBounds{}}}
+	_ = pass.clamp(t.Context(), []*position{missing, beyond})
+	if missing.refusal != policy.RefusedFailed || missing.targetOffset != 4 {
+		t.Errorf("a position whose log start is not known is %+v", missing)
+	}
+	if beyond.refusal != policy.RefusedFailed {
+		t.Errorf("a position past the end of the log is %+v", beyond)
 	}
 }
 
@@ -137,11 +136,13 @@ func TestOnlyTheLeaderWrites(t *testing.T) {
 	w.copies("orders", 0, 100)
 	w.commit(w.host.source, "app", "orders", 40)
 	w.host.leads.Store(false)
-	w.sync(w.newSyncer())
+	if err := w.newSyncer().sync(t.Context()); !errors.Is(err, errNotLeading) {
+		t.Errorf("sync: %v", err)
+	}
 	if at := w.committed(w.host.target, "app", "a.orders"); at != -1 {
 		t.Errorf("committed at %d by a process that does not lead", at)
 	}
-	if view := w.host.View(offsets.Target); len(view.ByName) != 1 {
+	if view := w.host.View(offsets.Target); len(view.ByName) != 2 { // the copy and the journal
 		t.Errorf("topics on the target are %v", view.ByName)
 	}
 }
@@ -172,7 +173,8 @@ func TestAProblemWithAnInternalTopicIsLoggedOnce(t *testing.T) {
 	topic := newInternalTopic(&w.deps, offsets.Target, offsets.HeartbeatsTopic)
 	write := func() error {
 		now := time.Now()
-		return topic.write(t.Context(), now, []record{offsets.Heartbeat{Source: "a", Target: "b", At: now}})
+		_, err := topic.write(t.Context(), now, []record{offsets.Heartbeat{Source: "a", Target: "b", At: now}})
+		return err
 	}
 	if err := write(); !errors.Is(err, errCreated) {
 		t.Fatal(err)
@@ -208,27 +210,32 @@ func TestAProblemWithAnInternalTopicIsLoggedOnce(t *testing.T) {
 
 func TestRefusalsAreCombinedAndCountedWhenTheyBegin(t *testing.T) {
 	t.Parallel()
-	metrics := newMetrics()
-	r := &report{metrics: &metrics}
+	w := newWorld(t)
+	s := w.newSyncer()
 	refused := func(group string, partition int32, why policy.Refusal) *position {
-		return &position{group: group, target: offsets.TopicPartition{Topic: "a.orders", Partition: partition}, refusal: why, detail: "d"}
-	}
-	positions := []*position{
-		refused("b", 0, policy.RefusedAhead), refused("b", 1, policy.RefusedAhead), refused("b", 2, policy.RefusedActive), refused("a", 0, policy.RefusedAhead), {group: "c"},
+		tp := offsets.TopicPartition{Topic: "a.orders", Partition: partition}
+		return &position{group: group, target: tp, part: s.memory.group(group).of(s.memory.topicNumber(tp.Topic, [16]byte{}), partition), refusal: why, detail: "d"}
 	}
 	for range 2 {
-		r.set(positions, 3, time.Now(), errors.New("x"))
+		p := &pass{Syncer: s}
+		p.finish(s.memory.group("b"), 0, []*position{refused("b", 0, policy.RefusedOwn), refused("b", 1, policy.RefusedOwn), refused("b", 2, policy.RefusedActive)})
+		p.finish(s.memory.group("a"), 0, []*position{refused("a", 0, policy.RefusedOwn)})
+		p.finish(s.memory.group("c"), 0, []*position{{group: "c"}})
+		s.report.set(s.memory.all(), 3, time.Now(), time.Second, errors.New("x"))
 	}
-	status := r.get()
+	status := s.report.get()
 	want := []Refusal{
-		{Group: "a", Reason: "ahead", Text: "group a " + policy.RefusedAhead.Explain(), Detail: "d", Partitions: 1},
+		{Group: "a", Reason: "own", Text: "group a " + policy.RefusedOwn.Explain(), Detail: "d", Partitions: 1},
 		{Group: "b", Reason: "active", Text: "group b " + policy.RefusedActive.Explain(), Detail: "d", Partitions: 1},
-		{Group: "b", Reason: "ahead", Text: "group b " + policy.RefusedAhead.Explain(), Detail: "d", Partitions: 2},
+		{Group: "b", Reason: "own", Text: "group b " + policy.RefusedOwn.Explain(), Detail: "d", Partitions: 2},
 	}
 	if diff := cmp.Diff(want, status.Refusals); diff != "" || status.Refused != 4 || status.Positions != 5 || status.Groups != 3 || len(status.Problems) != 1 {
 		t.Errorf("%+v\n%s", status, diff)
 	}
-	if n := counted(t, metrics.Refusals.WithLabelValues("ahead")); n != 3 {
-		t.Errorf("%v refusals counted as ahead, want 3", n)
+	if !status.LastPass.IsZero() {
+		t.Error("a sync that failed counts as the last one that was complete")
+	}
+	if n := counted(t, w.deps.Metrics.Refusals.WithLabelValues("own")); n != 3 {
+		t.Errorf("%v refusals counted as own, want 3", n)
 	}
 }

@@ -34,11 +34,11 @@ type fakeCopy struct {
 
 func (c *fakeCopy) TopicIDs() (source, target [16]byte) { return c.source, c.target }
 
-func (c *fakeCopy) Forward(source int64) (int64, error) {
+func (c *fakeCopy) Forward(source int64) (int64, bool, error) {
 	if c.err != nil {
-		return 0, c.err
+		return 0, false, c.err
 	}
-	return min(source, c.end) + c.shift, nil
+	return min(source, c.end) + c.shift, source <= c.end, nil
 }
 
 func (c *fakeCopy) MapStart() (int64, bool) { return 20, true }
@@ -49,13 +49,37 @@ func (c *fakeCopy) LastSync() (offsets.OffsetSync, bool) {
 
 // fakeHost is a flow whose metadata is always current.
 type fakeHost struct {
-	t              *testing.T
+	t              testing.TB
 	source, target *kgo.Client
 	leads          atomic.Bool
 	refreshes      atomic.Int32
+	journal        string
+	views          map[offsets.Side]topics.View // if set: metadata that does not change
+	noteErr        error                        // of Note
+	afterNote      func()                       // called by Note before it returns
 
 	mu     sync.Mutex
 	copies map[offsets.TopicPartition]*fakeCopy
+	noted  int // entries
+}
+
+// Note writes to the journal as a flow does, but without a fence.
+func (h *fakeHost) Note(ctx context.Context, entries []offsets.Entry) error {
+	if h.noteErr != nil {
+		return h.noteErr
+	}
+	var records []*kgo.Record
+	for _, e := range entries {
+		records = append(records, &kgo.Record{Topic: h.journal, Partition: offsets.LineagePartition, Key: e.AppendKey(nil), Value: e.AppendValue(nil)})
+	}
+	h.mu.Lock()
+	h.noted += len(entries)
+	h.mu.Unlock()
+	err := h.target.ProduceSync(ctx, records...).FirstErr()
+	if h.afterNote != nil && len(entries) > 0 {
+		h.afterNote()
+	}
+	return err
 }
 
 func (h *fakeHost) Leads() bool  { return h.leads.Load() }
@@ -79,6 +103,9 @@ func (h *fakeHost) Copies() []Copy {
 }
 
 func (h *fakeHost) View(side offsets.Side) topics.View {
+	if view, ok := h.views[side]; ok {
+		return view
+	}
 	cl := h.target
 	if side == offsets.Source {
 		cl = h.source
@@ -110,17 +137,21 @@ func (l *logged) count(msg string) int {
 
 // world is two clusters, a and b, and the flow a-b between them.
 type world struct {
-	t              *testing.T
+	t              testing.TB
 	source, target *kfake.Cluster
 	host           *fakeHost
 	deps           Deps
 	log            *logged
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, source: kafkatest.New(t), target: kafkatest.New(t), log: &logged{}}
-	w.host = &fakeHost{t: t, source: kafkatest.Client(t, w.source), target: kafkatest.Client(t, w.target), copies: make(map[offsets.TopicPartition]*fakeCopy)}
+	w.host = &fakeHost{
+		t: t, source: kafkatest.Client(t, w.source), target: kafkatest.Client(t, w.target), copies: make(map[offsets.TopicPartition]*fakeCopy),
+		journal: offsets.JournalTopic("a-b"),
+	}
+	kafkatest.CreateTopic(t, w.target, w.host.journal, 1, nil)
 	w.host.leads.Store(true)
 	flow := config.DefaultFlow("a", "b")
 	flow.Topics, flow.Groups, flow.GroupsSync, flow.OffsetSyncs = []string{".*"}, []string{".*"}, true, config.OffsetSyncsTarget
@@ -131,7 +162,7 @@ func newWorld(t *testing.T) *world {
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	w.deps = Deps{
 		Clusters: client.Clusters{Flow: flow, Log: log}, Host: w.host, Topics: rules,
-		SourceClient: w.host.source, TargetClient: w.host.target, InternalClient: kafkatest.Client(t, w.target),
+		SourceClient: kafkatest.Client(t, w.source), TargetClient: kafkatest.Client(t, w.target),
 		Throttles: client.NewThrottles(log), Warn: log.Warn, Metrics: newMetrics(),
 	}
 	return w
@@ -154,6 +185,7 @@ func (w *world) copies(topic string, shift, end int64) *fakeCopy {
 	w.t.Helper()
 	kafkatest.CreateTopic(w.t, w.source, topic, 1, nil)
 	kafkatest.CreateTopic(w.t, w.target, "a."+topic, 1, nil)
+	w.fill("a."+topic, shift+end)
 	c := &fakeCopy{
 		tp: offsets.TopicPartition{Topic: topic}, shift: shift, end: end,
 		source: w.host.View(offsets.Source).ByName[topic].ID, target: w.host.View(offsets.Target).ByName["a."+topic].ID,
@@ -162,6 +194,18 @@ func (w *world) copies(topic string, shift, end int64) *fakeCopy {
 	defer w.host.mu.Unlock()
 	w.host.copies[c.tp] = c
 	return c
+}
+
+// fill appends records to partition 0 of a topic on the target.
+func (w *world) fill(topic string, n int64) {
+	w.t.Helper()
+	var records []*kgo.Record
+	for range n {
+		records = append(records, &kgo.Record{Topic: topic, Value: []byte("x")})
+	}
+	if err := w.host.target.ProduceSync(w.t.Context(), records...).FirstErr(); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) commit(cl *kgo.Client, group, topic string, at int64) {
@@ -234,7 +278,7 @@ func (w *world) newSyncer() *Syncer {
 }
 
 // counted returns the value of a counter.
-func counted(t *testing.T, c prometheus.Counter) float64 {
+func counted(t testing.TB, c prometheus.Counter) float64 {
 	t.Helper()
 	var m dto.Metric
 	if err := c.Write(&m); err != nil {

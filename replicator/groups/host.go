@@ -19,8 +19,8 @@ type Copy interface {
 	// (KIP-516).
 	TopicIDs() (source, target [16]byte)
 	// Forward translates a source offset with the part of the map that is in memory. An offset above the end of the copy is translated to
-	// that end. Errors: [ErrRecovering], [ErrRewritten], *[offsets.BeforeStartError].
-	Forward(source int64) (target int64, err error)
+	// that end, and the copied result is false. Errors: [ErrRecovering], [ErrRewritten], *[offsets.BeforeStartError].
+	Forward(source int64) (target int64, copied bool, err error)
 	// MapStart returns the lowest target offset that the map describes. The ok result is false while there is no map.
 	MapStart() (target int64, ok bool)
 	// LastSync returns the offset pair of the last copied record. The ok result is false if the copy does not end with a copied record.
@@ -35,7 +35,7 @@ var (
 	ErrRewritten = errors.New("the partition is halted: one of its logs was recreated or truncated")
 )
 
-// Host is the flow that the groups belong to. Its methods do no I/O and are safe for concurrent use.
+// Host is the flow that the groups belong to. Its methods are safe for concurrent use, and only Note does I/O.
 type Host interface {
 	// Leads reports whether this process does the work of the flow that only one process may do. It may change at any time.
 	Leads() bool
@@ -47,6 +47,9 @@ type Host interface {
 	View(side offsets.Side) topics.View
 	// RefreshSoon requests new metadata of both clusters and does not wait for it.
 	RefreshSoon()
+	// Note appends entries to [offsets.LineagePartition] of the flow's journal, under the fence. It blocks until they are
+	// acknowledged; after an error some may be there.
+	Note(ctx context.Context, entries []offsets.Entry) error
 }
 
 // Migration knows what MirrorMaker 2 recorded of the copies that the flow continues.
@@ -62,12 +65,11 @@ type Deps struct {
 	Host            Host
 	Migration       Migration      // nil if the flow continues no copies of MirrorMaker 2
 	Topics          *policy.Topics // the flow's rules
-	// SourceClient and TargetClient are for requests about groups and topics, InternalClient is for produce requests to internal topics on the
-	// target.
-	SourceClient, TargetClient, InternalClient *kgo.Client
-	Throttles                                  *client.Throttles
-	Warn                                       func(msg string, attrs ...any) // logs a warning, but not the same one again and again
-	Metrics                                    Metrics
+	// SourceClient and TargetClient are for the requests of this package alone: one that is given up closes its connection.
+	SourceClient, TargetClient *kgo.Client
+	Throttles                  *client.Throttles
+	Warn                       func(msg string, attrs ...any) // logs a warning, but not the same one again and again
+	Metrics                    Metrics
 }
 
 // Metrics are the series that the package writes.

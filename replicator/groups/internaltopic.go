@@ -48,7 +48,7 @@ func newInternalTopic(d *Deps, side offsets.Side, name string) *internalTopic {
 	if side == offsets.Source {
 		return &internalTopic{deps: d, client: d.SourceClient, side: side, alias: d.Flow.Source, name: name}
 	}
-	return &internalTopic{deps: d, client: d.InternalClient, side: side, alias: d.Flow.Target, name: name}
+	return &internalTopic{deps: d, client: d.TargetClient, side: side, alias: d.Flow.Target, name: name}
 }
 
 func (t *internalTopic) view() topics.View { return t.deps.Host.View(t.side) }
@@ -56,11 +56,9 @@ func (t *internalTopic) view() topics.View { return t.deps.Host.View(t.side) }
 // id returns the topic's id as last seen, zero if it does not exist.
 func (t *internalTopic) id() [16]byte { return t.view().ByName[t.name].ID }
 
-// write appends records with one timestamp, and creates the topic first if it does not exist. After an error, some or all of the records
-// must be written again. It reports the error itself.
-func (t *internalTopic) write(ctx context.Context, at time.Time, records []record) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*writeTimeout)
-	defer cancel()
+// write appends records with one timestamp, and creates the topic first if it does not exist. It returns how many of them, from the first one,
+// are acknowledged. After an error, the others may or may not be there, and must be written again. It reports the error itself.
+func (t *internalTopic) write(ctx context.Context, at time.Time, records []record) (written int, err error) {
 	var batch []recordbatch.Record
 	bytes := 0
 	for i, r := range records {
@@ -74,13 +72,14 @@ func (t *internalTopic) write(ctx context.Context, at time.Time, records []recor
 			if !errors.Is(context.Cause(ctx), context.Canceled) { // a stop is not a problem
 				t.reportError(err)
 			}
-			return err
+			return written, err
 		}
 		t.deps.Metrics.Records.WithLabelValues(t.alias, t.name).Add(float64(len(batch)))
+		written += len(batch)
 		batch, bytes = nil, 0
 	}
 	t.reportSuccess()
-	return nil
+	return written, nil
 }
 
 func (t *internalTopic) writeBatch(ctx context.Context, records []recordbatch.Record) error {
@@ -105,12 +104,14 @@ func (t *internalTopic) writeBatch(ctx context.Context, records []recordbatch.Re
 }
 
 func (t *internalTopic) produce(ctx context.Context, leader int32, id [16]byte, batch []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout) // long: a batch may take seconds over a slow line
+	defer cancel()
 	partition := offsets.TopicPartition{Topic: t.name}
 	request := wire.NewProduceRequest(writeTimeout)
 	request.Add(partition, id, batch)
 	answer, err := t.client.Broker(int(leader)).Request(ctx, request)
 	if errors.Is(err, context.DeadlineExceeded) && t.deps.Throttles.Recent(string(t.side)) {
-		return errThrottled // it was queued behind a write to the journal, which is throttled
+		return errThrottled
 	}
 	if err != nil {
 		t.deps.Host.RefreshSoon()

@@ -11,6 +11,8 @@ import (
 // position is a committed offset of a group in one partition, on its way to the other cluster: source is where it was read, target is where
 // it is committed.
 type position struct {
+	part // what is remembered of it
+
 	group, metadata string
 
 	source       offsets.TopicPartition
@@ -18,18 +20,20 @@ type position struct {
 	target       offsets.TopicPartition
 	targetOffset int64
 
+	// reverse is the flow that put the group in a topic that this flow's target is the home of, nil for a topic that this flow copies.
+	reverse *reverseFlow
+	// handed are other positions that count as put by milena, because the reverse flow vouches for them; see lineage.go.
+	handed []int64
+
 	refusal policy.Refusal // why it is not committed, empty if it is
 	detail  string         // for humans, with a refusal
+	// idle says that there is nothing to do, because nobody has consumed since the reverse flow put the group there.
+	idle bool
+	// unfinished says that the next sync must look again even if the source still has the same offset.
+	unfinished bool
+	// unpublished says that its checkpoint could not be written, so that it is not committed yet.
+	unpublished bool
 }
-
-// groupPartition identifies the committed offset of a group in one partition.
-type groupPartition struct {
-	group string
-	offsets.TopicPartition
-}
-
-// key identifies the position by its target.
-func (p *position) key() groupPartition { return groupPartition{p.group, p.target} }
 
 func (p *position) refuse(why policy.Refusal, detail string) { p.refusal, p.detail = why, detail }
 
@@ -50,11 +54,25 @@ func (p *position) translated(target int64, err error) {
 	}
 }
 
-// notRefused returns the positions that are still to be committed.
+// settled reports whether there is nothing to do while the source has the same offset. A refusal that the target or the copy may end without
+// the source is not.
+func (p *position) settled() bool {
+	if p.unfinished || p.unpublished || p.unnoted {
+		return false
+	}
+	switch p.refusal {
+	case "", policy.RefusedOwn, policy.RefusedNotPut, policy.RefusedKind, policy.RefusedBeforeStart, policy.RefusedRights:
+		return true
+	case policy.RefusedActive, policy.RefusedAhead, policy.RefusedNotCopied, policy.RefusedRecovering, policy.RefusedRecreated, policy.RefusedFailed:
+	}
+	return false
+}
+
+// notRefused returns the positions that may still be committed.
 func notRefused(positions []*position) []*position {
 	var list []*position
 	for _, p := range positions {
-		if p.refusal == "" {
+		if p.refusal == "" && !p.idle {
 			list = append(list, p)
 		}
 	}

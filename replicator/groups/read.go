@@ -4,41 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"hash/maphash"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 )
 
-// groupsPerRequest is the maximum number of groups in one OffsetFetch request, which takes many since KIP-709.
-const groupsPerRequest = 100
+// requestTimeout is the maximum time of one step of a sync: a request about at most a chunk of groups. It is long, because a request that is
+// given up was in vain.
+const requestTimeout = 30 * time.Second
 
-// read reads the committed offsets of all selected groups on the source, and counts the groups. With an error, those of other groups may
-// still be there.
-func (s *Syncer) read(ctx context.Context) (positions []*position, count int, err error) {
-	if !s.deps.Flow.Checkpoints && !s.deps.Flow.GroupsSync {
-		return nil, 0, nil // nothing is written anywhere
-	}
-	names, err := s.list(ctx)
-	for part := range slices.Chunk(names, groupsPerRequest) {
-		answers := kadm.NewClient(s.deps.SourceClient).FetchManyOffsets(ctx, part...)
-		for _, name := range slices.Sorted(maps.Keys(answers)) {
-			fetched := answers[name]
-			if fetched.Err != nil {
-				err = errors.Join(err, fmt.Errorf("read the offsets of group %s on cluster %s: %w", fetched.Group, s.deps.Flow.Source, fetched.Err))
-				continue
-			}
-			positions = append(positions, positionsOf(fetched)...)
-		}
-	}
-	return positions, len(names), err
-}
-
-// list returns the selected groups of the source. With an error from one broker, the groups of the others are still there.
+// list returns the selected groups of the source, sorted. With an error from one broker, the groups of the others are still there.
 func (s *Syncer) list(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	listed, err := kadm.NewClient(s.deps.SourceClient).ListGroups(ctx)
 	if err != nil {
 		err = fmt.Errorf("list groups of cluster %s: %w", s.deps.Flow.Source, err)
@@ -68,15 +54,98 @@ func (s *Syncer) known(names []string, err error) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return !s.atStart[name] })
 }
 
-func positionsOf(fetched kadm.FetchOffsetsResponse) []*position {
-	var positions []*position
-	for _, o := range fetched.Fetched.Sorted() {
-		if o.Err == nil && o.At >= 0 {
-			positions = append(positions, &position{
-				group: fetched.Group, metadata: o.Metadata,
-				source: offsets.TopicPartition{Topic: o.Topic, Partition: o.Partition}, sourceOffset: o.At,
-			})
+// commits are the committed offsets of one group, as a broker answered.
+type commits struct {
+	err    error
+	topics []kmsg.OffsetFetchResponseGroupTopic
+}
+
+// readCommits reads the committed offsets of groups in one request per coordinator. Every group is in the result, with an error if the answer
+// does not name it. A stable read waits for an offset that an open transaction is about to commit (KIP-447): with the one before it, the group
+// would seem to be further behind than it is.
+func readCommits(ctx context.Context, client *kgo.Client, groups []string, stable bool) map[string]commits {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	read := make(map[string]commits, len(groups))
+	for _, group := range groups {
+		read[group] = commits{err: errors.New("the answer does not name the group")}
+	}
+	if len(groups) == 0 {
+		return read
+	}
+	request := kmsg.NewPtrOffsetFetchRequest()
+	request.RequireStable = stable
+	for _, group := range groups {
+		asked := kmsg.NewOffsetFetchRequestGroup()
+		asked.Group = group
+		request.Groups = append(request.Groups, asked)
+	}
+	for _, shard := range client.RequestSharded(ctx, request) {
+		err := shard.Err
+		response, ok := shard.Resp.(*kmsg.OffsetFetchResponse)
+		if err == nil && ok {
+			err = kerr.ErrorForCode(response.ErrorCode)
+		}
+		if asked, named := shard.Req.(*kmsg.OffsetFetchRequest); named && err != nil {
+			for _, g := range asked.Groups {
+				read[g.Group] = commits{err: err}
+			}
+		}
+		if err != nil || !ok {
+			continue
+		}
+		for _, g := range response.Groups {
+			err := kerr.ErrorForCode(g.ErrorCode)
+			if errors.Is(err, kerr.GroupIDNotFound) {
+				err = nil // it has committed nothing
+			}
+			read[g.Group] = commits{err: err, topics: g.Topics}
 		}
 	}
-	return positions
+	return read
+}
+
+// hash returns a number that differs if a committed offset or its metadata differs.
+func (c *commits) hash(seed maphash.Seed) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	for i := range c.topics {
+		t := &c.topics[i]
+		_, _ = h.WriteString(t.Topic)
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			maphash.WriteComparable(&h, [3]int64{int64(p.Partition), p.Offset, int64(p.ErrorCode)})
+			if p.Metadata != nil {
+				_, _ = h.WriteString(*p.Metadata)
+			}
+		}
+	}
+	return h.Sum64()
+}
+
+// committed is the committed offset of a group in one partition: -1 if there is none, or why it is not known.
+type committed struct {
+	at  int64
+	err error
+}
+
+// byPartition returns the committed offsets of partitions. A partition that is absent has none.
+func (c *commits) byPartition() map[offsets.TopicPartition]committed {
+	found := make(map[offsets.TopicPartition]committed)
+	for _, t := range c.topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil || p.Offset >= 0 {
+				found[offsets.TopicPartition{Topic: t.Topic, Partition: p.Partition}] = committed{p.Offset, err}
+			}
+		}
+	}
+	return found
+}
+
+// lookUp returns the committed offset of a partition.
+func lookUp(found map[offsets.TopicPartition]committed, tp offsets.TopicPartition) committed {
+	if c, ok := found[tp]; ok {
+		return c
+	}
+	return committed{at: -1}
 }

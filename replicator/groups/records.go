@@ -2,6 +2,7 @@ package groups
 
 import (
 	"context"
+	"hash/maphash"
 	"time"
 
 	"github.com/milena-kafka/milena/config"
@@ -10,50 +11,70 @@ import (
 
 // checkpoints writes MirrorMaker 2's checkpoints to the target: those that changed.
 type checkpoints struct {
-	topic   *internalTopic
-	id      [16]byte                              // of the topic that written is about
-	written map[groupPartition]offsets.Checkpoint // by this process
+	topic *internalTopic
+	seed  maphash.Seed
+	id    [16]byte // of the topic when the sync began
 }
 
+// newCheckpoints returns nil if checkpoints are off.
 func newCheckpoints(d *Deps) *checkpoints {
-	return &checkpoints{
-		topic:   newInternalTopic(d, offsets.Target, d.InternalTopics().Checkpoints(d.Flow.Source)),
-		written: make(map[groupPartition]offsets.Checkpoint),
-	}
-}
-
-// write writes the checkpoints of positions that are not refused. They were read after began.
-func (c *checkpoints) write(ctx context.Context, positions []*position, began time.Time) error {
-	if id := c.topic.id(); id != c.id { // the topic was recreated: write all again
-		clear(c.written)
-		c.id = id
-	}
-	changed := make(map[groupPartition]offsets.Checkpoint)
-	var records []record
-	for _, p := range notRefused(positions) {
-		checkpoint := offsets.Checkpoint{
-			Group: p.group, Topic: p.target.Topic, Partition: p.target.Partition, Source: p.sourceOffset, Target: p.targetOffset, Metadata: p.metadata,
-		}
-		if c.written[p.key()] != checkpoint {
-			changed[p.key()] = checkpoint
-			records = append(records, checkpoint)
-		}
-	}
-	if len(records) == 0 {
+	if !d.Flow.Checkpoints {
 		return nil
 	}
-	if err := c.topic.write(ctx, time.Now(), records); err != nil {
-		return err
-	}
-	took := time.Since(began).Seconds()
-	for key, checkpoint := range changed {
-		c.topic.deps.Metrics.CheckpointLatency.Observe(took)
-		c.written[key] = checkpoint
-	}
-	return nil
+	return &checkpoints{topic: newInternalTopic(d, offsets.Target, d.InternalTopics().Checkpoints(d.Flow.Source)), seed: maphash.MakeSeed()}
 }
 
-func (c *checkpoints) problems() []string { return c.topic.problems() }
+// recreated reports whether the topic is another one than in the sync before, so that all checkpoints must be written again.
+func (c *checkpoints) recreated() bool {
+	if c == nil {
+		return false
+	}
+	before := c.id
+	c.id = c.topic.id()
+	return before != c.id
+}
+
+// write writes the checkpoints of positions in copies that are not refused. They were read after began. Each batch that is acknowledged
+// counts; the positions of the others are marked as unpublished. The checkpoint is written before the commit, as MirrorMaker 2 does. If milena
+// has no permission to write checkpoints at all, it commits without them.
+func (c *checkpoints) write(ctx context.Context, positions []*position, began time.Time) {
+	if c == nil {
+		return
+	}
+	var changed []*position
+	var records []record
+	for _, p := range notRefused(positions) {
+		if p.reverse != nil || p.checkpointed && p.checkpoint.source == p.sourceOffset && p.checkpoint.target == p.targetOffset && p.checkpoint.metadata == c.hash(p.metadata) {
+			continue
+		}
+		changed = append(changed, p)
+		records = append(records, offsets.Checkpoint{
+			Group: p.group, Topic: p.target.Topic, Partition: p.target.Partition, Source: p.sourceOffset, Target: p.targetOffset, Metadata: p.metadata,
+		})
+	}
+	if len(records) == 0 {
+		return
+	}
+	written, err := c.topic.write(ctx, time.Now(), records)
+	took := time.Since(began).Seconds()
+	for _, p := range changed[:written] {
+		c.topic.deps.Metrics.CheckpointLatency.Observe(took)
+		p.checkpointed, p.checkpoint.source, p.checkpoint.target, p.checkpoint.metadata = true, p.sourceOffset, p.targetOffset, c.hash(p.metadata)
+	}
+	for _, p := range changed[written:] {
+		p.checkpointed, p.unfinished = false, true
+		p.unpublished = !isDenied(err)
+	}
+}
+
+func (c *checkpoints) hash(metadata string) uint64 { return maphash.String(c.seed, metadata) }
+
+func (c *checkpoints) problems() []string {
+	if c == nil {
+		return nil
+	}
+	return c.topic.problems()
+}
 
 // offsetSyncs writes MirrorMaker 2's offset-syncs: the newest offset pair of each partition whose copy grew. They are for a MirrorMaker 2
 // after a rollback, and for tools that read its topics. Java's own clients do not read them.
@@ -99,7 +120,10 @@ func (s *offsetSyncs) write(ctx context.Context) {
 			records = append(records, sync)
 		}
 	}
-	if len(records) == 0 || s.topic.write(ctx, time.Now(), records) != nil {
+	if len(records) == 0 {
+		return
+	}
+	if _, err := s.topic.write(ctx, time.Now(), records); err != nil {
 		return
 	}
 	for tp, source := range changed {

@@ -17,7 +17,7 @@ type Status struct {
 	// Refused is the number of positions that could not be translated or were not committed on the target, for the reasons in Refusals.
 	Refused  int       `json:"refused"`
 	Refusals []Refusal `json:"refusals,omitempty"`
-	// LastPass is when the last sync began, and Took its duration in seconds.
+	// LastPass is when the last sync began that reached all groups without an error. Took is the duration of the last sync in seconds.
 	LastPass time.Time `json:"last_pass,omitzero"`
 	Took     float64   `json:"took_seconds"`
 	// Problems are sentences about groups that could not be read and internal topics that could not be written.
@@ -37,46 +37,44 @@ type Refusal struct {
 // report holds the outcome of the last sync.
 type report struct {
 	metrics *Metrics
-	refused map[groupPartition]policy.Refusal // in the sync before
 
 	mu     sync.Mutex
 	status Status
 }
 
-// set replaces the report.
-func (r *report) set(positions []*position, groups int, began time.Time, err error) {
-	r.countRefusals(positions)
-	status := Status{
-		Groups: groups, Positions: len(positions), Refused: len(r.refused), Refusals: refusals(positions),
-		LastPass: began, Took: time.Since(began).Seconds(),
+// set replaces the report. Round is when the first of the syncs began that together cover all groups.
+func (r *report) set(all []*groupMemory, groups int, round time.Time, took time.Duration, err error) {
+	status := Status{Groups: groups, Took: took.Seconds()}
+	for _, g := range all {
+		status.Positions += g.positions
+		for _, refusal := range g.refusals {
+			status.Refused += refusal.Partitions
+			status.Refusals = append(status.Refusals, refusal)
+		}
 	}
+	slices.SortFunc(status.Refusals, compareRefusals)
 	if err != nil {
 		status.Problems = append(status.Problems, err.Error())
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if status.LastPass = round; err != nil {
+		status.LastPass = r.status.LastPass
+	}
 	r.status = status
+}
+
+// failed reports a sync that could do nothing. What is known of the groups stays.
+func (r *report) failed(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status.Problems = []string{err.Error()}
 }
 
 func (r *report) get() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status
-}
-
-// countRefusals counts the refusals that begin with this sync.
-func (r *report) countRefusals(positions []*position) {
-	refused := make(map[groupPartition]policy.Refusal)
-	for _, p := range positions {
-		if p.refusal == "" {
-			continue
-		}
-		refused[p.key()] = p.refusal
-		if r.refused[p.key()] != p.refusal {
-			r.metrics.Refusals.WithLabelValues(string(p.refusal)).Inc()
-		}
-	}
-	r.refused = refused
 }
 
 // refusals combines refused positions by group and reason, sorted.
@@ -100,8 +98,10 @@ func refusals(positions []*position) []Refusal {
 	for _, r := range combined {
 		list = append(list, *r)
 	}
-	slices.SortFunc(list, func(a, b Refusal) int {
-		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Reason, b.Reason))
-	})
+	slices.SortFunc(list, compareRefusals)
 	return list
+}
+
+func compareRefusals(a, b Refusal) int {
+	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Reason, b.Reason))
 }

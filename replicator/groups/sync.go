@@ -12,7 +12,6 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
-	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // Syncer keeps the consumer groups of the source in step on the target: it translates their committed offsets, writes checkpoints and
@@ -21,11 +20,18 @@ type Syncer struct {
 	deps        *Deps
 	rules       *policy.Groups
 	journal     *offsets.Journal // the flow's own, for offsets that are older than the maps in memory
-	failback    *failback
-	checkpoints *checkpoints
+	memory      *memory
+	lineage     *lineage
+	reverse     []*reverseFlow
+	checkpoints *checkpoints // nil if they are off
 	offsetSyncs *offsetSyncs // nil if they are off
 	report      *report
 	atStart     map[string]bool // the groups of the first sync, if the flow does not look for new ones
+
+	// next is the group that the next sync begins with: the one before ran out of time there. Round is when the first sync began that
+	// covers all groups together with those after it.
+	next  string
+	round time.Time
 }
 
 // New compiles the flow's group selection. It does no I/O.
@@ -34,14 +40,18 @@ func New(d Deps) (*Syncer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("flow %s: %w", d.Flow.Name, err)
 	}
-	return &Syncer{
-		deps: &d, rules: rules,
+	s := &Syncer{
+		deps: &d, rules: rules, memory: newMemory(),
 		journal:     offsets.NewJournal(d.TargetClient, offsets.JournalTopic(d.Flow.Name), offsets.JournalOptions{Memory: journalMemory, Log: d.Log}),
-		failback:    newFailback(&d),
 		checkpoints: newCheckpoints(&d),
 		offsetSyncs: newOffsetSyncs(&d),
 		report:      &report{metrics: &d.Metrics},
-	}, nil
+	}
+	s.lineage = newLineage(s)
+	if s.reverse, err = newReverseFlows(&d, rules); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // journalMemory bounds the memory for older parts of the maps, in bytes. Only groups that are far behind need them.
@@ -56,103 +66,77 @@ func (s *Syncer) Run(ctx context.Context) {
 	soon := min(firstSync, s.deps.Flow.GroupsInterval)
 	for wait := soon; client.Sleep(ctx, wait) == nil; {
 		wait = soon
-		if s.deps.Host.Leads() {
-			s.syncAndCount(ctx)
-			wait = s.deps.Flow.GroupsInterval
+		if !s.deps.Host.Leads() {
+			s.lineage.lost()
+			continue
+		}
+		s.syncAndCount(ctx)
+		if wait = s.deps.Flow.GroupsInterval; s.next != "" {
+			wait = 0
 		}
 	}
 }
+
+// errOutOfTime means that a sync did not reach all groups. The next one goes on where it was.
+var errOutOfTime = errors.New("the sync ran out of time, and the next one goes on where it was")
 
 func (s *Syncer) syncAndCount(ctx context.Context) {
 	err := s.sync(ctx)
+	result := "done"
 	switch {
 	case ctx.Err() != nil:
+		return
+	case errors.Is(err, errOutOfTime):
+		result = "partial"
 	case err != nil:
-		s.deps.Metrics.Syncs.WithLabelValues("failed").Inc()
+		result = "failed"
 		s.deps.Warn("group sync failed, retrying", "err", err)
-	default:
-		s.deps.Metrics.Syncs.WithLabelValues("done").Inc()
 	}
+	s.deps.Metrics.Syncs.WithLabelValues(result).Inc()
 }
 
-// failbackTimeout is the maximum time of a failback within a sync.
-const failbackTimeout = 10 * time.Second
-
-// sync syncs all groups once. What one group or one broker refuses does not keep the others from being synced.
+// sync syncs the groups once, as far as the time allows. What one group or one broker refuses does not keep the others from being synced.
 func (s *Syncer) sync(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(30*time.Second, s.deps.Flow.GroupsInterval))
-	defer cancel()
+	return s.syncUntil(ctx, time.Now().Add(max(30*time.Second, s.deps.Flow.GroupsInterval)))
+}
+
+func (s *Syncer) syncUntil(ctx context.Context, until time.Time) error {
 	began := time.Now()
-	positions, count, err := s.read(ctx)
-	// After the offsets: a topic that is recreated from here on has lost them, or has another id than the one seen here.
-	now, viewErr := s.readViews(ctx)
-	if viewErr != nil {
-		err = errors.Join(err, viewErr)
-		s.report.set(nil, count, began, err)
+	if !s.deps.Flow.GroupsSync && s.checkpoints == nil {
+		s.offsetSyncs.write(ctx)
+		return nil // no group's offset is written anywhere
+	}
+	p := &pass{Syncer: s, began: began, until: until}
+	names, err := s.list(ctx)
+	if beginErr := p.begin(ctx); beginErr != nil {
+		err = errors.Join(err, beginErr)
+		s.report.failed(err)
 		return err
 	}
-	forward, back := s.byDirection(positions)
-	s.translate(ctx, now, forward)
-	err = errors.Join(err, s.publish(ctx, forward, began))
+	if s.next == "" {
+		s.round = began
+	}
+	rest, _ := slices.BinarySearch(names, s.next)
+	stopped := p.syncAll(ctx, names[rest:])
 	s.offsetSyncs.write(ctx)
-	// Last, and with a timeout of its own: it reads journals of other flows on the source.
-	backCtx, cancelBack := context.WithTimeout(ctx, failbackTimeout)
-	defer cancelBack()
-	back = s.failback.translate(backCtx, now, back)
-	err = errors.Join(err, s.publish(ctx, back, began))
-	s.report.set(slices.Concat(forward, back), count, began, err)
+	err = errors.Join(err, p.failure())
+	if s.next = stopped; stopped != "" {
+		err = cmpErr(err, errOutOfTime)
+	} else if err == nil {
+		err = s.lineage.prune(ctx, p, names)
+	}
+	s.report.set(s.memory.all(), len(names), s.round, time.Since(began), err)
 	return err
 }
 
-// views is the metadata of both clusters at one moment of a sync.
-type views struct{ source, target topics.View }
-
-// readViews reads the metadata of both clusters, because what the flow saw last may be older than a topic.
-func (s *Syncer) readViews(ctx context.Context) (views, error) {
-	source, err := topics.Read(ctx, s.deps.SourceClient)
-	if err != nil {
-		return views{}, fmt.Errorf("cluster %s: %w", s.deps.Flow.Source, err)
-	}
-	target, err := topics.Read(ctx, s.deps.TargetClient)
-	if err != nil {
-		return views{}, fmt.Errorf("cluster %s: %w", s.deps.Flow.Target, err)
-	}
-	return views{source, target}, nil
-}
-
-// byDirection separates the positions in topics that the flow copies from those in topics that may be copies from the target. All others
-// have no counterpart there.
-func (s *Syncer) byDirection(positions []*position) (forward, back []*position) {
-	for _, p := range positions {
-		remote, reason := s.deps.Topics.Target(p.source.Topic)
-		switch {
-		case reason == "":
-			p.target = offsets.TopicPartition{Topic: remote, Partition: p.source.Partition}
-			forward = append(forward, p)
-		case reason != policy.ReasonInternal:
-			back = append(back, p)
+// cmpErr returns the first error that is not nil.
+func cmpErr(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
 	}
-	return forward, back
-}
-
-// publish writes checkpoints of translated positions and commits them on the target. The positions were read after began.
-func (s *Syncer) publish(ctx context.Context, positions []*position, began time.Time) error {
-	if len(positions) == 0 || !s.deps.Host.Leads() { // a sync may take long, and another process may lead now
-		return nil
-	}
-	err := clampToLogStart(ctx, s.deps.TargetClient, s.deps.Flow.Target, positions)
-	// The checkpoint is written before the commit: by it the flow in the other direction knows that nobody has consumed there. If milena has
-	// no permission to write checkpoints at all, it commits without them.
-	if s.deps.Flow.Checkpoints {
-		if failed := s.checkpoints.write(ctx, positions, began); failed != nil && !isDenied(failed) {
-			return err // the writer has reported why
-		}
-	}
-	if s.deps.Flow.GroupsSync && s.deps.Host.Leads() {
-		err = errors.Join(err, s.commit(ctx, positions))
-	}
-	return err
+	return nil
 }
 
 func isDenied(err error) bool {

@@ -9,18 +9,17 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
-// translate translates positions in topics that the flow copies.
-func (s *Syncer) translate(ctx context.Context, now views, positions []*position) {
-	for _, p := range positions {
-		c, ok := s.deps.Host.Copy(p.source)
-		switch {
-		case !ok:
-			p.refuse(policy.RefusedNotCopied, fmt.Sprintf("%s is not copied yet", p.source))
-		case !now.have(c, p):
-			p.refuse(policy.RefusedRecreated, fmt.Sprintf("%s or %s was recreated: it is not the topic that the map describes", p.source, p.target))
-		default:
-			p.translated(s.forward(ctx, c, p))
-		}
+// translate translates a position in a topic that the flow copies.
+func (p *pass) translate(ctx context.Context, q *position) {
+	c, ok := p.deps.Host.Copy(q.source)
+	switch {
+	case !ok:
+		q.refuse(policy.RefusedNotCopied, fmt.Sprintf("%s is not copied yet", q.source))
+	case !p.now.have(c, q):
+		q.refuse(policy.RefusedRecreated, fmt.Sprintf("%s or %s was recreated: it is not the topic that the map describes", q.source, q.target))
+	default:
+		q.translated(p.forward(ctx, c, q))
+		p.vouch(q)
 	}
 }
 
@@ -33,7 +32,8 @@ func (v views) have(c Copy, p *position) bool {
 // forward translates with the map in memory, then with the journal if the offset is older, then with MirrorMaker 2's offset-syncs if it is
 // from before the migration.
 func (s *Syncer) forward(ctx context.Context, c Copy, p *position) (int64, error) {
-	to, err := c.Forward(p.sourceOffset)
+	to, copied, err := c.Forward(p.sourceOffset)
+	p.unfinished = !copied // it moves on with the copy
 	var early *offsets.BeforeStartError
 	if errors.As(err, &early) && early.Forgotten {
 		var t offsets.Translation

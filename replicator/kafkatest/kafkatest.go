@@ -14,7 +14,7 @@ import (
 )
 
 // New starts a fake cluster of one broker, unless opts say otherwise. It is closed when the test ends.
-func New(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+func New(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
 	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
 	if err != nil {
@@ -25,7 +25,7 @@ func New(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 }
 
 // Client creates a client of a cluster. It is closed when the test ends.
-func Client(t *testing.T, cluster *kfake.Cluster) *kgo.Client {
+func Client(t testing.TB, cluster *kfake.Cluster) *kgo.Client {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
 	if err != nil {
@@ -36,7 +36,7 @@ func Client(t *testing.T, cluster *kfake.Cluster) *kgo.Client {
 }
 
 // CreateTopic creates a topic.
-func CreateTopic(t *testing.T, cluster *kfake.Cluster, topic string, partitions int32, configs map[string]string) {
+func CreateTopic(t testing.TB, cluster *kfake.Cluster, topic string, partitions int32, configs map[string]string) {
 	t.Helper()
 	if err := cluster.CreateTopic(topic, partitions, configs); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func CreateTopic(t *testing.T, cluster *kfake.Cluster, topic string, partitions 
 }
 
 // TopicConfigs returns the configs that are set on a topic itself.
-func TopicConfigs(t *testing.T, client *kgo.Client, topic string) map[string]string {
+func TopicConfigs(t testing.TB, client *kgo.Client, topic string) map[string]string {
 	t.Helper()
 	described, err := kadm.NewClient(client).DescribeTopicConfigs(t.Context(), topic)
 	if err != nil {
@@ -65,7 +65,7 @@ func TopicConfigs(t *testing.T, client *kgo.Client, topic string) map[string]str
 
 // Grant creates an ACL for a user on a topic, or on all topics with a prefix if topic ends with +. The permission is ALLOW or DENY, the
 // operation a name such as READ.
-func Grant(t *testing.T, client *kgo.Client, permission, operation, user, topic string) {
+func Grant(t testing.TB, client *kgo.Client, permission, operation, user, topic string) {
 	t.Helper()
 	name, prefixed := strings.CutSuffix(topic, "+")
 	pattern := kadm.ACLPatternLiteral
@@ -94,7 +94,7 @@ func Grant(t *testing.T, client *kgo.Client, permission, operation, user, topic 
 }
 
 // Revoke deletes all ACLs of a user.
-func Revoke(t *testing.T, client *kgo.Client, user string) {
+func Revoke(t testing.TB, client *kgo.Client, user string) {
 	t.Helper()
 	b := kadm.NewACLs().AnyResource().ResourcePatternType(kadm.ACLPatternAny).Operations().
 		Allow("User:" + user).AllowHosts().Deny("User:" + user).DenyHosts()
@@ -104,7 +104,7 @@ func Revoke(t *testing.T, client *kgo.Client, user string) {
 }
 
 // TopicACLs returns the ACLs of all topics as "PERMISSION OPERATION principal pattern name", sorted.
-func TopicACLs(t *testing.T, client *kgo.Client) []string {
+func TopicACLs(t testing.TB, client *kgo.Client) []string {
 	t.Helper()
 	b := kadm.NewACLs().Topics().ResourcePatternType(kadm.ACLPatternAny).Operations().Allow().AllowHosts().Deny().DenyHosts()
 	results, err := kadm.NewClient(client).DescribeACLs(t.Context(), b)

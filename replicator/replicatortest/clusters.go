@@ -21,7 +21,9 @@ type Clusters struct {
 	Buffer          config.Bytes
 	ShutdownTimeout time.Duration
 	RebuildMap      bool
-	BootTime        func() time.Duration // that of the host, if nil
+	// GroupsBack is groups_back of all flows that are started from here on.
+	GroupsBack []string
+	BootTime   func() time.Duration // that of the host, if nil
 
 	t testing.TB
 }
@@ -47,6 +49,7 @@ func (c *Clusters) config(from, to string, changes []func(*config.Flow)) *config
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	parsed.Flows[0].GroupsBack = append(parsed.Flows[0].GroupsBack, c.GroupsBack...)
 	for _, change := range changes {
 		change(&parsed.Flows[0])
 	}
@@ -60,6 +63,12 @@ func (c *Clusters) config(from, to string, changes []func(*config.Flow)) *config
 		c.t.Fatal(err)
 	}
 	return parsed
+}
+
+// reverseOf returns the flow in the other direction, as if one file had both.
+func (c *Clusters) reverseOf(f config.Flow) []config.Flow {
+	c.t.Helper()
+	return c.config(f.Target, f.Source, nil).Flows
 }
 
 // Start runs a flow from Source to Target, named "a-b", until the end of the test.

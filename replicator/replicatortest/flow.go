@@ -25,7 +25,7 @@ func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
 	f := &Flow{Config: parsed.Flows[0], Metrics: prometheus.NewRegistry(), source: source}
 	flow, err := replicator.New(replicator.Options{
 		Clusters: client.Clusters{
-			Flow: f.Config, Source: parsed.Clusters[f.Config.Source], Target: parsed.Clusters[f.Config.Target],
+			Flow: f.Config, Reverse: c.reverseOf(f.Config), Source: parsed.Clusters[f.Config.Source], Target: parsed.Clusters[f.Config.Target],
 			Log: slog.New(slog.NewTextHandler(c.t.Output(), nil)),
 		},
 		Registerer: f.Metrics,
