@@ -260,7 +260,7 @@ func TestConsumersFailOverAndBack(t *testing.T) {
 	f := &consumerFailover{pair: p, random: seeded(t), topics: []string{"plain", "transactions", "compacted"}}
 	f.writeTopics()
 	both := p.config(f.topics...)
-	both["flows"] = append(both["flows"].([]daemon.Map), daemon.Map{"source": "target", "target": "source", "topics": []string{"local"}})
+	both["flows"] = append(both["flows"].([]daemon.Map), daemon.Map{"source": "target", "target": "source", "topics": []string{"local"}, "groups_back": []string{".*"}})
 	f.m = p.startMilena(syncGroupsOften(both))
 	interruptLoad := f.startLoad()
 	f.consumeOnSource()

@@ -49,7 +49,7 @@ func TestGroupsFailOverAndBack(t *testing.T) {
 	check(t, f.source.WaitBrokers(within(t, time.Minute, "the source is back"), 1))
 	m.stop()
 	both := f.config(f.topics...)
-	both["flows"] = append(both["flows"].([]daemon.Map), daemon.Map{"source": "target", "target": "source", "topics": []string{"plain"}})
+	both["flows"] = append(both["flows"].([]daemon.Map), daemon.Map{"source": "target", "target": "source", "topics": []string{"plain"}, "groups_back": []string{".*"}})
 	m = f.startMilena(syncGroupsOften(both))
 	t.Run("failback skips nothing and reads nothing again", f.failbackIsExact)
 	t.Run("records produced on the target are copied to the source under a prefix", f.targetRecordsAreCopied)

@@ -133,14 +133,17 @@ func (g *groupLimits) notBackwards(t *testing.T) {
 	commitOffset(t, g.sourceAdmin, "reset", "t", 0, 800, "")
 	g.waitAt(t, "reset", "t", g.copies[800].offset)
 	commitOffset(t, g.sourceAdmin, "reset", "t", 0, 200, "")
-	g.waitRefusals(t, map[string]string{"reset": "ahead"})
-	g.waitAt(t, "reset", "t", g.copies[800].offset)
+	g.waitAt(t, "reset", "t", g.copies[200].offset) // nobody has consumed there
+	commitOffset(t, g.targetAdmin, "reset", remoteTopic("t"), 0, g.copies[900].offset, "")
+	commitOffset(t, g.sourceAdmin, "reset", "t", 0, 250, "")
+	g.waitRefusals(t, map[string]string{"reset": "own"})
+	g.waitAt(t, "reset", "t", g.copies[900].offset)
 	// The checkpoint follows the reset, as MirrorMaker 2's does: the library returns the offset of the source.
 	client, err := offsets.Open(t.Context(), offsets.Options{Client: g.targetClient})
 	check(t, err)
 	defer client.Close()
 	translated, err := client.Group(t.Context(), "source", "reset")
-	if err != nil || len(translated) != 1 || translated[0].Target != g.copies[200].offset || !translated[0].Exact {
+	if err != nil || len(translated) != 1 || translated[0].Target != g.copies[250].offset || !translated[0].Exact {
 		t.Errorf("%+v, %v", translated, err)
 	}
 }
@@ -158,8 +161,8 @@ func (g *groupLimits) refusedByTarget(t *testing.T) {
 	check(t, joinGroupAs(t.Context(), g.targetClient, "worker", "connect"))
 	commitOffset(t, g.sourceAdmin, "worker", "t", 0, 10, "")
 	commitOffset(t, g.sourceAdmin, "long", "t", 0, 10, strings.Repeat("x", 200)) // over the target's offset.metadata.max.bytes
-	g.waitRefusals(t, map[string]string{"worker": "kind", "long": "failed", "reset": "ahead"})
-	for _, reason := range []string{"kind", "failed", "ahead"} {
+	g.waitRefusals(t, map[string]string{"worker": "kind", "long": "failed", "reset": "own"})
+	for _, reason := range []string{"kind", "failed", "own"} {
 		g.m.waitMetric(10*time.Second, 1, "milena_group_positions_refused", `reason="`+reason+`"`)
 		g.m.waitMetric(10*time.Second, 1, "milena_group_refusals_total", `reason="`+reason+`"`)
 	}
@@ -288,13 +291,13 @@ func TestGroupsActiveOnTheTargetAreNotChanged(t *testing.T) {
 		return true, ""
 	})
 	check(t, p.writer(load.Options{Topic: "t", Partitions: 1, Shapes: []load.Shape{load.Sized(90)}}).Write(ctx, 1))
+	commitOffset(t, p.targetAdmin, "ahead", remoteTopic("t"), 0, 900, "")
 	for _, group := range append(groups, "ahead") {
 		commitOffset(t, p.sourceAdmin, group, "t", 0, 400, "")
 	}
-	commitOffset(t, p.targetAdmin, "ahead", remoteTopic("t"), 0, 900, "")
 	eventually(t, 30*time.Second, "the refusals are reported", func() (bool, string) {
 		got := refusals(t, m)
-		return got["active-classic"] == "active" && got["active-consumer"] == "active" && got["ahead"] == "ahead", fmt.Sprint(got)
+		return got["active-classic"] == "active" && got["active-consumer"] == "active" && got["ahead"] == "own", fmt.Sprint(got)
 	})
 	m.waitMetric(10*time.Second, 2, "milena_group_positions_refused", `reason="active"`)
 	at := readCommitted(t, p.targetAdmin, append(groups, "ahead"))

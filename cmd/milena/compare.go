@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -122,7 +123,7 @@ func (p *program) watchComparison(ctx context.Context, comparisons []*compare.Co
 			return
 		case <-tick.C:
 		}
-		p.printf("\x1b[H\x1b[2J") // cursor to the top left, clear the screen
+		_, _ = io.WriteString(p.terminal, "\x1b[H\x1b[2J") // cursor to the top left, clear the screen
 		for _, c := range comparisons {
 			p.printComparison(c.Report())
 		}

@@ -38,16 +38,16 @@ Exit codes: 0 success, 1 failure, difference or something that needs attention, 
 `
 
 // program is the world around a command: its output streams and environment variables. What a command prints goes to stdout and messages,
-// which write no control characters; the log writes to stderr and quotes them.
+// which write no control characters; the log writes to stderr and quotes them. Terminal is stdout for control characters of our own.
 type program struct {
 	stdout, messages io.Writer
-	stderr           io.Writer
+	stderr, terminal io.Writer
 	env              func(string) (string, bool)
 }
 
 // run executes the command that args name and returns the exit code. It blocks until the command is done or ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(string) (string, bool)) int {
-	p := &program{stdout: &printable{Writer: stdout}, messages: &printable{Writer: stderr}, stderr: stderr, env: env}
+	p := &program{stdout: &printable{Writer: stdout}, messages: &printable{Writer: stderr}, stderr: stderr, terminal: stdout, env: env}
 	err := p.dispatch(ctx, args)
 	var (
 		wrongLine   *usageError

@@ -83,6 +83,10 @@ func TestASyncWritesCheckpointsAndCommits(t *testing.T) {
 	if len(list) != 1 {
 		t.Fatalf("%d checkpoints, want 1", len(list))
 	}
+	configs := kafkatest.TopicConfigs(t, w.host.target, "a.checkpoints.internal")
+	if configs["cleanup.policy"] != "compact" || configs["segment.bytes"] != "16777216" || configs["segment.ms"] != "3600000" {
+		t.Errorf("the checkpoints topic has %v", configs)
+	}
 	checkpoint, err := offsets.DecodeCheckpoint(list[0].Key, list[0].Value)
 	want := offsets.Checkpoint{Group: "app", Topic: "a.orders", Source: 40, Target: 45, Metadata: "m"}
 	if diff := cmp.Diff(want, checkpoint); diff != "" || err != nil {

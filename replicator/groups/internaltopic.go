@@ -38,6 +38,7 @@ type internalTopic struct {
 	side   offsets.Side
 	alias  string // of the cluster
 	name   string
+	grows  bool // so fast that it needs small segments, because compaction skips the active one
 
 	mu      sync.Mutex
 	created time.Time // when this process created the topic, zero if it did not
@@ -142,12 +143,13 @@ var errThrottled = errors.New("the broker throttles this client")
 // createWait is how long a created topic may take to appear in the metadata before it is created again.
 const createWait = 2 * time.Second
 
-// create creates the topic as MirrorMaker 2 does: one partition, compacted, no other configs. An existing topic is used as it is.
+// create creates the topic as MirrorMaker 2 does: one partition, compacted. One that grows fast has small segments too, if the cluster allows
+// them. An existing topic is used as it is.
 func (t *internalTopic) create(ctx context.Context) error {
 	if t.justCreated() {
 		return errCreated
 	}
-	created, _, err := topics.Own{Name: t.name, Partitions: 1, ReplicationFactor: t.deps.Flow.ReplicationFactor}.Create(ctx, t.client, t.alias)
+	created, _, err := topics.Own{Name: t.name, Partitions: 1, ReplicationFactor: t.deps.Flow.ReplicationFactor, SmallSegments: t.grows}.Create(ctx, t.client, t.alias)
 	switch {
 	case created:
 		t.deps.Log.Info("topic created", "cluster", t.alias, "topic", t.name)

@@ -21,7 +21,9 @@ func newCheckpoints(d *Deps) *checkpoints {
 	if !d.Flow.Checkpoints {
 		return nil
 	}
-	return &checkpoints{topic: newInternalTopic(d, offsets.Target, d.InternalTopics().Checkpoints(d.Flow.Source)), seed: maphash.MakeSeed()}
+	topic := newInternalTopic(d, offsets.Target, d.InternalTopics().Checkpoints(d.Flow.Source))
+	topic.grows = true // a checkpoint for each group that moves in each partition, at each sync; Java's clients read all of them
+	return &checkpoints{topic: topic, seed: maphash.MakeSeed()}
 }
 
 // recreated reports whether the topic is another one than in the sync before, so that all checkpoints must be written again.
