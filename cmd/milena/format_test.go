@@ -1,0 +1,28 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+)
+
+// A group id may be any text, also one that clears the screen.
+func TestControlCharactersAreShownAsEscapes(t *testing.T) {
+	t.Parallel()
+	const hostile = "app\x1b[2J\x07\u009b1mé\r\x7f"
+	const shown = `app\x1b[2J\a\u009b1mé\r\x7f`
+	var out, errs bytes.Buffer
+	p := &program{stdout: &out, stderr: &errs, env: noEnv}
+	p.printf("group %s\n", hostile)
+	w := p.table()
+	row(w, "%s\tnext", hostile)
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	p.complain(hostile)
+	if got, want := out.String(), "group "+shown+"\n"+shown+"  next\n"; got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+	if got := errs.String(); got != shown+"\n" {
+		t.Errorf("complained %q", got)
+	}
+}
