@@ -21,7 +21,7 @@
 //
 // # Who put it there
 //
-// A position on the target belongs to whoever put it. milena moves only what it put itself, forward or backward:
+// A position on the target belongs to whoever put it. Only what milena put itself is moved, forward or backward:
 //
 //	committed = none                   commit
 //	committed in {before, put}         commit: noted in the journal as ours
