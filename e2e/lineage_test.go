@@ -35,10 +35,14 @@ func TestGroupPositionsBelongToWhoeverPutThem(t *testing.T) {
 	l.copies = readContents(t, l.targetClient, remoteTopic("orders"))[0]
 
 	independent := []groupAt{ // first those on the copies, so that no sync sees a home alone
-		{l.targetAdmin, "billing", remoteTopic("orders"), 40}, {l.sourceAdmin, "billing", "orders", 100},
-		{l.targetAdmin, "audit", remoteTopic("orders"), 100}, {l.sourceAdmin, "audit", "orders", 40},
-		{l.targetAdmin, "same", remoteTopic("orders"), l.copies[50].offset}, {l.sourceAdmin, "same", "orders", 50},
-		{l.sourceAdmin, "report", "target.orders", 70}, {l.targetAdmin, "report", "orders", 20},
+		{l.targetAdmin, "billing", remoteTopic("orders"), 40},
+		{l.sourceAdmin, "billing", "orders", 100},
+		{l.targetAdmin, "audit", remoteTopic("orders"), 100},
+		{l.sourceAdmin, "audit", "orders", 40},
+		{l.targetAdmin, "same", remoteTopic("orders"), l.copies[50].offset},
+		{l.sourceAdmin, "same", "orders", 50},
+		{l.sourceAdmin, "report", "target.orders", 70},
+		{l.targetAdmin, "report", "orders", 20},
 	}
 	for _, g := range independent {
 		commitOffset(t, g.admin, g.group, g.topic, 0, g.at, "its own")
