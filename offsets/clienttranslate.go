@@ -131,7 +131,7 @@ func (c *Client) rank(from, flow string, state *PartitionState) int {
 // the answer is the end of the copy. It blocks and fails as [Client.Reverse] does, and may block for reading a part
 // of the topic. A *[NotCopiedError] means that the journal does not have the found record yet.
 func (c *Client) At(ctx context.Context, targetTopic string, partition int32, moment time.Time) (Translation, error) {
-	log := logReader{topicLeaders: &topicLeaders{client: c.kafka, topic: targetTopic}, partition: partition}
+	log := logReader{topicLeaders: &topicLeaders{client: c.kafka, topic: targetTopic}, partition: partition, users: true}
 	target, err := log.offset(ctx, moment.UnixMilli())
 	if isUnknownTopic(err) {
 		return Translation{}, &NotReplicatedError{Topic: targetTopic, Partition: partition}

@@ -78,6 +78,12 @@ func (b *internalTopicReader) add(records []*kgo.Record) error {
 	return nil
 }
 
+// skipped counts a batch that is too large to be one of MirrorMaker 2's.
+func (b *internalTopicReader) skipped(e *kgo.ErrDecompressTooLarge) {
+	b.client.unreadable.Add(1)
+	b.client.log.Warn("skipping a batch that decompresses to too much", "topic", b.topic, "offset", e.Offset)
+}
+
 func (b *internalTopicReader) addHeartbeat(r *kgo.Record) error {
 	h, err := DecodeHeartbeat(r.Key, r.Value)
 	if err == nil {
@@ -139,7 +145,8 @@ func (c *Client) internalTopic(ctx context.Context, topic string) (*internalTopi
 	c.mu.Lock()
 	b := c.internalTopics[topic]
 	if b == nil {
-		b = &internalTopicReader{client: c, topic: topic, tail: newLogTail(&topicLeaders{client: c.kafka, topic: topic}, 0)}
+		b = &internalTopicReader{client: c, topic: topic}
+		b.tail = newLogTail(&topicLeaders{client: c.kafka, topic: topic}, 0, b.skipped)
 		c.internalTopics[topic] = b
 	}
 	c.mu.Unlock()

@@ -79,6 +79,13 @@ func NewJournal(client *kgo.Client, topic string, o JournalOptions) *Journal {
 // such a record returns an error.
 func (j *Journal) Unreadable() int64 { return j.unreadable.Load() }
 
+// skipped counts a batch that is too large to be one of milena's. If it holds a part of a map, translations by it return an
+// error.
+func (j *Journal) skipped(e *kgo.ErrDecompressTooLarge) {
+	j.unreadable.Add(1)
+	j.log.Warn("skipping a batch that decompresses to too much", "topic", e.Topic, "partition", e.Partition, "offset", e.Offset)
+}
+
 // Translation is the result of a translation: an offset in one log and the matching offset in the other.
 type Translation struct {
 	Flow        string // whose journal the answer is from; empty if it is from none
@@ -248,7 +255,7 @@ func (j *Journal) allShards(ctx context.Context) ([]*journalShard, error) {
 	}
 	shards := make([]*journalShard, len(known.nodes))
 	for k := range shards {
-		shards[k] = &journalShard{journal: j, tail: newLogTail(&j.leaders, int32(k)), loading: make(chan struct{}, 1)}
+		shards[k] = &journalShard{journal: j, tail: newLogTail(&j.leaders, int32(k), j.skipped), loading: make(chan struct{}, 1)}
 	}
 	j.copies.Clear()
 	j.shards.Store(&shards)

@@ -118,7 +118,10 @@ type LineageReader struct {
 // [Tombstone] of one of them to visit, in the order of the log. It calls start before the first one, and again if the
 // journal was created anew: everything before is void. It does no I/O yet.
 func NewLineageReader(client *kgo.Client, journal string, log *slog.Logger, start func(), visit func(Entry)) *LineageReader {
-	return &LineageReader{log: log, tail: newLogTail(&topicLeaders{client: client, topic: journal}, LineagePartition), start: start, visit: visit}
+	skipped := func(e *kgo.ErrDecompressTooLarge) {
+		log.Warn("skipping a batch that decompresses to too much", "topic", journal, "offset", e.Offset)
+	}
+	return &LineageReader{log: log, tail: newLogTail(&topicLeaders{client: client, topic: journal}, LineagePartition, skipped), start: start, visit: visit}
 }
 
 // Follow reads on to the end of the journal. It blocks until then. Errors: *[NoJournalError], *[VersionError], errors of
@@ -165,7 +168,8 @@ func isLineage(k Kind) bool { return k == KindGroup || k == KindLineage }
 func VisitCheckpoints(ctx context.Context, client *kgo.Client, names Names, source string, visit func(Checkpoint)) error {
 	topic := names.Checkpoints(source)
 	sink := checkpointVisitor(visit)
-	err := newLogTail(&topicLeaders{client: client, topic: topic}, 0).follow(ctx, sink)
+	skipped := func(*kgo.ErrDecompressTooLarge) {} // it is none of MirrorMaker 2's
+	err := newLogTail(&topicLeaders{client: client, topic: topic}, 0, skipped).follow(ctx, sink)
 	if isUnknownTopic(err) {
 		return &NoCheckpointsError{Source: source, Topic: topic}
 	}

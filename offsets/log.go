@@ -106,7 +106,7 @@ func (t *topicLeaders) retry(ctx context.Context, what string, ask func(*leaders
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, errLogChanged), errors.Is(err, kerr.OffsetOutOfRange):
+		case errors.Is(err, errLogChanged), errors.Is(err, kerr.OffsetOutOfRange), errors.As(err, new(*kgo.ErrDecompressTooLarge)):
 			return err
 		case errors.Is(err, kerr.TopicAuthorizationFailed):
 			return fmt.Errorf("%s %s: %w; grant DESCRIBE and READ on it", what, t.topic, err)
@@ -131,6 +131,9 @@ type logReader struct {
 	partition int32
 	id        [16]byte // topic id of the log that was read so far; zero before the first request
 	committed bool     // read_committed: only committed records, up to the last stable offset
+	users     bool     // a topic of users, whose batches may be large; see decompress.go
+	// tooLarge is told of a batch that is left out, because it decompresses to too much. If it is nil, that is an error.
+	tooLarge func(*kgo.ErrDecompressTooLarge)
 }
 
 // isolation returns the isolation level of requests.
@@ -200,10 +203,15 @@ func (l *logReader) read(ctx context.Context, from, to int64, bytes int32, visit
 			if l.committed {
 				options.IsolationLevel = kgo.ReadCommitted()
 			}
-			fetched, next = kgo.ProcessFetchPartition(options, part, kgo.DefaultDecompressor(), nil)
+			fetched, next = kgo.ProcessFetchPartition(options, part, l.decompressor(), nil)
 			return fetched.Err
 		})
+		var large *kgo.ErrDecompressTooLarge
 		switch {
+		case l.tooLarge != nil && errors.As(err, &large) && large.NextOffset > from:
+			l.tooLarge(large)
+			from = large.NextOffset
+			continue
 		case err != nil:
 			return err
 		case next <= from:

@@ -19,8 +19,9 @@ type logTail struct {
 	read atomic.Pointer[time.Time]
 }
 
-func newLogTail(leaders *topicLeaders, partition int32) *logTail {
-	return &logTail{log: logReader{topicLeaders: leaders, partition: partition}, turn: make(chan struct{}, 1), next: -1}
+// newLogTail returns a tail that tells tooLarge of batches that it leaves out.
+func newLogTail(leaders *topicLeaders, partition int32, tooLarge func(*kgo.ErrDecompressTooLarge)) *logTail {
+	return &logTail{log: logReader{topicLeaders: leaders, partition: partition, tooLarge: tooLarge}, turn: make(chan struct{}, 1), next: -1}
 }
 
 // asOf returns when the end was last reached, the zero time before that.

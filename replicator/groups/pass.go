@@ -140,7 +140,7 @@ func (p *pass) syncChunk(ctx context.Context, names []string) {
 
 // recheckEvery is how often a group is looked at whose offsets on the source are the same: what is committed on the target, and the map, may
 // have changed.
-func (p *pass) recheckEvery() time.Duration { return min(time.Minute, 12*p.deps.Flow.GroupsInterval) }
+func (p *pass) recheckEvery() time.Duration { return min(time.Minute, 6*p.deps.Flow.GroupsInterval) }
 
 // isSettled reports whether there is nothing to do for a group.
 func (p *pass) isSettled(g *groupMemory, hash uint64) bool {
