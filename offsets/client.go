@@ -31,6 +31,9 @@ type Options struct {
 	// (offset-syncs.topic.location=target). If it is not set, offset-syncs are used only if they can have no other
 	// meaning: by default the flows away from this cluster keep theirs here, under the same names.
 	OffsetSyncsHere bool
+	// OnlyFlow is a flow whose journal alone answers: neither those of other flows, which may describe topics of the same
+	// names, nor offset-syncs, which are not exact. Empty means all.
+	OnlyFlow string
 	// Log receives warnings about records that cannot be decoded. nil discards them.
 	Log *slog.Logger
 }
@@ -47,6 +50,7 @@ type Client struct {
 	unreadable atomic.Int64
 
 	offsetSyncsHere bool
+	onlyFlow        string
 
 	listing        chan struct{} // holds one token while topics are listed
 	mu             sync.Mutex    // never held during I/O
@@ -64,7 +68,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		return nil, errors.New("open a cluster: Options.Client or Options.Kafka must be set")
 	}
 	c := &Client{
-		kafka: o.Client, names: o.Names, log: o.Log, offsetSyncsHere: o.OffsetSyncsHere,
+		kafka: o.Client, names: o.Names, log: o.Log, offsetSyncsHere: o.OffsetSyncsHere, onlyFlow: o.OnlyFlow,
 		journal:   JournalOptions{Memory: o.Memory, MaxAge: cmp.Or(o.MaxAge, defaultMaxAge), Log: o.Log},
 		journalOf: make(map[partitionKey]*Journal), internalTopics: make(map[string]*internalTopicReader), listing: make(chan struct{}, 1),
 	}
@@ -126,7 +130,7 @@ func (c *Client) list(ctx context.Context, maxAge time.Duration) error {
 	slices.Sort(c.topics)
 	var flows []*Journal
 	for _, topic := range c.topics {
-		if _, ok := FlowOf(topic); !ok {
+		if flow, ok := FlowOf(topic); !ok || c.onlyFlow != "" && flow != c.onlyFlow {
 			continue
 		}
 		i := slices.IndexFunc(c.flows, func(j *Journal) bool { return j.leaders.topic == topic })

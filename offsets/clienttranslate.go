@@ -42,7 +42,7 @@ func (c *Client) translateBy(ctx context.Context, j *Journal, state *PartitionSt
 func (c *Client) orBySyncs(ctx context.Context, t Translation, err error, state *PartitionState, targetTopic string, partition int32, side Side, wanted int64) (Translation, error) {
 	var unknown *NotReplicatedError
 	var early *BeforeStartError
-	if err == nil || !errors.As(err, &unknown) && !errors.As(err, &early) {
+	if err == nil || c.onlyFlow != "" || !errors.As(err, &unknown) && !errors.As(err, &early) {
 		return t, err
 	}
 	other, ok, syncErr := c.bySyncs(ctx, targetTopic, partition, side, wanted)

@@ -3,6 +3,7 @@ package replicator_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -370,4 +371,36 @@ func TestAnUnavailableJournalDelaysNoOtherGroup(t *testing.T) {
 	back.Until("the failure is reported", func(s replicator.Status) bool {
 		return s.Groups.Refused == 8 && s.Groups.Refusals[0].Reason == "failed"
 	})
+}
+
+// Another flow has copied a topic of the same name to the same place before, and a partition of the source does not answer.
+func TestATimeIsTranslatedByTheJournalOfTheFlow(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	c.Source.Produce("orders", 2, 100, "x")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	flow.UntilJournaled("orders")
+	flow.Stop()
+	second := func(f *config.Flow) { f.Name = "second" }
+	flow = c.Start(second, replicatortest.OnAnomaly("target_not_empty", "skip"))
+	flow.UntilCopied("orders")
+	flow.UntilJournaled("orders")
+	tr := openTranslator(t, c, second)
+	c.Source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "orders", Partitions: []int32{1}, Err: kerr.UnknownServerError, Count: -1})
+	answers, err := tr.At(t.Context(), "orders", time.UnixMilli(0))
+	if err != nil || len(answers) != 2 || answers[0].Err != nil || answers[0].Source != 0 || answers[1].Err == nil || answers[1].Partition != 1 {
+		t.Errorf("with one partition that does not answer: %+v, %v", answers, err)
+	}
+	c.Source.Close()
+	answers, err = tr.At(t.Context(), "orders", time.UnixMilli(0))
+	if err != nil || len(answers) != 2 {
+		t.Fatalf("without the source: %+v, %v", answers, err)
+	}
+	for _, a := range answers {
+		if a.Err == nil && a.Flow != "second" {
+			t.Errorf("answered by the journal of %q: %+v", a.Flow, a)
+		}
+	}
 }

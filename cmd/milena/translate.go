@@ -143,18 +143,28 @@ func (p *program) translateOffsets(ctx context.Context, t *groups.Translator, q 
 		return fmt.Errorf("translate: %w", err)
 	}
 	var rows []translated
+	failed := 0
 	for _, one := range list {
 		if q.partition < 0 || one.Partition == q.partition {
-			rows = append(rows, newTranslated(one, nil))
+			rows = append(rows, newTranslated(one.Translation, one.Err))
+			if one.Err != nil {
+				failed++
+			}
 		}
 	}
 	if len(rows) == 0 {
 		return fmt.Errorf("translate: topic %s has no partition %d", q.topic, q.partition)
 	}
-	return p.printTranslated(rows, q)
+	if err := p.printTranslated(rows, q); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("translate: %d of %s could not be translated", failed, count(len(rows), "partition"))
+	}
+	return nil
 }
 
-func lookUp(ctx context.Context, t *groups.Translator, q question) ([]offsets.Translation, error) {
+func lookUp(ctx context.Context, t *groups.Translator, q question) ([]groups.Answer, error) {
 	if q.at != "" {
 		at, err := parseTime(q.at)
 		if err != nil {
@@ -173,7 +183,7 @@ func lookUp(ctx context.Context, t *groups.Translator, q question) ([]offsets.Tr
 	if err != nil {
 		return nil, err
 	}
-	return []offsets.Translation{one}, nil
+	return []groups.Answer{{Translation: one}}, nil
 }
 
 // side is the cluster that a group's offsets are translated to.

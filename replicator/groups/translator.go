@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -37,7 +38,7 @@ func OpenTranslator(ctx context.Context, c client.Clusters) (*Translator, error)
 	if t.source, t.target, err = c.Open(); err != nil {
 		return nil, err
 	}
-	t.offsets, err = offsets.Open(ctx, offsets.Options{Client: t.target, Names: c.InternalTopics(), Log: c.Log})
+	t.offsets, err = offsets.Open(ctx, offsets.Options{Client: t.target, Names: c.InternalTopics(), OnlyFlow: c.Flow.Name, Log: c.Log})
 	if err != nil {
 		t.Close()
 		return nil, c.TargetError(err)
@@ -193,9 +194,16 @@ func (t *Translator) ReverseOffset(ctx context.Context, targetTopic string, part
 	return journal.Reverse(ctx, state.Topic, partition, target)
 }
 
+// Answer is a translation, or why there is none. Then only the partition is set.
+type Answer struct {
+	offsets.Translation
+	Err error
+}
+
 // At translates a time in all partitions of a source topic: to the first copied records with timestamps at or after it. The source finds
-// the records; if it does not answer, the copy does, which may have to be read.
-func (t *Translator) At(ctx context.Context, topic string, moment time.Time) ([]offsets.Translation, error) {
+// the records; if it does not answer, the copy does, which may have to be read. What one partition lacks does not keep the others from being
+// answered.
+func (t *Translator) At(ctx context.Context, topic string, moment time.Time) ([]Answer, error) {
 	remote, reason := t.rules.Target(topic)
 	if reason != "" {
 		return nil, t.notCopied(topic, reason)
@@ -203,23 +211,23 @@ func (t *Translator) At(ctx context.Context, topic string, moment time.Time) ([]
 	soon, cancel := context.WithTimeout(ctx, sourceTimeout)
 	defer cancel()
 	listed, err := kadm.NewClient(t.source).ListOffsetsAfterMilli(soon, moment.UnixMilli(), topic)
-	if err != nil || listed.Error() != nil {
+	if err != nil || !slices.ContainsFunc(slices.Collect(maps.Values(listed[topic])), func(o kadm.ListedOffset) bool { return o.Err == nil }) {
 		return t.atOnTarget(ctx, topic, remote, moment)
 	}
-	var list []offsets.Translation
+	var list []Answer
 	for _, o := range listed[topic] {
-		translation, err := t.forward(ctx, topic, remote, o.Partition, o.Offset)
-		if err != nil {
-			return nil, err
+		answer := Answer{offsets.Translation{Topic: topic, TargetTopic: remote, Partition: o.Partition}, o.Err}
+		if o.Err == nil {
+			answer.Translation, answer.Err = t.forward(ctx, topic, remote, o.Partition, o.Offset)
 		}
-		list = append(list, translation)
+		list = append(list, answer)
 	}
-	slices.SortFunc(list, func(a, b offsets.Translation) int { return cmp.Compare(a.Partition, b.Partition) })
+	slices.SortFunc(list, func(a, b Answer) int { return cmp.Compare(a.Partition, b.Partition) })
 	return list, nil
 }
 
 // atOnTarget is At by the timestamps of the copy.
-func (t *Translator) atOnTarget(ctx context.Context, topic, remote string, moment time.Time) ([]offsets.Translation, error) {
+func (t *Translator) atOnTarget(ctx context.Context, topic, remote string, moment time.Time) ([]Answer, error) {
 	details, err := kadm.NewClient(t.target).ListTopics(ctx, remote)
 	if err != nil {
 		return nil, t.clusters.TargetError(err)
@@ -227,13 +235,11 @@ func (t *Translator) atOnTarget(ctx context.Context, topic, remote string, momen
 	if !details.Has(remote) {
 		return nil, &offsets.NotReplicatedError{Flow: t.clusters.Flow.Name, Topic: topic}
 	}
-	var list []offsets.Translation
+	var list []Answer
 	for _, partition := range details[remote].Partitions.Numbers() {
 		translation, err := t.offsets.At(ctx, remote, partition, moment)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, translation)
+		translation.Topic, translation.TargetTopic, translation.Partition = topic, remote, partition
+		list = append(list, Answer{translation, err})
 	}
 	return list, nil
 }
