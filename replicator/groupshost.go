@@ -3,6 +3,7 @@ package replicator
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -41,44 +42,38 @@ func (h groupsHost) View(side offsets.Side) topics.View {
 	return h.flow.targetView()
 }
 
+// maxNotes is how many entries are written at a time. The shard's lock is held meanwhile, and the journal is to be written in between.
+const maxNotes = 1000
+
 // Note implements groups.Host. It writes with the producer of shard 0, so that a fenced owner cannot note anything either.
 func (h groupsHost) Note(ctx context.Context, entries []offsets.Entry) error {
-	f, s := h.flow, h.flow.shards[0]
-	for len(entries) > 0 {
-		b := &journalBatch{shard: s}
-		for len(entries) > 0 && b.bytes < journalBatchBytes {
-			b.put(entries[0])
-			entries = entries[1:]
+	for some := range slices.Chunk(entries, maxNotes) {
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if err := f.writeNote(ctx, b); err != nil {
+		if err := h.flow.writeNotes(some); err != nil { //nolint:contextcheck // to give a request up would close the journal's connection
 			return err
 		}
 	}
 	return nil
 }
 
-// writeNote writes a batch to the journal partition of shard 0. The shard's lock is held for one batch only, so that the journal is written in
-// between.
-func (f *Flow) writeNote(ctx context.Context, b *journalBatch) error {
-	s := b.shard
+// writeNotes writes entries to the journal partition of shard 0.
+func (f *Flow) writeNotes(entries []offsets.Entry) error {
+	s := f.shards[offsets.LineagePartition]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if !s.ownership.isCertain() || s.fencer.open {
+	if !s.ownership.isCertain() || s.fencer.open || !f.lease.holds() {
 		return errors.New("shard 0 is being taken over")
 	}
-	err := f.writeJournal(f.hard, b) //nolint:contextcheck // to give a request up would close the journal's connection
-	if err != nil {
-		f.metrics.journalWrites.WithLabelValues("failed").Inc()
-		if !s.ownership.isCertain() {
-			f.requestTakeover(s)
-		}
-		return err
+	w := newJournalWriter(s, nil)
+	for _, e := range entries {
+		entry := newJournalEntry(e)
+		entry.what = "positions of a group"
+		w.put(entry)
 	}
-	f.metrics.journalWrites.WithLabelValues("written").Inc()
-	return nil
+	_, err := f.writeShardJournal(w)
+	return err
 }
 
 // leads reports whether this process does the work that only one process may do. That is the owner of shard 0 while its lease is valid.
