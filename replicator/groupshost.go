@@ -51,7 +51,7 @@ func (h groupsHost) Note(ctx context.Context, entries []offsets.Entry) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := h.flow.writeNotes(some); err != nil { //nolint:contextcheck // to give a request up would close the journal's connection
+		if err := h.flow.writeNotes(some); err != nil {
 			return err
 		}
 	}
