@@ -141,6 +141,7 @@ func newCheck(ctx context.Context, o client.Clusters, source, target *kgo.Client
 	c.checkJournal(ctx)
 	c.checkRights(ctx)
 	c.checkInternalTopics(ctx)
+	c.checkGroups(ctx)
 	return c, nil
 }
 

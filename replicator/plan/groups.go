@@ -1,0 +1,135 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
+)
+
+// checkGroups checks what the group sync would leave alone. Records are copied without it, so problems are warnings.
+func (c *check) checkGroups(ctx context.Context) {
+	if !c.flow.GroupsSync {
+		return
+	}
+	c.checkWayBack(ctx)
+	own, err := c.ownGroups(ctx)
+	if err != nil {
+		c.warn("it is not known which groups on cluster %s are not milena's: %v", c.flow.Target, err)
+	}
+	if len(own) > 0 {
+		const shown = 10
+		text := strings.Join(own[:min(shown, len(own))], ", ")
+		if n := len(own) - shown; n > 0 {
+			text += fmt.Sprintf(" and %d more", n)
+		}
+		c.warn("%s on cluster %s with committed offsets that milena did not put there, and leaves where they are: %s", counted(len(own), "group"), c.flow.Target, text)
+	}
+}
+
+// checkWayBack checks groups_back.
+func (c *check) checkWayBack(ctx context.Context) {
+	if len(c.flow.GroupsBack) == 0 {
+		if len(c.clusters.Reverse) > 0 {
+			c.warn("groups that consume copies on cluster %s are not moved back to their home on cluster %s: groups_back is not set", c.flow.Source, c.flow.Target)
+		}
+		return
+	}
+	if len(c.clusters.Reverse) == 0 {
+		c.warn("groups_back has no effect: no flow of the config goes from %s to %s", c.flow.Target, c.flow.Source)
+	}
+	for _, reverse := range c.clusters.Reverse {
+		if journal := offsets.JournalTopic(reverse.Name); c.source.ByName[journal].Exists() {
+			c.checkRightsOn(ctx, c.sourceClient, c.flow.Source, []string{journal}, c.warn, kmsg.ACLOperationRead)
+		}
+	}
+}
+
+// groupsPerRequest is the largest number of groups in one OffsetFetch request.
+const groupsPerRequest = 100
+
+// groupPartition identifies the committed offset of a group in one partition of the target.
+type groupPartition struct {
+	group string
+	offsets.TopicPartition
+}
+
+// ownGroups returns the selected groups of the source that have committed offsets in copies on the target which milena did not put there.
+func (c *check) ownGroups(ctx context.Context) ([]string, error) {
+	rules, err := policy.NewGroups(c.flow)
+	if err != nil {
+		return nil, err
+	}
+	source, target := kadm.NewClient(c.sourceClient), kadm.NewClient(c.targetClient)
+	onSource, sourceErr := source.ListGroups(ctx)
+	onTarget, targetErr := target.ListGroups(ctx)
+	if err := errors.Join(sourceErr, targetErr); err != nil {
+		return nil, err
+	}
+	var both []string
+	for group := range onSource {
+		if _, ok := onTarget[group]; ok && rules.Selected(group) {
+			both = append(both, group)
+		}
+	}
+	if len(both) == 0 {
+		return nil, nil
+	}
+	put, err := c.putByMilena(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own := make(map[string]bool)
+	for some := range slices.Chunk(both, groupsPerRequest) {
+		for group, fetched := range target.FetchManyOffsets(ctx, some...) {
+			fetched.Fetched.Each(func(o kadm.OffsetResponse) {
+				key := groupPartition{group, offsets.TopicPartition{Topic: o.Topic, Partition: o.Partition}}
+				if _, ok := c.topics.Rules.Source(o.Topic); ok && o.Err == nil && o.At >= 0 && !slices.Contains(put[key], o.At) {
+					own[group] = true
+				}
+			})
+		}
+	}
+	return slices.Sorted(maps.Keys(own)), nil
+}
+
+// putByMilena returns the offsets on the target that count as put by milena: by the journal or, before the first sync of groups, by the
+// checkpoints.
+func (c *check) putByMilena(ctx context.Context) (map[groupPartition][]int64, error) {
+	var put map[groupPartition][]int64
+	began := false
+	reset := func() { put, began = make(map[groupPartition][]int64), false }
+	reset()
+	err := offsets.NewLineageReader(c.targetClient, offsets.JournalTopic(c.flow.Name), c.clusters.Log, reset, func(e offsets.Entry) {
+		switch e := e.(type) {
+		case *offsets.Lineage:
+			began = true
+		case *offsets.GroupPositions:
+			for _, o := range e.Placed {
+				put[groupPartition{e.Group, offsets.TopicPartition{Topic: e.Topic, Partition: o.Partition}}] = []int64{o.Put, o.Before}
+			}
+		case *offsets.ShardState, *offsets.Owner, *offsets.PartitionState, *offsets.Chunk, *offsets.Tombstone:
+		}
+	}).Follow(ctx)
+	var noJournal *offsets.NoJournalError
+	if err != nil && !errors.As(err, &noJournal) || began {
+		return put, err
+	}
+	err = offsets.VisitCheckpoints(ctx, c.targetClient, c.clusters.InternalTopics(), c.flow.Source, func(w offsets.Checkpoint) {
+		key := groupPartition{w.Group, offsets.TopicPartition{Topic: w.Topic, Partition: w.Partition}}
+		put[key] = append(put[key], w.Target)
+	})
+	var none *offsets.NoCheckpointsError
+	if errors.As(err, &none) {
+		err = nil
+	}
+	return put, err
+}
