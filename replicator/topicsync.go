@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -107,7 +108,11 @@ func (f *Flow) selectTopics(source, target topics.View) (pairs []topics.Pair, re
 		for _, pair := range pairs {
 			f.atStart[pair.Source.Name] = len(pair.Source.Partitions)
 		}
+		for _, r := range refused {
+			f.atStart[r.Topic] = math.MaxInt // all that it has once it is no longer refused
+		}
 	}
+	refused = slices.DeleteFunc(refused, func(r topics.Refusal) bool { return f.atStart[r.Topic] == 0 })
 	pairs = slices.DeleteFunc(pairs, func(pair topics.Pair) bool { return f.atStart[pair.Source.Name] == 0 })
 	for i, pair := range pairs {
 		pairs[i].Source.Partitions = pair.Source.Partitions[:min(len(pair.Source.Partitions), f.atStart[pair.Source.Name])]
