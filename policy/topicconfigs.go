@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/milena-kafka/milena/config"
@@ -87,6 +88,15 @@ func CreateConfigs(source []TopicConfig, known map[string]string, filter ConfigF
 	return configs
 }
 
+const maxMessageBytes = "max.message.bytes"
+
+// larger reports whether a number is larger than another one, or one of them is not a number.
+func larger(a, b string) bool {
+	x, xErr := strconv.ParseInt(a, 10, 64)
+	y, yErr := strconv.ParseInt(b, 10, 64)
+	return xErr != nil || yErr != nil || x > y
+}
+
 // The limits of record timestamps that a topic accepts.
 const (
 	timestampBefore     = "message.timestamp.before.max.ms"     // KIP-937
@@ -114,7 +124,7 @@ func widestTimestamps(known map[string]string) map[string]string {
 // DiffConfigs returns the changes that make the target topic follow the source topic, sorted by name, or nothing if
 // it already does. A value that is set on the source is set on the target. A value that is set on the target only is
 // deleted if the source knows the key and has its default, as in MirrorMaker 2. To keep another retention on the
-// target, list the key in configs_exclude. With use_defaults_from: source the target gets the source's value instead.
+// target, list the key in configs_exclude. max.message.bytes is raised only, never lowered or deleted. With use_defaults_from: source the target gets the source's value instead.
 // Keys that the target does not know are left out, because brokers refuse all changes of a topic for one unknown key;
 // UnknownConfigs returns them.
 func DiffConfigs(source, target []TopicConfig, filter ConfigFilter) []ConfigChange {
@@ -129,6 +139,9 @@ func DiffConfigs(source, target []TopicConfig, filter ConfigFilter) []ConfigChan
 			continue
 		}
 		switch {
+		case s.Name == maxMessageBytes && !larger(s.Value, t.Value):
+			// The copy must accept the batches that the source holds, some of which may be older than its limit. An operator raises the
+			// target's limit for a record that is too large.
 		case filter.sets(s) && (!t.Dynamic || t.Value != s.Value):
 			changes = append(changes, ConfigChange{Name: s.Name, From: t.Value, To: s.Value})
 		case !filter.sets(s) && t.Dynamic:
