@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -79,6 +80,22 @@ func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition)
 		return marker{}, nil, err
 	}
 	return m, outside, f.endTransaction(ctx)
+}
+
+// reservedEpochs is how many epochs of a producer id are left when it is replaced. A fence takes at most two.
+const reservedEpochs = 8
+
+// isNearlyExhausted reports whether the producer id should be replaced, before the coordinator does so in the middle of a fence.
+func (f *fencer) isNearlyExhausted() bool { return f.claimed && f.epoch >= math.MaxInt16-reservedEpochs }
+
+// replaceProducer uses up the epochs of a producer id, so that the coordinator assigns a new one. The partition is that of the journal.
+func (f *fencer) replaceProducer(ctx context.Context, partition offsets.TopicPartition) error {
+	for used := f.producerID; f.producerID == used; {
+		if _, _, err := f.fence(ctx, []offsets.TopicPartition{partition}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // initProducer gets the producer id and a new epoch from the coordinator.

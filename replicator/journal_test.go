@@ -1,6 +1,7 @@
 package replicator_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -86,4 +87,49 @@ func TestStopJournalsAfterADrainThatTookTooLong(t *testing.T) {
 	flow.UntilCopied("orders")
 	flow.Stop()
 	c.Verify("orders", "a.orders", 1)
+}
+
+// A coordinator gives a transactional id 2^15 epochs per producer id, then another producer id. Markers with the new one do not stop writes
+// with the old one, so every partition of the shard changes to the new one, also those that nothing happens to.
+func TestNewProducerIDReachesEveryPartitionOfTheShard(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("quiet", 2)
+	c.Source.CreateTopic("orders", 2)
+	before := c.Target.UseEpochs("milena.a-b.0", math.MaxInt16-30)
+	c.Source.Produce("quiet", 2, 20, "early")
+	stop := c.Source.Load("orders", 2)
+	flow := c.Start(func(f *config.Flow) { f.Shards = 1 })
+	flow.UntilCopied("quiet")
+	newest := func(topic string) (id int64) {
+		c.Source.Produce(topic, 2, 1, "now")
+		flow.UntilCopied(topic)
+		for _, records := range c.Target.Records("a."+topic, 2) {
+			id = records[len(records)-1].ProducerID
+		}
+		return id
+	}
+	if id := newest("quiet"); id != before {
+		t.Fatalf("the flow writes with producer id %d, not with %d", id, before)
+	}
+	for id := before; id == before; id = newest("quiet") {
+		replicatortest.Await(t, "a produce request arrives", c.Target.SpoilTopic(kmsg.Produce, "a.orders", replicatortest.DropResponse, 1))
+		flow.UntilProgress("orders", 50)
+	}
+	stop()
+	flow.UntilCopied("orders")
+	ids := make(map[int64]bool)
+	for _, topic := range []string{"orders", "quiet"} {
+		ids[newest(topic)] = true
+	}
+	if len(ids) != 1 || ids[before] {
+		t.Errorf("the last records were written with producer ids %v", ids)
+	}
+	flow.Stop()
+	flow = c.Start(func(f *config.Flow) { f.Shards = 1 }) // knows the records of both ids as its own
+	c.Source.Produce("quiet", 2, 20, "late")
+	flow.UntilCopied("quiet")
+	flow.Stop()
+	c.Verify("orders", "a.orders", 2)
+	c.Verify("quiet", "a.quiet", 2)
 }

@@ -267,6 +267,11 @@ func (p *partition) startReplicating(r *recovery) {
 	if !p.isRecoveredByLocked(r) {
 		return
 	}
+	if r.producerID != p.shard.producer.Load() { // a later fence has replaced it
+		p.doubtLocked()
+		p.shard.flow.requestTakeover(p.shard)
+		return
+	}
 	p.state, p.anomaly, p.recovery, p.outside = replicating, nil, nil, outside{}
 	p.outbox.setProducer(r.producerID, r.producerEpoch)
 	p.resetLocked()

@@ -73,6 +73,9 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 // held.
 func (f *Flow) newRecovery(s *shard) *recovery {
 	r := &recovery{flow: f, shard: s, reload: !s.ownership.isOwned()}
+	if s.fencer.isNearlyExhausted() {
+		s.doubtMembers()
+	}
 	now := time.Now()
 	for _, p := range s.waiting() {
 		if !p.isFenceable(now) {
@@ -102,7 +105,7 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 	}
 	for {
 		began := r.flow.lease.now()
-		mark, outside, err := s.fencer.fence(ctx, wanted)
+		mark, outside, err := s.fenceLocked(ctx, wanted)
 		if err != nil {
 			return err
 		}

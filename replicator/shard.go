@@ -46,6 +46,8 @@ type shard struct {
 	producerIDs  []int64   // all producer ids that the shard ever had
 	journalTime  time.Time // when an earlier process last wrote the journal, zero before it is loaded
 
+	producer atomic.Int64 // the producer id of the newest fence
+
 	partsMu    sync.Mutex
 	partitions []*partition
 	inJournal  map[offsets.TopicPartition]bool // partitions that the journal has, or may have, entries of
@@ -132,6 +134,27 @@ func (s *shard) waiting() []*partition {
 		p.mu.Unlock()
 	}
 	return list
+}
+
+// fenceLocked fences partitions of the shard, the first of which is the journal's. A fence with one producer id does not stop writes with
+// another, neither those of an earlier owner nor our own in flight. So an id whose epochs run out is replaced while it can still fence: after a
+// fence of all members, which wait, and before another one with the new id. If the coordinator assigns a new id on its own, because it has
+// forgotten the transactional id, all members are fenced with it before any of them writes again. The shard's lock is held.
+func (s *shard) fenceLocked(ctx context.Context, partitions []offsets.TopicPartition) (marker, map[offsets.TopicPartition]error, error) {
+	before, known := s.fencer.producerID, s.fencer.claimed
+	mark, outside, err := s.fencer.fence(ctx, partitions)
+	if err == nil && s.fencer.isNearlyExhausted() {
+		if err = s.fencer.replaceProducer(ctx, s.journal()); err == nil {
+			s.flow.log.Info("replaced a producer id whose epochs ran out", "shard", s.number, "producer_id", s.fencer.producerID)
+			mark, outside, err = s.fencer.fence(ctx, partitions)
+		}
+	}
+	s.producer.Store(s.fencer.producerID)
+	if known && s.fencer.producerID != before {
+		s.doubtMembers() // a partition that a takeover is about to start notices it there
+		s.flow.requestTakeover(s)
+	}
+	return mark, outside, err
 }
 
 // doubtMembers lets every partition of the shard wait for the next takeover, so that all get the same epoch. Kafka keeps the producer epoch

@@ -62,3 +62,22 @@ func (e *epochs) learn(request kmsg.Request, answer []byte) {
 		}
 	}
 }
+
+// UseEpochs uses up epochs of a transactional id until it has the given one, and returns its producer id.
+func (c *Cluster) UseEpochs(transactionalID string, epoch int16) (producerID int64) {
+	c.t.Helper()
+	request := kmsg.NewPtrInitProducerIDRequest()
+	request.TransactionalID, request.TransactionTimeoutMillis = &transactionalID, 60_000
+	for {
+		response, err := request.RequestWith(c.t.Context(), c.Client)
+		if err == nil {
+			err = kerr.ErrorForCode(response.ErrorCode)
+		}
+		if err != nil {
+			c.t.Fatalf("use epochs of %s: %v", transactionalID, err)
+		}
+		if response.ProducerEpoch >= epoch {
+			return response.ProducerID
+		}
+	}
+}
