@@ -86,7 +86,9 @@ func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition)
 const reservedEpochs = 8
 
 // isNearlyExhausted reports whether the producer id should be replaced, before the coordinator does so in the middle of a fence.
-func (f *fencer) isNearlyExhausted() bool { return f.claimed && f.epoch >= math.MaxInt16-reservedEpochs }
+func (f *fencer) isNearlyExhausted() bool {
+	return f.claimed && f.epoch >= math.MaxInt16-reservedEpochs
+}
 
 // replaceProducer uses up the epochs of a producer id, so that the coordinator assigns a new one. The partition is that of the journal.
 func (f *fencer) replaceProducer(ctx context.Context, partition offsets.TopicPartition) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,7 @@ import (
 // journalLog is a target cluster as the journal sees it: it keeps what is written to the journal's partitions.
 type journalLog struct {
 	wire.Transport
+	discard  bool                               // keep nothing
 	maxBytes int                                // max.message.bytes
 	refuse   func(partition int32, n int) int16 // the answer to the n-th batch of a partition, 0: written
 	hung     map[int32]bool                     // brokers that do not answer
@@ -79,7 +81,9 @@ func (l *journalLog) append(partition int32, batch []byte) int16 {
 		return kerr.CorruptMessage.Code
 	}
 	l.largest = max(l.largest, len(batch))
-	l.logs[partition] = append(l.logs[partition], records...)
+	if !l.discard {
+		l.logs[partition] = append(l.logs[partition], records...)
+	}
 	return 0
 }
 
@@ -122,7 +126,7 @@ func (l *journalLog) written(kind offsets.Kind) (n int) {
 }
 
 // newJournalFlow returns a flow that owns shards whose journal is led by the given brokers, and its log.
-func newJournalFlow(t *testing.T, leaders ...int32) (*Flow, *journalLog, *bytes.Buffer) {
+func newJournalFlow(t testing.TB, leaders ...int32) (*Flow, *journalLog, *bytes.Buffer) {
 	t.Helper()
 	const journal = "milena.f.journal"
 	l := &journalLog{
@@ -150,7 +154,7 @@ func newJournalFlow(t *testing.T, leaders ...int32) (*Flow, *journalLog, *bytes.
 }
 
 // addCopy adds a partition whose copy has n segments that are not journaled.
-func addCopy(t *testing.T, s *shard, topic string, n int) *partition {
+func addCopy(t testing.TB, s *shard, topic string, n int) *partition {
 	t.Helper()
 	p := newPartition(&topicLink{source: topic, target: "a." + topic}, 0, s, listed{})
 	p.progress.setRecord(offsets.PartitionState{Topic: topic, TargetTopic: "a." + topic})
@@ -163,7 +167,7 @@ func addCopy(t *testing.T, s *shard, topic string, n int) *partition {
 }
 
 // copySegments lets the target acknowledge n batches of one record, with a marker behind each on the source.
-func copySegments(t *testing.T, p *partition, n int) {
+func copySegments(t testing.TB, p *partition, n int) {
 	t.Helper()
 	for range n {
 		b := prepared{count: 1, runs: []recordbatch.Run{{Source: p.acked, Count: 1}}, next: p.acked + 2}
@@ -329,5 +333,29 @@ func TestHungBrokerDelaysOnlyItsShards(t *testing.T) {
 	}
 	for _, n := range []int32{0, 4} {
 		sameMap(t, copies[n], log.restored(t, n)[copies[n].source()])
+	}
+}
+
+// 10 million segments in passes of 200,000, as when a long history is copied.
+func BenchmarkJournal10M(b *testing.B) {
+	for b.Loop() {
+		f, log, _ := newJournalFlow(b, 1)
+		log.discard = true
+		p := addCopy(b, f.shards[0], "orders", 0)
+		var writing time.Duration
+		for range 50 {
+			copySegments(b, p, 200_000)
+			began := time.Now()
+			f.syncJournal(b.Context())
+			writing += time.Since(began)
+		}
+		if p.journaled != p.acked {
+			b.Fatal("not everything is journaled")
+		}
+		var after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(writing.Seconds(), "s/10M-segments")
+		b.ReportMetric(float64(after.HeapAlloc)/(1<<20), "heap-MiB")
 	}
 }
