@@ -43,7 +43,7 @@ func newHistory(t *testing.T, partitions int32) *history {
 		_, err := admin.CreateTopic(t.Context(), partitions, 1, nil, "orders")
 		return err
 	}))
-	h.milena, err = daemon.New(t.Context(), bin, dir+"/milena", daemon.Map{
+	h.milena, err = daemon.New(t.Context(), bin, dir+"/run", daemon.Map{
 		"clusters": daemon.Map{"source": daemon.Map{"brokers": h.source.Addrs()}, "target": daemon.Map{"brokers": h.target.Addrs()}},
 		"flows":    []daemon.Map{{"source": "source", "target": "target", "topics": []string{"orders"}}},
 	})
