@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
@@ -49,6 +50,37 @@ func TestNothingIsWrittenAfterASleepBeforeAFence(t *testing.T) {
 	}
 	flow.Stop()
 	c.Verify("orders", "a.orders", 2)
+}
+
+// The clock jumps by an hour, again and again, while everything is in flight, and topic ids appear and disappear meanwhile. Each time a fence
+// confirms the lease, and nothing is lost or written twice.
+func TestClockJumpsUnderLoad(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 2)
+	var sinceBoot atomic.Int64
+	c.BootTime = func() time.Duration { return time.Duration(sinceBoot.Add(int64(time.Microsecond))) }
+	c.Source.HideTopicIDs()
+	c.Source.CreateTopic("orders", 6)
+	stop := c.Source.Load("orders", 6)
+	flow := c.Start(func(f *config.Flow) { f.TopicsInterval = 100 * time.Millisecond })
+	flow.UntilReady()
+	for jump := range 6 {
+		flow.UntilProgress("orders", 200)
+		sinceBoot.Add(int64(time.Hour))
+		if jump%2 == 0 {
+			c.Source.ShowTopicIDs()
+		} else {
+			c.Source.HideTopicIDs()
+		}
+	}
+	flow.UntilProgress("orders", 200)
+	stop()
+	flow.UntilCopied("orders")
+	if n := flow.Metric("milena_anomalies_total"); n > 0 {
+		t.Errorf("%v anomalies", n)
+	}
+	flow.Stop()
+	c.Verify("orders", "a.orders", 6)
 }
 
 // names reports whether a produce request writes to a topic.
