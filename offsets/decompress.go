@@ -9,10 +9,10 @@ import (
 
 // What the records of one fetch response may decompress to. A few KiB of zstd could otherwise take all memory.
 const (
-	// maxOwn is for the topics of milena and MirrorMaker 2, which have small batches: milena does not compress its journal,
+	// MaxOwn is for the topics of milena and MirrorMaker 2, which have small batches: milena does not compress its journal,
 	// and MirrorMaker 2's producers fill some ten KiB.
 	maxOwn = 16 << 20
-	// maxUsers is for topics of users.
+	// MaxUsers is for topics of users.
 	maxUsers = 256 << 20
 )
 

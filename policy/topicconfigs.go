@@ -123,9 +123,9 @@ func widestTimestamps(known map[string]string) map[string]string {
 
 // DiffConfigs returns the changes that make the target topic follow the source topic, sorted by name, or nothing if
 // it already does. A value that is set on the source is set on the target. A value that is set on the target only is
-// deleted if the source knows the key and has its default, as in MirrorMaker 2. To keep another retention on the
-// target, list the key in configs_exclude. max.message.bytes is raised only, never lowered or deleted. With use_defaults_from: source the target gets the source's value instead.
-// Keys that the target does not know are left out, because brokers refuse all changes of a topic for one unknown key;
+// deleted if the source knows the key and has its default, as in MirrorMaker 2; with the config
+// "use_defaults_from: source", the target gets the source's value instead. To keep another retention on the target,
+// list the key in configs_exclude. A max.message.bytes is raised only, never lowered or deleted. Keys that the target does not know are left out, because brokers refuse all changes of a topic for one unknown key;
 // UnknownConfigs returns them.
 func DiffConfigs(source, target []TopicConfig, filter ConfigFilter) []ConfigChange {
 	known := make(map[string]TopicConfig, len(target))
