@@ -95,6 +95,7 @@ func Check(ctx context.Context, o client.Clusters) (*Plan, error) {
 	c.checkBrokers(ctx)
 	c.checkTransactions(ctx)
 	c.checkMigration(ctx)
+	c.checkGroups(ctx)
 	c.list()
 	return c.plan, nil
 }
@@ -107,7 +108,7 @@ type Inspection struct {
 	Compacted      map[string]bool // target topics
 }
 
-// Inspect computes a plan like Check, but without the checks of transactions and of a migration. It leaves no trace on either cluster: looking up
+// Inspect computes a plan like Check, but without the checks of transactions, of a migration and of groups. It leaves no trace on either cluster: looking up
 // a transaction coordinator would make brokers create the topic __transaction_state.
 func Inspect(ctx context.Context, o client.Clusters, source, target *kgo.Client) (*Inspection, error) {
 	c, err := newCheck(ctx, o, source, target)
@@ -118,7 +119,7 @@ func Inspect(ctx context.Context, o client.Clusters, source, target *kgo.Client)
 	return &Inspection{Plan: c.plan, Source: c.source, Target: c.target, Pairs: c.pairs, Compacted: c.compacted}, nil
 }
 
-// newCheck runs the checks that leave no trace on either cluster, which are all but checkTransactions. The topics of the plan are not listed yet.
+// newCheck runs the checks that leave no trace on either cluster, which are all but those of Check itself. The topics of the plan are not listed yet.
 func newCheck(ctx context.Context, o client.Clusters, source, target *kgo.Client) (*check, error) {
 	c := &check{
 		clusters: o, flow: o.Flow, sourceClient: source, targetClient: target, plan: &Plan{Flow: o.Flow.Name},
@@ -141,7 +142,6 @@ func newCheck(ctx context.Context, o client.Clusters, source, target *kgo.Client
 	c.checkJournal(ctx)
 	c.checkRights(ctx)
 	c.checkInternalTopics(ctx)
-	c.checkGroups(ctx)
 	return c, nil
 }
 
