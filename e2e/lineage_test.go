@@ -14,6 +14,7 @@ import (
 	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
+	"github.com/milena-kafka/milena/e2e/verify"
 	"github.com/milena-kafka/milena/offsets"
 )
 
@@ -31,7 +32,18 @@ type lineageTest struct {
 func TestGroupPositionsBelongToWhoeverPutThem(t *testing.T) {
 	l := startLineage(t)
 	m := l.startMilena(l.bothFlows(nil))
-	l.waitCopied(m, time.Minute, "orders")
+	eventually(t, time.Minute, "both topics are copied", func() (bool, string) {
+		for _, copied := range []struct {
+			cl    *kgo.Client
+			topic string
+		}{{l.targetClient, remoteTopic("orders")}, {l.sourceClient, "target.orders"}} {
+			ends, err := verify.ReadEnds(t.Context(), copied.cl, copied.topic)
+			if err != nil || ends.End[0] < 200 {
+				return false, fmt.Sprint(ends, err)
+			}
+		}
+		return true, ""
+	})
 	l.copies = readContents(t, l.targetClient, remoteTopic("orders"))[0]
 
 	independent := []groupAt{ // first those on the copies, so that no sync sees a home alone
