@@ -311,6 +311,7 @@ func (w *world) start() {
 	w.lives++
 	f := &Flow{budget: newBudget(1 << 30), rules: rules{writers: soleWriter{}}}
 	s := &shard{flow: f, inJournal: make(map[offsets.TopicPartition]bool)}
+	s.producer.Store(modelProducer)
 	w.owner = &owner{flow: f, recovery: &recovery{producerID: modelProducer}}
 	for i := range w.owner.partitions {
 		p := newPartition(&topicLink{source: "t", target: "a.t"}, int32(i), s, listed{})
