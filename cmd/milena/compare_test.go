@@ -69,7 +69,7 @@ func comparedCluster(t *testing.T, id, topic string) (string, func(*kgo.Record))
 // On a terminal the comparison is redrawn until it stops.
 func TestComparisonIsRedrawn(t *testing.T) {
 	var out lockedBuffer
-	p := &program{stdout: &out, terminal: &out, stderr: io.Discard, env: noEnv}
+	p := newProgram(&out, io.Discard, noEnv)
 	flow := config.DefaultFlow("a", "b")
 	c, err := compare.New(client.Clusters{
 		Flow: flow, Source: config.Cluster{Brokers: []string{"127.0.0.1:1"}}, Target: config.Cluster{Brokers: []string{"127.0.0.1:2"}}, Log: slog.New(slog.DiscardHandler),

@@ -21,7 +21,7 @@ func TestDemoVerifiesItsCopy(t *testing.T) {
 
 func TestDemoTakesAnotherPortIfItsOwnIsInUse(t *testing.T) {
 	var out bytes.Buffer
-	p := &program{stdout: &out, stderr: io.Discard, env: noEnv}
+	p := newProgram(&out, io.Discard, noEnv)
 	first, err := p.listenSomewhere(t.Context(), newRegistry(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

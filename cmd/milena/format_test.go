@@ -9,9 +9,9 @@ import (
 func TestControlCharactersAreShownAsEscapes(t *testing.T) {
 	t.Parallel()
 	const hostile = "app\x1b[2J\x07\u009b1mé\r\x7f"
-	const shown = `app\x1b[2J\a\u009b1mé\r\x7f`
+	const shown = `app\u001b[2J\u0007\u009b1mé\u000d\u007f`
 	var out, errs bytes.Buffer
-	p := &program{stdout: &out, stderr: &errs, env: noEnv}
+	p := newProgram(&out, &errs, noEnv)
 	p.printf("group %s\n", hostile)
 	w := p.table()
 	row(w, "%s\tnext", hostile)

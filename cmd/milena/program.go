@@ -45,9 +45,13 @@ type program struct {
 	env              func(string) (string, bool)
 }
 
+func newProgram(stdout, stderr io.Writer, env func(string) (string, bool)) *program {
+	return &program{stdout: &printable{Writer: stdout}, messages: &printable{Writer: stderr}, stderr: stderr, terminal: stdout, env: env}
+}
+
 // run executes the command that args name and returns the exit code. It blocks until the command is done or ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(string) (string, bool)) int {
-	p := &program{stdout: &printable{Writer: stdout}, messages: &printable{Writer: stderr}, stderr: stderr, terminal: stdout, env: env}
+	p := newProgram(stdout, stderr, env)
 	err := p.dispatch(ctx, args)
 	var (
 		wrongLine   *usageError

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,7 +153,7 @@ func TestAllConfigErrorsArePrinted(t *testing.T) {
 func TestLoggedDurationsHaveAUnit(t *testing.T) {
 	for format, want := range map[string]string{"json": `"took":"2ms"`, "text": "took=2ms"} {
 		var out bytes.Buffer
-		p := &program{stderr: &out}
+		p := newProgram(io.Discard, &out, noEnv)
 		p.logger(config.Log{Level: "info", Format: format}).Info("stopped", "took", 2*time.Millisecond)
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%s: %s", format, &out)
