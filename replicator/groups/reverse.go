@@ -10,6 +10,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // reverseFlow is a flow of the same config in the other direction: what it copies to this flow's source, and where it has put groups there. Its
@@ -132,6 +133,16 @@ func (r *reverseFlow) find(group string, tp offsets.TopicPartition, id [16]byte)
 	return o, ok && !offsets.IsAnotherTopic(o.topicID, id)
 }
 
+// hasPut reports whether the reverse flow has put a group in any partition of a topic.
+func (r *reverseFlow) hasPut(group string, topic topics.Topic) bool {
+	for number := range topic.Partitions {
+		if _, ok := r.find(group, offsets.TopicPartition{Topic: topic.Name, Partition: int32(number)}, topic.ID); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // homeOf returns the topic on the target that a topic on the source was copied from, and the flow that copies it.
 func (s *Syncer) homeOf(topic string) (*reverseFlow, string) {
 	for _, r := range s.reverse {
@@ -152,16 +163,19 @@ func (p *pass) translateBack(ctx context.Context, q *position) {
 		q.refuse(policy.RefusedFailed, fmt.Sprintf("%s: %v", q.source, err))
 		return
 	}
-	line, ok := r.find(q.group, q.source, p.now.source.ByName[q.source.Topic].ID)
+	topic := p.now.source.ByName[q.source.Topic]
+	line, ok := r.find(q.group, q.source, topic.ID)
 	switch {
-	case !ok:
+	case !ok && !r.hasPut(q.group, topic):
 		q.refuse(policy.RefusedNotPut, fmt.Sprintf("%s: flow %s has not put the group there", q.source, r.flow.Name))
 		return
+	case !ok: // the group had no offset at home in this partition, and is moved there only if it still has none
 	case line.Has(q.sourceOffset):
 		q.idle = true // nobody has consumed there, so the group's offset at home counts, even if it was moved back there
 		return
+	default:
+		q.handed = append(q.handed, line.Source)
 	}
-	q.handed = append(q.handed, line.Source)
 	state, err := r.journal.Lookup(ctx, q.source.Topic, q.source.Partition)
 	switch {
 	case err != nil:

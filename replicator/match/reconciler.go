@@ -35,6 +35,7 @@ type Reconciler struct {
 	hasher Hasher
 	counts counts // possible numbers of own records below Next
 	hole   hole   // what the source lacks right before Next
+	behind int64  // source offset behind the last record that may have been copied
 
 	trail    []step            // source records whose number is not decided
 	segments []offsets.Segment // of the records before them
@@ -96,7 +97,7 @@ const maxCompared = 1 << 28
 
 // NewReconciler returns a reconciler that reads the source from the journaled end, next, on.
 func NewReconciler(tail *Tail, next int64, leaderEpoch int32) *Reconciler {
-	r := &Reconciler{Next: next, LeaderEpoch: leaderEpoch, tail: tail, counts: counts{{0, 0}}}
+	r := &Reconciler{Next: next, LeaderEpoch: leaderEpoch, tail: tail, counts: counts{{0, 0}}, behind: next}
 	if tail.hasher != nil {
 		r.hasher.Seed = tail.hasher.Seed
 	}
@@ -166,7 +167,7 @@ func (r *Reconciler) forwarded(b recordbatch.Batch) bool {
 		return false
 	}
 	r.segments = appendSegment(r.segments, offsets.Segment{Source: b.BaseOffset, Target: own.offset, Count: own.span})
-	r.counts = counts{{count + own.span, count + own.span}}
+	r.counts, r.behind = counts{{count + own.span, count + own.span}}, b.NextOffset()
 	if count+own.span == r.tail.count {
 		r.end, r.finished = &End{Next: b.NextOffset(), LeaderEpoch: b.LeaderEpoch, Segments: r.segments}, true
 	}
@@ -233,7 +234,7 @@ func (r *Reconciler) matchRecord(record *recordbatch.Record, created int64, lead
 		return r.differs(before, leaderEpoch)
 	}
 	r.trail = append(r.trail, step{record.Offset, r.hole.size, after, equal})
-	r.counts, r.hole = after, hole{}
+	r.counts, r.hole, r.behind = after, hole{}, record.Offset+1
 	if after.has(r.tail.count) {
 		if err := r.found(record.Offset+1, leaderEpoch, r.path(r.tail.count, 0)); err != nil {
 			return err
@@ -344,10 +345,17 @@ func (r *Reconciler) differs(before counts, leaderEpoch int32) error {
 	}
 }
 
-// found records a possible end. If it is not the only one, that is an error.
+// found records a possible end. If it is not the only one, that is an error, unless the source has no record between them: then the same record
+// is the next one.
 func (r *Reconciler) found(next int64, leaderEpoch int32, segments []offsets.Segment) error {
-	if r.end == nil {
+	switch {
+	case r.end == nil:
 		r.end = &End{Next: next, LeaderEpoch: leaderEpoch, Segments: segments}
+		return nil
+	case r.end.Next >= r.behind:
+		if next > r.end.Next {
+			r.end.Next, r.end.LeaderEpoch = next, leaderEpoch
+		}
 		return nil
 	}
 	return &DoubtError{
