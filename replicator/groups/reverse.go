@@ -10,7 +10,6 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
-	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // reverseFlow is a flow of the same config in the other direction: what it copies to this flow's source, and where it has put groups there. Its
@@ -21,6 +20,7 @@ type reverseFlow struct {
 	journal *offsets.Journal
 	lineage *offsets.LineageReader
 	placed  map[groupPartition]placed // changed only between the chunks of two syncs
+	groups  map[string]int            // entries of placed by group
 	failed  time.Time                 // when the lineage could not be read
 
 	mu  sync.Mutex
@@ -67,7 +67,9 @@ func newReverseFlows(d *Deps, rules *policy.Groups) ([]*reverseFlow, error) {
 	return list, nil
 }
 
-func (r *reverseFlow) forget() { r.placed = make(map[groupPartition]placed) }
+func (r *reverseFlow) forget() {
+	r.placed, r.groups = make(map[groupPartition]placed), make(map[string]int)
+}
 
 // add takes an entry of the lineage, if it is about a group that may be moved back.
 func (r *reverseFlow) add(e offsets.Entry, wanted func(group string) bool) {
@@ -78,12 +80,16 @@ func (r *reverseFlow) add(e offsets.Entry, wanted func(group string) bool) {
 		}
 		for _, o := range e.Placed {
 			key := groupPartition{e.Group, offsets.TopicPartition{Topic: e.Topic, Partition: o.Partition}}
+			if _, ok := r.placed[key]; !ok {
+				r.groups[e.Group]++
+			}
 			r.placed[key] = placed{o, e.TopicID}
 		}
 	case *offsets.Tombstone:
 		for key := range r.placed {
 			if e.Kind == offsets.KindGroup && key.group == e.Group && key.Topic == e.Topic {
 				delete(r.placed, key)
+				r.groups[key.group]--
 			}
 		}
 	case *offsets.ShardState, *offsets.Owner, *offsets.PartitionState, *offsets.Chunk, *offsets.Lineage:
@@ -133,15 +139,8 @@ func (r *reverseFlow) find(group string, tp offsets.TopicPartition, id [16]byte)
 	return o, ok && !offsets.IsAnotherTopic(o.topicID, id)
 }
 
-// hasPut reports whether the reverse flow has put a group in any partition of a topic.
-func (r *reverseFlow) hasPut(group string, topic topics.Topic) bool {
-	for number := range topic.Partitions {
-		if _, ok := r.find(group, offsets.TopicPartition{Topic: topic.Name, Partition: int32(number)}, topic.ID); ok {
-			return true
-		}
-	}
-	return false
-}
+// hasPut reports whether the reverse flow has put a group anywhere.
+func (r *reverseFlow) hasPut(group string) bool { return r.groups[group] > 0 }
 
 // homeOf returns the topic on the target that a topic on the source was copied from, and the flow that copies it.
 func (s *Syncer) homeOf(topic string) (*reverseFlow, string) {
@@ -163,11 +162,10 @@ func (p *pass) translateBack(ctx context.Context, q *position) {
 		q.refuse(policy.RefusedFailed, fmt.Sprintf("%s: %v", q.source, err))
 		return
 	}
-	topic := p.now.source.ByName[q.source.Topic]
-	line, ok := r.find(q.group, q.source, topic.ID)
+	line, ok := r.find(q.group, q.source, p.now.source.ByName[q.source.Topic].ID)
 	switch {
-	case !ok && !r.hasPut(q.group, topic):
-		q.refuse(policy.RefusedNotPut, fmt.Sprintf("%s: flow %s has not put the group there", q.source, r.flow.Name))
+	case !ok && !r.hasPut(q.group):
+		q.refuse(policy.RefusedNotPut, fmt.Sprintf("%s: flow %s has not put the group anywhere", q.source, r.flow.Name))
 		return
 	case !ok: // the group had no offset at home in this partition, and is moved there only if it still has none
 	case line.Has(q.sourceOffset):
