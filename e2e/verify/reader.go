@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,8 +29,23 @@ type reader struct {
 // Ends are the start offset (inclusive) and the committed end offset (exclusive) of each partition of a topic.
 type Ends struct{ Start, End map[int32]int64 }
 
-// ReadEnds lists the ends of a topic's partitions.
+// ReadEnds lists the ends of a topic's partitions. It retries for 30 s, because the leader may be moving.
 func ReadEnds(ctx context.Context, client *kgo.Client, topic string) (Ends, error) {
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		e, err := readEnds(ctx, client, topic)
+		if err == nil || !kerr.IsRetriable(err) || errors.Is(err, kerr.UnknownTopicOrPartition) || time.Now().After(deadline) {
+			return e, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return e, err
+		}
+	}
+}
+
+func readEnds(ctx context.Context, client *kgo.Client, topic string) (Ends, error) {
 	adm := kadm.NewClient(client)
 	starts, err := adm.ListStartOffsets(ctx, topic)
 	if err == nil {
