@@ -3,6 +3,7 @@ package replicator
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -33,6 +34,10 @@ type connections struct {
 	all         []*kgo.Client
 }
 
+// journalPatience is how long a response of the journal may be late beyond the time that the broker may wait for its replicas. A quota holds up
+// the requests of a connection for seconds (KIP-219), and a timeout would close it and put every shard of the broker in doubt.
+const journalPatience = 10 * time.Second
+
 // newConnections creates the clients, whose requests need the permission of guard. It does not connect.
 func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *flowMetrics, r prometheus.Registerer) (*connections, error) {
 	c := &connections{throttles: client.NewThrottles(log), targetDials: &client.Dials{Guard: guard}}
@@ -44,7 +49,7 @@ func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *
 		connections: c, side: "target", alias: o.Flow.Target, log: log, metrics: m, dials: c.targetDials,
 		series: kprom.NewMetrics("milena", kprom.Subsystem("target_client"), kprom.Registerer(r)),
 	}
-	c.source, c.target, c.internal = source.make(o), target.make(o), target.make(o)
+	c.source, c.target, c.internal = source.make(o), target.make(o), target.make(o, kgo.RequestTimeoutOverhead(journalPatience))
 	c.groupsSource, c.groupsTarget = source.make(o), target.make(o)
 	c.targetWire = target.wire(c.internal)
 	for i := range c.fetchWires {
@@ -82,7 +87,7 @@ type clientMaker struct {
 }
 
 // make creates a client. It returns nil after an error. The first client registers the series that all clients of the side share.
-func (m *clientMaker) make(o client.Clusters) *kgo.Client {
+func (m *clientMaker) make(o client.Clusters, more ...kgo.Opt) *kgo.Client {
 	cluster := o.Source
 	if m.side == "target" {
 		cluster = o.Target
@@ -94,7 +99,7 @@ func (m *clientMaker) make(o client.Clusters) *kgo.Client {
 	options, err := client.Options(cluster, m.dials, m.log.With("client", m.side), series, m.connections.throttles.Hook(m.side, m.alias, m.metrics.throttled.WithLabelValues(m.alias)))
 	var cl *kgo.Client
 	if err == nil {
-		cl, err = kgo.NewClient(options...)
+		cl, err = kgo.NewClient(append(options, more...)...)
 	}
 	if err != nil {
 		if m.err == nil {
