@@ -45,7 +45,7 @@ func TestThousandFaults(t *testing.T) {
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	bin, err := daemon.Build(t.Context(), dir)
+	bin, err := daemon.Build(t.Context(), t.TempDir()) // not in dir, where milena has a directory of this name
 	if err != nil {
 		t.Fatal(err)
 	}
