@@ -135,7 +135,10 @@ func differsError(known tailKnowledge, matching *match.Reconciler, doubt *match.
 	certain := matching.Partial()
 	e := &unsettledError{
 		kind: policy.Unmatched, from: doubt.From, to: doubt.To, detail: "the end of the copy does not match the source: " + doubt.Error(),
-		fallback: settlement{certain.Segments, max(doubt.To, certain.Next), certain.LeaderEpoch},
+		fallback: settlement{certain.Segments, certain.Next, certain.LeaderEpoch},
+	}
+	if doubt.To > certain.Next {
+		e.fallback.next, e.fallback.leaderEpoch = doubt.To, -1
 	}
 	if doubt.From == doubt.To && known.leaderEpoch >= 0 && doubt.LeaderEpoch > known.leaderEpoch {
 		e.kind = policy.Truncated

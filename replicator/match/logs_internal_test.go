@@ -29,9 +29,18 @@ const (
 	control    recordbatch.Attributes = 0x20
 )
 
+// epochAt returns the leader epoch of a batch at a source offset: a new leader is elected every epochLength offsets.
+func epochAt(base int64) int32 { return int32(base / epochLength) }
+
+// An epoch ends with a batch, which has at most maxBatch offsets.
+const (
+	epochLength = 10
+	maxBatch    = 4
+)
+
 func (b logBatch) encode() recordbatch.Batch {
 	k := kmsg.RecordBatch{
-		FirstOffset: b.base, PartitionLeaderEpoch: 3, Magic: 2, Attributes: int16(b.attributes), FirstTimestamp: -1, MaxTimestamp: -1,
+		FirstOffset: b.base, PartitionLeaderEpoch: epochAt(b.base), Magic: 2, Attributes: int16(b.attributes), FirstTimestamp: -1, MaxTimestamp: -1,
 		ProducerID: b.producer.ID, ProducerEpoch: b.producer.Epoch, FirstSequence: b.producer.Sequence,
 		NumRecords: int32(len(b.records)), LastOffsetDelta: int32(b.last - b.base),
 	}
@@ -246,7 +255,7 @@ func reconcileWith(t testing.TB, l *logs, hashes bool) (*End, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := NewReconciler(tail, l.begin.Source, 3)
+	r := NewReconciler(tail, l.begin.Source, epochAt(l.begin.Source-1))
 	if r.End() == nil {
 		r.Lost(l.sourceStart)
 	}
@@ -275,8 +284,12 @@ func reconcileWith(t testing.TB, l *logs, hashes bool) (*End, error) {
 	return r.End(), nil
 }
 
-// check reports what is wrong with an end that was found: a record that would be lost or copied twice, or a wrong segment.
+// check reports what is wrong with an end that was found: a record that would be lost or copied twice, a wrong segment, or a leader epoch that
+// ends before it, by which the source would say that it was truncated.
 func (l *logs) check(end *End) string {
+	if epoch := int64(end.LeaderEpoch); epoch >= 0 && end.Next > (epoch+1)*epochLength+maxBatch-1 {
+		return fmt.Sprintf("the copy continues at source offset %d, but leader epoch %d ends before", end.Next, epoch)
+	}
 	for _, batch := range l.source {
 		for _, r := range batch.records {
 			_, copied := l.copied[r.Offset]

@@ -24,7 +24,7 @@ import (
 type Reconciler struct {
 	// Next is the source offset to read from.
 	Next int64
-	// LeaderEpoch is the leader epoch of the source batch before Next (KIP-320).
+	// LeaderEpoch is the leader epoch of the source batch that ends at Next (KIP-320), -1 if a hole does.
 	LeaderEpoch int32
 	// Provenance is how copies are marked, nil if they are not. Records that have been on the target before were not copied.
 	Provenance *recordbatch.Provenance
@@ -72,7 +72,7 @@ func (s *step) latest(from, to int64) int64 {
 type End struct {
 	// Next is the first source offset that is not on the target.
 	Next        int64
-	LeaderEpoch int32 // of the source batch before Next
+	LeaderEpoch int32 // of the source batch that ends there, -1 if a hole does
 	// Segments are those of the records that both sides still have.
 	Segments []offsets.Segment
 }
@@ -137,10 +137,7 @@ func (r *Reconciler) Match(b recordbatch.Batch, route recordbatch.Route, reason 
 	case b.Magic < 2: // a message, or a wrapper with the offset of its last message
 		return r.matchRecords(b, next)
 	}
-	if b.BaseOffset > r.Next {
-		r.hole.size += b.BaseOffset - r.Next
-		r.Next = b.BaseOffset
-	}
+	r.passHole(b.BaseOffset, -1)
 	switch {
 	case reason == recordbatch.ReasonEmpty:
 		r.hole.size += next - r.Next
@@ -192,8 +189,7 @@ func (r *Reconciler) matchRecords(b recordbatch.Batch, next int64) error {
 		if record.Offset < r.Next {
 			continue
 		}
-		r.hole.size += record.Offset - r.Next
-		r.Next = record.Offset
+		r.passHole(record.Offset, b.LeaderEpoch) // within the batch
 		if r.Provenance == nil || r.Provenance.Allows(record) {
 			if err := r.matchRecord(record, created[i], b.LeaderEpoch); err != nil || r.finished {
 				return err
@@ -201,12 +197,18 @@ func (r *Reconciler) matchRecords(b recordbatch.Batch, next int64) error {
 		}
 		r.Next, r.LeaderEpoch = record.Offset+1, b.LeaderEpoch
 	}
-	if next > r.Next {
-		r.hole.size += next - r.Next
-		r.Next = next
-	}
+	r.passHole(next, b.LeaderEpoch)
 	r.LeaderEpoch = b.LeaderEpoch
 	return nil
+}
+
+// passHole moves Next over source offsets without records. What was there may have had a newer leader epoch than the batch before: a fetch behind
+// the hole that names that one would be answered as if the source had been truncated.
+func (r *Reconciler) passHole(next int64, leaderEpoch int32) {
+	if next > r.Next {
+		r.hole.size += next - r.Next
+		r.Next, r.LeaderEpoch = next, leaderEpoch
+	}
 }
 
 // matchRecord matches one source record, which is at Next.
@@ -219,7 +221,7 @@ func (r *Reconciler) matchRecord(record *recordbatch.Record, created int64, lead
 	case certain:
 		r.end = nil // this record is not new, so one before it was not the first new one
 	case before.has(r.tail.count): // all of the tail may be below this record: it may be new
-		if err := r.found(r.resumeBehindHole(), r.LeaderEpoch, r.path(r.tail.count, r.hole.size)); err != nil {
+		if err := r.foundInHole(); err != nil {
 			return err
 		}
 	}
@@ -364,6 +366,15 @@ func (r *Reconciler) found(next int64, leaderEpoch int32, segments []offsets.Seg
 	}
 }
 
+// foundInHole records that the rest of the tail may be in the hole before Next.
+func (r *Reconciler) foundInHole() error {
+	next, leaderEpoch := r.resumeBehindHole(), r.LeaderEpoch
+	if next < r.Next {
+		leaderEpoch = -1
+	}
+	return r.found(next, leaderEpoch, r.path(r.tail.count, r.hole.size))
+}
+
 // resumeBehindHole returns where the copy continues if all that is left of the tail is in the hole before Next. If the start of the source's log
 // is in it, what was deleted may be more than what was copied.
 func (r *Reconciler) resumeBehindHole() int64 {
@@ -383,10 +394,9 @@ func (r *Reconciler) EndOfSource(end int64) (ok bool, err error) {
 	if r.finished {
 		return true, nil
 	}
-	r.hole.size += max(0, end-r.Next)
-	r.Next = max(end, r.Next)
+	r.passHole(end, -1)
 	if r.counts.plus(r.hole.size, r.tail.count).has(r.tail.count) {
-		if err := r.found(r.resumeBehindHole(), r.LeaderEpoch, r.path(r.tail.count, r.hole.size)); err != nil {
+		if err := r.foundInHole(); err != nil {
 			return false, err
 		}
 	}
