@@ -234,7 +234,7 @@ func startACLSync(t *testing.T) *aclSync {
 	for _, topic := range []string{"orders", "stock", "secret"} {
 		check(t, a.writer(load.Options{Topic: topic, Partitions: 1}).Write(t.Context(), 50))
 	}
-	check(t, createTopic(t.Context(), a.targetAdmin, "local", 1, 1))
+	check(t, kafka.CreateTopic(t.Context(), a.targetAdmin, "local", 1, 1))
 	return a
 }
 

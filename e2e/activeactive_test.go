@@ -22,7 +22,7 @@ func TestActiveActive(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	p.createTopic("orders", partitions, 1)
-	check(t, createTopic(ctx, p.targetAdmin, "orders", partitions, 1))
+	check(t, kafka.CreateTopic(ctx, p.targetAdmin, "orders", partitions, 1))
 	both := p.config("orders")
 	both["flows"] = append(both["flows"].([]daemon.Map), daemon.Map{"source": "target", "target": "source", "topics": []string{"orders"}})
 	m := p.startMilena(syncGroupsOften(both))
@@ -111,7 +111,7 @@ func TestActiveActiveWithIdentityNaming(t *testing.T) {
 	ctx := t.Context()
 	const partitions = 2
 	p.createTopic("orders", partitions, 1)
-	check(t, createTopic(ctx, p.targetAdmin, "orders", partitions, 1))
+	check(t, kafka.CreateTopic(ctx, p.targetAdmin, "orders", partitions, 1))
 	c := p.config("orders")
 	flows := c["flows"].([]daemon.Map)
 	flows[0]["naming"], flows[0]["provenance"] = "identity", true

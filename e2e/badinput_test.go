@@ -131,7 +131,7 @@ func extendsTargetTopic(t *testing.T, p *pair) {
 	p.createTopic("narrow", 4, 1)
 	w := p.writer(load.Options{Topic: "narrow", Partitions: 4})
 	check(t, w.Write(t.Context(), 100))
-	check(t, createTopic(t.Context(), p.targetAdmin, remoteTopic("narrow"), 2, 1))
+	check(t, kafka.CreateTopic(t.Context(), p.targetAdmin, remoteTopic("narrow"), 2, 1))
 	code, out := p.runVerb(t, "check", p.config("narrow"))
 	if code != 0 {
 		t.Errorf("exit code %d", code)

@@ -281,7 +281,7 @@ func (f *consumerFailover) writeTopics() {
 	compact(f.t, f.pair, "compacted")
 	f.createTopic("plain", 4, 1)
 	f.createTopic("transactions", 3, 1)
-	check(f.t, createTopic(ctx, f.targetAdmin, "local", 2, 1))
+	check(f.t, kafka.CreateTopic(ctx, f.targetAdmin, "local", 2, 1))
 	check(f.t, f.writer(load.Options{Topic: "plain", Partitions: 4, Shapes: []load.Shape{load.Sized(200)}}).Write(ctx, 2000))
 	_, err := load.Transactions(ctx, f.source, load.Options{Topic: "transactions", Partitions: 3}, 90, 30)
 	check(f.t, err)

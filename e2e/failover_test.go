@@ -202,7 +202,7 @@ func (f *failover) useTarget() {
 			commitOffset(f.t, f.targetAdmin, "random-2", remoteTopic(topic), partition, at, "moved on the target")
 		}
 	}
-	check(f.t, createTopic(ctx, f.targetAdmin, "plain", 3, 1))
+	check(f.t, kafka.CreateTopic(ctx, f.targetAdmin, "plain", 3, 1))
 	w, err := load.New(f.target, load.Options{Topic: "plain", Partitions: 3, Shapes: []load.Shape{load.Sized(100)}})
 	check(f.t, err)
 	defer w.Close()

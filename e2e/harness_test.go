@@ -181,21 +181,7 @@ func client(t *testing.T, c *kafka.Cluster) *kgo.Client {
 // createTopic creates a topic on the source.
 func (p *pair) createTopic(name string, partitions int, replicationFactor int16, configs ...string) {
 	p.t.Helper()
-	check(p.t, createTopic(p.t.Context(), p.sourceAdmin, name, partitions, replicationFactor, configs...))
-}
-
-// createTopic creates a topic with configs of the form name=value.
-func createTopic(ctx context.Context, admin *kadm.Client, name string, partitions int, replicationFactor int16, configs ...string) error {
-	set := map[string]*string{}
-	for _, c := range configs {
-		k, v, _ := strings.Cut(c, "=")
-		set[k] = &v
-	}
-	_, err := admin.CreateTopic(ctx, int32(partitions), replicationFactor, set, name)
-	if err != nil {
-		return fmt.Errorf("create topic %s: %w", name, err)
-	}
-	return nil
+	check(p.t, kafka.CreateTopic(p.t.Context(), p.sourceAdmin, name, partitions, replicationFactor, configs...))
 }
 
 // writer opens a writer to a topic of the source.

@@ -141,7 +141,7 @@ func startLineage(t *testing.T) *lineageTest {
 	target.Properties = maps.Clone(options.Properties)
 	l := &lineageTest{pair: startPair(t, options, target), ca: ca}
 	l.createTopic("orders", 1, 1)
-	check(t, createTopic(t.Context(), l.targetAdmin, "orders", 1, 1))
+	check(t, kafka.CreateTopic(t.Context(), l.targetAdmin, "orders", 1, 1))
 	for _, c := range []*kafka.Cluster{l.source, l.target} {
 		w, err := load.New(c, load.Options{Topic: "orders", Partitions: 1})
 		check(t, err)
@@ -217,8 +217,8 @@ func (l *lineageTest) forgeJournals() {
 	ctx := l.t.Context()
 	commitOffset(l.t, l.sourceAdmin, "bait", "orders", 0, 3, "")
 	const journal = "milena.aaa.journal"
-	check(l.t, createTopic(ctx, l.targetAdmin, journal, 1, 1))
-	check(l.t, createTopic(ctx, l.targetAdmin, "target.bait", 1, 1))
+	check(l.t, kafka.CreateTopic(ctx, l.targetAdmin, journal, 1, 1))
+	check(l.t, kafka.CreateTopic(ctx, l.targetAdmin, "target.bait", 1, 1))
 	w, err := load.New(l.target, load.Options{Topic: "target.bait", Partitions: 1})
 	check(l.t, err)
 	defer w.Close()

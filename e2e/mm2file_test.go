@@ -73,7 +73,7 @@ func newFixture(t *testing.T, properties map[string]string) *fixture {
 	}
 	check(t, os.WriteFile(w.file, []byte(text.String()), 0o600))
 	for alias, topic := range map[string]string{"a": "orders", "b": "payments"} {
-		check(t, createTopic(t.Context(), w.admins[alias], topic, fixturePartitions, 1))
+		check(t, kafka.CreateTopic(t.Context(), w.admins[alias], topic, fixturePartitions, 1))
 		writer, err := load.New(w.on[alias], load.Options{Topic: topic, Partitions: fixturePartitions, Shapes: []load.Shape{load.Sized(200)}})
 		check(t, err)
 		check(t, writer.Write(t.Context(), fixtureRecords))

@@ -71,7 +71,7 @@ func TestJournalMustBeCompacted(t *testing.T) {
 	p.createTopic("orders", 1, 1)
 	check(t, p.writer(load.Options{Topic: "orders", Partitions: 1}).Write(t.Context(), 100))
 	const journal = "milena.source-target.journal"
-	check(t, createTopic(t.Context(), p.targetAdmin, journal, 64, 1, "cleanup.policy=delete", "retention.ms=60000"))
+	check(t, kafka.CreateTopic(t.Context(), p.targetAdmin, journal, 64, 1, "cleanup.policy=delete", "retention.ms=60000"))
 	settings := p.config("orders")
 	for _, verb := range []string{"check", "run"} {
 		code, output := p.runVerb(t, verb, settings)
@@ -140,7 +140,7 @@ func TestTimestampLimits(t *testing.T) {
 	// A copy that somebody made narrower: check foretells what halts, the hint mends it, and the sync of configs leaves it alone.
 	for topic, config := range map[string]string{"old": "message.timestamp.before.max.ms=604800000", "new": anyTime + "=3600000"} {
 		p.createTopic(topic, 1, 1, anyTime+"="+widest)
-		check(t, createTopic(t.Context(), p.targetAdmin, remoteTopic(topic), 1, 1, config))
+		check(t, kafka.CreateTopic(t.Context(), p.targetAdmin, remoteTopic(topic), 1, 1, config))
 	}
 	writeAt(t, producer, "old", 10, func(i int) time.Time { return time.Date(2019, 1, 1, 0, 0, i, 0, time.UTC) })
 	writeAt(t, producer, "new", 10, func(int) time.Time { return time.UnixMilli(time.Now().UnixMicro()) })

@@ -76,7 +76,7 @@ func TestHarness(t *testing.T) {
 	})
 	t.Run("only clients of the proxied listener use the proxy", func(t *testing.T) {
 		before := p.target.Accepted()
-		check(t, createTopic(ctx, p.targetAdmin, "t", 1, 1))
+		check(t, kafka.CreateTopic(ctx, p.targetAdmin, "t", 1, 1))
 		if p.target.Accepted() != before {
 			t.Error("the test's own client went through the proxy")
 		}

@@ -63,7 +63,7 @@ func (top *topology) runMilena(flows ...string) *milena {
 func (top *topology) writeOrders(cluster string, n int) {
 	top.t.Helper()
 	ctx := top.t.Context()
-	check(top.t, createTopic(ctx, top.admins[cluster], "orders", 2, 1))
+	check(top.t, kafka.CreateTopic(ctx, top.admins[cluster], "orders", 2, 1))
 	w, err := load.New(top.clusters[cluster], load.Options{Topic: "orders", Partitions: 2, Shapes: []load.Shape{load.Sized(100)}})
 	check(top.t, err)
 	defer w.Close()
@@ -103,7 +103,7 @@ func TestChainOfClusters(t *testing.T) {
 	top := startTopology(t)
 	for _, name := range []string{"a", "b"} {
 		top.writeOrders(name, 700)
-		check(t, createTopic(t.Context(), top.admins[name], "sales", 2, 1))
+		check(t, kafka.CreateTopic(t.Context(), top.admins[name], "sales", 2, 1))
 		_, err := load.Transactions(t.Context(), top.clusters[name], load.Options{Topic: "sales", Partitions: 2}, 40, 20)
 		check(t, err)
 	}

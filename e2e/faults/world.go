@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -146,16 +145,7 @@ func (w *world) side(s Side) side {
 
 // createTopic creates a topic on the source.
 func (w *world) createTopic(ctx context.Context, name string, partitions int, configs ...string) error {
-	set := map[string]*string{}
-	for _, c := range configs {
-		k, v, _ := strings.Cut(c, "=")
-		set[k] = &v
-	}
-	_, err := w.source.admin.CreateTopic(ctx, int32(partitions), brokers, set, name)
-	if err != nil {
-		return fmt.Errorf("create topic %s: %w", name, err)
-	}
-	return nil
+	return kafka.CreateTopic(ctx, w.source.admin, name, partitions, brokers, configs...)
 }
 
 // begin creates a topic and starts its writer.

@@ -40,8 +40,7 @@ func newHistory(t *testing.T, partitions int32) *history {
 	must(t, err)
 	h := &history{t: t, source: clusters[0], target: clusters[1]}
 	must(t, h.source.Admin(func(admin *kadm.Client) error {
-		_, err := admin.CreateTopic(t.Context(), partitions, 1, nil, "orders")
-		return err
+		return kafka.CreateTopic(t.Context(), admin, "orders", int(partitions), 1)
 	}))
 	h.milena, err = daemon.New(t.Context(), bin, dir+"/run", daemon.Map{
 		"clusters": daemon.Map{"source": daemon.Map{"brokers": h.source.Addrs()}, "target": daemon.Map{"brokers": h.target.Addrs()}},
