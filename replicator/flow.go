@@ -202,8 +202,8 @@ func newOwner(version string) offsets.Owner {
 // Run copies until ctx ends, which is a clean stop and returns nil, or until a fatal error: a *[FencedError] if another instance took over,
 // or an error that no retry can fix. It blocks and may be called once.
 //
-// A clean stop ends fetching, waits for batches in flight (at most ShutdownTimeout), writes the journal (at most 5 s more), and closes the clients. Batches
-// that were not acknowledged by then are reconciled at the next start.
+// A clean stop ends fetching, waits for batches in flight (at most ShutdownTimeout), writes the journal (at most 5 s more), and closes the
+// clients. Batches that were not acknowledged by then are reconciled at the next start.
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.connections.close()
 	soft, cancel := context.WithCancel(ctx)

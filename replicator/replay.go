@@ -172,9 +172,9 @@ func (s partitionSource) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64
 }
 
 func (s partitionSource) rules() replayRules {
-	f, topic, limits := s.flow, s.copy.topic.source, s.copy.topic.getLimits()
+	f, topic := s.flow, s.copy.topic.source
 	return replayRules{
-		Rules:      recordbatch.Rules{MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance},
+		Rules:      f.batchRules(s.copy.topic),
 		marks:      f.writers.provenance(),
 		leavesOut:  f.anomalies.Decide(topic, policy.RecordRefused) == policy.Skip || f.anomalies.Decide(topic, policy.RecordTooLarge) == policy.Skip,
 		settleTime: settleTime,

@@ -308,12 +308,17 @@ type prepareError struct {
 
 func (e *prepareError) Error() string { return e.err.Error() }
 
+// batchRules are the rules by which batches of a topic are copied, as far as config and target topic decide.
+func (f *Flow) batchRules(t *topicLink) recordbatch.Rules {
+	limits := t.getLimits()
+	return recordbatch.Rules{MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance}
+}
+
 // prepare queues the fetched batches of a partition: forwarded unchanged, rebuilt, or dropped. The partition's lock is held. It may be held
 // while batches are rebuilt, because that keeps their order, and nothing else needs the partition in the meantime.
 func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) *prepareError {
 	aborted := wire.AbortedOf(rp)
-	limits := p.topic.getLimits()
-	rules := recordbatch.Rules{MaxBytes: limits.MaxMessageBytes, TargetLogAppendTime: limits.LogAppendTime, Provenance: f.config.Provenance}
+	rules := f.batchRules(p.topic)
 	if p.maxBytes > 0 && (rules.MaxBytes == 0 || p.maxBytes < rules.MaxBytes) {
 		rules.MaxBytes = p.maxBytes
 	}
