@@ -84,9 +84,6 @@ func (r *recovery) findSettlement(ctx context.Context, t *copyTail, known tailKn
 	return settle(ctx, source, t.own, t.markerOffset(), r.fenceStep(t), known)
 }
 
-// markerOffset is the target offset of the marker that ends the tail.
-func (t *copyTail) markerOffset() int64 { return max(t.end, t.from+1) - 1 }
-
 // fenceStep returns the marker of the fence, and by how much a fence raises the epoch: by one, and by one more if its end did so (KIP-890).
 func (r *recovery) fenceStep(t *copyTail) fenced {
 	return fenced{marker: marker{r.mark.producerID, t.sealed}, step: 1 + t.sealed - r.mark.epoch}
