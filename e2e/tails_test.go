@@ -75,6 +75,45 @@ func TestTailsThatBothClustersDelete(t *testing.T) {
 	x.checkCopies()
 }
 
+// The target deletes all of a tail, and since the kill another process has fenced other partitions of the shard, but not this one. So the epoch of
+// the next fence does not tell whether there are markers among what is deleted. The broker still knows the last sequence.
+func TestTailIsGoneAndOthersWereFenced(t *testing.T) {
+	x := &tailTest{pair: startPair(t, kafka.Options{}, kafka.Options{})}
+	topic := &tailTopic{name: "tail.gone", batch: 10, deleteSource: -1, deleteTarget: 0}
+	x.topics = []*tailTopic{topic}
+	x.createTopic(topic.name, 1, 1)
+	x.createTopic("other", 1, 1)
+	config := func(topics, interval, lease string) daemon.Map {
+		c := x.tailConfig(interval, lease)
+		flow := c["flows"].([]daemon.Map)[0]
+		flow["topics"], flow["shards"] = []string{topics}, 1
+		return c
+	}
+	check(t, x.write(topic, "journaled", 10))
+	m := x.startMilena(config("tail.*", "2s", "10s"))
+	x.waitCopied(m, time.Minute, topic.name)
+	m.stop()
+
+	m = x.newMilena("killed", config("tail.*", "100s", "400s"))
+	m.start()
+	m.waitReady(30 * time.Second)
+	check(t, x.write(topic, "burst", 200))
+	x.waitCopied(m, time.Minute, topic.name)
+	m.Kill()
+	m = x.newMilena("other", config("other", "2s", "10s"))
+	m.start()
+	m.waitReady(30 * time.Second)
+	m.stop()
+
+	check(t, x.write(topic, "later", 20))
+	x.deleteTail(topic)
+	m = x.newMilena("restarted", config("tail.*", "2s", "10s"))
+	m.start()
+	x.waitCopied(m, time.Minute, topic.name)
+	m.stop()
+	x.checkCopies()
+}
+
 type tailTest struct {
 	*pair
 	topics []*tailTopic

@@ -20,6 +20,7 @@ type copyTail struct {
 func (r *recovery) newCopyTail(p *partition, t *logTail) *copyTail {
 	c := &copyTail{logTail: t, copy: p, own: match.NewTail(t.from, p.progress.firstProducer())}
 	t.abandoned = func() bool { return !r.recovers(p) }
+	c.own.SetProducerStates(p.targetLast, r.states[t.partition])
 	c.own.Shared = !r.flow.writers.forbidsOthers()
 	t.visit = func(h recordbatch.Header, batch []byte) error {
 		return r.classify(c, recordbatch.Batch{Header: h, Bytes: batch})

@@ -22,7 +22,8 @@ type recovery struct {
 	known, fresh []*partition
 	reload       bool // the journal must be read
 
-	loaded map[offsets.TopicPartition]*offsets.Restored // from the journal, until all partitions are restored
+	loaded map[offsets.TopicPartition]*offsets.Restored  // from the journal, until all partitions are restored
+	states map[offsets.TopicPartition][]offsets.Producer // of copies whose log was empty before the fence
 
 	mark          marker
 	producerID    int64
@@ -100,6 +101,9 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 	wanted := []offsets.TopicPartition{s.journal()}
 	for _, p := range r.known {
 		wanted = append(wanted, p.remote())
+	}
+	if r.reload {
+		r.readProducerStates(ctx)
 	}
 	for {
 		began := r.flow.lease.now()

@@ -23,6 +23,9 @@ type Tail struct {
 	producer *offsets.Producer // what the record with number 0 carries, nil if unknown
 	hasher   *Hasher           // of the records, nil if only batches are compared
 
+	states   []offsets.Producer // what the broker knew when the log ended at statesAt
+	statesAt int64
+
 	batches []tailBatch
 	hashes  []uint64 // of the records of all batches, without timestamps if they are those of the broker
 	created []uint64 // the same with the timestamps of the producers
@@ -204,13 +207,29 @@ func (t *Tail) Pass(from, to int64) {
 	t.end = max(t.end, to)
 }
 
+// SetProducerStates sets the producers that the target's broker knew before the fence, when the log ended at a target offset, each with the
+// sequence of its last record. Brokers keep them when they delete the records, so they tell how many of those were ours.
+func (t *Tail) SetProducerStates(end int64, states []offsets.Producer) {
+	t.statesAt, t.states = end, states
+}
+
+// isCounted reports whether all of the hidden offsets before the marker were records of the last known producer, by the sequence of its last
+// record: then no deleted marker is among them. The states say so only if nothing was appended after they were read.
+func (t *Tail) isCounted(marker, hidden int64) bool {
+	last := t.last()
+	return last != nil && t.statesAt == marker && slices.ContainsFunc(t.states, func(p offsets.Producer) bool {
+		written := int64((p.Sequence + 1 - last.Sequence) & math.MaxInt32) // behind firstNumber
+		return p.ID == last.ID && p.Epoch == last.Epoch && t.firstNumber()+written == t.count+hidden
+	})
+}
+
 // Close ends the tail at the marker of our own fence, which is at a target offset and has the given producer id and epoch. A fence raises the
 // epoch by step; if there was another one in between, its marker may be among what the target deleted. The error is a *[CountError] if it is not
 // certain how many records the owners wrote; the largest possible number is assumed then.
 func (t *Tail) Close(marker int64, id int64, epoch, step int16) error {
 	hidden := t.hidden + max(0, marker-t.end)
 	t.end, t.hidden = max(t.end, marker), 0
-	if last := t.last(); hidden > 0 && (t.Shared || last == nil || last.ID != id || epoch-last.Epoch > step) {
+	if last := t.last(); hidden > 0 && !t.isCounted(marker, hidden) && (t.Shared || last == nil || last.ID != id || epoch-last.Epoch > step) {
 		t.doubt(marker, hidden)
 	}
 	t.count += hidden

@@ -35,6 +35,8 @@ func TestTailNumbersRecordsByIdentity(t *testing.T) {
 		marker      int64
 		unknown     bool // the journal does not have the producer
 		markerEpoch int16
+		states      []offsets.Producer // of the broker
+		statesAt    int64              // when the log ended there
 		stale       int // batches that are not taken for ours
 		records     int64
 		cut         int64
@@ -52,6 +54,26 @@ func TestTailNumbersRecordsByIdentity(t *testing.T) {
 			markerEpoch: 6, marker: 108, records: 8, cut: 6, least: 0, most: 8,
 		},
 		{name: "everything is deleted, and another owner may have written", markerEpoch: 8, marker: 108, records: 8, cut: 8, least: 0, most: 8},
+		{
+			name: "everything is deleted, and the broker knows the last sequence", markerEpoch: 8, marker: 108, records: 8, cut: 8,
+			states: []offsets.Producer{{ID: 9, Epoch: 1, Sequence: 3}, {ID: 7, Epoch: 4, Sequence: 57}}, statesAt: 108,
+		},
+		{
+			name: "the end is deleted, and the broker knows the last sequence", own: []ownBatch{{at: 100, n: 5, epoch: 4, sequence: 50}}, markerEpoch: 8, marker: 108, records: 8,
+			states: []offsets.Producer{{ID: 7, Epoch: 4, Sequence: 57}}, statesAt: 108,
+		},
+		{
+			name: "the broker knows a newer epoch, so a marker is deleted", markerEpoch: 8, marker: 108, records: 8, cut: 8, least: 0, most: 8,
+			states: []offsets.Producer{{ID: 7, Epoch: 6, Sequence: -1}}, statesAt: 108,
+		},
+		{
+			name: "the broker knows a sequence that leaves an offset for a marker", markerEpoch: 8, marker: 108, records: 8, cut: 8, least: 0, most: 8,
+			states: []offsets.Producer{{ID: 7, Epoch: 4, Sequence: 56}}, statesAt: 108,
+		},
+		{
+			name: "something was appended after the broker was asked", markerEpoch: 8, marker: 108, records: 8, cut: 8, least: 0, most: 8,
+			states: []offsets.Producer{{ID: 7, Epoch: 4, Sequence: 57}}, statesAt: 107,
+		},
 		{name: "an earlier owner wrote late", own: []ownBatch{{at: 100, n: 5, epoch: 3, sequence: 10}}, marker: 105, stale: 1},
 		{name: "an earlier owner repeated a batch", own: []ownBatch{{at: 100, n: 5, epoch: 4, sequence: 50}, {at: 105, n: 5, epoch: 4, sequence: 50}}, marker: 110, records: 5, stale: 1},
 		{name: "the journal does not have the producer", own: []ownBatch{{at: 100, n: 5, epoch: 4, sequence: 50}}, unknown: true, marker: 105, records: 5},
@@ -79,6 +101,7 @@ func TestTailNumbersRecordsByIdentity(t *testing.T) {
 					tail.Pass(encoded.BaseOffset, encoded.NextOffset())
 				}
 			}
+			tail.SetProducerStates(test.statesAt, test.states)
 			err := tail.Close(test.marker, 7, max(5, test.markerEpoch), 1)
 			var count *CountError
 			if errors.As(err, &count) != (test.most > 0) || err != nil && (count.AtLeast != test.least || count.AtMost != test.most) {
