@@ -32,6 +32,8 @@ func (r *recovery) newCopyTail(p *partition, t *logTail) *copyTail {
 func (r *recovery) classify(t *copyTail, b recordbatch.Batch) error {
 	empty := b.Magic == 2 && b.Count == 0 // a log cleaner removed its records
 	switch {
+	case b.Attributes.Control() && r.shard.ownsProducer(b.ProducerID):
+		t.own.Marker(b.BaseOffset, b.ProducerID, b.ProducerEpoch)
 	case b.Attributes.Control(), empty && t.unknown:
 	case t.unknown:
 		return r.flow.writers.checkUnknown(b.Bytes)

@@ -20,8 +20,9 @@ type Tail struct {
 	// Shared says that other producers write to the partition too, so a deleted offset need not have been a record of this copy.
 	Shared bool
 
-	producer *offsets.Producer // what the record with number 0 carries, nil if unknown
-	hasher   *Hasher           // of the records, nil if only batches are compared
+	last       *offsets.Producer // the newest that is known to have written: what the record with number lastNumber carries; nil if unknown
+	lastNumber int64
+	hasher     *Hasher // of the records, nil if only batches are compared
 
 	states   []offsets.Producer // what the broker knew when the log ended at statesAt
 	statesAt int64
@@ -33,7 +34,15 @@ type Tail struct {
 	count   int64    // numbers that are known to be used
 	end     int64    // target offset behind the last batch
 	hidden  int64    // target offsets behind the last own batch that no batch accounts for
-	problem *CountError
+	doubts  []countDoubt
+}
+
+// countDoubt is a range of target offsets without a batch, of which some may have held markers of fences.
+type countDoubt struct {
+	target int64 // offset behind the range
+	count  int64 // numbers before the range
+	hidden int64 // offsets
+	raised int   // by how much the epoch of the owners rose from before the range to behind it
 }
 
 // tailBatch is one own batch of a tail.
@@ -86,7 +95,7 @@ func (e *CountError) Error() string {
 
 // NewTail returns an empty tail behind the target offset from. The producer is what the first record behind it carries, nil if unknown.
 func NewTail(from int64, producer *offsets.Producer) *Tail {
-	return &Tail{end: from, producer: producer}
+	return &Tail{end: from, last: producer}
 }
 
 // Hash makes Add decode the batches that follow, so that their records can be compared one by one.
@@ -109,16 +118,17 @@ func (t *Tail) Add(b recordbatch.Batch) (own bool, err error) {
 	}
 	t.batches = append(t.batches, batch)
 	t.count, t.end, t.hidden = batch.first+batch.span, b.NextOffset(), 0
+	t.last, t.lastNumber = &batch.producer, batch.first
 	return true, nil
 }
 
 // number returns the number of the first record of a batch. Hidden is how many target offsets before it no batch accounts for: deleted records,
 // and perhaps deleted markers of fences.
 func (t *Tail) number(h recordbatch.Header, hidden int64) (first int64, ok bool) {
-	last := t.last()
+	last := t.last
 	switch {
 	case last != nil && last.ID == h.ProducerID && last.Epoch == h.ProducerEpoch: // sequences continue
-		number := t.firstNumber() + int64((h.BaseSequence-last.Sequence)&math.MaxInt32)
+		number := t.lastNumber + int64((h.BaseSequence-last.Sequence)&math.MaxInt32)
 		return number, number >= t.count && number-t.count <= hidden
 	case last != nil && last.ID == h.ProducerID && last.Epoch > h.ProducerEpoch:
 		return 0, false
@@ -128,33 +138,14 @@ func (t *Tail) number(h recordbatch.Header, hidden int64) (first int64, ok bool)
 	// Another takeover lies between, and since then sequences count from 0. So of what is deleted, the part of this owner is known, and that
 	// of the owner before is not: a marker was deleted as well.
 	if last == nil || int64(h.BaseSequence) != hidden {
-		t.doubt(h.BaseOffset, hidden)
+		t.doubt(h.BaseOffset, hidden, math.MaxInt)
 	}
 	return t.count + hidden, true
 }
 
-// last returns the newest producer that is known to have written, with the sequence of firstNumber; nil if none is.
-func (t *Tail) last() *offsets.Producer {
-	if n := len(t.batches); n > 0 {
-		return &t.batches[n-1].producer
-	}
-	return t.producer
-}
-
-// firstNumber returns the number of the record that the sequence of the last batch belongs to.
-func (t *Tail) firstNumber() int64 {
-	if n := len(t.batches); n > 0 {
-		return t.batches[n-1].first
-	}
-	return 0
-}
-
 // doubt records that of the hidden offsets before a target offset, some may not have been records of this copy.
-func (t *Tail) doubt(target, hidden int64) {
-	if t.problem == nil {
-		t.problem = &CountError{Target: target, AtLeast: t.count, AtMost: t.count}
-	}
-	t.problem.AtMost += hidden
+func (t *Tail) doubt(target, hidden int64, raised int) {
+	t.doubts = append(t.doubts, countDoubt{target, t.count, hidden, raised})
 }
 
 // hash adds the hashes of the records of a batch.
@@ -207,6 +198,30 @@ func (t *Tail) Pass(from, to int64) {
 	t.end = max(t.end, to)
 }
 
+// Marker adds the marker of an earlier fence of the owners, with the epoch that the next owner writes with.
+func (t *Tail) Marker(offset, id int64, epoch int16) {
+	if last := t.last; last == nil || last.ID != id || last.Epoch < epoch {
+		t.seal(offset, id, epoch)
+		t.last, t.lastNumber = &offsets.Producer{ID: id, Epoch: epoch}, t.count
+	}
+	t.Pass(offset, offset+1)
+}
+
+// seal ends what was written with one epoch at the marker of the next one: offsets without a batch before it were records, or markers between the
+// two epochs.
+func (t *Tail) seal(marker, id int64, epoch int16) {
+	hidden, last := t.hidden+max(0, marker-t.end), t.last
+	switch {
+	case hidden == 0 || t.isCounted(marker, hidden):
+	case t.Shared || last == nil || last.ID != id:
+		t.doubt(marker, hidden, math.MaxInt)
+	default:
+		t.doubt(marker, hidden, int(epoch)-int(last.Epoch))
+	}
+	t.count += hidden
+	t.end, t.hidden = max(t.end, marker), 0
+}
+
 // SetProducerStates sets the producers that the target's broker knew before the fence, when the log ended at a target offset, each with the
 // sequence of its last record. Brokers keep them when they delete the records, so they tell how many of those were ours.
 func (t *Tail) SetProducerStates(end int64, states []offsets.Producer) {
@@ -216,28 +231,33 @@ func (t *Tail) SetProducerStates(end int64, states []offsets.Producer) {
 // isCounted reports whether all of the hidden offsets before the marker were records of the last known producer, by the sequence of its last
 // record: then no deleted marker is among them. The states say so only if nothing was appended after they were read.
 func (t *Tail) isCounted(marker, hidden int64) bool {
-	last := t.last()
+	last := t.last
 	return last != nil && t.statesAt == marker && slices.ContainsFunc(t.states, func(p offsets.Producer) bool {
-		written := int64((p.Sequence + 1 - last.Sequence) & math.MaxInt32) // behind firstNumber
-		return p.ID == last.ID && p.Epoch == last.Epoch && t.firstNumber()+written == t.count+hidden
+		written := int64((p.Sequence + 1 - last.Sequence) & math.MaxInt32) // from lastNumber on
+		return p.ID == last.ID && p.Epoch == last.Epoch && t.lastNumber+written == t.count+hidden
 	})
 }
 
 // Close ends the tail at the marker of our own fence, which is at a target offset and has the given producer id and epoch. A fence raises the
-// epoch by step; if there was another one in between, its marker may be among what the target deleted. The error is a *[CountError] if it is not
-// certain how many records the owners wrote; the largest possible number is assumed then.
-func (t *Tail) Close(marker int64, id int64, epoch, step int16) error {
-	hidden := t.hidden + max(0, marker-t.end)
-	t.end, t.hidden = max(t.end, marker), 0
-	if last := t.last(); hidden > 0 && !t.isCounted(marker, hidden) && (t.Shared || last == nil || last.ID != id || epoch-last.Epoch > step) {
-		t.doubt(marker, hidden)
+// epoch by step; where it rose by more, another marker may be among what the target deleted. The error is a *[CountError] if it is not certain
+// how many records the owners wrote; the largest possible number is assumed then.
+func (t *Tail) Close(marker, id int64, epoch, step int16) error {
+	t.seal(marker, id, epoch)
+	var problem *CountError
+	for _, d := range t.doubts {
+		switch {
+		case d.raised <= int(step):
+			continue
+		case problem == nil:
+			problem = &CountError{Target: d.target, AtLeast: d.count, AtMost: d.count}
+		}
+		problem.AtMost += d.hidden
 	}
-	t.count += hidden
-	if t.problem != nil {
-		t.problem.AtMost = max(t.problem.AtMost, t.count)
-		return t.problem
+	if problem == nil {
+		return nil
 	}
-	return nil
+	problem.AtMost = max(problem.AtMost, t.count)
+	return problem
 }
 
 // Records returns how many records the owners wrote behind the journaled end.

@@ -31,13 +31,13 @@ func TestTailNumbersRecordsByIdentity(t *testing.T) {
 	tests := []struct {
 		name        string
 		own         []ownBatch
-		others      [][2]int64 // target offsets of markers of other fences, before the own batches
+		others      [][2]int64 // target offsets and epochs of markers of other fences
 		marker      int64
 		unknown     bool // the journal does not have the producer
 		markerEpoch int16
 		states      []offsets.Producer // of the broker
 		statesAt    int64              // when the log ended there
-		stale       int // batches that are not taken for ours
+		stale       int                // batches that are not taken for ours
 		records     int64
 		cut         int64
 		least, most int64 // if the number is in doubt
@@ -48,11 +48,21 @@ func TestTailNumbersRecordsByIdentity(t *testing.T) {
 		{name: "the target deleted everything", marker: 108, records: 8, cut: 8},
 		{name: "a cleaner removed a batch in the middle", own: []ownBatch{{at: 100, n: 1, epoch: 4, sequence: 50}, {at: 105, n: 3, epoch: 4, sequence: 55}}, marker: 108, records: 8},
 		{name: "a cleaner left the last batch without records", own: []ownBatch{{at: 105, span: 3, epoch: 4, sequence: 55}}, marker: 108, records: 8, cut: 5},
-		{name: "another owner wrote as well", own: []ownBatch{{at: 100, n: 5, epoch: 4, sequence: 50}, {at: 106, n: 2, epoch: 5, sequence: 0}}, others: [][2]int64{{105, 106}}, markerEpoch: 6, marker: 108, records: 7},
+		{name: "another owner wrote as well", own: []ownBatch{{at: 100, n: 5, epoch: 4, sequence: 50}, {at: 106, n: 2, epoch: 5, sequence: 0}}, others: [][2]int64{{105, 5}}, markerEpoch: 6, marker: 108, records: 7},
 		{
 			name: "another owner wrote, and its marker is deleted", own: []ownBatch{{at: 106, n: 2, epoch: 5, sequence: 0}},
 			markerEpoch: 6, marker: 108, records: 8, cut: 6, least: 0, most: 8,
 		},
+		{name: "all records are deleted, and the markers of two fences are left", others: [][2]int64{{106, 5}, {107, 6}}, markerEpoch: 7, marker: 108, records: 6, cut: 6},
+		{
+			name: "all records are deleted, a marker is left, and before it another owner may have written", others: [][2]int64{{106, 7}}, markerEpoch: 8,
+			marker: 107, records: 6, cut: 6, least: 0, most: 6,
+		},
+		{
+			name: "another owner wrote, and what it wrote is deleted", own: []ownBatch{{at: 100, n: 5, epoch: 4, sequence: 50}}, others: [][2]int64{{105, 5}},
+			markerEpoch: 6, marker: 108, records: 7,
+		},
+		{name: "an earlier owner wrote late, behind a marker", own: []ownBatch{{at: 101, n: 5, epoch: 4, sequence: 50}}, others: [][2]int64{{100, 5}}, markerEpoch: 6, marker: 106, stale: 1},
 		{name: "everything is deleted, and another owner may have written", markerEpoch: 8, marker: 108, records: 8, cut: 8, least: 0, most: 8},
 		{
 			name: "everything is deleted, and the broker knows the last sequence", markerEpoch: 8, marker: 108, records: 8, cut: 8,
@@ -86,11 +96,14 @@ func TestTailNumbersRecordsByIdentity(t *testing.T) {
 				tail = NewTail(100, nil)
 			}
 			others, stale := test.others, 0
-			for _, b := range test.own {
-				for len(others) > 0 && others[0][0] < b.at {
-					tail.Pass(others[0][0], others[0][1])
+			markersBefore := func(offset int64) {
+				for len(others) > 0 && others[0][0] < offset {
+					tail.Marker(others[0][0], 7, int16(others[0][1])) //nolint:gosec // small
 					others = others[1:]
 				}
+			}
+			for _, b := range test.own {
+				markersBefore(b.at)
 				encoded := b.encode()
 				own, err := tail.Add(encoded)
 				if err != nil {
@@ -101,6 +114,7 @@ func TestTailNumbersRecordsByIdentity(t *testing.T) {
 					tail.Pass(encoded.BaseOffset, encoded.NextOffset())
 				}
 			}
+			markersBefore(test.marker)
 			tail.SetProducerStates(test.statesAt, test.states)
 			err := tail.Close(test.marker, 7, max(5, test.markerEpoch), 1)
 			var count *CountError
