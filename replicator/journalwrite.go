@@ -272,7 +272,12 @@ func (f *Flow) sendJournals(ctx context.Context, leader int32, writers []*journa
 	if bytes == 0 {
 		return round, rest
 	}
-	began := f.lease.now()
+	_ = f.journalMutes.Wait(ctx, leader) // if ctx ends, so does the request
+	if !f.lease.holds() {                // a fence must confirm it
+		later(writers)
+		return append(round, rest...), nil
+	}
+	began := f.lease.now() // not before the wait, or a confirmation would often be too old when it comes
 	response, err := f.targetWire.Produce(ctx, leader, request)
 	if err != nil {
 		for _, w := range round {
@@ -280,11 +285,10 @@ func (f *Flow) sendJournals(ctx context.Context, leader int32, writers []*journa
 				w.failInDoubt(err)
 			}
 		}
-		for _, w := range rest {
-			w.err = errJournalLater // it would wait for the same timeout
-		}
+		later(rest) // they would wait for the same timeout
 		return append(round, rest...), nil
 	}
+	f.journalMutes.Answered(leader, response.ThrottleMillis)
 	answers, confirmed := wire.IndexProduce(response), false
 	for _, w := range round {
 		if len(w.sent) > 0 && w.err == nil {
@@ -296,6 +300,13 @@ func (f *Flow) sendJournals(ctx context.Context, leader int32, writers []*journa
 		f.lease.confirm(began)
 	}
 	return round, rest
+}
+
+// later leaves what these writers have for the next pass.
+func later(writers []*journalWriter) {
+	for _, w := range writers {
+		w.err = errJournalLater
+	}
 }
 
 // journalTimeout is how long a broker may wait for the replicas of a journal partition. It is below the lease, which the other partitions of

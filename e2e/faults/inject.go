@@ -141,6 +141,13 @@ func sum(ends map[int32]int64) (n int64) {
 func (w *world) stopMilena(ctx context.Context, f Fault) error {
 	stopped, cancel := context.WithTimeoutCause(ctx, 45*time.Second, errors.New("milena did not stop within 45 s of SIGTERM"))
 	defer cancel()
+	// Until the process handles signals, SIGTERM ends it at once, which is one more kill.
+	if err := w.milena.Until(stopped, 5*time.Millisecond, func() (bool, string) {
+		_, err := w.milena.Status(stopped)
+		return err == nil, fmt.Sprint(err)
+	}); err != nil {
+		return err
+	}
 	code, err := w.milena.Stop(stopped)
 	if err != nil {
 		return err
