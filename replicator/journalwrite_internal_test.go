@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +31,10 @@ type journalLog struct {
 	maxBytes int                                // max.message.bytes
 	refuse   func(partition int32, n int) int16 // the answer to the n-th batch of a partition, 0: written
 	hung     map[int32]bool                     // brokers that do not answer
+	throttle time.Duration                      // of each answer, by a quota
+	permit   func() error                       // of a request whose bytes are sent
 
+	muted   time.Time // until then, nothing is read
 	mu      sync.Mutex
 	logs    map[int32][]recordbatch.Record
 	largest int
@@ -52,7 +56,14 @@ func (l *journalLog) Produce(ctx context.Context, broker int32, request *wire.Pr
 		return nil, ctx.Err()
 	}
 	response := kmsg.NewPtrProduceResponse()
-	response.Version = 9
+	response.Version, response.ThrottleMillis = 9, int32(l.throttle.Milliseconds()) //nolint:gosec // seconds
+	if l.throttle > 0 {
+		time.Sleep(time.Until(l.muted)) // the client does
+		if err := l.permit(); err != nil {
+			return nil, err
+		}
+		l.muted = time.Now().Add(l.throttle)
+	}
 	for _, t := range request.Topics {
 		rt := kmsg.NewProduceResponseTopic()
 		rt.Topic = t.Topic
@@ -279,6 +290,30 @@ func TestJournalRecordThatDoesNotFitBlocksNoOther(t *testing.T) {
 	f.shards[0].journalLimit = journalBatchBytes
 	f.syncJournal(t.Context())
 	sameMap(t, wide, log.restored(t, 0)[wide.source()])
+}
+
+// Each answer mutes the connection for most of a lease. The journal is written as often as that allows, and no request waits until its lease has
+// expired, as a confirmation that counts from before the wait would let it.
+func TestThrottledJournalIsNoDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, log, said := newJournalFlow(t, 1)
+		began := time.Now()
+		f.lease = newLease(10*time.Second, func() instant { return instant(time.Since(began) + 1) })
+		f.lease.confirm(f.lease.now())
+		log.throttle = 7 * time.Second
+		log.permit = func() error { return f.lease.permit(kmsg.Produce) }
+		p := addCopy(t, f.shards[0], "orders", 10)
+		for range 20 {
+			f.syncJournal(t.Context())
+			copySegments(t, p, 10)
+		}
+		if !f.shards[0].ownership.isCertain() || !f.lease.holds() || said.Len() > 0 {
+			t.Errorf("shard certain %v, lease held %v: %s", f.shards[0].ownership.isCertain(), f.lease.holds(), said)
+		}
+		if p.journaled != p.acked-20 {
+			t.Errorf("journaled %d of %d", p.journaled, p.acked)
+		}
+	})
 }
 
 // A shard whose journal partition refuses writes costs the other shards of the broker nothing, wherever it is in the request.
