@@ -203,6 +203,7 @@ func (t *Tail) Marker(offset, id int64, epoch int16) {
 	if last := t.last; last == nil || last.ID != id || last.Epoch < epoch {
 		t.seal(offset, id, epoch)
 		t.last, t.lastNumber = &offsets.Producer{ID: id, Epoch: epoch}, t.count
+		t.end, t.hidden = max(t.end, offset), 0
 	}
 	t.Pass(offset, offset+1)
 }
@@ -210,17 +211,19 @@ func (t *Tail) Marker(offset, id int64, epoch int16) {
 // seal ends what was written with one epoch at the marker of the next one: offsets without a batch before it were records, or markers between the
 // two epochs.
 func (t *Tail) seal(marker, id int64, epoch int16) {
-	hidden, last := t.hidden+max(0, marker-t.end), t.last
-	switch {
-	case hidden == 0 || t.isCounted(marker, hidden):
-	case t.Shared || last == nil || last.ID != id:
-		t.doubt(marker, hidden, math.MaxInt)
-	default:
-		t.doubt(marker, hidden, int(epoch)-int(last.Epoch))
+	raised := math.MaxInt
+	if last := t.last; !t.Shared && last != nil && last.ID == id {
+		raised = int(epoch) - int(last.Epoch)
+	}
+	hidden := t.hiddenBefore(marker)
+	if hidden > 0 {
+		t.doubt(marker, hidden, raised)
 	}
 	t.count += hidden
-	t.end, t.hidden = max(t.end, marker), 0
 }
+
+// hiddenBefore returns how many offsets before a marker no batch accounts for.
+func (t *Tail) hiddenBefore(marker int64) int64 { return t.hidden + max(0, marker-t.end) }
 
 // SetProducerStates sets the producers that the target's broker knew before the fence, when the log ended at a target offset, each with the
 // sequence of its last record. Brokers keep them when they delete the records, so they tell how many of those were ours.
@@ -228,21 +231,38 @@ func (t *Tail) SetProducerStates(end int64, states []offsets.Producer) {
 	t.statesAt, t.states = end, states
 }
 
-// isCounted reports whether all of the hidden offsets before the marker were records of the last known producer, by the sequence of its last
-// record: then no deleted marker is among them. The states say so only if nothing was appended after they were read.
-func (t *Tail) isCounted(marker, hidden int64) bool {
-	last := t.last
-	return last != nil && t.statesAt == marker && slices.ContainsFunc(t.states, func(p offsets.Producer) bool {
-		written := int64((p.Sequence + 1 - last.Sequence) & math.MaxInt32) // from lastNumber on
-		return p.ID == last.ID && p.Epoch == last.Epoch && t.lastNumber+written == t.count+hidden
-	})
+// counted returns how many of the hidden offsets before the marker of our own fence were records, if the broker's producer states say so: either all
+// are of the last known epoch, by the sequence of the last one, or one is the marker of the only fence since. They say nothing if the log has grown
+// after they were read.
+func (t *Tail) counted(marker int64, step int16) (records int64, ok bool) {
+	if t.last == nil || t.statesAt != marker {
+		return 0, false
+	}
+	hidden := t.hiddenBefore(marker)
+	for _, p := range t.states {
+		written := int64((p.Sequence + 1 - t.last.Sequence) & math.MaxInt32) // from lastNumber on
+		switch {
+		case p.ID != t.last.ID:
+		case p.Epoch == t.last.Epoch:
+			return hidden, t.lastNumber+written == t.count+hidden
+		case p.Epoch-t.last.Epoch == step:
+			return hidden - 1, hidden > int64(p.Sequence+1) && !t.Shared
+		}
+	}
+	return 0, false
 }
 
 // Close ends the tail at the marker of our own fence, which is at a target offset and has the given producer id and epoch. A fence raises the
 // epoch by step; where it rose by more, another marker may be among what the target deleted. The error is a *[CountError] if it is not certain
 // how many records the owners wrote; the largest possible number is assumed then.
 func (t *Tail) Close(marker, id int64, epoch, step int16) error {
-	t.seal(marker, id, epoch)
+	if records, ok := t.counted(marker, step); ok {
+		t.count += records
+	} else {
+		t.seal(marker, id, epoch)
+	}
+	t.Pass(marker, marker)
+	t.hidden = 0
 	var problem *CountError
 	for _, d := range t.doubts {
 		switch {

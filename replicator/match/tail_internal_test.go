@@ -73,7 +73,15 @@ func TestTailNumbersRecordsByIdentity(t *testing.T) {
 			states: []offsets.Producer{{ID: 7, Epoch: 4, Sequence: 57}}, statesAt: 108,
 		},
 		{
-			name: "the broker knows a newer epoch, so a marker is deleted", markerEpoch: 8, marker: 108, records: 8, cut: 8, least: 0, most: 8,
+			name: "everything is deleted with the marker of one fence, which the broker knows", markerEpoch: 6, marker: 108, records: 7, cut: 7,
+			states: []offsets.Producer{{ID: 7, Epoch: 5, Sequence: -1}}, statesAt: 108,
+		},
+		{
+			name: "everything is deleted with the marker of one fence and what was written behind it", markerEpoch: 9, marker: 108, records: 7, cut: 7,
+			states: []offsets.Producer{{ID: 7, Epoch: 5, Sequence: 3}}, statesAt: 108,
+		},
+		{
+			name: "the broker knows an epoch that several fences may have begun", markerEpoch: 8, marker: 108, records: 8, cut: 8, least: 0, most: 8,
 			states: []offsets.Producer{{ID: 7, Epoch: 6, Sequence: -1}}, statesAt: 108,
 		},
 		{
