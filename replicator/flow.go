@@ -203,8 +203,8 @@ func newOwner(version string) offsets.Owner {
 // Run copies until ctx ends, which is a clean stop and returns nil, or until a fatal error: a *[FencedError] if another instance took over,
 // or an error that no retry can fix. It blocks and may be called once.
 //
-// A clean stop ends fetching, waits for batches in flight (at most ShutdownTimeout), writes the journal (at most 5 s more), and closes the
-// clients. Batches that were not acknowledged by then are reconciled at the next start.
+// A clean stop ends fetching, discards what was not sent yet, waits for batches in flight (at most ShutdownTimeout), writes the journal (at
+// most 5 s more), and closes the clients. Batches in flight that were not acknowledged by then are reconciled at the next start.
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.connections.close()
 	soft, cancel := context.WithCancel(ctx)
@@ -280,6 +280,7 @@ func (f *Flow) startLoops(soft context.Context) {
 func (f *Flow) stop(cut context.CancelFunc) error {
 	began := time.Now()
 	if f.failure.Load() == nil {
+		f.closeOutboxes()
 		f.log.Info("stopping", "batches_in_flight", f.pending.Load())
 		deadline, cancel := context.WithTimeout(f.hard, f.options.ShutdownTimeout)
 		left := f.drain(deadline)
@@ -302,7 +303,16 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 	return cause
 }
 
-// drain waits until no batch is queued or in flight. It returns how many are left when ctx ends.
+// closeOutboxes ends what the partitions send. A partition that a sync adds later has nothing to send, because the fetches have ended.
+func (f *Flow) closeOutboxes() {
+	for _, p := range f.partitions() {
+		p.mu.Lock()
+		p.closeLocked()
+		p.mu.Unlock()
+	}
+}
+
+// drain waits until no batch is in flight, once the outboxes are closed. It returns how many are left when ctx ends.
 func (f *Flow) drain(ctx context.Context) int64 {
 	for f.pending.Load() > 0 && f.failure.Load() == nil {
 		if client.Sleep(ctx, 2*time.Millisecond) != nil {

@@ -65,6 +65,7 @@ type outbox struct {
 	queuedBytes int64
 	inFlight    bool
 	scheduled   bool     // the partition is in the ready list of a target broker
+	closed      bool     // nothing is queued any more, because the flow stops
 	account     *account // of the broker that leads the copy, nil if none does
 	hold        hold
 
@@ -214,13 +215,28 @@ func nextSequence(sequence int32, count int) int32 {
 
 // clear discards all batches and returns how many they were.
 func (o *outbox) clear() int {
-	n := len(o.queue)
-	for i := range o.queue {
-		o.queue[i].slab.release(o.queue[i].size)
-	}
-	o.addBytes(-o.queuedBytes)
+	n := o.discard(0)
 	o.queue, o.inFlight = nil, false
 	return n
+}
+
+// close discards the batches that were never sent, and returns how many they were. From then on nothing is queued, so nothing is sent, whatever
+// becomes of the batch in flight.
+func (o *outbox) close() int {
+	o.closed = true
+	return o.discard(len(o.unanswered()))
+}
+
+// discard removes all batches but the first n, and returns how many they were.
+func (o *outbox) discard(n int) int {
+	rest := o.queue[n:]
+	for i := range rest {
+		rest[i].slab.release(rest[i].size)
+		o.addBytes(-int64(rest[i].size))
+	}
+	clear(rest)
+	o.queue = o.queue[:n]
+	return len(rest)
 }
 
 // setProducer sets the producer after a fence. The next batch has sequence 0.

@@ -3,6 +3,10 @@ package replicator
 import (
 	"math"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // A sequence that the broker does not expect is an OUT_OF_ORDER_SEQUENCE_NUMBER, so the wrap must be the broker's: 2^31-1 is followed by 0.
@@ -22,5 +26,57 @@ func TestSequenceWrapsLikeTheBrokers(t *testing.T) {
 		if got := nextSequence(c.sequence, c.count); got != c.want {
 			t.Errorf("%d records behind sequence %d: next is %d, want %d", c.count, c.sequence, got, c.want)
 		}
+	}
+}
+
+// Whatever happens after the stop has closed the outbox of a partition: nothing more is queued or sent, what is in flight is counted until its
+// outcome is known, and no bytes are held for what was discarded.
+func TestNothingIsSentAfterClose(t *testing.T) {
+	const start, queued = 1000, 3
+	for name, happens := range map[string]func(f *Flow, p *partition, s sentBatch){
+		"it is acknowledged": func(f *Flow, _ *partition, s sentBatch) {
+			rp := kmsg.NewProduceResponseTopicPartition()
+			rp.BaseOffset = start
+			if err := f.handleAnswer(s, &rp, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"it is refused":            func(f *Flow, _ *partition, s sentBatch) { answerTo(t, f, s, kerr.NotEnoughReplicas) },
+		"it is too large":          func(f *Flow, _ *partition, s sentBatch) { answerTo(t, f, s, kerr.MessageTooLarge) },
+		"its outcome is not known": func(f *Flow, _ *partition, s sentBatch) { f.doubtAll([]sentBatch{s}) },
+		"it is taken over": func(f *Flow, p *partition, s sentBatch) {
+			f.doubtAll([]sentBatch{s})
+			r := &recovery{flow: f, shard: p.shard}
+			p.beginRecovery(r)
+			p.startReplicating(r)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := testFlow(t)
+			p := replicatingPartition(f, start)
+			p.outbox.assign(new(account))
+			f.topology.partitions[p.source()] = p
+			f.budget.add(1 << 10)
+			slab := newSlab(f.budget, 1<<10)
+			for n := range int64(queued) {
+				p.ticketOfFetch().apply(func() { f.applyFetchedLocked(p, fetched(batchOf(t, start+n, 1)), slab) })
+			}
+			slab.release(0)
+			s, late := p.sent(), p.ticketOfFetch()
+			f.closeOutboxes()
+			if n := f.pending.Load(); n != 1 || len(p.queue) != 1 {
+				t.Errorf("%d batches are in flight, %d in the queue, want 1", n, len(p.queue))
+			}
+			happens(f, p, s)
+			fetch := func() { f.applyFetchedLocked(p, fetched(batchOf(t, p.next, 1)), newSlab(f.budget, 0)) }
+			late.apply(fetch)
+			p.ticketOfFetch().apply(fetch)
+			if n := f.pending.Load(); n != 0 || p.outbox.sendable() || len(p.queue) > 0 {
+				t.Errorf("%d batches are in flight, %d in the queue", n, len(p.queue))
+			}
+			if held, bytes := f.budget.held(), p.account.bytes.Load(); held != 0 || bytes != 0 || p.queuedBytes != 0 {
+				t.Errorf("%d bytes are held, %d of the broker, %d in the queue", held, bytes, p.queuedBytes)
+			}
+		})
 	}
 }

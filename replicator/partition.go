@@ -324,6 +324,10 @@ func (p *partition) resetLocked() {
 	p.cursor.reset(p.acked, p.doneEpoch)
 }
 
+// closeLocked ends what the partition sends, because the flow stops. The source is read again after the next start, so only what is in flight
+// matters.
+func (p *partition) closeLocked() { p.shard.flow.pending.Add(-int64(p.outbox.close())) }
+
 // beginMapLocked begins an empty map at these offsets.
 func (p *partition) beginMapLocked(from origin, source, target int64) {
 	p.progress.begin(from, source, target)

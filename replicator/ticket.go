@@ -23,7 +23,7 @@ func (t ticket) apply(do func()) bool {
 }
 
 // fetchTicket is the ticket of a fetch from an offset. What the source has there concerns the partition only while it is still fetched from
-// that offset.
+// that offset, which it is not any more once its outbox is closed.
 type fetchTicket struct {
 	ticket
 	offset int64
@@ -32,7 +32,7 @@ type fetchTicket struct {
 // apply is like [ticket.apply], and also requires that the partition is still fetched from the offset.
 func (t fetchTicket) apply(do func()) {
 	t.ticket.apply(func() {
-		if p := t.partition; p.state == replicating && p.next == t.offset {
+		if p := t.partition; p.state == replicating && p.next == t.offset && !p.closed {
 			do()
 		}
 	})

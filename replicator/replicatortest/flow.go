@@ -18,15 +18,16 @@ type Flow struct {
 	Metrics *prometheus.Registry
 
 	source *Cluster
+	logged *logged
 }
 
 func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
 	c.t.Helper()
-	f := &Flow{Config: parsed.Flows[0], Metrics: prometheus.NewRegistry(), source: source}
+	f := &Flow{Config: parsed.Flows[0], Metrics: prometheus.NewRegistry(), source: source, logged: &logged{also: c.t.Output()}}
 	flow, err := replicator.New(replicator.Options{
 		Clusters: client.Clusters{
 			Flow: f.Config, Reverse: c.reverseOf(f.Config), Source: parsed.Clusters[f.Config.Source], Target: parsed.Clusters[f.Config.Target],
-			Log: slog.New(slog.NewTextHandler(c.t.Output(), nil)),
+			Log: slog.New(slog.NewTextHandler(f.logged, nil)),
 		},
 		Registerer: f.Metrics,
 		Buffer:     int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap, BootTime: c.BootTime,
