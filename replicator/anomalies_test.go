@@ -269,6 +269,7 @@ func TestLimitOfTheTargetShrinks(t *testing.T) {
 func TestRefusedBatchHalts(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
 	c.Source.CreateTopic("orders", 2)
 	c.Source.Produce("orders", 2, 10, "before")
 	c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "a.orders", Partitions: []int32{1}, Err: kerr.InvalidRecord, Count: -1})

@@ -34,9 +34,10 @@ func TestTargetAnswersProduceWithAnError(t *testing.T) {
 		t.Run(test.err.Message, func(t *testing.T) {
 			t.Parallel()
 			c := replicatortest.NewClusters(t, 1)
+			c.ShortPauses()
 			c.Source.CreateTopic("orders", 2)
 			c.Source.Produce("orders", 2, 50, "before")
-			flow := c.Start()
+			flow := c.Start(replicatortest.FastTopics)
 			flow.UntilAcked("orders", 100)
 			stop := c.Source.Load("orders", 2)
 			flow.UntilProgress("orders", 20)
@@ -126,8 +127,9 @@ func aloneInItsShard(f *config.Flow) { f.Shards = 61 }
 func TestFenceWhileNeighboursAreProduced(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
 	c.Source.CreateTopic("orders", 4)
-	flow := c.Start(func(f *config.Flow) { f.Shards = 1 }) // all partitions in the shard
+	flow := c.Start(replicatortest.FastTopics, func(f *config.Flow) { f.Shards = 1 }) // all partitions in the shard
 	stop := c.Source.Load("orders", 4)
 	for range 5 {
 		flow.UntilProgress("orders", 50)
@@ -208,6 +210,7 @@ func TestThirtyMishapsUnderLoad(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	c := replicatortest.NewClusters(t, 2)
+	c.ShortPauses()
 	m := &mishaps{clusters: c, draw: rand.New(rand.NewPCG(seed, 0))}
 	c.Source.CreateTopic("orders", 4)
 	c.Source.CreateTopic("bills", 1)

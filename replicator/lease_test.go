@@ -8,7 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
@@ -39,7 +38,7 @@ func TestNothingIsWrittenAfterASleepBeforeAFence(t *testing.T) {
 			}
 		}
 	})
-	flow := c.Start()
+	flow := c.Start(replicatortest.FastJournal)
 	flow.UntilReady()
 	flow.UntilJournaled("orders")
 	slept.Store(int64(24 * time.Hour))
@@ -62,7 +61,7 @@ func TestClockJumpsUnderLoad(t *testing.T) {
 	c.Source.HideTopicIDs()
 	c.Source.CreateTopic("orders", 6)
 	stop := c.Source.Load("orders", 6)
-	flow := c.Start(func(f *config.Flow) { f.TopicsInterval = 100 * time.Millisecond })
+	flow := c.Start(replicatortest.FastTopics, replicatortest.FastJournal)
 	flow.UntilReady()
 	for jump := range 6 {
 		flow.UntilProgress("orders", 200)

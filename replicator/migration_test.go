@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -251,11 +252,12 @@ func TestAMigratedMapBeginsAtTheSyncPoint(t *testing.T) {
 	flow.UntilCopied("orders")
 	flow.Stop()
 	states, err := offsets.NewJournal(c.Target.Client, offsets.JournalTopic("a-b"), offsets.JournalOptions{}).States(t.Context())
-	if err != nil || len(states) != 1 {
+	at := slices.IndexFunc(states, func(s *offsets.PartitionState) bool { return s.Topic == "orders" }) // heartbeats may be there too
+	if err != nil || at < 0 {
 		t.Fatal(states, err)
 	}
-	if want := (offsets.Pair{Source: 30, Target: 30}); states[0].Start != want {
-		t.Errorf("the map begins at %+v, want %+v: source offset 25 is at target offset 25, not at 30", states[0].Start, want)
+	if want := (offsets.Pair{Source: 30, Target: 30}); states[at].Start != want {
+		t.Errorf("the map begins at %+v, want %+v: source offset 25 is at target offset 25, not at 30", states[at].Start, want)
 	}
 }
 

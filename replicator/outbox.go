@@ -264,12 +264,13 @@ func (o *outbox) refuse(batch []byte, why string, enough int, accepted int32) {
 	}
 }
 
-// refusalPause is how long to wait before the batch is fetched again. It doubles, because a broker in trouble refuses everything for a while.
-func (o *outbox) refusalPause() time.Duration {
+// refusalPause is how long to wait before the batch is fetched again. The first pause doubles each time, because a broker in trouble refuses
+// everything for a while.
+func (o *outbox) refusalPause(first time.Duration) time.Duration {
 	if o.isRefusalCertain() {
 		return 0
 	}
-	return time.Second << min(o.refusal.times-1, 4)
+	return first << min(o.refusal.times-1, 4)
 }
 
 // isRefusalCertain reports whether the last refusal was no accident. While a batch is being split, one refusal is enough to split further.

@@ -216,11 +216,8 @@ func (p *partition) delayFence(until time.Time) {
 // starveLocked records that the target has told that the partition is below min.insync.replicas. Metadata may show that a moment later.
 func (p *partition) starveLocked(now time.Time) {
 	p.outside.starved = true
-	p.outside.after = now.Add(starvedFor)
+	p.outside.after = now.Add(p.shard.flow.options.Pauses.Starved)
 }
-
-// starvedFor is how long a partition that was below min.insync.replicas is not fenced.
-const starvedFor = 2 * time.Second
 
 // isFenceable reports whether a marker can be written into the copy, as far as is known.
 func (p *partition) isFenceable(now time.Time) bool {

@@ -38,7 +38,7 @@ func (f *Flow) refuseLocked(s sentBatch, answer *kmsg.ProduceResponseTopicPartit
 		enough = maxRefusals // a part of a batch that was refused often enough
 	}
 	p.outbox.refuse(s.batch, refusalText(answer), enough, accepted)
-	p.cursor.delay(p.outbox.refusalPause())
+	p.cursor.delay(p.outbox.refusalPause(f.options.Pauses.Refused))
 }
 
 // refusalText returns what the target said about a batch: the error code, its message, and that about the first record.

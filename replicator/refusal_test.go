@@ -84,6 +84,7 @@ func TestOnlyRefusedRecordsAreLeftOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := replicatortest.NewClusters(t, 1)
+			c.ShortPauses()
 			c.Source.CreateTopic("orders", 1)
 			refuseBad(c, test.code, test.names)
 			writeWithBad(c, 20, test.bad...)

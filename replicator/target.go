@@ -224,7 +224,7 @@ func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicP
 		p.starveLocked(now)
 	}
 	if errors.Is(code, kerr.RequestTimedOut) { // a replica does not follow: it may leave the replicas in sync, which metadata shows a moment later
-		p.outside.after = now.Add(starvedFor)
+		p.outside.after = now.Add(f.options.Pauses.Starved)
 	}
 	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
 	switch verdict {

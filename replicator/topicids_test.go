@@ -2,9 +2,7 @@ package replicator_test
 
 import (
 	"testing"
-	"time"
 
-	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
@@ -18,7 +16,7 @@ func TestTopicIDsAppearAndDisappear(t *testing.T) {
 	c.Source.CreateTopic("orders", 6)
 	c.Source.CreateTopic("payments", 2)
 	stop := c.Source.Load("orders", 6)
-	flow := c.Start(func(f *config.Flow) { f.TopicsInterval = 100 * time.Millisecond })
+	flow := c.Start(replicatortest.FastTopics)
 	flow.UntilReady()
 	flow.UntilProgress("orders", 200)
 	for _, change := range []struct {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator"
 )
 
 // The aliases of the clusters in a flow's config.
@@ -17,13 +18,14 @@ const (
 // Clusters are a source and a target cluster in this process.
 type Clusters struct {
 	Source, Target *Cluster
-	// ShutdownTimeout, RebuildMap and BootTime are for the flows that are started from here on; 0 is the config's default.
+	// ShutdownTimeout, RebuildMap, BootTime and Pauses are for the flows that are started from here on; 0 is the config's default.
 	Buffer          config.Bytes
 	ShutdownTimeout time.Duration
 	RebuildMap      bool
 	// GroupsBack is groups_back of all flows that are started from here on.
 	GroupsBack []string
 	BootTime   func() time.Duration // that of the host, if nil
+	Pauses     replicator.Pauses    // the usual ones, if zero
 
 	t testing.TB
 }

@@ -1,6 +1,7 @@
 package replicatortest
 
 import (
+	"math"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -63,21 +64,39 @@ func (e *epochs) learn(request kmsg.Request, answer []byte) {
 	}
 }
 
-// UseEpochs uses up epochs of a transactional id until it has the given one, and returns its producer id.
+// UseEpochs uses up epochs of a transactional id until it has the given one, and returns its producer id. Many requests are in flight at a time,
+// because there are as many as epochs.
 func (c *Cluster) UseEpochs(transactionalID string, epoch int16) (producerID int64) {
 	c.t.Helper()
+	const inFlight = 64
+	for {
+		id, at := c.useEpoch(transactionalID)
+		if at >= epoch {
+			return id
+		}
+		var workers sync.WaitGroup
+		for range inFlight {
+			workers.Go(func() {
+				for range int(epoch-at) / inFlight {
+					c.useEpoch(transactionalID)
+				}
+			})
+		}
+		workers.Wait()
+	}
+}
+
+// useEpoch uses up one epoch of a transactional id, and returns it with its producer id.
+func (c *Cluster) useEpoch(transactionalID string) (producerID int64, epoch int16) {
 	request := kmsg.NewPtrInitProducerIDRequest()
 	request.TransactionalID, request.TransactionTimeoutMillis = &transactionalID, 60_000
-	for {
-		response, err := request.RequestWith(c.t.Context(), c.Client)
-		if err == nil {
-			err = kerr.ErrorForCode(response.ErrorCode)
-		}
-		if err != nil {
-			c.t.Fatalf("use epochs of %s: %v", transactionalID, err)
-		}
-		if response.ProducerEpoch >= epoch {
-			return response.ProducerID
-		}
+	response, err := request.RequestWith(c.t.Context(), c.Client)
+	if err == nil {
+		err = kerr.ErrorForCode(response.ErrorCode)
 	}
+	if err != nil {
+		c.t.Errorf("use an epoch of %s: %v", transactionalID, err)
+		return -1, math.MaxInt16
+	}
+	return response.ProducerID, response.ProducerEpoch
 }

@@ -30,7 +30,7 @@ func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
 			Log: slog.New(slog.NewTextHandler(f.logged, nil)),
 		},
 		Registerer: f.Metrics,
-		Buffer:     int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap, BootTime: c.BootTime,
+		Buffer:     int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap, BootTime: c.BootTime, Pauses: c.Pauses,
 	})
 	if err != nil {
 		c.t.Fatal(err)
