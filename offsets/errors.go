@@ -34,6 +34,14 @@ type BeforeStartError struct {
 	Wanted    int64 // the offset to translate
 	Start     int64 // the lowest offset that can be translated, inclusive
 	Forgotten bool  // an earlier chunk of the journal may have it
+	Begin     Pair  // where the map starts, on both sides
+}
+
+// Continue returns where to continue on the other side, if its log starts at the given offset or, unknown, at -1: at the start of the map, if
+// that log has nothing from before it. Offsets below both logs' starts have no exact translation, because the journal no longer has their chunks.
+func (e *BeforeStartError) Continue(logStart int64) (offset int64, ok bool) {
+	offset = e.Begin.on(e.Side.other())
+	return offset, e.Wanted >= 0 && offset <= logStart
 }
 
 func (e *BeforeStartError) Error() string {

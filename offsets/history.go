@@ -133,7 +133,7 @@ func (h *history) translate(side Side, wanted int64, loaded loadedChunk) (offset
 // translateEdge answers for offsets outside of the chunks: at or above the end, and below the start. The done result is false if a
 // chunk has to answer.
 func (h *history) translateEdge(side Side, wanted int64) (offset int64, exact, done bool, err error) {
-	start, end, other := h.state.Start.on(side), h.state.End.on(side), side.other()
+	begin, end, other := h.state.Start, h.state.End.on(side), side.other()
 	switch {
 	case wanted > end:
 		return 0, false, true, &NotCopiedError{Side: side, Wanted: wanted, End: end}
@@ -142,12 +142,12 @@ func (h *history) translateEdge(side Side, wanted int64) (offset int64, exact, d
 	case len(h.refs) == 0:
 		return 0, false, true, h.corrupt("has no chunks")
 	case h.refs[0].previous != noChunk:
-		start = h.refs[0].begin.on(side) // the oldest chunks were deleted from the journal
-	case wanted >= 0 && wanted < start && h.state.Start.Target == 0:
+		begin = h.refs[0].begin // the oldest chunks were deleted from the journal
+	case wanted >= 0 && wanted < begin.on(side) && h.state.Start.Target == 0:
 		return h.state.Start.on(other), false, true, nil // the target has nothing before the first copied record
 	}
-	if wanted < start {
-		return 0, false, true, &BeforeStartError{Side: side, Wanted: wanted, Start: start}
+	if start := begin.on(side); wanted < start {
+		return 0, false, true, &BeforeStartError{Side: side, Wanted: wanted, Start: start, Begin: begin}
 	}
 	return 0, false, false, nil
 }

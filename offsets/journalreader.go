@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -22,6 +23,9 @@ const (
 
 // maxParallel is the number of journal partitions that are read at the same time.
 const maxParallel = 8
+
+// rereadAges is how many times MaxAge old the last reading of a whole journal partition must be before a damaged map is a reason to read it again.
+const rereadAges = 60
 
 // maxReshardTries limits how often a question is asked while the journal is being created again.
 const maxReshardTries = 3
@@ -137,7 +141,7 @@ const (
 )
 
 // Forward translates an offset of a source topic's partition. An offset below the start of the map translates to that
-// start, not exactly, if it is the start of the target's log. It may block for reading the journal. Errors:
+// start, not exactly, if the target's log has nothing from before it. It may block for reading the journal. Errors:
 // *[NotReplicatedError], *[NotCopiedError] with the end of the copy, *[BeforeStartError], *[NoJournalError],
 // *[VersionError] for a journal of a newer milena, *[CorruptError] for a map with a missing part, and errors of the
 // cluster.
@@ -156,7 +160,31 @@ func (j *Journal) translate(ctx context.Context, key partitionKey, side Side, wa
 	for try := 1; try < maxReshardTries && errors.Is(err, errResharded); try++ {
 		t, err = j.translateIn(ctx, key, side, wanted)
 	}
+	var early *BeforeStartError
+	if side == Source && errors.As(err, &early) {
+		return j.atLogStart(ctx, t, early)
+	}
 	return t, err
+}
+
+// atLogStart translates an offset below the start of a map to that start, if the target's log starts there or later.
+func (j *Journal) atLogStart(ctx context.Context, t Translation, early *BeforeStartError) (Translation, error) {
+	starts, err := ReadLogStarts(ctx, j.leaders.client, []string{t.TargetTopic})
+	if err != nil {
+		return t, fmt.Errorf("log start of %s, before which the map of the copy may start: %w", t.TargetTopic, err)
+	}
+	start, err := starts.Of(TopicPartition{t.TargetTopic, t.Partition})
+	switch {
+	case isUnknownTopic(err), errors.Is(err, errUnlisted):
+		return t, early
+	case err != nil:
+		return t, err
+	}
+	if target, ok := early.Continue(start); ok {
+		t.Target = target
+		return t, nil
+	}
+	return t, early
 }
 
 func (j *Journal) translateIn(ctx context.Context, key partitionKey, side Side, wanted int64) (Translation, error) {
@@ -165,6 +193,7 @@ func (j *Journal) translateIn(ctx context.Context, key partitionKey, side Side, 
 		return Translation{}, err
 	}
 	var loaded loadedChunk
+	reread := false
 	for fresh := false; ; {
 		t, missing, err := j.answer(s, key, side, wanted, loaded)
 		if missing != nil {
@@ -173,7 +202,16 @@ func (j *Journal) translateIn(ctx context.Context, key partitionKey, side Side, 
 			}
 			continue
 		}
-		if fresh || time.Since(t.AsOf) <= j.maxAge && !mayHaveChanged(err) {
+		var corrupt *CorruptError
+		switch {
+		case !fresh && (time.Since(t.AsOf) > j.maxAge || mayHaveChanged(err)):
+		case !reread && errors.As(err, &corrupt):
+			// After a long pause, some tombstones of chunks that were deleted in between are there and some are not any more.
+			var failed error
+			if reread, failed = s.tail.rewind(ctx, rereadAges*j.maxAge); !reread {
+				return t, cmp.Or(failed, err)
+			}
+		default:
 			return t, err
 		}
 		if err := j.follow(ctx, s); err != nil {

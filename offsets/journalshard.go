@@ -250,7 +250,7 @@ func (s *journalShard) load(ctx context.Context, key partitionKey, ref *chunkRef
 		return loadedChunk{}, nil
 	}
 	// The log is not the one that was read, so read it from the start.
-	if err := s.tail.rewind(ctx); err != nil {
+	if _, err := s.tail.rewind(ctx, 0); err != nil {
 		return loadedChunk{}, err
 	}
 	if err := s.journal.follow(ctx, s); err != nil {

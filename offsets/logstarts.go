@@ -2,6 +2,7 @@ package offsets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -25,12 +26,24 @@ func ReadLogStarts(ctx context.Context, client *kgo.Client, topics []string) (Lo
 // deleted, and out of range a consumer would continue wherever its auto.offset.reset says. It returns the offset itself
 // and an error if the log start is not known.
 func (s LogStarts) Clamp(tp TopicPartition, offset int64) (int64, error) {
+	start, err := s.Of(tp)
+	if err != nil {
+		return offset, err
+	}
+	return max(offset, start), nil
+}
+
+// errUnlisted is usually that of a topic that does not exist.
+var errUnlisted = errors.New("the answer does not name the partition")
+
+// Of returns the log start of a partition.
+func (s LogStarts) Of(tp TopicPartition) (int64, error) {
 	start, ok := s.listed.Lookup(tp.Topic, tp.Partition)
 	switch {
 	case !ok:
-		return offset, fmt.Errorf("log start of %s: the answer does not name the partition", tp)
+		return 0, fmt.Errorf("log start of %s: %w", tp, errUnlisted)
 	case start.Err != nil:
-		return offset, fmt.Errorf("log start of %s: %w", tp, start.Err)
+		return 0, fmt.Errorf("log start of %s: %w", tp, start.Err)
 	}
-	return max(offset, start.Offset), nil
+	return start.Offset, nil
 }

@@ -16,6 +16,7 @@ type logTail struct {
 	log  logReader
 	turn chan struct{} // holds one token while a goroutine reads
 	next int64         // offset to continue at; -1: the start of the log. Guarded by turn.
+	from time.Time     // when reading from the start last began. Guarded by turn.
 	read atomic.Pointer[time.Time]
 }
 
@@ -83,7 +84,7 @@ func (t *logTail) readOn(ctx context.Context, sink logSink) error {
 			return err
 		}
 		sink.reset()
-		t.next = start
+		t.next, t.from = start, time.Now()
 	}
 	if end < t.next {
 		return errLogChanged
@@ -97,14 +98,18 @@ func (t *logTail) readOn(ctx context.Context, sink logSink) error {
 	})
 }
 
-// rewind makes the next follow read from the start: something that must be in the log was not found there.
-func (t *logTail) rewind(ctx context.Context) error {
+// rewind makes the next follow read from the start, because something that must be in the log was not found there. It returns false, and changes
+// nothing, if reading from the start began less than some time ago.
+func (t *logTail) rewind(ctx context.Context, age time.Duration) (bool, error) {
 	select {
 	case t.turn <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
+	}
+	defer func() { <-t.turn }()
+	if time.Since(t.from) < age {
+		return false, nil
 	}
 	t.next = -1
-	<-t.turn
-	return nil
+	return true, nil
 }

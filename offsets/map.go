@@ -142,7 +142,7 @@ func (m *Map) translate(side Side, wanted int64) (offset int64, exact bool, err 
 	switch start, end := m.start.on(side), m.end.on(side); {
 	case wanted < start:
 		return 0, false, &BeforeStartError{
-			Side: side, Wanted: wanted, Start: start, Forgotten: wanted >= m.origin.on(side),
+			Side: side, Wanted: wanted, Start: start, Forgotten: wanted >= m.origin.on(side), Begin: m.start,
 		}
 	case wanted > end:
 		return 0, false, &NotCopiedError{Side: side, Wanted: wanted, End: end}

@@ -55,6 +55,7 @@ type journalWriter struct {
 	pending []journalEntry
 	bytes   int // of pending
 	sent    []journalEntry
+	pruned  bool  // tombstones were added
 	wrote   bool  // at least one batch is written
 	err     error // why it ended early
 }
@@ -91,9 +92,13 @@ func (w *journalWriter) next() []journalEntry {
 }
 
 // collect adds the next changes of the first partition: some sealed chunks or, if there are no more, the open chunk and the state. It returns
-// false if no partition is left.
+// false if no partition is left. The last batch is filled up with tombstones.
 func (w *journalWriter) collect() bool {
 	if len(w.members) == 0 {
+		if !w.pruned {
+			w.pruned = true
+			w.put(w.shard.tombstones(w.shard.journalLimit - w.bytes)...)
+		}
 		return false
 	}
 	p, last := w.members[0], true
@@ -129,7 +134,10 @@ func (p *partition) journalEntries(after int64) (entries []journalEntry, next in
 	if sealed := p.progress.sealed(after, sealedPerStep); len(sealed) > 0 {
 		m := p.offsets
 		for _, c := range sealed {
-			put(c, "a chunk", func() { m.MarkSealed([]*offsets.Chunk{c}) })
+			put(c, "a chunk", func() {
+				m.MarkSealed([]*offsets.Chunk{c})
+				p.shard.pruning.written.Add(1)
+			})
 			next = c.First
 		}
 		return entries, next, false

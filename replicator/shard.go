@@ -46,6 +46,8 @@ type shard struct {
 	producerIDs  []int64   // all producer ids that the shard ever had
 	journalTime  time.Time // when an earlier process last wrote the journal, zero before it is loaded
 
+	pruning pruning
+
 	producer atomic.Int64 // the producer id of the newest fence
 
 	partsMu    sync.Mutex

@@ -184,6 +184,13 @@ func (f *Flow) partitions() []*partition {
 	return slices.Collect(maps.Values(f.topology.partitions))
 }
 
+// partition returns a partition of the flow, nil if there is none of that name.
+func (f *Flow) partition(source offsets.TopicPartition) *partition {
+	f.topology.mu.Lock()
+	defer f.topology.mu.Unlock()
+	return f.topology.partitions[source]
+}
+
 // startBrokers starts the loops of all known brokers, and lets followLeaders start those of later ones.
 func (f *Flow) startBrokers(ctx context.Context) {
 	t := &f.topology

@@ -52,6 +52,21 @@ func (b *bounds) startOf(topic uint32, partition int32) int64 {
 	return at(b.starts[topic], partition)
 }
 
+// continueAt returns where to continue in a partition on the target, if an offset is from before the map and the log has nothing from before it.
+func (b *bounds) continueAt(ctx context.Context, tp offsets.TopicPartition, early *offsets.BeforeStartError) (int64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, known := b.byTopic[tp.Topic]; !known {
+		if err := b.read(ctx, []string{tp.Topic}); err != nil {
+			return 0, err
+		}
+	}
+	if offset, ok := early.Continue(at(b.byTopic[tp.Topic].start, tp.Partition)); ok {
+		return offset, nil
+	}
+	return 0, early
+}
+
 func at(list []int64, partition int32) int64 {
 	if int(partition) >= len(list) {
 		return -1

@@ -192,6 +192,10 @@ func (p *pass) translateBack(ctx context.Context, q *position) {
 	var late *offsets.NotCopiedError
 	q.unfinished = errors.As(err, &late) // the journal is a moment behind, or what follows is not a copy
 	t, err = t.UpToEnd(err)
+	var early *offsets.BeforeStartError
+	if errors.As(err, &early) {
+		t.Source, err = p.bounds.continueAt(ctx, q.target, early)
+	}
 	if err == nil && q.unfinished && (t.Source < line.Source || q.placed && t.Source < q.put) {
 		q.idle = true // the journal is behind: to the end that it has the group would go backwards
 		return

@@ -181,7 +181,8 @@ func (t *Translator) notCopied(topic string, reason policy.Reason) error {
 	return fmt.Errorf("flow %s: topic %s %s", t.clusters.Flow.Name, topic, reason.Explain())
 }
 
-// ReverseOffset translates one offset of a target topic. Errors are those of [offsets.Journal.Reverse].
+// ReverseOffset translates one offset of a target topic. An offset below the start of the map translates to that start, not exactly, if the
+// source has nothing from before it. Errors are those of [offsets.Journal.Reverse].
 func (t *Translator) ReverseOffset(ctx context.Context, targetTopic string, partition int32, target int64) (offsets.Translation, error) {
 	journal, err := t.journal(ctx)
 	if err != nil {
@@ -191,7 +192,19 @@ func (t *Translator) ReverseOffset(ctx context.Context, targetTopic string, part
 	if err != nil {
 		return offsets.Translation{}, err
 	}
-	return journal.Reverse(ctx, state.Topic, partition, target)
+	translation, err := journal.Reverse(ctx, state.Topic, partition, target)
+	var early *offsets.BeforeStartError
+	if errors.As(err, &early) {
+		soon, cancel := context.WithTimeout(ctx, sourceTimeout)
+		defer cancel()
+		starts, _ := offsets.ReadLogStarts(soon, t.source, []string{state.Topic}) // what is not known is not there
+		start, unknown := starts.Of(offsets.TopicPartition{Topic: state.Topic, Partition: partition})
+		if source, ok := early.Continue(start); ok && unknown == nil {
+			translation.Source = source
+			return translation, nil
+		}
+	}
+	return translation, err
 }
 
 // Answer is a translation, or why there is none. Then only the partition is set.

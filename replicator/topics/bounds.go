@@ -231,3 +231,31 @@ func ListEnds(ctx context.Context, cl *kgo.Client, leader int32, isolation int8,
 	}
 	return ends, first
 }
+
+// ListStarts requests the log starts of partitions from the brokers that lead them, from all brokers in parallel. Partitions whose log start is
+// not known are absent.
+func ListStarts(ctx context.Context, cl *kgo.Client, view View, list []offsets.TopicPartition) map[offsets.TopicPartition]int64 {
+	byLeader := make(map[int32][]offsets.TopicPartition)
+	for _, tp := range list {
+		if leader := view.Leader(tp); leader >= 0 {
+			byLeader[leader] = append(byLeader[leader], tp)
+		}
+	}
+	starts := make(map[offsets.TopicPartition]int64, len(list))
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	for leader, list := range byLeader {
+		wait.Go(func() {
+			found := query{offsets.Source, cl, leader, earliest, 0}.all(ctx, list)
+			mu.Lock()
+			defer mu.Unlock()
+			for tp, l := range found {
+				if l.err == nil && l.offset >= 0 {
+					starts[tp] = l.offset
+				}
+			}
+		})
+	}
+	wait.Wait()
+	return starts
+}
