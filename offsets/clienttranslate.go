@@ -18,7 +18,8 @@ func (c *Client) Forward(ctx context.Context, targetTopic string, partition int3
 	return c.translate(ctx, targetTopic, partition, Source, source)
 }
 
-// Reverse translates an offset of a target partition back. It blocks and fails as [Client.Forward] does.
+// Reverse translates an offset of a target partition back. It blocks and fails as [Client.Forward] does. Where the source begins is not known
+// here, so for an offset below the start of the map see [BeforeStartError.Continue].
 func (c *Client) Reverse(ctx context.Context, targetTopic string, partition int32, target int64) (Translation, error) {
 	return c.translate(ctx, targetTopic, partition, Target, target)
 }

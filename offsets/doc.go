@@ -6,6 +6,7 @@
 //	segment.go map.go               the map, and translation in memory
 //	mapjournal.go                   from the map to the journal's entries and back
 //	restore.go                      what a new owner keeps of a journal
+//	prune.go                        what nobody needs of a journal
 //	journal.go decode.go gap.go     the journal's entries and their encoding
 //	shard.go                        which partition of the journal a map is in
 //	mm2.go names.go                 MirrorMaker 2's records and names
@@ -84,12 +85,29 @@
 //
 // Chunks are written before the state, and the write may end between any two of them. So what they have beyond the end of the
 // state is not part of the map: the rest of the open chunk, and every chunk that the links from the open chunk back do not
-// lead to. A chunk is valid if its generation is that of the state. Other chunks are leftovers, which may be deleted with a
-// [Tombstone]. The oldest chunks of a map may be deleted too, once neither log has a record that they describe. The map then
-// starts later.
+// lead to. A chunk is valid if its generation is that of the state. Other chunks are leftovers.
 //
 //	chunk.First = its first segment's Source; for a map's first chunk, which may be empty: state.Start.Source
 //	chunk.Previous < chunk.First;   state.Start.Source <= state.Chunk <= state.End.Source
+//
+// # What is deleted from the journal
+//
+// A chunk may be deleted with a [Tombstone], the oldest first, once the next one begins at or below the start of both logs:
+// then every offset that one of the logs still has is described by the next one and those after it. The map then begins with
+// the first chunk that is left, whose Previous names the deleted one. What is below is a *[BeforeStartError], unless the log of
+// the other side begins there or later: then that is where to continue ([BeforeStartError.Continue]). Chunks of earlier
+// generations may be deleted once the start of the map is at or below the start of both logs. [Pruner] finds both.
+//
+// Never deleted are:
+//
+//   - the open chunk, and the state: whether a topic is gone for good or cannot be seen for a while is not known for certain, and
+//     a copy without its state would begin again
+//   - chunks of a topic with a log start that is not known, as of one that was deleted
+//   - chunks of a topic whose log never starts later, as one that is only compacted: its map grows with what is copied, by a
+//     segment for each hole
+//
+// A reader that paused for longer than the journal's delete.retention.ms may find some of these tombstones and miss others. It
+// reads the journal from the start before it calls a map damaged.
 //
 // # Format of the journal
 //

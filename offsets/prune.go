@@ -8,7 +8,7 @@ import (
 )
 
 // Pruner finds the chunks of a journal partition that nobody needs any more, record by record from the start. The zero value is ready to
-// use. It keeps the bounds of chunks, not their segments, which is a hundredth of the journal.
+// use. It keeps the bounds of the chunks, about 200 bytes each, and not their segments.
 type Pruner struct {
 	partitions map[TopicPartition]*prunable
 }

@@ -235,9 +235,9 @@ func (l *logged) step() {
 
 func TestPrunedJournalTranslatesBothLogs(t *testing.T) {
 	t.Parallel()
-	histories := uint64(16)
+	histories := uint64(10)
 	if testing.Short() {
-		histories = 8
+		histories = 6
 	}
 	chunks, earlier := make(chan int, histories), make(chan int, histories)
 	t.Run("histories", func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestPrunedJournalTranslatesBothLogs(t *testing.T) {
 				l := &logged{copier: *newCopier(c, "orders", seed), fake: fake}
 				l.journals()
 				follower := offsets.NewJournal(c.client, journalName, offsets.JournalOptions{Memory: 30 << 10, MaxAge: time.Nanosecond})
-				for range 8 {
+				for range 6 {
 					for range 12 {
 						l.step()
 					}
@@ -272,6 +272,71 @@ func TestPrunedJournalTranslatesBothLogs(t *testing.T) {
 	})
 	if a, b := sum(chunks), sum(earlier); a < 2*int(histories) || b < 2 {
 		t.Errorf("%d chunks of maps and %d of earlier generations were deleted", a, b)
+	}
+}
+
+// What is in doubt stays: without the log starts, behind a missing chunk, and next to a record that cannot be read.
+func TestPrunerKeepsWhatIsInDoubt(t *testing.T) {
+	t.Parallel()
+	m := offsets.NewMap(0, 0)
+	holes(t, m, 4*offsets.ChunkSegments)
+	state := &offsets.PartitionState{Topic: "orders", LeaderEpoch: -1}
+	changes, _ := m.Changed()
+	chunks := state.Apply(changes)
+	journal := []entry{state}
+	for _, c := range chunks {
+		journal = append(journal, c)
+	}
+	const all = 1 << 40
+	unneeded := func(starts offsets.Pair, more ...entry) (names []int64) {
+		t.Helper()
+		var p offsets.Pruner
+		for _, e := range append(journal[:len(journal):len(journal)], more...) {
+			if err := p.Add(e.AppendKey(nil), e.AppendValue(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, s := range p.Candidates() {
+			names = append(names, p.Unneeded(s, starts)...)
+		}
+		return names
+	}
+	if got := unneeded(offsets.Pair{Source: all, Target: all}); len(got) != 3 || got[2] != chunks[2].First {
+		t.Fatalf("of logs that are gone, %v", got)
+	}
+	middle := &offsets.Tombstone{Kind: offsets.KindChunk, Topic: "orders", First: chunks[1].First}
+	for name, got := range map[string][]int64{
+		"a source log whose start is not known": unneeded(offsets.Pair{Source: -1, Target: all}),
+		"a target log whose start is not known": unneeded(offsets.Pair{Source: all, Target: -1}),
+		"a target log that begins at 0":         unneeded(offsets.Pair{Source: all, Target: 0}),
+		"a missing chunk":                       unneeded(offsets.Pair{Source: all, Target: all}, middle),
+		"a chunk that cannot be read":           unneeded(offsets.Pair{Source: all, Target: all}, raw{middle.AppendKey(nil), []byte{0, 1}}),
+		"a state that cannot be read":           unneeded(offsets.Pair{Source: all, Target: all}, raw{state.AppendKey(nil), []byte{0, 1}}),
+		"a state that was deleted":              unneeded(offsets.Pair{Source: all, Target: all}, &offsets.Tombstone{Kind: offsets.KindPartition, Topic: "orders"}),
+	} {
+		if len(got) > 0 {
+			t.Errorf("%s: %v are not needed", name, got)
+		}
+	}
+	var newer *offsets.VersionError
+	var p offsets.Pruner
+	if err := p.Add(state.AppendKey(nil), []byte{0, 99}); !errors.As(err, &newer) {
+		t.Errorf("a state of a newer milena: %v", err)
+	}
+}
+
+// An offset below the map continues at its start only if the other log has nothing from before it.
+func TestContinueBelowTheMap(t *testing.T) {
+	t.Parallel()
+	_, _, err := offsets.NewMap(100, 40).Forward(7)
+	var early *offsets.BeforeStartError
+	if !errors.As(err, &early) {
+		t.Fatal(err)
+	}
+	for logStart, want := range map[int64]bool{-1: false, 0: false, 39: false, 40: true, 41: true} {
+		if at, ok := early.Continue(logStart); ok != want || at != 40 {
+			t.Errorf("a log that starts at %d: %d, %t", logStart, at, ok)
+		}
 	}
 }
 

@@ -93,6 +93,7 @@
 //	bounds of logs                   one per source broker, while an offset is out of range
 //	metadata                         one loop per cluster (refresh.go)
 //	topics, configs, journal, ACLs   one loop each
+//	pruning of the journal           one loop (prune.go), which reads one shard at a time
 //	source ends                      one loop, for the partitions that no fetch confirms
 //	one per target broker            a pass over the journal partitions that it leads, every few seconds
 //	groups                           one loop; heartbeats: one per cluster
@@ -105,6 +106,7 @@
 // # Locks, in the order they are taken
 //
 //	shard.mu                          one fence or journal write of a shard at a time; held over requests; a journal pass holds several, and waits for none
+//	pruning.mu                        which chunks of a shard's journal nobody needs
 //	topology.mu                       views of both clusters, topics, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request

@@ -132,35 +132,43 @@ func (f *Flow) mayDelete(u unneeded) bool {
 	return p.offsets != nil && p.record.Generation == u.of.Generation && (u.name < u.of.Chunk || u.name > p.acked)
 }
 
-// scanUnneeded finds the chunks that nobody needs.
+// scanUnneeded finds the chunks that nobody needs. If that fails, the next scan is when the journal has grown again.
 func (s *shard) scanUnneeded(ctx context.Context, fence fenceID) {
-	ctx, cancel := context.WithTimeout(ctx, pruneTimeout)
-	defer cancel()
 	g := &s.pruning
 	written := g.written.Load()
-	chunks, err := s.readChunks(ctx)
+	found, left, err := s.findUnneeded(ctx)
 	if err != nil && ctx.Err() == nil {
 		s.flow.warn("the journal cannot be read to delete what nobody needs", "err", err)
 	}
-	found := s.flow.unneededOf(ctx, chunks)
+	g.written.Add(-written)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.written.Add(-written)
-	g.scanned, g.left, g.fence, g.found = time.Now(), chunks.Chunks()-len(found), fence, found
+	g.scanned = time.Now()
+	if err == nil {
+		g.left, g.fence, g.found = left, fence, found
+	}
 }
 
-// readChunks reads the shard's journal partition. With an error, there are none.
+// findUnneeded returns the chunks that nobody needs, and how many others there are.
+func (s *shard) findUnneeded(ctx context.Context) (found []unneeded, left int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pruneTimeout)
+	defer cancel()
+	chunks, err := s.readChunks(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	found = s.flow.unneededOf(ctx, chunks)
+	return found, chunks.Chunks() - len(found), nil
+}
+
+// readChunks reads the shard's journal partition.
 func (s *shard) readChunks(ctx context.Context) (*offsets.Pruner, error) {
 	found := new(offsets.Pruner)
 	start, end, err := wire.Bounds(ctx, s.flow.target, s.flow.targetLeader(s.journal()), s.journal())
 	if err != nil || start >= end {
 		return found, err
 	}
-	err = s.readJournal(ctx, &logTail{from: start, until: end}, func(r recordbatch.Record) error { return found.Add(r.Key, r.Value) })
-	if err != nil {
-		return new(offsets.Pruner), err
-	}
-	return found, nil
+	return found, s.readJournal(ctx, &logTail{from: start, until: end}, func(r recordbatch.Record) error { return found.Add(r.Key, r.Value) })
 }
 
 // unneededOf compares chunks with where the logs of their partitions start. A partition with a log start that is not known keeps its chunks, so
@@ -177,7 +185,7 @@ func (f *Flow) unneededOf(ctx context.Context, chunks *offsets.Pruner) (found []
 	for i, c := range candidates {
 		source, known := sourceStarts[sources[i]]
 		target, copied := targetStarts[copies[i]]
-		if !known || !copied || c.SourceClusterID != f.sourceID() {
+		if !known || !copied || c.SourceClusterID != "" && c.SourceClusterID != f.sourceID() {
 			continue
 		}
 		for _, name := range chunks.Unneeded(c, offsets.Pair{Source: source, Target: target}) {

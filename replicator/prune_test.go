@@ -61,7 +61,8 @@ func TestJournalOfATopicWithRetentionStaysBounded(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 1, "cleanup.policy", "compact,delete")
-	const rounds, chunks = 6, 4
+	const rounds, chunks = 3, 4
+	var sourceEnd int64
 	for round := range rounds {
 		writeHoles(c, "orders", 2*chunks*offsets.ChunkSegments, round)
 		flow := c.Start(oneShard)
@@ -70,7 +71,8 @@ func TestJournalOfATopicWithRetentionStaysBounded(t *testing.T) {
 		if n := chunksInJournal(t, c, "orders"); n < chunks {
 			t.Fatalf("round %d: the journal has %d chunks", round, n)
 		}
-		sourceEnd, targetEnd := c.Source.EndOffsets("orders")[0], c.Target.EndOffsets("a.orders")[0]
+		targetEnd := c.Target.EndOffsets("a.orders")[0]
+		sourceEnd = c.Source.EndOffsets("orders")[0]
 		c.Source.DeleteRecords("orders", 0, sourceEnd-offsets.ChunkSegments)
 		c.Target.DeleteRecords("a.orders", 0, targetEnd-offsets.ChunkSegments/4)
 		flow = c.Start(oneShard)
@@ -80,6 +82,31 @@ func TestJournalOfATopicWithRetentionStaysBounded(t *testing.T) {
 		})
 		flow.Stop()
 		verifyJournal(t, c, "orders", sourceEnd-offsets.ChunkSegments)
+	}
+	stalledGroups(t, c, sourceEnd-offsets.ChunkSegments)
+}
+
+// stalledGroups translates groups that stopped before both logs begin: they continue with what is left, in both directions.
+func stalledGroups(t *testing.T, c *replicatortest.Clusters, sourceStart int64) {
+	t.Helper()
+	starts, err := c.Target.Admin.ListStartOffsets(t.Context(), "a.orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, _ := starts.Lookup("a.orders", 0)
+	c.Source.Commit("stalled", "orders", 0, 10)
+	flow := c.Start(oneShard, replicatortest.FastGroups)
+	c.Target.AwaitCommitted("stalled", "a.orders", 0, start.Offset)
+	flow.Stop()
+	translator := openTranslator(t, c, oneShard)
+	forward, _, err := translator.Group(t.Context(), "stalled")
+	if err != nil || len(forward) != 1 || forward[0].Err != nil || forward[0].Target != start.Offset || forward[0].Exact {
+		t.Errorf("the stalled group: %+v, %v; want %d", forward, err, start.Offset)
+	}
+	c.Target.Commit("stalled here", "a.orders", 0, 10)
+	back, err := translator.ReverseGroup(t.Context(), "stalled here")
+	if err != nil || len(back) != 1 || back[0].Err != nil || back[0].Source > sourceStart || back[0].Source <= 10 || back[0].Exact {
+		t.Errorf("the group that stalled here: %+v, %v; want at most %d", back, err, sourceStart)
 	}
 }
 
