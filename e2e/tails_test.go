@@ -150,6 +150,7 @@ func (x *tailTest) addTopics() {
 		&tailTopic{name: "tail.target-cut", batch: 10, deleteSource: -1, deleteTarget: 55},
 		&tailTopic{name: "tail.source-gone", batch: 10, deleteSource: 20, deleteTarget: -1},
 		&tailTopic{name: "tail.source-cut", batch: 10, deleteSource: 75, deleteTarget: -1},
+		&tailTopic{name: "tail.both-cut", batch: 10, deleteSource: 130, deleteTarget: 33},
 	)
 	for _, topic := range x.topics {
 		x.createTopic(topic.name, 1, 1, topic.configs...)

@@ -8,6 +8,8 @@ import "errors"
 type Restorer struct {
 	// ProducerIDs are those of the newest [ShardState].
 	ProducerIDs []int64
+	// Time is the timestamp of the record that is added next, if it is known.
+	Time int64
 
 	partitions map[TopicPartition]*Restored
 }
@@ -17,6 +19,7 @@ type Restored struct {
 	State      *PartitionState // nil: only chunks were found, or the state was deleted
 	Open       *Chunk          // the open chunk of State, nil if it is missing
 	Generation uint32          // above that of every chunk that was found: a new map may use it
+	Written    int64           // the [Restorer.Time] of State
 
 	newest *Chunk // the last one that was read: the state that follows may name it as its open chunk
 }
@@ -39,7 +42,9 @@ func (r *Restorer) Add(key, value []byte) error {
 	case *ShardState:
 		r.ProducerIDs = e.ProducerIDs
 	case *PartitionState:
-		r.at(e.Topic, e.Partition).setState(e)
+		restored := r.at(e.Topic, e.Partition)
+		restored.setState(e)
+		restored.Written = r.Time
 	case *Chunk:
 		r.at(e.Topic, e.Partition).setChunk(e)
 	case *Tombstone:

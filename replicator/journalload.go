@@ -51,6 +51,7 @@ func (s *shard) noteJournalTime(newest int64) {
 // loadRecord takes one journal record. Unreadable records are counted and skipped, but a record of a newer version of milena is an error:
 // to continue without understanding it could duplicate records.
 func (s *shard) loadRecord(found *offsets.Restorer, r recordbatch.Record) error {
+	found.Time = r.Timestamp
 	err := found.Add(r.Key, r.Value)
 	var newer *offsets.VersionError
 	switch {

@@ -158,6 +158,8 @@ func (s simSource) end() int64 { return s.batches[len(s.batches)-1].NextOffset()
 
 func (s simSource) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 { return rp.HighWatermark }
 
+func (s simSource) cleaned(context.Context) (replaySource, int32) { return nil, -1 }
+
 func (s simSource) rules() replayRules { return replayRules{} }
 
 func newWorld(t testing.TB, b bounds) *world {
@@ -364,7 +366,7 @@ func (o *owner) read(w *world) string {
 		if err != nil {
 			return err.Error()
 		}
-		p.progress.restore(m, j.state)
+		p.progress.restore(m, j.state, time.Now())
 		p.cursor.reset(p.acked, p.doneEpoch)
 	}
 	o.step = stepRun

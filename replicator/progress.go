@@ -42,6 +42,7 @@ const (
 type progress struct {
 	acked     int64
 	journaled int64
+	restored  time.Time // when an earlier process journaled what this one continued
 	targetEnd int64
 	doneEpoch int32 // leader epoch of the source batch before acked (KIP-320), -1 unknown
 
@@ -79,13 +80,13 @@ type sentRecords struct {
 }
 
 // restore continues the map of the journal.
-func (g *progress) restore(m *offsets.Map, state *offsets.PartitionState) {
+func (g *progress) restore(m *offsets.Map, state *offsets.PartitionState, written time.Time) {
 	gaps := state.Gaps
 	if g.origin == originRewound {
 		gaps = g.record.Gaps // why it was rewound is not journaled yet
 	}
 	g.offsets, g.record, g.origin, g.stage = m, *state, originJournal, mapDurable
-	g.record.Gaps = gaps
+	g.record.Gaps, g.restored = gaps, written
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = state.End.Source, state.End.Source, state.End.Target, state.LeaderEpoch
 	g.producer, g.continued, g.unsettled = producer{}, false, nil
 	if state.Producer != nil {
@@ -210,10 +211,11 @@ type tailKnowledge struct {
 	leaderEpoch int32
 	continued   bool
 	unsettled   []sentRecords
+	restored    time.Time // if not continued: nothing behind acked was written before
 }
 
 func (g *progress) tailKnowledge() tailKnowledge {
-	return tailKnowledge{g.acked, g.doneEpoch, g.continued, g.unsettled}
+	return tailKnowledge{g.acked, g.doneEpoch, g.continued, g.unsettled, g.restored}
 }
 
 // firstProducer returns what the first batch behind acked carries, nil if that is unknown.

@@ -266,7 +266,7 @@ func (r *recovery) restoreMapLocked(p *partition, l *offsets.Restored) error {
 	if err != nil {
 		return &fatalError{fmt.Errorf("flow %s: journal of %s: %w", f.config.Name, p, err)}
 	}
-	p.progress.restore(m, state)
+	p.progress.restore(m, state, time.UnixMilli(l.Written))
 	p.cursor.reset(p.acked, p.doneEpoch)
 	p.cursor.noteFetch(f.fetchedBefore(state, r.shard.journalTime))
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -23,6 +24,9 @@ type replaySource interface {
 	readableEnd(rp *kmsg.FetchResponseTopicPartition) int64
 	// rules say how the batches of the source are copied.
 	rules() replayRules
+	// cleaned returns the log of the present leader, and its epoch, if only Kafka's log cleaner removes records from its middle; else nil. Its
+	// fetch returns errLeaderMoved if another broker leads the partition.
+	cleaned(ctx context.Context) (replaySource, int32)
 }
 
 // replayRules say how the batches of the source are copied.
@@ -38,33 +42,83 @@ type replayRules struct {
 // replay reads the source from the last acknowledged record on, until it is known which of its records the tail holds. It retries failed fetches.
 // The error is an *unsettledError, [match.ErrHashes], or says why a batch cannot be decoded.
 func replay(ctx context.Context, source replaySource, tail *match.Tail, known tailKnowledge) (settlement, error) {
+	matching := newReconciler(source, tail, known)
+	err := readSource(ctx, source, matching)
+	var doubt *match.DoubtError
+	if errors.As(err, &doubt) && doubt.From < doubt.To {
+		if again, sure := replayCleaned(ctx, source, tail, known); again != nil {
+			matching, err = again, sure
+		}
+	}
+	var lost *sourceLostError
+	switch {
+	case errors.As(err, &lost):
+		return settlement{}, truncatedError(known, matching, lost)
+	case errors.As(err, &doubt):
+		return settlement{}, differsError(known, matching, doubt)
+	case err != nil:
+		return settlement{}, err
+	}
+	end := matching.End()
+	return settlement{end.Segments, end.Next, end.LeaderEpoch}, nil
+}
+
+func newReconciler(source replaySource, tail *match.Tail, known tailKnowledge) *match.Reconciler {
 	rules := source.rules()
 	matching := match.NewReconciler(tail, known.acked, known.leaderEpoch)
 	matching.Provenance, matching.MayLeaveOut = rules.marks, rules.leavesOut
+	return matching
+}
+
+// readings is how often the source is read at most until it is twice the same.
+const readings = 4
+
+// replayCleaned replays with the order in which the source's log cleaner works, if it is known that nothing else decides what the source still
+// has: one leader's log, which is the same when it is read twice. Otherwise it returns nil. The error is that of readSource.
+func replayCleaned(ctx context.Context, source replaySource, tail *match.Tail, known tailKnowledge) (*match.Reconciler, error) {
+	log, epoch := source.cleaned(ctx)
+	if log == nil {
+		return nil, nil //nolint:nilnil // documented
+	}
+	var before *match.Reconciler
+	for range readings {
+		matching := newReconciler(source, tail, known)
+		matching.Cleaned = epoch
+		err := readSource(ctx, log, matching)
+		var doubt *match.DoubtError
+		switch {
+		case errors.Is(err, errLeaderMoved):
+			return nil, nil //nolint:nilnil // documented
+		case err != nil && !errors.As(err, &doubt):
+			return matching, err
+		case before != nil && before.Read() == matching.Read():
+			return matching, err
+		}
+		before = matching
+	}
+	return nil, nil //nolint:nilnil // documented
+}
+
+// readSource reads the source until the end of the tail is known. It retries failed fetches. The error is a *sourceLostError, a
+// *[match.DoubtError], [match.ErrHashes], or says why a batch cannot be decoded.
+func readSource(ctx context.Context, source replaySource, matching *match.Reconciler) error {
 	var quiet time.Time // since when the source has nothing at Next
 	for attempt := 0; matching.End() == nil; attempt++ {
 		before := matching.Next
 		err := replayOnce(ctx, source, matching, &quiet)
-		var lost *sourceLostError
-		var doubt *match.DoubtError
 		switch {
-		case errors.As(err, &lost):
-			return settlement{}, truncatedError(known, matching, lost)
-		case errors.As(err, &doubt):
-			return settlement{}, differsError(known, matching, doubt)
 		case errors.Is(err, errSourceNotReady):
 			if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
-				return settlement{}, err
+				return err
 			}
 		case err != nil:
-			return settlement{}, err
+			return err
 		}
 		if matching.Next > before {
 			attempt, quiet = 0, time.Time{}
 		}
 	}
-	end := matching.End()
-	return settlement{end.Segments, end.Next, end.LeaderEpoch}, nil
+	return nil
 }
 
 // replayOnce fetches once and matches the batches. It returns errSourceNotReady if it must be called again later.
@@ -77,6 +131,8 @@ func replayOnce(ctx context.Context, source replaySource, matching *match.Reconc
 		return nil
 	case errors.As(err, &lost):
 		return lost
+	case errors.Is(err, errLeaderMoved):
+		return err
 	case err != nil:
 		return errSourceNotReady
 	}
@@ -150,11 +206,21 @@ func differsError(known tailKnowledge, matching *match.Reconciler, doubt *match.
 type partitionSource struct {
 	flow *Flow
 	copy *partition
+	only int32 // the leader epoch that a fetch may have, -1 for any
 }
+
+// errLeaderMoved means that another broker leads the source partition.
+var errLeaderMoved = errors.New("the source partition has another leader")
 
 func (s partitionSource) fetch(ctx context.Context, offset int64, leaderEpoch int32) (*kmsg.FetchResponseTopicPartition, error) {
 	f, p := s.flow, s.copy
+	if s.hasMoved() {
+		return nil, errLeaderMoved
+	}
 	rp, err := f.fetchOne(ctx, p, offset, leaderEpoch, f.isolation)
+	if s.hasMoved() { // a fetch names the epoch, so the leader of that one has answered
+		return nil, errLeaderMoved
+	}
 	if err != nil {
 		f.log.Debug("replay fetch failed, retrying", "topic", p.topic.source, "partition", p.number, "err", err)
 		f.refreshSource(ctx)
@@ -169,6 +235,30 @@ func (s partitionSource) fetch(ctx context.Context, offset int64, leaderEpoch in
 
 func (s partitionSource) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 {
 	return s.flow.readableEnd(rp)
+}
+
+func (s partitionSource) hasMoved() bool {
+	s.copy.mu.Lock()
+	defer s.copy.mu.Unlock()
+	return s.only >= 0 && s.only != s.copy.sourceLeaderEpoch
+}
+
+// cleaned asks the leader whether it is a broker of Kafka: others clean in another order, and do not have this feature. Records of aborted
+// transactions may only be among those that are gone if they were not copied.
+func (s partitionSource) cleaned(ctx context.Context) (replaySource, int32) {
+	p := s.copy
+	p.mu.Lock()
+	leader, epoch := p.sourceLeader, p.sourceLeaderEpoch
+	p.mu.Unlock()
+	if leader < 0 || epoch < 0 || s.flow.isolation != wire.ReadCommitted {
+		return nil, -1
+	}
+	response, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, s.flow.source.Broker(int(leader)))
+	if err != nil || !slices.ContainsFunc(response.SupportedFeatures, func(f kmsg.ApiVersionsResponseSupportedFeature) bool { return f.Name == "metadata.version" }) {
+		return nil, -1
+	}
+	s.only = epoch
+	return s, epoch
 }
 
 func (s partitionSource) rules() replayRules {

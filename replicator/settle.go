@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
@@ -63,7 +64,8 @@ func (r *recovery) settle(ctx context.Context, t *copyTail) (bool, error) {
 
 // findSettlement is settle without any change. If the batches are not sufficient, the records of the tail are read.
 func (r *recovery) findSettlement(ctx context.Context, t *copyTail, known tailKnowledge) (settlement, error) {
-	source := partitionSource{r.flow, t.copy}
+	source := partitionSource{r.flow, t.copy, -1}
+	r.noteTarget(t, known)
 	found, err := settle(ctx, source, t.own, t.markerOffset(), r.fenceStep(t), known)
 	if !errors.Is(err, match.ErrHashes) {
 		return found, err
@@ -81,7 +83,15 @@ func (r *recovery) findSettlement(ctx context.Context, t *copyTail, known tailKn
 		return settlement{}, again.err
 	}
 	t.own, t.logStart = reread.own, max(t.logStart, again.logStart)
+	r.noteTarget(t, known)
 	return settle(ctx, source, t.own, t.markerOffset(), r.fenceStep(t), known)
+}
+
+// noteTarget tells the tail what the target may have deleted. Nothing in it was written before the partition was journaled, so until
+// delete.retention.ms after that the target's log cleaner removes no tombstone of it. Half of it leaves time for clocks that differ.
+func (r *recovery) noteTarget(t *copyTail, known tailKnowledge) {
+	t.own.LogStart = t.logStart
+	t.own.KeepsNewest = !t.own.Shared && len(t.foreign)+len(t.stale) == 0 && time.Since(known.restored) < t.copy.topic.getLimits().DeleteRetention/2
 }
 
 // fenceStep returns the marker of the fence, and by how much a fence raises the epoch: by one, and by one more if its end did so (KIP-890).
@@ -105,11 +115,7 @@ func settle(ctx context.Context, source replaySource, tail *match.Tail, end int6
 	if known.continued {
 		return settleSent(tail, count, known)
 	}
-	found, err := replay(ctx, source, tail, known)
-	if count != nil && err == nil {
-		return settlement{}, &unsettledError{kind: policy.Unmatched, from: known.acked, to: found.next, detail: count.Error(), fallback: found}
-	}
-	return found, err
+	return replay(ctx, source, tail, known) // content tells the number of records, or that remains in doubt
 }
 
 // settleSent settles what this process has sent itself, without the source: it knows the records of each batch, and the tail how many of them

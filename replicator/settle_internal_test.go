@@ -148,3 +148,101 @@ func TestSettleKnowsWhatWasSent(t *testing.T) {
 		t.Errorf("half a batch: %v", err)
 	}
 }
+
+// The journal does not have the last takeover, and the target deleted its marker: one of the offsets that are gone held no record. Which, the
+// records tell that both sides still have, also if the source deleted the beginning too.
+func TestSettleFindsADeletedMarker(t *testing.T) {
+	values := []string{"a", "b", "c", "d", "e", "f"}
+	for start := int64(10); start <= 14; start++ {
+		tail := match.NewTail(100, &offsets.Producer{ID: modelProducer, Epoch: 4, Sequence: 7})
+		tail.Hash()
+		tail.LogStart = 105 // 100 was the marker, 101 to 104 were a to d
+		for i, b := range batchesOf(-1, values...)[4:] {
+			recordbatch.Rewrite(b.Bytes, modelProducer, 5, int32(4+i))
+			if own, err := tail.Add(parseAt(b.Bytes, 105+int64(i))); !own || err != nil {
+				t.Fatalf("own %v, error %v", own, err)
+			}
+		}
+		source := scriptedSource{simSource: simSource{batchesOf(3, append(values, "g", "h")...)[start-10:]}, start: start, last: 18}
+		found, err := settle(t.Context(), source, tail, 107, fenced{marker{modelProducer, 6}, 1}, tailKnowledge{acked: 10, leaderEpoch: 3})
+		want := []offsets.Segment{{Source: 14, Target: 105, Count: 2}}
+		if err != nil || found.next != 16 || !slices.Equal(found.segments, want) {
+			t.Errorf("the source starts at %d: continues at %d with %v (%v), want 16 with %v", start, found.next, found.segments, err, want)
+		}
+	}
+}
+
+// cleanedSource is a source that a log cleaner of Kafka has worked on, and that may change with each reading.
+type cleanedSource struct {
+	simSource
+	readings *[][]recordbatch.Batch // the last one stays
+	moves    bool
+}
+
+func (s cleanedSource) fetch(ctx context.Context, offset int64, epoch int32) (*kmsg.FetchResponseTopicPartition, error) {
+	if s.batches = (*s.readings)[0]; offset == 10 && len(*s.readings) > 1 {
+		*s.readings = (*s.readings)[1:]
+	}
+	return s.simSource.fetch(ctx, offset, epoch)
+}
+
+func (s cleanedSource) cleaned(context.Context) (replaySource, int32) {
+	if s.moves {
+		return movedSource{s}, 3
+	}
+	return s, 3
+}
+
+type movedSource struct{ cleanedSource }
+
+func (movedSource) fetch(context.Context, int64, int32) (*kmsg.FetchResponseTopicPartition, error) {
+	return nil, errLeaderMoved
+}
+
+// What was copied ends with k=2, which the source has removed. The record before the last hole has the key k too, so k=2 is not behind it. That
+// counts if two readings in a row find the same.
+func TestSettleKnowsTheOrderOfTheCleaner(t *testing.T) {
+	keyed := func(kept ...int) []recordbatch.Batch {
+		var batches []recordbatch.Batch
+		for _, i := range kept {
+			record := recordbatch.Record{Timestamp: 1000, Key: []byte("k"), Value: fmt.Append(nil, i)}
+			encoded, err := recordbatch.Encode([]recordbatch.Record{record}, recordbatch.None)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := parseAt(encoded, 10+int64(i))
+			binary.BigEndian.PutUint32(b.Bytes[12:], 3)
+			batches = append(batches, parseAt(b.Bytes, b.BaseOffset))
+		}
+		return batches
+	}
+	tests := []struct {
+		name     string
+		readings [][]recordbatch.Batch
+		moves    bool
+		next     int64 // 0 for a doubt
+	}{
+		{name: "the same", readings: [][]recordbatch.Batch{keyed(3, 5)}, next: 13},
+		{name: "the cleaner works in between", readings: [][]recordbatch.Batch{keyed(3, 5), keyed(3, 5), keyed(3, 6), keyed(3, 6)}, next: 13},
+		{name: "it always works", readings: [][]recordbatch.Batch{keyed(3, 5), keyed(3, 6), keyed(3, 7), keyed(3, 8), keyed(3, 9)}},
+		{name: "the leader moves", readings: [][]recordbatch.Batch{keyed(3, 5)}, moves: true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			tail := match.NewTail(100, &offsets.Producer{ID: modelProducer, Epoch: 4})
+			tail.Hash()
+			for i, b := range keyed(2) { // 0 and 1 are gone
+				recordbatch.Rewrite(b.Bytes, modelProducer, 4, int32(2+i))
+				if own, err := tail.Add(parseAt(b.Bytes, 102)); !own || err != nil {
+					t.Fatalf("own %v, error %v", own, err)
+				}
+			}
+			source := cleanedSource{readings: &test.readings, moves: test.moves}
+			found, err := settle(t.Context(), source, tail, 103, fenced{marker{modelProducer, 5}, 1}, tailKnowledge{acked: 10, leaderEpoch: 3})
+			var doubt *unsettledError
+			if errors.As(err, &doubt) != (test.next == 0) || found.next != test.next {
+				t.Errorf("continues at %d (%v), want %d", found.next, err, test.next)
+			}
+		})
+	}
+}

@@ -33,18 +33,6 @@ func (c counts) add(from, to int64) counts {
 	return append(c, countRange{from, to})
 }
 
-// plus returns the numbers that are at most n above one of the set, up to a limit.
-func (c counts) plus(n, limit int64) counts {
-	if n == 0 {
-		return c
-	}
-	var sum counts
-	for _, r := range c {
-		sum = sum.add(r.from, max(r.from, min(r.to+n, limit)))
-	}
-	return sum
-}
-
 // without returns the set without its largest number.
 func (c counts) without(largest int64) counts {
 	n := len(c) - 1

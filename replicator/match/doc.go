@@ -3,6 +3,7 @@
 //
 //	tail.go        numbers the records that milena wrote behind the journaled end, by producer id, epoch and sequence
 //	reconciler.go  finds the source records of these numbers: by fingerprint, or record by record
+//	behind.go      what the order of a log cleaner says about the numbers behind a source record
 //	counts.go      the numbers that are possible where the source has lost records
 //	anchor.go      chooses the sync point at which matching records begins
 //	hash.go        hashes the content of a record

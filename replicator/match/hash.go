@@ -33,6 +33,14 @@ func (h *Hasher) Hash(r *recordbatch.Record) uint64 {
 	return maphash.Bytes(h.Seed, b)
 }
 
+// key returns the hash of the key of a record; ok is false if it has none.
+func (h *Hasher) key(r *recordbatch.Record) (hash uint64, ok bool) {
+	if r.Key == nil {
+		return 0, false
+	}
+	return maphash.Bytes(h.Seed, r.Key), true
+}
+
 // appendNullable encodes null and empty differently.
 func appendNullable(b, value []byte) []byte {
 	if value == nil {

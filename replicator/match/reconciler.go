@@ -16,6 +16,8 @@ import (
 //   - the records of the tail were copied in the order of the source, all of them, up to some source offset
 //   - a record that both sides still have is the same on both: by the fingerprint of its batch, or by key, value, headers and timestamp
 //   - a number without a record on the source can only lie where the source has a hole, and takes one offset of it
+//   - a record that the target no longer has was not the newest of its key, see [Tail.KeepsNewest]
+//   - a log cleaner removes the records of a key in order, see behind.go
 //
 // So where the source has no holes, each record has one possible number, and content only confirms it. Behind a hole content decides how many
 // numbers were in it: certainly if it includes a timestamp and the tail has it once. Without timestamps, as with append times of a broker, equal
@@ -30,6 +32,9 @@ type Reconciler struct {
 	Provenance *recordbatch.Provenance
 	// MayLeaveOut says that policy leaves out records that the target refuses: the copy may lack a record that the source has.
 	MayLeaveOut bool
+	// Cleaned is the leader epoch of the source if its log is as a log cleaner of Kafka has left it since that epoch began, see behind.go; -1 if
+	// that is not known.
+	Cleaned int32
 
 	tail   *Tail
 	hasher Hasher
@@ -37,15 +42,18 @@ type Reconciler struct {
 	hole   hole   // what the source lacks right before Next
 	behind int64  // source offset behind the last record that may have been copied
 
-	trail    []step            // source records whose number is not decided
-	segments []offsets.Segment // of the records before them
-	end      *End              // found; not the only one as long as other counts are possible
-	compared int               // records, which bounds the work
-	finished bool
+	survivors map[uint64]int64  // the first source record of each key that has the leader epoch Cleaned
+	trail     []step            // source records whose number is not decided
+	segments  []offsets.Segment // of the records before them
+	end       *End              // found; not the only one as long as other counts are possible
+	compared  int               // records, which bounds the work
+	read      readLog
+	finished  bool
 }
 
 // hole is a range of source offsets without records that were copied, before the next one.
 type hole struct {
+	from     int64 // where it begins
 	size     int64 // offsets that may have held records that were copied
 	lostFrom int64 // the part that was deleted at the start of the log
 	lost     int64
@@ -54,7 +62,7 @@ type hole struct {
 // step is a source record, and the possible counts behind it.
 type step struct {
 	source int64
-	hole   int64
+	hole   hole // before it
 	counts counts
 	equal  counts // those for which the tail has an equal record, and not only a number without one
 }
@@ -97,7 +105,8 @@ const maxCompared = 1 << 28
 
 // NewReconciler returns a reconciler that reads the source from the journaled end, next, on.
 func NewReconciler(tail *Tail, next int64, leaderEpoch int32) *Reconciler {
-	r := &Reconciler{Next: next, LeaderEpoch: leaderEpoch, tail: tail, counts: counts{{0, 0}}, behind: next}
+	r := &Reconciler{Next: next, LeaderEpoch: leaderEpoch, tail: tail, counts: counts{{0, 0}}, behind: next, Cleaned: -1}
+	r.counts = r.through(r.counts, hole{})
 	if tail.hasher != nil {
 		r.hasher.Seed = tail.hasher.Seed
 	}
@@ -106,6 +115,9 @@ func NewReconciler(tail *Tail, next int64, leaderEpoch int32) *Reconciler {
 	}
 	return r
 }
+
+// Read identifies what was read of the source: two reconcilers that read the same batches of one tail have the same.
+func (r *Reconciler) Read() any { return r.read }
 
 // End returns the end of the tail, nil as long as more of the source must be read.
 func (r *Reconciler) End() *End {
@@ -122,7 +134,7 @@ func (r *Reconciler) Lost(start int64) {
 			r.hole.lostFrom = r.Next
 		}
 		r.hole.lost = start - r.hole.lostFrom
-		r.hole.size += start - r.Next
+		r.widen(start - r.Next)
 		r.Next, r.LeaderEpoch = start, -1
 	}
 }
@@ -131,16 +143,18 @@ func (r *Reconciler) Lost(start int64) {
 // that the batch cannot be decoded.
 func (r *Reconciler) Match(b recordbatch.Batch, route recordbatch.Route, reason recordbatch.Reason) error {
 	next := b.NextOffset()
-	switch {
-	case next <= r.Next || r.finished:
+	if next <= r.Next || r.finished {
 		return nil
+	}
+	r.read = r.read.add(b)
+	switch {
 	case b.Magic < 2: // a message, or a wrapper with the offset of its last message
 		return r.matchRecords(b, next)
 	}
 	r.passHole(b.BaseOffset, -1)
 	switch {
 	case reason == recordbatch.ReasonEmpty:
-		r.hole.size += next - r.Next
+		r.widen(next - r.Next)
 	case route == recordbatch.RouteDrop: // markers and aborted records were never copied
 	case route == recordbatch.RouteForward && r.forwarded(b):
 		if r.finished {
@@ -164,6 +178,11 @@ func (r *Reconciler) forwarded(b recordbatch.Batch) bool {
 		return false
 	}
 	r.segments = appendSegment(r.segments, offsets.Segment{Source: b.BaseOffset, Target: own.offset, Count: own.span})
+	if r.tail.hasher != nil {
+		for i := range own.span {
+			r.survived(r.tail.at(count+i).key, b.BaseOffset+i, b.LeaderEpoch)
+		}
+	}
 	r.counts, r.behind = counts{{count + own.span, count + own.span}}, b.NextOffset()
 	if count+own.span == r.tail.count {
 		r.end, r.finished = &End{Next: b.NextOffset(), LeaderEpoch: b.LeaderEpoch, Segments: r.segments}, true
@@ -206,15 +225,24 @@ func (r *Reconciler) matchRecords(b recordbatch.Batch, next int64) error {
 // the hole that names that one would be answered as if the source had been truncated.
 func (r *Reconciler) passHole(next int64, leaderEpoch int32) {
 	if next > r.Next {
-		r.hole.size += next - r.Next
+		r.widen(next - r.Next)
 		r.Next, r.LeaderEpoch = next, leaderEpoch
 	}
 }
 
+// widen adds the source offsets from Next on to the hole.
+func (r *Reconciler) widen(offsets int64) {
+	if r.hole.size == 0 {
+		r.hole.from = r.Next
+	}
+	r.hole.size += offsets
+}
+
 // matchRecord matches one source record, which is at Next.
 func (r *Reconciler) matchRecord(record *recordbatch.Record, created int64, leaderEpoch int32) error {
-	before := r.counts.plus(r.hole.size, r.tail.count)
-	after, equal, certain, err := r.matching(before, &copyHashes{of: r, record: record, created: created})
+	key, _ := r.hasher.key(record)
+	before := r.through(r.counts, r.hole)
+	after, equal, certain, err := r.matching(before, &copyHashes{of: r, record: record, created: created}, r.tail.mayLack(key))
 	switch {
 	case err != nil:
 		return err
@@ -231,39 +259,43 @@ func (r *Reconciler) matchRecord(record *recordbatch.Record, created int64, lead
 		r.finished = true
 		return nil
 	case r.MayLeaveOut:
+		r.survived(key, record.Offset, leaderEpoch)
 		return nil // the hole stays as it is
 	default:
 		return r.differs(before, leaderEpoch)
 	}
-	r.trail = append(r.trail, step{record.Offset, r.hole.size, after, equal})
-	r.counts, r.hole, r.behind = after, hole{}, record.Offset+1
-	if after.has(r.tail.count) {
-		if err := r.found(record.Offset+1, leaderEpoch, r.path(r.tail.count, 0)); err != nil {
+	r.survived(key, record.Offset, leaderEpoch)
+	r.trail = append(r.trail, step{record.Offset, r.hole, after, equal})
+	r.counts, r.hole, r.behind = r.through(after, hole{}), hole{}, record.Offset+1
+	if r.counts.has(r.tail.count) {
+		if err := r.found(record.Offset+1, leaderEpoch, r.path(r.tail.count, hole{})); err != nil {
 			return err
 		}
-		r.counts = after.without(r.tail.count)
-		r.trail[len(r.trail)-1].counts = r.counts
+		r.counts = r.counts.without(r.tail.count)
+		r.trail[len(r.trail)-1].counts = after.without(r.tail.count)
 		if r.finished = len(r.counts) == 0; r.finished {
 			return nil
 		}
 	}
 	if count, single := r.counts.single(); single { // what is before it does not depend on what follows
-		r.segments = r.appendPath(r.segments, count, 0)
+		r.segments = r.appendPath(r.segments, count, hole{})
 		r.trail = r.trail[:0]
 	}
 	return nil
 }
 
 // matching returns the possible counts behind a record, if before are those in front of it, and for which of them the tail has an equal record.
-// Certain says that the tail certainly holds it.
-func (r *Reconciler) matching(before counts, source *copyHashes) (after, equal counts, certain bool, err error) {
+// Only numbers below lack may be those of a record that the target no longer has. Certain says that the tail certainly holds the record.
+func (r *Reconciler) matching(before counts, source *copyHashes, lack int64) (after, equal counts, certain bool, err error) {
 	_, alone := before.single()
 	for _, c := range before {
 		for number := c.from; number <= min(c.to, r.tail.count-1); {
 			at := r.tail.at(number)
 			if !at.present {
 				until := min(at.until, c.to+1)
-				after = after.add(number+1, until)
+				if number < lack {
+					after = after.add(number+1, min(until, lack))
+				}
 				number = until
 				continue
 			}
@@ -372,7 +404,7 @@ func (r *Reconciler) foundInHole() error {
 	if next < r.Next {
 		leaderEpoch = -1
 	}
-	return r.found(next, leaderEpoch, r.path(r.tail.count, r.hole.size))
+	return r.found(next, leaderEpoch, r.path(r.tail.count, r.hole))
 }
 
 // resumeBehindHole returns where the copy continues if all that is left of the tail is in the hole before Next. If the start of the source's log
@@ -395,7 +427,7 @@ func (r *Reconciler) EndOfSource(end int64) (ok bool, err error) {
 		return true, nil
 	}
 	r.passHole(end, -1)
-	if r.counts.plus(r.hole.size, r.tail.count).has(r.tail.count) {
+	if r.through(r.counts, r.hole).has(r.tail.count) {
 		if err := r.foundInHole(); err != nil {
 			return false, err
 		}
@@ -407,21 +439,21 @@ func (r *Reconciler) EndOfSource(end int64) (ok bool, err error) {
 // Partial returns what is certain so far: the end of what both sides have.
 func (r *Reconciler) Partial() *End {
 	count := r.counts[len(r.counts)-1].to
-	return &End{Next: r.Next, LeaderEpoch: r.LeaderEpoch, Segments: r.path(count, 0)}
+	return &End{Next: r.Next, LeaderEpoch: r.LeaderEpoch, Segments: r.path(count, hole{})}
 }
 
 // path returns all segments if the count behind the last record, and behind a hole, is the given one.
-func (r *Reconciler) path(count, hole int64) []offsets.Segment {
-	return r.appendPath(slices.Clone(r.segments), count, hole)
+func (r *Reconciler) path(count int64, last hole) []offsets.Segment {
+	return r.appendPath(slices.Clone(r.segments), count, last)
 }
 
 // appendPath adds the segments of the trail. Where equal records leave a choice, the latest number is taken, because compaction keeps the latest
 // record.
-func (r *Reconciler) appendPath(segments []offsets.Segment, count, hole int64) []offsets.Segment {
+func (r *Reconciler) appendPath(segments []offsets.Segment, count int64, last hole) []offsets.Segment {
 	numbers := make([]int64, len(r.trail))
 	for i := len(r.trail) - 1; i >= 0; i-- {
-		numbers[i] = r.trail[i].latest(count-hole, count) - 1
-		count, hole = numbers[i], r.trail[i].hole
+		numbers[i] = r.trail[i].latest(r.least(count, last), count) - 1
+		count, last = numbers[i], r.trail[i].hole
 	}
 	for i, number := range numbers {
 		if at := r.tail.at(number); at.present {

@@ -19,7 +19,13 @@ import (
 type Tail struct {
 	// Shared says that other producers write to the partition too, so a deleted offset need not have been a record of this copy.
 	Shared bool
+	// KeepsNewest says that the target has kept the newest record of each key that it was sent behind LogStart: nobody else writes the partition,
+	// and a tombstone of the tail cannot have been removed yet. Compaction promises no more, and this holds for every broker.
+	KeepsNewest bool
+	// LogStart is where the log of the target starts, if it has deleted the beginning of the tail.
+	LogStart int64
 
+	from       int64             // target offset of the journaled end
 	last       *offsets.Producer // the newest that is known to have written: what the record with number lastNumber carries; nil if unknown
 	lastNumber int64
 	hasher     *Hasher // of the records, nil if only batches are compared
@@ -28,12 +34,15 @@ type Tail struct {
 	statesAt int64
 
 	batches []tailBatch
-	hashes  []uint64 // of the records of all batches, without timestamps if they are those of the broker
-	created []uint64 // the same with the timestamps of the producers
-	sorted  []uint64 // created, sorted when first needed
-	count   int64    // numbers that are known to be used
-	end     int64    // target offset behind the last batch
-	hidden  int64    // target offsets behind the last own batch that no batch accounts for
+	hashes  []uint64         // of the records of all batches, without timestamps if they are those of the broker
+	created []uint64         // the same with the timestamps of the producers
+	sorted  []uint64         // created, sorted when first needed
+	keys    []uint64         // of the keys of the same records, 0 for none
+	newest  map[uint64]int64 // the largest number that has a key
+	count   int64            // numbers that are known to be used
+	loose   []countRange     // numbers that may have been markers and not records, to is exclusive; known when the tail is closed
+	end     int64            // target offset behind the last batch
+	hidden  int64            // target offsets behind the last own batch that no batch accounts for
 	doubts  []countDoubt
 }
 
@@ -42,6 +51,7 @@ type countDoubt struct {
 	target int64 // offset behind the range
 	count  int64 // numbers before the range
 	hidden int64 // offsets
+	loose  int64 // of these, the first ones that may have been no records
 	raised int   // by how much the epoch of the owners rose from before the range to behind it
 }
 
@@ -82,7 +92,7 @@ func (f fingerprint) isCopyOf(source fingerprint) bool {
 	return f == source
 }
 
-// CountError means that it is not known how many records of a tail the target has deleted.
+// CountError means that it is not known how many records of a tail the target has deleted. A [Reconciler] follows all numbers that are possible.
 type CountError struct {
 	Target          int64 // offset behind the deleted ones
 	AtLeast, AtMost int64 // how many records were written behind the journaled end
@@ -95,11 +105,13 @@ func (e *CountError) Error() string {
 
 // NewTail returns an empty tail behind the target offset from. The producer is what the first record behind it carries, nil if unknown.
 func NewTail(from int64, producer *offsets.Producer) *Tail {
-	return &Tail{end: from, last: producer}
+	return &Tail{from: from, end: from, last: producer}
 }
 
 // Hash makes Add decode the batches that follow, so that their records can be compared one by one.
-func (t *Tail) Hash() { t.hasher = &Hasher{Seed: maphash.MakeSeed()} }
+func (t *Tail) Hash() {
+	t.hasher, t.newest = &Hasher{Seed: maphash.MakeSeed()}, make(map[uint64]int64)
+}
 
 // Add adds the next batch with a producer id of the owners. It returns false if the batch cannot be one of theirs: it is older than what stands
 // before it, so an earlier owner wrote it after the broker had forgotten the producer.
@@ -138,14 +150,18 @@ func (t *Tail) number(h recordbatch.Header, hidden int64) (first int64, ok bool)
 	// Another takeover lies between, and since then sequences count from 0. So of what is deleted, the part of this owner is known, and that
 	// of the owner before is not: a marker was deleted as well.
 	if last == nil || int64(h.BaseSequence) != hidden {
-		t.doubt(h.BaseOffset, hidden, math.MaxInt)
+		t.doubt(h.BaseOffset, hidden, hidden-min(int64(h.BaseSequence), hidden), math.MaxInt)
 	}
 	return t.count + hidden, true
 }
 
-// doubt records that of the hidden offsets before a target offset, some may not have been records of this copy.
-func (t *Tail) doubt(target, hidden int64, raised int) {
-	t.doubts = append(t.doubts, countDoubt{target, t.count, hidden, raised})
+// doubt records that of the hidden offsets before a target offset, some may not have been records of this copy: of the first ones, loose. Those
+// behind them were written by the owner of the next batch, as its sequence tells, unless others write the partition too.
+func (t *Tail) doubt(target, hidden, loose int64, raised int) {
+	if t.Shared {
+		loose = hidden
+	}
+	t.doubts = append(t.doubts, countDoubt{target, t.count, hidden, loose, raised})
 }
 
 // hash adds the hashes of the records of a batch.
@@ -167,6 +183,10 @@ func (t *Tail) hash(batch *tailBatch, b recordbatch.Batch) error {
 		t.hashes = append(t.hashes, t.hasher.Hash(&records[i]))
 		t.hasher.Timestamps, records[i].Timestamp = true, created[i]
 		t.created = append(t.created, t.hasher.Hash(&records[i]))
+		key, ok := t.hasher.key(&records[i])
+		if t.keys = append(t.keys, key); ok {
+			t.newest[key] = batch.first + records[i].Offset - b.BaseOffset
+		}
 		if sparse {
 			batch.deltas = append(batch.deltas, int32(records[i].Offset-b.BaseOffset)) //nolint:gosec // an offset delta is an int32
 		}
@@ -217,7 +237,7 @@ func (t *Tail) seal(marker, id int64, epoch int16) {
 	}
 	hidden := t.hiddenBefore(marker)
 	if hidden > 0 {
-		t.doubt(marker, hidden, raised)
+		t.doubt(marker, hidden, hidden, raised)
 	}
 	t.count += hidden
 }
@@ -261,8 +281,7 @@ func (t *Tail) Close(marker, id int64, epoch, step int16) error {
 	} else {
 		t.seal(marker, id, epoch)
 	}
-	t.Pass(marker, marker)
-	t.hidden = 0
+	t.end, t.hidden = max(t.end, marker), 0
 	var problem *CountError
 	for _, d := range t.doubts {
 		switch {
@@ -272,6 +291,9 @@ func (t *Tail) Close(marker, id int64, epoch, step int16) error {
 			problem = &CountError{Target: d.target, AtLeast: d.count, AtMost: d.count}
 		}
 		problem.AtMost += d.hidden
+		if d.loose > 0 {
+			t.loose = append(t.loose, countRange{d.count, d.count + d.loose})
+		}
 	}
 	if problem == nil {
 		return nil
@@ -310,6 +332,7 @@ type place struct {
 	target     int64 // offset
 	hash       uint64
 	created    uint64 // the hash with the timestamp of the producer
+	key        uint64 // the hash of the key, 0 for none
 	appendTime bool   // the hash is without the timestamp
 }
 
@@ -325,19 +348,42 @@ func (t *Tail) at(number int64) place {
 	i := int(number - b.first)
 	found := place{target: b.offset + number - b.first, appendTime: b.appendTime}
 	if int64(b.count) == b.span {
-		found.present, found.hash, found.created = true, t.hashes[b.hashes+i], t.created[b.hashes+i]
-		return found
+		return t.present(found, b.hashes+i)
 	}
 	k := sort.Search(len(b.deltas), func(k int) bool { return int(b.deltas[k]) >= i })
 	switch {
 	case k == len(b.deltas):
 		found.until = b.first + b.span
 	case int(b.deltas[k]) == i:
-		found.present, found.hash, found.created = true, t.hashes[b.hashes+k], t.created[b.hashes+k]
+		return t.present(found, b.hashes+k)
 	default:
 		found.until = b.first + int64(b.deltas[k])
 	}
 	return found
+}
+
+func (t *Tail) present(at place, i int) place {
+	at.present, at.hash, at.created, at.key = true, t.hashes[i], t.created[i], t.keys[i]
+	return at
+}
+
+// mayLack returns up to which number, exclusive, the target may lack a record that has a key: behind it, the record would be the newest of its key,
+// which cleaners keep. Nothing is known about those that retention deleted: the first ones, as markers can only lower their numbers.
+func (t *Tail) mayLack(key uint64) int64 {
+	if !t.KeepsNewest || key == 0 {
+		return t.count
+	}
+	return max(t.newest[key], t.LogStart-t.from)
+}
+
+// looseAt returns the loose numbers that a number is one of, or else the next ones; they are at the count if there are none.
+func (t *Tail) looseAt(number int64) countRange {
+	for _, r := range t.loose {
+		if r.to > number {
+			return r
+		}
+	}
+	return countRange{t.count, t.count}
 }
 
 // isUnique reports whether only one record of the tail has a hash with a timestamp, which at least one has.

@@ -48,6 +48,8 @@ type Limits struct {
 	// TimestampBefore and TimestampAfter are how far the timestamp of a record may be before and after the broker's clock, in milliseconds; 0
 	// if that is not limited.
 	TimestampBefore, TimestampAfter int64
+	// DeleteRetention is how long the target keeps tombstones; 0 if unknown.
+	DeleteRetention time.Duration
 	// SourceNotCompacted says that the log of the source topic is known not to be compacted.
 	SourceNotCompacted bool
 	// SourceDeleteRetention is how long the source keeps tombstones; 0 if unknown.
@@ -323,6 +325,8 @@ func limitsOf(configs []policy.TopicConfig) Limits {
 			limits.CompressionType = c.Value
 		case "cleanup.policy":
 			limits.Compacted = isCompacted(c.Value)
+		case "delete.retention.ms":
+			limits.DeleteRetention = milliseconds(c.Value)
 		}
 	}
 	return limits
@@ -335,11 +339,18 @@ func (l *Limits) setSource(configs []policy.TopicConfig) {
 		case "cleanup.policy":
 			l.SourceNotCompacted = !isCompacted(c.Value)
 		case "delete.retention.ms":
-			if n, err := strconv.ParseInt(c.Value, 10, 64); err == nil {
-				l.SourceDeleteRetention = time.Duration(n) * time.Millisecond
-			}
+			l.SourceDeleteRetention = milliseconds(c.Value)
 		}
 	}
+}
+
+// milliseconds returns a config that is a number of milliseconds, 0 if it is not one.
+func milliseconds(value string) time.Duration {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(min(n, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
 }
 
 // isCompacted reports whether a cleanup.policy, a list, contains compact.
