@@ -243,8 +243,8 @@ func (s partitionSource) hasMoved() bool {
 	return s.only >= 0 && s.only != s.copy.sourceLeaderEpoch
 }
 
-// cleaned asks the leader whether it is a broker of Kafka: others clean in another order, and do not have this feature. Records of aborted
-// transactions may only be among those that are gone if they were not copied.
+// cleaned asks the leader whether it is a broker of Kafka, as others clean in another order. Records of aborted transactions may only be among
+// those that are gone if they were not copied.
 func (s partitionSource) cleaned(ctx context.Context) (replaySource, int32) {
 	p := s.copy
 	p.mu.Lock()
@@ -253,12 +253,19 @@ func (s partitionSource) cleaned(ctx context.Context) (replaySource, int32) {
 	if leader < 0 || epoch < 0 || s.flow.isolation != wire.ReadCommitted {
 		return nil, -1
 	}
-	response, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, s.flow.source.Broker(int(leader)))
-	if err != nil || !slices.ContainsFunc(response.SupportedFeatures, func(f kmsg.ApiVersionsResponseSupportedFeature) bool { return f.Name == "metadata.version" }) {
+	request := kmsg.NewPtrApiVersionsRequest()
+	request.ClientSoftwareName, request.ClientSoftwareVersion = "milena", "1" // without a name it is refused
+	response, err := request.RequestWith(ctx, s.flow.source.Broker(int(leader)))
+	if err != nil || !isKafka(response) {
 		return nil, -1
 	}
 	s.only = epoch
 	return s, epoch
+}
+
+// isKafka reports whether a broker has the feature that all of Kafka have since 3.3 with KRaft, and no others need.
+func isKafka(versions *kmsg.ApiVersionsResponse) bool {
+	return slices.ContainsFunc(versions.SupportedFeatures, func(f kmsg.ApiVersionsResponseSupportedFeature) bool { return f.Name == "metadata.version" })
 }
 
 func (s partitionSource) rules() replayRules {
