@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
@@ -123,20 +121,7 @@ func (s *anomalyTest) in(t *testing.T) *anomalyTest {
 // assign creates a topic with the given replicas, one list per partition.
 func (s *anomalyTest) assign(topic string, replicas ...[]int32) {
 	s.t.Helper()
-	req := kmsg.NewPtrCreateTopicsRequest()
-	create := kmsg.NewCreateTopicsRequestTopic()
-	create.Topic, create.NumPartitions, create.ReplicationFactor = topic, -1, -1
-	for i, r := range replicas {
-		a := kmsg.NewCreateTopicsRequestTopicReplicaAssignment()
-		a.Partition, a.Replicas = int32(i), r
-		create.ReplicaAssignment = append(create.ReplicaAssignment, a)
-	}
-	req.Topics = append(req.Topics, create)
-	resp, err := req.RequestWith(s.t.Context(), s.sourceClient)
-	if err != nil {
-		s.t.Fatalf("create %s: %v", topic, err)
-	}
-	check(s.t, kerr.ErrorForCode(resp.Topics[0].ErrorCode))
+	check(s.t, kafka.AssignTopic(s.t.Context(), s.sourceClient, topic, replicas))
 }
 
 // fill creates a topic of two partitions and writes n records to each.

@@ -276,7 +276,14 @@ type Partition struct {
 	Journaled   int64    `json:"journaled"`
 	LagRecords  *int64   `json:"lag_records"`
 	Anomaly     *Anomaly `json:"anomaly"`
+	Wait        *Wait    `json:"wait"`
 	Gaps        []Gap    `json:"gaps"`
+}
+
+// Wait is the JSON of what a partition waits for.
+type Wait struct {
+	Reason string `json:"reason"`
+	Detail string `json:"detail"`
 }
 
 // Gap is the JSON of an entry in the gap ledger.

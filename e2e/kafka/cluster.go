@@ -369,19 +369,6 @@ func (c *Cluster) Admin(do func(*kadm.Client) error) error {
 	return do(kadm.NewClient(cl))
 }
 
-// CreateTopic creates a topic with configs of the form name=value.
-func CreateTopic(ctx context.Context, admin *kadm.Client, name string, partitions int, replicationFactor int16, configs ...string) error {
-	set := map[string]*string{}
-	for _, c := range configs {
-		k, v, _ := strings.Cut(c, "=")
-		set[k] = &v
-	}
-	if _, err := admin.CreateTopic(ctx, int32(partitions), replicationFactor, set, name); err != nil {
-		return fmt.Errorf("create topic %s: %w", name, err)
-	}
-	return nil
-}
-
 // WaitBrokers waits, for at most a minute, until the metadata of the cluster has n brokers. It returns an error at once if no broker runs.
 func (c *Cluster) WaitBrokers(ctx context.Context, n int) error {
 	cl, err := c.Client(kgo.DialTimeout(time.Second), kgo.RequestRetries(0))
