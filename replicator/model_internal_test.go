@@ -1,109 +1,128 @@
 package replicator
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
-	"testing"
-	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
-// The model runs the real partition, outbox, progress, tail and settle against a simulated target, and tries every order of what can happen: the
-// steps of the owner, requests that arrive late or never, markers that are written late, lost answers, and crashes. One world is one state of
-// everything. A path is a list of choices; each state is reached again by replaying its path, so that nothing has to be copied.
+// The model runs real owners (flow, shard, recovery, partition, journal writer) against a simulated target, and tries every order of what can
+// happen: the steps of each owner, requests that arrive late or never, markers that are written late, lost answers, crashes, and a second owner
+// that takes over while the first one goes on. One world is one state of everything.
 type world struct {
-	t          testing.TB
-	bounds     bounds
-	partitions [modelPartitions]simPartition
-	journal    [modelPartitions]simJournal
-	journalLog fencedLog // the producer state of the journal partition
+	bounds
+	used    bounds
+	product *modelProduct
 
-	epoch   int16  // of the transaction coordinator
-	markers []int  // that it has not written yet: a partition, or modelPartitions for the journal
-	adding  []int  // partitions of the transaction that is open
-	owner   *owner // nil between a crash and the next start
-	lives   int
-	crashes int
-	doubts  int
+	partitions [modelPartitions]simPartition
+	journal    simJournal
+	epoch      int16      // of the transaction coordinator
+	adding     markersFor // the partitions of the transaction that is open
+	markers    markersFor // those of the ended one that have no marker yet
+	owners     []*owner   // that live: none between a crash and the next start, two after the start of a rival
 }
 
 const (
 	modelPartitions = 2
-	modelBatches    = 3
+	modelJournal    = modelPartitions // stands for the journal where partitions are numbered
 	modelProducer   = 7
 )
 
-type bounds struct{ crashes, doubts int }
+// markersFor are partitions of a transaction, the last one is the journal's.
+type markersFor [modelPartitions + 1]bool
+
+func (m markersFor) any() bool { return m != markersFor{} }
+
+// bounds limit how often something happens.
+type bounds struct {
+	crashes int // of an owner
+	doubts  int // requests, of one or of all partitions, whose answer is lost
+	rivals  int // owners that start while another one lives
+	forgets int // times that a broker forgets the producer of a partition for which a late batch is on its way
+}
+
+// event is one thing that happens: to an owner, a partition, and the n-th of something.
+type event struct {
+	what         string
+	owner, at, n int
+	optional     bool // it need not happen: a world in which nothing else can happen has ended
+}
+
+func (e event) String() string { return fmt.Sprintf("%s %d %d %d", e.what, e.owner, e.at, e.n) }
 
 // fencedLog is what a broker remembers of a producer.
 type fencedLog struct {
+	known    bool
 	epoch    int16
 	sequence int32
+	marked   int16 // epoch of the last marker in the log, whatever the broker remembers
 }
 
-// accepts reports whether a broker appends a batch, and what it remembers then.
-func (l *fencedLog) accepts(epoch int16, sequence, count int32) bool {
+// append returns the error code for a batch of a producer. If there is none, the broker remembers the batch.
+func (l *fencedLog) append(epoch int16, sequence, count int32) int16 {
 	switch {
-	case epoch < l.epoch, epoch > l.epoch && sequence != 0, epoch == l.epoch && sequence != l.sequence:
-		return false
+	case l.known && epoch < l.epoch:
+		return kerr.InvalidProducerEpoch.Code
+	case l.known && (epoch > l.epoch && sequence != 0 || epoch == l.epoch && sequence != l.sequence):
+		return kerr.OutOfOrderSequenceNumber.Code
 	}
-	l.epoch, l.sequence = epoch, sequence+count
-	return true
+	l.known, l.epoch, l.sequence = true, epoch, sequence+count
+	return 0
 }
+
+func (l *fencedLog) mark(epoch int16) { *l = fencedLog{known: true, epoch: epoch, marked: epoch} }
 
 // simPartition is a target partition, and the requests to it that have not arrived.
 type simPartition struct {
 	fencedLog
 	log     []recordbatch.Batch
 	end     int64
+	copied  []int64 // target offsets of the batches of the source, but for late ones
+	late    []int64 // target offsets of batches that an owner appended after it was replaced
 	network []*simRequest
 }
 
+// simRequest is a produce request for one partition.
 type simRequest struct {
-	batch    []byte
-	life     int // of its owner
-	answered bool
-	base     int64
-	ok       bool
-	stale    bool // the owner no longer waits for the answer
+	sent   sentBatch
+	batch  []byte
+	number int // of the batch in the source
+	answer
 }
 
-// simJournal is what the journal has of a partition.
+// simJournal is the journal partition, which a log cleaner keeps short, and the writes that the owner no longer waits for.
 type simJournal struct {
-	state  *offsets.PartitionState
-	chunks map[int64]*offsets.Chunk
+	fencedLog
+	records []recordbatch.Record
+	notes   [modelPartitions]string // describes what the records say of a partition
+	network []*simWrite
 }
 
-// owner is one process.
-type owner struct {
-	flow       *Flow
-	recovery   *recovery // the takeover that runs, or ran last
-	epoch      int16
-	marker     int16 // epoch of the marker
-	step       ownerStep
-	partitions [modelPartitions]*partition
-	sent       [modelPartitions]*simRequest
+// simWrite is a write to the journal.
+type simWrite struct {
+	writer   *journalWriter
+	records  []recordbatch.Record
+	epoch    int16
+	sequence int32
+	notes    [modelPartitions]string
 }
 
-type ownerStep int
-
-const (
-	stepFence   ownerStep = iota // InitProducerId
-	stepAdd                      // AddPartitionsToTxn
-	stepEnd                      // EndTxn
-	stepJournal                  // the journal is read up to the marker
-	stepRun
-)
+// answer is the answer to a request.
+type answer struct {
+	stale    bool // the owner no longer waits for it, or lives no more
+	answered bool
+	code     int16
+	base     int64
+}
 
 // modelSource are the batches of each source partition, with a hole between two of them. All records have the same timestamp.
 var modelSource = makeModelSource()
@@ -111,7 +130,7 @@ var modelSource = makeModelSource()
 func makeModelSource() []recordbatch.Batch {
 	var batches []recordbatch.Batch
 	offset := int64(0)
-	for i, n := range []int{1, 2, 1}[:modelBatches] {
+	for i, n := range []int{1, 2, 1} {
 		if i == 1 {
 			offset++
 		}
@@ -162,489 +181,308 @@ func (s simSource) cleaned(context.Context) (replaySource, int32) { return nil, 
 
 func (s simSource) rules() replayRules { return replayRules{} }
 
-func newWorld(t testing.TB, b bounds) *world {
-	t.Helper()
-	w := &world{t: t, bounds: b}
-	for i := range w.journal {
-		m := offsets.NewMap(0, 0)
-		state := &offsets.PartitionState{Topic: "t", Partition: int32(i), LeaderEpoch: -1}
-		w.journal[i].state, w.journal[i].chunks = state, make(map[int64]*offsets.Chunk)
-		changes, _ := m.Changed()
-		for _, c := range state.Apply(changes) {
-			w.journal[i].chunks[c.First] = c
-		}
-	}
+// newWorld returns a world without an owner, whose journal has the empty maps of both partitions.
+func newWorld(b bounds, product *modelProduct) *world {
+	w := &world{bounds: b, product: product}
+	w.journal.put(product.first.records, product.first.notes)
 	return w
 }
 
-// choices are what can happen next.
-func (w *world) choices() []string {
-	var list []string
-	for _, m := range w.markers {
-		list = append(list, fmt.Sprintf("marker %d", m))
+// choices are the events that can be next. If an owner was replaced and all markers of its successor are written, what it still does concerns
+// nobody else, so that is done first.
+func (w *world) choices() (list []event) {
+	if list = w.choicesOfReplaced(); len(list) > 0 {
+		return list
+	}
+	for of, pending := range w.markers {
+		if pending {
+			list = append(list, event{what: "marker", at: of})
+		}
 	}
 	for i := range w.partitions {
-		for k, r := range w.partitions[i].network {
-			list = append(list, fmt.Sprintf("deliver %d %d", i, k))
-			if r.stale {
-				list = append(list, fmt.Sprintf("drop %d %d", i, k))
-			}
+		p := &w.partitions[i]
+		late := false
+		for n, r := range p.network {
+			list = append(list, event{what: "deliver", at: i, n: n, optional: r.stale})
+			late = late || r.sent.epoch() < p.marked
+		}
+		if late && p.known && w.used.forgets < w.forgets {
+			list = append(list, event{what: "forget", at: i, optional: true})
 		}
 	}
-	if w.owner == nil {
-		return append(list, "start")
+	for n := range w.journal.network {
+		list = append(list, event{what: "deliver", at: modelJournal, n: n, optional: true})
 	}
-	list = append(list, w.owner.choices(w)...)
-	if w.crashes < w.bounds.crashes {
-		list = append(list, "crash")
+	if len(w.owners) == 0 || len(w.owners) == 1 && w.used.rivals < w.rivals {
+		if !w.markers.any() { // else CONCURRENT_TRANSACTIONS
+			list = append(list, event{what: "start", optional: len(w.owners) > 0})
+		}
+	}
+	for n, o := range w.owners {
+		list = append(list, o.choices(w, n)...)
+		if w.used.crashes < w.crashes {
+			list = append(list, event{what: "crash", owner: n, optional: true})
+		}
 	}
 	return list
 }
 
-func (o *owner) choices(w *world) []string {
-	switch o.step {
-	case stepFence:
-		if len(w.markers) > 0 {
-			return nil // CONCURRENT_TRANSACTIONS
-		}
-		return []string{"fence"}
-	case stepAdd:
-		return []string{"add"}
-	case stepEnd:
-		return []string{"end"}
-	case stepJournal:
-		if slices.Contains(w.markers, modelPartitions) {
-			return nil
-		}
-		return []string{"read"}
-	case stepRun:
+func (w *world) choicesOfReplaced() (list []event) {
+	if len(w.owners) < 2 || !w.owners[0].claimed || w.markers.any() || w.adding.any() || w.owners[1].step != stepIdle {
+		return nil
 	}
-	var list []string
-	changed, waits, recovering := false, false, false
-	for i, p := range o.partitions {
-		changed = changed || p.progress.hasChanges()
-		waits = waits || p.state == waiting
-		recovering = recovering || p.state == recoveringState
-		switch {
-		case p.state == recoveringState && !slices.Contains(w.markers, i):
-			list = append(list, fmt.Sprintf("settle %d", i))
-		case p.state == replicating && o.sent[i] == nil && p.next < modelSource[modelBatches-1].NextOffset():
-			list = append(list, fmt.Sprintf("send %d", i))
-		case p.state == replicating && o.sent[i] != nil:
-			if o.sent[i].answered {
-				list = append(list, fmt.Sprintf("answer %d", i))
-			}
-			if w.doubts < w.bounds.doubts {
-				list = append(list, fmt.Sprintf("timeout %d", i))
+	list = w.owners[0].choices(w, 0)
+	for i := range w.partitions {
+		for n, r := range w.partitions[i].network {
+			if slices.Contains(w.owners[0].sent[i], r) && w.used.forgets == w.forgets { // else it may land
+				list = append(list, event{what: "deliver", at: i, n: n})
 			}
 		}
-	}
-	if waits && !recovering {
-		list = append(list, "takeover")
-	}
-	if changed {
-		list = append(list, "journal")
 	}
 	return list
 }
 
-// recoveringState is the state of a partition that is fenced, in the words of this file, which has a field of that name.
-const recoveringState = recovering
+// epoch is the epoch with which a batch was sent.
+func (s sentBatch) epoch() int16 { return int16(binary.BigEndian.Uint16(s.batch[51:])) }
 
-// do lets one thing happen. It returns what is wrong with the world then.
-func (w *world) do(choice string) string {
-	words := strings.Fields(choice)
-	var at [2]int
-	for i, word := range words[1:] {
-		_, _ = fmt.Sscan(word, &at[i])
-	}
-	o := w.owner
-	switch words[0] {
-	case "start":
-		w.start()
-	case "crash":
-		w.crash()
-	case "fence":
-		w.abortOpen()
-		w.epoch++
-		o.epoch, o.step = w.epoch, stepAdd
-	case "add":
-		w.adding, o.step = []int{modelPartitions}, stepEnd
-		for i, p := range o.partitions {
-			if p.state == recovering {
-				w.adding = append(w.adding, i)
-			}
-		}
-	case "end":
-		w.abortOpen()
-		o.marker, o.epoch, o.step = w.epoch, w.epoch, stepJournal
-	case "read":
-		return o.read(w)
+// do lets an event happen, and then what each owner can do at any time. It returns what is wrong with the world then.
+func (w *world) do(e event) string {
+	var problem string
+	switch e.what {
 	case "marker":
-		w.writeMarker(at[0])
-	case "settle":
-		return o.settle(w, at[0])
-	case "send":
-		w.send(at[0])
+		problem = w.writeMarker(e.at)
 	case "deliver":
-		w.deliver(at[0], at[1])
-	case "drop":
-		network := &w.partitions[at[0]].network
-		*network = slices.Delete(*network, at[1], at[1]+1)
-	case "answer":
-		return o.answer(at[0])
-	case "timeout":
-		w.doubts++
-		o.sent[at[0]].stale, o.sent[at[0]] = true, nil
-		o.partitions[at[0]].doubtLocked()
-	case "takeover":
-		o.recovery = &recovery{producerID: modelProducer}
-		for _, p := range o.partitions {
-			p.beginRecovery(o.recovery)
+		problem = w.deliver(e.at, e.n)
+	case "forget":
+		w.used.forgets++
+		w.partitions[e.at].known = false
+	case "start":
+		if len(w.owners) > 0 {
+			w.used.rivals++
 		}
-		o.step = stepFence
-	case "journal":
-		o.journal(w)
+		w.owners = append(w.owners, w.product.newOwner())
+		w.fence(len(w.owners) - 1)
+	case "crash":
+		w.used.crashes++
+		w.end(e.owner)
+	default:
+		problem = w.act(w.owners[e.owner], e)
 	}
-	return ""
+	return cmp.Or(problem, w.goOn())
 }
 
-func (w *world) start() {
-	w.lives++
-	f := &Flow{budget: newBudget(1 << 30), rules: rules{writers: soleWriter{}}}
-	s := &shard{flow: f, inJournal: make(map[offsets.TopicPartition]bool)}
-	s.producer.Store(modelProducer)
-	w.owner = &owner{flow: f, recovery: &recovery{producerID: modelProducer}}
-	for i := range w.owner.partitions {
-		p := newPartition(&topicLink{source: "t", target: "a.t"}, int32(i), s, listed{})
-		p.beginRecovery(w.owner.recovery)
-		w.owner.partitions[i] = p
-	}
-}
-
-// crash ends the process. Its requests may still arrive.
-func (w *world) crash() {
-	w.crashes++
-	for i := range w.partitions {
-		for _, r := range w.partitions[i].network {
+// end ends an owner: it crashes, or knows that another one has taken over. Its requests may still arrive.
+func (w *world) end(n int) {
+	o := w.owners[n]
+	for i := range o.sent {
+		for _, r := range o.sent[i] {
 			r.stale = true
 		}
 	}
-	w.owner = nil
+	w.owners = slices.Delete(slices.Clone(w.owners), n, n+1)
 }
 
-// abortOpen ends the open transaction with a new epoch. The markers are written later, in any order.
-func (w *world) abortOpen() {
-	if len(w.adding) > 0 {
-		w.epoch++
-		w.markers, w.adding = w.adding, nil
-	}
+// abort ends the open transaction with a new epoch. The markers are written later, in any order, and nobody can begin another one until then.
+func (w *world) abort() {
+	w.epoch++
+	w.markers, w.adding = w.adding, markersFor{}
 }
 
-func (w *world) writeMarker(of int) {
-	w.markers = slices.DeleteFunc(slices.Clone(w.markers), func(m int) bool { return m == of })
-	if of == modelPartitions {
-		w.journalLog = fencedLog{epoch: w.epoch}
-		return
+func (w *world) writeMarker(of int) string {
+	w.markers[of] = false
+	if of == modelJournal {
+		w.journal.mark(w.epoch)
+		for _, o := range w.owners {
+			if o.step == stepRead && o.epoch == w.epoch {
+				return o.readJournal(w)
+			}
+		}
+		return ""
 	}
 	p := &w.partitions[of]
-	p.fencedLog = fencedLog{epoch: w.epoch}
+	p.mark(w.epoch)
 	p.log = append(p.log, recordbatch.Batch{Header: recordbatch.Header{
 		BaseOffset: p.end, Magic: 2, Attributes: 0x20, ProducerID: modelProducer, ProducerEpoch: w.epoch, Count: 1,
 	}})
 	p.end++
-}
-
-// read loads the journal, for partitions that this process has not restored.
-func (o *owner) read(w *world) string {
-	for i, p := range o.partitions {
-		if p.offsets != nil {
-			continue
-		}
-		j := w.journal[i]
-		m, err := offsets.RestoreMap(j.state, j.chunks[j.state.Chunk])
-		if err != nil {
-			return err.Error()
-		}
-		p.progress.restore(m, j.state, time.Now())
-		p.cursor.reset(p.acked, p.doneEpoch)
-	}
-	o.step = stepRun
 	return ""
-}
-
-// settle is the third step of a takeover, for one partition.
-func (o *owner) settle(w *world, i int) string {
-	p := o.partitions[i]
-	var found settlement
-	var mark int64
-	for _, hashes := range []bool{false, true} {
-		tail := match.NewTail(p.targetEnd, p.progress.firstProducer())
-		if hashes {
-			tail.Hash()
-		}
-		var problem string
-		if mark, problem = o.readTail(&w.partitions[i], p.targetEnd, tail); problem != "" {
-			return fmt.Sprintf("partition %d: %s", i, problem)
-		}
-		var err error
-		fence := fenced{marker: marker{modelProducer, o.marker}, step: 2}
-		found, err = settle(context.Background(), simSource{modelSource}, tail, mark, fence, p.progress.tailKnowledge())
-		if err == nil {
-			break
-		}
-		if hashes || !errors.Is(err, match.ErrHashes) {
-			return fmt.Sprintf("partition %d: %v", i, err)
-		}
-	}
-	if err := p.progress.settle(found.segments, found.next, found.leaderEpoch); err != nil {
-		return err.Error()
-	}
-	p.cursor.reset(p.acked, p.doneEpoch)
-	if err := p.progress.moveEnd(mark + 1); err != nil {
-		return err.Error()
-	}
-	o.recovery.producerEpoch = o.epoch
-	p.continueWith(o.recovery)
-	p.startReplicating(o.recovery)
-	return ""
-}
-
-// readTail reads the target's log from an offset to our marker.
-func (o *owner) readTail(log *simPartition, from int64, tail *match.Tail) (mark int64, problem string) {
-	mark = -1
-	for _, b := range log.log {
-		switch {
-		case b.BaseOffset < from:
-		case mark >= 0:
-			return 0, fmt.Sprintf("a batch at %d stands behind the marker at %d", b.BaseOffset, mark)
-		case b.Attributes.Control() && b.ProducerEpoch == o.marker:
-			mark = b.BaseOffset
-		case b.Attributes.Control():
-			tail.Pass(b.BaseOffset, b.NextOffset())
-		default:
-			if own, err := tail.Add(b); !own || err != nil {
-				return 0, fmt.Sprintf("a batch at %d is not taken for ours: %v", b.BaseOffset, err)
-			}
-		}
-	}
-	return mark, ""
-}
-
-// send admits the next batch of the source and sends it.
-func (w *world) send(i int) {
-	o := w.owner
-	p := o.partitions[i]
-	for _, b := range modelSource {
-		if b.BaseOffset >= p.next {
-			p.enqueueLocked(prepared{
-				batch: slices.Clone(b.Bytes), from: p.next, count: b.Count, runs: []recordbatch.Run{{Source: b.BaseOffset, Count: b.Count}},
-				next: b.NextOffset(), leaderEpoch: b.LeaderEpoch, slab: newSlab(o.flow.budget, 0),
-			})
-			break
-		}
-	}
-	o.sent[i] = &simRequest{batch: slices.Clone(p.outbox.stampHead()), life: w.lives}
-	w.partitions[i].network = append(w.partitions[i].network, o.sent[i])
 }
 
 // deliver lets a request arrive at its broker.
-func (w *world) deliver(i, k int) {
+func (w *world) deliver(i, n int) string {
+	if i == modelJournal {
+		r := w.journal.network[n]
+		w.journal.network = slices.Delete(slices.Clone(w.journal.network), n, n+1)
+		_, problem := w.journal.arrive(r)
+		return problem
+	}
 	p := &w.partitions[i]
-	r := p.network[k]
-	p.network = slices.Delete(slices.Clone(p.network), k, k+1)
+	r := p.network[n]
+	p.network = slices.Delete(slices.Clone(p.network), n, n+1)
 	b := parseAt(r.batch, p.end)
-	r.answered = true
-	if r.ok = p.accepts(b.ProducerEpoch, b.BaseSequence, b.Count); r.ok {
-		r.base = p.end
-		p.log, p.end = append(p.log, b), b.NextOffset()
+	r.answered, r.code = true, p.append(b.ProducerEpoch, b.BaseSequence, b.Count)
+	if r.code == 0 {
+		if problem := w.append(i, r, b); problem != "" {
+			return problem
+		}
 	}
+	if w.rivals > 0 || r.stale {
+		return ""
+	}
+	o := w.owners[0]
+	return w.answer(o, i, slices.Index(o.sent[i], r)) // at once: if it is late or lost, so might the request have been
 }
 
-// answer handles the answer to a request.
-func (o *owner) answer(i int) string {
-	r, p := o.sent[i], o.partitions[i]
-	o.sent[i] = nil
-	if !r.ok {
-		return fmt.Sprintf("partition %d: the only owner is refused", i)
-	}
-	if r.base != p.targetEnd {
-		return fmt.Sprintf("partition %d: a batch is appended at %d, not at %d", i, r.base, p.targetEnd)
-	}
-	if _, err := p.ackLocked(r.base, time.Time{}); err != nil {
-		return err.Error()
+// append appends a batch that a broker has accepted.
+func (w *world) append(i int, r *simRequest, b recordbatch.Batch) string {
+	p := &w.partitions[i]
+	r.base, p.end = p.end, b.NextOffset()
+	p.log = append(p.log, b)
+	switch {
+	case b.ProducerEpoch < p.marked && w.used.forgets > 0:
+		p.late = append(p.late, r.base)
+	case b.ProducerEpoch < p.marked:
+		return fmt.Sprintf("partition %d: a batch with epoch %d lands behind the marker of epoch %d", i, b.ProducerEpoch, p.marked)
+	case r.number != len(p.copied) || !bytes.Equal(b.Bytes[61:], modelSource[r.number].Bytes[61:]):
+		return fmt.Sprintf("partition %d: batch %d of the source lands as batch %d", i, r.number, len(p.copied))
+	default:
+		p.copied = append(p.copied, r.base)
 	}
 	return ""
 }
 
-// journal writes what has changed, unless a later owner has fenced the journal.
-func (o *owner) journal(w *world) {
-	if w.journalLog.epoch > o.epoch {
-		return
+// arrive lets a write to the journal arrive at its broker. It returns the error code of the answer.
+func (j *simJournal) arrive(r *simWrite) (code int16, problem string) {
+	if code = j.append(r.epoch, r.sequence, int32(len(r.records))); code != 0 {
+		return code, ""
 	}
-	for i, p := range o.partitions {
-		if !p.progress.hasChanges() {
-			continue
-		}
-		open, state, written := p.progress.changes() // no chunk of these maps is ever sealed
-		if open != nil {
-			copied := *open
-			copied.Segments = slices.Clone(open.Segments)
-			w.journal[i].chunks[open.First] = &copied
-		}
-		noted := *state
-		w.journal[i].state = &noted
-		p.progress.markJournaled(written)
+	if r.epoch < j.marked {
+		return 0, fmt.Sprintf("a journal write with epoch %d lands behind the marker of epoch %d", r.epoch, j.marked)
+	}
+	j.put(r.records, r.notes)
+	return 0, ""
+}
+
+func (j *simJournal) put(records []recordbatch.Record, notes [modelPartitions]string) {
+	for _, r := range records {
+		j.records = slices.DeleteFunc(j.records, func(old recordbatch.Record) bool { return bytes.Equal(old.Key, r.Key) })
+		j.records = append(j.records, r)
+	}
+	for i, note := range notes {
+		j.notes[i] = cmp.Or(note, j.notes[i])
 	}
 }
 
-// problem returns what is wrong with the target now: a record is twice, or out of order. If no choices are left, all must be there, and the map
-// exact.
-func (w *world) problem(choices []string) string {
-	ended := len(choices) == 0
+// problem returns what is wrong with a world that has ended: all must be there, unless the partition was halted for a late batch, and a late
+// batch that nothing followed must be one that the next takeover notices.
+func (w *world) problem(choices []event) string {
+	if slices.ContainsFunc(choices, func(e event) bool { return !e.optional }) {
+		return ""
+	}
+	o := w.owners[len(w.owners)-1]
 	for i := range w.partitions {
-		var want, got []string
-		at := make(map[int]int64)
-		for k, b := range modelSource {
-			want = append(want, fmt.Sprint(k, b.Count))
+		p, of := &w.partitions[i], o.partitions[i]
+		halted := of.state == halted && len(p.late) > 0
+		if !halted && len(p.copied) < len(modelSource) {
+			return fmt.Sprintf("partition %d ends with %d batches, %s", i, len(p.copied), of.state)
 		}
-		for _, b := range w.partitions[i].log {
-			if !b.Attributes.Control() {
-				at[len(got)] = b.BaseOffset
-				got = append(got, fmt.Sprint(len(got), b.Count))
-			}
+		if !halted && of.acked != modelSource[len(modelSource)-1].NextOffset() {
+			return fmt.Sprintf("partition %d is acknowledged up to %d", i, of.acked)
 		}
-		if len(got) > len(want) || !slices.Equal(got, want[:len(got)]) || ended && len(got) < len(want) {
-			return fmt.Sprintf("partition %d holds %v, want %v", i, got, want)
-		}
-		if !ended {
-			continue
-		}
-		for k, b := range modelSource {
-			target, exact, err := w.owner.partitions[i].offsets.Forward(b.BaseOffset)
-			if before := (*offsets.BeforeStartError)(nil); err != nil && !asBefore(err, &before) || err == nil && (target != at[k] || !exact) {
-				return fmt.Sprintf("partition %d: the map says that source offset %d is at %d (exact %v, %v), it is at %d", i, b.BaseOffset, target, exact, err, at[k])
+		for _, late := range p.late {
+			if !halted && late < of.targetEnd {
+				return fmt.Sprintf("partition %d: nobody has noticed the late batch at %d, and the copy goes on to %d", i, late, of.targetEnd)
 			}
 		}
 	}
 	return ""
 }
 
-func asBefore(err error, before **offsets.BeforeStartError) bool {
-	b, ok := err.(*offsets.BeforeStartError) //nolint:errorlint // the map returns it as it is
-	*before = b
-	return ok
-}
-
-// key identifies the state of the world: what can follow depends on nothing else. Both partitions are alike, so their order says nothing.
-func (w *world) key() string {
-	var parts [modelPartitions]string
+// key identifies the state of the world: what can follow depends on nothing else. Both partitions are alike, so their order says nothing, and
+// epochs are only compared.
+func (w *world) key() [sha256.Size]byte {
+	var parts [modelPartitions][]byte
 	for i := range w.partitions {
 		parts[i] = w.partitionKey(i)
 	}
-	slices.Sort(parts[:])
-	rest := fmt.Sprint(w.epoch, slices.Contains(w.markers, modelPartitions), slices.Contains(w.adding, modelPartitions), w.crashes, w.doubts, w.journalLog)
-	if o := w.owner; o != nil {
-		rest += fmt.Sprint(o.step, o.epoch, o.marker)
+	slices.SortFunc(parts[:], bytes.Compare)
+	k := keyWriter{w.epoch, parts[0]}
+	k.add(-1)
+	k.bytes = append(k.bytes, parts[1]...)
+	k.add(w.used.crashes, w.used.doubts, w.used.rivals, w.used.forgets, len(w.owners))
+	k.addBools(w.markers[modelJournal], w.adding[modelJournal])
+	k.addLog(w.journal.fencedLog)
+	for _, r := range w.journal.network {
+		k.addEpoch(r.epoch)
+		k.add(int(r.sequence), len(r.records))
 	}
-	return rest + strings.Join(parts[:], "|")
+	for _, o := range w.owners {
+		o.addKey(&k)
+	}
+	return sha256.Sum256(k.bytes)
 }
 
-func (w *world) partitionKey(i int) string {
+func (w *world) partitionKey(i int) []byte {
 	p := &w.partitions[i]
-	b := fmt.Appendln(nil, slices.Contains(w.markers, i), slices.Contains(w.adding, i), p.fencedLog, p.end)
-	for _, l := range p.log {
-		b = fmt.Append(b, l.BaseOffset, l.ProducerEpoch, l.BaseSequence, l.Attributes, ";")
+	k := keyWriter{w.epoch, make([]byte, 0, 512)}
+	k.addBools(w.markers[i], w.adding[i])
+	k.addLog(p.fencedLog)
+	k.add(int(p.end), len(p.copied), len(p.late), len(p.log))
+	for _, b := range p.log {
+		k.add(int(b.BaseOffset), int(b.Attributes), int(b.BaseSequence), int(b.Count))
+		k.addEpoch(b.ProducerEpoch)
 	}
 	for _, r := range p.network {
-		b = fmt.Appendf(b, "net %x %v;", r.batch[43:61], r.stale)
+		k.addRequest(r)
 	}
-	s := w.journal[i].state
-	b = fmt.Append(b, "journal", s.End, s.Chunk)
-	if s.Producer != nil {
-		b = fmt.Append(b, *s.Producer)
+	k.bytes = append(k.bytes, w.journal.notes[i]...)
+	for _, r := range w.journal.network {
+		k.bytes = append(append(k.bytes, '|'), r.notes[i]...)
 	}
-	if o := w.owner; o != nil {
-		p := o.partitions[i]
-		b = fmt.Append(b, "owner", p.state, p.acked, p.next, p.targetEnd, p.sequence, p.producerEpoch, p.offsets != nil && p.progress.hasChanges(),
-			p.progress.producer, p.continued, len(p.unsettled))
-		if r := o.sent[i]; r != nil {
-			b = fmt.Append(b, "sent", r.answered, r.ok, r.base)
-		}
+	for _, o := range w.owners {
+		o.addPartitionKey(&k, i)
 	}
-	return string(b)
+	return k.bytes
 }
 
-// explorer visits every state once, and counts the schedules that lead from it to an end.
-type explorer struct {
-	t         testing.TB
-	bounds    bounds
-	schedules map[string]float64
-	ends      int
+// keyWriter writes a key. Epochs are relative to that of the coordinator.
+type keyWriter struct {
+	epoch int16
+	bytes []byte
 }
 
-func (e *explorer) replay(path []string) *world {
-	w := newWorld(e.t, e.bounds)
-	for _, choice := range path {
-		if problem := w.do(choice); problem != "" {
-			e.t.Fatalf("%s\nafter %s", problem, strings.Join(path, ", "))
-		}
+func (k *keyWriter) add(values ...int) {
+	for _, v := range values {
+		k.bytes = binary.AppendVarint(k.bytes, int64(v))
 	}
-	return w
 }
 
-func (e *explorer) explore(w *world, path []string) float64 {
-	key := w.key()
-	if n, ok := e.schedules[key]; ok {
-		return n
-	}
-	choices := w.choices()
-	if problem := w.problem(choices); problem != "" {
-		e.t.Fatalf("%s\nafter %s", problem, strings.Join(path, ", "))
-	}
-	if len(choices) == 0 {
-		e.ends++
-		e.schedules[key] = 1
-		return 1
-	}
-	sum := 0.0
-	for i, choice := range choices {
-		if i > 0 {
-			w = e.replay(path)
+func (k *keyWriter) addBools(values ...bool) {
+	for _, v := range values {
+		if v {
+			k.add(1)
+		} else {
+			k.add(0)
 		}
-		next := append(slices.Clone(path), choice)
-		if problem := w.do(choice); problem != "" {
-			e.t.Fatalf("%s\nafter %s", problem, strings.Join(next, ", "))
-		}
-		sum += e.explore(w, next)
 	}
-	e.schedules[key] = sum
-	return sum
 }
 
-// Every order of fence, marker, produce, acknowledgement, journal, lost answer and crash, for two partitions and three batches: nothing is lost,
-// nothing is twice, everything is in order, and the map is exact. MILENA_MODEL=deep tries more of them, for many minutes.
-func TestModelOfTakeovers(t *testing.T) {
-	tests := []struct {
-		bounds
-		states int // less would mean that the model no longer tries everything
-	}{
-		{bounds{crashes: 1}, 37_000},
-		{bounds{doubts: 1}, 14_000},
-	}
-	if os.Getenv("MILENA_MODEL") == "deep" {
-		tests = append(tests, struct {
-			bounds
-			states int
-		}{bounds{crashes: 1, doubts: 1}, 100_000})
-	}
-	for _, test := range tests {
-		start := time.Now()
-		e := &explorer{t: t, bounds: test.bounds, schedules: make(map[string]float64)}
-		n := e.explore(newWorld(t, test.bounds), nil)
-		t.Logf("%d crashes, %d doubts: %.3g schedules in %d states, %d ends, %.1f s", test.crashes, test.doubts, n, len(e.schedules), e.ends, time.Since(start).Seconds())
-		if len(e.schedules) < test.states {
-			t.Errorf("%d states, want at least %d", len(e.schedules), test.states)
-		}
-	}
+func (k *keyWriter) addEpoch(epoch int16) { k.add(int(k.epoch - epoch)) }
+
+func (k *keyWriter) addLog(l fencedLog) {
+	k.addBools(l.known)
+	k.add(int(l.sequence))
+	k.addEpoch(l.epoch)
+	k.addEpoch(l.marked)
+}
+
+func (k *keyWriter) addAnswer(a answer) {
+	k.addBools(a.stale, a.answered)
+	k.add(int(a.code), int(a.base))
+}
+
+func (k *keyWriter) addRequest(r *simRequest) {
+	k.add(r.number, int(int32(binary.BigEndian.Uint32(r.batch[53:]))))
+	k.addEpoch(r.sent.epoch())
+	k.addAnswer(r.answer)
 }
