@@ -2,6 +2,7 @@ package neighbours
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -25,6 +26,7 @@ type scene struct {
 	sourceClient, targetClient *kgo.Client
 	milena                     *daemon.Daemon
 	lag                        *lag
+	atSource                   *lag // of a reader of the source, for comparison: what it has late is no fault of milena's
 }
 
 // warmUp is how long the busy topic is copied before anything is measured: the brokers' virtual machines are slow at first.
@@ -53,12 +55,34 @@ func newScene(t *testing.T, o Options) *scene {
 	t.Cleanup(w.Close)
 	w.Stream(ctx, perSecond)
 	s.lag = measureLag(ctx, s.client(s.target, kgo.ConsumeTopics(remote(busy))), partitions)
-	s.lag.start()
+	s.atSource = measureLag(ctx, s.client(s.source, kgo.ConsumeTopics(busy)), partitions)
+	s.startWindow()
 	s.check(s.pause(warmUp))
-	first, _, err := s.lag.stop(ctx)
-	s.check(err)
-	t.Logf("lag of the busy topic in the first %v: at most %v", warmUp, first.Round(time.Millisecond))
+	first, _ := s.endWindow()
+	t.Logf("the first %v: %v", warmUp, first)
 	return s
+}
+
+// lags are the largest lags of the busy topic in a window.
+type lags struct{ atSource, atTarget time.Duration }
+
+func (l lags) String() string {
+	return fmt.Sprintf("at most %v from the producer to a reader of the copy, and %v to one of the source", l.atTarget.Round(time.Millisecond), l.atSource.Round(time.Millisecond))
+}
+
+func (s *scene) startWindow() {
+	s.atSource.start()
+	s.lag.start()
+}
+
+// endWindow returns the largest lags of the records that were written in the window, and how many they were.
+func (s *scene) endWindow() (l lags, records int) {
+	s.t.Helper()
+	var err, atSource error
+	l.atTarget, records, err = s.lag.stop(s.t.Context())
+	l.atSource, _, atSource = s.atSource.stop(s.t.Context())
+	s.check(errors.Join(err, atSource))
+	return l, records
 }
 
 // startMilena starts a milena that copies everything, but for the config by which the copies of some neighbours differ.
