@@ -149,6 +149,9 @@ type explorer struct {
 	problem   string
 }
 
+// longestPath is more events than any world needs to end.
+const longestPath = 200
+
 // replayEvery is how often the path to a state is replayed from the beginning, to prove that its copy is the same.
 const replayEvery = 100
 
@@ -163,6 +166,8 @@ func (e *explorer) explore(w *world, path []event) (schedules float64) {
 	choices := w.choices()
 	if problem := w.problem(choices); problem != "" {
 		e.problem = fmt.Sprintf("%s\nafter %v", problem, path)
+	} else if len(path) > longestPath {
+		e.problem = fmt.Sprintf("the world never ends, after %v", path)
 	}
 	for n, choice := range choices {
 		if e.problem != "" {
