@@ -139,11 +139,11 @@ func TestReconcilerBehindTwoCleaners(t *testing.T) {
 		appendTime    bool
 		doubts        int // at most
 	}{
-		{name: "nothing is known", doubts: 80},
-		{name: "what the target keeps", kept: true, doubts: 45},
-		{name: "the order of the source", ordered: true, doubts: 40},
-		{name: "both", kept: true, ordered: true, doubts: 4},
-		{name: "both after more trouble", kept: true, ordered: true, rough: true, doubts: 75},
+		{name: "nothing is known", doubts: 100},
+		{name: "what the target keeps", kept: true, doubts: 65},
+		{name: "the order of the source", ordered: true, doubts: 65},
+		{name: "both", kept: true, ordered: true, doubts: 25},
+		{name: "both after more trouble", kept: true, ordered: true, rough: true, doubts: 110},
 		{name: "append times", kept: true, ordered: true, rough: true, appendTime: true, doubts: 290},
 		{name: "equal records", kept: true, ordered: true, rough: true, appendTime: true, contents: 3, doubts: 380},
 	}

@@ -306,7 +306,9 @@ func (r *Reconciler) matching(before counts, source *copyHashes, lack int64) (af
 				}
 			}
 			if source.equals(at) {
-				if !alone && source.equalsWithTime(at) && r.tail.isUnique(at.created) {
+				// The target may have had an equal record before, which a cleaner removed. Then what follows does not fit, unless nothing follows.
+				last := number+1 == r.tail.count && len(after) > 0
+				if !alone && !last && source.equalsWithTime(at) && r.tail.isUnique(at.created) {
 					one := counts{{number + 1, number + 1}}
 					return one, one, true, nil
 				}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
 // randomLogs makes a source and its copy, kills milena before it journals, and lets both clusters delete what they like.
@@ -70,6 +71,24 @@ func TestReconcilerFindsTheEndByContent(t *testing.T) {
 	t.Log(counts)
 	if counts["found"] < 3_500 {
 		t.Errorf("too many doubts: %v", counts)
+	}
+}
+
+// A record was written twice within a millisecond, and the target's cleaner removed the first copy. What the source has before it is gone, so the
+// second copy may be that of either.
+func TestReconcilerDoubtsTheLastRecordIfAnEqualOneMayBeGone(t *testing.T) {
+	record := func(offset int64, key string) recordbatch.Record {
+		return recordbatch.Record{Offset: offset, Timestamp: 1000, Key: []byte(key), Value: []byte("v")}
+	}
+	l := &logs{
+		begin: offsets.Pair{Source: 8, Target: 100}, producer: offsets.Producer{ID: 7, Epoch: 4}, sourceStart: 8, sourceEnd: 13, targetStart: 100,
+		source: []logBatch{{base: 10, last: 12, producer: offsets.Producer{ID: -1, Epoch: -1, Sequence: -1}, records: []recordbatch.Record{record(10, "a"), record(11, "b"), record(12, "a")}}},
+		target: []logBatch{{base: 100, last: 102, producer: offsets.Producer{ID: 7, Epoch: 4}, records: []recordbatch.Record{record(102, "a")}}},
+		marker: 103, markerEpoch: 5, cleaned: -1,
+	}
+	var doubt *DoubtError
+	if end, err := reconcile(t, l); !errors.As(err, &doubt) || doubt.From != 11 || doubt.To != 13 {
+		t.Errorf("end %+v, error %v, want a doubt between 11 and 13", end, err)
 	}
 }
 
