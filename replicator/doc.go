@@ -39,10 +39,10 @@
 //   - While the target refuses the batches of a partition, one batch at a time is fetched and tried, with growing pauses. Without a leader on
 //     the target, or while it is halted, nothing is fetched. A copy that lacks a leader, a right, or replicas in sync stays outside the fence of
 //     its shard, because its marker could not be written, and is fenced when it can be.
-//   - A target broker has a part of the byte budget for what is queued for it. While the budget is short, what waits is copied out of responses
-//     that are otherwise done with.
 //   - A produce request is answered when its last partition is replicated, so partitions with different replicas have different lanes, up to
 //     four per broker.
+//   - A lane has a part of the byte budget for what is queued for it. While the budget is short, what waits is copied out of responses that are
+//     otherwise done with.
 //   - Loops request metadata and bounds of logs, and do not wait for them (refresh.go, bounds.go).
 //   - A takeover takes a slot only when it has the lock of its shard, gives up after a while, and backs off up to a minute.
 //

@@ -42,8 +42,8 @@ const (
 // isHeldBack reports whether the target refuses the partition's batches.
 func (h hold) isHeldBack() bool { return h.attempts > 0 }
 
-// account counts the bytes that are queued for one broker of the target. Its partitions are fetched while that is less than the broker's
-// part of the budget, so that a broker that hangs does not stop the others. The nil account counts nothing.
+// account counts the bytes that are queued for one lane of the target. Its partitions are fetched while that is less than the lane's part of the
+// budget, so that a broker or a replica that hangs does not stop the partitions of the others. The nil account counts nothing.
 type account struct{ bytes atomic.Int64 }
 
 func (a *account) add(n int64) {
@@ -52,7 +52,7 @@ func (a *account) add(n int64) {
 	}
 }
 
-// isFull reports whether the broker has its part of the budget.
+// isFull reports whether the lane has its part of the budget.
 func (a *account) isFull(part int64) bool { return a != nil && a.bytes.Load() >= part }
 
 // outbox is the queue of batches that a partition sends to the target, and the partition's producer. Its methods are called with the
@@ -66,7 +66,7 @@ type outbox struct {
 	inFlight    bool
 	scheduled   bool     // the partition is in the ready list of a target broker
 	closed      bool     // nothing is queued any more, because the flow stops
-	account     *account // of the broker that leads the copy, nil if none does
+	account     *account // of the lane of the copy, nil if it has no leader
 	hold        hold
 
 	// The producer of this partition has the shard's id and the epoch of this partition's last fence. Other partitions of the shard may still
@@ -111,7 +111,7 @@ func (o *outbox) addBytes(n int64) {
 	o.account.add(n)
 }
 
-// assign sets the account of the broker that leads the copy.
+// assign sets the account of the lane of the copy.
 func (o *outbox) assign(a *account) {
 	o.account.add(-o.queuedBytes)
 	a.add(o.queuedBytes)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // A sequence that the broker does not expect is an OUT_OF_ORDER_SEQUENCE_NUMBER, so the wrap must be the broker's: 2^31-1 is followed by 0.
@@ -78,5 +80,26 @@ func TestNothingIsSentAfterClose(t *testing.T) {
 				t.Errorf("%d bytes are held, %d of the broker, %d in the queue", held, bytes, p.queuedBytes)
 			}
 		})
+	}
+}
+
+// What waits for some replicas fills their part of the budget. Partitions of the same broker with other replicas are still fetched.
+func TestReplicasHaveTheirOwnPartOfTheBudget(t *testing.T) {
+	f := testFlow(t)
+	stuck, busy := replicatingPartition(f, 0), replicatingPartition(f, 0)
+	for set, p := range map[uint64]*partition{1: stuck, 2: busy} {
+		copied := topics.Partition{Leader: 1, ReplicaSet: set}
+		lane := f.ensureTargetBroker(copied)
+		p.setTargetLocked(copied, lane.targetLane, lane.account)
+	}
+	for range int(f.budget.limit / partitionBytes) {
+		stuck.enqueueLocked(prepared{batch: make([]byte, partitionBytes), slab: newOwnSlab(f.budget, partitionBytes)})
+	}
+	now, part := time.Now(), f.targetPart()
+	if ok, _ := stuck.fetchableLocked(now, part); ok {
+		t.Error("more is fetched of the partition whose queue is full")
+	}
+	if ok, _ := busy.fetchableLocked(now, part); !ok {
+		t.Error("its neighbour is not fetched")
 	}
 }

@@ -339,7 +339,7 @@ func (p *partition) restartLocked(source, target int64) {
 
 // fetchableLocked reports whether the next fetch may include this partition, or else whether it waits for room in its queue. What cannot be
 // sent is not fetched: without a leader on the target nothing is, and while the target refuses its batches, one at a time is. Part is the
-// part of the budget that one target broker may have.
+// part of the budget that one lane of the target may have.
 func (p *partition) fetchableLocked(now time.Time, part int64) (ok, behind bool) {
 	switch {
 	case p.state != replicating, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter):
@@ -366,7 +366,7 @@ func (p *partition) growProbeLocked() {
 	}
 }
 
-// isFullLocked reports whether the queue of the partition, or the part of the budget that its target broker has, is full.
+// isFullLocked reports whether the queue of the partition, or the part of the budget that its lane has, is full.
 func (p *partition) isFullLocked(part int64) bool {
 	return p.queuedBytes >= 2*partitionBytes || p.account.isFull(part)
 }
@@ -379,7 +379,7 @@ func (p *partition) holdBackLocked(why string, now time.Time) {
 	p.cursor.delay(pause)
 }
 
-// setTargetLocked sets the leader of the copy and the account of its broker. Without a leader, what is queued is discarded, unless a response
+// setTargetLocked sets the leader of the copy and the account of its lane. Without a leader, what is queued is discarded, unless a response
 // about it may still come.
 func (p *partition) setTargetLocked(copied topics.Partition, lane targetLane, a *account) {
 	leader := copied.Leader

@@ -33,7 +33,7 @@ type targetLane struct{ broker, number int32 }
 type targetBroker struct {
 	targetLane
 	flow    *Flow
-	account *account      // of the broker
+	account *account      // of what is queued for it
 	wake    chan struct{} // has room for one wake-up per connection
 
 	mu    sync.Mutex
@@ -206,7 +206,7 @@ type followUp struct {
 	acked     *prepared // the batch was written, and its bytes are returned to the budget
 	schedule  bool      // there are more batches to send
 	wake      bool      // the partition may be fetched again
-	wakeAll   bool      // all partitions of its target broker may
+	wakeAll   bool      // all partitions of its lane may
 	refused   bool      // for a reason that metadata may explain
 	takeover  bool      // the outcome is unknown
 	allFenced bool      // and all partitions of the shard need a new epoch
@@ -300,12 +300,12 @@ func (f *Flow) doFollowUp(p *partition, c followUp, now time.Time) {
 	}
 }
 
-// targetPart returns the part of the budget that may be queued for one target broker. Whatever hangs, something is left for the others.
+// targetPart returns the part of the budget that may be queued for one lane. Whatever hangs, something is left for the others.
 func (f *Flow) targetPart() int64 {
 	t := &f.topology
 	t.brokersMu.RLock()
 	defer t.brokersMu.RUnlock()
-	return f.budget.limit / int64(len(t.accounts)+1)
+	return f.budget.limit / int64(len(t.targetBrokers)+1)
 }
 
 // compactQueues lets the queues hold no more memory than their batches need. It is called while the budget is short: a batch that waits

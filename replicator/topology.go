@@ -29,9 +29,8 @@ type topology struct {
 	unbegun        map[offsets.TopicPartition]unbegun // wanted, and not in partitions
 	notCopied      map[string]string                  // selected source topics that are not copied, or not completely, with the reason
 	sourceBrokers  map[sourceLoop]*sourceBroker
-	brokersMu      sync.RWMutex // guards targetBrokers and accounts only, which are read with a partition's lock held
+	brokersMu      sync.RWMutex // guards targetBrokers only, which are read with a partition's lock held
 	targetBrokers  map[targetLane]*targetBroker
-	accounts       map[int32]*account                               // of the brokers of the target; guarded by brokersMu too
 	replicaSets    map[uint64]int32                                 // of the target, numbered as they were found
 	firstSync      bool                                             // no topic sync has succeeded yet
 	early          chan struct{}                                    // requests an early topic sync
@@ -43,7 +42,7 @@ func newTopology() topology {
 		firstSync: true, early: make(chan struct{}, 1),
 		links: make(map[string]*topicLink), partitions: make(map[offsets.TopicPartition]*partition),
 		sourceBrokers: make(map[sourceLoop]*sourceBroker), targetBrokers: make(map[targetLane]*targetBroker),
-		accounts: make(map[int32]*account), replicaSets: make(map[uint64]int32),
+		replicaSets: make(map[uint64]int32),
 	}
 }
 
@@ -327,10 +326,7 @@ func (f *Flow) ensureTargetBroker(copied topics.Partition) *targetBroker {
 		return b
 	}
 	t.brokersMu.Lock()
-	if t.accounts[lane.broker] == nil {
-		t.accounts[lane.broker] = &account{}
-	}
-	b := &targetBroker{flow: f, targetLane: lane, account: t.accounts[lane.broker], wake: make(chan struct{}, laneConnections)}
+	b := &targetBroker{flow: f, targetLane: lane, account: &account{}, wake: make(chan struct{}, laneConnections)}
 	t.targetBrokers[lane] = b
 	t.brokersMu.Unlock()
 	if t.start != nil {
