@@ -195,10 +195,16 @@ func (e *explorer) replay(path []event) *world {
 	return w
 }
 
+// withRaceDetector says that the tests are built with the race detector.
+var withRaceDetector bool
+
 // Every order of fence, marker, produce, acknowledgement, journal, lost answer, crash and second owner, for two partitions and three batches:
 // nothing is lost, nothing is twice, everything is in order, every map is exact, and no earlier owner writes the journal. A batch that a broker
 // accepts after its owner was replaced, because it has forgotten the producer, is noticed. MILENA_MODEL=deep tries more, for many minutes.
 func TestModelOfTakeovers(t *testing.T) {
+	if withRaceDetector {
+		t.Skip("a world has one goroutine, and the race detector makes it twenty times slower")
+	}
 	tests := []struct {
 		bounds
 		states int // less would mean that the model no longer tries everything

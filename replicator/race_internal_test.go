@@ -1,0 +1,5 @@
+//go:build race
+
+package replicator
+
+func init() { withRaceDetector = true }
