@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // fencerOf returns a fencer that uses a fake cluster, and the cluster.
@@ -85,5 +86,28 @@ func TestFenceLearnsTheTransactionTimeout(t *testing.T) {
 	}
 	if f.timeout > time.Minute || f.timeout < 30*time.Second {
 		t.Errorf("the timeout is %v", f.timeout)
+	}
+}
+
+// A broker that finds no leader of a partition completes the transaction of a fence without its marker. So the takeover that waits for it ends, and
+// another one fences the partition when it has a leader.
+func TestTakeoverEndsWhenTheCopyHasNoLeader(t *testing.T) {
+	f := testFlow(t)
+	p := replicatingPartition(f, 0)
+	f.topology.partitions[p.source()] = p
+	p.shard.ownership.own()
+	p.state = waiting
+	r := &recovery{flow: f, shard: p.shard}
+	p.beginRecovery(r)
+	if p.setTargetLocked(topics.Partition{Leader: 1}, targetLane{}, nil); !r.recovers(p) {
+		t.Fatal("the takeover ends although the copy has a leader")
+	}
+	p.setTargetLocked(topics.Partition{Leader: -1}, targetLane{}, nil)
+	if f.takeOverFenceable(); r.recovers(p) || len(f.takeovers.queue) > 0 {
+		t.Errorf("the takeover recovers the partition: %v; %d others are requested", r.recovers(p), len(f.takeovers.queue))
+	}
+	p.setTargetLocked(topics.Partition{Leader: 1}, targetLane{}, nil)
+	if f.takeOverFenceable(); len(f.takeovers.queue) != 1 {
+		t.Error("no takeover is requested when the copy has a leader again")
 	}
 }

@@ -15,6 +15,7 @@ import (
 // state is the state of a partition. All transitions are methods of partition, in this file.
 //
 //	waiting ──▶ recovering ──▶ replicating ──▶ waiting (the outcome of a write is unknown: a takeover follows)
+//	recovering ──▶ waiting (the takeover failed, or the copy has no leader)
 //	    any ──▶ halted (an anomaly that policy does not skip)
 //	    any ──▶ retired
 type state uint8
@@ -380,13 +381,16 @@ func (p *partition) holdBackLocked(why string, now time.Time) {
 }
 
 // setTargetLocked sets the leader of the copy and the account of its lane. Without a leader, what is queued is discarded, unless a response
-// about it may still come.
+// about it may still come, and a takeover of the partition ends.
 func (p *partition) setTargetLocked(copied topics.Partition, lane targetLane, a *account) {
 	leader := copied.Leader
 	p.targetLane = lane
 	p.targetLeader, p.targetInSync, p.targetReplicas = leader, copied.InSync, copied.Replicas
 	p.outbox.assign(a)
-	if leader < 0 && len(p.queue) > 0 && !p.inFlight {
+	switch {
+	case leader < 0 && p.state == recovering:
+		p.doubtLocked() // the coordinator leaves out the marker of a partition without a leader, as if its topic was deleted: it may never come
+	case leader < 0 && len(p.queue) > 0 && !p.inFlight:
 		p.resetLocked()
 	}
 }
