@@ -10,5 +10,5 @@
 //	judge.go   what must be true of each topic
 //	run.go     a run
 //
-// The package e2e runs a short plan, the package e2e/long a long one.
+// The package e2e/long runs it.
 package faults

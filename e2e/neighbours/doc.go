@@ -4,5 +4,5 @@
 //	scene.go       clusters, topics and milena, and how they are broken and mended
 //	lag.go         how the lag of the busy topic is measured
 //
-// The package e2e runs it with short windows, the package e2e/long with long ones.
+// The package e2e/long runs it.
 package neighbours
