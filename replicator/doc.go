@@ -53,7 +53,8 @@
 //
 // A takeover of a shard (takeover.go says when, recover.go how) has this order:
 //
-//  1. Fence (fence.go): InitProducerId, AddPartitionsToTxn, EndTxn(abort). The coordinator writes an abort marker with the new epoch into each
+//  1. Ask the target about the producers of copies whose log is empty (producerstates.go), because the marker of a fence makes it forget the last
+//     sequence. Fence (fence.go): InitProducerId, AddPartitionsToTxn, EndTxn(abort). The coordinator writes an abort marker with the new epoch into each
 //     partition, which from then on rejects every write of an earlier owner.
 //  2. Read the journal partition up to that marker: (s, t) per partition, where all source records below s are on the target below t.
 //  3. Reconcile: read the target's log tail from t to the marker (logtail.go). What is before the marker is all there will ever be of earlier

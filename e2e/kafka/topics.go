@@ -13,12 +13,7 @@ import (
 
 // CreateTopic creates a topic with configs of the form name=value.
 func CreateTopic(ctx context.Context, admin *kadm.Client, name string, partitions int, replicationFactor int16, configs ...string) error {
-	set := map[string]*string{}
-	for _, c := range configs {
-		k, v, _ := strings.Cut(c, "=")
-		set[k] = &v
-	}
-	if _, err := admin.CreateTopic(ctx, int32(partitions), replicationFactor, set, name); err != nil {
+	if _, err := admin.CreateTopic(ctx, int32(partitions), replicationFactor, byName(configs), name); err != nil {
 		return fmt.Errorf("create topic %s: %w", name, err)
 	}
 	return nil
@@ -33,10 +28,9 @@ func AssignTopic(ctx context.Context, cl *kgo.Client, name string, replicas [][]
 		a.Partition, a.Replicas = int32(i), r
 		t.ReplicaAssignment = append(t.ReplicaAssignment, a)
 	}
-	for _, c := range configs {
+	for k, v := range byName(configs) {
 		set := kmsg.NewCreateTopicsRequestTopicConfig()
-		k, v, _ := strings.Cut(c, "=")
-		set.Name, set.Value = k, &v
+		set.Name, set.Value = k, v
 		t.Configs = append(t.Configs, set)
 	}
 	request.Topics = append(request.Topics, t)
@@ -48,4 +42,14 @@ func AssignTopic(ctx context.Context, cl *kgo.Client, name string, replicas [][]
 		return fmt.Errorf("create topic %s: %w", name, err)
 	}
 	return nil
+}
+
+// byName returns configs of the form name=value by their names.
+func byName(configs []string) map[string]*string {
+	set := map[string]*string{}
+	for _, c := range configs {
+		k, v, _ := strings.Cut(c, "=")
+		set[k] = &v
+	}
+	return set
 }

@@ -396,7 +396,7 @@ func (r *Reconciler) found(next int64, leaderEpoch int32, segments []offsets.Seg
 	}
 	return &DoubtError{
 		From: min(r.end.Next, next), To: max(r.end.Next, next), LeaderEpoch: leaderEpoch, Target: -1,
-		Detail: fmt.Sprintf("the copy may end at source offset %d or at %d: the source has lost records between them, or before, and what is left is equal", r.end.Next, next),
+		Detail: fmt.Sprintf("the copy may end at source offset %d or at %d: what would decide is gone, on the source or on the target, and what is left fits both", r.end.Next, next),
 	}
 }
 
