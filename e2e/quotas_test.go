@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -19,7 +20,7 @@ import (
 func setQuota(t *testing.T, admin *kadm.Client, key string, value float64) {
 	t.Helper()
 	id := "milena"
-	altered, err := admin.AlterClientQuotas(t.Context(), []kadm.AlterClientQuotaEntry{{
+	altered, err := admin.AlterClientQuotas(context.WithoutCancel(t.Context()), []kadm.AlterClientQuotaEntry{{
 		Entity: kadm.ClientQuotaEntity{{Type: "client-id", Name: &id}},
 		Ops:    []kadm.AlterClientQuotaOp{{Key: key, Value: value, Remove: value == 0}},
 	}})
@@ -126,9 +127,14 @@ func (q *quotas) copiedBytes(t *testing.T) float64 {
 	return n
 }
 
-// byteRate sets a byte rate on one side and measures the rate at which milena copies.
+// byteRate sets a byte rate on one side, far below the rate of the last seconds, and measures the rate at which milena copies. A broker delays
+// the next answers until the average of its window is below the quota again, here for longer than the lease.
 func (q *quotas) byteRate(t *testing.T, side, key string, admin *kadm.Client) {
+	setQuota(t, admin, key, quota<<10) // brokers measure nothing before the first quota
+	check(t, q.w.Write(t.Context(), quotaRecords))
+	q.waitCopied(q.m, time.Minute, "orders")
 	setQuota(t, admin, key, quota)
+	t.Cleanup(func() { setQuota(t, admin, key, 0) }) // with it, the next ones would fail too
 	before := q.copiedBytes(t)
 	check(t, q.w.Write(t.Context(), quotaRecords))
 	q.m.waitMetric(time.Minute, 1, "milena_throttled_seconds_total", fmt.Sprintf("cluster=%q", side))
@@ -150,7 +156,6 @@ func (q *quotas) byteRate(t *testing.T, side, key string, admin *kadm.Client) {
 	}
 	q.reportsThrottling(t, side, status)
 	noFaults(t, q.m, q.takeovers)
-	setQuota(t, admin, key, 0)
 }
 
 // reportsThrottling checks /status, milena status and the log.
@@ -174,12 +179,12 @@ func (q *quotas) requestPercentage(t *testing.T) {
 	before, err := q.m.Metric(t.Context(), "milena_throttled_seconds_total", `cluster="target"`)
 	check(t, err)
 	setQuota(t, q.targetAdmin, "request_percentage", 0.5) // of one thread
+	t.Cleanup(func() { setQuota(t, q.targetAdmin, "request_percentage", 0) })
 	check(t, q.w.Write(t.Context(), quotaRecords))
 	q.waitCopied(q.m, 2*time.Minute, "orders")
 	q.m.waitMetric(time.Minute, before+0.1, "milena_throttled_seconds_total", `cluster="target"`)
 	q.ready(t)
 	noFaults(t, q.m, q.takeovers)
-	setQuota(t, q.targetAdmin, "request_percentage", 0)
 }
 
 func (q *quotas) withoutQuotas(t *testing.T) {

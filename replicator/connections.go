@@ -25,7 +25,8 @@ type connections struct {
 	groupsSource, groupsTarget *kgo.Client
 
 	sourceWire   wire.Fetcher                                 // for single reads, as in a recovery
-	targetWire   wire.Transport                               // likewise, and for the journal
+	targetWire   wire.Fetcher                                 // likewise
+	journal      *journalLines                                // to the target
 	fetchWires   [sourceLoops]wire.Fetcher                    // for batches, one per loop of a source broker
 	produceWires [targetLanes * laneConnections]wire.Producer // for batches, those of each lane
 
@@ -52,6 +53,25 @@ func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *
 	c.source, c.target, c.internal = source.make(o), target.make(o), target.make(o, kgo.RequestTimeoutOverhead(journalPatience))
 	c.groupsSource, c.groupsTarget = source.make(o), target.make(o)
 	c.targetWire = target.wire(c.internal)
+	c.journal = newJournalLines(o.Flow.Lease/4, target.wire(c.internal), func() (journalLine, error) {
+		cl, err := target.open(o, kgo.RequestTimeoutOverhead(journalPatience))
+		if err != nil {
+			return journalLine{}, err
+		}
+		return journalLine{Producer: target.wire(cl), close: cl.Close}, nil
+	})
+	c.groupsSource, c.groupsTarget = source.make(o), target.make(o)
+	c.targetWire = target.wire(c.internal)
+	c.journal = &journalLines{
+		patience: o.Flow.Lease / 4, first: target.wire(c.internal), byBroker: make(map[int32]*journalLine),
+		open: func() (journalLine, error) {
+			cl, err := target.open(o, kgo.RequestTimeoutOverhead(journalPatience))
+			if err != nil {
+				return journalLine{}, err
+			}
+			return journalLine{Producer: target.wire(cl), close: cl.Close}, nil
+		},
+	}
 	for i := range c.fetchWires {
 		c.fetchWires[i] = source.wire(source.make(o))
 	}
@@ -69,6 +89,7 @@ func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *
 }
 
 func (c *connections) close() {
+	c.journal.closeAll()
 	for _, cl := range c.all {
 		cl.Close()
 	}
@@ -86,8 +107,21 @@ type clientMaker struct {
 	err         error // of the first client that could not be created
 }
 
-// make creates a client. It returns nil after an error. The first client registers the series that all clients of the side share.
+// make creates a client that lives as long as the flow. It returns nil after an error.
 func (m *clientMaker) make(o client.Clusters, more ...kgo.Opt) *kgo.Client {
+	cl, err := m.open(o, more...)
+	if err != nil {
+		if m.err == nil {
+			m.err = err
+		}
+		return nil
+	}
+	m.connections.all = append(m.connections.all, cl)
+	return cl
+}
+
+// open creates a client, which the caller closes. The first client registers the series that all clients of the side share.
+func (m *clientMaker) open(o client.Clusters, more ...kgo.Opt) (*kgo.Client, error) {
 	cluster := o.Source
 	if m.side == "target" {
 		cluster = o.Target
@@ -97,18 +131,10 @@ func (m *clientMaker) make(o client.Clusters, more ...kgo.Opt) *kgo.Client {
 		series = sharedMetrics{m.series}
 	}
 	options, err := client.Options(cluster, m.dials, m.log.With("client", m.side), series, m.connections.throttles.Hook(m.side, m.alias, m.metrics.throttled.WithLabelValues(m.alias)))
-	var cl *kgo.Client
-	if err == nil {
-		cl, err = kgo.NewClient(append(options, more...)...)
-	}
 	if err != nil {
-		if m.err == nil {
-			m.err = err
-		}
-		return nil
+		return nil, err
 	}
-	m.connections.all = append(m.connections.all, cl)
-	return cl
+	return kgo.NewClient(append(options, more...)...)
 }
 
 // wire wraps a client so that its fetch and produce requests are measured.

@@ -73,7 +73,6 @@ type Flow struct {
 	owner        offsets.Owner
 	budget       *budget
 	lease        *lease
-	journalMutes client.Mutes // of the connections on which journals are written
 	shards       []*shard
 	takeovers    takeovers
 	passes       journalPasses

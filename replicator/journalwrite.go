@@ -280,13 +280,14 @@ func (f *Flow) sendJournals(ctx context.Context, leader int32, writers []*journa
 	if bytes == 0 {
 		return round, rest
 	}
-	_ = f.journalMutes.Wait(ctx, leader) // if ctx ends, so does the request
-	if !f.lease.holds() {                // a fence must confirm it
+	line, throttle := f.journal.take(ctx, leader), int32(0)
+	defer func() { f.journal.give(line, throttle) }()
+	if !f.lease.holds() { // a fence must confirm it
 		later(writers)
 		return append(round, rest...), nil
 	}
 	began := f.lease.now() // not before the wait, or a confirmation would often be too old when it comes
-	response, err := f.targetWire.Produce(ctx, leader, request)
+	response, err := line.Produce(ctx, leader, request)
 	if err != nil {
 		for _, w := range round {
 			if len(w.sent) > 0 {
@@ -296,7 +297,7 @@ func (f *Flow) sendJournals(ctx context.Context, leader int32, writers []*journa
 		later(rest) // they would wait for the same timeout
 		return append(round, rest...), nil
 	}
-	f.journalMutes.Answered(leader, response.ThrottleMillis)
+	throttle = response.ThrottleMillis
 	answers, confirmed := wire.IndexProduce(response), false
 	for _, w := range round {
 		if len(w.sent) > 0 && w.err == nil {

@@ -34,12 +34,34 @@ type journalLog struct {
 	throttle time.Duration                      // of each answer, by a quota
 	permit   func() error                       // of a request whose bytes are sent
 
-	muted   time.Time // until then, nothing is read
+	lines   int // opened
 	mu      sync.Mutex
 	logs    map[int32][]recordbatch.Record
 	largest int
 	arrived map[int32]chan bool // a request, by broker
 	batches map[int32]int       // by partition, refused ones too
+}
+
+// line opens a connection, which the broker does not read while it is muted.
+func (l *journalLog) line() (journalLine, error) {
+	l.lines++
+	return journalLine{Producer: &journalConnection{journalLog: l}, close: func() {}}, nil
+}
+
+type journalConnection struct {
+	*journalLog
+	muted time.Time // until then, nothing is read
+}
+
+func (c *journalConnection) Produce(ctx context.Context, broker int32, request *wire.ProduceRequest) (*kmsg.ProduceResponse, error) {
+	if c.throttle > 0 {
+		time.Sleep(time.Until(c.muted)) // the client does
+		if err := c.permit(); err != nil {
+			return nil, err
+		}
+		c.muted = time.Now().Add(c.throttle)
+	}
+	return c.journalLog.Produce(ctx, broker, request)
 }
 
 func (l *journalLog) Produce(ctx context.Context, broker int32, request *wire.ProduceRequest) (*kmsg.ProduceResponse, error) {
@@ -57,13 +79,6 @@ func (l *journalLog) Produce(ctx context.Context, broker int32, request *wire.Pr
 	}
 	response := kmsg.NewPtrProduceResponse()
 	response.Version, response.ThrottleMillis = 9, int32(l.throttle.Milliseconds()) //nolint:gosec // seconds
-	if l.throttle > 0 {
-		time.Sleep(time.Until(l.muted)) // the client does
-		if err := l.permit(); err != nil {
-			return nil, err
-		}
-		l.muted = time.Now().Add(l.throttle)
-	}
 	for _, t := range request.Topics {
 		rt := kmsg.NewProduceResponseTopic()
 		rt.Topic = t.Topic
@@ -148,7 +163,7 @@ func newJournalFlow(t testing.TB, leaders ...int32) (*Flow, *journalLog, *bytes.
 		config:       config.Flow{Name: "f", Source: "a", Target: "b", Lease: 10 * time.Second, JournalInterval: time.Millisecond},
 		journalTopic: journal, log: slog.New(slog.NewTextHandler(said, nil)),
 		metrics: newFlowMetrics(prometheus.NewRegistry()), topology: newTopology(), takeovers: newTakeovers(int32(len(leaders))), lease: newLease(10*time.Second, newClock(bootTime(), time.Now).now),
-		connections: &connections{targetWire: l},
+		connections: &connections{targetWire: l, journal: newJournalLines(2500*time.Millisecond, &journalConnection{journalLog: l}, l.line)},
 	}
 	f.warnings.log = f.log
 	f.lease.confirm(f.lease.now())
@@ -292,28 +307,36 @@ func TestJournalRecordThatDoesNotFitBlocksNoOther(t *testing.T) {
 	sameMap(t, wide, log.restored(t, 0)[wide.source()])
 }
 
-// Each answer mutes the connection for most of a lease. The journal is written as often as that allows, and no request waits until its lease has
-// expired, as a confirmation that counts from before the wait would let it.
+// Each answer mutes its connection, up to ten leases long. The journal is written at least as often as the lease needs, and no request waits until
+// its lease has expired.
 func TestThrottledJournalIsNoDoubt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f, log, said := newJournalFlow(t, 1)
-		began := time.Now()
-		f.lease = newLease(10*time.Second, func() instant { return instant(time.Since(began) + 1) })
-		f.lease.confirm(f.lease.now())
-		log.throttle = 7 * time.Second
-		log.permit = func() error { return f.lease.permit(kmsg.Produce) }
-		p := addCopy(t, f.shards[0], "orders", 10)
-		for range 20 {
-			f.syncJournal(t.Context())
-			copySegments(t, p, 10)
-		}
-		if !f.shards[0].ownership.isCertain() || !f.lease.holds() || said.Len() > 0 {
-			t.Errorf("shard certain %v, lease held %v: %s", f.shards[0].ownership.isCertain(), f.lease.holds(), said)
-		}
-		if p.journaled != p.acked-20 {
-			t.Errorf("journaled %d of %d", p.journaled, p.acked)
-		}
-	})
+	for throttle, lines := range map[time.Duration]int{2 * time.Second: 0, 7 * time.Second: 20, 100 * time.Second: 20} {
+		t.Run(throttle.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, log, said := newJournalFlow(t, 1)
+				began := time.Now()
+				f.lease = newLease(10*time.Second, func() instant { return instant(time.Since(began) + 1) })
+				f.lease.confirm(f.lease.now())
+				log.throttle = throttle
+				log.permit = func() error { return f.lease.permit(kmsg.Produce) }
+				p := addCopy(t, f.shards[0], "orders", 10)
+				for range 21 {
+					f.syncJournal(t.Context())
+					copySegments(t, p, 10)
+					time.Sleep(f.config.Lease / 4) // as journalLoop does
+				}
+				if !f.shards[0].ownership.isCertain() || !f.lease.holds() || said.Len() > 0 {
+					t.Errorf("shard certain %v, lease held %v: %s", f.shards[0].ownership.isCertain(), f.lease.holds(), said)
+				}
+				if p.journaled != p.acked-20 {
+					t.Errorf("journaled %d of %d", p.journaled, p.acked)
+				}
+				if log.lines != lines {
+					t.Errorf("%d connections were opened, want %d", log.lines, lines)
+				}
+			})
+		})
+	}
 }
 
 // A shard whose journal partition refuses writes costs the other shards of the broker nothing, wherever it is in the request.
