@@ -25,9 +25,11 @@ const transactionTimeout = 5 * time.Minute
 // quietWait is how long a coordinator may be unavailable before that is reported: as long as it takes to create the transaction log.
 const quietWait = 5 * time.Second
 
-// errTransactionExpired means that the coordinator may have aborted the transaction of a fence itself and bumped the epoch. Its response is
-// then the same as if another process had taken over. The journal says which it is.
-var errTransactionExpired = errors.New("the transaction of a fence was open for longer than its timeout")
+// errEpochTaken means that the coordinator knows a newer epoch of the transactional id. Another process may have taken over. Or the coordinator has
+// raised the epoch itself: because it aborted the transaction of a fence that was open for too long, or for a request whose answer was lost. It
+// accepts a repetition of that request only as long as it does not move: the previous epoch (KIP-360) is not in the transaction log. The journal
+// says which it is.
+var errEpochTaken = errors.New("the transactional id has a newer epoch")
 
 // errFenceWaits means that the coordinator does not complete a request. The reason is reported.
 var errFenceWaits = errors.New("the fence is not completed yet")
@@ -46,13 +48,11 @@ type fencer struct {
 	cluster         string // alias
 	transactionalID string
 	journal         string // name of the topic that every fence includes, for an error
-	// fenced returns the error that another process has taken over. waiting receives the reason why a request is still retried.
-	fenced  func(cause error) error
+	// waiting receives the reason why a request is still retried.
 	waiting func(ctx context.Context, name string, err error)
 
 	claimed    bool // this process owns the id: producerID and epoch are the newest
 	open       bool // a transaction may be open, so EndTxn must be sent before anything else
-	openSince  time.Time
 	producerID int64
 	epoch      int16 // as EndTxn returned it
 
@@ -127,7 +127,7 @@ func (f *fencer) initProducer(ctx context.Context) error {
 // addPartitions adds partitions to the transaction. It returns why some could not be added. The coordinator adds all or none: if it refuses
 // some, the others get OPERATION_NOT_ATTEMPTED and are added in another request without those.
 func (f *fencer) addPartitions(ctx context.Context, partitions []offsets.TopicPartition) (map[offsets.TopicPartition]error, error) {
-	f.begin() // even if the response is lost
+	f.open = true // even if the response is lost
 	outside := make(map[offsets.TopicPartition]error)
 	for {
 		refused, err := f.tryToAdd(ctx, partitions)
@@ -208,13 +208,6 @@ func (f *fencer) endTransaction(ctx context.Context) error {
 	return err
 }
 
-// begin records that a transaction may be open.
-func (f *fencer) begin() {
-	if !f.open {
-		f.open, f.openSince = true, time.Now()
-	}
-}
-
 // FencePatience is how long one request about a transaction is retried before the fence fails, and another one begins after a pause. The
 // transaction stays open until then, so nothing is lost. Without an end, a transaction that cannot be completed would hold up what waits for
 // the shard.
@@ -238,10 +231,8 @@ func (f *fencer) coordinator(ctx context.Context, name string, send func(context
 			err = kerr.ErrorForCode(code)
 		}
 		switch {
-		case isFencing(err) && f.open && time.Since(f.openSince) > f.timeout/2:
-			return fmt.Errorf("%w: %s: %w", errTransactionExpired, name, err)
 		case isFencing(err):
-			return f.fenced(fmt.Errorf("%s: %w", name, err))
+			return fmt.Errorf("%w: %s: %w", errEpochTaken, name, err)
 		case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
 			return fmt.Errorf("%s for transactional id %q: %w; grant WRITE and DESCRIBE on transactional id %q (prefix milena.) to milena's principal on cluster %s",
 				name, f.transactionalID, err, f.transactionalID, f.cluster)

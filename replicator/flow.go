@@ -302,10 +302,6 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 		}
 	}
 	cause := f.failed()
-	var lost *FencedError
-	if errors.As(cause, &lost) && lost.By == "" {
-		lost.By = f.findOwner(f.hard)
-	}
 	cut()
 	f.background.Wait()
 	f.log.Info("stopped", "took", time.Since(began).Round(time.Millisecond))

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
@@ -85,20 +84,6 @@ func (s *shard) readJournal(ctx context.Context, t *logTail, visit func(recordba
 	}
 	err := f.readTails(ctx, []*logTail{t}, func(*logTail) {})
 	return errors.Join(err, t.err)
-}
-
-// findOwner reads from the journal which instance took over. It returns "" if the journal has no record of it within 3 seconds.
-func (f *Flow) findOwner(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	for {
-		if owner, err := f.readOwner(ctx); err == nil && owner != nil && owner.Instance != f.owner.Instance {
-			return describeOwner(owner)
-		}
-		if client.Sleep(ctx, 5*refreshEvery) != nil {
-			return ""
-		}
-	}
 }
 
 func describeOwner(owner *offsets.Owner) string {

@@ -15,16 +15,12 @@ import (
 type FencedError struct {
 	Flow  string
 	Shard int32
-	By    string // the new owner, from the journal; empty if unknown
+	By    string // the new owner, from the journal
 	Cause error
 }
 
 func (e *FencedError) Error() string {
-	by := "another instance"
-	if e.By != "" {
-		by = "the instance " + e.By
-	}
-	return fmt.Sprintf("flow %s: %s has taken over shard %d; this instance stops and wrote nothing after the takeover (%v)", e.Flow, by, e.Shard, e.Cause)
+	return fmt.Sprintf("flow %s: the instance %s has taken over shard %d; this instance stops and wrote nothing after the takeover (%v)", e.Flow, e.By, e.Shard, e.Cause)
 }
 
 func (e *FencedError) Unwrap() error { return e.Cause }
@@ -61,7 +57,6 @@ func newShard(f *Flow, number int32) *shard {
 	s := &shard{flow: f, number: number, inJournal: make(map[offsets.TopicPartition]bool), journalLimit: journalBatchBytes}
 	s.fencer = fencer{
 		client: f.target, cluster: f.config.Target, transactionalID: fmt.Sprintf("milena.%s.%d", f.config.Name, number), journal: f.journalTopic,
-		fenced:  func(cause error) error { return &FencedError{Flow: f.config.Name, Shard: number, Cause: cause} },
 		waiting: s.reportWait, timeout: transactionTimeout,
 	}
 	return s

@@ -90,8 +90,8 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 			if s.ownership.end() {
 				return nil
 			}
-		case errors.Is(err, errTransactionExpired):
-			if err := f.reclaim(ctx, s); err != nil {
+		case errors.Is(err, errEpochTaken):
+			if err := f.reclaim(ctx, s, err); err != nil {
 				return err
 			}
 			pause = client.Backoff(2)
@@ -110,22 +110,32 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	}
 }
 
-// reclaim lets the next fence of a shard name no producer id, because the coordinator has aborted the transaction of the last one, which takes
-// the epoch away. If the journal has another owner, the shard has been taken over: that is a FencedError.
-func (f *Flow) reclaim(ctx context.Context, s *shard) error {
-	owner, err := f.readOwner(ctx)
-	switch {
-	case err != nil:
-		f.warn("takeover failed, retrying", "shard", s.number, "err", err)
-		return nil
-	case owner != nil && owner.Instance != f.owner.Instance:
-		return &FencedError{Flow: f.config.Name, Shard: s.number, By: describeOwner(owner), Cause: errTransactionExpired}
+// ownerPatience is how long a process that took over shard 0 may need to write its owner record: it reads the shard's journal before.
+const ownerPatience = 30 * time.Second
+
+// reclaim decides what a newer epoch of the shard's transactional id means. If the journal has another owner, that one has taken over: this is a
+// FencedError. Otherwise the coordinator has raised the epoch itself, and the next fence names no producer id.
+func (f *Flow) reclaim(ctx context.Context, s *shard, cause error) error {
+	began := time.Now()
+	for {
+		owner, err := f.readOwner(ctx)
+		switch {
+		case err != nil:
+			f.warn("takeover failed, retrying", "shard", s.number, "err", errors.Join(cause, err))
+			return nil
+		case owner != nil && owner.Instance != f.owner.Instance:
+			return &FencedError{Flow: f.config.Name, Shard: s.number, By: describeOwner(owner), Cause: cause}
+		case s.number > 0 || time.Since(began) > ownerPatience: // the owner record was written before the fence of another shard
+			f.log.Info("the coordinator raised the epoch of a shard that no other instance owns, fencing again", "shard", s.number, "err", cause)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.fencer.disown()
+			return nil
+		}
+		if client.Sleep(ctx, 5*refreshEvery) != nil {
+			return nil //nolint:nilerr // ctx ended: the flow stops
+		}
 	}
-	f.log.Info("a fence was not completed in time, fencing again", "shard", s.number)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fencer.disown()
-	return nil
 }
 
 // recoverPartitions lets the partitions of a takeover continue. If that fails, it requests another takeover after a pause. An error is fatal.

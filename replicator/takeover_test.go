@@ -2,9 +2,13 @@ package replicator_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/replicator"
@@ -31,6 +35,29 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 	stop()
 	second.UntilCopied("orders")
 	second.Stop()
+	c.Verify("orders", "a.orders", 6)
+}
+
+// The answer to a fence is lost, the coordinator moves, and the new one refuses the repetition: it does not remember the previous epoch. Nobody has
+// taken over, as the journal shows, so the flow goes on.
+func TestNewerEpochWithoutAnotherOwner(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 6)
+	flow := c.Start()
+	c.Source.Produce("orders", 6, 10, "before")
+	flow.UntilCopied("orders")
+	flow.UntilReady()
+	other := slices.IndexFunc(replicatortest.Partitions(flow.Status(), "orders"), func(p replicator.PartitionStatus) bool { return p.Shard > 0 })
+	fault := c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.ProducerFenced, Count: 1})
+	lost := c.Target.SpoilTopic(kmsg.Produce, "a.orders", replicatortest.DropResponse, 1)
+	c.Source.Write(&kgo.Record{Topic: "orders", Partition: int32(other), Value: []byte("doubted")})
+	replicatortest.Await(t, "the answer of a produce request is lost", lost)
+	flow.UntilLogged("the coordinator raised the epoch of a shard that no other instance owns")
+	fault.Remove()
+	c.Source.Produce("orders", 6, 10, "after")
+	flow.UntilCopied("orders")
+	flow.Stop()
 	c.Verify("orders", "a.orders", 6)
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/e2e/load"
@@ -42,7 +43,7 @@ func (w *world) inject(ctx context.Context, f Fault) error {
 		}
 		return errors.Join(w.during(ctx, f), c.Network(ctx, proxy.Pass))
 	case MoveLeaders:
-		return errors.Join(w.moveLeaders(ctx, f), w.during(ctx, f))
+		return errors.Join(again(ctx, func() error { return w.moveLeaders(ctx, f) }), w.during(ctx, f))
 	case DeleteSource:
 		return w.deleteSource(ctx, f)
 	case DeleteTarget:
@@ -63,6 +64,20 @@ func (w *world) during(ctx context.Context, f Fault) error {
 	}
 	w.milena.Kill()
 	return errors.Join(w.restartAfter(ctx, 0), pause(ctx, f.Lasts-f.Kill))
+}
+
+// again retries what may be done twice for up to a minute: a broker that an earlier fault has killed may not serve yet, although the metadata
+// of the others says so.
+func again(ctx context.Context, do func() error) error {
+	for began := time.Now(); ; {
+		err := do()
+		if err == nil || time.Since(began) > time.Minute {
+			return err
+		}
+		if pause(ctx, 200*time.Millisecond) != nil {
+			return err
+		}
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -179,6 +194,14 @@ func (w *world) killBroker(ctx context.Context, f Fault) error {
 	return s.waitWhole(ctx)
 }
 
+func readEnds(ctx context.Context, s side, topic string) (ends verify.Ends, err error) {
+	err = again(ctx, func() error {
+		ends, err = verify.ReadEnds(ctx, s.client, topic)
+		return err
+	})
+	return ends, err
+}
+
 // waitWhole waits until every partition has all of its replicas in sync.
 func (s side) waitWhole(ctx context.Context) error {
 	var state string
@@ -248,13 +271,20 @@ func (w *world) deleteSource(ctx context.Context, f Fault) error {
 	return w.delete(ctx, f, w.source, t.name, acked)
 }
 
-// deleteTarget deletes records of the copy of "trimmed-target", and notes which was the last.
+// deleteTarget deletes records of the copy of "trimmed-target", and notes which was the last. If milena is to be killed before, then not while it
+// starts: had it fenced the copy without journaling that, and the target forgot the producer and deleted the marker too, nobody could know what
+// was copied, and the partition would rightly be halted.
 func (w *world) deleteTarget(ctx context.Context, f Fault) error {
 	t := w.topic("trimmed-target")
 	if f.Kill > 0 {
+		ready, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("not ready within a minute"))
+		defer cancel()
+		if err := w.milena.WaitReady(ready); err != nil {
+			return err
+		}
 		w.milena.Kill()
 	}
-	ends, err := verify.ReadEnds(ctx, w.target.client, t.remote())
+	ends, err := readEnds(ctx, w.target, t.remote())
 	if err != nil {
 		return err
 	}
@@ -266,13 +296,15 @@ func (w *world) deleteTarget(ctx context.Context, f Fault) error {
 		if t.deleted == nil {
 			t.deleted = map[int32]int64{}
 		}
-		if err := verify.Sequence(ctx, w.target.client, t.remote(), partition, func(r *kgo.Record) error {
-			if r.Offset >= upTo[partition] {
-				return nil
-			}
-			seq, err := load.Sequence(r)
-			t.deleted[partition] = seq + 1
-			return err
+		if err := again(ctx, func() error {
+			return verify.Sequence(ctx, w.target.client, t.remote(), partition, func(r *kgo.Record) error {
+				if r.Offset >= upTo[partition] {
+					return nil
+				}
+				seq, err := load.Sequence(r)
+				t.deleted[partition] = seq + 1
+				return err
+			})
 		}); err != nil {
 			return err
 		}
@@ -292,7 +324,7 @@ func (w *world) delete(ctx context.Context, f Fault, s side, name string, below 
 	if f.Kill > 0 {
 		w.milena.Kill()
 	}
-	ends, err := verify.ReadEnds(ctx, s.client, name)
+	ends, err := readEnds(ctx, s, name)
 	if err != nil {
 		return err
 	}
@@ -304,10 +336,10 @@ func (w *world) delete(ctx context.Context, f Fault, s side, name string, below 
 		}
 	}
 	if len(offsets) > 0 {
-		done, err := s.admin.DeleteRecords(ctx, offsets)
-		if err == nil {
-			err = done.Error()
-		}
+		err := again(ctx, func() error {
+			done, err := s.admin.DeleteRecords(ctx, offsets)
+			return errors.Join(err, done.Error())
+		})
 		if err != nil {
 			return fmt.Errorf("delete records of %s: %w", name, err)
 		}
@@ -324,7 +356,14 @@ func (w *world) recreate(ctx context.Context, f Fault) error {
 	if err := t.end(ctx); err != nil {
 		return err
 	}
-	if _, err := w.source.admin.DeleteTopic(ctx, t.name); err != nil {
+	err := again(ctx, func() error {
+		_, err := w.source.admin.DeleteTopic(ctx, t.name)
+		if errors.Is(err, kerr.UnknownTopicOrPartition) { // an earlier attempt
+			return nil
+		}
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("delete topic %s: %w", t.name, err)
 	}
 	t.life++

@@ -103,7 +103,7 @@ func (w *world) finish(ctx context.Context) error {
 		names = append(names, t.name)
 	}
 	for _, name := range names {
-		e, err := verify.ReadEnds(ctx, w.source.client, name)
+		e, err := readEnds(ctx, w.source, name)
 		if err != nil {
 			return err
 		}
