@@ -105,7 +105,7 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 			pause = f.takeoverFailed(s, failures, err)
 		}
 		if client.Sleep(ctx, pause) != nil {
-			return nil //nolint:nilerr // ctx ended: the flow stops
+			return nil
 		}
 	}
 }
@@ -133,7 +133,7 @@ func (f *Flow) reclaim(ctx context.Context, s *shard, cause error) error {
 			return nil
 		}
 		if client.Sleep(ctx, 5*refreshEvery) != nil {
-			return nil //nolint:nilerr // ctx ended: the flow stops
+			return nil
 		}
 	}
 }
