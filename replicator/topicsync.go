@@ -269,6 +269,9 @@ func (f *Flow) raiseShrunk(s *shard, loaded map[offsets.TopicPartition]*offsets.
 	defer t.mu.Unlock()
 	for tp, l := range loaded {
 		link, info := t.links[tp.Topic], t.source.ByName[tp.Topic]
+		if len(info.Partitions) == 0 {
+			continue // the topic was deleted in the meantime, or is only being created: no topic has 0 partitions
+		}
 		if l.State == nil || link == nil || t.partitions[tp] != nil || int(tp.Partition) < len(info.Partitions) {
 			continue
 		}
