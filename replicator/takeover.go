@@ -105,7 +105,7 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 			pause = f.takeoverFailed(s, failures, err)
 		}
 		if client.Sleep(ctx, pause) != nil {
-			return nil
+			return nil //nolint:nilerr // ctx ended: the flow stops
 		}
 	}
 }
@@ -121,7 +121,7 @@ func (f *Flow) reclaim(ctx context.Context, s *shard, cause error) error {
 		owner, err := f.readOwner(ctx)
 		switch {
 		case err != nil:
-			f.warn("takeover failed, retrying", "shard", s.number, "err", errors.Join(cause, err))
+			f.warn("takeover failed, retrying", "shard", s.number, "err", fmt.Errorf("%w; who owns it is not known: %w", cause, err))
 			return nil
 		case owner != nil && owner.Instance != f.owner.Instance:
 			return &FencedError{Flow: f.config.Name, Shard: s.number, By: describeOwner(owner), Cause: cause}
