@@ -1,7 +1,9 @@
 package replicator
 
 import (
+	"context"
 	"errors"
+	"time"
 
 	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
@@ -20,6 +22,14 @@ type copyTail struct {
 func (r *recovery) newCopyTail(p *partition, t *logTail) *copyTail {
 	c := &copyTail{logTail: t, copy: p, own: match.NewTail(t.from, p.progress.firstProducer())}
 	t.abandoned = func() bool { return !r.recovers(p) }
+	if t.until == toMarker {
+		t.late = func(ctx context.Context, since time.Time) {
+			if r.late.isLost(ctx, t, since) {
+				p.cancelRecovery(r)
+				r.flow.requestTakeover(r.shard)
+			}
+		}
+	}
 	c.own.SetProducerStates(p.targetLast, r.states[t.partition])
 	c.own.Shared = !r.flow.writers.forbidsOthers()
 	t.visit = func(h recordbatch.Header, batch []byte) error {

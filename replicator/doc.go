@@ -44,6 +44,8 @@
 //   - A lane has a part of the byte budget for what is queued for it. While the budget is short, what waits is copied out of responses that are
 //     otherwise done with.
 //   - Loops request metadata and bounds of logs, and do not wait for them (refresh.go, bounds.go).
+//   - A quota delays batches, not the journal, which has connections of its own and a new one whenever a broker mutes the last one for long
+//     (journalline.go).
 //   - A takeover takes a slot only when it has the lock of its shard, gives up after a while, and backs off up to a minute.
 //
 // # Exactly once
@@ -68,7 +70,11 @@
 // ever resent on a guess. A broker expires a producer by the timestamps of its records, so while old records are copied it forgets the producer
 // within minutes and would append a resent batch again. Only the partitions in doubt are fenced again. The other partitions of the shard
 // continue with the epoch of their own last fence, because a partition only knows the epochs that it has seen. A later fence of the same
-// process names its id and epoch (KIP-360), so the coordinator rejects it if another process has taken over: that is a [FencedError].
+// process names its id and epoch (KIP-360), so the coordinator rejects it if another process has taken over. It also rejects it if it has raised the
+// epoch itself, so the owner record in the journal decides: another owner is a [FencedError].
+//
+// A marker may be missing for good: the coordinator leaves it out of a partition without a leader, and DeleteRecords deletes it. When the coordinator
+// says that none is missing and none comes, the partition is fenced again (latemarkers.go).
 //
 // A partition that the journal does not list needs no fence: its start is journaled before its first batch, and the journal partition is
 // fenced, so no earlier owner can have begun it.
@@ -111,7 +117,7 @@
 //	topology.mu                       views of both clusters, topics, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request
-//	topology.brokersMu, shard.partsMu, topicLink.mu, recovery.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
+//	topology.brokersMu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
 //
 // The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it only tries to take. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
 //

@@ -38,14 +38,15 @@ type Options struct {
 	BesideMirrorMaker bool
 	// BootTime returns the time since boot, by which the lease is measured; that of the host, if nil.
 	BootTime func() time.Duration
-	// Pauses are how long a partition waits before the target is tried again; zero values are replaced by the usual ones.
+	// Pauses are how long a partition waits before something is tried again; zero values are replaced by the usual ones.
 	Pauses Pauses
 }
 
-// Pauses are how long a partition waits before the target is tried again.
+// Pauses are how long a partition waits before something is tried again.
 type Pauses struct {
 	Refused time.Duration // after the first refusal of a batch for its content; each further one doubles it
 	Starved time.Duration // before a copy that was below min.insync.replicas, or whose replicas did not follow, is fenced
+	Marker  time.Duration // at the end of a copy, before the coordinator is asked for the marker of the fence, and again before it counts as lost
 }
 
 // produceTimeout is how long the target may wait for its in-sync replicas before it answers a produce request.
@@ -143,7 +144,7 @@ func New(o Options) (*Flow, error) {
 	if o.BootTime == nil {
 		o.BootTime = bootTime()
 	}
-	o.Pauses = Pauses{cmp.Or(o.Pauses.Refused, time.Second), cmp.Or(o.Pauses.Starved, 2*time.Second)}
+	o.Pauses = Pauses{cmp.Or(o.Pauses.Refused, time.Second), cmp.Or(o.Pauses.Starved, 2*time.Second), cmp.Or(o.Pauses.Marker, 10*time.Second)}
 	registerer := prometheus.WrapRegistererWith(prometheus.Labels{"flow": o.Flow.Name}, o.Registerer)
 	log := o.Log.With("flow", o.Flow.Name)
 	f := &Flow{

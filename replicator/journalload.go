@@ -20,7 +20,13 @@ const journalFetchBytes = 1 << 20
 func (s *shard) loadJournalLocked(ctx context.Context, mark marker) (map[offsets.TopicPartition]*offsets.Restored, error) {
 	var found offsets.Restorer
 	newest := int64(0) // timestamp
-	err := s.readJournal(ctx, &logTail{from: 0, until: toMarker, mark: mark}, func(r recordbatch.Record) error {
+	t, late := &logTail{from: 0, until: toMarker, mark: mark}, lateMarkers{shard: s}
+	t.late = func(ctx context.Context, since time.Time) {
+		if late.isLost(ctx, t, since) {
+			t.err = errNotYet
+		}
+	}
+	err := s.readJournal(ctx, t, func(r recordbatch.Record) error {
 		newest = max(newest, r.Timestamp)
 		return s.loadRecord(&found, r)
 	})

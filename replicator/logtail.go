@@ -38,6 +38,9 @@ type logTail struct {
 	// visit receives every batch from offset from on, in order, including control batches.
 	visit func(h recordbatch.Header, batch []byte) error
 
+	// late is called while reads reach the end of the log and find nothing, with the time since when. Nil if nothing can be done about that.
+	late func(ctx context.Context, since time.Time)
+
 	// abandoned reports whether nobody needs the tail any more, as when its topic was deleted. Nil means that it is always needed.
 	abandoned func() bool
 
@@ -45,12 +48,14 @@ type logTail struct {
 	// dropped receives the batches that committed keeps from visit.
 	dropped func(h recordbatch.Header)
 
-	started  bool  // the journal knows where the copy begins
-	unknown  bool  // the journal does not list the partition, so the origin of its records is unknown
-	next     int64 // the fetch offset
-	logStart int64 // above from if the target deleted the beginning of the tail
-	end      int64 // the offset behind the marker
-	sealed   int16 // epoch of the marker, which may be newer than that of the fence (KIP-890)
+	started  bool      // the journal knows where the copy begins
+	unknown  bool      // the journal does not list the partition, so the origin of its records is unknown
+	next     int64     // the fetch offset
+	logStart int64     // above from if the target deleted the beginning of the tail
+	end      int64     // the offset behind the marker
+	sealed   int16     // epoch of the marker, which may be newer than that of the fence (KIP-890)
+	settled  time.Time // since when the coordinator does not miss the marker any more
+	idle     time.Time // since when reads find nothing, zero if the last one found something or failed
 	done     bool
 	err      error
 	since    time.Time
@@ -75,6 +80,11 @@ func (f *Flow) readTails(ctx context.Context, tails []*logTail, finished func(*l
 			progress = progress || moved
 			if !inTime {
 				timeouts++
+			}
+		}
+		for _, t := range pending {
+			if t.late != nil && !t.idle.IsZero() {
+				t.late(ctx, t.idle)
 			}
 		}
 		pending = takeFinished(pending, finished)
@@ -155,6 +165,8 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 
 // applyFetch processes the part of a fetch response that belongs to a tail. It reports whether the tail progressed or failed.
 func (f *Flow) applyFetch(ctx context.Context, t *logTail, rp *kmsg.FetchResponseTopicPartition) bool {
+	idle := t.idle
+	t.idle = time.Time{}
 	switch wire.ClassifyFetch(rp.ErrorCode) {
 	case wire.Fetched:
 	case wire.OutOfRange:
@@ -176,7 +188,13 @@ func (f *Flow) applyFetch(ctx context.Context, t *logTail, rp *kmsg.FetchRespons
 			return true
 		}
 	}
-	return t.next > began
+	if t.next > began {
+		return true
+	}
+	if t.idle = idle; idle.IsZero() {
+		t.idle = time.Now()
+	}
+	return false
 }
 
 // addBatch processes the next batch of the tail, and ends the tail at its marker or at until.

@@ -24,6 +24,7 @@ type recovery struct {
 
 	loaded map[offsets.TopicPartition]*offsets.Restored  // from the journal, until all partitions are restored
 	states map[offsets.TopicPartition][]offsets.Producer // of copies whose log was empty before the fence
+	late   lateMarkers
 
 	mark          marker
 	producerID    int64
@@ -71,7 +72,7 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 // newRecovery divides the waiting partitions of the shard into those that must be fenced and those that need no fence. The shard's lock is
 // held.
 func (f *Flow) newRecovery(s *shard) *recovery {
-	r := &recovery{flow: f, shard: s, reload: !s.ownership.isOwned()}
+	r := &recovery{flow: f, shard: s, late: lateMarkers{shard: s}, reload: !s.ownership.isOwned()}
 	if s.fencer.isNearlyExhausted() {
 		s.doubtMembers()
 	}

@@ -61,6 +61,30 @@ func TestNewerEpochWithoutAnotherOwner(t *testing.T) {
 	c.Verify("orders", "a.orders", 6)
 }
 
+// The marker of a fence is deleted before the takeover reads it, and nothing else will write one. The takeover fences again, and finds an offset gone
+// that it knows nothing of: it may have been that marker or a record. A person decides.
+func TestDeletedMarkerIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "before")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	flow.UntilJournaled("orders")
+	flow.Stop()
+	read := c.Target.SpoilTopic(kmsg.Fetch, "a.orders", replicatortest.DropRequest, 1)
+	flow = c.Start()
+	replicatortest.Await(t, "the takeover reads the copy", read)
+	c.Target.SpoilTopic(kmsg.Fetch, "a.orders", replicatortest.DropRequest, 1000)
+	c.Target.DeleteRecords("a.orders", 0, c.Target.EndOffsets("a.orders")[0])
+	c.Source.Produce("orders", 1, 10, "after") // or nothing would be missing
+	c.Target.Spoil(kmsg.Fetch, nil, replicatortest.DropRequest, 0)
+	flow.UntilLogged("the marker of a fence is missing, fencing again")
+	flow.UntilHaltedBy("unmatched", "orders", 0)
+	flow.Stop()
+}
+
 func TestStopAndStartUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)

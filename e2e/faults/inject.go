@@ -271,17 +271,17 @@ func (w *world) deleteSource(ctx context.Context, f Fault) error {
 	return w.delete(ctx, f, w.source, t.name, acked)
 }
 
-// deleteTarget deletes records of the copy of "trimmed-target", and notes which was the last. If milena is to be killed before, then not while it
-// starts: had it fenced the copy without journaling that, and the target forgot the producer and deleted the marker too, nobody could know what
+// deleteTarget deletes records of the copy of "trimmed-target", and notes which was the last. It waits until no takeover runs: if that had fenced
+// the copy without journaling the result, and the target deleted the marker with the records and forgot the producer, then nobody could know what
 // was copied, and the partition would rightly be halted.
 func (w *world) deleteTarget(ctx context.Context, f Fault) error {
 	t := w.topic("trimmed-target")
+	ready, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("not ready within a minute"))
+	defer cancel()
+	if err := w.milena.WaitReady(ready); err != nil {
+		return err
+	}
 	if f.Kill > 0 {
-		ready, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("not ready within a minute"))
-		defer cancel()
-		if err := w.milena.WaitReady(ready); err != nil {
-			return err
-		}
 		w.milena.Kill()
 	}
 	ends, err := readEnds(ctx, w.target, t.remote())

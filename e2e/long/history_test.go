@@ -145,18 +145,19 @@ func writeHistory(t *testing.T, client *kgo.Client, segments int64) {
 	}
 }
 
-// Every transaction of the source leaves a marker, so every one-record transaction is a segment of its own.
+// Every transaction of the source leaves a marker in each of its partitions, so each record is a segment of its own. A transaction here has one
+// record in each of the partitions of its producer: to each of them it is a one-record transaction.
 func TestAMillionTransactions(t *testing.T) {
-	const producers = 16
-	h := newHistory(t, producers)
+	const producers, partitionsEach = 4, 16
+	h := newHistory(t, producers*partitionsEach)
 	shortTook, shortPeak := h.restart()
-	each := number(t, "MILENA_TRANSACTIONS", 1_000_000) / producers
+	each := number(t, "MILENA_TRANSACTIONS", 1_000_000) / (producers * partitionsEach)
 	began := time.Now()
 	var all sync.WaitGroup
 	failed := make(chan error, producers)
 	for n := range int32(producers) {
 		all.Go(func() {
-			if err := transactions(t.Context(), h.source, n, each); err != nil {
+			if err := transactions(t.Context(), h.source, n*partitionsEach, partitionsEach, each); err != nil {
 				failed <- err
 			}
 		})
@@ -164,26 +165,30 @@ func TestAMillionTransactions(t *testing.T) {
 	all.Wait()
 	close(failed)
 	must(t, <-failed)
-	t.Logf("%d transactions in %.0f s", each*producers, time.Since(began).Seconds())
+	total := each * producers * partitionsEach
+	t.Logf("%d one-record transactions in %.0f s", total, time.Since(began).Seconds())
 	h.untilCopied()
 	longTook, longPeak := h.restart()
 	h.untilCopied()
-	h.compare(fmt.Sprintf("%d transactions", each*producers), shortTook, longTook, shortPeak, longPeak)
+	h.compare(fmt.Sprintf("%d one-record transactions", total), shortTook, longTook, shortPeak, longPeak)
 }
 
-// transactions writes n transactions of one record each to a partition.
-func transactions(ctx context.Context, source *kafka.Cluster, partition int32, n int64) error {
-	client, err := source.Client(kgo.TransactionalID(fmt.Sprintf("orders-%d", partition)), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+// transactions writes n transactions of one record in each of the given partitions.
+func transactions(ctx context.Context, source *kafka.Cluster, first, partitions int32, n int64) error {
+	client, err := source.Client(kgo.TransactionalID(fmt.Sprintf("orders-%d", first)), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+	records := make([]*kgo.Record, partitions)
 	for i := range n {
 		if err := client.BeginTransaction(); err != nil {
 			return err
 		}
-		record := &kgo.Record{Topic: "orders", Partition: partition, Value: fmt.Appendf(nil, "order %d", i)}
-		if err := client.ProduceSync(ctx, record).FirstErr(); err != nil {
+		for k := range records {
+			records[k] = &kgo.Record{Topic: "orders", Partition: first + int32(k), Value: fmt.Appendf(nil, "order %d", i)}
+		}
+		if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 			return err
 		}
 		if err := client.EndTransaction(ctx, kgo.TryCommit); err != nil {

@@ -17,9 +17,9 @@ func FastTopics(f *config.Flow) { f.TopicsInterval = 100 * time.Millisecond }
 // FastJournal writes the journal every 100 ms, the shortest interval that a config may have. An expired lease is then noticed soon.
 func FastJournal(f *config.Flow) { f.JournalInterval = 100 * time.Millisecond }
 
-// ShortPauses lets a partition wait for moments only before the target is tried again.
+// ShortPauses lets a partition wait for moments only before something is tried again.
 func (c *Clusters) ShortPauses() {
-	c.Pauses = replicator.Pauses{Refused: 20 * time.Millisecond, Starved: 50 * time.Millisecond}
+	c.Pauses = replicator.Pauses{Refused: 20 * time.Millisecond, Starved: 50 * time.Millisecond, Marker: 200 * time.Millisecond}
 }
 
 // OnAnomaly sets the action for one kind of anomaly.
