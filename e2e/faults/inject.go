@@ -271,9 +271,10 @@ func (w *world) deleteSource(ctx context.Context, f Fault) error {
 	return w.delete(ctx, f, w.source, t.name, acked)
 }
 
-// deleteTarget deletes records of the copy of "trimmed-target", and notes which was the last. It waits until no takeover runs: if that had fenced
-// the copy without journaling the result, and the target deleted the marker with the records and forgot the producer, then nobody could know what
-// was copied, and the partition would rightly be halted.
+// deleteTarget deletes records of the copy of "trimmed-target", all but the last one at most, and notes which was the last.
+//
+// This target forgets producers within seconds. If it deleted all, nothing would tell whether what was not journaled yet were records or markers of
+// fences, and the partition would rightly be halted. For the same reason it waits until no takeover runs.
 func (w *world) deleteTarget(ctx context.Context, f Fault) error {
 	t := w.topic("trimmed-target")
 	ready, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("not ready within a minute"))
@@ -284,30 +285,26 @@ func (w *world) deleteTarget(ctx context.Context, f Fault) error {
 	if f.Kill > 0 {
 		w.milena.Kill()
 	}
-	ends, err := readEnds(ctx, w.target, t.remote())
-	if err != nil {
-		return err
-	}
 	f.Kill = 0
 	upTo := map[int32]int64{}
-	for partition, end := range ends.End {
-		start := ends.Start[partition]
-		upTo[partition] = start + int64(f.Share*float64(end-start))
-		if t.deleted == nil {
-			t.deleted = map[int32]int64{}
-		}
-		if err := again(ctx, func() error {
-			return verify.Sequence(ctx, w.target.client, t.remote(), partition, func(r *kgo.Record) error {
-				if r.Offset >= upTo[partition] {
-					return nil
-				}
-				seq, err := load.Sequence(r)
-				t.deleted[partition] = seq + 1
-				return err
-			})
-		}); err != nil {
+	for partition := range int32(t.partitions) {
+		var copied []*kgo.Record
+		err := again(ctx, func() (err error) {
+			copied, err = read(ctx, w.target.client, t.remote(), partition)
+			return err
+		})
+		if err != nil {
 			return err
 		}
+		n := int(f.Share * float64(len(copied)-1))
+		if n < 1 {
+			continue
+		}
+		seq, err := load.Sequence(copied[n-1])
+		if err != nil {
+			return err
+		}
+		t.deleted[partition], upTo[partition] = seq+1, copied[n].Offset
 	}
 	f.Share = 1
 	if err := w.delete(ctx, f, w.target, t.remote(), upTo); err != nil {

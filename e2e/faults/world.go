@@ -92,7 +92,7 @@ func allTopics() []*topic {
 			configs: append(compactNow(), "message.timestamp.type=LogAppendTime"), load: compactedSingle,
 		},
 		{name: "trimmed", partitions: 2, perSecond: 150, judge: complete, load: load.Options{Shapes: []load.Shape{load.Sized(300)}}},
-		{name: "trimmed-target", partitions: 2, perSecond: 150, judge: complete, load: load.Options{Shapes: []load.Shape{load.Sized(300)}}},
+		{name: "trimmed-target", partitions: 2, deleted: map[int32]int64{}, perSecond: 150, judge: complete, load: load.Options{Shapes: []load.Shape{load.Sized(300)}}},
 		{name: "recreated", partitions: 1, perSecond: 60, judge: lives, load: load.Options{Shapes: []load.Shape{load.Sized(200)}}},
 	}
 }
