@@ -18,6 +18,7 @@ import (
 // Both clusters are written to and copied to each other, while milena is killed once. A group with offsets in a local topic is translated
 // exactly, and its offsets in a copy move no group at home.
 func TestActiveActive(t *testing.T) {
+	t.Parallel()
 	const partitions, half = 4, 10 * time.Second
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
@@ -107,6 +108,7 @@ func (p *pair) verifyGroupInBothTopics(t *testing.T, partitions int32) {
 // Identity naming in both directions, with producers on both sides and a milena that is killed three times: both sides end with the same
 // records, each of them once.
 func TestActiveActiveWithIdentityNaming(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	const partitions = 2

@@ -12,11 +12,13 @@ import (
 )
 
 func TestTwentyKills(t *testing.T) {
+	t.Parallel()
 	testTwentyKills(t, kafka.Options{}, time.Time{})
 }
 
 // The target forgets the producers of old records within seconds, so a blind resend would duplicate a batch.
 func TestTwentyKillsWithOldRecords(t *testing.T) {
+	t.Parallel()
 	testTwentyKills(t, forgetful(), in2023)
 }
 

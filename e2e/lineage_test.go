@@ -30,6 +30,7 @@ type lineageTest struct {
 // both flows at defaults. A group that is reset at home is followed, unless somebody consumed on the other side. Only groups_back moves a group
 // at home, and no forged journal does.
 func TestGroupPositionsBelongToWhoeverPutThem(t *testing.T) {
+	t.Parallel()
 	l := startLineage(t)
 	m := l.startMilena(l.bothFlows(nil))
 	eventually(t, time.Minute, "both topics are copied", func() (bool, string) {

@@ -35,6 +35,7 @@ type tailTopic struct {
 // Both clusters delete records that were copied and not journaled when milena was killed: retention, DeleteRecords, and both log cleaners.
 // Nothing is lost, nothing is copied twice, and each record that both sides have is where the map says.
 func TestTailsThatBothClustersDelete(t *testing.T) {
+	t.Parallel()
 	x := &tailTest{pair: startPair(t, kafka.Options{}, kafka.Options{Properties: map[string]string{"log.cleaner.min.compaction.lag.ms": "86400000"}})}
 	x.addTopics()
 	x.each(func(topic *tailTopic) error { return x.write(topic, "journaled", 10) })

@@ -14,6 +14,7 @@ import (
 // A key is deleted on a compacted source while milena is down, and the log cleaner removes the tombstone before milena is back: the copy would
 // keep the key for ever. Policy decides.
 func TestTombstonesAreCleanedDuringAPause(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	p.createTopic("users", 1, 1, "cleanup.policy=compact", "delete.retention.ms=1000", "min.cleanable.dirty.ratio=0.001", "segment.ms=500")
 	p.writeUser(t, "keeps", "1")

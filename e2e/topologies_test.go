@@ -100,6 +100,7 @@ func chainPaths() []path {
 
 // A chain a->b->c, and beside it a->c, so that c has two copies of the same topic. Groups of a are translated along both paths.
 func TestChainOfClusters(t *testing.T) {
+	t.Parallel()
 	top := startTopology(t)
 	for _, name := range []string{"a", "b"} {
 		top.writeOrders(name, 700)
@@ -230,6 +231,7 @@ func ringSources(cluster string) (near, far string) {
 
 // In a ring a->b->c->a each record reaches every cluster and never returns to the cluster it was produced on.
 func TestRingOfClusters(t *testing.T) {
+	t.Parallel()
 	top := startTopology(t)
 	for _, name := range clusterNames() {
 		top.writeOrders(name, ringRecords)

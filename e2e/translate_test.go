@@ -21,6 +21,7 @@ import (
 
 // After takeovers at random times during a load, every offset of every partition translates to the right one, forward and reverse.
 func TestEveryOffsetTranslatesAfterTakeovers(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	random := seeded(t)

@@ -60,18 +60,6 @@ func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *
 		}
 		return journalLine{Producer: target.wire(cl), close: cl.Close}, nil
 	})
-	c.groupsSource, c.groupsTarget = source.make(o), target.make(o)
-	c.targetWire = target.wire(c.internal)
-	c.journal = &journalLines{
-		patience: o.Flow.Lease / 4, first: target.wire(c.internal), byBroker: make(map[int32]*journalLine),
-		open: func() (journalLine, error) {
-			cl, err := target.open(o, kgo.RequestTimeoutOverhead(journalPatience))
-			if err != nil {
-				return journalLine{}, err
-			}
-			return journalLine{Producer: target.wire(cl), close: cl.Close}, nil
-		},
-	}
 	for i := range c.fetchWires {
 		c.fetchWires[i] = source.wire(source.make(o))
 	}
