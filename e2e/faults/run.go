@@ -109,9 +109,27 @@ func (w *world) finish(ctx context.Context) error {
 		}
 		ends[name] = e
 	}
-	copied, cancel := context.WithTimeoutCause(ctx, 4*time.Minute, errors.New("not everything was copied within 4 minutes after the last fault"))
-	defer cancel()
-	return w.milena.Until(copied, 100*time.Millisecond, func() (bool, string) { return w.allCopied(copied, ends) })
+	return w.untilCopied(ctx, ends)
+}
+
+// stillFor is how long milena may copy nothing after the last fault. The faults leave it little time, so there may be much to copy then.
+const stillFor = 2 * time.Minute
+
+// untilCopied waits until everything below these ends is copied. It is an error if nothing is copied for a while.
+func (w *world) untilCopied(ctx context.Context, ends map[string]verify.Ends) error {
+	for before := ""; ; {
+		copied, cancel := context.WithTimeoutCause(ctx, stillFor, fmt.Errorf("not everything was copied, and nothing for %v", stillFor))
+		last := ""
+		err := w.milena.Until(copied, 100*time.Millisecond, func() (done bool, state string) {
+			done, last = w.allCopied(copied, ends)
+			return done, last
+		})
+		cancel()
+		if err == nil || last == before || ctx.Err() != nil || !w.milena.Process().Running() {
+			return err
+		}
+		before = last
+	}
 }
 
 // allCopied reports whether milena has acknowledged everything below these ends.
