@@ -119,7 +119,7 @@ func TestSmallestFileHasAllDefaults(t *testing.T) {
 	if diff := cmp.Diff(&want, load(t, "smallest")); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if want.Flows[0].Name != "a-b" || want.Flows[0].Lease != 10*time.Second || want.Buffer != 32<<20 {
+	if want.Flows[0].Name != "a-b" || want.Flows[0].Lease != 15*time.Second || want.Buffer != 32<<20 {
 		t.Errorf("the defaults changed: %+v", want)
 	}
 }

@@ -53,10 +53,13 @@ func DefaultFlow(source, target string) Flow {
 		// manages those, the two would undo each other's changes.
 		ACLs:            false,
 		ACLsInterval:    30 * time.Second,
-		Shards:          64,               // the maximum number of owners of a flow; 64 small partitions cost nothing
-		JournalInterval: 2 * time.Second,  // limits what a takeover has to read from the target
-		Lease:           10 * time.Second, // longer than a leader election, short enough for a quick takeover
-		Groups:          []string{".*"},
+		Shards:          64,              // the maximum number of owners of a flow; 64 small partitions cost nothing
+		JournalInterval: 2 * time.Second, // limits what a takeover has to read from the target
+		// Longer than it takes a cluster to leave out a broker that hangs, because no journal write and no fence is complete before
+		// (broker.session.timeout.ms, 9 s by default). Shorter than it takes brokers to forget a producer of old records
+		// (producer.id.expiration.check.interval.ms, 10 min).
+		Lease:  15 * time.Second,
+		Groups: []string{".*"},
 		// MirrorMaker 2's list: groups of console consumers are temporary, and Connect's groups belong to one Connect cluster.
 		GroupsExclude:      []string{`console-consumer-.*`, `connect-.*`, `__.*`},
 		GroupsRefresh:      true,

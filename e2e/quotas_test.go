@@ -84,7 +84,9 @@ func TestQuotasAreRespected(t *testing.T) {
 	q := &quotas{pair: startPair(t, kafka.Options{}, kafka.Options{})}
 	q.createTopic("orders", quotaPartitions, 1)
 	q.w = q.writer(load.Options{Topic: "orders", Partitions: quotaPartitions, Codec: "none"})
-	q.m = q.startMilena(q.config("orders"))
+	config := q.config("orders")
+	config["flows"].([]daemon.Map)[0]["lease"] = "10s" // a quota mutes connections for longer
+	q.m = q.startMilena(config)
 	q.waitStarted()
 	t.Run("request_percentage", q.requestPercentage)
 	t.Run("target", func(t *testing.T) { q.byteRate(t, "target", "producer_byte_rate", q.targetAdmin) })

@@ -44,9 +44,9 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 		asleep      time.Duration
 	}{
 		{"a frozen first instance that wakes at once writes nothing", "nap", time.Time{}, 0},
-		// Longer than the lease (10 s), and longer than the target remembers the producers of old records.
-		{"a frozen first instance that wakes later writes nothing", "sleep", time.Time{}, 12 * time.Second},
-		{"a frozen first instance that wakes later writes no old records", "oldsleep", in2023, 12 * time.Second},
+		// Longer than the lease (15 s), and longer than the target remembers the producers of old records.
+		{"a frozen first instance that wakes later writes nothing", "sleep", time.Time{}, 17 * time.Second},
+		{"a frozen first instance that wakes later writes no old records", "oldsleep", in2023, 17 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := p.in(t)

@@ -18,7 +18,7 @@ import (
 
 const (
 	brokers = 3                // of each cluster
-	lease   = 10 * time.Second // milena's default
+	lease   = 15 * time.Second // milena's default
 )
 
 // side is one cluster with a client of the test, which bypasses the proxies.

@@ -29,7 +29,7 @@ func Options(c config.Cluster, dials *Dials, log *slog.Logger, hooks ...kgo.Hook
 		kgo.DisableClientMetrics(),
 		// How long a request may take beyond its own timeout. A broker that hangs stalls every request to it for this long (a dead
 		// broker is an error at once), and canceling a context does not interrupt connection setup (ApiVersions, SASL). kgo's
-		// default of 10 s is as long as the default lease.
+		// default of 10 s is most of the default lease.
 		kgo.RequestTimeoutOverhead(2500 * time.Millisecond),
 		// Retries inside the client only bridge short interruptions: the loops that use it log, count and retry with fresh metadata.
 		// The timeout also ends the wait for a chosen broker that has left the cluster.
