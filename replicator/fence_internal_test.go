@@ -60,6 +60,29 @@ func TestNewerEpochIsClaimedAgain(t *testing.T) {
 	}
 }
 
+// The coordinator has forgotten the transactional id when the shard claims it again. The new producer id fences no write with the old one, so every
+// partition is fenced with it before it writes again.
+func TestNewProducerIDOfAReclaimedShardReachesEveryPartition(t *testing.T) {
+	f := testFlow(t)
+	p := replicatingPartition(f, 0)
+	s := p.shard
+	used, _ := fencerOf(t)
+	s.fencer = *used
+	if _, _, err := s.fenceLocked(t.Context(), journalPartition); err != nil {
+		t.Fatal(err)
+	}
+	s.fencer.claimed = true
+	s.ownership.own()
+	s.fencer.disown()
+	s.fencer.transactionalID = "milena.a-b.forgotten"
+	if _, _, err := s.fenceLocked(t.Context(), journalPartition); err != nil {
+		t.Fatal(err)
+	}
+	if p.state != waiting || len(f.takeovers.queue) != 1 {
+		t.Errorf("the partition is %s; %d takeovers are requested", p.state, len(f.takeovers.queue))
+	}
+}
+
 // A cluster may allow only shorter transactions.
 func TestFenceLearnsTheTransactionTimeout(t *testing.T) {
 	f, c := fencerOf(t)

@@ -138,7 +138,7 @@ func (s *shard) waiting() []*partition {
 // fence of all members, which wait, and before another one with the new id. If the coordinator assigns a new id on its own, because it has
 // forgotten the transactional id, all members are fenced with it before any of them writes again. The shard's lock is held.
 func (s *shard) fenceLocked(ctx context.Context, partitions []offsets.TopicPartition) (marker, map[offsets.TopicPartition]error, error) {
-	before, known := s.fencer.producerID, s.fencer.claimed
+	before := s.fencer.producerID
 	mark, outside, err := s.fencer.fence(ctx, partitions)
 	if err == nil && s.fencer.isNearlyExhausted() {
 		if err = s.fencer.replaceProducer(ctx, s.journal()); err == nil {
@@ -147,7 +147,7 @@ func (s *shard) fenceLocked(ctx context.Context, partitions []offsets.TopicParti
 		}
 	}
 	s.producer.Store(s.fencer.producerID)
-	if known && s.fencer.producerID != before {
+	if s.ownership.isOwned() && s.fencer.producerID != before {
 		s.doubtMembers() // a partition that a takeover is about to start notices it there
 		s.flow.requestTakeover(s)
 	}
