@@ -14,7 +14,6 @@ import (
 // Each fault hits new records and records from 2023 at the same time. The target forgets the producers of the old ones within a second, so a
 // blind resend would duplicate them.
 func TestNetworkFaults(t *testing.T) {
-	t.Parallel()
 	target := forgetful()
 	target.Proxied = true
 	p := startPair(t, kafka.Options{Proxied: true}, target)

@@ -3,7 +3,6 @@ package replicator
 import (
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -35,10 +34,6 @@ type connections struct {
 	all         []*kgo.Client
 }
 
-// journalPatience is how long a response of the journal may be late beyond the time that the broker may wait for its replicas. A quota holds up
-// the requests of a connection for seconds (KIP-219), and a timeout would close it and put every shard of the broker in doubt.
-const journalPatience = 10 * time.Second
-
 // newConnections creates the clients, whose requests need the permission of guard. It does not connect.
 func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *flowMetrics, r prometheus.Registerer) (*connections, error) {
 	c := &connections{throttles: client.NewThrottles(log), targetDials: &client.Dials{Guard: guard}}
@@ -50,11 +45,11 @@ func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *
 		connections: c, side: "target", alias: o.Flow.Target, log: log, metrics: m, dials: c.targetDials,
 		series: kprom.NewMetrics("milena", kprom.Subsystem("target_client"), kprom.Registerer(r)),
 	}
-	c.source, c.target, c.internal = source.make(o), target.make(o), target.make(o, kgo.RequestTimeoutOverhead(journalPatience))
+	c.source, c.target, c.internal = source.make(o), target.make(o), target.make(o)
 	c.groupsSource, c.groupsTarget = source.make(o), target.make(o)
 	c.targetWire = target.wire(c.internal)
 	c.journal = newJournalLines(o.Flow.Lease/4, target.wire(c.internal), func() (journalLine, error) {
-		cl, err := target.open(o, kgo.RequestTimeoutOverhead(journalPatience))
+		cl, err := target.open(o)
 		if err != nil {
 			return journalLine{}, err
 		}
@@ -96,8 +91,8 @@ type clientMaker struct {
 }
 
 // make creates a client that lives as long as the flow. It returns nil after an error.
-func (m *clientMaker) make(o client.Clusters, more ...kgo.Opt) *kgo.Client {
-	cl, err := m.open(o, more...)
+func (m *clientMaker) make(o client.Clusters) *kgo.Client {
+	cl, err := m.open(o)
 	if err != nil {
 		if m.err == nil {
 			m.err = err
@@ -109,7 +104,7 @@ func (m *clientMaker) make(o client.Clusters, more ...kgo.Opt) *kgo.Client {
 }
 
 // open creates a client, which the caller closes. The first client registers the series that all clients of the side share.
-func (m *clientMaker) open(o client.Clusters, more ...kgo.Opt) (*kgo.Client, error) {
+func (m *clientMaker) open(o client.Clusters) (*kgo.Client, error) {
 	cluster := o.Source
 	if m.side == "target" {
 		cluster = o.Target
@@ -122,7 +117,7 @@ func (m *clientMaker) open(o client.Clusters, more ...kgo.Opt) (*kgo.Client, err
 	if err != nil {
 		return nil, err
 	}
-	return kgo.NewClient(append(options, more...)...)
+	return kgo.NewClient(options...)
 }
 
 // wire wraps a client so that its fetch and produce requests are measured.

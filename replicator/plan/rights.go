@@ -149,7 +149,7 @@ func (c *check) checkTransactions(ctx context.Context) {
 		}
 	}
 	id := "milena." + c.flow.Name + ".0"
-	err = findCoordinator(ctx, admin, id)
+	err = findCoordinator(ctx, func(ctx context.Context) error { return admin.FindTxnCoordinators(ctx, id)[id].Err })
 	if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
 		c.refuse("transactional id %s on cluster %s: grant WRITE on transactional ids with the prefix milena.%s. to milena's user", id, c.flow.Target, c.flow.Name)
 		return
@@ -165,17 +165,23 @@ func (c *check) checkTransactions(ctx context.Context) {
 // coordinatorWait is how long a cluster may take to find a coordinator. The first request creates the transaction log.
 const coordinatorWait = 4 * time.Second
 
-// findCoordinator looks up the coordinator of a transactional id, and returns the last error if there is none in time.
-func findCoordinator(ctx context.Context, admin *kadm.Client, id string) error {
+// findCoordinator asks for a coordinator until there is one. If there is none in time, it returns the cluster's last answer, not that the next one
+// is late: the answer says what to do.
+func findCoordinator(ctx context.Context, find func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, coordinatorWait)
 	defer cancel()
+	var last error
 	for attempt := 0; ; attempt++ {
-		response := admin.FindTxnCoordinators(ctx, id)[id]
-		if !errors.Is(response.Err, kerr.CoordinatorNotAvailable) {
-			return response.Err
+		err := find(ctx)
+		if err != nil && ctx.Err() != nil && last != nil {
+			return last
 		}
+		if !errors.Is(err, kerr.CoordinatorNotAvailable) {
+			return err
+		}
+		last = err
 		if client.Sleep(ctx, client.Backoff(attempt)) != nil {
-			return response.Err
+			return last
 		}
 	}
 }
