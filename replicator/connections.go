@@ -48,12 +48,12 @@ func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *
 	c.source, c.target, c.internal = source.make(o), target.make(o), target.make(o)
 	c.groupsSource, c.groupsTarget = source.make(o), target.make(o)
 	c.targetWire = target.wire(c.internal)
-	c.journal = newJournalLines(o.Flow.Lease/4, target.wire(c.internal), func() (journalLine, error) {
+	c.journal = newJournalLines(o.Flow.Lease/4, target.wire(c.internal), func() (*journalLine, error) {
 		cl, err := target.open(o)
 		if err != nil {
-			return journalLine{}, err
+			return nil, err
 		}
-		return journalLine{Producer: target.wire(cl), close: cl.Close}, nil
+		return &journalLine{Producer: target.wire(cl), close: cl.Close}, nil
 	})
 	for i := range c.fetchWires {
 		c.fetchWires[i] = source.wire(source.make(o))

@@ -15,7 +15,7 @@ import (
 // written there counts towards the quota as well, so the batches wait for it. It is safe for concurrent use.
 type journalLines struct {
 	patience time.Duration
-	open     func() (journalLine, error) // does not connect
+	open     func() (*journalLine, error) // does not connect
 
 	mu       sync.Mutex
 	first    wire.Producer // for all brokers that have no line yet
@@ -27,53 +27,51 @@ type journalLine struct {
 	wire.Producer
 	close func()
 
-	muted    time.Time // until when the broker reads nothing
+	mute     client.Mute
 	users    int
 	replaced bool
 }
 
 // newJournalLines creates the lines. A broker's line uses first until the broker mutes it for longer than patience, and afterwards what open
 // returns.
-func newJournalLines(patience time.Duration, first wire.Producer, open func() (journalLine, error)) *journalLines {
+func newJournalLines(patience time.Duration, first wire.Producer, open func() (*journalLine, error)) *journalLines {
 	return &journalLines{patience: patience, first: first, open: open, byBroker: make(map[int32]*journalLine)}
 }
 
-// take returns the line to a broker. A request is built when take returns, not before: it blocks while the broker reads nothing, or until ctx
-// ends. The caller gives the line back.
+// take returns the line to a broker. It blocks while the broker reads nothing, or until ctx ends, so the lease must be looked at afterwards. The
+// caller gives the line back.
 func (l *journalLines) take(ctx context.Context, broker int32) *journalLine {
-	line, wait := l.current(broker)
-	_ = client.Sleep(ctx, wait) // if ctx ends, so does the request
+	line := l.current(broker)
+	_ = line.mute.Wait(ctx) // if ctx ends, so does the request
 	return line
 }
 
-// current returns the line to a broker, and how long it is muted.
-func (l *journalLines) current(broker int32) (line *journalLine, wait time.Duration) {
+// current returns the line to a broker, a new one if the last one is muted for long.
+func (l *journalLines) current(broker int32) *journalLine {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	line = l.byBroker[broker]
+	line := l.byBroker[broker]
 	if line == nil {
 		line = &journalLine{Producer: l.first, close: func() {}}
 		l.byBroker[broker] = line
 	}
-	if time.Until(line.muted) > l.patience {
+	if line.mute.Left() > l.patience {
 		if next, err := l.open(); err == nil { // else wait: an owner that is late takes over again
 			line.replaced = true
 			line.closeUnused()
-			line = &next
+			line = next
 			l.byBroker[broker] = line
 		}
 	}
 	line.users++
-	return line, time.Until(line.muted)
+	return line
 }
 
 // give ends the use of a line. The answer to the request had the given throttle time, 0 if there was none.
 func (l *journalLines) give(line *journalLine, throttleMillis int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if until := time.Now().Add(time.Duration(throttleMillis) * time.Millisecond); throttleMillis > 0 && until.After(line.muted) {
-		line.muted = until
-	}
+	line.mute.Answered(throttleMillis)
 	line.users--
 	line.closeUnused()
 }

@@ -43,9 +43,9 @@ type journalLog struct {
 }
 
 // line opens a connection, which the broker does not read while it is muted.
-func (l *journalLog) line() (journalLine, error) {
+func (l *journalLog) line() (*journalLine, error) {
 	l.lines++
-	return journalLine{Producer: &journalConnection{journalLog: l}, close: func() {}}, nil
+	return &journalLine{Producer: &journalConnection{journalLog: l}, close: func() {}}, nil
 }
 
 type journalConnection struct {

@@ -85,9 +85,9 @@ func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 // send produces on one connection, one request after the other, until ctx ends.
 func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 	f := b.flow
-	var mutes client.Mutes
+	var mute client.Mute
 	for {
-		if mutes.Wait(ctx, b.broker) != nil || f.lease.wait(ctx) != nil {
+		if mute.Wait(ctx) != nil || f.lease.wait(ctx) != nil {
 			return
 		}
 		// Only now: while the lease was expired, a takeover may have decided about the batches that were the first ones before.
@@ -108,7 +108,7 @@ func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 			f.refreshTargetSoon()
 			continue
 		}
-		mutes.Answered(b.broker, response.ThrottleMillis)
+		mute.Answered(response.ThrottleMillis)
 		b.mu.Lock()
 		b.pace.Answered(response.ThrottleMillis)
 		b.mu.Unlock()

@@ -10,7 +10,7 @@
 //	guard.go         asks before each write of a request whether it may still be sent
 //	throttle.go      which brokers throttle the flow because of a quota (KIP-219)
 //	pace.go          smaller requests while a quota throttles
-//	mutes.go         until when a broker that throttles reads nothing from a connection
+//	mute.go          until when a broker that throttles reads nothing from a connection
 //	retry.go         backoff between attempts
 //	connecterror.go  explains in one sentence why a cluster cannot be reached, and what to do
 //
