@@ -28,14 +28,22 @@ const shortAfter = 50 * time.Millisecond
 
 // reserve blocks until n bytes fit, or until nothing else is held: a response that is larger than the whole budget must not block forever.
 func (b *budget) reserve(ctx context.Context, n int64) error {
+	_, err := b.reserveUpTo(ctx, n, n)
+	return err
+}
+
+// reserveUpTo is like reserve for the least number of bytes, and reserves up to the most if they fit. It returns how many. So what is queued for
+// brokers that hang, which is at most what is free, leaves something for the others.
+func (b *budget) reserveUpTo(ctx context.Context, least, most int64) (int64, error) {
 	var tick *time.Ticker
 	var short <-chan time.Time
 	for {
 		b.mu.Lock()
-		if b.used == 0 || b.used+n <= b.limit {
+		if b.used == 0 || b.used+least <= b.limit {
+			n := max(least, min(most, b.limit-b.used))
 			b.used += n
 			b.mu.Unlock()
-			return nil
+			return n, nil
 		}
 		freed := b.freed
 		b.mu.Unlock()
@@ -49,7 +57,7 @@ func (b *budget) reserve(ctx context.Context, n int64) error {
 		case <-short:
 			b.ease()
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
 }
@@ -81,6 +89,13 @@ func (b *budget) add(n int64) {
 	b.mu.Unlock()
 }
 
+// free returns how many bytes are not held, at least 0.
+func (b *budget) free() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(0, b.limit-b.used)
+}
+
 func (b *budget) held() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -92,13 +107,14 @@ func (b *budget) held() int64 {
 type slab struct {
 	budget *budget
 	bytes  int64
+	free   func() // called when nothing refers to the memory any more; nil if the garbage collector frees it
 	refs   atomic.Int32
 	live   atomic.Int64 // bytes of the batches that are not done
 }
 
-// newSlab returns a slab for bytes that are already reserved. The caller holds the first reference, which is released with release(0).
-func newSlab(b *budget, bytes int64) *slab {
-	s := &slab{budget: b, bytes: bytes}
+// newSlab returns a slab for bytes that are already reserved. The caller holds the first reference, which is dropped with drop.
+func newSlab(b *budget, bytes int64, free func()) *slab {
+	s := &slab{budget: b, bytes: bytes, free: free}
 	s.refs.Store(1)
 	return s
 }
@@ -106,23 +122,34 @@ func newSlab(b *budget, bytes int64) *slab {
 // newOwnSlab returns a slab of one batch, which is added to the budget.
 func newOwnSlab(b *budget, size int) *slab {
 	b.add(int64(size))
-	s := newSlab(b, int64(size))
+	s := newSlab(b, int64(size), nil)
 	s.live.Store(int64(size))
 	return s
 }
 
-// hold adds a reference for a batch of this size.
-func (s *slab) hold(size int) {
-	s.refs.Add(1)
-	s.live.Add(int64(size))
-}
+// keep adds a reference, for as long as the memory is read.
+func (s *slab) keep() { s.refs.Add(1) }
 
-// release drops the reference of a batch of this size. With the last one, the bytes return to the budget.
-func (s *slab) release(size int) {
-	s.live.Add(-int64(size))
+// drop drops a reference. With the last one, the bytes return to the budget.
+func (s *slab) drop() {
 	if s.refs.Add(-1) == 0 {
 		s.budget.add(-s.bytes)
+		if s.free != nil {
+			s.free()
+		}
 	}
+}
+
+// hold adds a reference for a batch of this size.
+func (s *slab) hold(size int) {
+	s.live.Add(int64(size))
+	s.keep()
+}
+
+// release drops the reference of a batch of this size.
+func (s *slab) release(size int) {
+	s.live.Add(-int64(size))
+	s.drop()
 }
 
 // isWasteful reports whether most of the slab is held for less than half of its bytes. To copy the rest out then frees more than it takes.

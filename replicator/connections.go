@@ -8,34 +8,39 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/plugin/kprom"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // connections are the clients of a flow. Clients connect lazily.
 //
-// A client has one connection to a broker for fetches and one for produce requests, and writes its requests to one broker one after the
-// other, across its connections: a request that a quota delays (KIP-219) delays all others. So each fetch loop and each produce connection
-// has its own client, and batches share none with the journal, on which the lease depends, nor with requests about transactions.
+// Batches have connections of their own: one line to each broker per fetch loop and per lane. A kgo client writes its requests to one broker one after
+// the other, across its connections: a request that a quota delays (KIP-219) delays all others. So batches share no client with the journal, on
+// which the lease depends, nor with requests about transactions.
 type connections struct {
 	source, target *kgo.Client // for topics, groups and transactions
 	internal       *kgo.Client // of the target, for the journal
 	// groupsSource and groupsTarget are for package groups alone: its requests are large, and giving one up closes the connection.
 	groupsSource, groupsTarget *kgo.Client
 
-	sourceWire   wire.Fetcher                                 // for single reads, as in a recovery
-	targetWire   wire.Fetcher                                 // likewise
-	journal      *journalLines                                // to the target
-	fetchWires   [sourceLoops]wire.Fetcher                    // for batches, one per loop of a source broker
-	produceWires [targetLanes * laneConnections]wire.Producer // for batches, those of each lane
+	sourceWire   wire.Fetcher             // for single reads, as in a recovery
+	targetWire   wire.Fetcher             // likewise
+	journal      *journalLines            // to the target
+	fetchLines   [sourceLoops]*wire.Lines // for batches, one per loop of a source broker
+	produceLines [targetLanes]*wire.Lines // for batches, one per lane
 
 	throttles   *client.Throttles
 	targetDials *client.Dials
 	all         []*kgo.Client
+	lines       []*wire.Lines
 }
 
+// addresses return host:port of the brokers of both clusters, empty if a broker is unknown.
+type addresses struct{ source, target func(broker int32) string }
+
 // newConnections creates the clients, whose requests need the permission of guard. It does not connect.
-func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *flowMetrics, r prometheus.Registerer) (*connections, error) {
+func newConnections(o client.Clusters, a addresses, guard client.Guard, log *slog.Logger, m *flowMetrics, r prometheus.Registerer) (*connections, error) {
 	c := &connections{throttles: client.NewThrottles(log), targetDials: &client.Dials{Guard: guard}}
 	source := &clientMaker{
 		connections: c, side: "source", alias: o.Flow.Source, log: log, metrics: m, dials: &client.Dials{Guard: guard},
@@ -55,12 +60,13 @@ func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *
 		}
 		return &journalLine{Producer: target.wire(cl), close: cl.Close}, nil
 	})
-	for i := range c.fetchWires {
-		c.fetchWires[i] = source.wire(source.make(o))
+	buffers := &wire.Buffers{}
+	for i := range c.fetchLines {
+		c.fetchLines[i] = source.lines(o.Source, a.source, buffers)
 	}
-	c.sourceWire = c.fetchWires[0]
-	for i := range c.produceWires {
-		c.produceWires[i] = target.wire(target.make(o))
+	c.sourceWire = source.lines(o.Source, a.source, buffers)
+	for i := range c.produceLines {
+		c.produceLines[i] = target.lines(o.Target, a.target, buffers)
 	}
 	for _, maker := range []*clientMaker{source, target} {
 		if maker.err != nil {
@@ -73,6 +79,9 @@ func newConnections(o client.Clusters, guard client.Guard, log *slog.Logger, m *
 
 func (c *connections) close() {
 	c.journal.closeAll()
+	for _, l := range c.lines {
+		l.Close()
+	}
 	for _, cl := range c.all {
 		cl.Close()
 	}
@@ -109,15 +118,33 @@ func (m *clientMaker) open(o client.Clusters) (*kgo.Client, error) {
 	if m.side == "target" {
 		cluster = o.Target
 	}
-	var series kgo.Hook = m.series
-	if m.made++; m.made > 1 {
-		series = sharedMetrics{m.series}
-	}
-	options, err := client.Options(cluster, m.dials, m.log.With("client", m.side), series, m.connections.throttles.Hook(m.side, m.alias, m.metrics.throttled.WithLabelValues(m.alias)))
+	options, err := client.Options(cluster, m.dials, m.log.With("client", m.side), m.hooks()...)
 	if err != nil {
 		return nil, err
 	}
 	return kgo.NewClient(options...)
+}
+
+// hooks returns the hooks of the next client. All but the first count into the series that the first one registers.
+func (m *clientMaker) hooks() []kgo.Hook {
+	var series kgo.Hook = m.series
+	if m.made++; m.made > 1 {
+		series = sharedMetrics{m.series}
+	}
+	return []kgo.Hook{series, m.connections.throttles.Hook(m.side, m.alias, m.metrics.throttled.WithLabelValues(m.alias))}
+}
+
+// lines creates connections for batches, which live as long as the flow.
+func (m *clientMaker) lines(cluster config.Cluster, address func(broker int32) string, buffers *wire.Buffers) *wire.Lines {
+	network, err := client.NewNetwork(cluster, m.dials)
+	if err != nil && m.err == nil {
+		m.err = err
+	}
+	l := wire.NewLines(wire.Access{
+		Network: network, Address: address, Guard: m.dials.Guard, Hooks: m.hooks(), Observe: m.metrics.observer(m.alias), Buffers: buffers,
+	})
+	m.connections.lines = append(m.connections.lines, l)
+	return l
 }
 
 // wire wraps a client so that its fetch and produce requests are measured.

@@ -13,7 +13,7 @@
 //	recordbatch    admit     by its header: forward, rebuild or drop, with a reason
 //	partition.go   enqueue   in order: the cursor advances (cursor.go), the batch is in the outbox (outbox.go)
 //	target.go      stamp     on the lane of the copy's replicas: producer id, epoch and sequence into the header, CRC by algebra; the payload is not touched
-//	               produce   several connections per lane: one batch per partition and request, many partitions per request
+//	               produce   one connection per lane: one batch per partition and request, many partitions per request, many requests in flight
 //	               judge     wire says what an error code means; an acknowledgement extends the map by its BaseOffset (progress.go)
 //	journal.go     persist   every few seconds the shard's journal partition gets the new end and the changed part of the map
 //
@@ -25,12 +25,24 @@
 //
 //	journaled <= acked <= next                 exclusive source offsets
 //	targetEnd = target offset of acked         the BaseOffset that the next response must have; with provenance, at least
-//	at most one batch of a partition is in flight
+//	the batches in flight are the first ones of the outbox, in the order of their sequences, on one lane
 //	a batch is sent once; if the target refuses it, the queue is discarded and fetched again
 //
 // Every result that comes from outside the partition's lock carries a ticket of what it was asked under, and changes the partition only
 // through the ticket's apply, which checks and acts in one critical section (ticket.go). The results of a takeover count while it recovers the
 // partition.
+//
+// # Many batches in flight
+//
+// Over a line with round-trip time R, a partition with one batch in flight moves one batch per R. So a lane sends without waiting for responses: a
+// broker works at the requests of a connection in order, and has no limit on how many of them it is sent. What is in flight is bounded by the
+// bytes that a partition and a lane may queue. Both, and the size of a fetch, grow with the round-trip time (aheadOf), which the connections measure.
+//
+// A broker that refuses one batch refuses those that follow it as out of order. If all responses say that nothing was written, the partition goes on
+// with the first batch; else a takeover reads what was. A broker that does not know the producer accepts any sequence, so the first batch after a
+// fence, a refusal or a move of the leader is in flight alone. One hole is left: while old records are copied, the broker may forget the producer
+// after it refused a batch and before it checks the next one. What makes it refuse one batch and not the next is checked before sending. What
+// still slips in is a gap of sequences in the tail, an anomaly (match.Gap).
 //
 // # Isolation
 //
@@ -39,10 +51,10 @@
 //   - While the target refuses the batches of a partition, one batch at a time is fetched and tried, with growing pauses. Without a leader on
 //     the target, or while it is halted, nothing is fetched. A copy that lacks a leader, a right, or replicas in sync stays outside the fence of
 //     its shard, because its marker could not be written, and is fenced when it can be.
-//   - A produce request is answered when its last partition is replicated, so partitions with different replicas have different lanes, up to
-//     four per broker.
-//   - A lane has a part of the byte budget for what is queued for it. While the budget is short, what waits is copied out of responses that are
-//     otherwise done with.
+//   - A produce request is answered when its last partition is replicated, so partitions with different replicas have different lanes: four sets
+//     of replicas per broker have two lanes each.
+//   - A lane may queue as much as is free of the byte budget, so that a share is left whatever hangs. While the budget is short, what waits is copied
+//     out of responses that are otherwise done with.
 //   - Loops request metadata and bounds of logs, and do not wait for them (refresh.go, bounds.go).
 //   - A quota delays batches, not the journal, which has connections of its own and a new one whenever a broker mutes the last one for long
 //     (journalline.go).
@@ -132,12 +144,13 @@
 //     an error.
 //   - The lease (lease.go) stops a process that was paused. It alone protects old records once the broker has forgotten the producer. Its
 //     clock (clock.go) runs while the host sleeps. It is looked at when the bytes of a request are handed to the kernel, behind all waits of
-//     kgo. Once it has expired, only a fence confirms it: that a broker accepts a write proves nothing.
+//     a client. Once it has expired, only a fence confirms it: that a broker accepts a write proves nothing.
 //   - A DENY is created before its topic, and before any ALLOW: between two requests no principal has more rights than at the end.
 //   - A fetch session does not advance offsets. A partition that is held back must be forgotten, or it is sent again with each
 //     response. A partition that a response omits is unchanged: the last stable offset never moves without the high watermark.
 //   - A quota holds up one connection, but kgo writes a client's requests to a broker one after the other, so the client's other connections
-//     wait too. That is why batches, the journal, and requests about transactions have clients of their own (connections.go). Abandoning a
-//     request that waits closes the connection, and a new one would evade the quota.
-//   - A fetch in flight is never cancelled: kgo would close the connection and fail everything on it.
+//     wait too. That is why the journal and requests about transactions have clients of their own, and batches connections of their own
+//     (connections.go). Abandoning a request that waits closes the connection, and a new one would evade the quota.
+//   - The buffers of responses are used again. A batch holds its buffer until it is acknowledged or discarded, and also while it is written: a takeover
+//     may discard a batch in the middle of that.
 package replicator

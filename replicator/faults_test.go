@@ -25,7 +25,7 @@ func TestTargetAnswersProduceWithAnError(t *testing.T) {
 		{kerr.NotEnoughReplicas, "refused"},
 		{kerr.NotLeaderForPartition, "doubtful"},
 		{kerr.KafkaStorageError, "doubtful"},
-		{kerr.OutOfOrderSequenceNumber, "doubtful"},
+		{kerr.OutOfOrderSequenceNumber, "unordered"},
 		{kerr.CorruptMessage, "unacceptable"},
 		{kerr.TopicAuthorizationFailed, "unauthorized"},
 		{kerr.MessageTooLarge, "oversized"},

@@ -159,7 +159,7 @@ func New(o Options) (*Flow, error) {
 		return nil, err
 	}
 	var err error
-	if f.connections, err = newConnections(o.Clusters, f.lease.permit, log, f.metrics, registerer); err != nil {
+	if f.connections, err = newConnections(o.Clusters, f.addresses(), f.lease.permit, log, f.metrics, registerer); err != nil {
 		return nil, err
 	}
 	if err := f.createParts(); err != nil {

@@ -199,7 +199,7 @@ func (w *journalWriter) settle(rp *kmsg.ProduceResponseTopicPartition) {
 		w.divide(code)
 	case wire.Unauthorized:
 		w.fail(fmt.Errorf("journal write: %w; grant WRITE on topic %s of cluster %s", code, s.journal().Topic, s.flow.config.Target))
-	case wire.Doubtful, wire.Fenced:
+	case wire.Doubtful, wire.Fenced, wire.Unordered:
 		w.failInDoubt(fmt.Errorf("journal write to %s: %w", s.journal(), code))
 	case wire.Refused, wire.Unacceptable, wire.Unplaced:
 		w.fail(fmt.Errorf("journal write to %s: %w", s.journal(), code))

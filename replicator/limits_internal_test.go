@@ -58,20 +58,20 @@ func TestBudgetAllowsAnOversizedReservationAlone(t *testing.T) {
 }
 
 func TestSlabCountsUntilItsLastBatchIsDone(t *testing.T) {
-	b := newBudget(100)
+	b, freed := newBudget(100), 0
 	b.add(80)
-	s := newSlab(b, 80)
+	s := newSlab(b, 80, func() { freed++ })
 	s.hold(10)
 	s.hold(10)
 	for n := range 2 {
 		s.release(0)
-		if b.held() != 80 {
+		if b.held() != 80 || freed > 0 {
 			t.Fatalf("%d bytes are held after %d of 3 releases", b.held(), n+1)
 		}
 	}
 	s.release(0)
-	if b.held() != 0 {
-		t.Fatalf("%d bytes are held at the end", b.held())
+	if b.held() != 0 || freed != 1 {
+		t.Fatalf("%d bytes are held at the end, the memory was freed %d times", b.held(), freed)
 	}
 }
 

@@ -154,7 +154,7 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 		f.log.Debug("tail fetch", "err", err)
 		return false, ctx.Err() == nil
 	}
-	answer := wire.IndexFetch(response)
+	answer := wire.IndexFetch(response.FetchResponse)
 	for _, t := range group {
 		if rp := answer.Of(t.partition, t.id); rp != nil && f.applyFetch(ctx, t, rp) {
 			moved = true

@@ -118,9 +118,9 @@ func (o *owner) addKey(k *keyWriter) {
 // addPartitionKey adds what the owner has of a partition.
 func (o *owner) addPartitionKey(k *keyWriter, i int) {
 	p := o.partitions[i]
-	k.add(-2, int(p.state), int(p.acked), int(p.journaled), int(p.next), int(p.targetEnd), int(p.sequence), len(p.queue), len(p.unsettled), int(p.touched-p.clean))
+	k.add(-2, int(p.state), int(p.acked), int(p.journaled), int(p.next), int(p.targetEnd), int(p.sequence), len(p.queue), p.inFlight, len(p.unsettled), int(p.touched-p.clean))
 	k.addEpoch(p.producerEpoch)
-	k.addBools(p.continued, p.producer.known, p.inFlight, o.recovery != nil && slices.Contains(o.recovery.known, p))
+	k.addBools(p.continued, p.producer.known, p.confirmed, p.refused != nil, o.recovery != nil && slices.Contains(o.recovery.known, p))
 	k.add(int(p.producer.Sequence))
 	k.addEpoch(p.producer.Epoch)
 	for _, u := range p.unsettled {

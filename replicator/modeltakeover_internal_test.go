@@ -112,7 +112,7 @@ func (o *owner) choices(w *world, n int) (list []event) {
 				list = append(list, event{what: "answer", owner: n, at: i, n: k})
 			}
 		}
-		if p.inFlight && mayLose {
+		if p.inFlight > 0 && mayLose {
 			waiting++
 			list = append(list, event{what: "lose", owner: n, at: i, optional: true})
 		}
@@ -333,9 +333,9 @@ func (w *world) send(o *owner, i int) {
 	b := modelSource[n]
 	p.enqueueLocked(prepared{
 		batch: slices.Clone(b.Bytes), from: p.next, count: b.Count, runs: []recordbatch.Run{{Source: b.BaseOffset, Count: b.Count}},
-		next: b.NextOffset(), leaderEpoch: b.LeaderEpoch, slab: newSlab(o.flow.budget, 0),
+		next: b.NextOffset(), leaderEpoch: b.LeaderEpoch, slab: newSlab(o.flow.budget, 0, nil),
 	})
-	sent, _ := (&targetBroker{flow: o.flow}).nextBatch(p)
+	sent, _, _ := (&targetBroker{flow: o.flow}).nextBatch(p)
 	r := &simRequest{sent: sent, batch: slices.Clone(sent.batch), number: n}
 	o.sent[i] = append(slices.Clone(o.sent[i]), r)
 	w.partitions[i].network = append(slices.Clone(w.partitions[i].network), r)

@@ -2,12 +2,16 @@ package replicator
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // prepared is a batch that is ready to be produced.
@@ -20,6 +24,7 @@ type prepared struct {
 	next         int64             // source offset behind this batch and behind what was dropped after it
 	leaderEpoch  int32             // of the source batch
 	maxTimestamp int64             // ms
+	sequence     int32             // once it is in flight
 	slab         *slab
 }
 
@@ -35,16 +40,31 @@ type hold struct {
 const (
 	// MaxHold is the longest pause between two attempts. It is short, because the partition has lag while it is held back.
 	maxHold = 5 * time.Second
-	// MinProbe is the least number of bytes that an attempt fetches.
-	minProbe = 4 << 10
+	// MinProbe and maxProbe are the least and the greatest number of bytes that an attempt fetches.
+	minProbe, maxProbe = 4 << 10, 1 << 20
 )
 
 // isHeldBack reports whether the target refuses the partition's batches.
 func (h hold) isHeldBack() bool { return h.attempts > 0 }
 
-// account counts the bytes that are queued for one lane of the target. Its partitions are fetched while that is less than the lane's part of the
-// budget, so that a broker or a replica that hangs does not stop the partitions of the others. The nil account counts nothing.
-type account struct{ bytes atomic.Int64 }
+// account counts the bytes that are queued for one lane of the target. Its partitions are fetched while that is less than what is free of the
+// budget, so that a broker or a replica that hangs does not stop the partitions of the others: with n lanes that hang, one more than n parts of the
+// budget are left, and one of them is free. The nil account counts nothing.
+type account struct {
+	bytes   atomic.Int64
+	blocked atomic.Bool  // a partition of the lane waits until it is not full
+	ahead   atomic.Int64 // bytes of a partition that the way to the broker and back holds
+}
+
+// setAhead sets how many bytes of a partition the way to the broker and back holds.
+func (a *account) setAhead(n int64) { a.ahead.Store(n) }
+
+func (a *account) getAhead() int64 {
+	if a == nil {
+		return 0
+	}
+	return a.ahead.Load()
+}
 
 func (a *account) add(n int64) {
 	if a != nil {
@@ -52,32 +72,67 @@ func (a *account) add(n int64) {
 	}
 }
 
-// isFull reports whether the lane has its part of the budget.
-func (a *account) isFull(part int64) bool { return a != nil && a.bytes.Load() >= part }
+// isFull reports whether the lane has as much as is free.
+func (a *account) isFull(free int64) bool {
+	n := int64(0)
+	if a != nil {
+		n = a.bytes.Load()
+	}
+	return n > 0 && n >= free
+}
+
+// block is isFull, and lets unblock wake the partition that waits then.
+func (a *account) block(free int64) bool {
+	if !a.isFull(free) {
+		return false
+	}
+	a.blocked.Store(true)
+	return a.isFull(free) // what was acknowledged before the store wakes nobody
+}
+
+// unblock reports whether partitions wait and the lane is not full any more. They are woken then.
+func (a *account) unblock(free int64) bool {
+	return a != nil && a.blocked.Load() && !a.isFull(free) && a.blocked.Swap(false)
+}
 
 // outbox is the queue of batches that a partition sends to the target, and the partition's producer. Its methods are called with the
 // partition's lock held, and nothing else assigns its fields.
 //
-// Invariants: at most one batch is in flight, and it is the first of the queue. A batch is sent once: if the target refuses it, the queue is
-// discarded and fetched again, because the client may still be writing the bytes of a request, and because what waits must not hold memory.
+// Any number of batches is in flight, in the order of their sequences and on one lane: they are the first ones of the queue. A broker that refuses
+// one refuses all that follow it as out of order, unless it has forgotten the producer. The first batch after a fence, a refusal, or a move of the
+// leader is in flight alone, because a broker that does not know the producer accepts any sequence.
+//
+// Invariant: a batch is sent once. If the target refuses it, the queue is discarded and fetched again, because what waits must not hold memory.
 type outbox struct {
 	queue       []prepared
 	queuedBytes int64
-	inFlight    bool
-	scheduled   bool     // the partition is in the ready list of a target broker
-	closed      bool     // nothing is queued any more, because the flow stops
-	account     *account // of the lane of the copy, nil if it has no leader
+	inFlight    int        // the first batches of the queue, which are in flight
+	sentOn      targetLane // by which lane they were sent
+	confirmed   bool       // the target has acknowledged a batch of this producer on this lane
+	refused     *refused   // the first batch in flight was refused; nil if it was not
+	blocked     int64      // the partition is not fetched until the queue has fewer bytes than this, 0 if it does not wait
+	scheduled   bool       // the partition is in the ready list of a target broker
+	closed      bool       // nothing is queued any more, because the flow stops
+	account     *account   // of the lane of the copy, nil if it has no leader
 	hold        hold
 
 	// The producer of this partition has the shard's id and the epoch of this partition's last fence. Other partitions of the shard may still
 	// use an earlier epoch, because a target partition only knows the epochs that it has seen.
 	producerID    int64
 	producerEpoch int16
-	sequence      int32
+	sequence      int32 // of the next batch to send
 
 	maxBytes int32   // batch size limit that was learned from a refusal, 0 if unknown
 	refusal  refusal // of the batch that was the first of the queue
 	split    split
+}
+
+// refused is the first batch in flight, which was certainly not written, while the responses for the others are awaited: if they were not written
+// either, the partition continues without a takeover.
+type refused struct {
+	outcome  wire.Outcome
+	answer   *kmsg.ProduceResponseTopicPartition
+	answered int // batches in flight that have a response
 }
 
 // refusal is that the target refused a batch for its content. A payload that was corrupted in transit is intact when it is fetched again, so a
@@ -135,10 +190,10 @@ func (o *outbox) holdBack(why string, now time.Time) time.Duration {
 }
 
 // growProbe lets the next probe be larger, because the source has records and none fits.
-func (o *outbox) growProbe() { o.hold.probe = min(2*o.hold.probe, partitionBytes) }
+func (o *outbox) growProbe() { o.hold.probe = min(2*o.hold.probe, maxProbe) }
 
 // compact lets the queue hold no more memory than its batches need. It copies what waits out of responses that are otherwise done with. The
-// bytes of a batch in flight are not needed any more, because it is never sent again; its request holds them until it ends.
+// bytes of a batch in flight are not needed any more, because it is never sent again; its request holds them until it is written.
 func (o *outbox) compact(b *budget) {
 	for i := range o.queue {
 		q := &o.queue[i]
@@ -146,7 +201,7 @@ func (o *outbox) compact(b *budget) {
 			continue
 		}
 		own := newOwnSlab(b, q.size)
-		if i == 0 && o.inFlight {
+		if i < o.inFlight {
 			q.batch = nil
 		} else {
 			q.batch = bytes.Clone(q.batch)
@@ -166,8 +221,19 @@ func (o *outbox) extendLast(next int64, leaderEpoch int32) bool {
 	return true
 }
 
-// sendable reports whether there is a batch to send that is neither in flight nor scheduled.
-func (o *outbox) sendable() bool { return len(o.queue) > 0 && !o.inFlight && !o.scheduled }
+// sendable reports whether there is a batch to send on a lane now, and the partition is not scheduled.
+func (o *outbox) sendable(on targetLane) bool { return !o.scheduled && o.hasNext(on) }
+
+// hasNext reports whether the next batch may be sent on a lane.
+func (o *outbox) hasNext(on targetLane) bool {
+	switch {
+	case len(o.queue) == o.inFlight:
+		return false
+	case o.inFlight == 0:
+		return true
+	}
+	return o.confirmed && o.refused == nil && o.sentOn == on
+}
 
 // markScheduled records that the partition is in a ready list.
 func (o *outbox) markScheduled() { o.scheduled = true }
@@ -175,33 +241,59 @@ func (o *outbox) markScheduled() { o.scheduled = true }
 // clearScheduled records that the partition is not in a ready list any more.
 func (o *outbox) clearScheduled() { o.scheduled = false }
 
-// stampHead writes producer id, epoch and sequence into the first batch, marks it as in flight and returns its bytes.
-func (o *outbox) stampHead() []byte {
-	o.inFlight = true
-	batch := o.queue[0].batch
-	recordbatch.Rewrite(batch, o.producerID, o.producerEpoch, o.sequence)
-	return batch
-}
-
-// markNotWritten records that the batch in flight was definitely not written.
-func (o *outbox) markNotWritten() { o.inFlight = false }
-
-// unanswered returns the batches that are in flight: their outcome is unknown.
-func (o *outbox) unanswered() []prepared {
-	if !o.inFlight {
-		return nil
+// stampNext writes producer id, epoch and sequence into the next batch and marks it as in flight on a lane.
+func (o *outbox) stampNext(on targetLane) *prepared {
+	b := &o.queue[o.inFlight]
+	if o.sentOn != on {
+		o.sentOn, o.confirmed = on, false
 	}
-	return o.queue[:1]
+	o.inFlight++
+	b.sequence = o.sequence
+	recordbatch.Rewrite(b.batch, o.producerID, o.producerEpoch, o.sequence)
+	o.sequence = nextSequence(o.sequence, int(b.count))
+	return b
 }
 
-// popSent removes the batch in flight, which the target has acknowledged.
+// isNext reports whether a response for the batch with a sequence is the next one to expect.
+func (o *outbox) isNext(sequence int32) bool {
+	answered := 0
+	if o.refused != nil {
+		answered = o.refused.answered
+	}
+	return answered < o.inFlight && o.queue[answered].sequence == sequence
+}
+
+// awaitOthers records that the first batch in flight was refused. It reports whether responses for others are awaited.
+func (o *outbox) awaitOthers(outcome wire.Outcome, answer *kmsg.ProduceResponseTopicPartition) bool {
+	o.refused = &refused{outcome, answer, 1}
+	return o.inFlight > 1
+}
+
+// refuseNext records that another batch in flight was not written either. It reports whether that was the last one.
+func (o *outbox) refuseNext() bool {
+	o.refused.answered++
+	return o.refused.answered == o.inFlight
+}
+
+// markNotWritten records that no batch in flight was written.
+func (o *outbox) markNotWritten() {
+	if o.inFlight > 0 {
+		o.sequence = o.queue[0].sequence
+	}
+	o.inFlight, o.refused, o.confirmed = 0, nil, false
+}
+
+// unanswered returns the batches in flight: their outcome is unknown.
+func (o *outbox) unanswered() []prepared { return o.queue[:o.inFlight] }
+
+// popSent removes the first batch in flight, which the target has acknowledged.
 func (o *outbox) popSent() prepared {
 	b := o.queue[0]
-	o.sequence = nextSequence(o.sequence, int(b.count))
 	o.queue[0] = prepared{}
 	o.queue = o.queue[1:]
 	o.addBytes(-int64(b.size))
-	o.inFlight, o.hold, o.refusal = false, hold{}, refusal{}
+	o.inFlight, o.confirmed = o.inFlight-1, true
+	o.hold, o.refusal = hold{}, refusal{}
 	o.split.records = int32(min(2*int64(o.split.records), math.MaxInt32))
 	o.endSplit(b.next)
 	return b
@@ -213,15 +305,33 @@ func nextSequence(sequence int32, count int) int32 {
 	return int32((int64(sequence) + int64(count)) & math.MaxInt32)
 }
 
+// block reports whether the queue has a number of bytes, and lets unblock wake the partition that waits then.
+func (o *outbox) block(limit int64) bool {
+	o.blocked = 0
+	if o.queuedBytes >= limit {
+		o.blocked = limit
+	}
+	return o.blocked > 0
+}
+
+// unblock reports whether the partition waits and its queue is short enough now. It is woken then.
+func (o *outbox) unblock() bool {
+	if o.blocked == 0 || o.queuedBytes >= o.blocked {
+		return false
+	}
+	o.blocked = 0
+	return true
+}
+
 // clear discards all batches and returns how many they were.
 func (o *outbox) clear() int {
 	n := o.discard(0)
-	o.queue, o.inFlight = nil, false
+	o.queue, o.inFlight, o.refused, o.confirmed = nil, 0, nil, false
 	return n
 }
 
 // close discards the batches that were never sent, and returns how many they were. From then on nothing is queued, so nothing is sent, whatever
-// becomes of the batch in flight.
+// becomes of the batches in flight.
 func (o *outbox) close() int {
 	o.closed = true
 	return o.discard(len(o.unanswered()))
@@ -241,7 +351,7 @@ func (o *outbox) discard(n int) int {
 
 // setProducer sets the producer after a fence. The next batch has sequence 0.
 func (o *outbox) setProducer(producerID int64, epoch int16) {
-	o.producerID, o.producerEpoch, o.sequence = producerID, epoch, 0
+	o.producerID, o.producerEpoch, o.sequence, o.confirmed = producerID, epoch, 0, false
 }
 
 // learnLimit records the size in bytes of a batch that was too large for the target.
@@ -252,15 +362,18 @@ func (o *outbox) forgetLimit() { o.maxBytes = 0 }
 
 // refuse records that the target refused the first batch for its content. Accepted is how many of its records come before the first one that the
 // target named, -1 if it named none.
-func (o *outbox) refuse(batch []byte, why string, enough int, accepted int32) {
+func (o *outbox) refuse(why string, enough int, accepted int32) {
 	b := o.queue[0]
 	first, last := b.runs[0], b.runs[len(b.runs)-1]
 	o.refusal = refusal{
 		times: o.refusal.times + 1, enough: enough, why: why, from: first.Source, to: last.Source + int64(last.Count), count: b.count,
 		accepted: accepted, leaderEpoch: b.leaderEpoch,
 	}
-	if b.count == 1 {
-		o.refusal.record = describeRecord(batch)
+	switch {
+	case b.count == 1 && b.batch != nil:
+		o.refusal.record = describeRecord(b.batch)
+	case b.count == 1: // compact has released it
+		o.refusal.record = fmt.Sprintf("%d bytes", b.size)
 	}
 }
 

@@ -59,21 +59,21 @@ func TestNothingIsSentAfterClose(t *testing.T) {
 			p.outbox.assign(new(account))
 			f.topology.partitions[p.source()] = p
 			f.budget.add(1 << 10)
-			slab := newSlab(f.budget, 1<<10)
+			slab := newSlab(f.budget, 1<<10, nil)
 			for n := range int64(queued) {
 				p.ticketOfFetch().apply(func() { f.applyFetchedLocked(p, fetched(batchOf(t, start+n, 1)), slab) })
 			}
-			slab.release(0)
+			slab.drop()
 			s, late := p.sent(), p.ticketOfFetch()
 			f.closeOutboxes()
 			if n := f.pending.Load(); n != 1 || len(p.queue) != 1 {
 				t.Errorf("%d batches are in flight, %d in the queue, want 1", n, len(p.queue))
 			}
 			happens(f, p, s)
-			fetch := func() { f.applyFetchedLocked(p, fetched(batchOf(t, p.next, 1)), newSlab(f.budget, 0)) }
+			fetch := func() { f.applyFetchedLocked(p, fetched(batchOf(t, p.next, 1)), newSlab(f.budget, 0, nil)) }
 			late.apply(fetch)
 			p.ticketOfFetch().apply(fetch)
-			if n := f.pending.Load(); n != 0 || p.outbox.sendable() || len(p.queue) > 0 {
+			if n := f.pending.Load(); n != 0 || p.sendableLocked() || len(p.queue) > 0 {
 				t.Errorf("%d batches are in flight, %d in the queue", n, len(p.queue))
 			}
 			if held, bytes := f.budget.held(), p.account.bytes.Load(); held != 0 || bytes != 0 || p.queuedBytes != 0 {
@@ -83,23 +83,23 @@ func TestNothingIsSentAfterClose(t *testing.T) {
 	}
 }
 
-// What waits for some replicas fills their part of the budget. Partitions of the same broker with other replicas are still fetched.
+// What waits for some replicas fills half of the budget. Partitions of the same broker with other replicas are still fetched.
 func TestReplicasHaveTheirOwnPartOfTheBudget(t *testing.T) {
 	f := testFlow(t)
 	stuck, busy := replicatingPartition(f, 0), replicatingPartition(f, 0)
 	for set, p := range map[uint64]*partition{1: stuck, 2: busy} {
 		copied := topics.Partition{Leader: 1, ReplicaSet: set}
-		lane := f.ensureTargetBroker(copied)
+		lane := f.ensureTargetBroker(copied, 0)
 		p.setTargetLocked(copied, lane.targetLane, lane.account)
 	}
-	for range int(f.budget.limit / partitionBytes) {
+	for range int(f.budget.limit / partitionBytes / 2) {
 		stuck.enqueueLocked(prepared{batch: make([]byte, partitionBytes), slab: newOwnSlab(f.budget, partitionBytes)})
 	}
-	now, part := time.Now(), f.targetPart()
-	if ok, _ := stuck.fetchableLocked(now, part); ok {
+	now, free := time.Now(), f.budget.free()
+	if ok, _ := stuck.fetchableLocked(now, free, f.budget.limit); ok {
 		t.Error("more is fetched of the partition whose queue is full")
 	}
-	if ok, _ := busy.fetchableLocked(now, part); !ok {
+	if ok, _ := busy.fetchableLocked(now, free, f.budget.limit); !ok {
 		t.Error("its neighbour is not fetched")
 	}
 }

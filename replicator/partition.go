@@ -338,17 +338,19 @@ func (p *partition) restartLocked(source, target int64) {
 	p.cursor.reset(source, -1)
 }
 
-// fetchableLocked reports whether the next fetch may include this partition, or else whether it waits for room in its queue. What cannot be
-// sent is not fetched: without a leader on the target nothing is, and while the target refuses its batches, one at a time is. Part is the
-// part of the budget that one lane of the target may have.
-func (p *partition) fetchableLocked(now time.Time, part int64) (ok, behind bool) {
+// fetchableLocked reports whether the next fetch may include this partition, or else whether it waits for room in its queue, which may have a limit
+// of bytes, or in its lane. What cannot be sent is not fetched: without a leader on the target nothing is, and while the target refuses its batches,
+// one at a time is.
+func (p *partition) fetchableLocked(now time.Time, free, limit int64) (ok, full bool) {
 	switch {
 	case p.state != replicating, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter):
 		return false, false
 	case p.hold.isHeldBack():
 		return len(p.queue) == 0, false
+	case p.refused != nil: // what is queued is going to be discarded
+		return false, false
 	}
-	full := p.isFullLocked(part)
+	full = p.outbox.block(limit) || p.account.block(free)
 	return !full, full
 }
 
@@ -367,10 +369,8 @@ func (p *partition) growProbeLocked() {
 	}
 }
 
-// isFullLocked reports whether the queue of the partition, or the part of the budget that its lane has, is full.
-func (p *partition) isFullLocked(part int64) bool {
-	return p.queuedBytes >= 2*partitionBytes || p.account.isFull(part)
-}
+// sendableLocked reports whether a batch may be sent to the leader of the copy, and the partition is not scheduled.
+func (p *partition) sendableLocked() bool { return p.outbox.sendable(p.targetLane) }
 
 // holdBackLocked discards the queue after the target refused its first batch for a reason that may pass.
 func (p *partition) holdBackLocked(why string, now time.Time) {
@@ -390,7 +390,7 @@ func (p *partition) setTargetLocked(copied topics.Partition, lane targetLane, a 
 	switch {
 	case leader < 0 && p.state == recovering:
 		p.doubtLocked() // the coordinator leaves out the marker of a partition without a leader, as if its topic was deleted: it may never come
-	case leader < 0 && len(p.queue) > 0 && !p.inFlight:
+	case leader < 0 && len(p.queue) > 0 && p.inFlight == 0:
 		p.resetLocked()
 	}
 }

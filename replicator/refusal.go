@@ -23,8 +23,7 @@ const (
 
 // refuseLocked records that the target refused the first batch for its content. The partition pauses before the batch is fetched again. The
 // partition's lock is held.
-func (f *Flow) refuseLocked(s sentBatch, answer *kmsg.ProduceResponseTopicPartition, enough int) {
-	p := s.partition
+func (f *Flow) refuseLocked(p *partition, answer *kmsg.ProduceResponseTopicPartition, enough int) {
 	accepted := int32(-1)
 	for _, r := range answer.ErrorRecords { // KIP-467
 		if accepted < 0 || r.RelativeOffset < accepted {
@@ -37,7 +36,7 @@ func (f *Flow) refuseLocked(s sentBatch, answer *kmsg.ProduceResponseTopicPartit
 	case p.acked < p.split.until:
 		enough = maxRefusals // a part of a batch that was refused often enough
 	}
-	p.outbox.refuse(s.batch, refusalText(answer), enough, accepted)
+	p.outbox.refuse(refusalText(answer), enough, accepted)
 	p.cursor.delay(p.outbox.refusalPause(f.options.Pauses.Refused))
 }
 

@@ -112,10 +112,19 @@ func settle(ctx context.Context, source replaySource, tail *match.Tail, end int6
 	if err != nil && !errors.As(err, &count) {
 		return settlement{}, err
 	}
+	var found settlement
 	if known.continued {
-		return settleSent(tail, count, known)
+		found, err = settleSent(tail, count, known)
+	} else {
+		found, err = replay(ctx, source, tail, known) // content tells the number of records, or that remains in doubt
 	}
-	return replay(ctx, source, tail, known) // content tells the number of records, or that remains in doubt
+	if gap := tail.Gap(); gap != nil && err == nil {
+		from, to := known.offsetsOf(gap.Number, gap.Count)
+		return settlement{}, &unsettledError{kind: policy.Unmatched, from: from, to: to, fallback: found, detail: fmt.Sprintf(
+			"the target wrote the batch at target offset %d although it had refused %d records that were sent before it: it had forgotten the producer in between; they are missing, and what follows them is there",
+			gap.Target, gap.Count)}
+	}
+	return found, err
 }
 
 // settleSent settles what this process has sent itself, without the source: it knows the records of each batch, and the tail how many of them

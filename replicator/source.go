@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync"
 	"time"
 
@@ -24,9 +25,30 @@ const (
 	// ShortPoll is used while a partition is left out of the request because its queue is full, as it will have room within milliseconds. It
 	// doubles, up to longPoll, as long as no partition of the loop gets room.
 	shortPoll = 5 * time.Millisecond
-	// PartitionBytes limits the bytes of one partition in a response. A partition is fetched while its queue has less than twice that.
+	// PartitionBytes limits the bytes of one partition in a response, on a line without delay.
 	partitionBytes = 1 << 20
+	// AheadPerSecond is how fast one partition is copied over a line with delay: the bytes that are on their way at any time are this rate times the
+	// round-trip time.
+	aheadPerSecond = 96 << 20
+	// MaxAhead limits them.
+	maxAhead = 32 << 20
+	// LeastShare is the least number of bytes that a loop requests at a time, unless a quota demands less.
+	leastShare = 256 << 10
 )
+
+// aheadOf returns how many bytes of one partition are requested at a time over a line with a round-trip time. It is a power of two, because a fetch
+// session repeats only the partitions whose limit has changed.
+func aheadOf(trip time.Duration) int64 {
+	return max(partitionBytes, min(powerOfTwo(int64(trip.Seconds()*aheadPerSecond)), maxAhead))
+}
+
+// powerOfTwo returns the lowest power of two that is not below n.
+func powerOfTwo(n int64) int64 {
+	if n <= 1 {
+		return 1
+	}
+	return 1 << bits.Len64(uint64(n-1))
+}
 
 const (
 	// SourceLoops limits how many loops fetch from one broker, each with its own session and connection. Several are faster for many
@@ -42,16 +64,25 @@ type sourceLoop struct{ broker, number int32 }
 // sourceBroker is a broker of the source, and the partitions that one loop fetches from it.
 type sourceBroker struct {
 	sourceLoop
-	flow    *Flow
-	wire    wire.Fetcher
-	wake    chan struct{} // a partition may have become fetchable
-	session wire.Session  // used by the loop only
-	pace    client.Pace   // of its requests, used by the loop only
-	bounds  boundsChecks
-	short   time.Duration // the next short poll, used by the loop only
+	flow   *Flow
+	lines  fetchLines
+	wake   chan struct{} // a partition may have become fetchable
+	bounds boundsChecks
+
+	// Used by the loop only:
+	session wire.Session
+	pace    client.Pace   // of its requests
+	short   time.Duration // the next short poll
+	active  int           // partitions with records in a response, lately
 
 	mu         sync.Mutex
 	partitions []*partition // in the order of the next full request: those with records in the last response are at the end
+}
+
+// fetchLines fetch, and know how long the way to a broker and back takes.
+type fetchLines interface {
+	wire.Fetcher
+	RoundTrip(broker int32) time.Duration
 }
 
 // fetchPlan is one fetch request: the partitions on the wire, and the tickets of our partitions. Both lists have the same order.
@@ -74,8 +105,10 @@ func (b *sourceBroker) loop(ctx context.Context) {
 	f := b.flow
 	var plan fetchPlan
 	for failures := 0; ctx.Err() == nil; {
-		share := int64(b.pace.Of(int(f.fetchShare())))
-		if f.budget.reserve(ctx, share) != nil {
+		trip := b.lines.RoundTrip(b.broker)
+		most := int64(b.pace.Of(int(f.fetchShare(trip))))
+		share, err := f.budget.reserveUpTo(ctx, min(most, leastShare), most)
+		if err != nil {
 			return
 		}
 		select {
@@ -83,7 +116,9 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			b.short = shortPoll
 		default:
 		}
-		poll, retry := b.planFetch(&plan, time.Now(), int32(min(share, partitionBytes)))
+		began := time.Now()
+		poll, retry := b.planFetch(&plan, began, share, aheadOf(trip))
+		planned := time.Since(began)
 		if len(plan.requested) == 0 {
 			f.budget.add(-share)
 			b.idle(ctx, retry)
@@ -108,8 +143,26 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			}
 			failures = 0
 			b.pace.Answered(response.ThrottleMillis)
+			began, held := time.Now(), response.Held()
 			b.handleResponse(&plan, response, share)
+			if held < share/trickle {
+				b.rest(ctx, planned+time.Since(began))
+			}
 		}
+	}
+}
+
+// Trickle is the part of its limit below which a response is small. RestMost limits the pause after one.
+const (
+	trickle  = 8
+	restMost = 10 * time.Millisecond
+)
+
+// rest waits after a small response, so that the loop works for a fifth of the time at most. A broker answers as soon as it has one record, and to ask
+// for and to look through the answer for many partitions costs milliseconds. With few partitions it costs nothing, and there is no pause.
+func (b *sourceBroker) rest(ctx context.Context, work time.Duration) {
+	if pause := min(4*work, restMost); pause >= time.Millisecond {
+		_ = client.Sleep(ctx, pause) // the loop checks ctx
 	}
 }
 
@@ -134,21 +187,24 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	}
 }
 
-// planFetch fills the plan with the partitions that may be fetched now. Poll is how long the broker may wait for records, retry how long to
-// wait if there is no such partition.
-func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, maxBytes int32) (poll, retry time.Duration) {
+// planFetch fills the plan with the partitions that may be fetched now, for a response of at most share bytes, which are reserved, over a way that holds
+// ahead bytes of a partition. The more partitions are active, the fewer bytes each gets. Poll is how long the broker may wait for records, retry how
+// long to wait if there is no such partition.
+func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, share, ahead int64) (poll, retry time.Duration) {
+	maxBytes := int32(min(share, ahead, max(share/powerOfTwo(int64(b.active)), partitionBytes))) //nolint:gosec // ahead is far below 2 GiB
+	free := b.flow.budget.free() + share
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	plan.wanted, plan.requested = plan.wanted[:0], plan.requested[:0]
 	poll, retry = longPoll, longPoll
-	part, anyFull := b.flow.targetPart(), false
+	anyFull := false
 	for _, p := range b.partitions {
 		p.mu.Lock()
 		if p.sourceLeader != b.broker || p.sourceLoop != b.sourceLoop {
 			p.mu.Unlock()
 			continue
 		}
-		ok, full := p.fetchableLocked(now, part)
+		ok, full := p.fetchableLocked(now, free, 2*max(ahead, p.account.getAhead()))
 		if ok {
 			p.cursor.beginFetch()
 			plan.wanted = append(plan.wanted, wire.FetchPartition{
@@ -181,23 +237,23 @@ func (b *sourceBroker) endFetches(list []fetchTicket) {
 }
 
 // fetch sends a fetch request in the loop's session. Partitions that the response does not contain have no news.
-func (b *sourceBroker) fetch(ctx context.Context, wanted []wire.FetchPartition, bytes int64, wait time.Duration) (*kmsg.FetchResponse, error) {
+func (b *sourceBroker) fetch(ctx context.Context, wanted []wire.FetchPartition, bytes int64, wait time.Duration) (*wire.FetchResponse, error) {
 	request := wire.NewFetchRequest(wait, int32(bytes), b.flow.isolation)
 	b.session.Request(request, wanted)
-	response, err := b.wire.Fetch(ctx, b.broker, request)
+	response, err := b.lines.Fetch(ctx, b.broker, request)
 	if err != nil {
 		b.session.Drop() // it is unknown whether the broker received the request
 		return nil, err
 	}
-	return response, b.session.Answered(response)
+	return response, b.session.Answered(response.FetchResponse)
 }
 
 // handleResponse processes a fetch response, partition by partition. Its bytes stay in the budget until its last batch is done.
-func (b *sourceBroker) handleResponse(plan *fetchPlan, response *kmsg.FetchResponse, reserved int64) {
+func (b *sourceBroker) handleResponse(plan *fetchPlan, response *wire.FetchResponse, reserved int64) {
 	f := b.flow
-	answer := wire.IndexFetch(response)
-	f.budget.add(answer.Bytes - reserved)
-	s := newSlab(f.budget, answer.Bytes)
+	answer, held := wire.IndexFetch(response.FetchResponse), response.Held()
+	f.budget.add(held - reserved)
+	s := newSlab(f.budget, held, response.Release)
 	served := make(map[*partition]bool)
 	for i, r := range plan.requested {
 		wanted := &plan.wanted[i]
@@ -207,7 +263,8 @@ func (b *sourceBroker) handleResponse(plan *fetchPlan, response *kmsg.FetchRespo
 		}
 		b.handlePartition(r, rp, s)
 	}
-	s.release(0)
+	s.drop()
+	b.active = max(len(served), b.active*7/8)
 	b.rotate(served)
 }
 
@@ -288,7 +345,7 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 	if problem := f.prepare(p, rp, s); problem != nil {
 		f.raisePrepareErrorLocked(p, problem)
 	}
-	return p.outbox.sendable()
+	return p.sendableLocked()
 }
 
 // readableEnd returns the end of the readable log: the last stable offset with read_committed (KIP-98), else the high watermark.
@@ -424,7 +481,7 @@ func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch i
 	if err != nil {
 		return nil, err
 	}
-	if rp := wire.IndexFetch(response).Of(wanted.TopicPartition, wanted.TopicID); rp != nil {
+	if rp := wire.IndexFetch(response.FetchResponse).Of(wanted.TopicPartition, wanted.TopicID); rp != nil {
 		return rp, nil
 	}
 	return nil, fmt.Errorf("source %s: the response does not contain the partition (%w)", p, kerr.ErrorForCode(response.ErrorCode))

@@ -15,15 +15,14 @@ import (
 )
 
 const (
-	// LaneConnections is the number of connections of a lane, with one request in flight on each. A broker processes the requests of a
-	// connection one at a time, including the wait for its replicas.
-	laneConnections = 2
-	// TargetLanes is the number of lanes to one target broker. A request is answered when all its partitions are replicated, so a replica that
-	// hangs holds up what shares a request or a connection with its partitions. Partitions with different replicas therefore have different
-	// lanes, as far as there are lanes.
-	targetLanes = 4
-	// MaxProduceBytes limits the size of one request. A single batch may be larger.
-	maxProduceBytes = 4 << 20
+	// TargetLanes is the number of lanes to one target broker, each with a connection. A broker works at the requests of a connection one at a time,
+	// including the wait for its replicas, so a replica that hangs holds up what shares a connection with its partitions. Partitions with different
+	// replicas therefore have different lanes, as far as there are lanes.
+	targetLanes = laneGroups * lanesOfGroup
+	// LaneGroups is how many sets of replicas have lanes of their own, and lanesOfGroup how many lanes the partitions of a set have.
+	laneGroups, lanesOfGroup = 4, 2
+	// MaxProduceBytes limits the size of one request. A single batch may be larger. More would not be faster, as many requests are in flight.
+	maxProduceBytes = 1 << 20
 )
 
 // targetLane identifies one of the lanes to a target broker.
@@ -33,25 +32,30 @@ type targetLane struct{ broker, number int32 }
 type targetBroker struct {
 	targetLane
 	flow    *Flow
-	account *account      // of what is queued for it
-	wake    chan struct{} // has room for one wake-up per connection
+	trip    func(broker int32) time.Duration // round-trip time, 0 if it is unknown
+	account *account                         // of what is queued for it
+	wake    chan struct{}                    // there may be something to send
+	mute    client.Mute                      // of its connection
 
-	mu    sync.Mutex
-	ready []*partition
-	pace  client.Pace // of its requests
+	mu       sync.Mutex
+	ready    []*partition
+	pace     client.Pace // of its requests
+	inFlight int         // requests
 }
 
 // sentBatch is a batch in a produce request.
 type sentBatch struct {
 	ticket
-	topicID [16]byte // by which the request names the target topic
-	batch   []byte
+	topicID  [16]byte // by which the request names the target topic
+	batch    []byte   // until it is written
+	slab     *slab    // held until then
+	sequence int32
 }
 
 // schedule adds a partition that has a batch to send to the ready list of its leader, unless it is already there.
 func (f *Flow) schedule(p *partition) {
 	p.mu.Lock()
-	if p.state != replicating && p.state != halted || !p.outbox.sendable() {
+	if p.state != replicating && p.state != halted || !p.sendableLocked() {
 		p.mu.Unlock()
 		return
 	}
@@ -69,7 +73,7 @@ func (f *Flow) schedule(p *partition) {
 	b.wakeUp()
 }
 
-// wakeUp lets one waiting connection look for ready partitions.
+// wakeUp lets the lane look for ready partitions.
 func (b *targetBroker) wakeUp() {
 	select {
 	case b.wake <- struct{}{}:
@@ -82,12 +86,11 @@ func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 	time.AfterFunc(d, func() { f.schedule(p) })
 }
 
-// send produces on one connection, one request after the other, until ctx ends.
-func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
+// send produces until ctx ends. It does not wait for responses: the connection takes as much as the way to the broker holds.
+func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 	f := b.flow
-	var mute client.Mute
 	for {
-		if mute.Wait(ctx) != nil || f.lease.wait(ctx) != nil {
+		if b.mute.Wait(ctx) != nil || f.lease.wait(ctx) != nil {
 			return
 		}
 		// Only now: while the lease was expired, a takeover may have decided about the batches that were the first ones before.
@@ -100,70 +103,103 @@ func (b *targetBroker) send(ctx context.Context, w wire.Producer) {
 				continue
 			}
 		}
-		response, err := w.Produce(ctx, b.broker, request)
-		if err != nil {
-			f.metrics.retries.WithLabelValues("produce").Inc()
-			f.warn("produce request failed, reconciling", "broker", b.broker, "err", f.options.TargetError(err))
-			f.doubtAll(list)
-			f.refreshTargetSoon()
-			continue
+		err := w.Send(ctx, b.broker, request, func(response *kmsg.ProduceResponse, err error) { b.finish(list, response, err) })
+		for i := range list {
+			list[i].batch = nil
+			list[i].slab.drop()
 		}
-		mute.Answered(response.ThrottleMillis)
-		b.mu.Lock()
-		b.pace.Answered(response.ThrottleMillis)
-		b.mu.Unlock()
-		if err := b.handleResponse(list, response); err != nil {
-			f.fail(err)
-			return
+		if err != nil {
+			b.finish(list, nil, err)
 		}
 	}
 }
 
-// nextRequest builds a request of the first batches of ready partitions. A request may have many partitions, but Kafka accepts only one
-// batch of each.
+// finish ends a request, with its response or without. Requests end in the order in which they were sent.
+func (b *targetBroker) finish(list []sentBatch, response *kmsg.ProduceResponse, err error) {
+	f := b.flow
+	b.mu.Lock()
+	b.inFlight--
+	if err == nil {
+		b.mute.Answered(response.ThrottleMillis)
+		b.pace.Answered(response.ThrottleMillis)
+	}
+	b.account.setAhead(aheadOf(b.trip(b.broker)))
+	paced := b.pace.IsSlow() && len(b.ready) > 0
+	b.mu.Unlock()
+	switch {
+	case err != nil:
+		f.metrics.retries.WithLabelValues("produce").Inc()
+		f.warn("produce request failed, reconciling", "broker", b.broker, "err", f.options.TargetError(err))
+		f.doubtAll(list)
+		f.refreshTargetSoon()
+	default:
+		if err := b.handleResponse(list, response); err != nil {
+			f.fail(err)
+		}
+	}
+	if paced {
+		b.wakeUp()
+	}
+}
+
+// nextRequest builds a request of the next batches of ready partitions. A request may have many partitions, but Kafka accepts only one
+// batch of each. While a quota demands long waits, one request is in flight at a time.
 func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.ready) == 0 {
+	if len(b.ready) == 0 || b.inFlight > 0 && b.pace.IsSlow() {
 		return nil, nil
 	}
 	request := wire.NewProduceRequest(produceTimeout)
 	list := make([]sentBatch, 0, len(b.ready))
+	var again []*partition
 	bytes, n, limit := 0, 0, b.pace.Of(maxProduceBytes)
 	for _, p := range b.ready {
 		if bytes >= limit {
 			break
 		}
 		n++
-		if s, ok := b.nextBatch(p); ok {
+		s, ok, more := b.nextBatch(p)
+		if ok {
 			request.Add(p.remote(), s.topicID, s.batch)
 			list = append(list, s)
 			bytes += len(s.batch)
 		}
+		if more {
+			again = append(again, p)
+		}
 	}
 	rest := copy(b.ready, b.ready[n:])
 	clear(b.ready[rest:])
-	b.ready = b.ready[:rest]
-	if rest > 0 {
+	b.ready = append(b.ready[:rest], again...)
+	if len(b.ready) > 0 {
 		b.wakeUp()
+	}
+	if len(list) > 0 {
+		b.inFlight++
 	}
 	return request, list
 }
 
-// nextBatch returns the first batch of a ready partition, stamped with producer id, epoch and sequence. It returns false if the partition
-// has nothing to send to this broker.
-func (b *targetBroker) nextBatch(p *partition) (sentBatch, bool) {
+// nextBatch returns the next batch of a ready partition, stamped with producer id, epoch and sequence, and whether there are more, which leaves the
+// partition scheduled. It returns false if the partition has nothing to send on this lane.
+func (b *targetBroker) nextBatch(p *partition) (s sentBatch, ok, more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.outbox.clearScheduled()
-	if p.state != replicating && p.state != halted || !p.outbox.sendable() {
-		return sentBatch{}, false
+	if p.state != replicating && p.state != halted || !p.sendableLocked() {
+		return sentBatch{}, false, false
 	}
 	if p.targetLane != b.targetLane {
 		b.flow.scheduleAfter(p, 0) // the leader has moved in the meantime
-		return sentBatch{}, false
+		return sentBatch{}, false, false
 	}
-	return sentBatch{p.ticketLocked(), p.requestIDs.target, p.outbox.stampHead()}, true
+	next := p.outbox.stampNext(b.targetLane)
+	next.slab.keep()
+	if more = p.sendableLocked(); more {
+		p.outbox.markScheduled()
+	}
+	return sentBatch{p.ticketLocked(), p.requestIDs.target, next.batch, next.slab, next.sequence}, true, more
 }
 
 // handleResponse processes a produce response, partition by partition. If the response does not contain a partition, the outcome of its
@@ -204,9 +240,9 @@ func (f *Flow) handleAnswer(s sentBatch, answer *kmsg.ProduceResponseTopicPartit
 // followUp is what must be done after a response for a batch, when the partition's lock is released.
 type followUp struct {
 	acked     *prepared // the batch was written, and its bytes are returned to the budget
+	account   *account  // of the lane that it was queued for
 	schedule  bool      // there are more batches to send
 	wake      bool      // the partition may be fetched again
-	wakeAll   bool      // all partitions of its lane may
 	refused   bool      // for a reason that metadata may explain
 	takeover  bool      // the outcome is unknown
 	allFenced bool      // and all partitions of the shard need a new epoch
@@ -215,9 +251,32 @@ type followUp struct {
 // applyAnswerLocked changes the state of the partition by the response for a batch. The partition's lock is held.
 func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicPartition, now time.Time) (followUp, error) {
 	p := s.partition
-	verdict := wire.ClassifyProduce(answer.ErrorCode)
-	if verdict == wire.Acked {
+	outcome := wire.ClassifyProduce(answer.ErrorCode)
+	awaited := p.refused != nil
+	switch {
+	case !p.outbox.isNext(s.sequence):
+		return f.doubtAnswerLocked(p, answer, false), nil // of a lane that the partition has left
+	case outcome == wire.Acked && !awaited:
 		return f.ackedLocked(p, answer.BaseOffset, now)
+	}
+	f.noteErrorLocked(p, answer, outcome, now)
+	switch {
+	case awaited && outcome.IsNotWritten() && outcome != wire.Fenced:
+		if !p.outbox.refuseNext() {
+			return followUp{}, nil
+		}
+	case awaited || outcome == wire.Doubtful || outcome == wire.Fenced || outcome == wire.Unordered:
+		return f.doubtAnswerLocked(p, answer, outcome == wire.Fenced), nil
+	case p.outbox.awaitOthers(outcome, answer):
+		return followUp{}, nil
+	}
+	return f.refusedLocked(p), nil
+}
+
+// noteErrorLocked counts an error, and notes what it says about the replicas of the copy.
+func (f *Flow) noteErrorLocked(p *partition, answer *kmsg.ProduceResponseTopicPartition, outcome wire.Outcome, now time.Time) {
+	if outcome == wire.Acked {
+		return
 	}
 	code := kerr.ErrorForCode(answer.ErrorCode)
 	if errors.Is(code, kerr.NotEnoughReplicas) || errors.Is(code, kerr.NotEnoughReplicasAfterAppend) {
@@ -226,34 +285,43 @@ func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicP
 	if errors.Is(code, kerr.RequestTimedOut) { // a replica does not follow: it may leave the replicas in sync, which metadata shows a moment later
 		p.outside.after = now.Add(f.options.Pauses.Starved)
 	}
-	f.metrics.produceErrors.WithLabelValues(verdict.String()).Inc()
-	switch verdict {
+	f.metrics.produceErrors.WithLabelValues(outcome.String()).Inc()
+}
+
+// doubtAnswerLocked lets a takeover find out what was written.
+func (f *Flow) doubtAnswerLocked(p *partition, answer *kmsg.ProduceResponseTopicPartition, fenced bool) followUp {
+	if answer.ErrorCode == kerr.UnknownServerError.Code && p.refused == nil { // the response of Kafka 4.x to a corrupt compressed payload with a valid CRC
+		f.refuseLocked(p, answer, maxUnexplained)
+	}
+	f.log.Info("outcome of a batch is unknown, reconciling", append(p.logAttrs(), "err", kerr.ErrorForCode(answer.ErrorCode))...)
+	p.doubtLocked()
+	return followUp{takeover: true, allFenced: fenced}
+}
+
+// refusedLocked decides what follows once it is certain that no batch in flight was written, because the target refused the first one.
+func (f *Flow) refusedLocked(p *partition) followUp {
+	outcome, answer := p.refused.outcome, p.refused.answer
+	switch outcome {
+	case wire.Oversized:
+		p.outbox.learnLimit(p.queue[0].size) // it is fetched again and split into smaller batches
+		p.outbox.markNotWritten()
+		p.resetLocked()
+	case wire.Unacceptable:
+		f.refuseLocked(p, answer, maxRefusals)
+		p.outbox.markNotWritten()
+		p.resetLocked()
+		f.decideRefusalLocked(p)
 	case wire.Refused, wire.Unplaced, wire.Unauthorized:
 		why := refusalText(answer)
-		if verdict == wire.Unauthorized {
+		if outcome == wire.Unauthorized {
 			why = fmt.Sprintf("%s; grant WRITE on topic %s of cluster %s", why, p.topic.target, f.config.Target)
 		}
 		f.warn("target refused a batch, retrying", "topic", p.topic.target, "partition", p.number, "err", why)
-		p.holdBackLocked(why, now)
-		return followUp{refused: true}, nil
-	case wire.Oversized:
-		p.outbox.markNotWritten()
-		p.outbox.learnLimit(len(s.batch)) // it is fetched again and split into smaller batches
-		p.resetLocked()
-	case wire.Unacceptable:
-		p.outbox.markNotWritten()
-		f.refuseLocked(s, answer, maxRefusals)
-		p.resetLocked()
-		f.decideRefusalLocked(p)
-	case wire.Acked, wire.Doubtful, wire.Fenced:
-		if answer.ErrorCode == kerr.UnknownServerError.Code { // the response of Kafka 4.x to a corrupt compressed payload with a valid CRC
-			f.refuseLocked(s, answer, maxUnexplained)
-		}
-		f.log.Info("outcome of a batch is unknown, reconciling", append(p.logAttrs(), "err", code)...)
-		p.doubtLocked()
-		return followUp{takeover: true, allFenced: verdict == wire.Fenced}, nil
+		p.holdBackLocked(why, time.Now())
+		return followUp{refused: true}
+	case wire.Acked, wire.Doubtful, wire.Fenced, wire.Unordered: // none of these is awaited
 	}
-	return followUp{wake: true}, nil
+	return followUp{wake: true}
 }
 
 // ackedLocked adds an acknowledged batch to the map. If the target appended it at an unexpected offset, another producer has written to the
@@ -264,19 +332,19 @@ func (f *Flow) ackedLocked(p *partition, base int64, now time.Time) (followUp, e
 		p.doubtLocked()
 		return followUp{takeover: true}, nil
 	}
-	part := f.targetPart()
-	wasHeld, wasFull, allFull := p.hold.isHeldBack(), p.isFullLocked(part), p.account.isFull(part)
+	wasHeld := p.hold.isHeldBack()
 	b, err := p.ackLocked(base, now)
-	return followUp{
-		acked: &b, schedule: len(p.queue) > 0, wake: wasHeld || wasFull && !p.isFullLocked(part), wakeAll: allFull && !p.account.isFull(part),
-	}, err
+	wake := p.outbox.unblock()
+	return followUp{acked: &b, account: p.account, schedule: p.sendableLocked(), wake: wasHeld || wake}, err
 }
 
 // doFollowUp does what a response requires, without a lock.
 func (f *Flow) doFollowUp(p *partition, c followUp, now time.Time) {
+	wakeAll := false
 	if c.acked != nil {
 		c.acked.slab.release(c.acked.size)
 		p.topic.metrics.countAcked(*c.acked, now)
+		wakeAll = c.account.unblock(f.budget.free())
 	}
 	if c.refused {
 		f.refreshTargetSoon()
@@ -293,19 +361,11 @@ func (f *Flow) doFollowUp(p *partition, c followUp, now time.Time) {
 		f.schedule(p)
 	}
 	switch {
-	case c.wakeAll:
+	case wakeAll:
 		f.wakeSources()
 	case c.wake:
 		f.wakeSource(p)
 	}
-}
-
-// targetPart returns the part of the budget that may be queued for one lane. Whatever hangs, something is left for the others.
-func (f *Flow) targetPart() int64 {
-	t := &f.topology
-	t.brokersMu.RLock()
-	defer t.brokersMu.RUnlock()
-	return f.budget.limit / int64(len(t.targetBrokers)+1)
 }
 
 // compactQueues lets the queues hold no more memory than their batches need. It is called while the budget is short: a batch that waits

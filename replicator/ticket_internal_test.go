@@ -92,11 +92,16 @@ func (p *partition) ticketOfFetch() fetchTicket {
 	return fetchTicket{p.ticketLocked(), p.next}
 }
 
-// sent marks the first batch as in flight.
+// sent marks the next batch as in flight.
 func (p *partition) sent() sentBatch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return sentBatch{p.ticketLocked(), p.requestIDs.target, p.outbox.stampHead()}
+	return p.sentLocked()
+}
+
+func (p *partition) sentLocked() sentBatch {
+	b := p.outbox.stampNext(p.targetLane)
+	return sentBatch{p.ticketLocked(), p.requestIDs.target, b.batch, b.slab, b.sequence}
 }
 
 // A response that was requested behind a batch in flight must not move the end of the copy over that batch when its outcome is unknown.
@@ -124,14 +129,14 @@ func TestFetchResponseIsDiscardedAfterAReset(t *testing.T) {
 				f := testFlow(t)
 				p := replicatingPartition(f, 1000)
 				b := &sourceBroker{flow: f}
-				b.handlePartition(p.ticketOfFetch(), fetched(batchOf(t, 1000, 100)), newSlab(f.budget, 0))
+				b.handlePartition(p.ticketOfFetch(), fetched(batchOf(t, 1000, 100)), newSlab(f.budget, 0, nil))
 				if len(p.queue) != 1 {
 					t.Fatalf("%d batches are queued, next %d, state %v, anomaly %+v", len(p.queue), p.next, p.state, p.anomaly)
 				}
 				s, late := p.sent(), p.ticketOfFetch()
 				doReset(f, p, s)
 				state, gaps, after := p.getState(), len(p.record.Gaps), p.fetchAfter
-				b.handlePartition(late, response(), newSlab(f.budget, 0))
+				b.handlePartition(late, response(), newSlab(f.budget, 0, nil))
 				if p.acked != 1000 {
 					t.Errorf("the end of the copy moved from 1000 to %d while the batch from 1000 to 1100 is not acknowledged", p.acked)
 				}
@@ -180,7 +185,7 @@ func TestNoInterleavingLosesABatch(t *testing.T) {
 					batches = append(batches, batchOf(t, at, 1))
 				}
 			}
-			b.handlePartition(ticket, fetched(batches...), newSlab(f.budget, 0))
+			b.handlePartition(ticket, fetched(batches...), newSlab(f.budget, 0, nil))
 		}
 	}
 	produces := func() {
@@ -209,7 +214,7 @@ func TestNoInterleavingLosesABatch(t *testing.T) {
 				continue
 			}
 			head := p.queue[0]
-			s := sentBatch{p.ticketLocked(), p.requestIDs.target, p.outbox.stampHead()}
+			s := p.sentLocked()
 			base := p.targetEnd
 			p.mu.Unlock()
 			written := draw.IntN(4) > 0

@@ -98,6 +98,14 @@ func loadString(p *atomic.Pointer[string]) string {
 	return ""
 }
 
+// addresses returns where the brokers of both clusters are, by the newest metadata.
+func (f *Flow) addresses() addresses {
+	return addresses{
+		source: func(broker int32) string { return f.sourceView().Brokers[broker] },
+		target: func(broker int32) string { return f.targetView().Brokers[broker] },
+	}
+}
+
 // targetLeader returns the broker that leads a target partition, -1 if it has no leader or is unknown.
 func (f *Flow) targetLeader(tp offsets.TopicPartition) int32 {
 	return f.targetView().Leader(tp)
@@ -199,9 +207,7 @@ func (f *Flow) startBrokers(ctx context.Context) {
 			f.background.Go(func() { source.loop(ctx) })
 		}
 		if target != nil {
-			for _, w := range f.produceWires[target.number*laneConnections:][:laneConnections] {
-				f.background.Go(func() { target.send(f.hard, w) })
-			}
+			f.background.Go(func() { target.send(f.hard, f.produceLines[target.number]) })
 		}
 	}
 	for _, b := range t.sourceBrokers {
@@ -223,7 +229,7 @@ func (f *Flow) followLeaders() {
 	var sendable []*partition
 	for _, p := range t.partitions {
 		copied := t.target.Partition(p.remote())
-		source, ok := p.place(t.source, t.target, f.ensureTargetBroker(copied))
+		source, ok := p.place(t.source, t.target, f.ensureTargetBroker(copied, p.number))
 		if ok {
 			sendable = append(sendable, p)
 		}
@@ -276,7 +282,7 @@ func (p *partition) place(source, target topics.View, lane *targetBroker) (sourc
 	} else {
 		p.setTargetLocked(copied, lane.targetLane, lane.account)
 	}
-	return p.sourceLeader, p.outbox.sendable()
+	return p.sourceLeader, p.sendableLocked()
 }
 
 // assignLoops divides the partitions of each leader among its loops. The topology's lock is held.
@@ -302,7 +308,7 @@ func (f *Flow) ensureSourceBroker(loop sourceLoop) {
 	if t.sourceBrokers[loop] != nil {
 		return
 	}
-	b := &sourceBroker{flow: f, sourceLoop: loop, wire: f.fetchWires[loop.number], wake: make(chan struct{}, 1)}
+	b := &sourceBroker{flow: f, sourceLoop: loop, lines: f.fetchLines[loop.number], wake: make(chan struct{}, 1)}
 	t.sourceBrokers[loop] = b
 	if t.start != nil {
 		t.start(b, nil)
@@ -311,22 +317,22 @@ func (f *Flow) ensureSourceBroker(loop sourceLoop) {
 
 // ensureTargetBroker returns the lane of a copy, nil if the copy has no leader. It creates the lane for its first partition. The topology's
 // lock is held.
-func (f *Flow) ensureTargetBroker(copied topics.Partition) *targetBroker {
+func (f *Flow) ensureTargetBroker(copied topics.Partition, number int32) *targetBroker {
 	t := &f.topology
 	if copied.Leader < 0 {
 		return nil
 	}
-	number, ok := t.replicaSets[copied.ReplicaSet]
+	group, ok := t.replicaSets[copied.ReplicaSet]
 	if !ok {
-		number = int32(len(t.replicaSets)) % targetLanes
-		t.replicaSets[copied.ReplicaSet] = number
+		group = int32(len(t.replicaSets)) % laneGroups
+		t.replicaSets[copied.ReplicaSet] = group
 	}
-	lane := targetLane{copied.Leader, number}
+	lane := targetLane{copied.Leader, group*lanesOfGroup + number%lanesOfGroup}
 	if b := t.targetBrokers[lane]; b != nil {
 		return b
 	}
 	t.brokersMu.Lock()
-	b := &targetBroker{flow: f, targetLane: lane, account: &account{}, wake: make(chan struct{}, laneConnections)}
+	b := &targetBroker{flow: f, targetLane: lane, trip: f.produceLines[lane.number].RoundTrip, account: &account{}, wake: make(chan struct{}, 1)}
 	t.targetBrokers[lane] = b
 	t.brokersMu.Unlock()
 	if t.start != nil {
@@ -391,10 +397,10 @@ func (f *Flow) targetBroker(lane targetLane) *targetBroker {
 
 // fetchShare returns the bytes that one loop may request at a time, limited so that idle polls of many loops do not reserve the whole
 // budget.
-func (f *Flow) fetchShare() int64 {
+func (f *Flow) fetchShare(trip time.Duration) int64 {
 	t := &f.topology
 	t.mu.Lock()
 	loops := max(1, len(t.sourceBrokers))
 	t.mu.Unlock()
-	return min(wire.MaxFetchBytes, max(f.budget.limit/int64(2*loops), 256<<10))
+	return min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), max(f.budget.limit/int64(2*loops), leastShare))
 }

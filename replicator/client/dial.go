@@ -32,18 +32,20 @@ const (
 	dialBurst      = 20
 )
 
-func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if err := d.dials.of(address).Wait(ctx); err != nil {
-		return nil, err
-	}
-	connection, err := d.connect(ctx, network, address)
+// dialGuarded opens a connection whose writes the guard permits.
+func (d *dialer) dialGuarded(ctx context.Context, network, address string) (net.Conn, error) {
+	connection, err := d.dial(ctx, network, address)
 	if err != nil || d.dials.Guard == nil {
 		return connection, err
 	}
 	return &guardedConn{Conn: connection, guard: d.dials.Guard}, nil
 }
 
-func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
+// dial opens a connection when the limit of its address allows.
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if err := d.dials.of(address).Wait(ctx); err != nil {
+		return nil, err
+	}
 	plain := &net.Dialer{Timeout: 3 * time.Second}
 	if d.tls == nil {
 		return plain.DialContext(ctx, network, address)

@@ -1,10 +1,14 @@
 package client
 
 import (
+	"cmp"
+	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/plugin/kslog"
 
 	"github.com/milena-kafka/milena/config"
@@ -14,13 +18,13 @@ import (
 // applies everywhere. Options reads certificates and passwords but does not connect. Errors begin with the key inside the cluster's
 // section; the caller prefixes the path of the section. The log should already identify the client.
 func Options(c config.Cluster, dials *Dials, log *slog.Logger, hooks ...kgo.Hook) ([]kgo.Opt, error) {
-	clientID := c.ClientID
-	if clientID == "" {
-		clientID = "milena"
+	n, err := NewNetwork(c, dials)
+	if err != nil {
+		return nil, err
 	}
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
-		kgo.ClientID(clientID),
+		kgo.ClientID(n.ClientID),
 		kgo.WithLogger(errorLogger{kslog.New(log)}),
 		kgo.WithHooks(hooks...),
 		// Every copy and every journal write must survive the loss of a broker.
@@ -44,24 +48,39 @@ func Options(c config.Cluster, dials *Dials, log *slog.Logger, hooks ...kgo.Hook
 		kgo.ConnIdleTimeout(4 * time.Minute),
 		// A fetch response holds at least one whole batch, whatever the limits of the request (KIP-74).
 		kgo.BrokerMaxReadBytes(100 << 20),
+		kgo.Dialer(n.dialer.dialGuarded),
 	}
-	d := &dialer{dials: dials}
-	if c.TLS != nil {
-		conf, err := tlsConfig(*c.TLS)
-		if err != nil {
-			return nil, err
-		}
-		d.tls = conf
-	}
-	opts = append(opts, kgo.Dialer(d.dial))
-	if c.SASL != nil {
-		mechanism, err := saslMechanism(*c.SASL)
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, kgo.SASL(mechanism))
+	if n.SASL != nil {
+		opts = append(opts, kgo.SASL(n.SASL))
 	}
 	return opts, nil
+}
+
+// Network is how the brokers of a cluster are connected to, for a client other than kgo. Its connections are not guarded.
+type Network struct {
+	ClientID string
+	SASL     sasl.Mechanism // nil for listeners without
+	dialer   *dialer
+}
+
+// NewNetwork reads certificates and passwords but does not connect. Errors are as those of [Options].
+func NewNetwork(c config.Cluster, dials *Dials) (Network, error) {
+	n := Network{ClientID: cmp.Or(c.ClientID, "milena"), dialer: &dialer{dials: dials}}
+	var err error
+	if c.TLS != nil {
+		if n.dialer.tls, err = tlsConfig(*c.TLS); err != nil {
+			return n, err
+		}
+	}
+	if c.SASL != nil {
+		n.SASL, err = saslMechanism(*c.SASL)
+	}
+	return n, err
+}
+
+// Dial opens a connection to host:port, with TLS if the cluster has it. It waits while too many were opened lately.
+func (n Network) Dial(ctx context.Context, address string) (net.Conn, error) {
+	return n.dialer.dial(ctx, "tcp", address)
 }
 
 // errorLogger keeps everything but errors of kgo out of the log. The client warns per request and per attempt; a lasting problem is logged

@@ -13,6 +13,9 @@ const paceWait = time.Second
 // Of returns the size in bytes of the next request, at most limit.
 func (p *Pace) Of(limit int) int { return limit * (64 - p.slower) / 64 }
 
+// IsSlow reports whether a quota demands smaller requests.
+func (p *Pace) IsSlow() bool { return p.slower > 0 }
+
 // Answered adjusts the pace to the throttle time of a response, in milliseconds: a long wait halves the size, a short one raises it by 1/64.
 func (p *Pace) Answered(throttleMillis int32) {
 	switch wait := time.Duration(throttleMillis) * time.Millisecond; {

@@ -81,7 +81,7 @@ func TestWindowLimit(t *testing.T) {
 // failingBroker answers every fetch with the same error for each partition.
 type failingBroker struct{ code int16 }
 
-func (a failingBroker) Fetch(_ context.Context, _ int32, request *wire.FetchRequest) (*kmsg.FetchResponse, error) {
+func (a failingBroker) Fetch(_ context.Context, _ int32, request *wire.FetchRequest) (*wire.FetchResponse, error) {
 	response := kmsg.NewPtrFetchResponse()
 	for _, t := range request.Topics {
 		answered := kmsg.FetchResponseTopic{Topic: t.Topic}
@@ -90,7 +90,7 @@ func (a failingBroker) Fetch(_ context.Context, _ int32, request *wire.FetchRequ
 		}
 		response.Topics = append(response.Topics, answered)
 	}
-	return response, nil
+	return &wire.FetchResponse{FetchResponse: response}, nil
 }
 
 // After an error of a broker, the comparison fetches again, begins at another place, or reports which right is missing.

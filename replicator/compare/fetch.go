@@ -118,7 +118,7 @@ func (r *fetchRequest) send(ctx context.Context, broker int32, s *side) (advance
 	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
 		return false, fmt.Errorf("fetch from broker %d: %w", broker, err)
 	}
-	answer := wire.IndexFetch(response)
+	answer := wire.IndexFetch(response.FetchResponse)
 	for i, p := range r.partitions {
 		wanted := r.wanted[i]
 		rp := answer.Of(wanted.TopicPartition, wanted.TopicID)
@@ -149,5 +149,5 @@ func (s *side) fetchOne(ctx context.Context, broker int32, wanted wire.FetchPart
 	if err != nil {
 		return nil, err
 	}
-	return wire.IndexFetch(response).Of(wanted.TopicPartition, wanted.TopicID), nil
+	return wire.IndexFetch(response.FetchResponse).Of(wanted.TopicPartition, wanted.TopicID), nil
 }

@@ -44,6 +44,15 @@ type Tail struct {
 	end     int64            // target offset behind the last batch
 	hidden  int64            // target offsets behind the last own batch that no batch accounts for
 	doubts  []countDoubt
+	gap     *Gap // the first one; nil if there is none
+}
+
+// Gap are records that the target refused although it wrote what was sent behind them: the broker had forgotten the producer in between, and
+// accepted any sequence.
+type Gap struct {
+	Target int64 // offset of the batch behind the gap
+	Number int64 // of the first of the records
+	Count  int64
 }
 
 // countDoubt is a range of target offsets without a batch, of which some may have held markers of fences.
@@ -121,6 +130,9 @@ func (t *Tail) Add(b recordbatch.Batch) (own bool, err error) {
 	if !ok {
 		return false, nil
 	}
+	if last := t.last; last != nil && last.ID == b.ProducerID && last.Epoch == b.ProducerEpoch && first > t.count+hidden && t.gap == nil {
+		t.gap = &Gap{Target: b.BaseOffset, Number: t.count + hidden, Count: first - t.count - hidden}
+	}
 	batch := tailBatch{
 		first: first, offset: b.BaseOffset, span: int64(b.LastOffsetDelta) + 1, count: b.Count, fingerprint: fingerprintOf(b),
 		producer: offsets.Producer{ID: b.ProducerID, Epoch: b.ProducerEpoch, Sequence: b.BaseSequence}, hashes: len(t.hashes),
@@ -141,7 +153,7 @@ func (t *Tail) number(h recordbatch.Header, hidden int64) (first int64, ok bool)
 	switch {
 	case last != nil && last.ID == h.ProducerID && last.Epoch == h.ProducerEpoch: // sequences continue
 		number := t.lastNumber + int64((h.BaseSequence-last.Sequence)&math.MaxInt32)
-		return number, number >= t.count && number-t.count <= hidden
+		return number, number >= t.count && number-t.count <= mostInFlight // else the sequence is lower, as that of an earlier batch
 	case last != nil && last.ID == h.ProducerID && last.Epoch > h.ProducerEpoch:
 		return 0, false
 	case last == nil && hidden == 0:
@@ -154,6 +166,9 @@ func (t *Tail) number(h recordbatch.Header, hidden int64) (first int64, ok bool)
 	}
 	return t.count + hidden, true
 }
+
+// mostInFlight is more records than are ever in flight, and few enough to tell a sequence that is ahead from one that is behind.
+const mostInFlight = 1 << 30
 
 // doubt records that of the hidden offsets before a target offset, some may not have been records of this copy: of the first ones, loose. Those
 // behind them were written by the owner of the next batch, as its sequence tells, unless others write the partition too.
@@ -301,6 +316,9 @@ func (t *Tail) Close(marker, id int64, epoch, step int16) error {
 	problem.AtMost = max(problem.AtMost, t.count)
 	return problem
 }
+
+// Gap returns the first records that are missing between batches of one owner, nil if there are none. They count as written and deleted.
+func (t *Tail) Gap() *Gap { return t.gap }
 
 // Records returns how many records the owners wrote behind the journaled end.
 func (t *Tail) Records() int64 { return t.count }

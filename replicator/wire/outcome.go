@@ -27,11 +27,17 @@ const (
 	Unplaced
 	// Unauthorized means that the batch was certainly not written, because rights are missing.
 	Unauthorized
+	// Unordered means that the batch was certainly not written, because its sequence is not the next one. That is expected of the batches that follow
+	// one that was not written; else the broker knows something about the producer that the client does not, which is a doubt.
+	Unordered
 )
+
+// IsNotWritten reports whether the batch was certainly not written.
+func (o Outcome) IsNotWritten() bool { return o != Acked && o != Doubtful }
 
 // String returns the label of milena_produce_errors_total.
 func (o Outcome) String() string {
-	return [...]string{"acked", "refused", "doubtful", "fenced", "oversized", "unacceptable", "unplaced", "unauthorized"}[o]
+	return [...]string{"acked", "refused", "doubtful", "fenced", "oversized", "unacceptable", "unplaced", "unauthorized", "unordered"}[o]
 }
 
 // ClassifyProduce returns the outcome of an error code of a produce response.
@@ -52,10 +58,12 @@ func ClassifyProduce(code int16) Outcome {
 		return Unacceptable
 	case isOneOf(code, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID):
 		return Unplaced
+	case isOneOf(code, kerr.OutOfOrderSequenceNumber):
+		return Unordered
 	}
 	// After any other code, known or not, the batch may be in the log: REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-	// NOT_LEADER_OR_FOLLOWER (the leader may have moved while the append waited for its replicas), OUT_OF_ORDER_SEQUENCE_NUMBER,
-	// DUPLICATE_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID, KAFKA_STORAGE_ERROR, and UNKNOWN_SERVER_ERROR, which Kafka 4.x returns for corrupt compressed data.
+	// NOT_LEADER_OR_FOLLOWER (the leader may have moved while the append waited for its replicas), DUPLICATE_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID,
+	// KAFKA_STORAGE_ERROR, and UNKNOWN_SERVER_ERROR, which Kafka 4.x returns for corrupt compressed data.
 	return Doubtful
 }
 

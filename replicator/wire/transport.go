@@ -9,10 +9,40 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Fetcher fetches raw batches from one broker: of the source, or of the target when the log tail is read. The RecordBatches of the response
-// belong to the caller. Fetch blocks for up to MaxWaitMillis of the request plus a round trip. It is safe for concurrent use.
+// Fetcher fetches raw batches from one broker: of the source, or of the target when the log tail is read. Fetch blocks for up to MaxWaitMillis of the
+// request plus a round trip. It is safe for concurrent use.
 type Fetcher interface {
-	Fetch(ctx context.Context, broker int32, request *FetchRequest) (*kmsg.FetchResponse, error)
+	Fetch(ctx context.Context, broker int32, request *FetchRequest) (*FetchResponse, error)
+}
+
+// FetchResponse is a fetch response. Its RecordBatches belong to the caller, and share one buffer.
+type FetchResponse struct {
+	*kmsg.FetchResponse
+	buffer *buffer // nil if it is never used again
+}
+
+// Release lets the buffer of the response be used again. Nothing may refer to its batches any more. Without Release the garbage collector
+// frees it.
+func (r *FetchResponse) Release() {
+	if r.buffer != nil {
+		r.buffer.release()
+	}
+}
+
+// Held returns how many bytes of memory the response holds.
+func (r *FetchResponse) Held() int64 {
+	if r.buffer == nil {
+		return IndexFetch(r.FetchResponse).Bytes
+	}
+	return int64(cap(r.buffer.bytes))
+}
+
+// Sender sends produce requests of raw batches to one broker, one after the other.
+type Sender interface {
+	// Send writes a request and returns when it is written: then the request is not referred to any more. The broker works at the requests in the
+	// order of Send, while their number in flight is not limited, and done is called once per request, in that order, by another goroutine. An
+	// error of done means that it is unknown what was written. An error of Send means that nothing was, and that done is not called.
+	Send(ctx context.Context, broker int32, request *ProduceRequest, done func(*kmsg.ProduceResponse, error)) error
 }
 
 // Producer sends raw batches to one broker of the target and blocks until the response arrives. After an error it is unknown what was
@@ -34,12 +64,12 @@ type Kgo struct {
 }
 
 // Fetch implements [Fetcher].
-func (t Kgo) Fetch(ctx context.Context, broker int32, request *FetchRequest) (*kmsg.FetchResponse, error) {
+func (t Kgo) Fetch(ctx context.Context, broker int32, request *FetchRequest) (*FetchResponse, error) {
 	response, err := t.request(ctx, broker, request, "fetch")
 	if err != nil {
 		return nil, err
 	}
-	return response.(*kmsg.FetchResponse), nil
+	return &FetchResponse{FetchResponse: response.(*kmsg.FetchResponse)}, nil
 }
 
 // Produce implements [Producer]. It uses Request and never RetriableRequest: a resend inside kgo after a lost connection could append the

@@ -1,0 +1,77 @@
+package wire
+
+import (
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// roundTrip estimates the round-trip time of a line: the shortest time between the end of a request and the start of its response lately. The
+// versions, which every connection requests first, are answered at once.
+type roundTrip struct {
+	mu          sync.Mutex
+	now, before time.Duration // shortest of this window and of the one before it; 0 if there is none
+	since       time.Time     // start of the window
+}
+
+// tripWindow is how long the shortest time counts, once or twice. The way between two clusters seldom changes.
+const tripWindow = time.Minute
+
+func (t *roundTrip) add(at time.Time, took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.since.IsZero() || at.Sub(t.since) > tripWindow {
+		t.before, t.now, t.since = t.now, 0, at
+	}
+	if t.now == 0 || took < t.now {
+		t.now = max(took, 1)
+	}
+}
+
+// get returns the estimate, 0 if there is none.
+func (t *roundTrip) get() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.before > 0 && (t.now == 0 || t.before < t.now) {
+		return t.before
+	}
+	return t.now
+}
+
+// hookWrite tells the hooks about a request that could not be written.
+func (l *line) hookWrite(c call, err error) {
+	l.hook(c, kgo.BrokerE2E{WriteErr: err})
+}
+
+// hookRead tells the hooks about a request and its response.
+func (l *line) hookRead(c call, arrived time.Time, size int, throttled int32) {
+	l.hook(c, kgo.BrokerE2E{
+		BytesWritten: c.size, BytesRead: size, TimeToWrite: c.writing, ReadWait: max(0, arrived.Sub(c.written)), TimeToRead: time.Since(arrived),
+	})
+	if throttled <= 0 {
+		return
+	}
+	for _, h := range l.access.Hooks {
+		if h, ok := h.(kgo.HookBrokerThrottle); ok {
+			h.OnBrokerThrottle(l.meta, time.Duration(throttled)*time.Millisecond, throttlesAfterwards(c.request))
+		}
+	}
+}
+
+func (l *line) hook(c call, e2e kgo.BrokerE2E) {
+	for _, h := range l.access.Hooks {
+		if h, ok := h.(kgo.HookBrokerE2E); ok {
+			h.OnBrokerE2E(l.meta, c.request.Key(), e2e)
+		}
+	}
+}
+
+// throttlesAfterwards reports whether the broker answers a fetch or produce request before it throttles (KIP-219), and not after.
+func throttlesAfterwards(request kmsg.Request) bool {
+	if kmsg.Key(request.Key()) == kmsg.Produce {
+		return request.GetVersion() >= 6
+	}
+	return request.GetVersion() >= 8
+}
