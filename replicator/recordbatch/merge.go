@@ -37,16 +37,18 @@ func (h Header) mayMerge() bool {
 // Merge makes one batch of several, which are in the order of the source and [Mergeable] one after the other. A broker takes one batch per
 // partition and request, so a partition of tiny batches is bound by requests per second.
 //
-// The result has base offset 0, offset deltas 0 to n-1, the base timestamp of the first batch, leader epoch -1, no producer, and the bits that
-// Rewrite does not clear; [Rewrite] sets the producer. Its source offsets are the runs of the batches, one after the other. Keys, values,
-// headers, nulls, the attributes of records and the order of records are kept byte by byte. Every record keeps its timestamp: base timestamp plus
-// delta. With append times that is the timestamp of the producer, as after Rewrite. It shows nowhere, because such batches are forwarded only to
-// a topic with append times of its own. A batch that will be rebuilt, and not forwarded, must not be merged before.
+// The result has base offset 0, offset deltas 0 to n-1, the base timestamp of the first batch, leader epoch -1, no producer, and the attribute bits
+// that [Rewrite] keeps; Rewrite sets the producer. Its source offsets are the runs of the batches, one after the other. Keys, values, headers,
+// nulls, the attributes of records and their order are kept. Every record keeps its timestamp: base timestamp plus delta. With append times that
+// is the timestamp of the producer, as after Rewrite. Consumers do not see it, because [Admit] forwards such batches only to a topic that has
+// append times of its own. If the records must be rebuilt after all, for a changed topic or a refusal, the batches are what to rebuild, and
+// not the result: it has neither source offsets nor the append times of the source.
 //
-// Records of one codec are compressed again with the same codec. Without compression the result is usually smaller than the batches together, by
-// a header for each but the first. It can be larger if their base timestamps are far apart, as deltas then take up to 9 bytes more per record.
-// With compression the size is known only afterwards. MaxBytes is the maximum size of the result, max.message.bytes of the target topic; 0 means
-// no limit. A compressed result holds at most [MaxDecodedBytes] before compression, so that it can be decoded.
+// Compressed records are compressed again with the same codec. Without compression the result is usually smaller than the batches together, by a
+// header for each but the first, and longer deltas take little of that. It can be larger if the base timestamps of batches of many records are
+// years apart: a record may take up to 14 bytes more. With compression the size is known only afterwards. MaxBytes is the maximum size of the
+// result, max.message.bytes of the target topic; 0 means no limit. A compressed result holds at most [MaxDecodedBytes] before compression, so
+// that it can be decoded.
 //
 // The checksums of all batches are verified first: a damaged batch is a *[CorruptError] and never gets a new checksum. Bytes that cannot be
 // decoded are a *[FormatError]. Otherwise the error is [ErrNotMergeable]. With an error there is no result. The caller owns the result.
