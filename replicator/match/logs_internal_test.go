@@ -60,12 +60,17 @@ func (b logBatch) encode() recordbatch.Batch {
 	}
 	bytes := k.AppendTo(nil)
 	binary.BigEndian.PutUint32(bytes[8:], uint32(len(bytes)-12))
-	binary.BigEndian.PutUint32(bytes[17:], crc32.Checksum(bytes[21:], crc32.MakeTable(crc32.Castagnoli)))
+	reseal(bytes)
 	h, err := recordbatch.Parse(bytes)
 	if err != nil {
 		panic(err)
 	}
 	return recordbatch.Batch{Header: h, Bytes: bytes}
+}
+
+// reseal sets the checksum of a batch.
+func reseal(batch []byte) {
+	binary.BigEndian.PutUint32(batch[17:], crc32.Checksum(batch[21:], crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // logs are a source partition and its copy, at a crash of milena: everything below the journaled end (begin, on both sides) is left out.
@@ -164,15 +169,26 @@ func (b *builder) copySome(n, takeovers int) {
 		b.target = append(b.target, batch)
 		producer.Sequence += int32(len(records))
 	}
+	var merged []recordbatch.Record // of several source batches, not written yet
+	flush := func() {
+		if len(merged) > 0 {
+			put(logBatch{records: merged})
+			merged = nil
+		}
+	}
 	for _, batch := range b.source {
-		for records := batch.records; len(records) > 0 && !batch.dropped && len(b.copied) < n; {
+		for records := batch.records; len(records) > 0 && !batch.dropped && len(b.copied)+len(merged) < n; {
 			part := len(records)
 			if b.IntN(4) == 0 { // a batch that is split
 				part = 1 + b.IntN(part)
 			}
-			put(logBatch{records: records[:part]})
+			merged = append(merged, records[:part]...)
 			records = records[part:]
+			if b.IntN(4) > 0 {
+				flush()
+			}
 			if takeovers > 0 && b.IntN(6) == 0 {
+				flush()
 				takeovers--
 				producer.Epoch, producer.Sequence = producer.Epoch+1, 0
 				b.target = append(b.target, logBatch{base: at, last: at, attributes: control, producer: producer})
@@ -180,6 +196,7 @@ func (b *builder) copySome(n, takeovers int) {
 			}
 		}
 	}
+	flush()
 	b.marker, b.markerEpoch = at, producer.Epoch+1
 }
 

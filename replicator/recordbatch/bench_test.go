@@ -2,6 +2,7 @@ package recordbatch_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/milena-kafka/milena/replicator/recordbatch"
@@ -90,6 +91,22 @@ func BenchmarkRebuild(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, _, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{From: 101}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkMerge(b *testing.B) {
+	for _, codec := range []recordbatch.Codec{recordbatch.None, recordbatch.LZ4, recordbatch.Zstd} {
+		b.Run(codec.String(), func(b *testing.B) {
+			lists := slices.Collect(slices.Chunk(plainRecords(0, 16, 1<<10), 1))
+			batches, _ := sourceBatches(b, batchSpec{codec: codec, producerID: 7}, lists...)
+			b.SetBytes(16 << 10)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := recordbatch.Merge(batches, 1<<20); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -48,6 +48,9 @@ func shift(crc uint32, n int) uint32 {
 	return crc
 }
 
+// attributesOfSource are the attributes that a copy does not have, see [Rewrite].
+const attributesOfSource = attributeLogAppendTime | attributeTransactional | attributeDeleteHorizon
+
 // Rewrite prepares a fetched version 2 batch for a produce request, in place and without reading its records. It sets base offset 0, leader
 // epoch -1, and the given producer id, epoch and base sequence, and it clears the LogAppendTime, transactional and delete-horizon bits.
 // Brokers refuse the first two bits in a plain produce request. They keep the third, and the log cleaner of the target would delete
@@ -58,11 +61,10 @@ func shift(crc uint32, n int) uint32 {
 // It panics unless the batch has passed [Parse] with magic 2.
 func Rewrite(batch []byte, producerID int64, epoch int16, sequence int32) {
 	mustBeV2(batch)
-	const cleared = attributeLogAppendTime | attributeTransactional | attributeDeleteHorizon
 	before := headerCRC(batch)
 	binary.BigEndian.PutUint64(batch, 0)
 	binary.BigEndian.PutUint32(batch[offsetOfEpoch:], 0xffffffff)
-	attributes := Attributes(binary.BigEndian.Uint16(batch[offsetOfAttributes:])) &^ cleared
+	attributes := Attributes(binary.BigEndian.Uint16(batch[offsetOfAttributes:])) &^ attributesOfSource
 	binary.BigEndian.PutUint16(batch[offsetOfAttributes:], uint16(attributes))
 	binary.BigEndian.PutUint64(batch[offsetOfProducerID:], uint64(producerID))
 	binary.BigEndian.PutUint16(batch[51:], uint16(epoch))

@@ -1,11 +1,12 @@
-// Package recordbatch reads, admits, rewrites and rebuilds Kafka record batches: bytes in, bytes out. It opens no connection, logs nothing and
-// imports no other package of milena.
+// Package recordbatch reads, admits, rewrites, rebuilds and merges Kafka record batches: bytes in, bytes out. It opens no connection, logs
+// nothing and imports no other package of milena.
 //
 //	each.go        iterates over the batches of a fetch response
 //	header.go      splits bytes into batches and parses headers
 //	admit.go       chooses the route of a batch; aborted transactions and their markers
 //	crc.go         rewrites a header in place; checksums
 //	rebuild.go     decodes a batch and encodes its records as one or more new batches
+//	merge.go       makes one batch of several tiny ones
 //	provenance.go  the headers that say which clusters a record was copied from
 //	record.go      decodes records
 //	oldformat.go   decodes the message formats before version 2
@@ -32,6 +33,11 @@
 //	drop     nothing is written, copying continues at NextOffset     transaction markers, aborted and empty batches, batches already copied
 //
 // Patching lastOffsetDelta must not hide holes: a broker accepts that for uncompressed batches, and its log is corrupt afterwards.
+//
+// Batches with the route forward can become one batch before they are sent: [Mergeable] tells from their headers, [Merge] numbers their records
+// anew and copies the rest of each record. That is for a partition that is behind with tiny batches, as a broker takes one batch per partition
+// and request. Compressed records are compressed again. The records of a merged batch are no longer the same bytes as on the source, so it is
+// not recognized by [RecordsCRC], but record by record.
 //
 // # Wire layout
 //
@@ -72,8 +78,8 @@
 //
 // # Guarantees
 //
-//   - The package never repairs a checksum. [Rewrite] preserves damage. [Decode], [Rebuild] and [ParseMarker] verify the checksum first and
-//     return a *[CorruptError]. [Admit] verifies the batches that it drops, as no later check would.
+//   - The package never repairs a checksum. [Rewrite] preserves damage. [Decode], [Rebuild], [Merge] and [ParseMarker] verify the checksum first
+//     and return a *[CorruptError]. [Admit] verifies the batches that it drops, as no later check would.
 //   - It never skips anything silently. Bytes that it does not understand are a *[FormatError]. A record that is too large for the target is a
 //     *[RecordTooLargeError], or its offset is returned.
 //   - It never trusts a size from the wire. A declared count or length is checked against the bytes that are there before memory is allocated
@@ -82,6 +88,6 @@
 //
 // # Buffers
 //
-// [Next], [Each] and [Decode] return slices of their argument. [Rewrite] works in place. [Encode] and [Rebuild] return new bytes. No function
-// keeps a reference to its arguments. All functions are safe for concurrent use on different batches.
+// [Next], [Each] and [Decode] return slices of their argument. [Rewrite] works in place. [Encode], [Rebuild] and [Merge] return new bytes. No
+// function keeps a reference to its arguments. All functions are safe for concurrent use on different batches.
 package recordbatch

@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// scratch holds the buffers of one Decode, Encode or Rebuild.
+// scratch holds the buffers of one Decode, Encode, Rebuild or Merge.
 type scratch struct {
 	entries []entry
 	raw     []byte // decompressed records section or message set of the source

@@ -241,3 +241,77 @@ func FuzzRebuild(f *testing.F) {
 		checkParts(t, parts, records, mustParse(t, b), rules)
 	})
 }
+
+// producerTimes decodes a batch with the timestamps of the producers, as a forwarded copy has them.
+func producerTimes(t *testing.T, batch []byte) []recordbatch.Record {
+	t.Helper()
+	batch = slices.Clone(batch)
+	recordbatch.Rewrite(batch, -1, -1, -1)
+	records, err := recordbatch.Decode(batch)
+	if err != nil {
+		t.Fatalf("merges a batch that cannot be decoded: %v", err)
+	}
+	return records
+}
+
+// The naive twin of Merge decodes all records and encodes them as one batch.
+func FuzzMerge(f *testing.F) {
+	seeds := seedBatches(f)
+	for i, seed := range seeds {
+		f.Add(seed, seeds[(i+1)%len(seeds)], int32(0), true)
+		f.Add(seed, seed, int32(400), false)
+	}
+	for _, codec := range codecs {
+		batches, _ := sourceBatches(f, batchSpec{codec: codec, attributes: bitLogAppendTime, maxTime: 9}, plainRecords(0, 3, 20), plainRecords(0, 1, 30))
+		f.Add(batches[0], batches[1], int32(0), true)
+	}
+	f.Fuzz(func(t *testing.T, a, b []byte, maxBytes int32, repair bool) {
+		if repair {
+			a, b = repaired(a), repaired(b)
+			if h, err := recordbatch.Parse(a); err == nil && len(b) >= 8 {
+				b = slices.Clone(b)
+				binary.BigEndian.PutUint64(b, uint64(h.NextOffset())) // not covered by the checksum
+			}
+		}
+		batches := [][]byte{a, b}
+		merged, err := recordbatch.Merge(batches, maxBytes)
+		if err != nil {
+			if merged != nil {
+				t.Fatal("an error with a result")
+			}
+			if !errors.Is(err, recordbatch.ErrNotMergeable) {
+				checkError(t, err)
+			}
+			return
+		}
+		first, next := mustParse(t, a), mustParse(t, b)
+		if !recordbatch.Mergeable(first, next) || !recordbatch.ValidCRC(a) || !recordbatch.ValidCRC(b) {
+			t.Fatalf("merges %+v and %+v", first, next)
+		}
+		if maxBytes > 0 && len(merged) > int(maxBytes) {
+			t.Fatalf("%d bytes, limit %d", len(merged), maxBytes)
+		}
+		if route, reason, err := recordbatch.Admit(merged, mustParse(t, merged), nil, recordbatch.Rules{}); route != recordbatch.RouteForward {
+			t.Fatalf("a merged batch has route %s: %s, %v", route, reason, err)
+		}
+		twin, err := recordbatch.Encode(slices.Concat(producerTimes(t, a), producerTimes(t, b)), first.Attributes.Codec())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := recordbatch.Decode(twin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := recordbatch.Decode(merged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := diff(want, got); d != "" {
+			t.Fatalf("records differ from those of the twin (-want +got):\n%.2000s", d)
+		}
+		if h, twin := mustParse(t, merged), mustParse(t, twin); h.MaxTimestamp != twin.MaxTimestamp || h.Count != twin.Count || h.BaseTimestamp != first.BaseTimestamp {
+			t.Fatalf("header %+v, of the twin %+v", h, twin)
+		}
+		checkAgainstKgo(t, merged, got)
+	})
+}
