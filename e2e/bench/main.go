@@ -58,7 +58,7 @@ type options struct {
 	extras           string // none, some or all
 	skipMM2, verify  bool
 	milena           string
-	json             string
+	json, from, plot string // files
 	progress         io.Writer
 }
 
@@ -74,6 +74,8 @@ func main() {
 	flag.BoolVar(&o.verify, "verify", true, "compare each copy of milena with the source, record by record")
 	flag.StringVar(&o.milena, "milena", os.Getenv("MILENA_E2E_BIN"), "the milena binary; built if empty")
 	flag.StringVar(&o.json, "json", "", "write all figures to this file; results of other scenarios in it are kept")
+	flag.StringVar(&o.from, "from", "", "run nothing, and print and draw the results in this JSON file")
+	flag.StringVar(&o.plot, "plot", "", "draw throughput over round-trip time to this SVG or PNG file")
 	list := flag.Bool("list", false, "print the names of the scenarios")
 	flag.Parse()
 	if *list {
@@ -91,8 +93,18 @@ func main() {
 	}
 }
 
-// run runs the scenarios. After an error the table has the results so far.
+// run returns the table of the scenarios that ran, or of earlier results, and draws. After an error the table has the results so far.
 func run(ctx context.Context, o options) (string, error) {
+	if o.from != "" {
+		if _, err := os.Stat(o.from); err != nil {
+			return "", err
+		}
+		all, err := loadReport(o.from)
+		if err != nil {
+			return "", err
+		}
+		return all.table(all.cells()), o.draw(all)
+	}
 	chosen, err := choose(o.scenarios)
 	if err != nil {
 		return "", err
@@ -121,7 +133,17 @@ func run(ctx context.Context, o options) (string, error) {
 	done := map[string]bool{}
 	err = o.cells(ctx, jars, dir, chosen, all, done)
 	names := slices.DeleteFunc(all.cells(), func(name string) bool { return !done[name] })
+	if err == nil {
+		err = o.draw(all)
+	}
 	return all.table(names), err
+}
+
+func (o options) draw(all *report) error {
+	if o.plot == "" {
+		return nil
+	}
+	return all.draw(o.plot)
 }
 
 // cells runs the cells, with new clusters when the number of brokers changes.
