@@ -42,12 +42,7 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	if err != nil {
 		return got, err
 	}
-	source, err := watchTopics(b.source, b.topicNames())
-	if err != nil {
-		return got, err
-	}
-	defer source.close()
-	all, err := source.records(ctx)
+	all, err := b.sourceRecords(ctx)
 	if err != nil {
 		return got, err
 	}
@@ -68,24 +63,12 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	}
 	defer p.Kill()
 	target.process = p
-
-	// Listing end offsets costs the target CPU time: with many partitions it is done less often.
-	interval := time.Duration(max(10, b.topics*b.partitions/20)) * time.Millisecond
-	begun, err := target.until(ctx, interval, 1)
-	if err != nil {
-		return got, err
-	}
-	first := time.Now()
-	atFirst, err := p.Usage()
+	first, err := b.reaches(ctx, target, 1)
 	if err != nil {
 		return got, err
 	}
 	// Control records count as records here. After a fault the last records may still be missing, less than a batch per partition.
-	if _, err := target.until(ctx, interval, all); err != nil {
-		return got, err
-	}
-	end := time.Now()
-	atEnd, err := p.Usage()
+	end, err := b.reaches(ctx, target, all)
 	if err != nil {
 		return got, err
 	}
@@ -93,14 +76,7 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	if err != nil {
 		return got, err
 	}
-	gb := func(records int64) float64 { return float64(records) * float64(b.record) / 1e9 }
-	got.First = first.Sub(start).Seconds()
-	got.All = end.Sub(start).Seconds()
-	got.Throughput = gb(all-begun) * 1000 / end.Sub(first).Seconds()
-	got.CPUPerGB = atEnd.CPU.Seconds() / gb(all)
-	if all > begun {
-		got.CPUPerGBSteady = (atEnd.CPU - atFirst.CPU).Seconds() / gb(all-begun)
-	}
+	got.copied(start, first, end, all, b.record)
 	got.BrokerCores = (after.brokers - before.brokers).Seconds() / got.All
 	got.OtherCores = max(0, (after.others-before.others).Seconds()/got.All)
 	if b.extras {
@@ -114,6 +90,47 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	}
 	got.PeakRSS = last.PeakRSS
 	return got, stop(ctx, p)
+}
+
+func (b *bench) sourceRecords(ctx context.Context) (int64, error) {
+	source, err := watchTopics(b.source, b.topicNames())
+	if err != nil {
+		return 0, err
+	}
+	defer source.close()
+	return source.records(ctx)
+}
+
+// moment is the state of a copy.
+type moment struct {
+	at      time.Time
+	records int64
+	cpu     time.Duration // of the replicator
+}
+
+// reaches waits until the target has at least n records.
+func (b *bench) reaches(ctx context.Context, target *watch, n int64) (moment, error) {
+	// Listing end offsets costs the target CPU time: with many partitions it is done less often.
+	interval := time.Duration(max(10, b.topics*b.partitions/20)) * time.Millisecond
+	records, err := target.until(ctx, interval, n)
+	if err != nil {
+		return moment{}, err
+	}
+	at := time.Now()
+	u, err := target.process.Usage()
+	return moment{at, records, u.CPU}, err
+}
+
+// copied computes the figures of a copy of all records, of that size. Some are unknown if the first look at the target saw all records.
+func (r *result) copied(start time.Time, first, end moment, all int64, size int) {
+	gb := func(records int64) float64 { return float64(records) * float64(size) / 1e9 }
+	r.First = first.at.Sub(start).Seconds()
+	r.All = end.at.Sub(start).Seconds()
+	r.CPUPerGB = end.cpu.Seconds() / gb(all)
+	if all > first.records && end.at.After(first.at) {
+		r.Throughput = gb(all-first.records) * 1000 / end.at.Sub(first.at).Seconds()
+		r.CPUPerGBSteady = (end.cpu - first.cpu).Seconds() / gb(all-first.records)
+	}
 }
 
 // stop lets a replicator leave its groups.
