@@ -95,3 +95,26 @@ func TestReport(t *testing.T) {
 		}
 	}
 }
+
+// The page shows the results that are beside it.
+func TestPage(t *testing.T) {
+	const docs = "../../docs"
+	r, err := loadReport(resultsFile(docs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(pageFile(docs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := r.page(string(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want != string(page) {
+		t.Error("the table in docs/benchmarks.md is not that of docs/benchmarks/results.json: go run ./e2e/bench -from docs/benchmarks/results.json -publish docs")
+	}
+	if len(r.Results) == 0 || len(r.panels()) == 0 {
+		t.Error("there are no results to show")
+	}
+}

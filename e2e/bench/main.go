@@ -5,6 +5,7 @@
 //	go run ./e2e/bench -skip-mm2 -extras none                  throughput of milena only
 //	go run ./e2e/bench -json results.json -plot rtt.svg        keep the results, and draw throughput over round-trip time
 //	go run ./e2e/bench -from results.json -plot rtt.svg        draw and print earlier results
+//	go run ./e2e/bench -publish docs                           all scenarios, for docs/benchmarks.md and its picture
 //
 // It needs Java 17 and Maven. Progress goes to stderr, the table to stdout.
 //
@@ -59,6 +60,7 @@ type options struct {
 	skipMM2, verify  bool
 	milena           string
 	json, from, plot string // files
+	publish          string // folder of the documentation
 	progress         io.Writer
 }
 
@@ -76,6 +78,7 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "write all figures to this file; results of other scenarios in it are kept")
 	flag.StringVar(&o.from, "from", "", "run nothing, and print and draw the results in this JSON file")
 	flag.StringVar(&o.plot, "plot", "", "draw throughput over round-trip time to this SVG or PNG file")
+	flag.StringVar(&o.publish, "publish", "", "keep the results in this folder of documentation, draw its picture, and rewrite the table in its page")
 	list := flag.Bool("list", false, "print the names of the scenarios")
 	flag.Parse()
 	if *list {
@@ -84,6 +87,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	o.progress = os.Stderr
+	if o.publish != "" && o.json == "" {
+		o.json = resultsFile(o.publish)
+	}
 	table, err := run(ctx, o)
 	stop()
 	fmt.Print(table)
@@ -103,7 +109,7 @@ func run(ctx context.Context, o options) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		return all.table(all.cells()), o.draw(all)
+		return all.table(all.cells()), o.output(all)
 	}
 	chosen, err := choose(o.scenarios)
 	if err != nil {
@@ -134,16 +140,22 @@ func run(ctx context.Context, o options) (string, error) {
 	err = o.cells(ctx, jars, dir, chosen, all, done)
 	names := slices.DeleteFunc(all.cells(), func(name string) bool { return !done[name] })
 	if err == nil {
-		err = o.draw(all)
+		err = o.output(all)
 	}
 	return all.table(names), err
 }
 
-func (o options) draw(all *report) error {
-	if o.plot == "" {
-		return nil
+// output draws and publishes.
+func (o options) output(all *report) error {
+	if o.plot != "" {
+		if err := all.draw(o.plot); err != nil {
+			return err
+		}
 	}
-	return all.draw(o.plot)
+	if o.publish != "" {
+		return all.publish(o.publish)
+	}
+	return nil
 }
 
 // cells runs the cells, with new clusters when the number of brokers changes.

@@ -118,7 +118,7 @@ func (r *report) find(cell, replicator string) (result, bool) {
 	return r.Results[i], true
 }
 
-// String is a Markdown table of the cells. It is empty if there are no results.
+// table is a Markdown table of the cells. It is empty if there are no results.
 func (r *report) table(cells []string) string {
 	var rows strings.Builder
 	others := 0.0
@@ -144,17 +144,30 @@ func (r *report) table(cells []string) string {
 }
 
 func (r result) row() string {
-	return fmt.Sprintf("| %s: %s, %.1f GB | %s | %s | %s | %s | %d | %.2f | %s | %s | %s | %s |\n", r.Cell, r.Title, float64(r.Bytes)/1e9, r.Replicator,
+	return fmt.Sprintf("| %s: %s, %s | %s | %s | %s | %s | %d | %.2f | %s | %s | %s | %s |\n", r.Cell, r.Title, amount(r.Bytes), r.Replicator,
 		known("%.0f", r.Throughput), known("%.2f", r.CPUPerGB), known("%.2f", r.CPUPerGBSteady), r.PeakRSS>>20, r.First, known("%.2f", r.NewTopic),
 		known("%.1f", r.IdlePercent), known("%.1f", r.P50), known("%.1f", r.P99))
 }
 
 // ratios is a row with how many times better milena is.
 func ratios(mm2, ours result) string {
-	times := func(better, worse float64) string { return known("**%.1f×**", worse/better) }
+	times := func(better, worse float64) string {
+		if worse < better {
+			return known("%.2f×", worse/better)
+		}
+		return known("**%.1f×**", worse/better)
+	}
 	return fmt.Sprintf("| | **milena is better by** | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", times(mm2.Throughput, ours.Throughput),
 		times(ours.CPUPerGB, mm2.CPUPerGB), times(ours.CPUPerGBSteady, mm2.CPUPerGBSteady), times(float64(ours.PeakRSS), float64(mm2.PeakRSS)),
 		times(ours.First, mm2.First), times(ours.NewTopic, mm2.NewTopic), times(ours.IdlePercent, mm2.IdlePercent), times(ours.P50, mm2.P50), times(ours.P99, mm2.P99))
+}
+
+// amount is a number of bytes.
+func amount(n int64) string {
+	if n < 1e9 {
+		return fmt.Sprintf("%d MB", n/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

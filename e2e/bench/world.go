@@ -94,7 +94,7 @@ func (b *bench) delay() {
 func (b *bench) prepare(ctx context.Context) error {
 	first := len(b.written) == 0
 	if !b.written[b.id()] {
-		b.say("writing %.1f GB", float64(b.bytes)/1e9)
+		b.say("writing %s", amount(int64(b.bytes)))
 		if err := b.createTopics(ctx, b.source, b.topicNames()...); err != nil {
 			return err
 		}
