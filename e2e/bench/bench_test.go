@@ -34,6 +34,9 @@ func TestNames(t *testing.T) {
 	if err != nil || len(many.topicNames()) != 100 || many.partitions != 10 || !many.old {
 		t.Errorf("got %+v, %v", many, err)
 	}
+	if far, err := delayed(some, 30*time.Millisecond, targetSide); err != nil || len(far) != 2 || far[0].name != "64k-1p-dst30" || far[0].rtt != 30*time.Millisecond {
+		t.Errorf("delayed: %+v, %v", far, err)
+	}
 	for _, name := range []string{"16k", "8p", "16k-8p-fast", "nothing-*", "16k-8p-tls-src80", "16k-8p-rf4"} {
 		if _, err := choose(name); err == nil {
 			t.Errorf("%s is accepted", name)

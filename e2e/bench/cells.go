@@ -146,6 +146,36 @@ func choose(patterns string) ([]cell, error) {
 	return chosen, nil
 }
 
+// base is the cell without its delay.
+func (c cell) base() cell {
+	words := slices.DeleteFunc(strings.Split(c.name, "-"), func(word string) bool {
+		return strings.HasPrefix(word, "src") || strings.HasPrefix(word, "dst")
+	})
+	c.name, c.rtt, c.side = strings.Join(words, "-"), 0, ""
+	return c
+}
+
+// delayed returns the cells with this round-trip time instead of their own. Those that differed by the delay only become one.
+func delayed(cells []cell, rtt time.Duration, side string) ([]cell, error) {
+	words := map[string]string{sourceSide: "src", targetSide: "dst"}
+	if words[side] == "" {
+		return nil, fmt.Errorf("side %q; use %s or %s", side, sourceSide, targetSide)
+	}
+	var changed []cell
+	for _, c := range cells {
+		name := fmt.Sprintf("%s-%s%d", c.base().name, words[side], rtt.Milliseconds())
+		if slices.ContainsFunc(changed, func(c cell) bool { return c.name == name }) {
+			continue
+		}
+		c, err := parseCell(name)
+		if err != nil {
+			return nil, err
+		}
+		changed = append(changed, c)
+	}
+	return changed, nil
+}
+
 // id is the beginning of the names of the topics.
 func (d dataset) id() string {
 	id := fmt.Sprintf("%dk-%dp-%s-%db", d.batch>>10, d.topics*d.partitions, d.codec, d.record)

@@ -3,6 +3,7 @@
 //	go run ./e2e/bench                                         all scenarios: about half an hour on two cores
 //	go run ./e2e/bench -scenario '64k-8p,*-src80' -bytes 200MB some scenarios, with less data
 //	go run ./e2e/bench -skip-mm2 -extras none                  throughput of milena only
+//	go run ./e2e/bench -scenario 16k-8p -rtt 40ms -side target another delay; the same as -scenario 16k-8p-dst40
 //	go run ./e2e/bench -json results.json -plot rtt.svg        keep the results, and draw throughput over round-trip time
 //	go run ./e2e/bench -from results.json -plot rtt.svg        draw and print earlier results
 //	go run ./e2e/bench -publish docs                           all scenarios, for docs/benchmarks.md and its picture
@@ -53,8 +54,10 @@ import (
 
 type options struct {
 	scenarios        string
-	size             config.Bytes // of each scenario; 0: as in dataset.size
-	buffer           config.Bytes // of milena; 0: its default
+	size             config.Bytes  // of each scenario; 0: as in dataset.size
+	buffer           config.Bytes  // of milena; 0: its default
+	otherRTT         time.Duration // instead of the scenarios' own, unless 0
+	otherSide        string        // of otherRTT
 	latency, idleFor time.Duration
 	extras           string // none, some or all
 	skipMM2, verify  bool
@@ -68,6 +71,8 @@ func main() {
 	var o options
 	flag.StringVar(&o.scenarios, "scenario", "", "run only these, comma-separated names or globs")
 	flag.TextVar(&o.size, "bytes", config.Bytes(0), "bytes of values per scenario, such as 500MB; 0 takes 1 GB, and less for small batches")
+	flag.DurationVar(&o.otherRTT, "rtt", 0, "round-trip time in whole milliseconds, for all scenarios that run; 0 leaves each its own")
+	flag.StringVar(&o.otherSide, "side", sourceSide, "side of -rtt: source or target")
 	flag.TextVar(&o.buffer, "buffer", config.Bytes(0), "buffer of milena, such as 80MiB; 0 takes its default")
 	flag.StringVar(&o.extras, "extras", "some", "in which scenarios latency, idle CPU and new topics are measured: none, some or all")
 	flag.DurationVar(&o.latency, "latency", 20*time.Second, "how long latency is measured")
@@ -114,6 +119,11 @@ func run(ctx context.Context, o options) (string, error) {
 	chosen, err := choose(o.scenarios)
 	if err != nil {
 		return "", err
+	}
+	if o.otherRTT > 0 {
+		if chosen, err = delayed(chosen, o.otherRTT, o.otherSide); err != nil {
+			return "", err
+		}
 	}
 	// Cells of the same clusters and of the same data follow each other.
 	slices.SortStableFunc(chosen, func(a, b cell) int { return cmp.Or(a.brokers-b.brokers, strings.Compare(a.id(), b.id())) })

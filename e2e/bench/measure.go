@@ -78,6 +78,7 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	}
 	got.copied(start, first, end, all, b.record)
 	got.BrokerCores = (after.brokers - before.brokers).Seconds() / got.All
+	got.OwnCores = (after.own - before.own).Seconds() / got.All
 	got.OtherCores = max(0, (after.others-before.others).Seconds()/got.All)
 	if b.extras {
 		if err := b.measureExtras(ctx, r, p, &got); err != nil {
@@ -149,7 +150,8 @@ func stop(ctx context.Context, p *proc.Process) error {
 // cpu is CPU time since some start.
 type cpu struct {
 	brokers time.Duration
-	others  time.Duration // all processes of the machine but the clusters, the replicator and this process, which has the proxies
+	own     time.Duration // of this process, which has the proxies
+	others  time.Duration // of all other processes of the machine but the replicator
 }
 
 // usage reads CPU times. The replicator may be nil.
@@ -188,6 +190,7 @@ func (b *bench) usage(replicator *proc.Process) (cpu, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
 		return u, err
 	}
-	u.others -= time.Duration(own.Utime.Nano()) + time.Duration(own.Stime.Nano())
+	u.own = time.Duration(own.Utime.Nano()) + time.Duration(own.Stime.Nano())
+	u.others -= u.own
 	return u, nil
 }

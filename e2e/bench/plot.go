@@ -83,15 +83,6 @@ func (p *panel) add(r *report, who string, c cell, throughput float64) {
 	slices.SortFunc(p.lines[i].points, func(a, b plotter.XY) int { return int(a.X - b.X) })
 }
 
-// base is the cell without the delay.
-func (c cell) base() cell {
-	words := slices.DeleteFunc(strings.Split(c.name, "-"), func(word string) bool {
-		return strings.HasPrefix(word, "src") || strings.HasPrefix(word, "dst")
-	})
-	c.name, c.rtt, c.side = strings.Join(words, "-"), 0, ""
-	return c
-}
-
 // picture is a file format.
 type picture interface {
 	vg.CanvasSizer

@@ -32,6 +32,7 @@ type result struct {
 	P50            float64 `json:"latency_p50_ms,omitempty"`
 	P99            float64 `json:"latency_p99_ms,omitempty"`
 	BrokerCores    float64 `json:"broker_cores"` // that the brokers used during the copy
+	OwnCores       float64 `json:"proxy_cores"`  // that the proxies used, and looking at the target
 	OtherCores     float64 `json:"other_cores"`  // that other processes used in the meantime
 }
 
@@ -42,7 +43,7 @@ func (r result) String() string {
 	if r.P50 > 0 {
 		s += fmt.Sprintf(", new topic after %.2f s, idle %.1f %%, latency p50 %.1f ms, p99 %.1f ms", r.NewTopic, r.IdlePercent, r.P50, r.P99)
 	}
-	return s + fmt.Sprintf("; brokers used %.2f cores, other processes %.2f", r.BrokerCores, r.OtherCores)
+	return s + fmt.Sprintf("; cores used: brokers %.2f, proxies %.2f, other processes %.2f", r.BrokerCores, r.OwnCores, r.OtherCores)
 }
 
 // report is all results, as in a JSON file.
