@@ -15,57 +15,29 @@ import (
 	"github.com/milena-kafka/milena/e2e/load"
 )
 
-// batchBytes is the maximum size of a batch before compression.
-const batchBytes = 64 << 10
-
-// prepare fills the source and warms up both clusters, so that cold brokers do not slow down the replicator that runs first.
-func (b *bench) prepare(ctx context.Context) error {
-	if err := b.createTopics(ctx, b.source, b.topicNames()...); err != nil {
-		return err
-	}
-	if err := b.fill(ctx, b.source, b.topicNames(), int64(b.bytes)); err != nil {
-		return err
-	}
-	const warm = "warm-up"
-	bytes := min(int64(b.bytes), 200e6)
-	if err := b.createTopics(ctx, b.target, warm); err != nil {
-		return err
-	}
-	if err := b.fill(ctx, b.target, []string{warm}, bytes); err != nil {
-		return err
-	}
-	if err := drain(ctx, b.source, b.topicNames(), bytes); err != nil {
-		return err
-	}
-	return deleteTopics(ctx, b.target, warm)
-}
-
 func (b *bench) createTopics(ctx context.Context, c *kafka.Cluster, topics ...string) error {
+	configs := map[string]*string{}
+	if b.old {
+		forever := "-1" // or the records are deleted at once
+		configs["retention.ms"] = &forever
+	}
 	return c.Admin(func(adm *kadm.Client) error {
-		created, err := adm.CreateTopics(ctx, int32(b.partitions), 1, nil, topics...)
+		created, err := adm.CreateTopics(ctx, int32(b.partitions), int16(b.brokers), configs, topics...)
 		return errors.Join(err, created.Error())
 	})
 }
 
-func deleteTopics(ctx context.Context, c *kafka.Cluster, topics ...string) error {
-	return c.Admin(func(adm *kadm.Client) error {
-		deleted, err := adm.DeleteTopics(ctx, topics...)
-		return errors.Join(err, deleted.Error())
-	})
-}
+// perBatch is how many records a batch has.
+func (d dataset) perBatch() int { return max(1, d.batch/d.record) }
 
-// deleteCopy deletes a replicator's copies, to free the disk for the next one.
-func (b *bench) deleteCopy(ctx context.Context, r replicator) error {
-	return deleteTopics(ctx, b.target, b.copies(r)...)
-}
-
-// fill writes records of the scenario as fast as possible.
+// fill writes records of the data set as fast as possible.
 func (b *bench) fill(ctx context.Context, c *kafka.Cluster, topics []string, bytes int64) error {
-	codec := kgo.NoCompression()
-	if b.codec == "lz4" {
-		codec = kgo.Lz4Compression()
+	codecs := map[string]kgo.CompressionCodec{
+		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}
-	client, err := c.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(batchBytes), kgo.ProducerBatchCompression(codec),
+	// A record has at most 14 bytes besides its value, and a batch has a header. One more record has no room.
+	full := b.perBatch()*(b.record+14) + 100
+	client, err := c.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(int32(full)), kgo.ProducerBatchCompression(codecs[b.codec]),
 		kgo.ProducerLinger(20*time.Millisecond), kgo.MaxBufferedRecords(200_000), kgo.MaxBufferedBytes(256<<20))
 	if err != nil {
 		return err
@@ -80,11 +52,18 @@ func (b *bench) fill(ctx context.Context, c *kafka.Cluster, topics []string, byt
 	var failed atomic.Pointer[error]
 	left := bytes / int64(b.record)
 	next := 0
+	var from time.Time // records have the time at which they are written
+	if b.old {
+		from = time.Now().Add(-30 * 24 * time.Hour)
+	}
 	for left > 0 && ctx.Err() == nil {
 		for _, topic := range topics {
 			for partition := range b.partitions {
-				for range min(left, int64(batchBytes/b.record)) { // in a row, so that batches are full
+				for range min(left, int64(b.perBatch())) { // in a row, so that batches are full
 					r := &kgo.Record{Topic: topic, Partition: int32(partition), Value: pool[next%len(pool)]}
+					if b.old {
+						r.Timestamp = from.Add(time.Duration(next) * time.Millisecond)
+					}
 					next++
 					left--
 					client.Produce(ctx, r, func(_ *kgo.Record, err error) {

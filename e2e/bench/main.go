@@ -1,34 +1,47 @@
 // Command bench compares milena with MirrorMaker 2 on the same brokers with the same data, and prints a Markdown table.
 //
-//	go run ./e2e/bench                                   all scenarios: about 15 minutes on two cores
-//	go run ./e2e/bench -scenario lz4,small -bytes 200MB  some scenarios, with less data
-//	go run ./e2e/bench -skip-mm2 -skip-latency           throughput of milena only
+//	go run ./e2e/bench                                         all scenarios: about half an hour on two cores
+//	go run ./e2e/bench -scenario '64k-8p,*-src80' -bytes 200MB some scenarios, with less data
+//	go run ./e2e/bench -skip-mm2 -extras none                  throughput of milena only
+//	go run ./e2e/bench -scenario 16k-8p -rtt 40ms -side target another delay; the same as -scenario 16k-8p-dst40
+//	go run ./e2e/bench -json results.json -plot rtt.svg        keep the results, and draw throughput over round-trip time
+//	go run ./e2e/bench -from results.json -plot rtt.svg        draw and print earlier results
+//	go run ./e2e/bench -publish docs                           all scenarios, for docs/benchmarks.md and its picture
 //
-// It needs Java 17 and Maven. Progress goes to stderr, the table to stdout. Its columns:
+// It needs Java 17 and Maven. Progress goes to stderr, the table to stdout.
+//
+// The name of a scenario is the size of batches before compression and the number of partitions, and what differs from 1 KiB records with lz4
+// on plaintext clusters of one broker: src80 and dst80 are a round trip of 80 ms to the source or the target; tls is TLS with client
+// certificates on both sides; rf3 are clusters of three brokers with three replicas; old are timestamps a month ago; none, gzip, snappy and
+// zstd are codecs; 100b is a record of 100 bytes. A name that is not in the list runs as well, such as 256k-3p-dst40.
+//
+// The columns:
 //
 //	MB/s           bytes of values before compression, from the first record on the target to the last
 //	CPU-s/GB       user and system time of the replicator and its children, from its start to its last record, including the JVM's start
 //	after first    the same from the first record, without the start
 //	peak RSS       peak resident memory until the end of the run
 //	first record   from the start of the process until the target has a record
+//	new topic      from the creation of a topic on the source until the target has its first record; the mean of three
+//	idle CPU       CPU time in percent of a core while nothing is written
 //	p50, p99       added latency at 40 records/s: from a consumer of the source seeing a record to a consumer of the target seeing it
 //
 // Both replicators copy the same topics to the same target cluster, one after the other. The brokers are warmed up first, the first copy is
-// deleted before the second starts, and milena's copy is verified record by record at the end.
+// deleted before the second starts, and milena's copy is verified record by record. A delay is that of a proxy in front of the brokers; only the
+// replicator goes through it.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,52 +52,49 @@ import (
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
-// scenario is one load.
-type scenario struct {
-	name, title        string
-	topics, partitions int
-	record             int // bytes per value
-	codec              string
-	bytes              config.Bytes // of all values, before compression
-}
-
-func scenarios() []scenario {
-	return []scenario{
-		{"lz4", "1 KiB lz4, 8 partitions", 1, 8, 1 << 10, "lz4", 2e9},
-		{"none", "1 KiB uncompressed, 8 partitions", 1, 8, 1 << 10, "none", 2e9},
-		{"small", "100 B uncompressed, 8 partitions", 1, 8, 100, "none", 5e8},
-		{"many", "4000 B lz4, 100 topics × 10 partitions", 100, 10, 4000, "lz4", 5e8},
-	}
-}
-
-func (s scenario) topicNames() []string {
-	var names []string
-	for i := range s.topics {
-		names = append(names, fmt.Sprintf("%s-%02d", s.name, i))
-	}
-	return names
-}
-
 type options struct {
-	scenarios            string
-	size                 config.Bytes // of each scenario; 0: as in scenarios
-	latency              time.Duration
-	skipMM2, skipLatency bool
-	milena               string
-	progress             io.Writer
+	scenarios        string
+	size             config.Bytes  // of each scenario; 0: as in dataset.size
+	buffer           config.Bytes  // of milena; 0: its default
+	otherRTT         time.Duration // instead of the scenarios' own, unless 0
+	otherSide        string        // of otherRTT
+	latency, idleFor time.Duration
+	extras           string // none, some or all
+	skipMM2, verify  bool
+	milena           string
+	json, from, plot string // files
+	publish          string // folder of the documentation
+	progress         io.Writer
 }
 
 func main() {
 	var o options
-	flag.StringVar(&o.scenarios, "scenario", "", "run only these, comma-separated: lz4, none, small, many")
-	flag.TextVar(&o.size, "bytes", config.Bytes(0), "bytes of values per scenario, such as 500MB; 0 takes 2 GB for lz4 and none and 500 MB for small and many")
+	flag.StringVar(&o.scenarios, "scenario", "", "run only these, comma-separated names or globs")
+	flag.TextVar(&o.size, "bytes", config.Bytes(0), "bytes of values per scenario, such as 500MB; 0 takes 1 GB, and less for small batches")
+	flag.DurationVar(&o.otherRTT, "rtt", 0, "round-trip time in whole milliseconds, for all scenarios that run; 0 leaves each its own")
+	flag.StringVar(&o.otherSide, "side", sourceSide, "side of -rtt: source or target")
+	flag.TextVar(&o.buffer, "buffer", config.Bytes(0), "buffer of milena, such as 80MiB; 0 takes its default")
+	flag.StringVar(&o.extras, "extras", "some", "in which scenarios latency, idle CPU and new topics are measured: none, some or all")
 	flag.DurationVar(&o.latency, "latency", 20*time.Second, "how long latency is measured")
+	flag.DurationVar(&o.idleFor, "idle", 20*time.Second, "how long idle CPU is measured")
 	flag.BoolVar(&o.skipMM2, "skip-mm2", false, "run milena alone")
-	flag.BoolVar(&o.skipLatency, "skip-latency", false, "do not measure latency")
+	flag.BoolVar(&o.verify, "verify", true, "compare each copy of milena with the source, record by record")
 	flag.StringVar(&o.milena, "milena", os.Getenv("MILENA_E2E_BIN"), "the milena binary; built if empty")
+	flag.StringVar(&o.json, "json", "", "write all figures to this file; results of other scenarios in it are kept")
+	flag.StringVar(&o.from, "from", "", "run nothing, and print and draw the results in this JSON file")
+	flag.StringVar(&o.plot, "plot", "", "draw throughput over round-trip time to this SVG or PNG file")
+	flag.StringVar(&o.publish, "publish", "", "keep the results in this folder of documentation, draw its picture, and rewrite the table in its page")
+	list := flag.Bool("list", false, "print the names of the scenarios")
 	flag.Parse()
+	if *list {
+		fmt.Println(strings.Join(cellNames(), "\n"))
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	o.progress = os.Stderr
+	if o.publish != "" && o.json == "" {
+		o.json = resultsFile(o.publish)
+	}
 	table, err := run(ctx, o)
 	stop()
 	fmt.Print(table)
@@ -94,9 +104,30 @@ func main() {
 	}
 }
 
-// run runs the scenarios. After an error the table has the results so far.
+// run returns the table of the scenarios that ran, or of earlier results, and draws. After an error the table has the results so far.
 func run(ctx context.Context, o options) (string, error) {
+	if o.from != "" {
+		if _, err := os.Stat(o.from); err != nil {
+			return "", err
+		}
+		all, err := loadReport(o.from)
+		if err != nil {
+			return "", err
+		}
+		return all.table(all.cells()), o.output(all)
+	}
 	chosen, err := choose(o.scenarios)
+	if err != nil {
+		return "", err
+	}
+	if o.otherRTT > 0 {
+		if chosen, err = delayed(chosen, o.otherRTT, o.otherSide); err != nil {
+			return "", err
+		}
+	}
+	// Cells of the same clusters and of the same data follow each other.
+	slices.SortStableFunc(chosen, func(a, b cell) int { return cmp.Or(a.brokers-b.brokers, strings.Compare(a.id(), b.id())) })
+	all, err := loadReport(o.json)
 	if err != nil {
 		return "", err
 	}
@@ -110,98 +141,107 @@ func run(ctx context.Context, o options) (string, error) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	if o.milena == "" {
-		o.milena = filepath.Join(dir, "milena")
+		o.milena = filepath.Join(dir, "milena-bin")
 		if out, err := exec.CommandContext(ctx, "go", "build", "-o", o.milena, "github.com/milena-kafka/milena/cmd/milena").CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build milena: %w\n%s", err, out)
 		}
 	}
-	var t table
-	for _, s := range chosen {
-		if o.size > 0 {
-			s.bytes = o.size
-		}
-		if err := o.scenario(ctx, jars, filepath.Join(dir, s.name), s, &t); err != nil {
-			return t.String(), fmt.Errorf("scenario %s: %w", s.name, err)
-		}
+	done := map[string]bool{}
+	err = o.cells(ctx, jars, dir, chosen, all, done)
+	names := slices.DeleteFunc(all.cells(), func(name string) bool { return !done[name] })
+	if err == nil {
+		err = o.output(all)
 	}
-	return t.String(), nil
+	return all.table(names), err
 }
 
-func choose(names string) ([]scenario, error) {
-	all := scenarios()
-	if names == "" {
-		return all, nil
-	}
-	var chosen []scenario
-	for name := range strings.SplitSeq(names, ",") {
-		i := slices.IndexFunc(all, func(s scenario) bool { return s.name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("unknown scenario %q; known are lz4, none, small and many", name)
+// output draws and publishes.
+func (o options) output(all *report) error {
+	if o.plot != "" {
+		if err := all.draw(o.plot); err != nil {
+			return err
 		}
-		chosen = append(chosen, all[i])
 	}
-	return chosen, nil
+	if o.publish != "" {
+		return all.publish(o.publish)
+	}
+	return nil
 }
 
-// scenario runs both replicators, one after the other, on new clusters, and adds their rows to t.
-func (o options) scenario(ctx context.Context, jars kafka.Jars, dir string, s scenario, t *table) error {
-	ctx, cancel := context.WithCancel(ctx) // ends the clusters
-	defer cancel()
-	defer func() { _ = os.RemoveAll(dir) }()
-	cluster := func(name string) kafka.Options {
-		return kafka.Options{
-			Name: name, Dir: dir, JVM: []string{"-Xms1g", "-Xmx1g", "-XX:+UseG1GC"},
-			Properties: map[string]string{"log.segment.delete.delay.ms": "100"}, // free the disk of a deleted copy before the next one
-		}
-	}
-	clusters, err := kafka.StartAll(ctx, jars, cluster("source"), cluster("target"))
-	if err != nil {
-		return err
-	}
-	defer func() { // before the directory is removed
-		for _, c := range clusters {
-			for _, b := range c.Brokers() {
-				b.Kill()
-			}
+// cells runs the cells, with new clusters when the number of brokers changes.
+func (o options) cells(ctx context.Context, jars kafka.Jars, dir string, chosen []cell, all *report, done map[string]bool) error {
+	var w *world
+	defer func() {
+		if w != nil {
+			w.close()
 		}
 	}()
-	b := &bench{options: o, scenario: s, dir: dir, jars: jars, source: clusters[0], target: clusters[1]}
-	b.say("writing %.1f GB", float64(s.bytes)/1e9)
+	ctx, cancel := context.WithCancel(ctx) // ends the clusters
+	defer cancel()
+	brokers := 0
+	for _, c := range chosen {
+		if c.brokers != brokers {
+			if w != nil {
+				w.close()
+				w = nil
+			}
+			var err error
+			if w, err = newWorld(ctx, jars, filepath.Join(dir, fmt.Sprintf("rf%d", c.brokers)), c.brokers); err != nil {
+				return err
+			}
+			brokers = c.brokers
+		}
+		b := &bench{options: o, cell: c, world: w, bytes: cmp.Or(o.size, c.size())}
+		b.extras = o.extras == "all" || o.extras == "some" && slices.Contains(extraNames(), c.name)
+		done[c.name] = true
+		if err := b.run(ctx, all); err != nil {
+			return fmt.Errorf("scenario %s: %w", c.name, err)
+		}
+	}
+	return nil
+}
+
+// run runs the replicators of a cell, one after the other, and adds their results.
+func (b *bench) run(ctx context.Context, all *report) error {
 	if err := b.prepare(ctx); err != nil {
 		return fmt.Errorf("write the source: %w", err)
 	}
+	b.delay()
 	replicators := []replicator{mirrorMaker{}, milena{}}
-	if o.skipMM2 {
+	if b.skipMM2 {
 		replicators = replicators[1:]
 	}
-	var results []result
-	for i, r := range replicators {
+	for _, r := range replicators {
 		b.say("%s", r.name())
 		got, err := b.measure(ctx, r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name(), err)
 		}
-		b.say("%s: %s; other processes used %.2f cores", r.name(), got, got.others)
-		t.row(s, r.name(), got)
-		results = append(results, got)
-		if i < len(replicators)-1 {
-			if err := b.deleteCopy(ctx, r); err != nil {
-				return fmt.Errorf("delete %s's copy: %w", r.name(), err)
+		b.say("%s: %s", r.name(), got)
+		all.add(got)
+		if b.json != "" {
+			if err := all.save(b.json); err != nil {
+				return err
 			}
 		}
+		if r == (milena{}) && b.verify {
+			if err := b.compare(ctx); err != nil {
+				return err
+			}
+		}
+		if err := b.clean(ctx); err != nil {
+			return fmt.Errorf("delete what %s has left: %w", r.name(), err)
+		}
 	}
-	if len(results) == 2 {
-		t.ratio(results[0], results[1])
-	}
-	return b.verify(ctx)
+	return nil
 }
 
 func (b *bench) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.progress, "%s %s: %s\n", time.Now().Format(time.TimeOnly), b.name, fmt.Sprintf(format, args...))
 }
 
-// verify compares milena's copy, the last one, with the source.
-func (b *bench) verify(ctx context.Context) error {
+// compare compares milena's copy with the source.
+func (b *bench) compare(ctx context.Context) error {
 	source, err := b.source.Client()
 	if err != nil {
 		return err
@@ -221,44 +261,4 @@ func (b *bench) verify(ctx context.Context) error {
 		return errors.New("milena's copy differs:\n" + strings.Join(report.Differences, "\n"))
 	}
 	return nil
-}
-
-// table is the Markdown output.
-type table struct {
-	rows   strings.Builder
-	others float64 // cores that other processes used, the maximum of all runs
-}
-
-func (t *table) row(s scenario, who string, r result) {
-	fmt.Fprintf(&t.rows, "| %s: %s, %.1f GB | %s | %s | %s | %s | %d | %.2f | %s | %s |\n", s.name, s.title, float64(s.bytes)/1e9, who, known("%.0f", r.throughput),
-		known("%.2f", r.cpuPerGB), known("%.2f", r.cpuPerGBSteady), r.peakRSS>>20, r.first.Seconds(), known("%.1f", ms(r.p50)), known("%.1f", ms(r.p99)))
-	t.others = max(t.others, r.others)
-}
-
-// ratio adds a row with how many times better milena is.
-func (t *table) ratio(mm2, ours result) {
-	times := func(better, worse float64) string { return known("**%.1f×**", worse/better) }
-	fmt.Fprintf(&t.rows, "| | **milena is better by** | %s | %s | %s | %s | %s | %s | %s |\n", times(mm2.throughput, ours.throughput), times(ours.cpuPerGB, mm2.cpuPerGB),
-		times(ours.cpuPerGBSteady, mm2.cpuPerGBSteady), times(float64(ours.peakRSS), float64(mm2.peakRSS)), times(ours.first.Seconds(), mm2.first.Seconds()),
-		times(ours.p50.Seconds(), mm2.p50.Seconds()), times(ours.p99.Seconds(), mm2.p99.Seconds()))
-}
-
-// String describes the machine and has all rows. It is empty if there are none.
-func (t *table) String() string {
-	if t.rows.Len() == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%d cores for both clusters, the replicator and the load (%s, %s/%s); other processes used up to %.1f cores; Apache Kafka %s.\n\n"+
-		"| scenario | replicator | MB/s | CPU-s/GB | after first | peak RSS MiB | first record s | p50 ms | p99 ms |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n%s",
-		runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, t.others, kafka.Version, t.rows.String())
-}
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// known formats a number, or prints a dash if it was not measured: latency was skipped, or everything was copied when the first record was seen.
-func known(format string, v float64) string {
-	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
-		return "–"
-	}
-	return fmt.Sprintf(format, v)
 }

@@ -11,19 +11,18 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/proc"
 )
 
-// bench is a scenario and its clusters.
+// bench is a cell and the clusters that it runs on.
 type bench struct {
 	options
-	scenario
-	dir            string
-	jars           kafka.Jars
-	source, target *kafka.Cluster
+	cell
+	*world
+	bytes  config.Bytes // of all values, before compression
+	extras bool
 }
 
 func (b *bench) copies(r replicator) []string {
@@ -34,184 +33,164 @@ func (b *bench) copies(r replicator) []string {
 	return names
 }
 
-type result struct {
-	throughput     float64 // MB/s
-	cpuPerGB       float64 // from the start of the process
-	cpuPerGBSteady float64 // from the first record
-	peakRSS        int64
-	first          time.Duration
-	p50, p99       time.Duration // 0 if not measured
-	others         float64       // cores that other processes used in the meantime
-}
-
-// String is one line of progress.
-func (r result) String() string {
-	return fmt.Sprintf("%.0f MB/s, %.2f CPU-s/GB (%.2f after the first record), %d MiB, first record after %.2f s, latency p50 %s ms, p99 %s ms",
-		r.throughput, r.cpuPerGB, r.cpuPerGBSteady, r.peakRSS>>20, r.first.Seconds(), known("%.1f", ms(r.p50)), known("%.1f", ms(r.p99)))
-}
-
-// measure starts a replicator, waits until everything is copied, measures its latency, and kills it.
+// measure starts a replicator, waits until everything is copied, measures the rest if b.extras, and stops it.
 func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var got result
-	source, err := watchTopics(b.source, b.topicNames())
+	got := result{Cell: b.name, Title: b.title(), Replicator: r.name(), Bytes: int64(b.bytes)}
+	dir, err := b.runDir(r)
 	if err != nil {
 		return got, err
 	}
-	defer source.close()
-	all, err := source.records(ctx)
+	all, err := b.sourceRecords(ctx)
 	if err != nil {
 		return got, err
 	}
-	syscall.Sync() // so that dirty pages of an earlier phase are not written during this one
-	noise, err := b.noise(nil)
-	if err != nil {
-		return got, err
-	}
-	start := time.Now()
-	p, err := r.start(ctx, b)
-	if err != nil {
-		return got, err
-	}
-	defer p.Kill()
 	target, err := watchTopics(b.target, b.copies(r))
 	if err != nil {
 		return got, err
 	}
 	defer target.close()
-	target.process = p
-
-	// Listing end offsets costs the target CPU time: with many partitions it is done less often.
-	interval := time.Duration(max(10, b.topics*b.partitions/20)) * time.Millisecond
-	begun, err := target.until(ctx, interval, 1)
+	syscall.Sync() // so that dirty pages of an earlier phase are not written during this one
+	before, err := b.usage(nil)
 	if err != nil {
 		return got, err
 	}
-	first := time.Now()
-	atFirst, err := p.Usage()
+	start := time.Now()
+	p, err := r.start(ctx, b, dir)
+	if err != nil {
+		return got, err
+	}
+	defer p.Kill()
+	target.process = p
+	first, err := b.reaches(ctx, target, 1)
 	if err != nil {
 		return got, err
 	}
 	// Control records count as records here. After a fault the last records may still be missing, less than a batch per partition.
-	if _, err := target.until(ctx, interval, all); err != nil {
-		return got, err
-	}
-	end := time.Now()
-	atEnd, err := p.Usage()
+	end, err := b.reaches(ctx, target, all)
 	if err != nil {
 		return got, err
 	}
-	noiseEnd, err := b.noise(p)
+	after, err := b.usage(p)
 	if err != nil {
 		return got, err
 	}
-	gb := func(records int64) float64 { return float64(records) * float64(b.record) / 1e9 }
-	got.first = first.Sub(start)
-	got.throughput = gb(all-begun) * 1000 / end.Sub(first).Seconds()
-	got.cpuPerGB = atEnd.CPU.Seconds() / gb(all)
-	got.cpuPerGBSteady = (atEnd.CPU - atFirst.CPU).Seconds() / gb(all-begun)
-	got.others = max(0, (noiseEnd-noise).Seconds()/end.Sub(start).Seconds())
-	if !b.skipLatency {
-		if got.p50, got.p99, err = b.addedLatency(ctx, r); err != nil {
-			return got, fmt.Errorf("latency: %w", err)
+	got.copied(start, first, end, all, b.record)
+	got.BrokerCores = (after.brokers - before.brokers).Seconds() / got.All
+	got.OwnCores = (after.own - before.own).Seconds() / got.All
+	got.OtherCores = max(0, (after.others-before.others).Seconds()/got.All)
+	if b.extras {
+		if err := b.measureExtras(ctx, r, p, &got); err != nil {
+			return got, err
 		}
 	}
 	last, err := p.Usage()
-	got.peakRSS = last.PeakRSS
-	return got, err
+	if err != nil {
+		return got, err
+	}
+	got.PeakRSS = last.PeakRSS
+	return got, stop(ctx, p)
 }
 
-// noise is the CPU time of all other processes of the machine: without the clusters, the replicator (if not nil) and this process.
-func (b *bench) noise(replicator *proc.Process) (time.Duration, error) {
-	stat, err := os.ReadFile("/proc/stat")
+func (b *bench) sourceRecords(ctx context.Context) (int64, error) {
+	source, err := watchTopics(b.source, b.topicNames())
 	if err != nil {
 		return 0, err
 	}
+	defer source.close()
+	return source.records(ctx)
+}
+
+// moment is the state of a copy.
+type moment struct {
+	at      time.Time
+	records int64
+	cpu     time.Duration // of the replicator
+}
+
+// reaches waits until the target has at least n records.
+func (b *bench) reaches(ctx context.Context, target *watch, n int64) (moment, error) {
+	// Listing end offsets costs the target CPU time: with many partitions it is done less often.
+	interval := time.Duration(max(10, b.topics*b.partitions/20)) * time.Millisecond
+	records, err := target.until(ctx, interval, n)
+	if err != nil {
+		return moment{}, err
+	}
+	at := time.Now()
+	u, err := target.process.Usage()
+	return moment{at, records, u.CPU}, err
+}
+
+// copied computes the figures of a copy of all records, of that size. Some are unknown if the first look at the target saw all records.
+func (r *result) copied(start time.Time, first, end moment, all int64, size int) {
+	gb := func(records int64) float64 { return float64(records) * float64(size) / 1e9 }
+	r.First = first.at.Sub(start).Seconds()
+	r.All = end.at.Sub(start).Seconds()
+	r.CPUPerGB = end.cpu.Seconds() / gb(all)
+	if all > first.records && end.at.After(first.at) {
+		r.Throughput = gb(all-first.records) * 1000 / end.at.Sub(first.at).Seconds()
+		r.CPUPerGBSteady = (end.cpu - first.cpu).Seconds() / gb(all-first.records)
+	}
+}
+
+// stop lets a replicator leave its groups.
+func stop(ctx context.Context, p *proc.Process) error {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("it does not end"))
+	defer cancel()
+	if _, err := p.Wait(ctx); err != nil {
+		p.Kill()
+	}
+	return nil
+}
+
+// cpu is CPU time since some start.
+type cpu struct {
+	brokers time.Duration
+	own     time.Duration // of this process, which has the proxies
+	others  time.Duration // of all other processes of the machine but the replicator
+}
+
+// usage reads CPU times. The replicator may be nil.
+func (b *bench) usage(replicator *proc.Process) (cpu, error) {
+	var u cpu
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return u, err
+	}
 	line, _, _ := bytes.Cut(stat, []byte("\n"))
-	var busy time.Duration
 	for i, field := range strings.Fields(string(line))[1:8] { // user nice system idle iowait irq softirq
 		ticks, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("parse /proc/stat: %w", err)
+			return u, fmt.Errorf("parse /proc/stat: %w", err)
 		}
 		if i != 3 && i != 4 {
-			busy += time.Duration(ticks) * time.Second / 100
+			u.others += time.Duration(ticks) * time.Second / 100
 		}
 	}
 	for _, c := range []*kafka.Cluster{b.source, b.target} {
-		u, err := c.Usage()
+		used, err := c.Usage()
 		if err != nil {
-			return 0, err
+			return u, err
 		}
-		busy -= u.CPU
+		u.brokers += used.CPU
 	}
+	u.others -= u.brokers
 	if replicator != nil {
-		u, err := replicator.Usage()
+		used, err := replicator.Usage()
 		if err != nil {
-			return 0, err
+			return u, err
 		}
-		busy -= u.CPU
+		u.others -= used.CPU
 	}
 	var own syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
-		return 0, err
+		return u, err
 	}
-	return busy - time.Duration(own.Utime.Nano()) - time.Duration(own.Stime.Nano()), nil
-}
-
-// watch reads the end offsets of topics.
-type watch struct {
-	admin   *kadm.Client
-	topics  []string
-	process *proc.Process // the replicator that writes to them; nil for the source
-}
-
-func watchTopics(c *kafka.Cluster, topics []string) (*watch, error) {
-	client, err := c.Client()
-	if err != nil {
-		return nil, err
-	}
-	return &watch{admin: kadm.NewClient(client), topics: topics}, nil
-}
-
-func (w *watch) close() { w.admin.Close() }
-
-// records is the sum of the end offsets of all partitions. Topics that do not exist have none.
-func (w *watch) records(ctx context.Context) (int64, error) {
-	ends, err := w.admin.ListEndOffsets(ctx, w.topics...)
-	var sum int64
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Err == nil {
-			sum += o.Offset
-		}
-	})
-	return sum, err
-}
-
-// until waits until the topics hold at least n records and returns how many they hold. It fails if they do not grow for two minutes or the
-// replicator ends.
-func (w *watch) until(ctx context.Context, interval time.Duration, n int64) (int64, error) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	most, moved := int64(0), time.Now()
-	for {
-		sum, err := w.records(ctx)
-		if err == nil && sum >= n {
-			return sum, nil
-		}
-		if sum > most {
-			most, moved = sum, time.Now()
-		}
-		if time.Since(moved) > 2*time.Minute {
-			return sum, fmt.Errorf("no progress for two minutes, at %d of %d records (%w)\n%s", sum, n, err, w.process.Tail(20))
-		}
-		select {
-		case <-tick.C:
-		case <-w.process.Done():
-			return sum, errors.New("the process has ended\n" + w.process.Tail(20))
-		case <-ctx.Done():
-			return sum, ctx.Err()
-		}
-	}
+	u.own = time.Duration(own.Utime.Nano()) + time.Duration(own.Stime.Nano())
+	u.others -= u.own
+	return u, nil
 }

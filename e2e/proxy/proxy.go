@@ -1,4 +1,4 @@
-// Package proxy is a TCP proxy that simulates network faults. Each broker has its own.
+// Package proxy is a TCP proxy that simulates network faults and distance. Each broker has its own.
 package proxy
 
 import (
@@ -46,8 +46,11 @@ type Proxy struct {
 	listen, backend string
 	done            <-chan struct{}
 
+	buffers *sync.Pool
+
 	mu       sync.Mutex
 	mode     Mode
+	delay    time.Duration // of each direction
 	changed  chan struct{} // closed and replaced when mode changes
 	listener net.Listener  // nil while refusing
 	links    map[*link]struct{}
@@ -56,7 +59,7 @@ type Proxy struct {
 
 // Start listens on listen and forwards to backend until ctx ends.
 func Start(ctx context.Context, listen, backend string) (*Proxy, error) {
-	p := &Proxy{listen: listen, backend: backend, done: ctx.Done(), changed: make(chan struct{}), links: map[*link]struct{}{}}
+	p := &Proxy{listen: listen, backend: backend, done: ctx.Done(), buffers: newBuffers(), changed: make(chan struct{}), links: map[*link]struct{}{}}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.open(ctx); err != nil {
@@ -105,6 +108,14 @@ func (p *Proxy) Set(ctx context.Context, mode Mode) error {
 	return p.open(ctx)
 }
 
+// SetRTT changes the round-trip time: half of it is the delay of each direction, and opening a connection takes one round trip. Bytes that are in
+// transit keep the delay that they have. A mode applies to bytes when they enter the proxy.
+func (p *Proxy) SetRTT(rtt time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = rtt / 2
+}
+
 func (p *Proxy) open(ctx context.Context) error {
 	if p.listener != nil {
 		return nil
@@ -135,6 +146,8 @@ func (p *Proxy) accept(listener net.Listener) {
 		l := &link{proxy: p, client: client.(*net.TCPConn)}
 		p.mu.Lock()
 		p.accepted++
+		// The client sees its connection at once. Its first bytes are late by the round trip that this would have taken.
+		l.opened = time.Now().Add(2 * p.delay)
 		mode := p.mode
 		p.links[l] = struct{}{}
 		if mode == Cut {
@@ -169,12 +182,14 @@ func (p *Proxy) await() Mode {
 type link struct {
 	proxy  *Proxy
 	client *net.TCPConn
+	opened time.Time
 
 	// Under proxy.mu:
 	broker *net.TCPConn // nil before it is dialed
 	missed bool         // a response was discarded
 	dead   bool         // the broker's end is closed, the client's is not
 	closed bool
+	lines  []*line
 }
 
 func (l *link) run() {
@@ -212,45 +227,70 @@ const (
 // pump forwards bytes from one end to the other until one of them ends.
 func (l *link) pump(from, to *net.TCPConn, what direction) {
 	p := l.proxy
-	buf := make([]byte, 64<<10)
+	buf := p.buffers.Get().(*[]byte)
+	defer func() { p.buffers.Put(buf) }()
+	var on *line // nil until there is a delay; then it takes all bytes, so that they stay in order
 	for {
-		n, err := from.Read(buf)
+		n, err := from.Read(*buf)
 		mode := p.await()
 		p.mu.Lock()
 		if l.dead && what == responses {
 			p.mu.Unlock()
 			return
 		}
-		discard := l.dead
-		if what == responses && mode == DropResponses && n > 0 {
-			l.missed, discard = true, true
+		if l.dead || to == nil {
+			n = 0
 		}
+		if what == responses && mode == DropResponses && n > 0 {
+			l.missed, n = true, 0
+		}
+		delay := p.delay
 		p.mu.Unlock()
-		if n > 0 && !discard && to != nil {
-			if mode == Slow {
-				select {
-				case <-time.After(latency + time.Duration(n)*time.Second/bandwidth):
-				case <-p.done:
-				}
+		if n > 0 && mode == Slow {
+			select {
+			case <-time.After(latency + time.Duration(n)*time.Second/bandwidth):
+			case <-p.done:
 			}
-			if _, writeErr := to.Write(buf[:n]); err == nil {
+		}
+		if on == nil && delay > 0 && to != nil {
+			on = l.startLine(to, what)
+		}
+		if on != nil {
+			var c chunk
+			c, buf = p.chunkOf(buf, n)
+			c.end = err != nil
+			if !l.late(on, c, delay, what) {
+				return
+			}
+			continue
+		}
+		if n > 0 {
+			if _, writeErr := to.Write((*buf)[:n]); err == nil {
 				err = writeErr
 			}
 		}
 		if err != nil {
-			p.mu.Lock()
-			if !l.dead || what == requests {
-				l.reset()
-			}
-			p.mu.Unlock()
+			l.ended(what)
 			return
 		}
+	}
+}
+
+// ended resets the link after one direction has ended, unless the link is half-open and the broker's end was closed for that.
+func (l *link) ended(what direction) {
+	l.proxy.mu.Lock()
+	defer l.proxy.mu.Unlock()
+	if !l.dead || what == requests {
+		l.reset()
 	}
 }
 
 // reset closes both ends with RST. The caller holds proxy.mu.
 func (l *link) reset() {
 	l.closed = true
+	for _, on := range l.lines {
+		on.close()
+	}
 	for _, c := range []*net.TCPConn{l.client, l.broker} {
 		if c != nil {
 			_ = c.SetLinger(0)

@@ -55,14 +55,8 @@ func newEcho(t *testing.T) *echo {
 
 func newProxy(t *testing.T) (*proxy.Proxy, *echo) {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
 	e := newEcho(t)
-	p, err := proxy.Start(t.Context(), addr, e.addr)
+	p, err := proxy.Start(t.Context(), freeAddr(t), e.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
