@@ -176,6 +176,8 @@ type Flow struct {
 	// Provenance adds a header with the source's cluster id to each record, and leaves out records that come from the
 	// target, so that identity naming can be used in both directions. Batches are decoded and encoded again.
 	Provenance bool `koanf:"provenance"`
+	// Merge makes one batch of many tiny ones while a partition is behind, because a broker takes one batch per partition and request.
+	Merge bool `koanf:"merge"`
 	// MigrateFrom makes the flow migrate from MirrorMaker 2: it continues MirrorMaker 2's copies instead of starting its
 	// own. It is the name of the topic on the target that holds MirrorMaker 2's connector offsets (Kafka Connect's
 	// offset.storage.topic). Empty means no migration. The key was take_over before, which is still read.

@@ -68,6 +68,7 @@ func DefaultFlow(source, target string) Flow {
 		GroupsBack:         []string{},      // a group's home is moved only if somebody asked for it
 		GroupsInterval:     5 * time.Second, // after a failover a group re-reads what it committed since the last sync
 		Heartbeats:         true,
+		Merge:              true,
 		HeartbeatsInterval: time.Second,       // as MirrorMaker 2
 		OffsetSyncs:        OffsetSyncsTarget, // needs no write rights on the source; only MirrorMaker 2 after a rollback reads it
 		Anomalies:          defaultAnomalies(),

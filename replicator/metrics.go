@@ -53,7 +53,7 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		return c
 	}
 	m := &flowMetrics{
-		batches:         counters("batches_total", "Source batches by route: forwarded unchanged, rebuilt or dropped, with the reason.", "topic", "lane", "reason"),
+		batches:         counters("batches_total", "Source batches by route: forwarded unchanged, merged with others, rebuilt or dropped, with the reason.", "topic", "lane", "reason"),
 		records:         counters("records_total", "Records acknowledged by the target.", "topic"),
 		bytes:           counters("bytes_total", "Bytes of batches acknowledged by the target, compressed.", "topic"),
 		anomalies:       counters("anomalies_total", "Anomalies by kind and action.", "topic", "kind", "action"),
@@ -116,6 +116,7 @@ type topicMetrics struct {
 	flow           *flowMetrics
 	topic          string
 	forwarded      prometheus.Counter
+	merged         prometheus.Counter
 	records, bytes prometheus.Counter
 	totals         *totals
 }
@@ -124,6 +125,7 @@ func (m *flowMetrics) forTopic(topic string, t *totals) *topicMetrics {
 	return &topicMetrics{
 		flow: m, topic: topic, totals: t,
 		forwarded: m.batches.WithLabelValues(topic, recordbatch.RouteForward.String(), ""),
+		merged:    m.batches.WithLabelValues(topic, "merge", ""),
 		records:   m.records.WithLabelValues(topic), bytes: m.bytes.WithLabelValues(topic),
 	}
 }
@@ -135,21 +137,17 @@ func (m *flowMetrics) observeAge(maxTimestamp int64, now time.Time) {
 	}
 }
 
-// countRoute counts a source batch.
+// countRoute counts a source batch that is not forwarded.
 func (t *topicMetrics) countRoute(route recordbatch.Route, reason recordbatch.Reason) {
-	if route == recordbatch.RouteForward {
-		t.forwarded.Inc()
-		return
-	}
 	t.flow.batches.WithLabelValues(t.topic, route.String(), reason.String()).Inc()
 }
 
 // countAcked counts a batch that the target acknowledged.
 func (t *topicMetrics) countAcked(b prepared, now time.Time) {
 	t.records.Add(float64(b.count))
-	t.bytes.Add(float64(len(b.batch)))
+	t.bytes.Add(float64(b.size))
 	t.totals.records.Add(int64(b.count))
-	t.totals.bytes.Add(int64(len(b.batch)))
+	t.totals.bytes.Add(int64(b.size))
 	if b.maxTimestamp > 0 {
 		t.flow.latency.Observe(max(0, float64(now.UnixMilli()-b.maxTimestamp)/1000))
 	}

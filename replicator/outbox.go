@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ type prepared struct {
 	leaderEpoch  int32             // of the source batch
 	maxTimestamp int64             // ms
 	sequence     int32             // once it is in flight
+	forwarded    bool              // the payload is that of the source
 	slab         *slab
 }
 
@@ -254,6 +256,35 @@ func (o *outbox) stampNext(on targetLane) *prepared {
 	return b
 }
 
+// replaceNext replaces the next n batches by one that holds their records.
+func (o *outbox) replaceNext(n int, batch []byte, s *slab) {
+	next := o.queue[o.inFlight:][:n]
+	merged, last := next[0], next[n-1]
+	merged.batch, merged.size, merged.slab, merged.count, merged.runs = batch, len(batch), s, 0, nil
+	merged.next, merged.leaderEpoch, merged.forwarded = last.next, last.leaderEpoch, false
+	for _, b := range next {
+		merged.count += b.count
+		merged.maxTimestamp = max(merged.maxTimestamp, b.maxTimestamp)
+		merged.runs = appendRuns(merged.runs, b.runs)
+		b.slab.release(b.size)
+		o.addBytes(-int64(b.size))
+	}
+	o.addBytes(int64(merged.size))
+	o.queue = slices.Replace(o.queue, o.inFlight, o.inFlight+n, merged)
+}
+
+// appendRuns adds runs behind others, as part of the last one if they continue it.
+func appendRuns(runs, more []recordbatch.Run) []recordbatch.Run {
+	for _, r := range more {
+		if n := len(runs); n > 0 && runs[n-1].Source+int64(runs[n-1].Count) == r.Source {
+			runs[n-1].Count += r.Count
+			continue
+		}
+		runs = append(runs, r)
+	}
+	return runs
+}
+
 // isNext reports whether a response for the batch with a sequence is the next one to expect.
 func (o *outbox) isNext(sequence int32) bool {
 	answered := 0
@@ -352,6 +383,14 @@ func (o *outbox) discard(n int) int {
 // setProducer sets the producer after a fence. The next batch has sequence 0.
 func (o *outbox) setProducer(producerID int64, epoch int16) {
 	o.producerID, o.producerEpoch, o.sequence, o.confirmed = producerID, epoch, 0, false
+}
+
+// limit returns the maximum size in bytes of a batch, if the target topic's config says most; 0 means none.
+func (o *outbox) limit(most int32) int32 {
+	if o.maxBytes > 0 && (most == 0 || o.maxBytes < most) {
+		return o.maxBytes
+	}
+	return most
 }
 
 // learnLimit records the size in bytes of a batch that was too large for the target.

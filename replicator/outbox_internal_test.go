@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/replicator/topics"
+	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // A sequence that the broker does not expect is an OUT_OF_ORDER_SEQUENCE_NUMBER, so the wrap must be the broker's: 2^31-1 is followed by 0.
@@ -86,6 +87,9 @@ func TestNothingIsSentAfterClose(t *testing.T) {
 // What waits for some replicas fills half of the budget. Partitions of the same broker with other replicas are still fetched.
 func TestReplicasHaveTheirOwnPartOfTheBudget(t *testing.T) {
 	f := testFlow(t)
+	for i := range f.produceLines {
+		f.produceLines[i] = wire.NewLines(wire.Access{})
+	}
 	stuck, busy := replicatingPartition(f, 0), replicatingPartition(f, 0)
 	for set, p := range map[uint64]*partition{1: stuck, 2: busy} {
 		copied := topics.Partition{Leader: 1, ReplicaSet: set}

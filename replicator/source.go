@@ -52,8 +52,11 @@ func powerOfTwo(n int64) int64 {
 
 const (
 	// SourceLoops limits how many loops fetch from one broker, each with its own session and connection. Several are faster for many
-	// partitions, because a broker with new records of one partition checks all partitions of the session before it responds.
+	// partitions, because a broker with new records of one partition checks all partitions of the session before it responds, and on a long line,
+	// because a connection carries no more than its socket buffers per round trip.
 	sourceLoops = 4
+	// LongLine is the round-trip time of a long line.
+	longLine = 5 * time.Millisecond
 	// LoopPartitions is the number of partitions per loop, up to sourceLoops.
 	loopPartitions = 250
 )
@@ -255,14 +258,18 @@ func (b *sourceBroker) handleResponse(plan *fetchPlan, response *wire.FetchRespo
 	f.budget.add(held - reserved)
 	s := newSlab(f.budget, held, response.Release)
 	served := make(map[*partition]bool)
+	var queued []*partition
 	for i, r := range plan.requested {
 		wanted := &plan.wanted[i]
 		rp := answer.Of(wanted.TopicPartition, wanted.TopicID)
 		if rp != nil && len(rp.RecordBatches) > 0 {
 			served[r.partition] = true
 		}
-		b.handlePartition(r, rp, s)
+		if b.handlePartition(r, rp, s) {
+			queued = append(queued, r.partition)
+		}
 	}
+	f.schedule(queued...)
 	s.drop()
 	b.active = max(len(served), b.active*7/8)
 	b.rotate(served)
@@ -288,8 +295,8 @@ func (b *sourceBroker) rotate(served map[*partition]bool) {
 	b.partitions = append(rest, last...)
 }
 
-// handlePartition processes the part of a fetch response about one partition, nil if there is none.
-func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopicPartition, s *slab) {
+// handlePartition processes the part of a fetch response about one partition, nil if there is none. It reports whether there is a batch to send.
+func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopicPartition, s *slab) (queued bool) {
 	f, p := b.flow, t.partition
 	outcome := wire.Fetched
 	if rp != nil {
@@ -297,7 +304,7 @@ func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopi
 	}
 	if outcome == wire.OutOfRange {
 		b.checkBounds(t) // it counts as being fetched until the bounds are known
-		return
+		return false
 	}
 	p.mu.Lock()
 	p.cursor.endFetch()
@@ -307,16 +314,13 @@ func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopi
 	}
 	p.mu.Unlock()
 	if rp == nil {
-		return
+		return false
 	}
-	var queued bool
 	t.apply(func() { queued = f.applyFetchedLocked(p, rp, s) })
-	if queued {
-		f.schedule(p)
-	}
 	if outcome == wire.Moved || outcome == wire.Gone {
 		f.refreshSourceSoon() // a recreated topic has a new id in the metadata
 	}
+	return queued
 }
 
 // applyFetchedLocked queues the fetched batches of a partition, or raises an anomaly. It reports whether there is a batch to send. The
@@ -376,9 +380,7 @@ func (f *Flow) batchRules(t *topicLink) recordbatch.Rules {
 func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) *prepareError {
 	aborted := wire.AbortedOf(rp)
 	rules := f.batchRules(p.topic)
-	if p.maxBytes > 0 && (rules.MaxBytes == 0 || p.maxBytes < rules.MaxBytes) {
-		rules.MaxBytes = p.maxBytes
-	}
+	rules.MaxBytes = p.outbox.limit(rules.MaxBytes)
 	now := time.Now()
 	for batch, err := range recordbatch.Each(rp.RecordBatches) {
 		if p.hold.isHeldBack() && len(p.queue) > 0 {
@@ -408,7 +410,9 @@ func (f *Flow) prepare(p *partition, rp *kmsg.FetchResponseTopicPartition, s *sl
 
 // route queues or drops one batch by its route. The partition's lock is held.
 func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route recordbatch.Route, reason recordbatch.Reason, rules recordbatch.Rules, s *slab) *prepareError {
-	p.topic.metrics.countRoute(route, reason)
+	if route != recordbatch.RouteForward { // which is counted when it is sent: until then it may be merged
+		p.topic.metrics.countRoute(route, reason)
+	}
 	switch route {
 	case recordbatch.RouteDrop:
 		if h.NextOffset() <= p.next {
@@ -425,7 +429,7 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route rec
 		}
 		p.enqueueLocked(prepared{
 			batch: batch, from: p.next, count: h.Count, runs: []recordbatch.Run{{Source: h.BaseOffset, Count: h.Count}},
-			next: h.NextOffset(), leaderEpoch: h.LeaderEpoch, maxTimestamp: h.MaxTimestamp, slab: s,
+			next: h.NextOffset(), leaderEpoch: h.LeaderEpoch, maxTimestamp: h.MaxTimestamp, slab: s, forwarded: true,
 		})
 	case recordbatch.RouteRebuild:
 		return f.rebuild(p, batch, h, rules)

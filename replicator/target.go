@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +20,10 @@ const (
 	// including the wait for its replicas, so a replica that hangs holds up what shares a connection with its partitions. Partitions with different
 	// replicas therefore have different lanes, as far as there are lanes.
 	targetLanes = laneGroups * lanesOfGroup
-	// LaneGroups is how many sets of replicas have lanes of their own, and lanesOfGroup how many lanes the partitions of a set have.
-	laneGroups, lanesOfGroup = 4, 2
+	// LaneGroups is how many sets of replicas have lanes of their own, and lanesOfGroup how many lanes the partitions of a set have on a long line: a
+	// connection carries no more than its socket buffers per round trip, which are 100 KiB by default on Kafka's side. On a short line they have one,
+	// as a request costs the same whether it has a batch of one partition or of many.
+	laneGroups, lanesOfGroup = 4, 4
 	// MaxProduceBytes limits the size of one request. A single batch may be larger. More would not be faster, as many requests are in flight.
 	maxProduceBytes = 1 << 20
 )
@@ -52,25 +55,39 @@ type sentBatch struct {
 	sequence int32
 }
 
-// schedule adds a partition that has a batch to send to the ready list of its leader, unless it is already there.
-func (f *Flow) schedule(p *partition) {
+// schedule adds partitions that have a batch to send to the ready lists of their lanes, unless they are already there. Those that become ready at the
+// same time share requests.
+func (f *Flow) schedule(list ...*partition) {
+	var woken []*targetBroker
+	for _, p := range list {
+		if b := f.addReady(p); b != nil && !slices.Contains(woken, b) {
+			woken = append(woken, b)
+		}
+	}
+	for _, b := range woken {
+		b.wakeUp()
+	}
+}
+
+// addReady adds a partition to the ready list of its lane, which it returns. It returns nil if there is nothing to do.
+func (f *Flow) addReady(p *partition) *targetBroker {
 	p.mu.Lock()
 	if p.state != replicating && p.state != halted || !p.sendableLocked() {
 		p.mu.Unlock()
-		return
+		return nil
 	}
 	b := f.targetBroker(p.targetLane)
 	if b == nil { // no leader: the next refresh of metadata schedules the partition
 		p.mu.Unlock()
 		f.refreshTargetSoon()
-		return
+		return nil
 	}
 	p.outbox.markScheduled()
-	p.mu.Unlock()
+	p.mu.Unlock() // the lock of a lane is taken before that of a partition
 	b.mu.Lock()
 	b.ready = append(b.ready, p)
 	b.mu.Unlock()
-	b.wakeUp()
+	return b
 }
 
 // wakeUp lets the lane look for ready partitions.
@@ -145,16 +162,15 @@ func (b *targetBroker) finish(list []sentBatch, response *kmsg.ProduceResponse, 
 // nextRequest builds a request of the next batches of ready partitions. A request may have many partitions, but Kafka accepts only one
 // batch of each. While a quota demands long waits, one request is in flight at a time.
 func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.ready) == 0 || b.inFlight > 0 && b.pace.IsSlow() {
+	ready, limit := b.takeReady()
+	if len(ready) == 0 {
 		return nil, nil
 	}
 	request := wire.NewProduceRequest(produceTimeout)
-	list := make([]sentBatch, 0, len(b.ready))
+	list := make([]sentBatch, 0, len(ready))
 	var again []*partition
-	bytes, n, limit := 0, 0, b.pace.Of(maxProduceBytes)
-	for _, p := range b.ready {
+	bytes, n := 0, 0
+	for _, p := range ready {
 		if bytes >= limit {
 			break
 		}
@@ -169,9 +185,9 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch) {
 			again = append(again, p)
 		}
 	}
-	rest := copy(b.ready, b.ready[n:])
-	clear(b.ready[rest:])
-	b.ready = append(b.ready[:rest], again...)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ready = slices.Concat(ready[n:], b.ready, again)
 	if len(b.ready) > 0 {
 		b.wakeUp()
 	}
@@ -179,6 +195,17 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch) {
 		b.inFlight++
 	}
 	return request, list
+}
+
+// takeReady takes the ready partitions, if a request may be sent, and returns the maximum size in bytes of the request.
+func (b *targetBroker) takeReady() (ready []*partition, limit int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.inFlight > 0 && b.pace.IsSlow() {
+		return nil, 0
+	}
+	ready, b.ready = b.ready, nil
+	return ready, b.pace.Of(maxProduceBytes)
 }
 
 // nextBatch returns the next batch of a ready partition, stamped with producer id, epoch and sequence, and whether there are more, which leaves the
@@ -194,8 +221,12 @@ func (b *targetBroker) nextBatch(p *partition) (s sentBatch, ok, more bool) {
 		b.flow.scheduleAfter(p, 0) // the leader has moved in the meantime
 		return sentBatch{}, false, false
 	}
+	b.flow.mergeNextLocked(p)
 	next := p.outbox.stampNext(b.targetLane)
 	next.slab.keep()
+	if next.forwarded {
+		p.topic.metrics.forwarded.Inc()
+	}
 	if more = p.sendableLocked(); more {
 		p.outbox.markScheduled()
 	}

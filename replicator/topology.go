@@ -31,7 +31,9 @@ type topology struct {
 	sourceBrokers  map[sourceLoop]*sourceBroker
 	brokersMu      sync.RWMutex // guards targetBrokers only, which are read with a partition's lock held
 	targetBrokers  map[targetLane]*targetBroker
-	replicaSets    map[uint64]int32                                 // of the target, numbered as they were found
+	replicaSets    map[uint64]int32 // of the target, numbered as they were found
+	sourceLines    longLines
+	targetLines    longLines
 	firstSync      bool                                             // no topic sync has succeeded yet
 	early          chan struct{}                                    // requests an early topic sync
 	start          func(source *sourceBroker, target *targetBroker) // starts the loops of a broker; nil until startBrokers
@@ -42,8 +44,20 @@ func newTopology() topology {
 		firstSync: true, early: make(chan struct{}, 1),
 		links: make(map[string]*topicLink), partitions: make(map[offsets.TopicPartition]*partition),
 		sourceBrokers: make(map[sourceLoop]*sourceBroker), targetBrokers: make(map[targetLane]*targetBroker),
-		replicaSets: make(map[uint64]int32),
+		replicaSets: make(map[uint64]int32), sourceLines: make(longLines), targetLines: make(longLines),
 	}
+}
+
+// longLines are the brokers that have been behind a long line. They stay in it, because a partition that moves to another lane or loop stands still for
+// a round trip.
+type longLines map[int32]bool
+
+// isLong reports whether the line to a broker is long, by its round-trip time.
+func (l longLines) isLong(broker int32, trip func(broker int32) time.Duration) bool {
+	if !l[broker] && trip(broker) >= longLine {
+		l[broker] = true
+	}
+	return l[broker]
 }
 
 // endFirstSync records that a topic sync has succeeded. From then on, start: latest does not apply to new topics.
@@ -287,9 +301,12 @@ func (p *partition) place(source, target topics.View, lane *targetBroker) (sourc
 
 // assignLoops divides the partitions of each leader among its loops. The topology's lock is held.
 func (f *Flow) assignLoops(led map[int32][]*partition) map[sourceLoop][]*partition {
-	loops := make(map[sourceLoop][]*partition)
+	loops, t := make(map[sourceLoop][]*partition), &f.topology
 	for leader, partitions := range led {
-		n := min(int32(1+len(partitions)/loopPartitions), sourceLoops)
+		n := int32(min(1+len(partitions)/loopPartitions, sourceLoops))
+		if t.sourceLines.isLong(leader, f.fetchLines[0].RoundTrip) {
+			n = int32(min(len(partitions), sourceLoops))
+		}
 		for _, p := range partitions {
 			loop := sourceLoop{leader, offsets.ShardOf(p.topic.source, p.number, n)}
 			p.mu.Lock()
@@ -327,7 +344,10 @@ func (f *Flow) ensureTargetBroker(copied topics.Partition, number int32) *target
 		group = int32(len(t.replicaSets)) % laneGroups
 		t.replicaSets[copied.ReplicaSet] = group
 	}
-	lane := targetLane{copied.Leader, group*lanesOfGroup + number%lanesOfGroup}
+	lane := targetLane{copied.Leader, group * lanesOfGroup}
+	if t.targetLines.isLong(copied.Leader, f.produceLines[lane.number].RoundTrip) {
+		lane.number += number % lanesOfGroup
+	}
 	if b := t.targetBrokers[lane]; b != nil {
 		return b
 	}
