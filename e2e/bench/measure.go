@@ -118,13 +118,22 @@ func (b *bench) interval() time.Duration {
 // the replicator, so the copy has ended when there are enough records and no more come.
 func (b *bench) ends(ctx context.Context, target *watch, all int64) (moment, error) {
 	last, err := b.reaches(ctx, target, all)
-	for quiet := time.Second + 4*b.rtt; err == nil && time.Since(last.at) < quiet; err = wait(ctx, b.interval()) {
-		var now moment
-		if now, err = b.reaches(ctx, target, all); now.records > last.records {
+	if err != nil {
+		return last, err
+	}
+	for quiet := time.Second + 4*b.rtt; time.Since(last.at) < quiet; {
+		if err := wait(ctx, b.interval()); err != nil {
+			return last, err
+		}
+		now, err := b.reaches(ctx, target, all)
+		if err != nil {
+			return last, err
+		}
+		if now.records > last.records {
 			last = now
 		}
 	}
-	return last, err
+	return last, nil
 }
 
 // reaches waits until the target has at least n records.
