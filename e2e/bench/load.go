@@ -35,8 +35,8 @@ func (b *bench) fill(ctx context.Context, c *kafka.Cluster, topics []string, byt
 	codecs := map[string]kgo.CompressionCodec{
 		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}
-	// A record has at most 14 bytes besides its value, and a batch has a header. One more record has no room.
-	full := b.perBatch()*(b.record+14) + 100
+	// The client counts a record as in the old format, with 34 bytes besides its value, and a batch has a header. One more record has no room.
+	full := b.perBatch()*(b.record+34) + 100
 	client, err := c.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(int32(full)), kgo.ProducerBatchCompression(codecs[b.codec]),
 		kgo.ProducerLinger(20*time.Millisecond), kgo.MaxBufferedRecords(200_000), kgo.MaxBufferedBytes(256<<20))
 	if err != nil {

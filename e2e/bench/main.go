@@ -168,26 +168,26 @@ func (o options) output(all *report) error {
 	return nil
 }
 
-// cells runs the cells, with new clusters when the number of brokers changes.
+// cells runs the cells, with new clusters when the number of brokers changes or after an error. It returns all errors.
 func (o options) cells(ctx context.Context, jars kafka.Jars, dir string, chosen []cell, all *report, done map[string]bool) error {
-	var w *world
-	defer func() {
-		if w != nil {
-			w.close()
-		}
-	}()
 	ctx, cancel := context.WithCancel(ctx) // ends the clusters
 	defer cancel()
+	var w *world
+	closeWorld := func() {
+		if w != nil {
+			w.close()
+			w = nil
+		}
+	}
+	defer closeWorld()
 	brokers := 0
+	var failed []error
 	for _, c := range chosen {
-		if c.brokers != brokers {
-			if w != nil {
-				w.close()
-				w = nil
-			}
+		if w == nil || c.brokers != brokers {
+			closeWorld()
 			var err error
-			if w, err = newWorld(ctx, jars, filepath.Join(dir, fmt.Sprintf("rf%d", c.brokers)), c.brokers); err != nil {
-				return err
+			if w, err = newWorld(ctx, jars, filepath.Join(dir, c.name), c.brokers); err != nil {
+				return errors.Join(append(failed, err)...)
 			}
 			brokers = c.brokers
 		}
@@ -195,10 +195,15 @@ func (o options) cells(ctx context.Context, jars kafka.Jars, dir string, chosen 
 		b.extras = o.extras == "all" || o.extras == "some" && slices.Contains(extraNames(), c.name)
 		done[c.name] = true
 		if err := b.run(ctx, all); err != nil {
-			return fmt.Errorf("scenario %s: %w", c.name, err)
+			b.say("failed: %v", err)
+			failed = append(failed, fmt.Errorf("scenario %s: %w", c.name, err))
+			closeWorld()
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // run runs the replicators of a cell, one after the other, and adds their results.
@@ -213,19 +218,20 @@ func (b *bench) run(ctx context.Context, all *report) error {
 	}
 	for _, r := range replicators {
 		b.say("%s", r.name())
+		all.drop(b.name, r.name())
 		got, err := b.measure(ctx, r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name(), err)
 		}
 		b.say("%s: %s", r.name(), got)
-		all.add(got)
-		if b.json != "" {
-			if err := all.save(b.json); err != nil {
+		if r == (milena{}) && b.verify {
+			if err := b.compare(ctx); err != nil {
 				return err
 			}
 		}
-		if r == (milena{}) && b.verify {
-			if err := b.compare(ctx); err != nil {
+		all.add(got)
+		if b.json != "" {
+			if err := all.save(b.json); err != nil {
 				return err
 			}
 		}

@@ -67,8 +67,7 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 	if err != nil {
 		return got, err
 	}
-	// Control records count as records here. After a fault the last records may still be missing, less than a batch per partition.
-	end, err := b.reaches(ctx, target, all)
+	end, err := b.ends(ctx, target, all)
 	if err != nil {
 		return got, err
 	}
@@ -77,9 +76,10 @@ func (b *bench) measure(ctx context.Context, r replicator) (result, error) {
 		return got, err
 	}
 	got.copied(start, first, end, all, b.record)
-	got.BrokerCores = (after.brokers - before.brokers).Seconds() / got.All
-	got.OwnCores = (after.own - before.own).Seconds() / got.All
-	got.OtherCores = max(0, (after.others-before.others).Seconds()/got.All)
+	took := time.Since(start).Seconds()
+	got.BrokerCores = (after.brokers - before.brokers).Seconds() / took
+	got.OwnCores = (after.own - before.own).Seconds() / took
+	got.OtherCores = max(0, (after.others-before.others).Seconds()/took)
 	if b.extras {
 		if err := b.measureExtras(ctx, r, p, &got); err != nil {
 			return got, err
@@ -109,11 +109,36 @@ type moment struct {
 	cpu     time.Duration // of the replicator
 }
 
+// interval is how often the target is looked at. It costs the target CPU time: with many partitions it is done less often.
+func (b *bench) interval() time.Duration {
+	return time.Duration(max(10, b.topics*b.partitions/20)) * time.Millisecond
+}
+
+// ends waits until the target has all records, and returns when it got the last one. Offsets do not tell which records are control records of
+// the replicator, so the copy has ended when there are enough records and no more come.
+func (b *bench) ends(ctx context.Context, target *watch, all int64) (moment, error) {
+	last, err := b.reaches(ctx, target, all)
+	if err != nil {
+		return last, err
+	}
+	for quiet := time.Second + 4*b.rtt; time.Since(last.at) < quiet; {
+		if err := wait(ctx, b.interval()); err != nil {
+			return last, err
+		}
+		now, err := b.reaches(ctx, target, all)
+		if err != nil {
+			return last, err
+		}
+		if now.records > last.records {
+			last = now
+		}
+	}
+	return last, nil
+}
+
 // reaches waits until the target has at least n records.
 func (b *bench) reaches(ctx context.Context, target *watch, n int64) (moment, error) {
-	// Listing end offsets costs the target CPU time: with many partitions it is done less often.
-	interval := time.Duration(max(10, b.topics*b.partitions/20)) * time.Millisecond
-	records, err := target.until(ctx, interval, n)
+	records, err := target.until(ctx, b.interval(), n)
 	if err != nil {
 		return moment{}, err
 	}

@@ -83,13 +83,14 @@ func (r *report) save(path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
-// add replaces an earlier result of the same cell and replicator.
+// drop removes an earlier result.
+func (r *report) drop(cell, replicator string) {
+	r.Results = slices.DeleteFunc(r.Results, func(old result) bool { return old.Cell == cell && old.Replicator == replicator })
+}
+
+// add adds a result, or replaces an earlier one.
 func (r *report) add(got result) {
-	same := func(old result) bool { return old.Cell == got.Cell && old.Replicator == got.Replicator }
-	if i := slices.IndexFunc(r.Results, same); i >= 0 {
-		r.Results[i] = got
-		return
-	}
+	r.drop(got.Cell, got.Replicator)
 	r.Results = append(r.Results, got)
 }
 
