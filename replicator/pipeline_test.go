@@ -4,35 +4,168 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
-func TestTopicIsCopiedAndFollowed(t *testing.T) {
-	t.Parallel()
-	c := replicatortest.NewClusters(t, 1)
-	c.Source.CreateTopic("orders", 3)
-	c.Source.Produce("orders", 3, 100, "before")
-	flow := c.Start()
-	flow.UntilAcked("orders", 300)
-	c.Source.Produce("orders", 3, 100, "after")
-	flow.UntilAcked("orders", 600)
-	c.Source.CreateTopic("late", 2)
-	c.Source.Produce("late", 2, 50, "late")
-	flow.UntilAcked("late", 100)
-	flow.Stop()
-	c.Verify("orders", "a.orders", 3)
-	c.Verify("late", "a.late", 2)
+const tinyPartitions = 2
+
+// writeTiny writes n batches of one record to each of the first partitions of a topic.
+func writeTiny(t *testing.T, c *replicatortest.Cluster, topic string, n int, codec recordbatch.Codec) {
+	t.Helper()
+	for i := range n {
+		request := kmsg.NewPtrProduceRequest()
+		request.Acks, request.TimeoutMillis = -1, 10_000
+		rt := kmsg.NewProduceRequestTopic()
+		rt.Topic = topic
+		for part := range int32(tinyPartitions) {
+			record := recordbatch.Record{Timestamp: 1_700_000_000_000 + int64(i), Key: fmt.Appendf(nil, "%d", i%7), Value: fmt.Appendf(nil, "%s-%d-%d", topic, part, i)}
+			batch, err := recordbatch.Encode([]recordbatch.Record{record}, codec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			recordbatch.Rewrite(batch, -1, -1, -1)
+			rp := kmsg.NewProduceRequestTopicPartition()
+			rp.Partition, rp.Records = part, batch
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		request.Topics = append(request.Topics, rt)
+		response, err := c.Client.Request(t.Context(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rp := range response.(*kmsg.ProduceResponse).Topics[0].Partitions {
+			if rp.ErrorCode != 0 {
+				t.Fatal(kerr.ErrorForCode(rp.ErrorCode))
+			}
+		}
+	}
 }
 
-func TestRestartContinuesWhereItStopped(t *testing.T) {
+func unmerged(f *config.Flow) { f.Merge = false }
+
+// What was written in tiny batches lies on the target in few larger ones, each record as it was. The journal is good for another start.
+func TestTinyBatchesAreMergedWhileThePartitionIsBehind(t *testing.T) {
+	const written = 1000
+	for _, codec := range []recordbatch.Codec{recordbatch.None, recordbatch.LZ4, recordbatch.Zstd} {
+		t.Run(fmt.Sprint("codec ", codec), func(t *testing.T) {
+			t.Parallel()
+			c := replicatortest.NewClusters(t, 1)
+			c.Source.CreateTopic("tiny", tinyPartitions)
+			writeTiny(t, c.Source, "tiny", written, codec)
+			flow := c.Start()
+			flow.UntilCopied("tiny")
+			merged := flow.Metric("milena_batches_total", "topic", "tiny", "lane", "merge", "reason", "")
+			forwarded := flow.Metric("milena_batches_total", "topic", "tiny", "lane", "forward", "reason", "")
+			if merged < tinyPartitions*written/2 {
+				t.Errorf("%v of %d batches were merged", merged, tinyPartitions*written)
+			}
+			if merged+forwarded != tinyPartitions*written {
+				t.Errorf("%v batches were merged and %v forwarded, want %d together", merged, forwarded, tinyPartitions*written)
+			}
+			flow.Stop()
+			flow = c.Start()
+			writeTiny(t, c.Source, "tiny", 10, codec)
+			flow.UntilCopied("tiny")
+			flow.Stop()
+			c.Verify("tiny", "a.tiny", tinyPartitions)
+			if target := c.TargetOffset("tiny", 1, 500); target < 500 {
+				t.Errorf("source offset 500 translates to %d", target)
+			}
+		})
+	}
+}
+
+func TestNothingIsMergedIfThatIsTurnedOff(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
-	c.Source.CreateTopic("orders", 5)
-	for round := range 3 {
-		c.Source.Produce("orders", 5, 40, fmt.Sprint(round))
-		flow := c.Start()
-		flow.UntilAcked("orders", int64(200*(round+1)))
-		flow.Stop()
+	c.Source.CreateTopic("tiny", tinyPartitions)
+	writeTiny(t, c.Source, "tiny", 200, recordbatch.None)
+	flow := c.Start(unmerged)
+	flow.UntilCopied("tiny")
+	if merged := flow.Metric("milena_batches_total", "topic", "tiny", "lane", "merge", "reason", ""); merged > 0 {
+		t.Errorf("%v batches were merged", merged)
 	}
-	c.Verify("orders", "a.orders", 5)
+	flow.Stop()
+	c.Verify("tiny", "a.tiny", tinyPartitions)
+}
+
+// Hundreds of batches of a partition are in flight when the target refuses one of them: those behind it are refused as well, and nothing is missing,
+// twice or out of order.
+func TestTargetRefusesOneOfManyBatchesInFlight(t *testing.T) {
+	for _, test := range []struct {
+		err     *kerr.Error
+		outcome string
+	}{
+		{kerr.NotEnoughReplicas, "refused"},
+		{kerr.CorruptMessage, "unacceptable"},
+		{kerr.TopicAuthorizationFailed, "unauthorized"},
+		{kerr.NotLeaderForPartition, "doubtful"},
+		{kerr.NotEnoughReplicasAfterAppend, "doubtful"},
+		{kerr.RequestTimedOut, "doubtful"},
+	} {
+		for merge, changes := range map[string][]func(*config.Flow){"merged": nil, "unmerged": {unmerged}} {
+			t.Run(test.err.Message+" "+merge, func(t *testing.T) {
+				t.Parallel()
+				c := replicatortest.NewClusters(t, 1)
+				c.ShortPauses()
+				c.Source.CreateTopic("tiny", tinyPartitions)
+				flow := c.Start(changes...)
+				flow.UntilReady()
+				writeTiny(t, c.Source, "tiny", 5, recordbatch.None)
+				flow.UntilCopied("tiny")
+				flow.Stop()
+				writeTiny(t, c.Source, "tiny", 1500, recordbatch.None)
+				seen, first := 0, 10 // of the requests, the first that is refused
+				if merge == "merged" {
+					first = 1
+				}
+				fault := c.Target.Fault(kfake.Fault{
+					Keys: []kmsg.Key{kmsg.Produce}, Topic: "a.tiny", Err: test.err, Count: 2,
+					When: func(kmsg.Request) bool { seen++; return seen > first },
+				})
+				flow = c.Start(changes...)
+				if err := fault.Wait(t.Context(), 2); err != nil {
+					t.Fatal(err)
+				}
+				flow.UntilCopied("tiny")
+				if n := flow.Metric("milena_produce_errors_total", "outcome", test.outcome); n < 1 {
+					t.Errorf("%v produce errors are counted as %s", n, test.outcome)
+				}
+				if n := flow.Metric("milena_produce_errors_total", "outcome", "unordered"); n < 1 && merge == "unmerged" && test.outcome != "doubtful" {
+					t.Error("no batch was in flight behind the refused one")
+				}
+				flow.Stop()
+				c.Verify("tiny", "a.tiny", tinyPartitions)
+			})
+		}
+	}
+}
+
+// The connection is lost while hundreds of batches are in flight, of which some were written.
+func TestConnectionIsLostWhileManyBatchesAreInFlight(t *testing.T) {
+	for name, how := range map[string]replicatortest.Spoil{"response": replicatortest.DropResponse, "request": replicatortest.DropRequest} {
+		for merge, changes := range map[string][]func(*config.Flow){"merged": nil, "unmerged": {unmerged}} {
+			t.Run(name+" "+merge, func(t *testing.T) {
+				t.Parallel()
+				c := replicatortest.NewClusters(t, 1)
+				c.Source.CreateTopic("tiny", tinyPartitions)
+				writeTiny(t, c.Source, "tiny", 2000, recordbatch.None)
+				flow := c.Start(changes...)
+				flow.UntilReady()
+				for range 3 {
+					replicatortest.Await(t, "a request is spoiled", c.Target.SpoilTopic(kmsg.Produce, "a.tiny", how, 1))
+					writeTiny(t, c.Source, "tiny", 300, recordbatch.None)
+				}
+				flow.UntilCopied("tiny")
+				flow.Stop()
+				c.Verify("tiny", "a.tiny", tinyPartitions)
+			})
+		}
+	}
 }
