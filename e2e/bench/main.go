@@ -1,6 +1,6 @@
 // Command bench compares milena with MirrorMaker 2 on the same brokers with the same data, and prints a Markdown table.
 //
-//	go run ./e2e/bench                                         all scenarios: about half an hour on two cores
+//	go run ./e2e/bench                                         all scenarios: about 40 minutes on two cores
 //	go run ./e2e/bench -scenario '64k-8p,*-src80' -bytes 200MB some scenarios, with less data
 //	go run ./e2e/bench -skip-mm2 -extras none                  throughput of milena only
 //	go run ./e2e/bench -scenario 16k-8p -rtt 40ms -side target another delay; the same as -scenario 16k-8p-dst40

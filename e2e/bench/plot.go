@@ -148,7 +148,7 @@ func (r *report) draw(path string) error {
 func (p panel) plot() (*plot.Plot, error) {
 	d := plot.New()
 	d.Title.Text = p.title
-	d.Title.Padding = vg.Points(8)
+	d.Title.Padding, d.Title.TextStyle.Font.Size = vg.Points(8), vg.Points(11)
 	d.X.Label.Text, d.Y.Label.Text = "round-trip time, ms", "MB/s"
 	for _, style := range []*text.Style{&d.Title.TextStyle, &d.X.Label.TextStyle, &d.Y.Label.TextStyle, &d.X.Tick.Label, &d.Y.Tick.Label, &d.Legend.TextStyle} {
 		style.Font.Variant = "Sans"

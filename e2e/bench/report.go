@@ -38,8 +38,8 @@ type result struct {
 
 // String is one line of progress.
 func (r result) String() string {
-	s := fmt.Sprintf("%.0f MB/s, %.2f CPU-s/GB (%.2f after the first record), %d MiB, first record after %.2f s, all after %.1f s",
-		r.Throughput, r.CPUPerGB, r.CPUPerGBSteady, r.PeakRSS>>20, r.First, r.All)
+	s := fmt.Sprintf("%s MB/s, %.2f CPU-s/GB (%.2f after the first record), %d MiB, first record after %.2f s, all after %.1f s",
+		rate(r.Throughput), r.CPUPerGB, r.CPUPerGBSteady, r.PeakRSS>>20, r.First, r.All)
 	if r.P50 > 0 {
 		s += fmt.Sprintf(", new topic after %.2f s, idle %.1f %%, latency p50 %.1f ms, p99 %.1f ms", r.NewTopic, r.IdlePercent, r.P50, r.P99)
 	}
@@ -147,7 +147,7 @@ func (r *report) table(cells []string) string {
 
 func (r result) row() string {
 	return fmt.Sprintf("| %s: %s, %s | %s | %s | %s | %s | %d | %.2f | %s | %s | %s | %s |\n", r.Cell, r.Title, amount(r.Bytes), r.Replicator,
-		known("%.0f", r.Throughput), known("%.2f", r.CPUPerGB), known("%.2f", r.CPUPerGBSteady), r.PeakRSS>>20, r.First, known("%.2f", r.NewTopic),
+		rate(r.Throughput), known("%.2f", r.CPUPerGB), known("%.2f", r.CPUPerGBSteady), r.PeakRSS>>20, r.First, known("%.2f", r.NewTopic),
 		known("%.1f", r.IdlePercent), known("%.1f", r.P50), known("%.1f", r.P99))
 }
 
@@ -162,6 +162,14 @@ func ratios(mm2, ours result) string {
 	return fmt.Sprintf("| | **milena is better by** | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", times(mm2.Throughput, ours.Throughput),
 		times(ours.CPUPerGB, mm2.CPUPerGB), times(ours.CPUPerGBSteady, mm2.CPUPerGBSteady), times(float64(ours.PeakRSS), float64(mm2.PeakRSS)),
 		times(ours.First, mm2.First), times(ours.NewTopic, mm2.NewTopic), times(ours.IdlePercent, mm2.IdlePercent), times(ours.P50, mm2.P50), times(ours.P99, mm2.P99))
+}
+
+// rate is a throughput with at least two digits.
+func rate(v float64) string {
+	if v < 10 {
+		return known("%.1f", v)
+	}
+	return known("%.0f", v)
 }
 
 // amount is a number of bytes.
