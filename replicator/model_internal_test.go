@@ -47,7 +47,8 @@ type bounds struct {
 	crashes int // of an owner
 	doubts  int // requests, of one or of all partitions, whose answer is lost
 	rivals  int // owners that start while another one lives
-	forgets int // times that a broker forgets the producer of a partition for which a late batch is on its way
+	forgets int // times that a broker forgets the producer of a partition for which a late batch is on its way, or one behind a refused one
+	refuses int // batches that a broker refuses alone
 }
 
 // event is one thing that happens: to an owner, a partition, and the n-th of something.
@@ -87,7 +88,8 @@ type simPartition struct {
 	log     []recordbatch.Batch
 	end     int64
 	copied  []int64 // target offsets of the batches of the source, but for late ones
-	late    []int64 // target offsets of batches that an owner appended after it was replaced
+	late    []int64 // target offsets of batches that an owner appended after it was replaced, or behind one that was refused
+	refused bool    // the broker has refused a batch, and those behind it have not arrived
 	network []*simRequest
 }
 
@@ -203,9 +205,16 @@ func (w *world) choices() (list []event) {
 		p := &w.partitions[i]
 		late := false
 		for n, r := range p.network {
+			if p.isBehindAnother(n) {
+				continue
+			}
 			list = append(list, event{what: "deliver", at: i, n: n, optional: r.stale})
+			if w.used.refuses < w.refuses && r.sent.epoch() == p.epoch {
+				list = append(list, event{what: "refuse", at: i, n: n, optional: true})
+			}
 			late = late || r.sent.epoch() < p.marked
 		}
+		late = late || p.refused
 		if late && p.known && w.used.forgets < w.forgets {
 			list = append(list, event{what: "forget", at: i, optional: true})
 		}
@@ -253,6 +262,10 @@ func (w *world) do(e event) string {
 		problem = w.writeMarker(e.at)
 	case "deliver":
 		problem = w.deliver(e.at, e.n)
+	case "refuse":
+		w.used.refuses++
+		w.partitions[e.at].refused = true
+		problem = w.refuse(e.at, e.n)
 	case "forget":
 		w.used.forgets++
 		w.partitions[e.at].known = false
@@ -308,6 +321,26 @@ func (w *world) writeMarker(of int) string {
 	return ""
 }
 
+// isBehindAnother reports whether an earlier request of the same connection has not arrived: those of one epoch of an owner share one.
+func (p *simPartition) isBehindAnother(n int) bool {
+	return slices.ContainsFunc(p.network[:n], func(r *simRequest) bool {
+		return r.sent.partition == p.network[n].sent.partition && r.sent.epoch() == p.network[n].sent.epoch()
+	})
+}
+
+// refuse lets a request arrive at its broker, which refuses its batch for its content.
+func (w *world) refuse(i, n int) string {
+	p := &w.partitions[i]
+	r := p.network[n]
+	p.network = slices.Delete(slices.Clone(p.network), n, n+1)
+	r.answered, r.code = true, kerr.CorruptMessage.Code
+	if w.rivals > 0 || r.stale {
+		return ""
+	}
+	o := w.owners[0]
+	return w.answer(o, i, slices.Index(o.sent[i], r))
+}
+
 // deliver lets a request arrive at its broker.
 func (w *world) deliver(i, n int) string {
 	if i == modelJournal {
@@ -339,7 +372,7 @@ func (w *world) append(i int, r *simRequest, b recordbatch.Batch) string {
 	r.base, p.end = p.end, b.NextOffset()
 	p.log = append(p.log, b)
 	switch {
-	case b.ProducerEpoch < p.marked && w.used.forgets > 0:
+	case b.ProducerEpoch < p.marked && w.used.forgets > 0, r.number > len(p.copied) && w.used.forgets > 0 && w.used.refuses > 0:
 		p.late = append(p.late, r.base)
 	case b.ProducerEpoch < p.marked:
 		return fmt.Sprintf("partition %d: a batch with epoch %d lands behind the marker of epoch %d", i, b.ProducerEpoch, p.marked)
@@ -409,7 +442,7 @@ func (w *world) key() [sha256.Size]byte {
 	k := keyWriter{w.epoch, parts[0]}
 	k.add(-1)
 	k.bytes = append(k.bytes, parts[1]...)
-	k.add(w.used.crashes, w.used.doubts, w.used.rivals, w.used.forgets, len(w.owners))
+	k.add(w.used.crashes, w.used.doubts, w.used.rivals, w.used.forgets, w.used.refuses, len(w.owners))
 	k.addBools(w.markers[modelJournal], w.adding[modelJournal])
 	k.addLog(w.journal.fencedLog)
 	for _, r := range w.journal.network {
@@ -428,6 +461,7 @@ func (w *world) partitionKey(i int) []byte {
 	k.addBools(w.markers[i], w.adding[i])
 	k.addLog(p.fencedLog)
 	k.add(int(p.end), len(p.copied), len(p.late), len(p.log))
+	k.addBools(p.refused)
 	for _, b := range p.log {
 		k.add(int(b.BaseOffset), int(b.Attributes), int(b.BaseSequence), int(b.Count))
 		k.addEpoch(b.ProducerEpoch)

@@ -85,6 +85,10 @@ func (p *partition) clone(s *shard) *partition {
 	if p.offsets != nil {
 		c.progress.offsets = cloneMap(p.offsets)
 	}
+	if p.refused != nil {
+		first := *p.refused
+		c.outbox.refused = &first
+	}
 	return c
 }
 
@@ -213,6 +217,9 @@ func TestModelOfTakeovers(t *testing.T) {
 		{bounds{doubts: 1}, 1_900},
 		{bounds{rivals: 1}, 55_000},
 		{bounds{rivals: 1, forgets: 1}, 9_500},
+		{bounds{refuses: 1}, 50},
+		{bounds{refuses: 1, forgets: 1}, 120},
+		{bounds{refuses: 1, doubts: 1}, 9_000},
 	}
 	if os.Getenv("MILENA_MODEL") == "deep" {
 		for _, b := range []bounds{{crashes: 1, doubts: 1}, {rivals: 1, doubts: 1}, {rivals: 1, crashes: 1}, {rivals: 1, forgets: 1, doubts: 1}} {

@@ -233,7 +233,7 @@ func (w *world) goOn() string {
 					return fmt.Sprintf("partition %d: %s", i, problem)
 				}
 			}
-			if p.state == replicating && len(p.queue) == 0 && p.next < modelSource[len(modelSource)-1].NextOffset() {
+			for p.state == replicating && (p.inFlight == 0 || p.confirmed && p.refused == nil) && p.next < modelSource[len(modelSource)-1].NextOffset() {
 				w.send(o, i)
 			}
 		}
@@ -345,7 +345,7 @@ func (w *world) send(o *owner, i int) {
 func (w *world) answer(o *owner, i, n int) string {
 	r := o.sent[i][n]
 	o.sent[i] = slices.Delete(slices.Clone(o.sent[i]), n, n+1)
-	if r.code != 0 && r.sent.generation == o.partitions[i].generation && w.used.rivals+w.used.forgets == 0 {
+	if r.code != 0 && r.sent.generation == o.partitions[i].generation && w.used.rivals+w.used.forgets+w.used.refuses == 0 {
 		return fmt.Sprintf("partition %d: the only owner is refused", i)
 	}
 	rp := kmsg.NewProduceResponseTopicPartition()

@@ -149,6 +149,47 @@ func TestSettleKnowsWhatWasSent(t *testing.T) {
 	}
 }
 
+// The target refused a batch, forgot the producer, and accepted those behind it: that halts, and says which records are missing. With skip, the copy
+// continues behind the records that are there.
+func TestSettleHaltsAtAGapOfSequences(t *testing.T) {
+	var sent []sentRecords
+	for n := range int64(4) {
+		sent = append(sent, sentRecords{runs: []recordbatch.Run{{Source: 10 + n, Count: 1}}, count: 1, next: 11 + n, leaderEpoch: 3})
+	}
+	for name, known := range map[string]tailKnowledge{
+		"in the same process": {acked: 10, continued: true, unsettled: sent},
+		"after a crash":       {acked: 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tail := match.NewTail(100, &offsets.Producer{ID: modelProducer, Epoch: 4})
+			tail.Hash()
+			landed := int64(0)
+			for n, b := range batchesOf(-1, "a", "b", "c", "d") {
+				if n == 1 {
+					continue // was refused
+				}
+				recordbatch.Rewrite(b.Bytes, modelProducer, 4, int32(n))
+				if own, err := tail.Add(parseAt(b.Bytes, 100+landed)); !own || err != nil {
+					t.Fatalf("own %v, error %v", own, err)
+				}
+				landed++
+			}
+			source := scriptedSource{simSource: simSource{batchesOf(-1, "a", "b", "c", "d")}, start: 10, last: 14}
+			found, err := settle(t.Context(), source, tail, 103, fenced{marker{modelProducer, 5}, 1}, known)
+			var doubt *unsettledError
+			if !errors.As(err, &doubt) {
+				t.Fatalf("settled up to %d with %v (%v)", found.next, found.segments, err)
+			}
+			if doubt.kind != policy.Unmatched {
+				t.Errorf("anomaly %s: %s", doubt.kind, doubt.detail)
+			}
+			if known.continued && (doubt.from != 11 || doubt.to != 12 || doubt.fallback.next != 14) {
+				t.Errorf("offsets %d to %d, with skip the copy continues at %d", doubt.from, doubt.to, doubt.fallback.next)
+			}
+		})
+	}
+}
+
 // The journal does not have the last takeover, and the target deleted its marker: one of the offsets that are gone held no record. Which, the
 // records tell that both sides still have, also if the source deleted the beginning too.
 func TestSettleFindsADeletedMarker(t *testing.T) {
