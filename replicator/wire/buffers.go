@@ -16,25 +16,26 @@ const smallBuffer = 32 << 10
 
 // buffer holds one response.
 type buffer struct {
-	bytes []byte
+	bytes []byte     // the response, or what is left of it: its header is cut off
+	whole []byte     // all memory of the buffer
 	home  *sync.Pool // nil if it is not used again
 }
 
-// get returns a buffer of a length.
+// get returns a buffer of a length, at most maxResponse.
 func (b *Buffers) get(size int) *buffer {
-	if size <= smallBuffer {
-		return &buffer{bytes: make([]byte, size)}
+	var home *sync.Pool
+	capacity := size
+	if size > smallBuffer {
+		var class int
+		class, capacity = classOf(size)
+		home = &b.classes[class]
+		if used, ok := home.Get().(*buffer); ok {
+			used.bytes = used.whole[:size]
+			return used
+		}
 	}
-	class, capacity := classOf(size)
-	if class >= len(b.classes) {
-		return &buffer{bytes: make([]byte, size)}
-	}
-	home := &b.classes[class]
-	if used, ok := home.Get().(*buffer); ok {
-		used.bytes = used.bytes[:size]
-		return used
-	}
-	return &buffer{bytes: make([]byte, size, capacity), home: home}
+	whole := make([]byte, capacity)
+	return &buffer{bytes: whole[:size], whole: whole, home: home}
 }
 
 // release lets the buffer be used again. Nothing may refer to its bytes any more.

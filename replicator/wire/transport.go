@@ -34,7 +34,7 @@ func (r *FetchResponse) Held() int64 {
 	if r.buffer == nil {
 		return IndexFetch(r.FetchResponse).Bytes
 	}
-	return int64(cap(r.buffer.bytes))
+	return int64(len(r.buffer.whole))
 }
 
 // Sender sends produce requests of raw batches to one broker, one after the other.
