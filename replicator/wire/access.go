@@ -93,8 +93,8 @@ func (l *line) introduce(ctx context.Context) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	if err := l.requestVersions(ctx); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("the broker closed the connection at the first request: is TLS misconfigured, or is SASL missing? %w", err)
+		if errors.Is(err, io.EOF) && l.plain {
+			err = fmt.Errorf("the broker closed the connection at the first request: is TLS missing? %w", err)
 		}
 		return err
 	}

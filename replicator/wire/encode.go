@@ -62,6 +62,12 @@ func (b *produceBytes) encode(r *ProduceRequest, clientID string, number int32) 
 	binary.BigEndian.PutUint32(d, uint32(b.size-4)) //nolint:gosec // requests are far smaller than 2 GiB
 }
 
+// forget drops the batches.
+func (b *produceBytes) forget() {
+	clear(b.pieces)
+	clear(b.cuts)
+}
+
 func (b *produceBytes) appendTopic(d []byte, t *kmsg.ProduceRequestTopic, version int16) []byte {
 	flexible := version >= firstFlexible
 	switch {

@@ -34,11 +34,11 @@ func produceRequests() map[string]*ProduceRequest {
 	add(one, "orders", 1, 0, pattern(1, 100))
 	for topic := range byte(5) {
 		for partition := range int32(40) {
-			add(many, fmt.Sprint("topic-", topic), topic+1, 3*partition, pattern(topic, int(topic)*1000+int(partition)))
+			add(many, fmt.Sprint("topic-", topic), topic+1, 3*partition, pattern(topic, int(topic)*100+int(partition)))
 		}
 	}
-	add(large, "large", 1, 1<<30, pattern(3, 5<<20))
-	add(large, "larger", 2, 1, pattern(4, 9<<20))
+	add(large, "large", 1, 1<<30, pattern(3, 300<<10))
+	add(large, "larger", 2, 1, pattern(4, 1<<20))
 	return map[string]*ProduceRequest{"no batch": none, "one batch": one, "many batches": many, "large batches": large}
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -25,16 +26,21 @@ type line struct {
 	address string
 	conn    net.Conn
 
-	// writing is held while a request is written. It guards the fields up to expires, and is taken before mu.
+	// writing is held while a request is written, and what must precede it. It guards the fields up to expires.
 	writing  sync.Mutex
-	tls      *bufio.Writer // nil without TLS
+	plain    bool // without TLS
 	format   *kmsg.RequestFormatter
 	scratch  []byte
 	request  produceBytes
 	part     net.Buffers     // what is written at once
+	joined   []byte          // its bytes, with TLS
 	versions map[int16]int16 // newest supported version by API key
 	number   int32           // correlation id of the next request
 	expires  time.Time       // when the connection must be authenticated again; zero for never
+
+	// sending is held while the bytes of one request are written. It is taken after writing and before mu. When the line is closed, whoever has
+	// taken it knows that no request is read any more.
+	sending sync.Mutex
 
 	mute client.Mute
 	trip roundTrip
@@ -45,22 +51,23 @@ type line struct {
 	err   error         // why the line is closed
 }
 
-// call is a request in flight.
+// call is a request in flight. It does not refer to the request, whose batches would stay in memory.
 type call struct {
-	request  kmsg.Request
+	key      kmsg.Key
+	version  int16
+	tagged   bool // the header of the response ends with tags
 	number   int32
 	patience time.Duration // how long its response may take when all earlier ones have arrived
 	began    time.Time
-	written  time.Time
-	size     int // of the request in bytes
-	writing  time.Duration
+	written  time.Time // zero while it is being written
+	size     int       // of the request in bytes
 	receiver
 }
 
 // receiver takes the response of a call. Its functions are called by the goroutine that reads.
 type receiver struct {
 	// response takes the bytes of the response without its header, and owns the buffer. It returns the throttle time in ms.
-	response func(*buffer) (throttled int32, err error)
+	response func(version int16, b *buffer) (throttled int32, err error)
 	// done is called exactly once, without an error after response returned none.
 	done func(error)
 }
@@ -69,9 +76,7 @@ var errLineClosed = errors.New("the connection is closed")
 
 func newLine(a *Access, meta kgo.BrokerMetadata, address string, conn net.Conn) *line {
 	l := &line{access: a, meta: meta, address: address, conn: conn, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID(a.ClientID))}
-	if _, plain := conn.(*net.TCPConn); !plain { // a record of TLS for each piece of a request would cost more than to copy the pieces together
-		l.tls = bufio.NewWriterSize(guardedWriter{l}, guardedPart)
-	}
+	_, l.plain = conn.(*net.TCPConn)
 	go l.read()
 	return l
 }
@@ -86,10 +91,13 @@ func (l *line) isOpen() bool {
 // close closes the connection. Every request in flight fails with err.
 func (l *line) close(err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
+	first := l.err == nil
+	if first {
 		l.err = err
-		_ = l.conn.Close()
+	}
+	l.mu.Unlock()
+	if first {
+		_ = l.conn.Close() // may block for seconds, because TLS says goodbye
 	}
 }
 
@@ -135,7 +143,7 @@ func (l *line) drained(ctx context.Context) error {
 	l.mu.Unlock()
 	select {
 	case <-empty:
-		return nil
+		return l.drained(ctx) // or was the line closed?
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -143,28 +151,34 @@ func (l *line) drained(ctx context.Context) error {
 
 // sendLocked writes a request whose version is set.
 func (l *line) sendLocked(request kmsg.Request, r receiver) error {
-	c := call{request: request, number: l.number, patience: responseOverhead, began: time.Now(), receiver: r}
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	c := call{
+		key: kmsg.Key(request.Key()), version: request.GetVersion(), number: l.number, patience: responseOverhead, began: time.Now(), receiver: r,
+	}
+	c.tagged = request.IsFlexible() && c.key != kmsg.ApiVersions // KIP-511
 	l.number++
 	if timed, ok := request.(kmsg.TimeoutRequest); ok {
 		c.patience += time.Duration(timed.Timeout()) * time.Millisecond
 	}
+	var pieces net.Buffers
+	if produce, ok := request.(*ProduceRequest); ok {
+		l.request.encode(produce, l.access.ClientID, c.number)
+		defer l.request.forget()
+		pieces, c.size = l.request.pieces, l.request.size
+	} else {
+		l.scratch = l.format.AppendRequest(l.scratch[:0], request, c.number)
+		pieces, c.size = net.Buffers{l.scratch}, len(l.scratch)
+	}
 	if err := l.begin(c); err != nil {
 		return err
 	}
-	var err error
-	if produce, ok := request.(*ProduceRequest); ok {
-		l.request.encode(produce, l.access.ClientID, c.number)
-		c.size, err = l.request.size, l.write(kmsg.Produce, l.request.pieces)
-	} else {
-		l.scratch = l.format.AppendRequest(l.scratch[:0], request, c.number)
-		c.size, err = len(l.scratch), l.write(kmsg.Key(request.Key()), net.Buffers{l.scratch})
-	}
-	if err != nil {
+	if err := l.write(c.key, pieces); err != nil {
 		l.close(err) // the broker would take the next request for the rest of this one
 		l.hookWrite(c, err)
 		return nil // the goroutine that reads reports the error
 	}
-	l.wrote(c)
+	l.wrote(c.number)
 	return nil
 }
 
@@ -176,26 +190,22 @@ func (l *line) begin(c call) error {
 		return fmt.Errorf("%w: %w", errLineClosed, l.err)
 	}
 	l.calls = append(l.calls, c)
-	l.extendLocked()
+	l.extendFirstLocked()
 	return nil
 }
 
 // wrote records when a call was written, unless its response has arrived already.
-func (l *line) wrote(c call) {
+func (l *line) wrote(number int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	for i := len(l.calls) - 1; i >= 0; i-- {
-		if w := &l.calls[i]; w.number == c.number {
-			w.written, w.size, w.writing = now, c.size, now.Sub(c.began)
-			break
-		}
+	if n := len(l.calls); n > 0 && l.calls[n-1].number == number {
+		l.calls[n-1].written = time.Now()
 	}
-	l.extendLocked()
+	l.extendFirstLocked()
 }
 
-// extendLocked gives the next response its time from now on: a response has arrived, or a part of a request was written. Without a request in
-// flight, the connection is idle. While the broker mutes the connection because of a quota, it answers nothing.
+// extendLocked gives the next response its time from now on. Without a request in flight, the connection is idle. While the broker mutes the
+// connection because of a quota, it answers nothing.
 func (l *line) extendLocked() {
 	left := max(0, l.mute.Left())
 	if len(l.calls) == 0 {
@@ -205,29 +215,28 @@ func (l *line) extendLocked() {
 	_ = l.conn.SetReadDeadline(time.Now().Add(left + l.calls[0].patience))
 }
 
+// extendFirstLocked is called while a request is written. Only if no other one is in flight, the next response is its own. Else a broker that answers
+// nothing would get more time with each request.
+func (l *line) extendFirstLocked() {
+	if len(l.calls) <= 1 {
+		l.extendLocked()
+	}
+}
+
 // guardedPart is how many bytes are written before the guard is asked again.
 const guardedPart = 256 << 10
 
 // writeTimeout is how long a part may take. A broker that works at a request reads nothing, so what is behind it waits as long as a response.
 const writeTimeout = 15 * time.Second
 
-// write writes the pieces of a request one after the other, without copying them unless there is TLS.
+// write writes the pieces of a request one after the other, in parts.
 func (l *line) write(key kmsg.Key, pieces net.Buffers) error {
-	if l.tls != nil {
-		for _, piece := range pieces {
-			if _, err := l.tls.Write(piece); err != nil {
-				return err
-			}
-		}
-		return l.tls.Flush()
-	}
 	part, size := l.part[:0], 0
 	flush := func() error {
 		if err := l.permit(key); err != nil {
 			return err
 		}
-		written := part
-		_, err := written.WriteTo(l.conn)
+		err := l.writePart(part)
 		part, size = part[:0], 0
 		return err
 	}
@@ -252,6 +261,20 @@ func (l *line) write(key kmsg.Key, pieces net.Buffers) error {
 	return nil
 }
 
+// writePart writes a part at once, without copying it unless there is TLS: a record of TLS for each piece would cost more than the copy.
+func (l *line) writePart(part net.Buffers) error {
+	if !l.plain && len(part) > 1 {
+		l.joined = l.joined[:0]
+		for _, piece := range part {
+			l.joined = append(l.joined, piece...)
+		}
+		clear(part)
+		part = append(part[:0], l.joined)
+	}
+	_, err := part.WriteTo(l.conn)
+	return err
+}
+
 // permit asks the guard, and gives the next part and the next response their time.
 func (l *line) permit(key kmsg.Key) error {
 	if l.access.Guard != nil {
@@ -260,30 +283,14 @@ func (l *line) permit(key kmsg.Key) error {
 		}
 	}
 	l.mu.Lock()
-	l.extendLocked()
-	l.mu.Unlock()
-	return l.conn.SetWriteDeadline(time.Now().Add(max(0, l.mute.Left()) + writeTimeout))
-}
-
-// guardedWriter writes the parts of a request to a connection with TLS.
-type guardedWriter struct{ line *line }
-
-// Write implements [io.Writer].
-func (w guardedWriter) Write(part []byte) (int, error) {
-	if err := w.line.permit(w.line.key()); err != nil {
-		return 0, err
-	}
-	return w.line.conn.Write(part)
-}
-
-// key returns the API key of the newest request.
-func (l *line) key() kmsg.Key {
-	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n := len(l.calls); n > 0 {
-		return kmsg.Key(l.calls[n-1].request.Key())
-	}
-	return -1
+	l.extendFirstLocked()
+	return l.extendWriteLocked()
+}
+
+// extendWriteLocked gives the part that is written its time from now on.
+func (l *line) extendWriteLocked() error {
+	return l.conn.SetWriteDeadline(time.Now().Add(max(0, l.mute.Left()) + writeTimeout))
 }
 
 // read reads responses until the connection ends, and lets all requests in flight end.
@@ -294,15 +301,17 @@ func (l *line) read() {
 		err = l.readResponse(in)
 	}
 	l.close(err)
+	l.sending.Lock()
 	l.mu.Lock()
 	calls, why := l.calls, l.err
 	l.calls = nil
-	if l.empty != nil {
-		close(l.empty)
-		l.empty = nil
-	}
+	l.drainedLocked()
 	l.mu.Unlock()
+	l.sending.Unlock()
 	for _, c := range calls {
+		if !c.written.IsZero() { // else it is told by who writes it
+			l.hook(c, kgo.BrokerE2E{BytesWritten: c.size, TimeToWrite: c.written.Sub(c.began), ReadErr: why})
+		}
 		c.done(why)
 	}
 	for _, h := range l.access.Hooks {
@@ -314,6 +323,9 @@ func (l *line) read() {
 
 // readResponse reads one response and ends its call.
 func (l *line) readResponse(in *bufio.Reader) error {
+	l.mu.Lock()
+	l.extendLocked() // only now: the end of the call before may have taken its time
+	l.mu.Unlock()
 	var header [8]byte
 	if _, err := io.ReadFull(in, header[:]); err != nil {
 		return l.explain(err)
@@ -326,28 +338,33 @@ func (l *line) readResponse(in *bufio.Reader) error {
 	}
 	b := l.access.Buffers.get(size)
 	for rest := b.bytes; len(rest) > 0; {
+		_ = l.conn.SetReadDeadline(time.Now().Add(responseOverhead))
 		n, err := in.Read(rest)
 		if rest = rest[n:]; len(rest) > 0 && err != nil {
 			return l.explain(err)
 		}
-		if len(rest) > 0 {
-			_ = l.conn.SetReadDeadline(time.Now().Add(responseOverhead))
-		}
 	}
-	if c.request.IsFlexible() && c.request.Key() != kmsg.ApiVersions.Int16() { // KIP-511: that response has the header without tags
-		if len(b.bytes) == 0 || b.bytes[0] != 0 {
-			return fmt.Errorf("broker %d sent a response header with unknown tags", l.meta.NodeID)
-		}
-		b.bytes = b.bytes[1:]
-	}
-	throttled, err := c.response(b)
+	throttled, err := c.decode(b)
 	if err != nil {
-		return fmt.Errorf("broker %d sent a %s response that cannot be decoded: %w", l.meta.NodeID, kmsg.NameForKey(c.request.Key()), err)
+		return fmt.Errorf("broker %d sent a %s response that cannot be decoded: %w", l.meta.NodeID, c.key.Name(), err)
 	}
 	c = l.end(arrived, throttled)
 	l.hookRead(c, arrived, size+8, throttled)
 	c.done(nil)
 	return nil
+}
+
+// decode takes the bytes of a response, without length and number.
+func (c *call) decode(b *buffer) (throttled int32, err error) {
+	if c.tagged {
+		header := kbin.Reader{Src: b.bytes}
+		kmsg.SkipTags(&header)
+		if err := header.Complete(); err != nil {
+			return 0, err
+		}
+		b.bytes = header.Src
+	}
+	return c.response(c.version, b)
 }
 
 // answered returns the call that the next response belongs to.
@@ -356,7 +373,7 @@ func (l *line) answered(number int32, size int) (call, error) {
 	defer l.mu.Unlock()
 	switch {
 	case size < 0 || size > maxResponse:
-		return call{}, fmt.Errorf("broker %d sent a response of %d bytes, which is no Kafka response: does the port use TLS?", l.meta.NodeID, size)
+		return call{}, fmt.Errorf("broker %d sent a response of %d bytes, which is no Kafka response: is TLS missing?", l.meta.NodeID, size)
 	case len(l.calls) == 0:
 		return call{}, fmt.Errorf("broker %d sent a response without a request", l.meta.NodeID)
 	case l.calls[0].number != number:
@@ -375,13 +392,22 @@ func (l *line) end(arrived time.Time, throttled int32) call {
 	if !c.written.IsZero() {
 		l.trip.add(arrived, arrived.Sub(c.written))
 	}
-	l.mute.Answered(throttled)
-	l.extendLocked()
-	if len(l.calls) == 0 && l.empty != nil {
+	if throttled > 0 {
+		l.mute.Answered(throttled)
+		_ = l.extendWriteLocked()
+	}
+	if len(l.calls) == 0 {
+		l.drainedLocked()
+	}
+	return c
+}
+
+// drainedLocked wakes who waits until no call is in flight.
+func (l *line) drainedLocked() {
+	if l.empty != nil {
 		close(l.empty)
 		l.empty = nil
 	}
-	return c
 }
 
 // explain says what a timeout means.
@@ -395,7 +421,7 @@ func (l *line) explain(err error) error {
 	if len(l.calls) == 0 {
 		return errors.New("it was idle")
 	}
-	return fmt.Errorf("no response to a %s request for %s: %w", kmsg.NameForKey(l.calls[0].request.Key()), l.calls[0].patience, err)
+	return fmt.Errorf("no response to a %s request for %s: %w", l.calls[0].key.Name(), l.calls[0].patience, err)
 }
 
 // ask sends one request and waits for its response. The caller holds l.writing and releases the buffer.
@@ -403,7 +429,7 @@ func (l *line) ask(ctx context.Context, request kmsg.Request) (*buffer, error) {
 	var response *buffer
 	done := make(chan error, 1)
 	if err := l.sendLocked(request, receiver{
-		response: func(b *buffer) (int32, error) { response = b; return 0, nil },
+		response: func(_ int16, b *buffer) (int32, error) { response = b; return 0, nil },
 		done:     func(err error) { done <- err },
 	}); err != nil {
 		return nil, err

@@ -115,9 +115,9 @@ func (c *Lines) fetch(ctx context.Context, broker int32, request *FetchRequest) 
 	response := &FetchResponse{FetchResponse: kmsg.NewPtrFetchResponse()}
 	done := make(chan error, 1)
 	if err := l.send(ctx, request, receiver{
-		response: func(b *buffer) (int32, error) {
+		response: func(version int16, b *buffer) (int32, error) {
 			response.buffer = b
-			response.SetVersion(request.Version)
+			response.SetVersion(version)
 			err := response.UnsafeReadFrom(b.bytes)
 			return response.ThrottleMillis, err
 		},
@@ -143,9 +143,9 @@ func (c *Lines) Send(ctx context.Context, broker int32, request *ProduceRequest,
 	if err == nil {
 		response := kmsg.NewPtrProduceResponse()
 		err = l.send(ctx, request, receiver{
-			response: func(b *buffer) (int32, error) {
+			response: func(version int16, b *buffer) (int32, error) {
 				defer b.release()
-				response.Version = request.Version
+				response.SetVersion(version)
 				err := response.ReadFrom(b.bytes)
 				return response.ThrottleMillis, err
 			},

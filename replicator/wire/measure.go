@@ -47,15 +47,17 @@ func (l *line) hookWrite(c call, err error) {
 
 // hookRead tells the hooks about a request and its response.
 func (l *line) hookRead(c call, arrived time.Time, size int, throttled int32) {
-	l.hook(c, kgo.BrokerE2E{
-		BytesWritten: c.size, BytesRead: size, TimeToWrite: c.writing, ReadWait: max(0, arrived.Sub(c.written)), TimeToRead: time.Since(arrived),
-	})
+	e2e := kgo.BrokerE2E{BytesWritten: c.size, BytesRead: size, TimeToRead: time.Since(arrived)}
+	if !c.written.IsZero() { // else the response has overtaken the note that the request was written
+		e2e.TimeToWrite, e2e.ReadWait = c.written.Sub(c.began), max(0, arrived.Sub(c.written))
+	}
+	l.hook(c, e2e)
 	if throttled <= 0 {
 		return
 	}
 	for _, h := range l.access.Hooks {
 		if h, ok := h.(kgo.HookBrokerThrottle); ok {
-			h.OnBrokerThrottle(l.meta, time.Duration(throttled)*time.Millisecond, throttlesAfterwards(c.request))
+			h.OnBrokerThrottle(l.meta, time.Duration(throttled)*time.Millisecond, c.throttlesAfterwards())
 		}
 	}
 }
@@ -63,15 +65,15 @@ func (l *line) hookRead(c call, arrived time.Time, size int, throttled int32) {
 func (l *line) hook(c call, e2e kgo.BrokerE2E) {
 	for _, h := range l.access.Hooks {
 		if h, ok := h.(kgo.HookBrokerE2E); ok {
-			h.OnBrokerE2E(l.meta, c.request.Key(), e2e)
+			h.OnBrokerE2E(l.meta, c.key.Int16(), e2e)
 		}
 	}
 }
 
 // throttlesAfterwards reports whether the broker answers a fetch or produce request before it throttles (KIP-219), and not after.
-func throttlesAfterwards(request kmsg.Request) bool {
-	if kmsg.Key(request.Key()) == kmsg.Produce {
-		return request.GetVersion() >= 6
+func (c *call) throttlesAfterwards() bool {
+	if c.key == kmsg.Produce {
+		return c.version >= 6
 	}
-	return request.GetVersion() >= 8
+	return c.version >= 8
 }
