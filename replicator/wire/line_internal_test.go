@@ -209,33 +209,6 @@ func TestARequestInFlightHoldsNoBatch(t *testing.T) {
 	})
 }
 
-// When a connection ends while a request is written, its end is told when nothing reads the batch any more.
-func TestNoBatchIsReadAfterItsEnd(t *testing.T) {
-	overBoth(t, func(t *testing.T, listen func(func(*link)) Access) {
-		lines := open(t, listen(func(l *link) {
-			l.answerVersions()
-			_, _ = io.ReadFull(l.in, make([]byte, 100_000)) // and no more
-		}))
-		batch := pattern(1, 8<<20)
-		for range 20 {
-			ended := make(chan struct{})
-			request := NewProduceRequest(time.Second)
-			request.Add(topicPartition, topicID, batch)
-			err := lines.Send(t.Context(), 1, request, func(_ *kmsg.ProduceResponse, err error) {
-				if err == nil {
-					t.Error("a part of a request was answered")
-				}
-				clear(batch) // the race detector finds who else reads it
-				close(ended)
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			<-ended
-		}
-	})
-}
-
 // guards refuses from the nth question on about a produce request.
 type guards struct {
 	from  int
