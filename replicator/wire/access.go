@@ -209,11 +209,11 @@ func (l *line) authenticate(ctx context.Context, mechanism sasl.Mechanism) error
 // maxSession is longer than a session that matters. What a broker says beyond it could overflow a duration.
 const maxSession = 365 * 24 * time.Hour
 
-// setExpiry sets when the session must be renewed: a broker closes a connection that is used after the end of its session. The first tenth of
-// the time that is left out is for clocks and for what is in flight, at least a second.
+// setExpiry sets when the session must be renewed: a broker closes a connection that is used after the end of its session. The last tenth of the
+// time is left out for clocks and for what is in flight, at least a second, but not more than half of it.
 func (l *line) setExpiry(began time.Time, lifetime time.Duration) {
 	l.expires = time.Time{}
 	if lifetime > 0 {
-		l.expires = began.Add(lifetime - max(time.Second, lifetime/10))
+		l.expires = began.Add(lifetime - min(lifetime/2, max(time.Second, lifetime/10)))
 	}
 }
