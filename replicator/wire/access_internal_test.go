@@ -258,7 +258,8 @@ func TestConnectionsThatCannotBegin(t *testing.T) {
 		"wrong password":           {withSASL("PLAIN"), config.Cluster{SASL: wrong}, kerr.SaslAuthenticationFailed, `the broker rejected user "u"`},
 		"wrong password, over TLS": {append(withSASL("PLAIN"), kfake.TLS(server)), config.Cluster{TLS: trusted, SASL: wrong}, kerr.SaslAuthenticationFailed, `the broker rejected user "u"`},
 		"wrong password, SCRAM": {
-			withSASL("SCRAM-SHA-256"), config.Cluster{SASL: &config.SASL{Mechanism: "SCRAM-SHA-256", Username: "u", Password: "wrong"}},
+			withSASL("SCRAM-SHA-256"),
+			config.Cluster{SASL: &config.SASL{Mechanism: "SCRAM-SHA-256", Username: "u", Password: "wrong"}},
 			kerr.SaslAuthenticationFailed, `the broker rejected user "u"`,
 		},
 		"other mechanism": {withSASL("SCRAM-SHA-256"), config.Cluster{SASL: wrong}, nil, ""},

@@ -40,8 +40,9 @@ func (r *FetchResponse) Held() int64 {
 // Sender sends produce requests of raw batches to one broker, one after the other.
 type Sender interface {
 	// Send writes a request and returns when it is written: then the request is not referred to any more. The broker works at the requests in the
-	// order of Send, while their number in flight is not limited, and done is called once per request, in that order, by another goroutine. An
-	// error of done means that it is unknown what was written. An error of Send means that nothing was, and that done is not called.
+	// order of Send, while their number in flight is not limited, and done is called once per request, in that order, by another goroutine. It may
+	// be called before Send has returned, and must not call Send, which may wait for what done delays. An error of done means that it is unknown
+	// what was written. An error of Send means that nothing was, and that done is not called.
 	Send(ctx context.Context, broker int32, request *ProduceRequest, done func(*kmsg.ProduceResponse, error)) error
 }
 

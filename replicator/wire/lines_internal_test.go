@@ -1,0 +1,339 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/kafkatest"
+)
+
+// Close ends what waits for a response and what is being written. A bubble does not end before all its goroutines have ended.
+func TestCloseEndsAllRequests(t *testing.T) {
+	for name, broker := range map[string]func(*link){
+		"while they wait": discard,
+		"while one is written": func(l *link) {
+			_, _ = l.next()
+			<-time.After(time.Second)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, broker, func(t *testing.T, lines *Lines, _ *line) {
+				s := sending(lines)
+				s.must(t, pattern(1, 100))
+				sent := make(chan error, 1)
+				go func() { sent <- s.send(t, pattern(1, 100)) }()
+				synctest.Wait()
+				lines.Close()
+				if err := <-sent; err != nil {
+					t.Errorf("Send returned %v", err)
+				}
+				for i := range 2 {
+					if o := s.next(t); o.request != i || !errors.Is(o.err, errLinesClosed) {
+						t.Errorf("request %d ended as %+v", i, o)
+					}
+				}
+				lines.Close() // once more does no harm
+				if err := s.send(t, pattern(1, 100)); !errors.Is(err, errLinesClosed) {
+					t.Errorf("Send after Close returned %v", err)
+				}
+				if _, err := lines.Fetch(t.Context(), 1, NewFetchRequest(0, 0, 0)); !errors.Is(err, errLinesClosed) {
+					t.Errorf("Fetch after Close returned %v", err)
+				}
+				s.none(t)
+			})
+		})
+	}
+}
+
+// A connection that opens while the lines are closed is closed as well.
+func TestCloseWhileAConnectionOpens(t *testing.T) {
+	opening, proceed, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	s := sending(open(t, access(t, listen(t, nil, func(l *link) {
+		close(opening)
+		<-proceed
+		l.answerVersions()
+		l.answerAll() // until the connection is closed
+		close(ended)
+	}), config.Cluster{})))
+	sent := make(chan error, 1)
+	go func() { sent <- s.send(t, pattern(1, 100)) }()
+	<-opening
+	s.lines.Close()
+	close(proceed)
+	if err := <-sent; !errors.Is(err, errLinesClosed) {
+		t.Errorf("Send returned %v", err)
+	}
+	<-ended
+	s.none(t)
+}
+
+// Who opens a connection to a broker that accepts it and is silent gives up when its context ends.
+func TestAConnectionThatDoesNotOpen(t *testing.T) {
+	silent := make(chan struct{})
+	lines := open(t, access(t, listen(t, nil, func(l *link) {
+		_, _ = io.Copy(io.Discard, l)
+		close(silent)
+	}), config.Cluster{}))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := lines.Fetch(ctx, 1, NewFetchRequest(0, 0, 0)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Fetch returned %v", err)
+	}
+	<-silent
+}
+
+// Many send at the same time, to a broker that is not connected yet. They share one connection.
+func TestSendersShareAConnection(t *testing.T) {
+	var mu sync.Mutex
+	connections := 0
+	s := sending(open(t, access(t, listen(t, nil, func(l *link) {
+		mu.Lock()
+		connections++
+		mu.Unlock()
+		l.answerVersions()
+		l.answerAll()
+	}), config.Cluster{})))
+	var senders sync.WaitGroup
+	for range 20 {
+		senders.Go(func() {
+			for range 20 {
+				request := NewProduceRequest(time.Second)
+				request.Add(topicPartition, topicID, pattern(1, 1000))
+				if err := s.lines.Send(t.Context(), 1, request, func(_ *kmsg.ProduceResponse, err error) { s.ended <- outcome{err: err} }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	senders.Wait()
+	for range 400 {
+		if o := s.next(t); o.err != nil {
+			t.Fatal(o.err)
+		}
+	}
+	if connections != 1 {
+		t.Errorf("%d connections", connections)
+	}
+	if trip := s.lines.RoundTrip(1); trip <= 0 || trip > time.Minute {
+		t.Errorf("the round trip takes %s", trip)
+	}
+	if trip := s.lines.RoundTrip(2); trip != 0 {
+		t.Errorf("the round trip to an unknown broker takes %s", trip)
+	}
+}
+
+// Who gives up a fetch leaves its response to nobody: the next fetch gets its own one, on the same connection, and its buffer is no other's.
+func TestAFetchThatIsGivenUp(t *testing.T) {
+	proceed := make(chan struct{})
+	lines := open(t, access(t, listen(t, nil, func(l *link) {
+		l.answerVersions()
+		for n := byte(0); ; n++ {
+			r, err := l.next()
+			if err != nil {
+				return
+			}
+			if n == 0 {
+				<-proceed
+			}
+			l.answer(r, fetched(pattern(n, 100_000)))
+		}
+	}), config.Cluster{}))
+	request := func() *FetchRequest {
+		r := NewFetchRequest(time.Second, 1<<20, ReadUncommitted)
+		r.Add(FetchPartition{topicPartition, FetchOffset{TopicID: topicID}})
+		return r
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := lines.Fetch(ctx, 1, request()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Fetch returned %v", err)
+	}
+	close(proceed)
+	var kept []*FetchResponse
+	for n := byte(1); n < 20; n++ {
+		response, err := lines.Fetch(t.Context(), 1, request())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := response.Topics[0].Partitions[0].RecordBatches; !bytes.Equal(got, pattern(n, 100_000)) {
+			t.Fatalf("fetch %d got another response", n)
+		}
+		if held := response.Held(); held < 100_000 || held > 120_000 {
+			t.Errorf("the response holds %d bytes", held)
+		}
+		if n%2 == 0 {
+			response.Release()
+		} else {
+			kept = append(kept, response)
+		}
+	}
+	for i, response := range kept {
+		if !bytes.Equal(response.Topics[0].Partitions[0].RecordBatches, pattern(byte(2*i+1), 100_000)) {
+			t.Errorf("response %d was overwritten", i)
+		}
+	}
+}
+
+// told is what hooks are told, of produce requests and of all connections.
+type told struct {
+	mu    sync.Mutex
+	lines []string
+	e2e   []kgo.BrokerE2E
+	ended chan struct{} // a connection ended
+}
+
+func (h *told) note(line string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, line)
+}
+
+func (h *told) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
+	if meta.NodeID >= 0 { // kgo connects to seeds, too
+		h.note(fmt.Sprintf("connect to %s, connected: %t, failed: %t", meta.Host, conn != nil, err != nil))
+	}
+}
+
+func (h *told) OnBrokerDisconnect(meta kgo.BrokerMetadata, _ net.Conn) {
+	if meta.NodeID >= 0 {
+		h.note("disconnect")
+		h.ended <- struct{}{}
+	}
+}
+
+func (h *told) OnBrokerThrottle(_ kgo.BrokerMetadata, interval time.Duration, after bool) {
+	h.note(fmt.Sprintf("throttle %s, after the response: %t", interval, after))
+}
+
+func (h *told) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
+	if kmsg.Key(key) != kmsg.Produce {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e2e.ReadWait < 0 || e2e.ReadWait > time.Minute || e2e.TimeToWrite < 0 || e2e.TimeToWrite > time.Minute || e2e.TimeToRead < 0 || e2e.TimeToRead > time.Minute {
+		h.lines = append(h.lines, "wrong times")
+	}
+	h.e2e = append(h.e2e, kgo.BrokerE2E{BytesWritten: e2e.BytesWritten, BytesRead: e2e.BytesRead})
+	h.lines = append(h.lines, fmt.Sprintf("produce, written: %t, answered: %t", e2e.WriteErr == nil, e2e.WriteErr == nil && e2e.ReadErr == nil))
+}
+
+// The metrics of a flow count lines and kgo clients together, so both must tell the same.
+func TestHooksAreToldWhatKgoTells(t *testing.T) {
+	fake := kafkatest.New(t, kfake.SeedTopics(1, "a"))
+	fake.ControlKey(kmsg.Produce.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		response := request.ResponseKind().(*kmsg.ProduceResponse)
+		switch records := request.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records; len(records) {
+		case 2000:
+			response.ThrottleMillis = 1
+		case 3000:
+			return nil, errors.New("close the connection"), true
+		}
+		return response, nil, true
+	})
+	cluster := config.Cluster{Brokers: fake.ListenAddrs()}
+	requests := func(produce func(*ProduceRequest) error) {
+		for _, size := range []int{1000, 2000, 3000} {
+			request := NewProduceRequest(time.Second)
+			request.Add(offsets.TopicPartition{Topic: "a"}, [16]byte{}, pattern(1, size))
+			if err := produce(request); (err != nil) != (size == 3000) {
+				t.Errorf("a request of %d bytes: %v", size, err)
+			}
+		}
+	}
+
+	byKgo, byLines := &told{ended: make(chan struct{}, 10)}, &told{ended: make(chan struct{}, 10)}
+	options, err := client.Options(cluster, &client.Dials{}, slog.New(slog.DiscardHandler), byKgo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl, err := kgo.NewClient(options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, err := kmsg.NewPtrMetadataRequest().RequestWith(t.Context(), cl); err != nil {
+		t.Fatal(err)
+	}
+	requests(func(request *ProduceRequest) error {
+		_, err := cl.Broker(0).Request(t.Context(), request)
+		return err
+	})
+	<-byKgo.ended
+
+	a := access(t, cluster.Brokers[0], cluster)
+	a.Hooks = []kgo.Hook{byLines}
+	lines := open(t, a)
+	requests(func(request *ProduceRequest) error {
+		ended := make(chan error, 1)
+		if err := lines.Send(t.Context(), 0, request, func(_ *kmsg.ProduceResponse, err error) { ended <- err }); err != nil {
+			return err
+		}
+		return <-ended
+	})
+	<-byLines.ended
+	if diff := cmp.Diff(byKgo.lines, byLines.lines); diff != "" {
+		t.Errorf("kgo and lines tell (-kgo +lines):\n%s", diff)
+	}
+	if diff := cmp.Diff(byKgo.e2e[:2], byLines.e2e[:2]); diff != "" {
+		t.Errorf("kgo and lines tell (-kgo +lines):\n%s", diff)
+	}
+}
+
+// A connection that does not open is told as a failure, and one that opens and fails afterwards as one that ends, too.
+func TestHooksAreToldOfFailures(t *testing.T) {
+	h := &told{ended: make(chan struct{}, 10)}
+	a := access(t, listen(t, nil, func(l *link) { _, _ = l.next() }), config.Cluster{})
+	a.Hooks = []kgo.Hook{h}
+	if err := sending(open(t, a)).send(t, nil); err == nil || !strings.Contains(err.Error(), "EOF") {
+		t.Errorf("Send returned %v", err)
+	}
+	<-h.ended
+	a.Address = func(int32) string { return "127.0.0.1:1" }
+	if err := sending(open(t, a)).send(t, nil); err == nil {
+		t.Error("Send connects to a port where nobody listens")
+	}
+	slices.Sort(h.lines)
+	want := []string{"connect to 127.0.0.1, connected: false, failed: true", "connect to 127.0.0.1, connected: true, failed: true", "disconnect"}
+	if diff := cmp.Diff(want, h.lines); diff != "" {
+		t.Errorf("hooks are told (-want +got):\n%s", diff)
+	}
+	guard := &guards{from: 2}
+	b := access(t, listen(t, nil, func(l *link) {
+		l.answerVersions()
+		_, _ = io.Copy(io.Discard, l.in)
+	}), config.Cluster{})
+	h = &told{ended: make(chan struct{}, 10)}
+	b.Guard, b.Hooks = guard.permit, []kgo.Hook{h}
+	s := sending(open(t, b))
+	s.must(t, pattern(1, 100))
+	s.must(t, pattern(1, 100))
+	<-h.ended
+	slices.Sort(h.lines)
+	want = []string{
+		"connect to 127.0.0.1, connected: true, failed: false", "disconnect", "produce, written: false, answered: false", "produce, written: true, answered: false",
+	}
+	if diff := cmp.Diff(want, h.lines); diff != "" {
+		t.Errorf("hooks are told (-want +got):\n%s", diff)
+	}
+}
