@@ -8,11 +8,11 @@ import (
 // Buffers are buffers for responses, which are used again: to clear a new one of some MiB costs as much as to read the response into it. A
 // buffer that is never released is left to the garbage collector. The zero Buffers is ready to use, and safe for concurrent use.
 type Buffers struct {
-	classes [8 * 12]sync.Pool // by size: eight classes between two powers of two
+	classes [8 * 15]sync.Pool // by size: eight classes between two powers of two
 }
 
 // SmallBuffer is the size in bytes up to which a buffer is not worth keeping.
-const smallBuffer = 32 << 10
+const smallBuffer = 4 << 10
 
 // buffer holds one response.
 type buffer struct {
