@@ -33,7 +33,7 @@ func TestBenchBroker(t *testing.T) {
 	if os.Getenv(benchBroker) == "" {
 		t.Skip("is the broker of the benchmarks")
 	}
-	fmt.Println(listen(t, nil, benchAnswers)) //nolint:forbidigo // tells the parent process
+	fmt.Println(listen(t, nil, benchAnswers))
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 

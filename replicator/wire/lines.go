@@ -20,10 +20,17 @@ type Lines struct {
 	closed   bool
 }
 
-// brokerLine is the connection to one broker, nil while there is none.
+// brokerLine is the connection to one broker.
 type brokerLine struct {
-	opening sync.Mutex // held while the connection is opened; taken before the lock of Lines
-	line    *line
+	line    *line    // nil while there is none
+	opening *opening // nil if nobody opens it
+}
+
+// opening is one attempt to open a connection.
+type opening struct {
+	done    chan struct{} // closed at its end
+	err     error
+	givenUp bool // by who opens the connection, for whatever reason of its own
 }
 
 var errLinesClosed = errors.New("the flow stops")
@@ -35,14 +42,23 @@ func NewLines(access Access) *Lines {
 
 // Close closes all connections. Requests in flight fail, and later ones do as well.
 func (c *Lines) Close() {
+	for _, l := range c.close() {
+		l.close(errLinesClosed)
+	}
+}
+
+// close makes that no more connections are opened, and returns those that there are.
+func (c *Lines) close() []*line {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	var lines []*line
 	for _, b := range c.byBroker {
 		if b.line != nil {
-			b.line.close(errLinesClosed)
+			lines = append(lines, b.line)
 		}
 	}
+	return lines
 }
 
 // RoundTrip returns the estimated round-trip time to a broker, 0 if it is unknown.
@@ -55,42 +71,66 @@ func (c *Lines) RoundTrip(broker int32) time.Duration {
 	return 0
 }
 
-// to returns the connection to a broker, and opens it if there is none.
+// to returns the connection to a broker, and opens it if there is none. If somebody else is opening it, to waits for that.
 func (c *Lines) to(ctx context.Context, broker int32) (*line, error) {
+	for {
+		line, attempt, mine := c.find(broker)
+		switch {
+		case line != nil:
+			return line, nil
+		case attempt == nil:
+			return nil, errLinesClosed
+		case mine:
+			return c.open(ctx, broker, attempt)
+		}
+		select {
+		case <-attempt.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if attempt.err != nil && !attempt.givenUp {
+			return nil, attempt.err
+		}
+	}
+}
+
+// find returns the connection to a broker, or the attempt to open it and whether it is the caller's to make, or neither if the lines are closed.
+func (c *Lines) find(broker int32) (_ *line, _ *opening, mine bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, nil, false
+	}
 	b := c.byBroker[broker]
 	if b == nil {
 		b = &brokerLine{}
 		c.byBroker[broker] = b
 	}
-	open, closed := b.line, c.closed
-	c.mu.Unlock()
-	switch {
-	case closed:
-		return nil, errLinesClosed
-	case open != nil && open.isOpen():
-		return open, nil
+	if b.line != nil && b.line.isOpen() {
+		return b.line, nil, false
 	}
-	b.opening.Lock()
-	defer b.opening.Unlock()
-	c.mu.Lock()
-	open = b.line
-	c.mu.Unlock()
-	if open != nil && open.isOpen() { // somebody else opened it meanwhile
-		return open, nil
+	if mine = b.opening == nil; mine {
+		b.opening = &opening{done: make(chan struct{})}
 	}
+	return nil, b.opening, mine
+}
+
+// open makes an attempt to open the connection to a broker.
+func (c *Lines) open(ctx context.Context, broker int32, attempt *opening) (*line, error) {
 	opened, err := c.access.dial(ctx, broker)
-	if err != nil {
-		return nil, err
-	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		opened.close(errLinesClosed)
-		return nil, errLinesClosed
+	b, closed := c.byBroker[broker], c.closed
+	if b.opening = nil; err == nil && !closed {
+		b.line = opened
 	}
-	b.line = opened
-	return opened, nil
+	c.mu.Unlock()
+	if err == nil && closed {
+		opened.close(errLinesClosed)
+		opened, err = nil, errLinesClosed
+	}
+	attempt.err, attempt.givenUp = err, ctx.Err() != nil
+	close(attempt.done)
+	return opened, err
 }
 
 // Fetch implements [Fetcher].

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,93 @@ func TestAConnectionThatDoesNotOpen(t *testing.T) {
 		t.Errorf("Fetch returned %v", err)
 	}
 	<-silent
+}
+
+// One goroutine opens a connection, and all others that need it wait for that. They share its failure, instead of trying one after the other, but each
+// of them waits for no longer than it wants.
+func TestWhoWaitsForAConnection(t *testing.T) {
+	var opened atomic.Int32
+	opening, proceed := make(chan struct{}), make(chan struct{})
+	lines := open(t, access(t, listen(t, nil, func(l *link) {
+		if opened.Add(1) == 1 {
+			close(opening)
+		}
+		_, _ = l.next()
+		<-proceed
+	}), config.Cluster{}))
+	fetch := func(ctx context.Context) error {
+		_, err := lines.Fetch(ctx, 1, NewFetchRequest(0, 0, 0))
+		return err
+	}
+	failed, waits := make(chan error), make(chan struct{})
+	for range 10 {
+		go func() { failed <- fetch(&noticed{Context: t.Context(), waits: waits}) }()
+	}
+	<-opening
+	for range 10 {
+		<-waits
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := fetch(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 2*time.Second {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+	close(proceed)
+	for range 10 {
+		if err := <-failed; !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+	}
+	if n := opened.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// noticed tells when somebody waits for its end.
+type noticed struct {
+	context.Context //nolint:containedctx // it is one
+	once            sync.Once
+	waits           chan struct{}
+}
+
+func (c *noticed) Done() <-chan struct{} {
+	c.once.Do(func() { go func() { c.waits <- struct{}{} }() })
+	return c.Context.Done()
+}
+
+// Who opens a connection may give up. Then somebody else who waits for it opens it.
+func TestWhoOpensAConnectionGivesUp(t *testing.T) {
+	var opened atomic.Int32
+	opening := make(chan struct{})
+	s := sending(open(t, access(t, listen(t, nil, func(l *link) {
+		if opened.Add(1) == 1 {
+			close(opening)
+			discard(l)
+			return
+		}
+		l.answerVersions()
+		l.answerAll()
+	}), config.Cluster{})))
+	ctx, cancel := context.WithCancel(t.Context())
+	gaveUp := make(chan error)
+	go func() {
+		_, err := s.lines.Fetch(ctx, 1, NewFetchRequest(0, 0, 0))
+		gaveUp <- err
+	}()
+	<-opening
+	sent := make(chan error)
+	go func() { sent <- s.send(t, pattern(1, 100)) }()
+	cancel()
+	if err := <-gaveUp; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	if o := s.next(t); o.err != nil {
+		t.Error(o.err)
+	}
 }
 
 // Many send at the same time, to a broker that is not connected yet. They share one connection.
