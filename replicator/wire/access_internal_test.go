@@ -494,17 +494,19 @@ func TestASessionThatIsNotRenewed(t *testing.T) {
 
 // A session is to be renewed, but the request before it is never answered: the connection has ended.
 func TestABrokerThatDiesBeforeARenewal(t *testing.T) {
-	arrived := make(chan struct{})
+	waits := make(chan struct{})
 	s := sending(open(t, access(t, listen(t, nil, func(l *link) {
 		(&sessions{t: t, lifetime: time.Hour}).firstLogin(l)
 		if _, err := l.next(); err == nil {
-			<-arrived
+			<-waits
 		}
 	}), plainSASL())))
 	s.must(t, pattern(1, 100))
 	expire(s.lines, 1)
-	go close(arrived)
-	if err := s.send(t, pattern(1, 100)); !errors.Is(err, io.EOF) || strings.Contains(err.Error(), "SASL") {
+	request := NewProduceRequest(time.Second)
+	request.Add(topicPartition, topicID, pattern(1, 100))
+	ctx := &noticed{Context: t.Context(), waits: waits}
+	if err := s.lines.Send(ctx, 1, request, nil); !errors.Is(err, io.EOF) || strings.Contains(err.Error(), "SASL") {
 		t.Errorf("Send returned %v", err)
 	}
 	if o := s.next(t); o.request != 0 || !errors.Is(o.err, io.EOF) {
