@@ -394,7 +394,8 @@ func expire(lines *Lines, broker int32) {
 // Requests never pause, and sessions end all the time.
 func TestSessionsAreRenewed(t *testing.T) {
 	overBoth(t, func(t *testing.T, listen func(func(*link)) Access) {
-		broker := &sessions{t: t, lifetime: 600 * time.Millisecond}
+		t.Parallel()
+		broker := &sessions{t: t, lifetime: time.Second}
 		a := listen(broker.run)
 		a.SASL = access(t, "", plainSASL()).SASL
 		s := sending(open(t, a))

@@ -150,6 +150,38 @@ func TestUnknownTagsAreSkipped(t *testing.T) {
 	}
 }
 
+// Whatever the sizes of batches are, and wherever the parts of a request end, the broker gets what kmsg would send.
+func TestRequestsArriveAsTheyAre(t *testing.T) {
+	overBoth(t, func(t *testing.T, listen func(func(*link)) Access) {
+		frames := make(chan []byte, 10)
+		lines := open(t, listen(func(l *link) {
+			l.answerVersions()
+			for {
+				r, err := l.next()
+				if err != nil {
+					return
+				}
+				frames <- r.frame
+				l.answer(r, produced(0))
+			}
+		}))
+		number, format := int32(1), kmsg.NewRequestFormatter(kmsg.FormatterClientID("milena"))
+		for name, request := range produceRequests() {
+			ended := make(chan error, 1)
+			if err := lines.Send(t.Context(), 1, request, func(_ *kmsg.ProduceResponse, err error) { ended <- err }); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(<-frames, format.AppendRequest(nil, request, number)) {
+				t.Errorf("%s: the request arrived with other bytes", name)
+			}
+			number++
+		}
+	})
+}
+
 // The caller may write over the batches as soon as Send has returned.
 func TestBatchesAreFreeAfterSend(t *testing.T) {
 	overBoth(t, func(t *testing.T, listen func(func(*link)) Access) {
