@@ -185,7 +185,7 @@ func TestRequestsArriveAsTheyAre(t *testing.T) {
 // The caller may write over the batches as soon as Send has returned.
 func TestBatchesAreFreeAfterSend(t *testing.T) {
 	overBoth(t, func(t *testing.T, listen func(func(*link)) Access) {
-		const count = 50
+		const count = 20
 		arrived := make(chan []byte, count)
 		s := sending(open(t, listen(func(l *link) {
 			l.answerVersions()
@@ -202,15 +202,15 @@ func TestBatchesAreFreeAfterSend(t *testing.T) {
 		})))
 		batch := make([]byte, 600<<10)
 		for i := range count {
-			copy(batch, pattern(byte(i), 500+i*11_000))
-			s.must(t, batch[:500+i*11_000])
+			copy(batch, pattern(byte(i), 500+i*29_000))
+			s.must(t, batch[:500+i*29_000])
 			clear(batch)
 		}
 		for i := range count {
 			if o := s.next(t); o.err != nil {
 				t.Fatal(o.err)
 			}
-			if got := <-arrived; !bytes.Equal(got, pattern(byte(i), 500+i*11_000)) {
+			if got := <-arrived; !bytes.Equal(got, pattern(byte(i), 500+i*29_000)) {
 				t.Fatalf("batch %d arrived with other bytes", i)
 			}
 		}
@@ -329,7 +329,7 @@ func TestTheGuardIsAskedAboutTheRequestThatIsWritten(t *testing.T) {
 		a.Guard = g.permit
 		lines := open(t, a)
 		request := NewProduceRequest(time.Second)
-		request.Add(topicPartition, topicID, make([]byte, 32<<20))
+		request.Add(topicPartition, topicID, make([]byte, 16<<20))
 		if err := lines.Send(t.Context(), 1, request, func(*kmsg.ProduceResponse, error) { close(first) }); err != nil {
 			t.Fatal(err)
 		}

@@ -98,7 +98,7 @@ func (b *fakeSessions) fetch(t *testing.T, request *FetchRequest) (response *kms
 
 // TestSessionFetchesWhatIsWanted runs random histories. In each of them the broker fetches exactly the wanted partitions and offsets.
 func TestSessionFetchesWhatIsWanted(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(120) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			b := &fakeSessions{byName: seed%2 == 0, sessions: make(map[int32]*fakeSession)}
