@@ -44,6 +44,7 @@ type targetBroker struct {
 	ready    []*partition
 	pace     client.Pace // of its requests
 	inFlight int         // requests
+	window   window
 }
 
 // sentBatch is a batch in a produce request.
@@ -111,7 +112,7 @@ func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 			return
 		}
 		// Only now: while the lease was expired, a takeover may have decided about the batches that were the first ones before.
-		request, list := b.nextRequest()
+		request, list, sent := b.nextRequest()
 		if len(list) == 0 {
 			select {
 			case <-ctx.Done():
@@ -120,28 +121,29 @@ func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 				continue
 			}
 		}
-		err := w.Send(ctx, b.broker, request, func(response *kmsg.ProduceResponse, err error) { b.finish(list, response, err) })
+		err := w.Send(ctx, b.broker, request, func(response *kmsg.ProduceResponse, err error) { b.finish(list, sent, response, err) })
 		for i := range list {
 			list[i].batch = nil
 			list[i].slab.drop()
 		}
 		if err != nil {
-			b.finish(list, nil, err)
+			b.finish(list, sent, nil, err)
 		}
 	}
 }
 
 // finish ends a request, with its response or without. Requests end in the order in which they were sent.
-func (b *targetBroker) finish(list []sentBatch, response *kmsg.ProduceResponse, err error) {
-	f := b.flow
+func (b *targetBroker) finish(list []sentBatch, sent flight, response *kmsg.ProduceResponse, err error) {
+	f, trip := b.flow, b.trip(b.broker)
 	b.mu.Lock()
 	b.inFlight--
+	b.window.end(sent, trip, time.Now())
 	if err == nil {
 		b.mute.Answered(response.ThrottleMillis)
 		b.pace.Answered(response.ThrottleMillis)
 	}
-	b.account.setAhead(aheadOf(b.trip(b.broker)))
-	paced := b.pace.IsSlow() && len(b.ready) > 0
+	b.account.setAhead(aheadOf(trip))
+	waiting := len(b.ready) > 0
 	b.mu.Unlock()
 	switch {
 	case err != nil:
@@ -154,17 +156,17 @@ func (b *targetBroker) finish(list []sentBatch, response *kmsg.ProduceResponse, 
 			f.fail(err)
 		}
 	}
-	if paced {
+	if waiting {
 		b.wakeUp()
 	}
 }
 
 // nextRequest builds a request of the next batches of ready partitions. A request may have many partitions, but Kafka accepts only one
-// batch of each. While a quota demands long waits, one request is in flight at a time.
-func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch) {
+// batch of each. It returns none while too much is in flight.
+func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch, flight) {
 	ready, limit := b.takeReady()
 	if len(ready) == 0 {
-		return nil, nil
+		return nil, nil, flight{}
 	}
 	request := wire.NewProduceRequest(produceTimeout)
 	list := make([]sentBatch, 0, len(ready))
@@ -191,17 +193,20 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch) {
 	if len(b.ready) > 0 {
 		b.wakeUp()
 	}
-	if len(list) > 0 {
-		b.inFlight++
+	if len(list) == 0 {
+		return nil, nil, flight{}
 	}
-	return request, list
+	b.inFlight++
+	return request, list, b.window.send(int64(bytes), time.Now())
 }
 
-// takeReady takes the ready partitions, if a request may be sent, and returns the maximum size in bytes of the request.
+// takeReady takes the ready partitions, if a request may be sent, and returns the maximum size in bytes of the request. While a quota demands long
+// waits, one request is in flight at a time.
 func (b *targetBroker) takeReady() (ready []*partition, limit int) {
+	trip := b.trip(b.broker)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.inFlight > 0 && b.pace.IsSlow() {
+	if b.inFlight > 0 && (b.pace.IsSlow() || !b.window.isOpen(trip)) {
 		return nil, 0
 	}
 	ready, b.ready = b.ready, nil

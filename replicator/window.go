@@ -1,0 +1,50 @@
+package replicator
+
+import "time"
+
+// window limits the bytes in flight on a lane to what the way to the broker and back holds: the highest rate at which they were acknowledged lately
+// times the round-trip time, twice, so that a rate that was too low doubles. More would only wait at the broker. What waits here instead is
+// sent together, or merged. The lane's lock is held when its methods are called.
+type window struct {
+	inFlight  int64 // bytes
+	delivered int64 // bytes that were acknowledged since the start
+	now, last float64
+	since     time.Time // of now, the highest rate in bytes per second; last is that of the time before
+}
+
+const (
+	// LeastWindow is the number of bytes that may be in flight on any line.
+	leastWindow = 1 << 20
+	// RateMemory is how long a rate counts, once or twice, or ten round trips if these take longer.
+	rateMemory = time.Second
+)
+
+// flight is one request in flight.
+type flight struct {
+	bytes     int64
+	sent      time.Time
+	delivered int64 // at that time
+}
+
+// isOpen reports whether the next request may be sent over a line with a round-trip time.
+func (w *window) isOpen(trip time.Duration) bool {
+	return w.inFlight < max(leastWindow, int64(2*max(w.now, w.last)*trip.Seconds()))
+}
+
+// send records a request.
+func (w *window) send(bytes int64, now time.Time) flight {
+	w.inFlight += bytes
+	return flight{bytes, now, w.delivered}
+}
+
+// end records that a request has ended. The rate is that of all requests that ended while it was in flight.
+func (w *window) end(f flight, trip time.Duration, now time.Time) {
+	w.inFlight -= f.bytes
+	w.delivered += f.bytes
+	if now.Sub(w.since) > max(rateMemory, 10*trip) {
+		w.last, w.now, w.since = w.now, 0, now
+	}
+	if took := now.Sub(f.sent).Seconds(); took > 0 {
+		w.now = max(w.now, float64(w.delivered-f.delivered)/took)
+	}
+}
