@@ -133,6 +133,34 @@ func TestABrokerThatStopsReading(t *testing.T) {
 	}
 }
 
+// A broker reads nothing while it works at a request. What is written waits for all requests before it, for as long as each of them is answered in time.
+func TestAWriteWaitsForTheRequestsBeforeIt(t *testing.T) {
+	const before = 10
+	inBubble(t, func(l *link) {
+		var all []received
+		for range before {
+			r, err := l.next()
+			if err != nil {
+				return
+			}
+			all = append(all, r)
+		}
+		for i, r := range all {
+			time.Sleep(10 * time.Second)
+			l.answer(r, produced(int64(i)))
+		}
+		l.answerAll()
+	}, func(t *testing.T, lines *Lines, _ *line) {
+		s := sending(lines)
+		for range before + 1 {
+			s.must(t, pattern(1, 100))
+		}
+		for range before + 1 {
+			s.succeeds(t)
+		}
+	})
+}
+
 // A broker reads nothing from a connection that it mutes because of a quota. That takes as long as it says, whether a request is written then or later.
 func TestAMuteIsNoTimeout(t *testing.T) {
 	for name, during := range map[string]bool{"before the request": false, "while it is written": true} {
