@@ -56,6 +56,7 @@ type call struct {
 	key      kmsg.Key
 	version  int16
 	tagged   bool // the header of the response ends with tags
+	alone    bool // no other call was in flight
 	number   int32
 	patience time.Duration // how long its response may take when all earlier ones have arrived
 	began    time.Time
@@ -189,6 +190,7 @@ func (l *line) begin(c call) error {
 	if l.err != nil {
 		return fmt.Errorf("%w: %w", errLineClosed, l.err)
 	}
+	c.alone = len(l.calls) == 0
 	l.calls = append(l.calls, c)
 	l.extendFirstLocked()
 	return nil
@@ -382,7 +384,7 @@ func (l *line) end(arrived time.Time, throttled int32) call {
 	c := l.calls[0]
 	l.calls[0] = call{}
 	l.calls = l.calls[1:]
-	if !c.written.IsZero() {
+	if c.alone && !c.written.IsZero() { // else it may have waited for others
 		l.trip.add(arrived, arrived.Sub(c.written))
 	}
 	l.mute.Answered(throttled)

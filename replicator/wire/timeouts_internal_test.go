@@ -133,6 +133,41 @@ func TestABrokerThatStopsReading(t *testing.T) {
 	}
 }
 
+// Requests that wait for each other, for minutes, make the way to the broker no longer.
+func TestTheRoundTripIsWithoutQueues(t *testing.T) {
+	inBubble(t, func(l *link) {
+		arrived := make(chan received, 100)
+		var answering sync.WaitGroup
+		answering.Go(func() {
+			for r := range arrived {
+				time.Sleep(100 * time.Millisecond)
+				l.answer(r, produced(0))
+			}
+		})
+		defer answering.Wait()
+		defer close(arrived)
+		for {
+			r, err := l.next()
+			if err != nil {
+				return
+			}
+			arrived <- r
+		}
+	}, func(t *testing.T, lines *Lines, _ *line) {
+		s := sending(lines)
+		for range 20 {
+			s.must(t, pattern(1, 100))
+		}
+		for began := time.Now(); time.Since(began) < 5*tripWindow; {
+			s.succeeds(t)
+			s.must(t, pattern(1, 100))
+		}
+		if trip := lines.RoundTrip(1); trip != 100*time.Millisecond {
+			t.Errorf("the round trip takes %s", trip)
+		}
+	})
+}
+
 // A broker reads nothing while it works at a request. What is written waits for all requests before it, for as long as each of them is answered in time.
 func TestAWriteWaitsForTheRequestsBeforeIt(t *testing.T) {
 	const before = 10
