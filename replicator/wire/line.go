@@ -56,6 +56,7 @@ type call struct {
 	key      kmsg.Key
 	version  int16
 	tagged   bool // the header of the response ends with tags
+	alone    bool // no other call was in flight
 	number   int32
 	patience time.Duration // how long its response may take when all earlier ones have arrived
 	began    time.Time
@@ -189,6 +190,7 @@ func (l *line) begin(c call) error {
 	if l.err != nil {
 		return fmt.Errorf("%w: %w", errLineClosed, l.err)
 	}
+	c.alone = len(l.calls) == 0
 	l.calls = append(l.calls, c)
 	l.extendFirstLocked()
 	return nil
@@ -205,7 +207,8 @@ func (l *line) wrote(number int32) {
 }
 
 // extendLocked gives the next response its time from now on. Without a request in flight, the connection is idle. While the broker mutes the
-// connection because of a quota, it answers nothing.
+// connection because of a quota, it answers nothing. A write needs no time limit of its own: it waits while the broker works at the requests before
+// it, each of which has a limit, and the end of the connection ends it.
 func (l *line) extendLocked() {
 	left := max(0, l.mute.Left())
 	if len(l.calls) == 0 {
@@ -225,9 +228,6 @@ func (l *line) extendFirstLocked() {
 
 // guardedPart is how many bytes are written before the guard is asked again.
 const guardedPart = 256 << 10
-
-// writeTimeout is how long a part may take. A broker that works at a request reads nothing, so what is behind it waits as long as a response.
-const writeTimeout = 15 * time.Second
 
 // write writes the pieces of a request one after the other, in parts.
 func (l *line) write(key kmsg.Key, pieces net.Buffers) error {
@@ -275,7 +275,7 @@ func (l *line) writePart(part net.Buffers) error {
 	return err
 }
 
-// permit asks the guard, and gives the next part and the next response their time.
+// permit asks the guard, and gives the next part its time.
 func (l *line) permit(key kmsg.Key) error {
 	if l.access.Guard != nil {
 		if err := l.access.Guard(key); err != nil {
@@ -285,12 +285,7 @@ func (l *line) permit(key kmsg.Key) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.extendFirstLocked()
-	return l.extendWriteLocked()
-}
-
-// extendWriteLocked gives the part that is written its time from now on.
-func (l *line) extendWriteLocked() error {
-	return l.conn.SetWriteDeadline(time.Now().Add(max(0, l.mute.Left()) + writeTimeout))
+	return nil
 }
 
 // read reads responses until the connection ends, and lets all requests in flight end.
@@ -389,13 +384,10 @@ func (l *line) end(arrived time.Time, throttled int32) call {
 	c := l.calls[0]
 	l.calls[0] = call{}
 	l.calls = l.calls[1:]
-	if !c.written.IsZero() {
+	if c.alone && !c.written.IsZero() { // else it may have waited for others
 		l.trip.add(arrived, arrived.Sub(c.written))
 	}
-	if throttled > 0 {
-		l.mute.Answered(throttled)
-		_ = l.extendWriteLocked()
-	}
+	l.mute.Answered(throttled)
 	if len(l.calls) == 0 {
 		l.drainedLocked()
 	}

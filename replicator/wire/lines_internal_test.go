@@ -65,6 +65,35 @@ func TestCloseEndsAllRequests(t *testing.T) {
 	}
 }
 
+// A broker that reads nothing does not delay Close.
+func TestCloseEndsAWrite(t *testing.T) {
+	overBoth(t, func(t *testing.T, listen func(func(*link)) Access) {
+		a := listen(func(l *link) {
+			l.answerVersions()
+			<-t.Context().Done()
+		})
+		writing := make(chan struct{}, 1000)
+		a.Guard = func(kmsg.Key) error {
+			writing <- struct{}{}
+			return nil
+		}
+		s := sending(open(t, a))
+		sent := make(chan error, 1)
+		go func() { sent <- s.send(t, make([]byte, 64<<20)) }() // more than the sockets hold
+		for range 4 {
+			<-writing
+		}
+		s.lines.Close()
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+		if o := s.next(t); !errors.Is(o.err, errLinesClosed) {
+			t.Error(o.err)
+		}
+		s.none(t)
+	})
+}
+
 // A connection that opens while the lines are closed is closed as well.
 func TestCloseWhileAConnectionOpens(t *testing.T) {
 	opening, proceed, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})

@@ -8,8 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// roundTrip estimates the round-trip time of a line: the shortest time between the end of a request and the start of its response lately. The
-// versions, which every connection requests first, are answered at once.
+// roundTrip estimates the round-trip time of a line: the shortest time between the end of a request and the start of its response lately, of requests
+// that wait for no other. The versions, which every connection requests first, are answered at once. Without new requests, the estimate stays.
 type roundTrip struct {
 	mu          sync.Mutex
 	now, before time.Duration // shortest of this window and of the one before it; 0 if there is none

@@ -133,6 +133,69 @@ func TestABrokerThatStopsReading(t *testing.T) {
 	}
 }
 
+// Requests that wait for each other, for minutes, make the way to the broker no longer.
+func TestTheRoundTripIsWithoutQueues(t *testing.T) {
+	inBubble(t, func(l *link) {
+		arrived := make(chan received, 100)
+		var answering sync.WaitGroup
+		answering.Go(func() {
+			for r := range arrived {
+				time.Sleep(time.Second)
+				l.answer(r, produced(0))
+			}
+		})
+		defer answering.Wait()
+		defer close(arrived)
+		for {
+			r, err := l.next()
+			if err != nil {
+				return
+			}
+			arrived <- r
+		}
+	}, func(t *testing.T, lines *Lines, _ *line) {
+		s := sending(lines)
+		for range 5 {
+			s.must(t, pattern(1, 100))
+		}
+		for began := time.Now(); time.Since(began) < 5*tripWindow; {
+			s.succeeds(t)
+			s.must(t, pattern(1, 100))
+		}
+		if trip := lines.RoundTrip(1); trip != time.Second {
+			t.Errorf("the round trip takes %s", trip)
+		}
+	})
+}
+
+// A broker reads nothing while it works at a request. What is written waits for all requests before it, for as long as each of them is answered in time.
+func TestAWriteWaitsForTheRequestsBeforeIt(t *testing.T) {
+	const before = 10
+	inBubble(t, func(l *link) {
+		var all []received
+		for range before {
+			r, err := l.next()
+			if err != nil {
+				return
+			}
+			all = append(all, r)
+		}
+		for i, r := range all {
+			time.Sleep(10 * time.Second)
+			l.answer(r, produced(int64(i)))
+		}
+		l.answerAll()
+	}, func(t *testing.T, lines *Lines, _ *line) {
+		s := sending(lines)
+		for range before + 1 {
+			s.must(t, pattern(1, 100))
+		}
+		for range before + 1 {
+			s.succeeds(t)
+		}
+	})
+}
+
 // A broker reads nothing from a connection that it mutes because of a quota. That takes as long as it says, whether a request is written then or later.
 func TestAMuteIsNoTimeout(t *testing.T) {
 	for name, during := range map[string]bool{"before the request": false, "while it is written": true} {
