@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -20,12 +21,15 @@ const refreshEvery = 100 * time.Millisecond
 type topology struct {
 	mu             sync.Mutex
 	source, target topics.View
+	sourceReader   topics.Reader
+	targetReader   topics.Reader
 	sourceID       atomic.Pointer[string]
 	targetID       atomic.Pointer[string]
 	sourceRead     time.Time             // when an early refresh of the source began
 	targetRead     time.Time             // likewise of the target
 	links          map[string]*topicLink // by source topic
 	partitions     map[offsets.TopicPartition]*partition
+	sorted         []*partition                       // the same by topic and number, nil if that changed
 	unbegun        map[offsets.TopicPartition]unbegun // wanted, and not in partitions
 	notCopied      map[string]string                  // selected source topics that are not copied, or not completely, with the reason
 	sourceBrokers  map[sourceLoop]*sourceBroker
@@ -33,9 +37,13 @@ type topology struct {
 	targetBrokers  map[targetLane]*targetBroker
 	replicaSets    map[uint64]int32                                 // of the target, numbered as they were found
 	firstSync      bool                                             // no topic sync has succeeded yet
+	settled        settledViews                                     // of the last topic sync, if it left nothing to do
 	early          chan struct{}                                    // requests an early topic sync
 	start          func(source *sourceBroker, target *targetBroker) // starts the loops of a broker; nil until startBrokers
 }
+
+// settledViews are metadata of both clusters to which nothing is to be done, as long as it stays the same.
+type settledViews struct{ source, target topics.View }
 
 func newTopology() topology {
 	return topology{
@@ -105,10 +113,10 @@ func (f *Flow) targetLeader(tp offsets.TopicPartition) int32 {
 
 // readTopics reads the metadata of both clusters. It does not change the views of the flow.
 func (f *Flow) readTopics(ctx context.Context) (source, target topics.View, err error) {
-	if source, err = topics.Read(ctx, f.source); err != nil {
+	if source, err = f.topology.sourceReader.Read(ctx, f.source); err != nil {
 		return source, target, f.options.SourceError(err)
 	}
-	if target, err = topics.Read(ctx, f.target); err != nil {
+	if target, err = f.topology.targetReader.Read(ctx, f.target); err != nil {
 		return source, target, f.options.TargetError(err)
 	}
 	return source, target, nil
@@ -122,9 +130,13 @@ func (f *Flow) refreshSource(ctx context.Context) (read bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	view, err := topics.Read(ctx, f.source)
+	view, err := f.topology.sourceReader.Read(ctx, f.source)
 	if err != nil {
 		f.log.Debug("source metadata", "err", err)
+		return true
+	}
+	if f.sourceView().Is(view) {
+		f.takeOverFenceable() // that also depends on time
 		return true
 	}
 	f.topology.setSource(view)
@@ -142,14 +154,51 @@ func (f *Flow) refreshTarget(ctx context.Context) (read bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	view, err := topics.Read(ctx, f.target)
+	view, err := f.topology.targetReader.Read(ctx, f.target)
 	if err != nil {
 		f.log.Debug("target metadata", "err", err)
+		return true
+	}
+	if f.targetView().Is(view) {
+		f.takeOverFenceable()
 		return true
 	}
 	f.topology.setTarget(view)
 	f.followLeaders()
 	return true
+}
+
+// settle records that a topic sync succeeded. If it left nothing to do either, the next one has nothing to do until metadata changes.
+func (t *topology) settle(source, target topics.View) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.unbegun) == 0 && !t.missesTopics() {
+		t.settled = settledViews{source, target}
+	}
+}
+
+// unsettle lets the next topic sync do all of its work.
+func (t *topology) unsettle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settled = settledViews{}
+}
+
+// missesTopics reports whether a topic of the flow is not found on the source, which its retirement counts. The lock is held.
+func (t *topology) missesTopics() bool {
+	for _, link := range t.links {
+		if link.missed > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isSettled reports whether nothing is to be done to these views, and the flow follows them.
+func (t *topology) isSettled(source, target topics.View) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.settled.source.Is(source) && t.settled.target.Is(target) && t.source.Is(source) && t.target.Is(target)
 }
 
 // claimRefresh reports whether the caller may refresh metadata, and sets the time of the last refresh.
@@ -176,11 +225,26 @@ func (f *Flow) topologyChanged() bool {
 	return false
 }
 
-// partitions returns all partitions of the flow, in no order.
+// partitions returns all partitions of the flow, by topic and number. The list is shared and must not be changed.
 func (f *Flow) partitions() []*partition {
-	f.topology.mu.Lock()
-	defer f.topology.mu.Unlock()
-	return slices.Collect(maps.Values(f.topology.partitions))
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sorted == nil {
+		t.sorted = slices.SortedFunc(maps.Values(t.partitions), func(a, b *partition) int {
+			return cmp.Or(cmp.Compare(a.topic.source, b.topic.source), cmp.Compare(a.number, b.number))
+		})
+	}
+	return t.sorted
+}
+
+// put adds a partition. The lock is held, here and in the next function.
+func (t *topology) put(p *partition) { t.partitions[p.source()], t.sorted = p, nil }
+
+// drop removes a partition.
+func (t *topology) drop(tp offsets.TopicPartition) {
+	delete(t.partitions, tp)
+	t.sorted = nil
 }
 
 // partition returns a partition of the flow, nil if there is none of that name.
