@@ -38,10 +38,10 @@ func limitMemory(ctx context.Context, c *config.Config, env func(string) (string
 }
 
 // memoryLimit returns the limit for a process whose live heap, by the last collection, has this size: what the buffers explain, each once in use
-// and about once more as garbage, or a third more than is live. Below that the collector would run all the time, as with many partitions, or
+// and about once more as garbage, or half more than is live. Below that the collector would run all the time, as with many partitions, or
 // maps of long histories.
 func memoryLimit(buffers, live int64) int64 {
-	return max(memoryBesides+2*buffers, memoryBesides/2+live+live/3)
+	return max(memoryBesides+2*buffers, memoryBesides/2+live+live/2)
 }
 
 // followHeap raises and lowers the limit with the live heap.
