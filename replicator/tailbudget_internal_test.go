@@ -122,8 +122,8 @@ func TestLogTailsWaitForTheBudget(t *testing.T) {
 	go func() { read <- f.readTails(t.Context(), tails(0, 1), func(*logTail) {}) }()
 	select {
 	case <-waits:
-	case <-read:
-		t.Fatalf("%d fetches were sent although the budget is used up", b.fetches)
+	case err := <-read:
+		t.Fatalf("%d fetches were sent although the budget is used up (%v)", b.fetches, err)
 	}
 	journal := tails(1, 1)
 	journal[0].maxBytes = journalFetchBytes
