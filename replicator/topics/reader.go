@@ -18,12 +18,19 @@ import (
 // always the same bytes as the last one. So bytes are compared before they are decoded: what has not changed costs nothing but the transfer.
 // The zero Reader is ready to use. It is safe for concurrent use.
 type Reader struct {
-	mu     sync.Mutex
-	head   [sha256.Size]byte // of the response that view is from: the brokers
-	topics [sha256.Size]byte
-	view   View
-	told   map[*kgo.Client][sha256.Size]byte // the brokers that each client knows
+	mu   sync.Mutex
+	view View
+	same map[sums]bool       // of responses that say what the view says: each broker may have an order of its own
+	told map[*kgo.Client]sum // the brokers that each client knows
 }
+
+// maxSame is how many responses of the same content are remembered.
+const maxSame = 100
+
+type sum = [sha256.Size]byte
+
+// sums identify what a response says.
+type sums struct{ brokers, topics sum }
 
 // revisions numbers views.
 var revisions atomic.Int64 //nolint:gochecknoglobals // views of several readers must differ
@@ -38,26 +45,32 @@ func (r *Reader) Read(ctx context.Context, client *kgo.Client) (View, error) {
 	}
 	response := answer.(*undecoded)
 	at := response.parts()
-	head, topics := sha256.Sum256(response.body[at.brokers:at.controller]), sha256.Sum256(response.body[at.topics:])
-	if err := r.tell(ctx, client, head); err != nil {
+	read := sums{sha256.Sum256(response.body[at.brokers:at.controller]), sha256.Sum256(response.body[at.topics:])}
+	if err := r.tell(ctx, client, read.brokers); err != nil {
 		return View{}, fmt.Errorf("list brokers: %w", err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.view.Revision != 0 && head == r.head && topics == r.topics {
+	if r.same[read] {
 		return r.view, nil
 	}
 	view, err := response.view()
 	if err != nil {
 		return View{}, fmt.Errorf("list topics: %w", err)
 	}
-	view.Revision = revisions.Add(1)
-	r.view, r.head, r.topics = view, head, topics
-	return view, nil
+	if r.view.Revision == 0 || !view.equal(r.view) {
+		view.Revision = revisions.Add(1)
+		r.view, r.same = view, nil
+	}
+	if r.same == nil || len(r.same) >= maxSame {
+		r.same = make(map[sums]bool)
+	}
+	r.same[read] = true
+	return r.view, nil
 }
 
 // tell lets a client know the brokers if they are not those that it knows. It learns them from requests of its own, not from undecoded ones.
-func (r *Reader) tell(ctx context.Context, client *kgo.Client, brokers [sha256.Size]byte) error {
+func (r *Reader) tell(ctx context.Context, client *kgo.Client, brokers sum) error {
 	r.mu.Lock()
 	known, ok := r.told[client]
 	r.mu.Unlock()
@@ -72,7 +85,7 @@ func (r *Reader) tell(ctx context.Context, client *kgo.Client, brokers [sha256.S
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.told == nil {
-		r.told = make(map[*kgo.Client][sha256.Size]byte)
+		r.told = make(map[*kgo.Client]sum)
 	}
 	r.told[client] = brokers
 	return nil

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/fnv"
+	"maps"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,6 +25,15 @@ type View struct {
 	Brokers map[int32]string
 	// Revision is the same for views that are the same, 0 if that is not known.
 	Revision int64
+}
+
+// equal reports whether two views say the same.
+func (c View) equal(other View) bool {
+	return c.ClusterID == other.ClusterID && maps.Equal(c.Brokers, other.Brokers) && maps.EqualFunc(c.ByName, other.ByName, Topic.equal)
+}
+
+func (t Topic) equal(other Topic) bool {
+	return t.Name == other.Name && t.ID == other.ID && slices.Equal(t.Partitions, other.Partitions)
 }
 
 // Is reports whether two views are known to be the same.
