@@ -57,6 +57,8 @@ type Config struct {
 	HTTP HTTP `koanf:"http"`
 	// Log configures the log level and format.
 	Log Log `koanf:"log"`
+	// Metrics configures which series /metrics has.
+	Metrics Metrics `koanf:"metrics"`
 	// Buffer limits the bytes of batches that one flow holds in memory.
 	Buffer Bytes `koanf:"buffer"`
 	// ShutdownTimeout limits how long a clean shutdown waits for batches in flight.
@@ -204,6 +206,20 @@ type HTTP struct {
 	Hosts []string `koanf:"hosts"`
 	// PProf serves /debug/pprof/.
 	PProf bool `koanf:"pprof"`
+}
+
+// The partitions that have series of their own.
+const (
+	SeriesAll     = "all"
+	SeriesLagging = "lagging"
+	SeriesNone    = "none"
+)
+
+// Metrics says which series /metrics has.
+type Metrics struct {
+	// Partitions is all, lagging or none: which partitions have series of their own, about eight each. Lagging ones are those with lag, and those
+	// that are halted, wait, or have a lag that is not known. Sums by topic and flow count all partitions in any case.
+	Partitions string `koanf:"partitions"`
 }
 
 // Log is the level and format of the log.

@@ -166,9 +166,9 @@ func TestAllKeysAreRead(t *testing.T) {
 			},
 			"open": {Brokers: []string{"open:9092"}, ClientID: "milena", TLS: &config.TLS{}},
 		},
-		Flows:  []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
-		HTTP:   config.HTTP{Listen: ":8080", Hosts: []string{}, PProf: true},
-		Log:    config.Log{Level: "debug", Format: "json"},
+		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
+		HTTP:  config.HTTP{Listen: ":8080", Hosts: []string{}, PProf: true},
+		Log:   config.Log{Level: "debug", Format: "json"}, Metrics: config.Metrics{Partitions: config.SeriesLagging},
 		Buffer: 64 << 20, ShutdownTimeout: time.Minute,
 	}
 	f := &want.Flows[0]

@@ -76,6 +76,7 @@ func (c *Config) validateProcess(found *problemList) {
 	}
 	found.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	found.oneOf("log.format", c.Log.Format, "auto", "text", "json")
+	found.oneOf("metrics.partitions", c.Metrics.Partitions, SeriesAll, SeriesLagging, SeriesNone)
 	if c.Buffer < 4*MiB {
 		found.add("buffer", "%v is too small; use at least %v, so that a fetch from each broker fits", c.Buffer, 4*MiB)
 	}

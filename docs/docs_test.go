@@ -188,6 +188,7 @@ func sections() []struct {
 		{"anomalies_by_topic", reflect.ValueOf(config.TopicAnomalies{})},
 		{"http", reflect.ValueOf(config.Default().HTTP)},
 		{"log", reflect.ValueOf(config.Default().Log)},
+		{"metrics", reflect.ValueOf(config.Default().Metrics)},
 	}
 }
 

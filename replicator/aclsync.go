@@ -47,7 +47,7 @@ func (f *Flow) nameClashes() (topics map[string]bool, known bool) {
 	if f.config.Naming == config.NamingPrefix {
 		return nil, true
 	}
-	known = f.ready() // before the anomalies are read: they are complete only once the flow is ready
+	known = len(f.NotReady()) == 0 // before the anomalies are read: they are complete only once the flow is ready
 	topics = map[string]bool{}
 	for _, p := range f.partitions() {
 		if p.hasAnomaly(policy.TargetNotEmpty) {

@@ -109,7 +109,7 @@ func TestFenceLearnsTheTransactionTimeout(t *testing.T) {
 func TestTakeoverEndsWhenTheCopyHasNoLeader(t *testing.T) {
 	f := testFlow(t)
 	p := replicatingPartition(f, 0)
-	f.topology.partitions[p.source()] = p
+	f.topology.put(p)
 	p.shard.ownership.own()
 	p.state = waiting
 	r := &recovery{flow: f, shard: p.shard}

@@ -25,13 +25,15 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// Options are the dependencies of a flow. All are required, except Version and those at the end.
+// Options are the dependencies of a flow. All are required, except Version, PartitionSeries and those at the end.
 type Options struct {
 	client.Clusters
 	Registerer      prometheus.Registerer // every series gets the label flow, the flow's name
 	Buffer          int64                 // max. bytes of batches held in memory
 	ShutdownTimeout time.Duration         // how long a clean stop waits for batches in flight
 	Version         string                // of milena, for the owner record
+	// PartitionSeries says which partitions have metrics of their own: config.SeriesAll (also if empty), SeriesLagging or SeriesNone.
+	PartitionSeries string
 	// RebuildMap compares everything that MirrorMaker 2 copied with the source during a migration, so that old offsets translate exactly too.
 	RebuildMap bool
 	// BesideMirrorMaker starts the flow even while MirrorMaker 2 is still running.
@@ -141,6 +143,7 @@ type totals struct{ records, bytes atomic.Int64 }
 
 // New checks the options and creates the clients. It does not connect.
 func New(o Options) (*Flow, error) {
+	o.PartitionSeries = cmp.Or(o.PartitionSeries, config.SeriesAll)
 	if o.BootTime == nil {
 		o.BootTime = bootTime()
 	}
@@ -169,6 +172,9 @@ func New(o Options) (*Flow, error) {
 	registerer.MustRegister(newCollector(f))
 	return f, nil
 }
+
+// Name is the name of the flow.
+func (f *Flow) Name() string { return f.config.Name }
 
 // setRules sets the rules from the config.
 func (f *Flow) setRules() (err error) {

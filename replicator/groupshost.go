@@ -85,7 +85,7 @@ func (f *Flow) groupsDeps() groups.Deps {
 	clusters.Log = f.log
 	d := groups.Deps{
 		Clusters: clusters, Host: groupsHost{f}, Topics: f.topics.Rules,
-		SourceClient: f.groupsSource, TargetClient: f.groupsTarget, Throttles: f.throttles, Warn: f.warn,
+		SourceClient: f.groupsSource, TargetClient: f.groupsTarget, SourceMetadata: &f.topology.sourceReader, TargetMetadata: &f.topology.targetReader, Throttles: f.throttles, Warn: f.warn,
 		Metrics: groups.Metrics{
 			Syncs:             f.metrics.syncs.MustCurryWith(prometheus.Labels{"pass": "groups"}),
 			CheckpointLatency: f.metrics.checkpoints,

@@ -110,7 +110,7 @@ func (f *Flow) journalPass(ctx context.Context, leader int32, shards []*shard) (
 			s.mu.Unlock()
 			return busy // the fence of this one shard confirms the lease for all
 		default:
-			writers = append(writers, newJournalWriter(s, s.members()))
+			writers = append(writers, newJournalWriter(s, s.takeChanged()))
 		}
 	}
 	f.putOwner(writers)
@@ -141,7 +141,7 @@ func (f *Flow) journalShard(s *shard, first ...offsets.Entry) (confirmed bool, e
 		f.doubtLease(s)
 		return false, errLeaseExpired
 	}
-	return f.writeShardJournal(newJournalWriter(s, s.members(), first...))
+	return f.writeShardJournal(newJournalWriter(s, s.takeChanged(), first...))
 }
 
 // doubtLease requests a takeover of a shard because the lease has expired. A write that the broker accepts proves nothing now: it may have

@@ -49,7 +49,8 @@ func newJournalEntry(e offsets.Entry) journalEntry {
 // held while it is used.
 type journalWriter struct {
 	shard   *shard
-	members []*partition        // whose changes were not collected yet
+	all     []*partition        // that it writes
+	members []*partition        // of them, those whose changes were not collected yet
 	after   int64               // the last sealed chunk of the first of them that was collected
 	left    map[*partition]bool // partitions with a record that the topic does not accept: their state must not be written without it
 	pending []journalEntry
@@ -60,10 +61,10 @@ type journalWriter struct {
 	err     error // why it ended early
 }
 
-// newJournalWriter returns a writer of everything that changed in the shard, and of the given entries, which come first. The shard's lock is
-// held.
+// newJournalWriter returns a writer of everything that changed in partitions of the shard, and of the given entries, which come first. The
+// shard's lock is held.
 func newJournalWriter(s *shard, members []*partition, first ...offsets.Entry) *journalWriter {
-	w := &journalWriter{shard: s, members: members, after: -1, left: make(map[*partition]bool)}
+	w := &journalWriter{shard: s, all: members, members: members, after: -1, left: make(map[*partition]bool)}
 	for _, e := range first {
 		w.put(newJournalEntry(e))
 	}
@@ -118,7 +119,8 @@ func (w *journalWriter) collect() bool {
 func (p *partition) journalEntries(after int64) (entries []journalEntry, next int64, last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.progress.hasChanges() {
+	p.progress.beginWrite()
+	if p.state == retired || !p.progress.hasChanges() {
 		return nil, after, true
 	}
 	put := func(e offsets.Entry, what string, written func()) {
@@ -252,8 +254,20 @@ func (f *Flow) writeJournals(ctx context.Context, leader int32, writers []*journ
 			if w.err != nil {
 				f.journalFailed(ctx, w)
 			}
+			w.end()
 			finished(w)
 		}
+	}
+}
+
+// end notes the partitions of which something is left, because it was not written or is new.
+func (w *journalWriter) end() {
+	for _, p := range w.all {
+		p.mu.Lock()
+		if p.state != retired {
+			p.progress.noteAgain()
+		}
+		p.mu.Unlock()
 	}
 }
 
@@ -341,6 +355,7 @@ func (f *Flow) journalFailed(ctx context.Context, w *journalWriter) {
 func (f *Flow) writeShardJournal(w *journalWriter) (confirmed bool, err error) {
 	ctx, leader := f.hard, f.targetLeader(w.shard.journal())
 	if leader < 0 {
+		w.end()
 		f.refreshTarget(ctx)
 		return false, fmt.Errorf("journal partition %s has no leader on cluster %s", w.shard.journal(), f.config.Target)
 	}

@@ -25,6 +25,13 @@ const (
 	tailDoublings = 3
 )
 
+const (
+	// MaxTailBytes limits one fetch of log tails. The broker divides it among the tails of the request.
+	maxTailBytes = 16 << 20
+	// MinTailBytes is what such a fetch has at least, however small the budget is.
+	minTailBytes = 256 << 10
+)
+
 // logTail is the end of a target partition's log, which is read from an offset to the abort marker of a fence. Earlier owners cannot write
 // behind the marker, so it ends everything that they wrote, and because a fetch ends at the high watermark, what is read is replicated.
 // ListOffsets is no substitute: it does not see a batch that is appended and not yet replicated, which appears later.
@@ -33,7 +40,7 @@ type logTail struct {
 	id        [16]byte               // by which requests name the topic
 	from      int64
 	mark      marker // of the fence, at which it ends
-	maxBytes  int32  // of one fetch; 0: the default
+	maxBytes  int32  // of one fetch, which is not held up by the budget then; 0: as the budget allows
 	until     int64  // read up to this offset, exclusive, instead of to the marker, unless it is toMarker
 	// visit receives every batch from offset from on, in order, including control batches.
 	visit func(h recordbatch.Header, batch []byte) error
@@ -133,16 +140,20 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 	if group[0].committed { // all of a group are, or none
 		isolation = wire.ReadCommitted
 	}
-	request := wire.NewFetchRequest(tailWait, 16<<20, isolation)
+	share, err := f.reserveTails(ctx, group)
+	if err != nil {
+		return false, true // the caller notices that ctx has ended
+	}
+	defer func() { f.budget.add(-share) }()
+	request := wire.NewFetchRequest(tailWait, int32(share), isolation)
 	view := f.targetView()
 	for _, t := range group {
 		if topic := view.ByName[t.partition.Topic]; topic.Exists() && topic.ID == [16]byte{} {
 			t.id = topic.ID // the brokers use names now
 		}
-		maxBytes := cmp.Or(t.maxBytes, 4<<20)
 		request.Add(wire.FetchPartition{
 			TopicPartition: t.partition,
-			FetchOffset:    wire.FetchOffset{TopicID: t.id, Offset: t.next, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: maxBytes},
+			FetchOffset:    wire.FetchOffset{TopicID: t.id, Offset: t.next, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: cmp.Or(t.maxBytes, int32(share))},
 		})
 	}
 	// A timeout closes the connection. That affects nothing else, because only log tails are fetched from the target. Without a timeout, a
@@ -155,6 +166,8 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 		return false, ctx.Err() == nil
 	}
 	answer := wire.IndexFetch(response.FetchResponse)
+	f.budget.add(answer.Bytes - share) // nothing keeps the batches once they are visited
+	share = answer.Bytes
 	for _, t := range group {
 		if rp := answer.Of(t.partition, t.id); rp != nil && f.applyFetch(ctx, t, rp) {
 			moved = true
@@ -162,6 +175,20 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 	}
 	return moved, true
 }
+
+// reserveTails reserves the bytes of one fetch of log tails from the budget, as many takeovers may read tails at a time. It waits until they fit,
+// but not for the journal, which is read with the lock of its shard: without that lock the lease may expire, and then no batch is sent that
+// would return bytes.
+func (f *Flow) reserveTails(ctx context.Context, group []*logTail) (share int64, err error) {
+	if limit := group[0].maxBytes; limit > 0 { // then the group is this one journal
+		f.budget.add(int64(limit))
+		return int64(limit), nil
+	}
+	return f.budget.reserveUpTo(ctx, minTailBytes, f.tailShare())
+}
+
+// tailShare is how many bytes one fetch of log tails may have, if the budget has them.
+func (f *Flow) tailShare() int64 { return min(max(f.budget.limit/4, minTailBytes), maxTailBytes) }
 
 // applyFetch processes the part of a fetch response that belongs to a tail. It reports whether the tail progressed or failed.
 func (f *Flow) applyFetch(ctx context.Context, t *logTail, rp *kmsg.FetchResponseTopicPartition) bool {

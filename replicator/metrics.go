@@ -1,12 +1,10 @@
 package replicator
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
@@ -150,142 +148,5 @@ func (t *topicMetrics) countAcked(b prepared, now time.Time) {
 	t.totals.bytes.Add(int64(b.size))
 	if b.maxTimestamp > 0 {
 		t.flow.latency.Observe(max(0, float64(now.UnixMilli()-b.maxTimestamp)/1000))
-	}
-}
-
-// collector reads the status of a flow when it is scraped, so that a deleted partition leaves no series behind.
-type collector struct {
-	flow  *Flow
-	descs map[string]*prometheus.Desc
-}
-
-func newCollector(f *Flow) *collector {
-	c := &collector{flow: f, descs: make(map[string]*prometheus.Desc)}
-	add := func(name, help string, labels ...string) {
-		c.descs[name] = prometheus.NewDesc("milena_"+name, help, labels, nil)
-	}
-	partition := []string{"topic", "partition"}
-	add("lag_records", "Readable records on the source that the target has not acknowledged.", partition...)
-	add("lag_bytes", "Estimated lag in bytes: lag in records times their mean size lately.", partition...)
-	add("lag_seconds", "Age of the newest acknowledged record while there is lag, else 0.", partition...)
-	add("source_end_offset", "End of the readable log on the source, exclusive.", partition...)
-	add("acked_offset", "Source offset below which everything is on the target, exclusive.", partition...)
-	add("journaled_offset", "Source offset below which the journal describes the copy, exclusive.", partition...)
-	add("target_end_offset", "Target offset behind the last acknowledged record, exclusive.", partition...)
-	add("last_progress_timestamp_seconds", "When the copy of a partition last progressed.", partition...)
-	add("partition_waiting", "1 for each partition that should be copied and waits, with what it waits for.", "topic", "partition", "reason")
-	add("open_transaction_records", "Records behind the source's last stable offset, which cannot be read until a transaction before them ends.", partition...)
-	add("lag_unknown_partitions", "Partitions that should be copied and whose lag is not known.")
-	add("partitions", "Partitions by state.", "state")
-	add("shards", "Shards by state.", "state")
-	add("topics_not_copied", "Selected topics that are not copied, or not completely. The status has the reasons.")
-	add("groups", "Consumer groups of the source whose offsets are translated.")
-	add("group_positions", "Committed offsets of those groups in copied partitions.")
-	add("group_positions_refused", "Committed offsets that were not written on the target, by reason.", "reason")
-	add("groups_last_pass_timestamp_seconds", "When the last sync of groups began.")
-	add("configs_last_pass_timestamp_seconds", "When the last sync of topic configs began.")
-	add("acls_last_pass_timestamp_seconds", "When the last sync of ACLs began.")
-	add("buffer_bytes", "Bytes of batches held between source and target.")
-	add("ready", "1 when every shard is owned and recovered.")
-	return c
-}
-
-// Describe implements prometheus.Collector.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range c.descs {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(name string, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.GaugeValue, value, labels...)
-	}
-	status := c.flow.Status()
-	collectPartitions(status, gauge)
-	collectGroups(status.Groups, gauge)
-	collectSyncs(status, gauge)
-	for state, n := range status.Shards {
-		gauge("shards", float64(n), state)
-	}
-	gauge("lag_unknown_partitions", float64(status.LagUnknown))
-	gauge("topics_not_copied", float64(len(status.NotCopied)))
-	gauge("buffer_bytes", float64(c.flow.budget.held()))
-	ready := 0.0
-	if status.Ready {
-		ready = 1
-	}
-	gauge("ready", ready)
-}
-
-// setGauge sends the value of a gauge to the registry.
-type setGauge func(name string, value float64, labels ...string)
-
-// collectPartitions sets the gauges of partitions.
-func collectPartitions(status Status, gauge setGauge) {
-	states := map[string]int{waiting.String(): 0, recovering.String(): 0, replicating.String(): 0, halted.String(): 0}
-	for _, p := range status.Partitions {
-		states[p.State]++
-		number := strconv.Itoa(int(p.Partition))
-		if p.Wait != nil {
-			gauge("partition_waiting", 1, p.Topic, number, string(p.Wait.Reason))
-		}
-		if !p.Begun {
-			continue
-		}
-		if p.SourceEnd != nil {
-			gauge("source_end_offset", float64(*p.SourceEnd), p.Topic, number)
-		}
-		if p.LagRecords != nil {
-			gauge("lag_records", float64(*p.LagRecords), p.Topic, number)
-		}
-		if p.LagBytes != nil {
-			gauge("lag_bytes", float64(*p.LagBytes), p.Topic, number)
-		}
-		if p.LagSeconds != nil {
-			gauge("lag_seconds", *p.LagSeconds, p.Topic, number)
-		}
-		if p.OpenTransactionRecords != nil {
-			gauge("open_transaction_records", float64(*p.OpenTransactionRecords), p.Topic, number)
-		}
-		gauge("acked_offset", float64(p.Acked), p.Topic, number)
-		gauge("journaled_offset", float64(p.Journaled), p.Topic, number)
-		gauge("target_end_offset", float64(p.TargetEnd), p.Topic, number)
-		if !p.LastProgress.IsZero() {
-			gauge("last_progress_timestamp_seconds", float64(p.LastProgress.UnixMilli())/1000, p.Topic, number)
-		}
-	}
-	for state, n := range states {
-		gauge("partitions", float64(n), state)
-	}
-}
-
-// collectGroups sets the gauges of consumer groups.
-func collectGroups(status *groups.Status, gauge setGauge) {
-	gauge("groups", float64(status.Groups))
-	gauge("group_positions", float64(status.Positions))
-	refused := make(map[string]int)
-	for _, r := range status.Refusals {
-		refused[r.Reason] += r.Partitions
-	}
-	for reason, n := range refused {
-		gauge("group_positions_refused", float64(n), reason)
-	}
-}
-
-// collectSyncs sets the times of the last syncs.
-func collectSyncs(status Status, gauge setGauge) {
-	synced := func(name string, at time.Time) {
-		if !at.IsZero() {
-			gauge(name, float64(at.UnixMilli())/1000)
-		}
-	}
-	synced("groups_last_pass_timestamp_seconds", status.Groups.LastPass)
-	if status.Configs != nil {
-		synced("configs_last_pass_timestamp_seconds", status.Configs.LastPass)
-	}
-	if status.ACLs != nil {
-		synced("acls_last_pass_timestamp_seconds", status.ACLs.LastPass)
 	}
 }

@@ -80,7 +80,11 @@ func (o *owner) clone(m *modelProduct, partitions map[*partition]*partition) *ow
 func (p *partition) clone(s *shard) *partition {
 	c := newPartition(p.topic, p.number, s, p.listed)
 	c.state, c.anomaly, c.placement, c.outside, c.recovery = p.state, p.anomaly, p.placement, p.outside, p.recovery
+	changed := c.progress.changed
 	c.cursor, c.outbox, c.progress = p.cursor, p.outbox, p.progress
+	if c.progress.changed = changed; c.progress.noted {
+		changed()
+	}
 	c.outbox.queue, c.progress.unsettled, c.progress.record.Gaps = slices.Clone(p.queue), slices.Clone(p.unsettled), slices.Clone(p.record.Gaps)
 	if p.offsets != nil {
 		c.progress.offsets = cloneMap(p.offsets)

@@ -163,6 +163,7 @@ func (w *world) act(o *owner, e event) string {
 		r := o.newWrite()
 		w.journal.network = append(slices.Clone(w.journal.network), r)
 		r.writer.failInDoubt(context.DeadlineExceeded)
+		r.writer.end()
 	}
 	return ""
 }
@@ -372,9 +373,12 @@ func (w *world) lose(o *owner, partitions ...int) {
 
 // newWrite returns a write to the journal of what has changed.
 func (o *owner) newWrite() *simWrite {
-	r := &simWrite{writer: newJournalWriter(o.shard, o.shard.members()), epoch: o.epoch, sequence: o.shard.sequence}
+	r := &simWrite{writer: newJournalWriter(o.shard, o.shard.takeChanged()), epoch: o.epoch, sequence: o.shard.sequence}
 	for i, p := range o.partitions {
 		if p.progress.hasChanges() {
+			if !slices.Contains(r.writer.all, p) {
+				panic("the shard does not know of a partition with something to journal")
+			}
 			r.notes[i] = fmt.Sprint(p.acked, p.targetEnd, p.offsets.Len(), p.producer.known, p.producer.Sequence)
 		}
 	}
@@ -392,5 +396,6 @@ func (w *world) writeJournal(o *owner) string {
 	var problem string
 	rp.ErrorCode, problem = w.journal.arrive(r)
 	r.writer.settle(&rp)
+	r.writer.end()
 	return problem
 }

@@ -58,7 +58,7 @@ func TestNothingIsSentAfterClose(t *testing.T) {
 			f := testFlow(t)
 			p := replicatingPartition(f, start)
 			p.outbox.assign(new(account))
-			f.topology.partitions[p.source()] = p
+			f.topology.put(p)
 			f.budget.add(1 << 10)
 			slab := newSlab(f.budget, 1<<10, nil)
 			for n := range int64(queued) {

@@ -163,12 +163,13 @@ type partition struct {
 
 // newPartition returns a partition that waits for its shard.
 func newPartition(topic *topicLink, number int32, s *shard, l listed) *partition {
-	return &partition{
+	p := &partition{
 		topic: topic, number: number, shard: s, listed: l,
 		placement: placement{sourceLeader: -1, targetLeader: -1, requestIDs: topic.getIDs()},
 		cursor:    cursor{sourceEnd: l.sourceLast, sourceSeen: time.Now(), fromEpoch: -1},
-		progress:  progress{doneEpoch: -1},
 	}
+	p.progress = progress{doneEpoch: -1, changed: func() { s.noteChanged(p) }}
+	return p
 }
 
 // newGonePartition returns a partition that the journal has and the source no longer has.

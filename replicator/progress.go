@@ -54,6 +54,8 @@ type progress struct {
 	producer producer               // what the first batch behind acked carries
 	touched  uint64                 // counts changes of anything but offsets that must be journaled
 	clean    uint64                 // the count that the journal has
+	noted    bool                   // the shard knows that there may be something to journal
+	changed  func()                 // tells the shard; nil for a partition that is not journaled
 
 	continued bool          // this process has written the partition, so only unsettled can be behind acked
 	unsettled []sentRecords // sent without a known outcome, in order, each at the sequence behind the one before
@@ -85,6 +87,7 @@ func (g *progress) restore(m *offsets.Map, state *offsets.PartitionState, writte
 	if g.origin == originRewound {
 		gaps = g.record.Gaps // why it was rewound is not journaled yet
 	}
+	defer g.note()
 	g.offsets, g.record, g.origin, g.stage = m, *state, originJournal, mapDurable
 	g.record.Gaps, g.restored = gaps, written
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = state.End.Source, state.End.Source, state.End.Target, state.LeaderEpoch
@@ -99,6 +102,7 @@ func (g *progress) setRecord(state offsets.PartitionState) { g.record = state }
 
 // begin begins an empty map. It must be journaled before the first batch is produced.
 func (g *progress) begin(from origin, source, target int64) {
+	defer g.note()
 	g.offsets, g.origin, g.stage = offsets.NewMap(source, target), from, mapOpen
 	g.acked, g.journaled, g.targetEnd, g.doneEpoch = source, source, target, -1
 	g.producer, g.continued, g.unsettled = producer{}, false, nil
@@ -110,6 +114,7 @@ func (g *progress) learnIDs(ids topicIDs) {
 	known := topicIDs{g.record.SourceTopicID, g.record.TargetTopicID}
 	before := known
 	if known.learn(ids); known != before {
+		defer g.note()
 		g.record.SourceTopicID, g.record.TargetTopicID = known.source, known.target
 		g.touched++
 	}
@@ -135,6 +140,7 @@ func (g *progress) migrate(begin offsets.Pair, segments []offsets.Segment, next,
 		}
 	}
 	g.acked, g.journaled, g.targetEnd, g.stage = next, next, end, mapDecided
+	g.note()
 	return nil
 }
 
@@ -151,6 +157,7 @@ func (g *progress) rewind(source int64) {
 // decideStart decides where a new map begins on the target, whose log was read to end. If the log has no records, the map begins at offset
 // 0, which means that no record of the copy is before the first one of this map.
 func (g *progress) decideStart(end int64) {
+	defer g.note()
 	start := int64(0)
 	if g.origin == originAccepted {
 		start = end
@@ -161,6 +168,7 @@ func (g *progress) decideStart(end int64) {
 
 // moveEnd moves the end of the copy behind the marker of a fence, which leaves a hole of one offset in the map.
 func (g *progress) moveEnd(end int64) error {
+	defer g.note()
 	if g.stage != mapDurable && g.origin != originMigrated {
 		g.decideStart(end)
 	} else if err := g.offsets.Advance(g.acked, end); err != nil {
@@ -173,6 +181,7 @@ func (g *progress) moveEnd(end int64) error {
 
 // skipDropped moves acked over source offsets without anything to copy.
 func (g *progress) skipDropped(next int64, epoch int32) error {
+	defer g.note()
 	g.acked, g.doneEpoch = next, epoch
 	g.lastProgress = time.Now()
 	return g.offsets.Advance(g.acked, g.targetEnd)
@@ -180,6 +189,7 @@ func (g *progress) skipDropped(next int64, epoch int32) error {
 
 // acknowledge adds a batch that the target appended at offset base to the map.
 func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
+	defer g.note()
 	target := base
 	for _, run := range b.runs {
 		if err := g.offsets.Append(run.Source, target, int64(run.Count)); err != nil {
@@ -200,6 +210,7 @@ func (g *progress) acknowledge(b prepared, base int64, now time.Time) error {
 
 // continueWith sets the producer with which a recovered partition continues.
 func (g *progress) continueWith(id int64, epoch int16) {
+	defer g.note()
 	g.producer = producer{known: true, Producer: offsets.Producer{ID: id, Epoch: epoch}}
 	g.continued = true
 	g.touched++
@@ -255,6 +266,7 @@ func (g *progress) addUnsettled(b prepared) {
 
 // settle adds what a takeover found in the log tail to the map. Nothing is unsettled then.
 func (g *progress) settle(segments []offsets.Segment, next int64, epoch int32) error {
+	defer g.note()
 	for _, s := range segments {
 		if err := g.offsets.Append(s.Source, s.Target, s.Count); err != nil {
 			return err
@@ -270,6 +282,7 @@ func (g *progress) settle(segments []offsets.Segment, next int64, epoch int32) e
 // addGap adds an entry to the gap ledger. It does nothing if the entry repeats the last one, as after a restart, and extends the last one if the
 // entry continues it.
 func (g *progress) addGap(gap offsets.Gap) {
+	defer g.note()
 	if n := len(g.record.Gaps); n > 0 {
 		last := &g.record.Gaps[n-1]
 		same := last.Kind == gap.Kind && last.Action == gap.Action
@@ -294,6 +307,24 @@ func (g *progress) gaps() []GapState {
 	}
 	return list
 }
+
+// note tells the shard that there may be something to journal, unless it knows. Every method does that changes what hasChanges reports.
+func (g *progress) note() {
+	if !g.noted && g.changed != nil {
+		g.noted = true
+		g.changed()
+	}
+}
+
+// noteAgain does the same after a journal write that may have left something, if it has.
+func (g *progress) noteAgain() {
+	if g.hasChanges() {
+		g.note()
+	}
+}
+
+// beginWrite forgets that the shard knows, because what there is to journal now is written.
+func (g *progress) beginWrite() { g.noted = false }
 
 // hasChanges reports whether there is anything to journal.
 func (g *progress) hasChanges() bool {

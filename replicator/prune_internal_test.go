@@ -40,7 +40,7 @@ func (l *journalLog) deleted(t *testing.T) (names []int64) {
 func journaledCopy(t *testing.T, f *Flow, n int) *partition {
 	t.Helper()
 	p := addCopy(t, f.shards[0], "orders", n)
-	f.topology.partitions[p.source()] = p
+	f.topology.put(p)
 	f.syncJournal(t.Context())
 	return p
 }

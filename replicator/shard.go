@@ -48,6 +48,7 @@ type shard struct {
 
 	partsMu    sync.Mutex
 	partitions []*partition
+	changed    []*partition                    // those that may have something to journal
 	inJournal  map[offsets.TopicPartition]bool // partitions that the journal has, or may have, entries of
 	ownIDs     map[int64]bool                  // producerIDs as a set
 	problem    string                          // why the shard is not recovered, for the status
@@ -118,6 +119,23 @@ func (s *shard) members() []*partition {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
 	return s.partitions[:len(s.partitions):len(s.partitions)]
+}
+
+// noteChanged records that a partition may have something to journal. The partition's lock is held.
+func (s *shard) noteChanged(p *partition) {
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	s.changed = append(s.changed, p)
+}
+
+// takeChanged returns the partitions that may have something to journal, each once. Whoever takes them writes them, and notes those again of
+// which something is left.
+func (s *shard) takeChanged() []*partition {
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	changed := s.changed
+	s.changed = nil
+	return changed
 }
 
 // waiting returns the partitions that wait for a takeover.

@@ -55,8 +55,6 @@ const (
 	// partitions, because a broker with new records of one partition checks all partitions of the session before it responds, and on a long line,
 	// because a connection carries no more than its socket buffers per round trip.
 	sourceLoops = 4
-	// LongLine is the round-trip time of a long line.
-	longLine = 5 * time.Millisecond
 	// LoopPartitions is the number of partitions per loop, up to sourceLoops.
 	loopPartitions = 250
 )

@@ -109,7 +109,7 @@ func (f *Flow) listEndsOf(ctx context.Context, leader int32, list []*partition) 
 // isSourceSeen reports whether the source end of the partition is known, or is not looked for because the source no longer has the partition.
 // The partition's lock is held.
 func (p *partition) isSourceSeen(now time.Time) bool {
-	return p.sourceSeen.IsZero() || now.Sub(p.sourceSeen) <= unseenAfter
+	return p.sourceSeen.IsZero() || p.sourceEnd >= 0 && now.Sub(p.sourceSeen) <= unseenAfter
 }
 
 // whyUnseen is why the source end of a partition is not known, as a clause without the partition.

@@ -136,6 +136,16 @@ type census struct {
 	example     *partition // the first of them
 }
 
+func newCensus() census { return census{unrecovered: make(map[*shard]int)} }
+
+// addState counts a partition by its state.
+func (c *census) addState(p *partition, state state) {
+	if !state.isRecovered() {
+		c.unrecovered[p.shard]++
+	}
+}
+
+// addUnseen counts a partition whose source end is not known.
 func (c *census) addUnseen(p *partition) {
 	if c.unseen++; c.unseen == 1 {
 		c.example = p
@@ -145,29 +155,25 @@ func (c *census) addUnseen(p *partition) {
 // addPartitionStatus adds all wanted partitions, by topic and number, and the sum of their lags.
 func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	partitions := f.partitions()
-	slices.SortFunc(partitions, func(a, b *partition) int {
-		return cmp.Or(cmp.Compare(a.topic.source, b.topic.source), cmp.Compare(a.number, b.number))
-	})
-	c := census{unrecovered: make(map[*shard]int)}
+	missing := f.unbegunPartitions()
+	s.Partitions = make([]PartitionStatus, 0, len(partitions)+len(missing))
+	c := newCensus()
 	lag := int64(0)
 	for _, p := range partitions {
 		ps, state, seen := p.status(now, f.isolation)
-		if !state.isRecovered() {
-			c.unrecovered[p.shard]++
-		}
+		c.addState(p, state)
 		if !seen {
 			c.addUnseen(p)
-			s.LagUnknown++
 		}
 		if ps.LagRecords != nil {
 			lag += *ps.LagRecords
 		}
 		s.Partitions = append(s.Partitions, ps)
 	}
-	if s.LagUnknown < len(partitions) || len(partitions) == 0 && !f.topology.isFirstSync() {
+	if s.LagUnknown = c.unseen; s.LagUnknown < len(partitions) || len(partitions) == 0 && !f.topology.isFirstSync() {
 		s.LagRecords = &lag
 	}
-	if missing := f.unbegunPartitions(); len(missing) > 0 {
+	if len(missing) > 0 {
 		for tp, u := range missing {
 			s.Partitions = append(s.Partitions, u.status(tp, len(f.shards)))
 			if !u.final {
@@ -181,22 +187,20 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	return c
 }
 
-// ready returns Status().Ready, without the rest of the status.
-func (f *Flow) ready() bool {
+// NotReady returns Status().NotReady, without the rest of the status, which takes far longer with many partitions.
+func (f *Flow) NotReady() []string {
 	now := time.Now()
-	c := census{unrecovered: make(map[*shard]int)}
+	c := newCensus()
 	for _, p := range f.partitions() {
 		p.mu.Lock()
-		recovered, seen := p.state.isRecovered(), p.isSourceSeen(now)
+		state, seen := p.state, p.isSourceSeen(now)
 		p.mu.Unlock()
-		if !recovered {
-			c.unrecovered[p.shard]++
-		}
+		c.addState(p, state)
 		if !seen {
 			c.addUnseen(p)
 		}
 	}
-	return len(f.notReady(c, make(map[string]int), now)) == 0
+	return f.notReady(c, make(map[string]int), now)
 }
 
 // notReady returns why the flow is not ready, nil if it is. It counts the shards by state into states.
@@ -249,26 +253,45 @@ func (p *partition) status(now time.Time, isolation int8) (s PartitionStatus, st
 		LastProgress: p.lastProgress, SourceSeen: p.sourceSeen, Anomaly: p.anomaly.state(), Gaps: p.progress.gaps(),
 	}
 	if p.sourceEnd < 0 {
-		return s, p.state, p.sourceSeen.IsZero() // a partition that the source no longer has is not looked for there
+		return s, p.state, p.isSourceSeen(now)
 	}
-	end, open := p.sourceEnd, p.sourceOpen
-	s.SourceEnd = &end
+	v := &struct { // one allocation, as there may be many partitions
+		end, open int64
+		lag       lag
+	}{p.sourceEnd, p.sourceOpen, p.lagLocked(now)}
+	s.SourceEnd = &v.end
 	if isolation == wire.ReadCommitted {
-		s.OpenTransactionRecords = &open
+		s.OpenTransactionRecords = &v.open
 	}
-	if !p.isSourceSeen(now) {
-		return s, p.state, false
+	if v.lag.known {
+		s.LagRecords, s.LagBytes = &v.lag.records, &v.lag.bytes
 	}
-	lag := max(0, p.sourceEnd-p.acked)
-	bytes, seconds := int64(float64(lag)*p.meanBytes), 0.0
-	if lag > 0 && p.lastTimestamp > 0 {
-		seconds = max(0, now.Sub(time.UnixMilli(p.lastTimestamp)).Seconds())
+	if v.lag.aged {
+		s.LagSeconds = &v.lag.seconds
 	}
-	s.LagRecords, s.LagBytes = &lag, &bytes
-	if lag == 0 || p.lastTimestamp > 0 {
-		s.LagSeconds = &seconds // unknown if there is lag and nothing was copied yet
+	return s, p.state, p.isSourceSeen(now)
+}
+
+// lag is how far the copy of a partition is behind.
+type lag struct {
+	known          bool // the source has confirmed its end lately
+	records, bytes int64
+	aged           bool // seconds are known: there is no lag, or something was copied
+	seconds        float64
+}
+
+// lagLocked returns the lag of the partition, whose lock is held.
+func (p *partition) lagLocked(now time.Time) (l lag) {
+	if p.sourceEnd < 0 || !p.isSourceSeen(now) {
+		return l
 	}
-	return s, p.state, true
+	l.known, l.records = true, max(0, p.sourceEnd-p.acked)
+	l.bytes = int64(float64(l.records) * p.meanBytes)
+	if l.records > 0 && p.lastTimestamp > 0 {
+		l.seconds = max(0, now.Sub(time.UnixMilli(p.lastTimestamp)).Seconds())
+	}
+	l.aged = l.records == 0 || p.lastTimestamp > 0
+	return l
 }
 
 // waitState is what the partition waits for, nil if it does not wait. The partition's lock is held.

@@ -121,10 +121,13 @@ func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 				continue
 			}
 		}
-		err := w.Send(ctx, b.broker, request, func(response *kmsg.ProduceResponse, err error) { b.finish(list, sent, response, err) })
+		written := make([]*slab, len(list))
 		for i := range list {
-			list[i].batch = nil
-			list[i].slab.drop()
+			written[i] = list[i].slab
+		}
+		err := w.Send(ctx, b.broker, request, func(response *kmsg.ProduceResponse, err error) { b.finish(list, sent, response, err) })
+		for _, s := range written { // the list may be done with already
+			s.drop()
 		}
 		if err != nil {
 			b.finish(list, sent, nil, err)

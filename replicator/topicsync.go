@@ -51,7 +51,7 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 }
 
 // syncTopics reads the metadata of both clusters, creates missing topics and partitions on the target, adds new partitions to the flow,
-// retires deleted topics, and follows moved leaders.
+// retires deleted topics, and follows moved leaders. If the metadata has not changed since a sync that left nothing to do, nothing is to be done.
 func (f *Flow) syncTopics(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -59,6 +59,15 @@ func (f *Flow) syncTopics(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	measured := f.measureLines(time.Now())
+	if f.topology.isSettled(source, target) {
+		if measured {
+			f.followLeaders()
+		}
+		f.takeOverFenceable() // that also depends on time
+		return nil
+	}
+	f.topology.unsettle()
 	w := newWaits()
 	pairs, refusals := f.selectTopics(source, target)
 	defer func() {
@@ -66,6 +75,9 @@ func (f *Flow) syncTopics(ctx context.Context) (err error) {
 		f.setNotCopied(w)
 		if err == nil {
 			f.topology.endFirstSync()
+		}
+		if err == nil && len(w.topics) == 0 {
+			f.topology.settle(source, target)
 		}
 	}()
 	for _, r := range refusals {
@@ -128,7 +140,7 @@ const leadersWithin = 5 * time.Second
 func (f *Flow) awaitTopics(ctx context.Context, names []string) (topics.View, error) {
 	began := time.Now()
 	for pause := 20 * time.Millisecond; ; pause = min(pause*5/4, 2*refreshEvery) {
-		view, err := topics.Read(ctx, f.target)
+		view, err := f.topology.targetReader.Read(ctx, f.target)
 		if err != nil {
 			return view, f.options.TargetError(err)
 		}
@@ -251,7 +263,7 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 		}
 		s := f.shards[offsets.ShardOf(name, int32(n), int32(len(f.shards)))]
 		p := newPartition(link, int32(n), s, listed{sourceStart: start, sourceLast: source.End, targetFirst: target.Start, targetLast: target.End})
-		t.partitions[tp] = p
+		t.put(p)
 		s.add(p)
 		begun = append(begun, p)
 	}
@@ -276,11 +288,11 @@ func (f *Flow) raiseShrunk(s *shard, loaded map[offsets.TopicPartition]*offsets.
 			continue
 		}
 		p := newGonePartition(link, s, l.State)
-		t.partitions[tp] = p
+		t.put(p)
 		p.mu.Lock()
 		detail := fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.Topic, len(info.Partitions), tp.Partition, p.acked)
 		if f.raiseLocked(p, policy.Shrunk, p.acked, p.acked, detail) == policy.Skip {
-			delete(t.partitions, tp)
+			t.drop(tp)
 		}
 		p.mu.Unlock()
 	}
@@ -311,7 +323,7 @@ func (f *Flow) retire(name string) {
 	t := &f.topology
 	for tp, p := range t.partitions {
 		if tp.Topic == name {
-			delete(t.partitions, tp)
+			t.drop(tp)
 			p.shard.remove(p)
 		}
 	}

@@ -32,3 +32,32 @@ func TestOnlyAnExistingTopicHasShrunk(t *testing.T) {
 		})
 	}
 }
+
+// A sync may leave out what it did for the same metadata, but only if nothing was left to do, and the flow follows that metadata.
+func TestSettledViews(t *testing.T) {
+	source, target, other := topics.View{Revision: 1}, topics.View{Revision: 2}, topics.View{Revision: 3}
+	for name, test := range map[string]struct {
+		change  func(*topology)
+		settled bool
+	}{
+		"nothing left to do":         {func(*topology) {}, true},
+		"the next sync has begun":    {func(l *topology) { l.settle(source, target); l.unsettle(); l.links["orders"] = &topicLink{missed: 1} }, false},
+		"a partition is not begun":   {func(l *topology) { l.unbegun = map[offsets.TopicPartition]unbegun{{Topic: "orders"}: {}} }, false},
+		"a topic is missing":         {func(l *topology) { l.links["orders"] = &topicLink{missed: 1} }, false},
+		"the source moved meanwhile": {func(l *topology) { l.source = other }, false},
+		"the target moved meanwhile": {func(l *topology) { l.target = other }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newTopology()
+			l.source, l.target = source, target
+			test.change(&l)
+			l.settle(source, target)
+			if got := l.isSettled(source, target); got != test.settled {
+				t.Errorf("settled: %v", got)
+			}
+			if l.isSettled(other, target) || l.isSettled(source, other) {
+				t.Error("it is settled for other metadata too")
+			}
+		})
+	}
+}

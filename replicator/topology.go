@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -20,12 +21,15 @@ const refreshEvery = 100 * time.Millisecond
 type topology struct {
 	mu             sync.Mutex
 	source, target topics.View
+	sourceReader   topics.Reader
+	targetReader   topics.Reader
 	sourceID       atomic.Pointer[string]
 	targetID       atomic.Pointer[string]
 	sourceRead     time.Time             // when an early refresh of the source began
 	targetRead     time.Time             // likewise of the target
 	links          map[string]*topicLink // by source topic
 	partitions     map[offsets.TopicPartition]*partition
+	sorted         []*partition                       // the same by topic and number, nil if that changed
 	unbegun        map[offsets.TopicPartition]unbegun // wanted, and not in partitions
 	notCopied      map[string]string                  // selected source topics that are not copied, or not completely, with the reason
 	sourceBrokers  map[sourceLoop]*sourceBroker
@@ -35,9 +39,13 @@ type topology struct {
 	sourceLines    longLines
 	targetLines    longLines
 	firstSync      bool                                             // no topic sync has succeeded yet
+	settled        settledViews                                     // of the last topic sync, if it left nothing to do
 	early          chan struct{}                                    // requests an early topic sync
 	start          func(source *sourceBroker, target *targetBroker) // starts the loops of a broker; nil until startBrokers
 }
+
+// settledViews are metadata of both clusters to which nothing is to be done, as long as it stays the same.
+type settledViews struct{ source, target topics.View }
 
 func newTopology() topology {
 	return topology{
@@ -46,18 +54,6 @@ func newTopology() topology {
 		sourceBrokers: make(map[sourceLoop]*sourceBroker), targetBrokers: make(map[targetLane]*targetBroker),
 		replicaSets: make(map[uint64]int32), sourceLines: make(longLines), targetLines: make(longLines),
 	}
-}
-
-// longLines are the brokers that have been behind a long line. They stay in it, because a partition that moves to another lane or loop stands still for
-// a round trip.
-type longLines map[int32]bool
-
-// isLong reports whether the line to a broker is long, by its round-trip time.
-func (l longLines) isLong(broker int32, trip func(broker int32) time.Duration) bool {
-	if !l[broker] && trip(broker) >= longLine {
-		l[broker] = true
-	}
-	return l[broker]
 }
 
 // endFirstSync records that a topic sync has succeeded. From then on, start: latest does not apply to new topics.
@@ -127,10 +123,10 @@ func (f *Flow) targetLeader(tp offsets.TopicPartition) int32 {
 
 // readTopics reads the metadata of both clusters. It does not change the views of the flow.
 func (f *Flow) readTopics(ctx context.Context) (source, target topics.View, err error) {
-	if source, err = topics.Read(ctx, f.source); err != nil {
+	if source, err = f.topology.sourceReader.Read(ctx, f.source); err != nil {
 		return source, target, f.options.SourceError(err)
 	}
-	if target, err = topics.Read(ctx, f.target); err != nil {
+	if target, err = f.topology.targetReader.Read(ctx, f.target); err != nil {
 		return source, target, f.options.TargetError(err)
 	}
 	return source, target, nil
@@ -144,9 +140,13 @@ func (f *Flow) refreshSource(ctx context.Context) (read bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	view, err := topics.Read(ctx, f.source)
+	view, err := f.topology.sourceReader.Read(ctx, f.source)
 	if err != nil {
 		f.log.Debug("source metadata", "err", err)
+		return true
+	}
+	if f.sourceView().Is(view) {
+		f.takeOverFenceable() // that also depends on time
 		return true
 	}
 	f.topology.setSource(view)
@@ -164,14 +164,51 @@ func (f *Flow) refreshTarget(ctx context.Context) (read bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	view, err := topics.Read(ctx, f.target)
+	view, err := f.topology.targetReader.Read(ctx, f.target)
 	if err != nil {
 		f.log.Debug("target metadata", "err", err)
+		return true
+	}
+	if f.targetView().Is(view) {
+		f.takeOverFenceable()
 		return true
 	}
 	f.topology.setTarget(view)
 	f.followLeaders()
 	return true
+}
+
+// settle records that a topic sync succeeded. If it left nothing to do either, the next one has nothing to do until metadata changes.
+func (t *topology) settle(source, target topics.View) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.unbegun) == 0 && !t.missesTopics() {
+		t.settled = settledViews{source, target}
+	}
+}
+
+// unsettle lets the next topic sync do all of its work.
+func (t *topology) unsettle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settled = settledViews{}
+}
+
+// missesTopics reports whether a topic of the flow is not found on the source, which its retirement counts. The lock is held.
+func (t *topology) missesTopics() bool {
+	for _, link := range t.links {
+		if link.missed > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isSettled reports whether nothing is to be done to these views, and the flow follows them.
+func (t *topology) isSettled(source, target topics.View) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.settled.source.Is(source) && t.settled.target.Is(target) && t.source.Is(source) && t.target.Is(target)
 }
 
 // claimRefresh reports whether the caller may refresh metadata, and sets the time of the last refresh.
@@ -198,11 +235,26 @@ func (f *Flow) topologyChanged() bool {
 	return false
 }
 
-// partitions returns all partitions of the flow, in no order.
+// partitions returns all partitions of the flow, by topic and number. The list is shared and must not be changed.
 func (f *Flow) partitions() []*partition {
-	f.topology.mu.Lock()
-	defer f.topology.mu.Unlock()
-	return slices.Collect(maps.Values(f.topology.partitions))
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sorted == nil {
+		t.sorted = slices.SortedFunc(maps.Values(t.partitions), func(a, b *partition) int {
+			return cmp.Or(cmp.Compare(a.topic.source, b.topic.source), cmp.Compare(a.number, b.number))
+		})
+	}
+	return t.sorted
+}
+
+// put adds a partition. The lock is held, here and in the next function.
+func (t *topology) put(p *partition) { t.partitions[p.source()], t.sorted = p, nil }
+
+// drop removes a partition.
+func (t *topology) drop(tp offsets.TopicPartition) {
+	delete(t.partitions, tp)
+	t.sorted = nil
 }
 
 // partition returns a partition of the flow, nil if there is none of that name.
@@ -304,7 +356,7 @@ func (f *Flow) assignLoops(led map[int32][]*partition) map[sourceLoop][]*partiti
 	loops, t := make(map[sourceLoop][]*partition), &f.topology
 	for leader, partitions := range led {
 		n := int32(min(1+len(partitions)/loopPartitions, sourceLoops))
-		if t.sourceLines.isLong(leader, f.fetchLines[0].RoundTrip) {
+		if t.sourceLines.isLong(leader) {
 			n = int32(min(len(partitions), sourceLoops))
 		}
 		for _, p := range partitions {
@@ -345,7 +397,7 @@ func (f *Flow) ensureTargetBroker(copied topics.Partition, number int32) *target
 		t.replicaSets[copied.ReplicaSet] = group
 	}
 	lane := targetLane{copied.Leader, group * lanesOfGroup}
-	if t.targetLines.isLong(copied.Leader, f.produceLines[lane.number].RoundTrip) {
+	if t.targetLines.isLong(copied.Leader) {
 		lane.number += number % lanesOfGroup
 	}
 	if b := t.targetBrokers[lane]; b != nil {

@@ -30,8 +30,8 @@ var page []byte
 // anything else, give it the flows once they exist, and close it last.
 type admin struct {
 	config config.HTTP
-	// flows returns the status of every flow; nil until the flows exist.
-	flows   atomic.Pointer[func() []replicator.Status]
+	// flows is nil until the flows exist.
+	flows   atomic.Pointer[served]
 	ending  atomic.Bool
 	server  *http.Server
 	bound   net.Listener // nil when HTTP is off
@@ -103,18 +103,38 @@ func (a *admin) address() string {
 	return a.bound.Addr().String()
 }
 
+// served are functions about all flows.
+type served struct {
+	statuses func() []replicator.Status
+	notReady func() []string // the same as the statuses say, at much less cost
+}
+
 // serveFlows shows these flows from now on.
 func (a *admin) serveFlows(flows []*replicator.Flow) {
-	a.serveStatuses(func() []replicator.Status {
-		all := make([]replicator.Status, len(flows))
-		for i, f := range flows {
-			all[i] = f.Status()
-		}
-		return all
+	a.flows.Store(&served{
+		statuses: func() []replicator.Status {
+			all := make([]replicator.Status, len(flows))
+			for i, f := range flows {
+				all[i] = f.Status()
+			}
+			return all
+		},
+		notReady: func() []string {
+			var reasons []string
+			for _, f := range flows {
+				for _, why := range f.NotReady() {
+					reasons = append(reasons, f.Name()+": "+why)
+				}
+			}
+			return reasons
+		},
 	})
 }
 
-func (a *admin) serveStatuses(get func() []replicator.Status) { a.flows.Store(&get) }
+// serveStatuses shows these statuses from now on.
+func (a *admin) serveStatuses(get func() []replicator.Status) {
+	a.flows.Store(&served{statuses: get, notReady: func() []string { return notReadyOf(get()) }})
+}
 
 // stopping makes the process not ready, whatever its flows report.
 func (a *admin) stopping() { a.ending.Store(true) }
@@ -131,14 +151,14 @@ func (a *admin) close(ctx context.Context) {
 }
 
 func (a *admin) statuses() []replicator.Status {
-	if get := a.flows.Load(); get != nil {
-		return (*get)()
+	if flows := a.flows.Load(); flows != nil {
+		return flows.statuses()
 	}
 	return []replicator.Status{}
 }
 
-// notReady are the reasons why the process is not ready, one sentence each.
-func (a *admin) notReady() []string {
+// notReady are the reasons why the process is not ready, one sentence each. Of are those of the flows.
+func (a *admin) notReady(of []string) []string {
 	var reasons []string
 	if a.ending.Load() {
 		reasons = append(reasons, "stopping")
@@ -146,7 +166,12 @@ func (a *admin) notReady() []string {
 	if a.flows.Load() == nil {
 		reasons = append(reasons, "starting: no flows yet")
 	}
-	for _, s := range a.statuses() {
+	return append(reasons, of...)
+}
+
+// notReadyOf are the reasons why flows are not ready.
+func notReadyOf(statuses []replicator.Status) (reasons []string) {
+	for _, s := range statuses {
 		for _, why := range s.NotReady {
 			reasons = append(reasons, s.Flow+": "+why)
 		}
@@ -162,7 +187,11 @@ func (*admin) serveHealth(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *admin) serveReady(w http.ResponseWriter, _ *http.Request) {
-	reasons := a.notReady()
+	var of []string
+	if flows := a.flows.Load(); flows != nil {
+		of = flows.notReady()
+	}
+	reasons := a.notReady(of)
 	if len(reasons) == 0 {
 		_, _ = io.WriteString(w, "ready\n")
 		return
@@ -176,12 +205,13 @@ func (a *admin) serveStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(
 
 // serveOverview is what the page reads every second. It may change whenever the page does.
 func (a *admin) serveOverview(w http.ResponseWriter, _ *http.Request) {
+	statuses := a.statuses()
 	view := struct {
 		Version  string     `json:"version"`
 		NotReady []string   `json:"not_ready"`
 		Flows    []overview `json:"flows"`
-	}{buildVersion(), a.notReady(), []overview{}}
-	for _, s := range a.statuses() {
+	}{buildVersion(), a.notReady(notReadyOf(statuses)), []overview{}}
+	for _, s := range statuses {
 		view.Flows = append(view.Flows, newOverview(s))
 	}
 	writeJSON(w, view)

@@ -69,7 +69,7 @@ func insecure(c *config.Config) []string {
 func options(c *config.Config, flow config.Flow, log *slog.Logger, registry prometheus.Registerer) replicator.Options {
 	return replicator.Options{
 		Clusters: clustersOf(c, flow, log), Registerer: registry,
-		Buffer: int64(c.Buffer), ShutdownTimeout: c.ShutdownTimeout, Version: buildVersion(),
+		Buffer: int64(c.Buffer), ShutdownTimeout: c.ShutdownTimeout, Version: buildVersion(), PartitionSeries: c.Metrics.Partitions,
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,21 +74,13 @@ func (p *program) runFlows(ctx context.Context, c *config.Config, log *slog.Logg
 	if c.HTTP.Listen != "" {
 		log.Info("listening", "address", a.address())
 	}
-	limitMemory(c, p.env)
+	defer limitMemory(ctx, c, p.env)()
 	flows, err := newFlows(c, log, registry, adjust)
 	if err != nil {
 		return err
 	}
 	a.serveFlows(flows)
 	return runAll(ctx, flows, a.stopping)
-}
-
-// limitMemory sets a soft memory limit, so that the garbage collector works harder before the heap outgrows what the buffers
-// explain: each buffer exists once in use and about once more as garbage. GOMEMLIMIT takes precedence.
-func limitMemory(c *config.Config, env func(string) (string, bool)) {
-	if _, set := env("GOMEMLIMIT"); !set {
-		debug.SetMemoryLimit(32<<20 + 2*int64(c.Buffer)*int64(len(c.Flows)))
-	}
 }
 
 // newFlows creates the flows of the config. It does no I/O.

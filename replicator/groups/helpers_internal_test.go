@@ -163,7 +163,7 @@ func newWorld(t testing.TB) *world {
 	w.deps = Deps{
 		Clusters: client.Clusters{Flow: flow, Log: log}, Host: w.host, Topics: rules,
 		SourceClient: kafkatest.Client(t, w.source), TargetClient: kafkatest.Client(t, w.target),
-		Throttles: client.NewThrottles(log), Warn: log.Warn, Metrics: newMetrics(),
+		SourceMetadata: new(topics.Reader), TargetMetadata: new(topics.Reader), Throttles: client.NewThrottles(log), Warn: log.Warn, Metrics: newMetrics(),
 	}
 	return w
 }

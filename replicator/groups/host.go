@@ -66,10 +66,11 @@ type Deps struct {
 	Migration       Migration      // nil if the flow continues no copies of MirrorMaker 2
 	Topics          *policy.Topics // the flow's rules
 	// SourceClient and TargetClient are for the requests of this package alone: one that is given up closes its connection.
-	SourceClient, TargetClient *kgo.Client
-	Throttles                  *client.Throttles
-	Warn                       func(msg string, attrs ...any) // logs a warning, but not the same one again and again
-	Metrics                    Metrics
+	SourceClient, TargetClient     *kgo.Client
+	SourceMetadata, TargetMetadata *topics.Reader // shared with the flow, so that both keep one view
+	Throttles                      *client.Throttles
+	Warn                           func(msg string, attrs ...any) // logs a warning, but not the same one again and again
+	Metrics                        Metrics
 }
 
 // Metrics are the series that the package writes.

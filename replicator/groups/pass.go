@@ -66,10 +66,10 @@ func (p *pass) begin(ctx context.Context) error {
 func (p *pass) readViews(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	if p.now.source, err = topics.Read(ctx, p.deps.SourceClient); err != nil {
+	if p.now.source, err = p.deps.SourceMetadata.Read(ctx, p.deps.SourceClient); err != nil {
 		return fmt.Errorf("cluster %s: %w", p.deps.Flow.Source, err)
 	}
-	if p.now.target, err = topics.Read(ctx, p.deps.TargetClient); err != nil {
+	if p.now.target, err = p.deps.TargetMetadata.Read(ctx, p.deps.TargetClient); err != nil {
 		return fmt.Errorf("cluster %s: %w", p.deps.Flow.Target, err)
 	}
 	return nil

@@ -4,8 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,7 +23,21 @@ type View struct {
 	ByName map[string]Topic
 	// Brokers holds host:port by broker id.
 	Brokers map[int32]string
+	// Revision is the same for views that are the same, 0 if that is not known.
+	Revision int64
 }
+
+// equal reports whether two views say the same.
+func (c View) equal(other View) bool {
+	return c.ClusterID == other.ClusterID && maps.Equal(c.Brokers, other.Brokers) && maps.EqualFunc(c.ByName, other.ByName, Topic.equal)
+}
+
+func (t Topic) equal(other Topic) bool {
+	return t.Name == other.Name && t.ID == other.ID && slices.Equal(t.Partitions, other.Partitions)
+}
+
+// Is reports whether two views are known to be the same.
+func (c View) Is(other View) bool { return c.Revision != 0 && c.Revision == other.Revision }
 
 // Topic is one topic of a cluster. The zero Topic does not exist.
 type Topic struct {
@@ -63,34 +78,10 @@ func (c View) Partition(tp offsets.TopicPartition) Partition {
 	return info.Partitions[tp.Partition]
 }
 
-// Read returns the metadata of all topics of a cluster, including internal ones, with one Metadata request. The broker silently omits topics
-// that milena has no right to DESCRIBE.
+// Read returns the metadata of all topics of a cluster, including internal ones. The broker silently omits topics that milena has no right to
+// DESCRIBE.
 func Read(ctx context.Context, client *kgo.Client) (View, error) {
-	request := kmsg.NewPtrMetadataRequest() // no list of topics means all of them
-	answer, err := client.Request(ctx, request)
-	if err != nil {
-		return View{}, fmt.Errorf("list topics: %w", err)
-	}
-	response := answer.(*kmsg.MetadataResponse)
-	read := View{
-		ByName:  make(map[string]Topic, len(response.Topics)),
-		Brokers: make(map[int32]string, len(response.Brokers)),
-	}
-	if response.ClusterID != nil {
-		read.ClusterID = *response.ClusterID
-	}
-	for _, b := range response.Brokers {
-		read.Brokers[b.NodeID] = fmt.Sprintf("%s:%d", b.Host, b.Port)
-	}
-	for i := range response.Topics {
-		topic := &response.Topics[i]
-		// Some brokers still list a topic that is being deleted, with this code and without partitions.
-		if topic.Topic == nil || errors.Is(kerr.ErrorForCode(topic.ErrorCode), kerr.UnknownTopicOrPartition) {
-			continue
-		}
-		read.ByName[*topic.Topic] = readTopic(topic)
-	}
-	return read, nil
+	return new(Reader).Read(ctx, client)
 }
 
 func readTopic(topic *kmsg.MetadataResponseTopic) Topic {

@@ -57,6 +57,7 @@ type call struct {
 	version  int16
 	tagged   bool // the header of the response ends with tags
 	alone    bool // no other call was in flight
+	polls    bool // the broker may wait for records before it answers
 	number   int32
 	patience time.Duration // how long its response may take when all earlier ones have arrived
 	began    time.Time
@@ -161,6 +162,9 @@ func (l *line) sendLocked(request kmsg.Request, r receiver) error {
 	l.number++
 	if timed, ok := request.(kmsg.TimeoutRequest); ok {
 		c.patience += time.Duration(timed.Timeout()) * time.Millisecond
+	}
+	if fetch, ok := request.(*FetchRequest); ok {
+		c.polls = fetch.MaxWaitMillis > 0
 	}
 	var pieces net.Buffers
 	if produce, ok := request.(*ProduceRequest); ok {
@@ -384,7 +388,11 @@ func (l *line) end(arrived time.Time, throttled int32) call {
 	c := l.calls[0]
 	l.calls[0] = call{}
 	l.calls = l.calls[1:]
-	if c.alone && !c.written.IsZero() { // else it may have waited for others
+	switch {
+	case !c.alone || c.written.IsZero(): // it may have waited for others
+	case c.polls: // it may have waited for records
+		l.trip.lower(arrived.Sub(c.written))
+	default:
 		l.trip.add(arrived, arrived.Sub(c.written))
 	}
 	l.mute.Answered(throttled)

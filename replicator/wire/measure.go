@@ -30,6 +30,15 @@ func (t *roundTrip) add(at time.Time, took time.Duration) {
 	}
 }
 
+// lower lowers the estimate, if there is one.
+func (t *roundTrip) lower(took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.now > 0 && took < t.now {
+		t.now = max(took, 1)
+	}
+}
+
 // get returns the estimate, 0 if there is none.
 func (t *roundTrip) get() time.Duration {
 	t.mu.Lock()

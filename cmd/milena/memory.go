@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+
+	"github.com/milena-kafka/milena/config"
+)
+
+const (
+	// MemoryBesides is what a process needs besides batches and what grows with its flows.
+	memoryBesides = 32 << 20
+	// MemoryEvery is how often the limit is compared with the live heap. A heap that has outgrown its limit keeps half of all CPUs busy with
+	// collecting until then.
+	memoryEvery = 250 * time.Millisecond
+)
+
+// limitMemory sets a soft memory limit, so that the garbage collector works harder before the heap outgrows what it holds. GOMEMLIMIT takes
+// precedence. The limit follows the live heap until the returned function is called.
+func limitMemory(ctx context.Context, c *config.Config, env func(string) (string, bool)) (end func()) {
+	if _, set := env("GOMEMLIMIT"); set {
+		return func() {}
+	}
+	buffers := int64(c.Buffer) * int64(len(c.Flows))
+	debug.SetMemoryLimit(memoryLimit(buffers, 0))
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		followHeap(ctx, buffers)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+// memoryLimit returns the limit for a process whose live heap, by the last collection, has this size: what the buffers explain, each once in use
+// and about once more as garbage, or half more than is live. Below that the collector would run all the time, as with many partitions, or
+// maps of long histories.
+func memoryLimit(buffers, live int64) int64 {
+	return max(memoryBesides+2*buffers, memoryBesides/2+live+live/2)
+}
+
+// followHeap raises and lowers the limit with the live heap.
+func followHeap(ctx context.Context, buffers int64) {
+	tick := time.NewTicker(memoryEvery)
+	defer tick.Stop()
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	for limit := memoryLimit(buffers, 0); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		metrics.Read(sample)
+		if now := memoryLimit(buffers, int64(sample[0].Value.Uint64())); now != limit {
+			limit = now
+			debug.SetMemoryLimit(limit)
+		}
+	}
+}

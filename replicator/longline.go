@@ -1,0 +1,58 @@
+package replicator
+
+import "time"
+
+const (
+	// LongLine is the round-trip time of a long line.
+	longLine = 5 * time.Millisecond
+	// LongAfter is how long a round-trip time must last before it counts.
+	longAfter = time.Second
+)
+
+// longLines are the brokers behind a long line. They stay in it, because a partition that moves to another lane or loop stands still for a round trip.
+// The topology's lock is held when its methods are called.
+type longLines map[int32]lineLength
+
+// lineLength is since when the round-trip time to a broker has been long, and whether that counts.
+type lineLength struct {
+	since time.Time
+	long  bool
+}
+
+// isLong reports whether the line to a broker is long.
+func (l longLines) isLong(broker int32) bool { return l[broker].long }
+
+// note records a round-trip time. It reports whether the line counts as long from now on.
+func (l longLines) note(broker int32, trip time.Duration, now time.Time) (changed bool) {
+	known := l[broker]
+	switch {
+	case known.long:
+		return false
+	case trip < longLine:
+		delete(l, broker)
+		return false
+	case known.since.IsZero():
+		known.since = now
+	}
+	known.long = now.Sub(known.since) >= longAfter
+	l[broker] = known
+	return known.long
+}
+
+// measureLines notes the round-trip times to all brokers. It reports whether partitions must be assigned to loops and lanes again.
+func (f *Flow) measureLines(now time.Time) (changed bool) {
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for loop := range t.sourceBrokers {
+		if loop.number == 0 && t.sourceLines.note(loop.broker, f.fetchLines[0].RoundTrip(loop.broker), now) {
+			changed = true
+		}
+	}
+	for lane := range t.targetBrokers {
+		if lane.number%lanesOfGroup == 0 && t.targetLines.note(lane.broker, f.produceLines[lane.number].RoundTrip(lane.broker), now) {
+			changed = true
+		}
+	}
+	return changed
+}
