@@ -37,6 +37,8 @@
 // Over a line with round-trip time R, a partition with one batch in flight moves one batch per R. So a lane sends without waiting for responses: a
 // broker works at the requests of a connection in order, and has no limit on how many of them it is sent. What is in flight is bounded by the
 // bytes that a partition and a lane may queue. Both, and the size of a fetch, grow with the round-trip time (aheadOf), which the connections measure.
+// More than the way to the broker and back holds is not sent (window.go), because it would only wait there: what waits here shares requests, and is
+// merged if it is tiny (merge.go).
 //
 // A broker that refuses one batch refuses those that follow it as out of order. If all responses say that nothing was written, the partition goes on
 // with the first batch; else a takeover reads what was. A broker that does not know the producer accepts any sequence, so the first batch after a
@@ -52,7 +54,7 @@
 //     the target, or while it is halted, nothing is fetched. A copy that lacks a leader, a right, or replicas in sync stays outside the fence of
 //     its shard, because its marker could not be written, and is fenced when it can be.
 //   - A produce request is answered when its last partition is replicated, so partitions with different replicas have different lanes: four sets
-//     of replicas per broker have two lanes each.
+//     of replicas per broker have lanes of their own; on a long line (longline.go) each set has several.
 //   - A lane may queue as much as is free of the byte budget, so that a share is left whatever hangs. While the budget is short, what waits is copied
 //     out of responses that are otherwise done with.
 //   - Loops request metadata and bounds of logs, and do not wait for them (refresh.go, bounds.go).

@@ -22,6 +22,10 @@ const (
 	// LongPoll is how long the broker may keep a fetch that finds nothing. It limits how long a partition that is not in the request must wait
 	// for the next one.
 	longPoll = 500 * time.Millisecond
+	// PollPartitions is how many partitions of a loop lengthen longPoll once, and longestPoll is its limit. To ask for many partitions that have nothing
+	// costs milliseconds.
+	pollPartitions = 2000
+	longestPoll    = 2 * time.Second
 	// ShortPoll is used while a partition is left out of the request because its queue is full, as it will have room within milliseconds. It
 	// doubles, up to longPoll, as long as no partition of the loop gets room.
 	shortPoll = 5 * time.Millisecond
@@ -108,7 +112,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; {
 		trip := b.lines.RoundTrip(b.broker)
 		most := int64(b.pace.Of(int(f.fetchShare(trip))))
-		share, err := f.budget.reserveUpTo(ctx, min(most, leastShare), most)
+		share, err := f.reserveFetch(ctx, most)
 		if err != nil {
 			return
 		}
@@ -151,6 +155,17 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// reserveFetch reserves the bytes of a fetch from the budget: a power of two, as far as that leaves leastShare. Responses then have few sizes, and their
+// buffers can be used again.
+func (f *Flow) reserveFetch(ctx context.Context, most int64) (int64, error) {
+	share, err := f.budget.reserveUpTo(ctx, min(most, leastShare), most)
+	if even := powerOfTwo(share+1) / 2; err == nil && even >= leastShare {
+		f.budget.add(even - share)
+		share = even
+	}
+	return share, err
 }
 
 // Trickle is the part of its limit below which a response is small. RestMost limits the pause after one.
@@ -197,7 +212,7 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, share, ahead in
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	plan.wanted, plan.requested = plan.wanted[:0], plan.requested[:0]
-	poll, retry = longPoll, longPoll
+	poll, retry = longPollOf(len(b.partitions)), longPoll
 	anyFull := false
 	for _, p := range b.partitions {
 		p.mu.Lock()
@@ -226,6 +241,11 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, share, ahead in
 		b.short = min(2*poll, longPoll)
 	}
 	return poll, retry
+}
+
+// longPollOf is longPoll for a number of partitions.
+func longPollOf(partitions int) time.Duration {
+	return min(longPoll*time.Duration(1+partitions/pollPartitions), longestPoll)
 }
 
 // endFetches marks the partitions of a failed request as no longer in flight.
