@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,6 +236,31 @@ func TestLeadersMoveWhileReading(t *testing.T) {
 		k.verifySome(j, 50)
 	}
 	k.verify(j)
+}
+
+// A broker throttles a client that exceeds a quota with a response without partitions (KIP-219). That is no error.
+func TestJournalIsReadWhileABrokerThrottles(t *testing.T) {
+	t.Parallel()
+	c, fake := fakes(t, 1)
+	c.create(journalName, shards)
+	j := offsets.NewJournal(c.client, journalName, offsets.JournalOptions{MaxAge: time.Nanosecond})
+	k := newCopier(c, "orders", 1)
+	k.copies(200)
+	k.journals()
+	var throttled atomic.Int32
+	fake.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		if throttled.Add(1) > 200 {
+			return nil, nil, false // the control is removed
+		}
+		fake.KeepControl()
+		response := request.ResponseKind().(*kmsg.FetchResponse)
+		response.ThrottleMillis = 1
+		return response, nil, true
+	})
+	k.verifySome(j, 5)
+	if n := throttled.Load(); n < 200 {
+		t.Errorf("%d fetches were throttled", n)
+	}
 }
 
 // verifySome translates a few offsets of either side.

@@ -241,13 +241,9 @@ func (l *logReader) fetch(ctx context.Context, leader int, id [16]byte, from int
 	if id == [16]byte{} {
 		ask = &fetchByName{request}
 	}
-	answer, err := l.client.Broker(leader).Request(ctx, ask)
+	response, err := l.unthrottled(ctx, leader, ask)
 	if err != nil {
 		return nil, err
-	}
-	response, ok := answer.(*kmsg.FetchResponse)
-	if !ok {
-		return nil, errors.New("unexpected response type")
 	}
 	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
 		return nil, err
@@ -256,6 +252,24 @@ func (l *logReader) fetch(ctx context.Context, leader int, id [16]byte, from int
 		return nil, errors.New("the response does not have the partition")
 	}
 	return &response.Topics[0].Partitions[0], kerr.ErrorForCode(response.Topics[0].Partitions[0].ErrorCode)
+}
+
+// unthrottled sends a fetch request until the response is not an empty one, with which a broker throttles a client that exceeds a quota (KIP-219).
+// The client waits for the throttle time before it sends the next request.
+func (l *logReader) unthrottled(ctx context.Context, leader int, request kmsg.Request) (*kmsg.FetchResponse, error) {
+	for {
+		answer, err := l.client.Broker(leader).Request(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		response, ok := answer.(*kmsg.FetchResponse)
+		if !ok {
+			return nil, errors.New("unexpected response type")
+		}
+		if response.ThrottleMillis == 0 || len(response.Topics) > 0 || response.ErrorCode != 0 {
+			return response, nil
+		}
+	}
 }
 
 // fetchByName is a fetch request that names the topic. From version 13 on, requests have only its id, but not every

@@ -497,11 +497,15 @@ func (f *Flow) fetchOne(ctx context.Context, p *partition, offset int64, epoch i
 		TopicPartition: p.source(),
 		FetchOffset:    wire.FetchOffset{TopicID: id, Offset: offset, LeaderEpoch: leaderEpoch, LastEpoch: epoch, MaxBytes: 4 << 20},
 	}
-	request := wire.NewFetchRequest(100*time.Millisecond, wire.MaxFetchBytes, isolation)
-	request.Add(wanted)
-	response, err := f.sourceWire.Fetch(ctx, leader, request)
-	if err != nil {
-		return nil, err
+	var response *wire.FetchResponse
+	for throttled := true; throttled; { // with a response without partitions, a broker throttles a client that exceeds a quota (KIP-219)
+		request := wire.NewFetchRequest(100*time.Millisecond, wire.MaxFetchBytes, isolation)
+		request.Add(wanted)
+		var err error
+		if response, err = f.sourceWire.Fetch(ctx, leader, request); err != nil {
+			return nil, err
+		}
+		throttled = response.ThrottleMillis > 0 && len(response.Topics) == 0 && response.ErrorCode == 0
 	}
 	if rp := wire.IndexFetch(response.FetchResponse).Of(wanted.TopicPartition, wanted.TopicID); rp != nil {
 		return rp, nil

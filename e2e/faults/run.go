@@ -15,6 +15,8 @@ import (
 type Options struct {
 	Seed   uint64
 	Faults int
+	// RTT is the round-trip time from milena to the brokers of both clusters.
+	RTT time.Duration
 	// Binary is milena's, see daemon.Build.
 	Binary string
 	Jars   kafka.Jars
@@ -39,6 +41,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return report, err
 	}
 	defer w.close()
+	for _, c := range []side{w.source, w.target} {
+		for _, b := range c.Brokers() {
+			b.Proxy().SetRTT(o.RTT)
+		}
+	}
 	for i, f := range Plan(o.Seed, o.Faults) {
 		o.Logf("%6.1f s  fault %d: %s", time.Since(began).Seconds(), i+1, f)
 		if err := w.step(ctx, f); err != nil {

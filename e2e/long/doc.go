@@ -6,6 +6,7 @@
 //	MILENA_LONG=1 MILENA_E2E_SEED=17 go test ./e2e/long -v -timeout 4h -run ...  repeat the faults of a run; its log has the seed
 //
 // Without MILENA_LONG they are skipped. They need what the package e2e needs, and understand the same environment variables.
-// MILENA_FAULTS sets the number of faults of TestThousandFaults; with 30 there is at least one of each kind. MILENA_SEGMENTS and MILENA_TRANSACTIONS the size of the histories. MILENA_PARTITIONS
-// is the number of partitions of TestManyPartitions.
+// MILENA_FAULTS sets the number of faults of TestThousandFaults, with 30 there is at least one of each kind, and MILENA_RTT the round-trip time to both
+// clusters in milliseconds. MILENA_SEGMENTS and MILENA_TRANSACTIONS set the size of the histories, MILENA_PARTITIONS the number of partitions of
+// TestManyPartitions.
 package long

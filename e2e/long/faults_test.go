@@ -38,7 +38,7 @@ func number(t *testing.T, name string, otherwise int64) int64 {
 	return n
 }
 
-// A thousand random faults of milena, brokers, networks, retention, cleaners and people.
+// A thousand random faults of milena, brokers, networks, retention, cleaners and people. MILENA_RTT is the round-trip time to both clusters in ms.
 func TestThousandFaults(t *testing.T) {
 	jars := requireLong(t)
 	dir := os.Getenv("MILENA_E2E_KEEP")
@@ -52,6 +52,7 @@ func TestThousandFaults(t *testing.T) {
 	seed := uint64(number(t, "MILENA_E2E_SEED", time.Now().UnixNano()%1_000_000))
 	t.Logf("random seed: MILENA_E2E_SEED=%d", seed)
 	report, err := faults.Run(t.Context(), faults.Options{
+		RTT:  time.Duration(number(t, "MILENA_RTT", 0)) * time.Millisecond,
 		Seed: seed, Faults: int(number(t, "MILENA_FAULTS", 1000)), Binary: bin, Jars: jars, Dir: dir, Logf: t.Logf,
 	})
 	if err != nil {
