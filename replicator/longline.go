@@ -1,13 +1,35 @@
 package replicator
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 const (
 	// LongLine is the round-trip time of a long line.
 	longLine = 5 * time.Millisecond
 	// LongAfter is how long a round-trip time must last before it counts.
 	longAfter = time.Second
+	// AheadPerSecond is how fast one partition is copied over a line with delay: the bytes that are on their way at any time are this rate times the
+	// round-trip time.
+	aheadPerSecond = 96 << 20
+	// MaxAhead limits them.
+	maxAhead = 32 << 20
 )
+
+// aheadOf returns how many bytes of one partition are requested at a time over a line with a round-trip time. It is a power of two, because a fetch
+// session repeats only the partitions whose limit has changed.
+func aheadOf(trip time.Duration) int64 {
+	return max(partitionBytes, min(powerOfTwo(int64(trip.Seconds()*aheadPerSecond)), maxAhead))
+}
+
+// powerOfTwo returns the lowest power of two that is not below n.
+func powerOfTwo(n int64) int64 {
+	if n <= 1 {
+		return 1
+	}
+	return 1 << bits.Len64(uint64(n-1))
+}
 
 // longLines are the brokers behind a long line. They stay in it, because a partition that moves to another lane or loop stands still for a round trip.
 // The topology's lock is held when its methods are called.

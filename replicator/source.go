@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"sync"
 	"time"
 
@@ -31,28 +30,9 @@ const (
 	shortPoll = 5 * time.Millisecond
 	// PartitionBytes limits the bytes of one partition in a response, on a line without delay.
 	partitionBytes = 1 << 20
-	// AheadPerSecond is how fast one partition is copied over a line with delay: the bytes that are on their way at any time are this rate times the
-	// round-trip time.
-	aheadPerSecond = 96 << 20
-	// MaxAhead limits them.
-	maxAhead = 32 << 20
 	// LeastShare is the least number of bytes that a loop requests at a time, unless a quota demands less.
 	leastShare = 256 << 10
 )
-
-// aheadOf returns how many bytes of one partition are requested at a time over a line with a round-trip time. It is a power of two, because a fetch
-// session repeats only the partitions whose limit has changed.
-func aheadOf(trip time.Duration) int64 {
-	return max(partitionBytes, min(powerOfTwo(int64(trip.Seconds()*aheadPerSecond)), maxAhead))
-}
-
-// powerOfTwo returns the lowest power of two that is not below n.
-func powerOfTwo(n int64) int64 {
-	if n <= 1 {
-		return 1
-	}
-	return 1 << bits.Len64(uint64(n-1))
-}
 
 const (
 	// SourceLoops limits how many loops fetch from one broker, each with its own session and connection. Several are faster for many

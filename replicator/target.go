@@ -146,7 +146,7 @@ func (b *targetBroker) finish(list []sentBatch, sent flight, response *kmsg.Prod
 		b.pace.Answered(response.ThrottleMillis)
 	}
 	b.account.setAhead(aheadOf(trip))
-	waiting := len(b.ready) > 0
+	waiting := len(b.ready) > 0 && b.maySendLocked(trip)
 	b.mu.Unlock()
 	switch {
 	case err != nil:
@@ -203,13 +203,17 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch, flight)
 	return request, list, b.window.send(int64(bytes), time.Now())
 }
 
-// takeReady takes the ready partitions, if a request may be sent, and returns the maximum size in bytes of the request. While a quota demands long
-// waits, one request is in flight at a time.
+// maySendLocked reports whether the next request may be sent. While a quota demands long waits, one is in flight at a time. The lock is held.
+func (b *targetBroker) maySendLocked(trip time.Duration) bool {
+	return b.inFlight == 0 || !b.pace.IsSlow() && b.window.isOpen(trip)
+}
+
+// takeReady takes the ready partitions, if a request may be sent, and returns the maximum size in bytes of the request.
 func (b *targetBroker) takeReady() (ready []*partition, limit int) {
 	trip := b.trip(b.broker)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.inFlight > 0 && (b.pace.IsSlow() || !b.window.isOpen(trip)) {
+	if !b.maySendLocked(trip) {
 		return nil, 0
 	}
 	ready, b.ready = b.ready, nil

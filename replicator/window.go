@@ -7,6 +7,7 @@ import "time"
 // sent together, or merged. The lane's lock is held when its methods are called.
 type window struct {
 	inFlight  int64 // bytes
+	full      bool  // it was full, and is not half empty yet
 	delivered int64 // bytes that were acknowledged since the start
 	now, last float64
 	since     time.Time // of now, the highest rate in bytes per second; last is that of the time before
@@ -26,9 +27,15 @@ type flight struct {
 	delivered int64 // at that time
 }
 
-// isOpen reports whether the next request may be sent over a line with a round-trip time.
+// isOpen reports whether the next request may be sent over a line with a round-trip time. A window that was full opens when it is half empty: then
+// several requests are sent at once, and their responses come at once, which wakes both sides less often. Half of it is what the line holds.
 func (w *window) isOpen(trip time.Duration) bool {
-	return w.inFlight < max(leastWindow, int64(2*max(w.now, w.last)*trip.Seconds()))
+	limit := max(leastWindow, int64(2*max(w.now, w.last)*trip.Seconds()))
+	if w.full {
+		limit /= 2
+	}
+	w.full = w.inFlight >= limit
+	return !w.full
 }
 
 // send records a request.
