@@ -26,14 +26,9 @@ func newBudget(limit int64) *budget {
 // shortAfter is how long a reservation waits before the budget counts as short.
 const shortAfter = 50 * time.Millisecond
 
-// reserve blocks until n bytes fit, or until nothing else is held: a response that is larger than the whole budget must not block forever.
-func (b *budget) reserve(ctx context.Context, n int64) error {
-	_, err := b.reserveUpTo(ctx, n, n)
-	return err
-}
-
-// reserveUpTo is like reserve for the least number of bytes, and reserves up to the most if they fit. It returns how many. So what is queued for
-// brokers that hang, which is at most what is free, leaves something for the others.
+// reserveUpTo blocks until the least number of bytes fits, or until nothing else is held: a response that is larger than the whole budget must not
+// block forever. It reserves up to the most if they fit, and returns how many. So what is queued for brokers that hang, which is at most what is
+// free, leaves something for the others.
 func (b *budget) reserveUpTo(ctx context.Context, least, most int64) (int64, error) {
 	var tick *time.Ticker
 	var short <-chan time.Time

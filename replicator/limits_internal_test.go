@@ -11,15 +11,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// reserve reserves exactly n bytes.
+func reserve(ctx context.Context, b *budget, n int64) error {
+	_, err := b.reserveUpTo(ctx, n, n)
+	return err
+}
+
 func TestBudgetBlocksUntilBytesAreReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(100)
-		if err := b.reserve(t.Context(), 60); err != nil {
+		if err := reserve(t.Context(), b, 60); err != nil {
 			t.Fatal(err)
 		}
 		var reserved atomic.Bool
 		go func() {
-			if b.reserve(t.Context(), 60) == nil {
+			if reserve(t.Context(), b, 60) == nil {
 				reserved.Store(true)
 			}
 		}()
@@ -43,12 +49,12 @@ func TestBudgetBlocksUntilBytesAreReturned(t *testing.T) {
 func TestBudgetAllowsAnOversizedReservationAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(100)
-		if err := b.reserve(t.Context(), 250); err != nil {
+		if err := reserve(t.Context(), b, 250); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := b.reserve(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		if err := reserve(ctx, b, 1); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("beside an oversized reservation: %v", err)
 		}
 		if b.held() != 250 {

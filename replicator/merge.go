@@ -41,6 +41,13 @@ func (o *outbox) tinyBatches() int {
 	if len(waiting) < leastMerged {
 		return 0
 	}
+	least := 0
+	for _, b := range waiting[:leastMerged] {
+		least += b.size
+	}
+	if least > mergedBytes { // nearly always, so no header is parsed for that
+		return 0
+	}
 	n, size := 0, 0
 	var last recordbatch.Header
 	for _, b := range waiting {

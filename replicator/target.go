@@ -40,11 +40,10 @@ type targetBroker struct {
 	wake    chan struct{}                    // there may be something to send
 	mute    client.Mute                      // of its connection
 
-	mu       sync.Mutex
-	ready    []*partition
-	pace     client.Pace // of its requests
-	inFlight int         // requests
-	window   window
+	mu     sync.Mutex
+	ready  []*partition
+	pace   client.Pace // of its requests
+	window window
 }
 
 // sentBatch is a batch in a produce request.
@@ -139,7 +138,6 @@ func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 func (b *targetBroker) finish(list []sentBatch, sent flight, response *kmsg.ProduceResponse, err error) {
 	f, trip := b.flow, b.trip(b.broker)
 	b.mu.Lock()
-	b.inFlight--
 	b.window.end(sent, trip, time.Now())
 	if err == nil {
 		b.mute.Answered(response.ThrottleMillis)
@@ -199,13 +197,12 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch, flight)
 	if len(list) == 0 {
 		return nil, nil, flight{}
 	}
-	b.inFlight++
 	return request, list, b.window.send(int64(bytes), time.Now())
 }
 
 // maySendLocked reports whether the next request may be sent. While a quota demands long waits, one is in flight at a time. The lock is held.
 func (b *targetBroker) maySendLocked(trip time.Duration) bool {
-	return b.inFlight == 0 || !b.pace.IsSlow() && b.window.isOpen(trip)
+	return b.window.isEmpty() || !b.pace.IsSlow() && b.window.isOpen(trip)
 }
 
 // takeReady takes the ready partitions, if a request may be sent, and returns the maximum size in bytes of the request.
@@ -298,7 +295,7 @@ func (f *Flow) applyAnswerLocked(s sentBatch, answer *kmsg.ProduceResponseTopicP
 	awaited := p.refused != nil
 	switch {
 	case !p.outbox.isNext(s.sequence):
-		return f.doubtAnswerLocked(p, answer, false), nil // of a lane that the partition has left
+		return f.doubtAnswerLocked(p, answer, false), nil // no batch that is in flight has this turn: the log tells what was written
 	case outcome == wire.Acked && !awaited:
 		return f.ackedLocked(p, answer.BaseOffset, now)
 	}

@@ -27,6 +27,9 @@ type flight struct {
 	delivered int64 // at that time
 }
 
+// isEmpty reports whether no request is in flight.
+func (w *window) isEmpty() bool { return w.inFlight == 0 }
+
 // isOpen reports whether the next request may be sent over a line with a round-trip time. A window that was full opens when it is half empty: then
 // several requests are sent at once, and their responses come at once, which wakes both sides less often. Half of it is what the line holds.
 func (w *window) isOpen(trip time.Duration) bool {

@@ -27,7 +27,7 @@ type Access struct {
 	Hooks []kgo.Hook
 	// Observe is called after each fetch and produce request.
 	Observe func(request string, took time.Duration, err error)
-	// Buffers are shared by all lines of a process.
+	// Buffers are shared by all lines of a flow.
 	Buffers *Buffers
 }
 
