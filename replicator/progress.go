@@ -225,25 +225,6 @@ type tailKnowledge struct {
 	restored    time.Time // if not continued: nothing behind acked was written before
 }
 
-// offsetsOf returns the source offsets [from, to) of count records from a number on. They are those behind the last acknowledged record, as far as
-// is known.
-func (k tailKnowledge) offsetsOf(number, count int64) (from, to int64) {
-	from, to = k.acked, k.acked
-	for _, b := range k.unsettled {
-		for _, run := range b.runs {
-			n := int64(run.Count)
-			if number >= 0 && number < n {
-				from = run.Source + number
-			}
-			if last := number + count - 1; last >= 0 && last < n {
-				return from, run.Source + last + 1
-			}
-			number -= n
-		}
-	}
-	return from, to
-}
-
 func (g *progress) tailKnowledge() tailKnowledge {
 	return tailKnowledge{g.acked, g.doneEpoch, g.continued, g.unsettled, g.restored}
 }

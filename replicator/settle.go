@@ -118,13 +118,35 @@ func settle(ctx context.Context, source replaySource, tail *match.Tail, end int6
 	} else {
 		found, err = replay(ctx, source, tail, known) // content tells the number of records, or that remains in doubt
 	}
-	if gap := tail.Gap(); gap != nil && err == nil {
-		from, to := known.offsetsOf(gap.Number, gap.Count)
-		return settlement{}, &unsettledError{kind: policy.Unmatched, from: from, to: to, fallback: found, detail: fmt.Sprintf(
-			"the target wrote the batch at target offset %d although it had refused %d records that were sent before it: it had forgotten the producer in between; they are missing, and what follows them is there",
-			gap.Target, gap.Count)}
+	if gaps := tail.Gaps(); len(gaps) > 0 && err == nil {
+		return settlement{}, gapError(known, found, gaps)
 	}
 	return found, err
+}
+
+// gapError is the anomaly of records that the target refused although it wrote others behind them.
+func gapError(known tailKnowledge, found settlement, gaps []match.Gap) *unsettledError {
+	count := int64(0)
+	for _, gap := range gaps {
+		count += gap.Count
+	}
+	from, _ := found.around(gaps[0], known.acked)
+	_, to := found.around(gaps[len(gaps)-1], known.acked)
+	return &unsettledError{kind: policy.Unmatched, from: from, to: to, fallback: found, detail: fmt.Sprintf(
+		"the target wrote the batch at target offset %d although it had refused records that were sent before it, because it had forgotten the producer in between; records that are missing: %d; what follows them is there",
+		gaps[0].Target, count)}
+}
+
+// around returns between which source offsets the records of a gap are missing, if the settlement begins at one.
+func (s settlement) around(gap match.Gap, begin int64) (from, to int64) {
+	from = begin
+	for _, segment := range s.segments {
+		if segment.TargetEnd() > gap.Target {
+			return from, segment.Source
+		}
+		from = segment.SourceEnd()
+	}
+	return from, s.next
 }
 
 // settleSent settles what this process has sent itself, without the source: it knows the records of each batch, and the tail how many of them

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -149,24 +150,34 @@ func TestSettleKnowsWhatWasSent(t *testing.T) {
 	}
 }
 
-// The target refused a batch, forgot the producer, and accepted those behind it: that halts, and says which records are missing. With skip, the copy
-// continues behind the records that are there.
+// The target refused a batch, forgot the producer, and accepted those behind it, perhaps several times: that halts, and says which records are
+// missing. With skip, the copy continues behind the records that are there.
 func TestSettleHaltsAtAGapOfSequences(t *testing.T) {
+	values := []string{"a", "b", "c", "d", "e", "f"}
 	var sent []sentRecords
-	for n := range int64(4) {
+	for n := range int64(len(values)) {
 		sent = append(sent, sentRecords{runs: []recordbatch.Run{{Source: 10 + n, Count: 1}}, count: 1, next: 11 + n, leaderEpoch: 3})
 	}
-	for name, known := range map[string]tailKnowledge{
-		"in the same process": {acked: 10, continued: true, unsettled: sent},
-		"after a crash":       {acked: 10},
+	for _, test := range []struct {
+		name     string
+		known    tailKnowledge
+		refused  []int
+		from, to int64
+	}{
+		{"in the same process", tailKnowledge{acked: 10, continued: true, unsettled: sent}, []int{1}, 11, 12},
+		{"after a crash", tailKnowledge{acked: 10}, []int{1}, 11, 12},
+		{"the first one behind what was acknowledged", tailKnowledge{acked: 10, continued: true, unsettled: sent}, []int{0, 1}, 10, 12},
+		{"the first one behind what was journaled", tailKnowledge{acked: 10}, []int{0, 1}, 10, 12},
+		{"twice", tailKnowledge{acked: 10, continued: true, unsettled: sent}, []int{1, 3, 4}, 11, 15},
+		{"twice before a crash", tailKnowledge{acked: 10}, []int{1, 3, 4}, 11, 15},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			tail := match.NewTail(100, &offsets.Producer{ID: modelProducer, Epoch: 4})
 			tail.Hash()
 			landed := int64(0)
-			for n, b := range batchesOf(-1, "a", "b", "c", "d") {
-				if n == 1 {
-					continue // was refused
+			for n, b := range batchesOf(-1, values...) {
+				if slices.Contains(test.refused, n) {
+					continue
 				}
 				recordbatch.Rewrite(b.Bytes, modelProducer, 4, int32(n))
 				if own, err := tail.Add(parseAt(b.Bytes, 100+landed)); !own || err != nil {
@@ -174,17 +185,17 @@ func TestSettleHaltsAtAGapOfSequences(t *testing.T) {
 				}
 				landed++
 			}
-			source := scriptedSource{simSource: simSource{batchesOf(-1, "a", "b", "c", "d")}, start: 10, last: 14}
-			found, err := settle(t.Context(), source, tail, 103, fenced{marker{modelProducer, 5}, 1}, known)
+			source := scriptedSource{simSource: simSource{batchesOf(-1, values...)}, start: 10, last: 16}
+			found, err := settle(t.Context(), source, tail, 100+landed, fenced{marker{modelProducer, 5}, 1}, test.known)
 			var doubt *unsettledError
 			if !errors.As(err, &doubt) {
 				t.Fatalf("settled up to %d with %v (%v)", found.next, found.segments, err)
 			}
-			if doubt.kind != policy.Unmatched {
+			if doubt.kind != policy.Unmatched || !strings.Contains(doubt.detail, fmt.Sprintf("missing: %d;", len(test.refused))) {
 				t.Errorf("anomaly %s: %s", doubt.kind, doubt.detail)
 			}
-			if known.continued && (doubt.from != 11 || doubt.to != 12 || doubt.fallback.next != 14) {
-				t.Errorf("offsets %d to %d, with skip the copy continues at %d", doubt.from, doubt.to, doubt.fallback.next)
+			if doubt.from != test.from || doubt.to != test.to || doubt.fallback.next != 16 {
+				t.Errorf("offsets %d to %d, want %d to %d; with skip the copy continues at %d", doubt.from, doubt.to, test.from, test.to, doubt.fallback.next)
 			}
 		})
 	}

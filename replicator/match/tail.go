@@ -44,14 +44,13 @@ type Tail struct {
 	end     int64            // target offset behind the last batch
 	hidden  int64            // target offsets behind the last own batch that no batch accounts for
 	doubts  []countDoubt
-	gap     *Gap // the first one; nil if there is none
+	gaps    []Gap
 }
 
 // Gap are records that the target refused although it wrote what was sent behind them: the broker had forgotten the producer in between, and
 // accepted any sequence.
 type Gap struct {
 	Target int64 // offset of the batch behind the gap
-	Number int64 // of the first of the records
 	Count  int64
 }
 
@@ -130,8 +129,8 @@ func (t *Tail) Add(b recordbatch.Batch) (own bool, err error) {
 	if !ok {
 		return false, nil
 	}
-	if last := t.last; last != nil && last.ID == b.ProducerID && last.Epoch == b.ProducerEpoch && first > t.count+hidden && t.gap == nil {
-		t.gap = &Gap{Target: b.BaseOffset, Number: t.count + hidden, Count: first - t.count - hidden}
+	if last := t.last; last != nil && last.ID == b.ProducerID && last.Epoch == b.ProducerEpoch && first > t.count+hidden {
+		t.gaps = append(t.gaps, Gap{Target: b.BaseOffset, Count: first - t.count - hidden})
 	}
 	batch := tailBatch{
 		first: first, offset: b.BaseOffset, span: int64(b.LastOffsetDelta) + 1, count: b.Count, fingerprint: fingerprintOf(b),
@@ -317,8 +316,8 @@ func (t *Tail) Close(marker, id int64, epoch, step int16) error {
 	return problem
 }
 
-// Gap returns the first records that are missing between batches of one owner, nil if there are none. They count as written and deleted.
-func (t *Tail) Gap() *Gap { return t.gap }
+// Gaps returns where records are missing between batches of one owner. They count as written and deleted.
+func (t *Tail) Gaps() []Gap { return t.gaps }
 
 // Records returns how many records the owners wrote behind the journaled end.
 func (t *Tail) Records() int64 { return t.count }
