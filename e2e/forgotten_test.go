@@ -1,0 +1,201 @@
+package e2e_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/e2e/daemon"
+	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/proxy"
+	"github.com/milena-kafka/milena/e2e/verify"
+)
+
+// A broker dates a producer by the records that it wrote, and forgets it at the next check if they are old. A producer that it has forgotten may
+// write with any sequence. So if the target refuses one of several batches in flight, it writes those behind it: the copy has a gap. Milena must
+// see it, halt, and name what is missing, also after it was killed. Then the operator decides: one topic goes on without the record, the other one
+// is copied again.
+func TestForgottenProducerLeavesAGap(t *testing.T) {
+	x := startForgotten(t, "continued", "repeated")
+	m := x.newMilena("milena", x.proxied())
+	m.start()
+	m.waitReady(30 * time.Second)
+
+	for _, topic := range x.topics {
+		x.write(topic, "first", in2023)
+	}
+	x.waitCopied(m, 30*time.Second, x.topics...)
+	x.refuseBefore(2010)
+
+	// All of these are in flight before the target answers the first one.
+	check(t, x.target.Network(t.Context(), proxy.BlackHole))
+	for _, value := range []string{"refused", "third", "fourth"} {
+		for _, topic := range x.topics {
+			at := in2023
+			if value == "refused" {
+				at = in2001
+			}
+			x.writeAndSend(m, topic, value, at)
+		}
+	}
+	x.waitForgotten()
+	check(t, x.target.Network(t.Context(), proxy.Pass))
+
+	x.waitGap(m)
+	m.waitMetric(5*time.Second, 2, "milena_anomalies_total", `kind="unmatched"`, `action="halt"`)
+	m.waitSignals(10*time.Second, "milena status names both", func(s signals) bool {
+		return s.statusCode == 1 && strings.Count(s.status, "halted  unmatched") == 2
+	})
+	for _, topic := range x.topics {
+		x.write(topic, "fifth", in2023)
+		x.holds(topic, "first", "third", "fourth")
+	}
+	m.Kill()
+	m.start()
+	x.waitGap(m)
+	for _, topic := range x.topics {
+		x.holds(topic, "first", "third", "fourth")
+	}
+	m.stop()
+
+	// The operator lifts the limit, and decides.
+	x.refuseBefore(0)
+	_, err := x.targetAdmin.DeleteTopic(t.Context(), remoteTopic("repeated"))
+	check(t, err)
+	config := x.proxied()
+	config["flows"].([]daemon.Map)[0]["anomalies"] = daemon.Map{"unmatched": "skip", "target_recreated": "restart"}
+	m = x.newMilena("decided", config)
+	m.start()
+	m.waitReady(30 * time.Second)
+	x.waitAndVerify(m, 30*time.Second, 5, "repeated")
+	x.waitCopied(m, 30*time.Second, "continued")
+	x.holds("continued", "first", "third", "fourth", "fifth")
+	for _, part := range m.partitions() {
+		i := slices.IndexFunc(part.Gaps, func(g daemon.Gap) bool { return g.Action == "skip" && g.From == 1 && g.To == 2 })
+		if part.Topic == "continued" && i < 0 {
+			t.Errorf("the ledger says %+v", part.Gaps)
+		}
+	}
+	m.stop()
+}
+
+// in2001 is before in2023 and a limit in between.
+var in2001 = time.Date(2001, 5, 1, 12, 0, 0, 0, time.UTC)
+
+// forgotten is a pair whose target forgets the producers of old records within milliseconds. Its topics have one partition each.
+type forgotten struct {
+	*pair
+	topics []string
+}
+
+func startForgotten(t *testing.T, topics ...string) *forgotten {
+	t.Helper()
+	target := forgetful()
+	target.Proxied = true
+	target.Properties["producer.id.expiration.check.interval.ms"] = "50"
+	x := &forgotten{startPair(t, kafka.Options{}, target), topics}
+	for _, topic := range topics {
+		x.createTopic(topic, 1, 1, "retention.ms=-1")
+	}
+	return x
+}
+
+// proxied is a configuration that reaches the target through its proxy.
+func (x *forgotten) proxied() daemon.Map {
+	c := x.config(x.topics...)
+	c["clusters"].(daemon.Map)["target"] = daemon.Map{"brokers": x.target.ProxyAddrs()}
+	return c
+}
+
+// refuseBefore lets the target refuse records from before a year; 0 is no limit.
+func (x *forgotten) refuseBefore(year int) {
+	x.t.Helper()
+	limit := fmt.Sprint(int64(1<<63 - 1))
+	if year > 0 {
+		limit = fmt.Sprint(time.Since(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)).Milliseconds())
+	}
+	for _, topic := range x.topics {
+		const name = "message.timestamp.before.max.ms"
+		altered, err := x.targetAdmin.AlterTopicConfigs(x.t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &limit}}, remoteTopic(topic))
+		check(x.t, err)
+		check(x.t, altered[0].Err)
+		eventually(x.t, 10*time.Second, "the broker knows the limit", func() (bool, string) {
+			configs, err := x.targetAdmin.DescribeTopicConfigs(x.t.Context(), remoteTopic(topic))
+			if err != nil || configs[0].Err != nil {
+				return false, fmt.Sprint(err, configs)
+			}
+			i := slices.IndexFunc(configs[0].Configs, func(c kadm.Config) bool { return c.Key == name })
+			return configs[0].Configs[i].MaybeValue() == limit, configs[0].Configs[i].MaybeValue()
+		})
+	}
+}
+
+// write writes one record, as a batch of its own.
+func (x *forgotten) write(topic, value string, at time.Time) {
+	x.t.Helper()
+	check(x.t, x.sourceClient.ProduceSync(x.t.Context(), &kgo.Record{Topic: topic, Key: []byte("key"), Value: []byte(value), Timestamp: at}).FirstErr())
+}
+
+// writeAndSend writes one record, and waits until milena has sent it, whether or not the target answers.
+func (x *forgotten) writeAndSend(m *milena, topic, value string, at time.Time) {
+	x.t.Helper()
+	lane, of := `lane="forward"`, fmt.Sprintf("topic=%q", topic)
+	sent := m.metric("milena_batches_total", lane, of)
+	x.write(topic, value, at)
+	m.waitMetric(10*time.Second, sent+1, "milena_batches_total", lane, of)
+}
+
+// waitForgotten waits until the target's broker knows no producer of the copies.
+func (x *forgotten) waitForgotten() {
+	x.t.Helper()
+	eventually(x.t, 10*time.Second, "the target has forgotten the producers", func() (bool, string) {
+		copies := kadm.TopicsSet{}
+		for _, topic := range x.topics {
+			copies.Add(remoteTopic(topic), 0)
+		}
+		described, err := x.targetAdmin.DescribeProducers(x.t.Context(), copies)
+		known := 0
+		described.EachProducer(func(kadm.DescribedProducer) { known++ })
+		return err == nil && len(described) == len(x.topics) && known == 0, fmt.Sprintf("%d producers, %v", known, err)
+	})
+}
+
+// waitGap waits until all topics are halted, because the target lacks the second record and has what follows it.
+func (x *forgotten) waitGap(m *milena) {
+	x.t.Helper()
+	for _, topic := range x.topics {
+		eventually(x.t, 30*time.Second, topic+" is halted", func() (bool, string) {
+			parts := m.partitions()
+			i := slices.IndexFunc(parts, func(p daemon.Partition) bool { return p.Topic == topic })
+			if i < 0 || parts[i].State != "halted" || parts[i].Anomaly == nil {
+				return false, fmt.Sprintf("%+v", parts)
+			}
+			a := *parts[i].Anomaly
+			if a.Kind != "unmatched" || a.From != 1 || a.To != 2 || !strings.Contains(a.Detail, "forgotten the producer") || a.Hint == "" {
+				x.t.Errorf("%s: the anomaly is %+v", topic, a)
+			}
+			if parts[i].Acked > 1 {
+				x.t.Errorf("%s: what follows the gap counts as copied: at %d", topic, parts[i].Acked)
+			}
+			return true, ""
+		})
+	}
+}
+
+// holds checks which records a copy has, in order.
+func (x *forgotten) holds(topic string, want ...string) {
+	x.t.Helper()
+	var got []string
+	check(x.t, verify.Sequence(x.t.Context(), x.targetClient, remoteTopic(topic), 0, func(r *kgo.Record) error {
+		got = append(got, string(r.Value))
+		return nil
+	}))
+	if !slices.Equal(got, want) {
+		x.t.Errorf("the copy of %s has %q, want %q", topic, got, want)
+	}
+}
