@@ -42,8 +42,9 @@
 //
 // A broker that refuses one batch refuses those that follow it as out of order. If all responses say that nothing was written, the partition goes on
 // with the first batch; else a takeover reads what was. A broker that does not know the producer accepts any sequence, so the first batch after a
-// fence, a refusal or a move of the leader is in flight alone. One hole is left: while old records are copied, the broker may forget the producer
-// after it refused a batch and before it checks the next one. What makes it refuse one batch and not the next is checked before sending. What
+// fence, a refusal, a pause or a move of the leader is in flight alone. One hole is left: while old records are copied, the broker may forget the
+// producer after it wrote one batch, refuse the next, and write the one behind. These three are seconds apart at most, and brokers look for producers
+// to forget every 10 minutes. What makes a broker refuse one batch and not the next is checked before sending, as far as milena can know it. What
 // still slips in is a gap of sequences in the tail, an anomaly (match.Gap).
 //
 // # Isolation

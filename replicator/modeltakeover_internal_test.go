@@ -342,6 +342,9 @@ func (w *world) send(o *owner, i int) {
 	w.partitions[i].network = append(slices.Clone(w.partitions[i].network), r)
 }
 
+// modelTime is later than anything that the model sends, so that no pause seems to lie before it.
+var modelTime = time.Now().Add(24 * time.Hour)
+
 // answer handles the answer to a request.
 func (w *world) answer(o *owner, i, n int) string {
 	r := o.sent[i][n]
@@ -351,7 +354,7 @@ func (w *world) answer(o *owner, i, n int) string {
 	}
 	rp := kmsg.NewProduceResponseTopicPartition()
 	rp.ErrorCode, rp.BaseOffset = r.code, r.base
-	if err := o.flow.handleAnswer(r.sent, &rp, time.Time{}); err != nil {
+	if err := o.flow.handleAnswer(r.sent, &rp, modelTime); err != nil {
 		return fmt.Sprintf("partition %d: %v", i, err)
 	}
 	return mapProblem(&w.partitions[i], o.partitions[i])

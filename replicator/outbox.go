@@ -101,8 +101,8 @@ func (a *account) unblock(free int64) bool {
 // partition's lock held, and nothing else assigns its fields.
 //
 // Any number of batches is in flight, in the order of their sequences and on one lane: they are the first ones of the queue. A broker that refuses
-// one refuses all that follow it as out of order, unless it has forgotten the producer. The first batch after a fence, a refusal, or a move of the
-// leader is in flight alone, because a broker that does not know the producer accepts any sequence.
+// one refuses all that follow it as out of order, unless it has forgotten the producer. The first batch after a fence, a refusal, a pause, or a move
+// of the leader is in flight alone, because a broker that does not know the producer accepts any sequence.
 //
 // Invariant: a batch is sent once. If the target refuses it, the queue is discarded and fetched again, because what waits must not hold memory.
 type outbox struct {
@@ -111,6 +111,7 @@ type outbox struct {
 	inFlight    int        // the first batches of the queue, which are in flight
 	sentOn      targetLane // by which lane they were sent
 	confirmed   bool       // the target has acknowledged a batch of this producer on this lane
+	confirmedAt time.Time  // when it has acknowledged the last one
 	refused     *refused   // the first batch in flight was refused; nil if it was not
 	blocked     int64      // the partition is not fetched until the queue has fewer bytes than this, 0 if it does not wait
 	scheduled   bool       // the partition is in the ready list of a target broker
@@ -243,10 +244,14 @@ func (o *outbox) markScheduled() { o.scheduled = true }
 // clearScheduled records that the partition is not in a ready list any more.
 func (o *outbox) clearScheduled() { o.scheduled = false }
 
+// longestPause is how long after its last batch a broker counts as knowing the producer. It forgets producers of old records every
+// producer.id.expiration.check.interval.ms (10 minutes by default), and all others after producer.id.expiration.ms (a day).
+const longestPause = 5 * time.Second
+
 // stampNext writes producer id, epoch and sequence into the next batch and marks it as in flight on a lane.
-func (o *outbox) stampNext(on targetLane) *prepared {
+func (o *outbox) stampNext(on targetLane, now time.Time) *prepared {
 	b := &o.queue[o.inFlight]
-	if o.sentOn != on {
+	if o.sentOn != on || o.inFlight == 0 && now.Sub(o.confirmedAt) > longestPause {
 		o.sentOn, o.confirmed = on, false
 	}
 	o.inFlight++
@@ -318,12 +323,12 @@ func (o *outbox) markNotWritten() {
 func (o *outbox) unanswered() []prepared { return o.queue[:o.inFlight] }
 
 // popSent removes the first batch in flight, which the target has acknowledged.
-func (o *outbox) popSent() prepared {
+func (o *outbox) popSent(now time.Time) prepared {
 	b := o.queue[0]
 	o.queue[0] = prepared{}
 	o.queue = o.queue[1:]
 	o.addBytes(-int64(b.size))
-	o.inFlight, o.confirmed = o.inFlight-1, true
+	o.inFlight, o.confirmed, o.confirmedAt = o.inFlight-1, true, now
 	o.hold, o.refusal = hold{}, refusal{}
 	o.split.records = int32(min(2*int64(o.split.records), math.MaxInt32))
 	o.endSplit(b.next)

@@ -84,6 +84,40 @@ func TestNothingIsSentAfterClose(t *testing.T) {
 	}
 }
 
+// A broker that has forgotten the producer meanwhile would accept the second batch although it refuses the first one.
+func TestFirstBatchAfterAPauseIsInFlightAlone(t *testing.T) {
+	for _, test := range []struct {
+		pause time.Duration
+		alone bool
+	}{{0, false}, {longestPause, false}, {longestPause + time.Millisecond, true}, {24 * time.Hour, true}} {
+		t.Run(test.pause.String(), func(t *testing.T) {
+			f := testFlow(t)
+			p := replicatingPartition(f, 1000)
+			slab := newSlab(f.budget, 1<<10, nil)
+			for n := range int64(6) {
+				p.ticketOfFetch().apply(func() { f.applyFetchedLocked(p, fetched(batchOf(t, 1000+n, 1)), slab) })
+			}
+			now, lane := time.Now(), p.targetLane
+			p.outbox.stampNext(lane, now)
+			if p.outbox.hasNext(lane) {
+				t.Error("the first batch after a fence is not alone")
+			}
+			p.outbox.popSent(now)
+			now = now.Add(test.pause)
+			p.outbox.stampNext(lane, now)
+			if p.outbox.hasNext(lane) == test.alone {
+				t.Errorf("alone after the pause: %v", !test.alone)
+			}
+			p.outbox.popSent(now)
+			p.outbox.stampNext(lane, now)
+			p.outbox.stampNext(lane, now.Add(time.Hour)) // others are in flight, so it is no pause
+			if !p.outbox.hasNext(lane) {
+				t.Error("a batch is alone although the one before it was acknowledged")
+			}
+		})
+	}
+}
+
 // What waits for some replicas fills half of the budget. Partitions of the same broker with other replicas are still fetched.
 func TestReplicasHaveTheirOwnPartOfTheBudget(t *testing.T) {
 	f := testFlow(t)

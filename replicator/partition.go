@@ -427,7 +427,7 @@ func (p *partition) dropRestLocked(next int64, leaderEpoch int32) error {
 
 // ackLocked removes the first batch of the queue, which the target appended at offset base, and adds it to the map.
 func (p *partition) ackLocked(base int64, now time.Time) (prepared, error) {
-	b := p.outbox.popSent()
+	b := p.outbox.popSent(now)
 	p.shard.flow.pending.Add(-1)
 	p.outside.starved = false
 	if b.from != p.acked {

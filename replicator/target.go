@@ -231,7 +231,7 @@ func (b *targetBroker) nextBatch(p *partition) (s sentBatch, ok, more bool) {
 		return sentBatch{}, false, false
 	}
 	b.flow.mergeNextLocked(p)
-	next := p.outbox.stampNext(b.targetLane)
+	next := p.outbox.stampNext(b.targetLane, time.Now())
 	next.slab.keep()
 	if next.forwarded {
 		p.topic.metrics.forwarded.Inc()
@@ -333,7 +333,11 @@ func (f *Flow) doubtAnswerLocked(p *partition, answer *kmsg.ProduceResponseTopic
 	if answer.ErrorCode == kerr.UnknownServerError.Code && p.refused == nil { // the response of Kafka 4.x to a corrupt compressed payload with a valid CRC
 		f.refuseLocked(p, answer, maxUnexplained)
 	}
-	f.log.Info("outcome of a batch is unknown, reconciling", append(p.logAttrs(), "err", kerr.ErrorForCode(answer.ErrorCode))...)
+	attrs := append(p.logAttrs(), "err", kerr.ErrorForCode(answer.ErrorCode))
+	if p.refused != nil { // if the target wrote this batch nevertheless, nothing else says why there is a gap
+		attrs = append(attrs, "refused_before", refusalText(p.refused.answer))
+	}
+	f.log.Info("outcome of a batch is unknown, reconciling", attrs...)
 	p.doubtLocked()
 	return followUp{takeover: true, allFenced: fenced}
 }

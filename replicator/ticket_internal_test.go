@@ -100,7 +100,7 @@ func (p *partition) sent() sentBatch {
 }
 
 func (p *partition) sentLocked() sentBatch {
-	b := p.outbox.stampNext(p.targetLane)
+	b := p.outbox.stampNext(p.targetLane, time.Now())
 	return sentBatch{p.ticketLocked(), p.requestIDs.target, b.batch, b.slab, b.sequence}
 }
 
