@@ -20,6 +20,7 @@ func cellNames() []string {
 		"16k-8p-src15", "16k-8p-src80", "16k-8p-dst15", "16k-8p-dst80", // delay
 		"64k-1p-src15", "64k-1p-src80", "64k-1p-dst15", "64k-1p-dst80",
 		"1k-8p-src80", "1k-8p-dst80", "1m-8p-src80", "1m-8p-dst80", "64k-1000p-src80", "64k-1000p-dst80",
+		"64k-8p-src80-win100", "64k-8p-dst80-win100", // sockets as Kafka configures them
 		"64k-8p-tls", "64k-8p-rf3", "64k-8p-old", "64k-8p-none", "64k-8p-none-100b", // other brokers, other records
 	}
 }
@@ -47,10 +48,11 @@ type dataset struct {
 // cell is one load in one environment. Its name says everything.
 type cell struct {
 	dataset
-	name string
-	rtt  time.Duration
-	side string // of the delay
-	tls  bool
+	name   string
+	rtt    time.Duration
+	side   string // of the delay
+	window int    // KiB that a connection carries per round trip, 0 for any number
+	tls    bool
 }
 
 // parseCell reads a name: batch size, partitions, and what differs from 1 KiB records with lz4 on plaintext, such as 16k-8p-src80.
@@ -65,6 +67,7 @@ func parseCell(name string) (cell, error) {
 		{`(\d+)(b)`, func(n int, _ string) { c.record = n }},
 		{`rf(\d+)()`, func(n int, _ string) { c.brokers = n }},
 		{`src(\d+)()`, func(n int, _ string) { c.rtt, c.side = time.Duration(n)*time.Millisecond, sourceSide }},
+		{`win(\d+)()`, func(n int, _ string) { c.window = n }},
 		{`dst(\d+)()`, func(n int, _ string) { c.rtt, c.side = time.Duration(n)*time.Millisecond, targetSide }},
 	}
 words:
@@ -102,6 +105,8 @@ func (c *cell) check() error {
 		return fmt.Errorf("scenario %s: a name needs a batch size and partitions, such as 16k-8p", c.name)
 	case c.tls && c.rtt > 0:
 		return fmt.Errorf("scenario %s: the TLS listeners have no proxy, so there is no delay", c.name)
+	case c.window > 0 && c.rtt == 0:
+		return fmt.Errorf("scenario %s: a connection is limited per round trip, so there must be one; add src or dst", c.name)
 	case c.brokers < 1 || c.brokers > 3:
 		return fmt.Errorf("scenario %s: rf1 to rf3 exist", c.name)
 	}
@@ -149,9 +154,9 @@ func choose(patterns string) ([]cell, error) {
 // base is the cell without its delay.
 func (c cell) base() cell {
 	words := slices.DeleteFunc(strings.Split(c.name, "-"), func(word string) bool {
-		return strings.HasPrefix(word, "src") || strings.HasPrefix(word, "dst")
+		return strings.HasPrefix(word, "src") || strings.HasPrefix(word, "dst") || strings.HasPrefix(word, "win")
 	})
-	c.name, c.rtt, c.side = strings.Join(words, "-"), 0, ""
+	c.name, c.rtt, c.side, c.window = strings.Join(words, "-"), 0, "", 0
 	return c
 }
 
@@ -228,6 +233,9 @@ func (c cell) title() string {
 	}
 	if c.rtt > 0 {
 		t += fmt.Sprintf(", %v to the %s", c.rtt, c.side)
+	}
+	if c.window > 0 {
+		t += fmt.Sprintf(", %d KiB per connection and round trip", c.window)
 	}
 	if c.tls {
 		t += ", TLS"

@@ -79,12 +79,13 @@ func (w *world) close() {
 // delay sets the round-trip time to one side.
 func (b *bench) delay() {
 	for side, c := range map[string]*kafka.Cluster{sourceSide: b.source, targetSide: b.target} {
-		rtt := time.Duration(0)
+		rtt, window := time.Duration(0), 0
 		if b.side == side {
-			rtt = b.rtt
+			rtt, window = b.rtt, b.window<<10
 		}
 		for _, broker := range c.Brokers() {
 			broker.Proxy().SetRTT(rtt)
+			broker.Proxy().SetWindow(window)
 		}
 	}
 }

@@ -23,33 +23,40 @@ func newBuffers() *sync.Pool {
 
 // chunk is what one read returned.
 type chunk struct {
-	data []byte
-	buf  *[]byte // that data is in, to be reused; or nil
-	due  time.Time
-	end  bool // the sender has ended after data
+	data  []byte
+	buf   *[]byte // that data is in, to be reused; or nil
+	due   time.Time
+	delay time.Duration
+	end   bool // the sender has ended after data
 }
 
-// line is one direction of a connection with a delay: bytes that enter at t leave at t+delay, however many are in transit. Its bandwidth is not
-// limited, and neither is what the sender may send before an answer, as on a long cable.
+// line is one direction of a connection with a delay: bytes that enter at t leave at t+delay. Its bandwidth is not limited, as on a long cable. With a
+// window, the sender may send as many bytes until the first of them are acknowledged, which takes another delay.
 type line struct {
+	window int // 0 for none
+
 	mu     sync.Mutex
 	change *sync.Cond // of the fields below
 	queue  []chunk
-	bytes  int // in queue
+	bytes  int // in queue; with a window, those that are not acknowledged
 	closed bool
 }
 
-func newLine() *line {
-	l := &line{}
+func newLine(window int) *line {
+	l := &line{window: window}
 	l.change = sync.NewCond(&l.mu)
 	return l
 }
 
 // put waits for room. It returns false if the line is closed.
 func (l *line) put(c chunk) bool {
+	most := lineBytes
+	if l.window > 0 {
+		most = l.window
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.bytes+len(c.data) > lineBytes && !l.closed {
+	for l.bytes > 0 && l.bytes+len(c.data) > most && !l.closed {
 		l.change.Wait()
 	}
 	if l.closed {
@@ -74,9 +81,27 @@ func (l *line) take() (chunk, bool) {
 	c := l.queue[0]
 	l.queue[0] = chunk{} // so that its data can be collected
 	l.queue = l.queue[1:]
-	l.bytes -= len(c.data)
-	l.change.Broadcast()
+	if l.window == 0 {
+		l.leaveLocked(len(c.data))
+	}
 	return c, true
+}
+
+// leaveLocked makes room. The lock is held.
+func (l *line) leaveLocked(n int) {
+	l.bytes -= n
+	l.change.Broadcast()
+}
+
+// delivered records that a chunk has arrived. If there is a window, its acknowledgment is on the way.
+func (l *line) delivered(c chunk) {
+	if n := len(c.data); l.window > 0 {
+		time.AfterFunc(c.delay, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.leaveLocked(n)
+		})
+	}
 }
 
 // close discards what is in transit.
@@ -96,15 +121,15 @@ func (l *link) late(on *line, c chunk, delay time.Duration, what direction) bool
 	if what == requests && c.due.Before(l.opened) {
 		c.due = l.opened
 	}
-	c.due = c.due.Add(delay)
+	c.due, c.delay = c.due.Add(delay), delay
 	return on.put(c) && !c.end
 }
 
 // startLine starts a line to one end of the link. It ends with the link.
 func (l *link) startLine(to *net.TCPConn, what direction) *line {
-	on := newLine()
 	l.proxy.mu.Lock()
 	defer l.proxy.mu.Unlock()
+	on := newLine(l.proxy.window)
 	if l.closed {
 		on.close()
 		return on
@@ -135,6 +160,7 @@ func (l *link) deliver(on *line, to *net.TCPConn, what direction) {
 		if _, err := to.Write(c.data); err != nil && !l.halfOpen() {
 			c.end = true
 		}
+		on.delivered(c)
 		if c.buf != nil {
 			p.buffers.Put(c.buf)
 		}

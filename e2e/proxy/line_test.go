@@ -199,3 +199,34 @@ func freeAddr(t testing.TB) string {
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
+
+// A window limits what a connection carries per round trip, in each direction, and loses nothing.
+func TestWindow(t *testing.T) {
+	const window, size = 64 << 10, 512 << 10
+	took := func(window int) time.Duration {
+		p, _ := newProxy(t)
+		p.SetRTT(rtt / 4)
+		p.SetWindow(window)
+		c := dial(t, p)
+		exchange(t, c, "open\n")
+		start := time.Now()
+		sent := make([]byte, size)
+		if _, err := rand.NewChaCha8([32]byte{}).Read(sent); err != nil {
+			t.Fatal(err)
+		}
+		sent = append(bytes.ReplaceAll(sent, []byte("\n"), []byte("_")), '\n')
+		go func() { _, _ = c.Write(sent) }()
+		got := make([]byte, len(sent))
+		if _, err := io.ReadFull(c, got); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, sent) {
+			t.Fatal("the answer differs from what was sent")
+		}
+		return time.Since(start)
+	}
+	free, narrow := took(0), took(window)
+	if least := (size/window - 2) * rtt / 4; narrow < least || narrow < 2*free {
+		t.Errorf("%d bytes took %v with a window of %d bytes, at least %v expected; %v without", size, narrow, window, least, free)
+	}
+}

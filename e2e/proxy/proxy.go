@@ -51,6 +51,7 @@ type Proxy struct {
 	mu       sync.Mutex
 	mode     Mode
 	delay    time.Duration // of each direction
+	window   int           // bytes per round trip and direction of a connection, 0 for any number
 	changed  chan struct{} // closed and replaced when mode changes
 	listener net.Listener  // nil while refusing
 	links    map[*link]struct{}
@@ -114,6 +115,14 @@ func (p *Proxy) SetRTT(rtt time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = rtt / 2
+}
+
+// SetWindow limits how many bytes a connection carries per round trip in each direction, as the buffers of sockets do; 0 does not. It applies to
+// connections that have a delay and are opened later.
+func (p *Proxy) SetWindow(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.window = bytes
 }
 
 func (p *Proxy) open(ctx context.Context) error {
@@ -224,14 +233,26 @@ const (
 	responses
 )
 
+// narrow lets a socket hold no more than the window, and returns how many bytes to read at a time.
+func (p *Proxy) narrow(from *net.TCPConn) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.window == 0 {
+		return chunkBytes
+	}
+	_ = from.SetReadBuffer(p.window / 2) // of which Linux makes twice as much
+	return min(p.window/4, chunkBytes)
+}
+
 // pump forwards bytes from one end to the other until one of them ends.
 func (l *link) pump(from, to *net.TCPConn, what direction) {
 	p := l.proxy
 	buf := p.buffers.Get().(*[]byte)
 	defer func() { p.buffers.Put(buf) }()
+	most := p.narrow(from)
 	var on *line // nil until there is a delay; then it takes all bytes, so that they stay in order
 	for {
-		n, err := from.Read(*buf)
+		n, err := from.Read((*buf)[:most])
 		mode := p.await()
 		p.mu.Lock()
 		if l.dead && what == responses {
