@@ -277,7 +277,7 @@ func (f *Flow) noteSync(err error) {
 // startLoops starts all loops. They run until the flow is stopped.
 func (f *Flow) startLoops(soft context.Context) {
 	f.requestTakeover(f.shards[0]) // the other shards follow once this one is owned
-	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.throttles.Loop} {
+	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	f.background.Go(func() { refreshLoop(soft, f.refreshes.source, f.refreshSource) })

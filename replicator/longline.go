@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"context"
 	"math/bits"
 	"time"
 )
@@ -31,8 +32,52 @@ func powerOfTwo(n int64) int64 {
 	return 1 << bits.Len64(uint64(n-1))
 }
 
-// longLines are the brokers behind a long line. They stay in it, because a partition that moves to another lane or loop stands still for a round trip.
-// The topology's lock is held when its methods are called.
+// linesEvery is how often the lines to all brokers are measured.
+const linesEvery = time.Second
+
+// linesLoop measures the lines, and divides the partitions of a broker among more connections when that is faster.
+func (f *Flow) linesLoop(ctx context.Context) {
+	tick := time.NewTicker(linesEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if f.measureLines(now) {
+				f.followLeaders()
+			}
+		}
+	}
+}
+
+// measureLines notes the round-trip times to all brokers, and how much their lanes carry. It reports whether partitions must be assigned to loops and
+// lanes again.
+func (f *Flow) measureLines(now time.Time) (changed bool) {
+	t := &f.topology
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for loop := range t.sourceBrokers {
+		if loop.number == 0 && t.sourceLines.note(loop.broker, f.fetchLines[0].RoundTrip(loop.broker), now) {
+			changed = true
+		}
+	}
+	loads := make(map[int32]laneLoad)
+	for lane, b := range t.targetBrokers {
+		load := loads[lane.broker]
+		load.add(b.load())
+		loads[lane.broker] = load
+	}
+	for broker, load := range loads {
+		if t.targetLanes.of(broker).look(load, now) {
+			changed = true
+		}
+	}
+	return changed
+}
+
+// longLines are the brokers of the source behind a long line. They stay in it, because a partition that moves to another loop stands still for a round
+// trip. The topology's lock is held when its methods are called.
 type longLines map[int32]lineLength
 
 // lineLength is since when the round-trip time to a broker has been long, and whether that counts.
@@ -59,22 +104,4 @@ func (l longLines) note(broker int32, trip time.Duration, now time.Time) (change
 	known.long = now.Sub(known.since) >= longAfter
 	l[broker] = known
 	return known.long
-}
-
-// measureLines notes the round-trip times to all brokers. It reports whether partitions must be assigned to loops and lanes again.
-func (f *Flow) measureLines(now time.Time) (changed bool) {
-	t := &f.topology
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for loop := range t.sourceBrokers {
-		if loop.number == 0 && t.sourceLines.note(loop.broker, f.fetchLines[0].RoundTrip(loop.broker), now) {
-			changed = true
-		}
-	}
-	for lane := range t.targetBrokers {
-		if lane.number%lanesOfGroup == 0 && t.targetLines.note(lane.broker, f.produceLines[lane.number].RoundTrip(lane.broker), now) {
-			changed = true
-		}
-	}
-	return changed
 }

@@ -127,7 +127,7 @@ func TestReplicasHaveTheirOwnPartOfTheBudget(t *testing.T) {
 	stuck, busy := replicatingPartition(f, 0), replicatingPartition(f, 0)
 	for set, p := range map[uint64]*partition{1: stuck, 2: busy} {
 		copied := topics.Partition{Leader: 1, ReplicaSet: set}
-		lane := f.ensureTargetBroker(copied, 0)
+		lane := f.ensureTargetBroker(copied, "orders", 0)
 		p.setTargetLocked(copied, lane.targetLane, lane.account)
 	}
 	for range int(f.budget.limit / partitionBytes / 2) {

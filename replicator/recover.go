@@ -40,10 +40,11 @@ type recovery struct {
 func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := f.takeovers.slots.Acquire(ctx, 1); err != nil { // after the lock: nobody waits for a shard with a slot
+	slot := f.takeovers.slot()
+	if err := f.takeovers.slots.Acquire(ctx, slot); err != nil { // after the lock: nobody waits for a shard with a slot
 		return nil, err
 	}
-	defer f.takeovers.slots.Release(1)
+	defer f.takeovers.slots.Release(slot)
 	first := !s.ownership.isOwned()
 	if first && (!f.isHosted(ctx, s.journal()) || s.number > 0 && !f.ownsShardZero()) {
 		return nil, errNotYet

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,16 +31,20 @@ const (
 	shortPoll = 5 * time.Millisecond
 	// PartitionBytes limits the bytes of one partition in a response, on a line without delay.
 	partitionBytes = 1 << 20
-	// LeastShare is the least number of bytes that a loop requests at a time, unless a quota demands less.
-	leastShare = 256 << 10
+	// LeastShare is the least number of bytes that a loop requests at a time, unless a quota demands less, or there are very many loops. SmallestShare
+	// is the least then: a broker exceeds it if a batch is larger (KIP-74).
+	leastShare, smallestShare = 256 << 10, 16 << 10
 )
 
 const (
-	// SourceLoops limits how many loops fetch from one broker, each with its own session and connection. Several are faster for many
-	// partitions, because a broker with new records of one partition checks all partitions of the session before it responds, and on a long line,
-	// because a connection carries no more than its socket buffers per round trip.
-	sourceLoops = 4
-	// LoopPartitions is the number of partitions per loop, up to sourceLoops.
+	// SourceLoops limits how many loops fetch from one broker over a long line, each with its own session and connection. A connection carries no more
+	// than its socket buffers per round trip, and a record that just missed an answer waits for the round trip of the next one: the fewer partitions
+	// share a loop, the fewer records do.
+	sourceLoops = 8
+	// NearLoops limits them on a short line. Several are faster for many partitions, because a broker with new records of one partition checks all
+	// partitions of the session before it responds.
+	nearLoops = 4
+	// LoopPartitions is the number of partitions per loop, up to nearLoops.
 	loopPartitions = 250
 )
 
@@ -58,7 +63,9 @@ type sourceBroker struct {
 	session wire.Session
 	pace    client.Pace   // of its requests
 	short   time.Duration // the next short poll
-	active  int           // partitions with records in a response, lately
+	behind  int           // partitions in the last plan that have more than was fetched, as far as is known
+
+	appetite appetite
 
 	mu         sync.Mutex
 	partitions []*partition // in the order of the next full request: those with records in the last response are at the end
@@ -91,8 +98,8 @@ func (b *sourceBroker) loop(ctx context.Context) {
 	var plan fetchPlan
 	for failures := 0; ctx.Err() == nil; {
 		trip := b.lines.RoundTrip(b.broker)
-		most := int64(b.pace.Of(int(f.fetchShare(trip))))
-		share, err := f.reserveFetch(ctx, most)
+		least, most := f.fetchShare(trip)
+		share, err := f.reserveFetch(ctx, least, int64(b.pace.Of(int(b.appetite.of(least, most)))))
 		if err != nil {
 			return
 		}
@@ -129,6 +136,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			failures = 0
 			b.pace.Answered(response.ThrottleMillis)
 			began, held := time.Now(), response.Held()
+			b.appetite.fed(held, share)
 			b.handleResponse(&plan, response, share)
 			if held < share/trickle {
 				b.rest(ctx, planned+time.Since(began))
@@ -137,11 +145,34 @@ func (b *sourceBroker) loop(ctx context.Context) {
 	}
 }
 
-// reserveFetch reserves the bytes of a fetch from the budget: a power of two, as far as that leaves leastShare. Responses then have few sizes, and their
+// appetite is how many bytes a loop requests at a time, as far as its last responses show: where little is written, the budget is left to other loops.
+// The zero appetite is the least.
+type appetite struct{ bytes atomic.Int64 }
+
+// of returns how many bytes to request.
+func (a *appetite) of(least, most int64) int64 { return min(max(a.bytes.Load(), least), most) }
+
+// forget makes it the least.
+func (a *appetite) forget() { a.bytes.Store(0) }
+
+// isLarge reports whether the loop needs more than the least.
+func (a *appetite) isLarge() bool { return a.bytes.Load() > leastShare }
+
+// fed records the size of a response and how many bytes it could have had. Over a long line it takes a round trip each time to grow, so it grows fast.
+func (a *appetite) fed(held, share int64) {
+	switch {
+	case 2*held >= share:
+		a.bytes.Store(min(4*share, wire.MaxFetchBytes+2*maxAhead))
+	case 8*held < share:
+		a.bytes.Store(share / 2)
+	}
+}
+
+// reserveFetch reserves the bytes of a fetch from the budget: a power of two, as far as that leaves the least. Responses then have few sizes, and their
 // buffers can be used again.
-func (f *Flow) reserveFetch(ctx context.Context, most int64) (int64, error) {
-	share, err := f.budget.reserveUpTo(ctx, min(most, leastShare), most)
-	if even := powerOfTwo(share+1) / 2; err == nil && even >= leastShare {
+func (f *Flow) reserveFetch(ctx context.Context, least, most int64) (int64, error) {
+	share, err := f.budget.reserveUpTo(ctx, min(most, least), most)
+	if even := powerOfTwo(share+1) / 2; err == nil && even >= least {
 		f.budget.add(even - share)
 		share = even
 	}
@@ -184,15 +215,16 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 }
 
 // planFetch fills the plan with the partitions that may be fetched now, for a response of at most share bytes, which are reserved, over a way that holds
-// ahead bytes of a partition. The more partitions are active, the fewer bytes each gets. Poll is how long the broker may wait for records, retry how
+// ahead bytes of a partition. The more partitions are behind, the fewer bytes each gets, so that they advance together. Poll is how long the broker may wait for records, retry how
 // long to wait if there is no such partition.
 func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, share, ahead int64) (poll, retry time.Duration) {
-	maxBytes := int32(min(share, ahead, max(share/powerOfTwo(int64(b.active)), partitionBytes))) //nolint:gosec // ahead is far below 2 GiB
+	maxBytes := int32(min(share, ahead, max(share/powerOfTwo(int64(b.behind)), partitionBytes))) //nolint:gosec // ahead is far below 2 GiB
 	free := b.flow.budget.free() + share
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	plan.wanted, plan.requested = plan.wanted[:0], plan.requested[:0]
 	poll, retry = longPollOf(len(b.partitions)), longPoll
+	b.behind = 0
 	anyFull := false
 	for _, p := range b.partitions {
 		p.mu.Lock()
@@ -202,6 +234,9 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, share, ahead in
 		}
 		ok, full := p.fetchableLocked(now, free, 2*max(ahead, p.account.getAhead()))
 		if ok {
+			if p.sourceEnd != p.next {
+				b.behind++
+			}
 			p.cursor.beginFetch()
 			plan.wanted = append(plan.wanted, wire.FetchPartition{
 				TopicPartition: p.source(),
@@ -269,7 +304,6 @@ func (b *sourceBroker) handleResponse(plan *fetchPlan, response *wire.FetchRespo
 	}
 	f.schedule(queued...)
 	s.drop()
-	b.active = max(len(served), b.active*7/8)
 	b.rotate(served)
 }
 

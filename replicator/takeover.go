@@ -17,18 +17,37 @@ import (
 	"github.com/milena-kafka/milena/replicator/wire"
 )
 
-// takeoverSlots is how many shards are fenced at a time: enough to hide the latency of requests, too few to overload a coordinator.
-const takeoverSlots = 8
+// TakeoverSlots is how many shards are fenced at a time: enough to hide the latency of requests, too few to overload a coordinator. Over a long line,
+// where a fence takes half a second and more, farSlots are.
+const takeoverSlots, farSlots = 8, 64
 
 // takeovers is the queue of requested takeovers. Each shard is in it at most once.
 type takeovers struct {
 	queue              chan *shard
 	slots              *semaphore.Weighted
+	trip               atomic.Int64 // the shortest time in ns that a request of a takeover took, 0 before the first one
 	shardZeroConfirmed atomic.Int64 // the instant at which ownership of shard 0 was last confirmed
 }
 
 func newTakeovers(shards int32) takeovers {
-	return takeovers{queue: make(chan *shard, shards), slots: semaphore.NewWeighted(takeoverSlots)}
+	return takeovers{queue: make(chan *shard, shards), slots: semaphore.NewWeighted(farSlots)}
+}
+
+// slot returns how much of the slots a takeover takes.
+func (t *takeovers) slot() int64 {
+	if time.Duration(t.trip.Load()) >= longLine {
+		return 1
+	}
+	return farSlots / takeoverSlots
+}
+
+// timed records how long a request took that is answered at once.
+func (t *takeovers) timed(took time.Duration) {
+	for last := t.trip.Load(); last == 0 || int64(took) < last; last = t.trip.Load() {
+		if t.trip.CompareAndSwap(last, int64(took)) {
+			return
+		}
+	}
 }
 
 // takeoverLoop starts the requested takeovers, and renews the transactional ids every day. It never waits for a shard.
@@ -217,7 +236,11 @@ func (f *Flow) isHosted(ctx context.Context, tp offsets.TopicPartition) bool {
 	if leader < 0 {
 		return false
 	}
+	began := time.Now()
 	_, err := wire.ListOffset(ctx, f.target, leader, tp, wire.Latest)
+	if err == nil {
+		f.takeovers.timed(time.Since(began))
+	}
 	return err == nil
 }
 

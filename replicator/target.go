@@ -20,10 +20,9 @@ const (
 	// including the wait for its replicas, so a replica that hangs holds up what shares a connection with its partitions. Partitions with different
 	// replicas therefore have different lanes, as far as there are lanes.
 	targetLanes = laneGroups * lanesOfGroup
-	// LaneGroups is how many sets of replicas have lanes of their own, and lanesOfGroup how many lanes the partitions of a set have on a long line: a
-	// connection carries no more than its socket buffers per round trip, which are 100 KiB by default on Kafka's side. On a short line they have one,
-	// as a request costs the same whether it has a batch of one partition or of many.
-	laneGroups, lanesOfGroup = 4, 4
+	// LaneGroups is how many sets of replicas have lanes of their own. LanesOfGroup is how many lanes the partitions of a set have at most, when a
+	// connection over a long line does not carry all: its socket buffers are 100 KiB by default on Kafka's side, per round trip.
+	laneGroups, lanesOfGroup = 4, 16
 	// MaxProduceBytes limits the size of one request. A single batch may be larger. More would not be faster, as many requests are in flight.
 	maxProduceBytes = 1 << 20
 )
@@ -44,6 +43,9 @@ type targetBroker struct {
 	ready  []*partition
 	pace   client.Pace // of its requests
 	window window
+	shared bool          // the last request had batches of several partitions
+	holds  time.Time     // since when there is something to send, and too much is in flight or being written; zero if that is not so
+	held   time.Duration // for how long that was so
 }
 
 // sentBatch is a batch in a produce request.
@@ -88,6 +90,18 @@ func (f *Flow) addReady(p *partition) *targetBroker {
 	b.ready = append(b.ready, p)
 	b.mu.Unlock()
 	return b
+}
+
+// load returns what the lane has carried and held back.
+func (b *targetBroker) load() laneLoad {
+	trip := b.trip(b.broker)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	held := b.held
+	if !b.holds.IsZero() {
+		held += time.Since(b.holds)
+	}
+	return laneLoad{trip, b.window.delivered, held, b.shared}
 }
 
 // wakeUp lets the lane look for ready partitions.
@@ -197,6 +211,8 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch, flight)
 	if len(list) == 0 {
 		return nil, nil, flight{}
 	}
+	b.shared = len(list) > 1
+	b.holdLocked() // until it is written
 	return request, list, b.window.send(int64(bytes), time.Now())
 }
 
@@ -211,10 +227,27 @@ func (b *targetBroker) takeReady() (ready []*partition, limit int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.maySendLocked(trip) {
+		b.holdLocked()
 		return nil, 0
 	}
+	b.unholdLocked()
 	ready, b.ready = b.ready, nil
 	return ready, b.pace.Of(maxProduceBytes)
+}
+
+// holdLocked records that what is ready has to wait. The lock is held, here and in the next function.
+func (b *targetBroker) holdLocked() {
+	if len(b.ready) > 0 && b.holds.IsZero() {
+		b.holds = time.Now()
+	}
+}
+
+// unholdLocked records that it has not.
+func (b *targetBroker) unholdLocked() {
+	if !b.holds.IsZero() {
+		b.held += time.Since(b.holds)
+		b.holds = time.Time{}
+	}
 }
 
 // nextBatch returns the next batch of a ready partition, stamped with producer id, epoch and sequence, and whether there are more, which leaves the

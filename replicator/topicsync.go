@@ -59,11 +59,7 @@ func (f *Flow) syncTopics(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	measured := f.measureLines(time.Now())
 	if f.topology.isSettled(source, target) {
-		if measured {
-			f.followLeaders()
-		}
 		f.takeOverFenceable() // that also depends on time
 		return nil
 	}

@@ -37,7 +37,7 @@ type topology struct {
 	targetBrokers  map[targetLane]*targetBroker
 	replicaSets    map[uint64]int32 // of the target, numbered as they were found
 	sourceLines    longLines
-	targetLines    longLines
+	targetLanes    spreads
 	firstSync      bool                                             // no topic sync has succeeded yet
 	settled        settledViews                                     // of the last topic sync, if it left nothing to do
 	early          chan struct{}                                    // requests an early topic sync
@@ -52,7 +52,7 @@ func newTopology() topology {
 		firstSync: true, early: make(chan struct{}, 1),
 		links: make(map[string]*topicLink), partitions: make(map[offsets.TopicPartition]*partition),
 		sourceBrokers: make(map[sourceLoop]*sourceBroker), targetBrokers: make(map[targetLane]*targetBroker),
-		replicaSets: make(map[uint64]int32), sourceLines: make(longLines), targetLines: make(longLines),
+		replicaSets: make(map[uint64]int32), sourceLines: make(longLines), targetLanes: make(spreads),
 	}
 }
 
@@ -295,7 +295,7 @@ func (f *Flow) followLeaders() {
 	var sendable []*partition
 	for _, p := range t.partitions {
 		copied := t.target.Partition(p.remote())
-		source, ok := p.place(t.source, t.target, f.ensureTargetBroker(copied, p.number))
+		source, ok := p.place(t.source, t.target, f.ensureTargetBroker(copied, p.topic.target, p.number))
 		if ok {
 			sendable = append(sendable, p)
 		}
@@ -355,7 +355,7 @@ func (p *partition) place(source, target topics.View, lane *targetBroker) (sourc
 func (f *Flow) assignLoops(led map[int32][]*partition) map[sourceLoop][]*partition {
 	loops, t := make(map[sourceLoop][]*partition), &f.topology
 	for leader, partitions := range led {
-		n := int32(min(1+len(partitions)/loopPartitions, sourceLoops))
+		n := int32(min(1+len(partitions)/loopPartitions, nearLoops))
 		if t.sourceLines.isLong(leader) {
 			n = int32(min(len(partitions), sourceLoops))
 		}
@@ -386,7 +386,7 @@ func (f *Flow) ensureSourceBroker(loop sourceLoop) {
 
 // ensureTargetBroker returns the lane of a copy, nil if the copy has no leader. It creates the lane for its first partition. The topology's
 // lock is held.
-func (f *Flow) ensureTargetBroker(copied topics.Partition, number int32) *targetBroker {
+func (f *Flow) ensureTargetBroker(copied topics.Partition, topic string, number int32) *targetBroker {
 	t := &f.topology
 	if copied.Leader < 0 {
 		return nil
@@ -397,9 +397,7 @@ func (f *Flow) ensureTargetBroker(copied topics.Partition, number int32) *target
 		t.replicaSets[copied.ReplicaSet] = group
 	}
 	lane := targetLane{copied.Leader, group * lanesOfGroup}
-	if t.targetLines.isLong(copied.Leader) {
-		lane.number += number % lanesOfGroup
-	}
+	lane.number += offsets.ShardOf(topic, number, t.targetLanes.of(copied.Leader).lanes)
 	if b := t.targetBrokers[lane]; b != nil {
 		return b
 	}
@@ -433,6 +431,9 @@ func (b *sourceBroker) setPartitions(led []*partition) {
 		}
 	}
 	b.partitions = list
+	if len(list) == 0 {
+		b.appetite.forget()
+	}
 	b.mu.Unlock()
 	b.wakeUp()
 }
@@ -467,12 +468,19 @@ func (f *Flow) targetBroker(lane targetLane) *targetBroker {
 	return t.targetBrokers[lane]
 }
 
-// fetchShare returns the bytes that one loop may request at a time, limited so that idle polls of many loops do not reserve the whole
-// budget.
-func (f *Flow) fetchShare(trip time.Duration) int64 {
+// fetchShare returns the bytes that one loop may request at a time over a line with a round-trip time, from the least to the most. The loops that need
+// much divide half of the budget, and what all of them need at least is a quarter of it: so requests that wait for a broker leave room for what others
+// answer.
+func (f *Flow) fetchShare(trip time.Duration) (least, most int64) {
 	t := &f.topology
 	t.mu.Lock()
-	loops := max(1, len(t.sourceBrokers))
+	loops, large := int64(max(1, len(t.sourceBrokers))), int64(0)
+	for _, b := range t.sourceBrokers {
+		if b.appetite.isLarge() {
+			large++
+		}
+	}
 	t.mu.Unlock()
-	return min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), max(f.budget.limit/int64(2*loops), leastShare))
+	least = max(smallestShare, min(leastShare, f.budget.limit/(4*loops)))
+	return least, max(least, min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), f.budget.limit/(2*max(1, large))))
 }

@@ -1,0 +1,137 @@
+package replicator
+
+import (
+	"testing"
+	"time"
+)
+
+// wires simulates the connections to a broker: each carries a number of bytes per second, all together no more than the broker takes.
+type wires struct {
+	each, broker float64
+	load         laneLoad
+	now          time.Time
+}
+
+// second lets a second pass in which there is this much to send.
+func (w *wires) second(s *spread, want float64) (changed bool) {
+	carried := min(want, w.broker, w.each*float64(s.lanes))
+	w.load.bytes += int64(carried)
+	if carried < want {
+		w.load.held += time.Second
+	}
+	w.now = w.now.Add(time.Second)
+	return s.look(w.load, w.now)
+}
+
+// The number of lanes follows what they carry.
+func TestPartitionsSpreadOverAsManyLanesAsCarryMore(t *testing.T) {
+	const mb = 1e6
+	for _, test := range []struct {
+		name               string
+		each, broker, want float64
+		trip               time.Duration
+		shared             bool
+		lanes              int32
+	}{
+		{"one carries all", 100 * mb, 200 * mb, 50 * mb, 80 * time.Millisecond, true, 1},
+		{"each carries little", 1 * mb, 200 * mb, 100 * mb, 80 * time.Millisecond, true, lanesOfGroup},
+		{"four carry all", 10 * mb, 200 * mb, 35 * mb, 80 * time.Millisecond, true, 4},
+		{"the broker takes no more than one carries", 50 * mb, 50 * mb, 100 * mb, 80 * time.Millisecond, true, 1},
+		{"the broker takes no more than two carry", 50 * mb, 110 * mb, 200 * mb, 80 * time.Millisecond, true, 2},
+		{"a short line", 1 * mb, 200 * mb, 100 * mb, time.Millisecond, true, 1},
+		{"a single partition has data", 1 * mb, 200 * mb, 100 * mb, 80 * time.Millisecond, false, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := spreads{}.of(1)
+			w := &wires{each: test.each, broker: test.broker, load: laneLoad{trip: test.trip, shared: test.shared}, now: time.Now()}
+			for range 60 {
+				w.second(s, test.want)
+			}
+			if s.lanes != test.lanes {
+				t.Errorf("%d lanes, want %d", s.lanes, test.lanes)
+			}
+		})
+	}
+}
+
+// A trial that failed is repeated after a while only, and a calm line never tries.
+func TestTrialsOfMoreLanesAreRare(t *testing.T) {
+	s := spreads{}.of(1)
+	w := &wires{each: 50e6, broker: 50e6, load: laneLoad{trip: 80 * time.Millisecond, shared: true}, now: time.Now()}
+	trials := 0
+	for range int(trialPause / time.Second * 3) {
+		if before := s.lanes; w.second(s, 100e6) && s.lanes > before {
+			trials++
+		}
+	}
+	if trials != 3 {
+		t.Errorf("%d trials in three pauses", trials)
+	}
+	for range 60 {
+		if w.second(s, 1e6) {
+			t.Error("the number of lanes changes although there is little to send")
+		}
+	}
+}
+
+// A loop with much to fetch gets much after few round trips, and leaves it to the others when there is nothing more.
+func TestAppetiteFollowsTheResponses(t *testing.T) {
+	const most = 8 << 20
+	var a appetite
+	trips := 0
+	for ; a.of(leastShare, most) < most; trips++ {
+		share := a.of(leastShare, most)
+		a.fed(share, share)
+	}
+	if trips > 3 || !a.isLarge() {
+		t.Errorf("%d round trips until %d bytes are requested", trips, a.of(leastShare, most))
+	}
+	a.fed(most/4, most)
+	if share := a.of(leastShare, most); share != most {
+		t.Errorf("%d bytes are requested after a response of a quarter of %d", share, most)
+	}
+	for range 10 {
+		share := a.of(leastShare, most)
+		a.fed(share/100, share)
+	}
+	if share := a.of(leastShare, most); share != leastShare || a.isLarge() {
+		t.Errorf("%d bytes are requested after small responses", share)
+	}
+}
+
+// Loops that have nothing to fetch leave at least three quarters of the budget to those that have.
+func TestIdleLoopsLeaveTheBudgetToBusyOnes(t *testing.T) {
+	f := testFlow(t)
+	f.budget.limit = 32 << 20
+	const idle = 500
+	for number := range int32(idle) {
+		f.topology.sourceBrokers[sourceLoop{broker: number}] = &sourceBroker{flow: f}
+	}
+	least, most := f.fetchShare(80 * time.Millisecond)
+	if idle*least > f.budget.limit/4 {
+		t.Errorf("%d idle loops reserve %d bytes each of %d", idle, least, f.budget.limit)
+	}
+	if most < f.budget.limit/4 {
+		t.Errorf("a single busy loop may request %d bytes of %d", most, f.budget.limit)
+	}
+}
+
+// Over a long line many shards are taken over at a time, because each takes several round trips.
+func TestTakeoverSlotsFollowTheRoundTrip(t *testing.T) {
+	for _, test := range []struct {
+		took []time.Duration
+		at   int64
+	}{
+		{nil, takeoverSlots},
+		{[]time.Duration{80 * time.Millisecond, 82 * time.Millisecond}, farSlots},
+		{[]time.Duration{80 * time.Millisecond, time.Millisecond, 80 * time.Millisecond}, takeoverSlots},
+	} {
+		takes := newTakeovers(64)
+		for _, took := range test.took {
+			takes.timed(took)
+		}
+		if got := farSlots / takes.slot(); got != test.at {
+			t.Errorf("%d takeovers at a time after requests of %v, want %d", got, test.took, test.at)
+		}
+	}
+}
