@@ -33,7 +33,7 @@ func powerOfTwo(n int64) int64 {
 }
 
 // linesEvery is how often the lines to all brokers are measured.
-const linesEvery = time.Second
+const linesEvery = 500 * time.Millisecond
 
 // linesLoop measures the lines, and divides the partitions of a broker among more connections when that is faster.
 func (f *Flow) linesLoop(ctx context.Context) {

@@ -24,13 +24,13 @@ type spread struct {
 	full   int       // looks in a row at which a lane was full
 	rate   float64   // bytes per second, the highest of these looks
 	before float64   // rate with half as many lanes, during a trial; else 0
-	tried  time.Time // when the last trial began or failed
+	tried  time.Time // when the last trial failed
 }
 
 const (
 	// FullLooks is at how many looks in a row a lane must be full before there is a trial, and how many looks a trial takes: partitions that move
-	// stand still for a round trip, and a connection starts slowly.
-	fullLooks = 3
+	// stand still for a round trip, and a connection starts slowly. LookTrips is how many round trips are between two looks at least.
+	fullLooks, lookTrips = 3, 4
 	// TrialGain is how much more twice as many lanes must carry.
 	trialGain = 1.25
 	// TrialPause is the time after a trial that failed.
@@ -53,12 +53,14 @@ func (l *laneLoad) add(o laneLoad) {
 // look considers the load of all lanes to the broker. It reports whether the number of lanes has changed.
 func (s *spread) look(load laneLoad, now time.Time) (changed bool) {
 	took, last := now.Sub(s.looked), s.last
-	s.last = load
-	if s.looked.IsZero() {
-		s.looked = now
+	if took < lookTrips*load.trip {
 		return false
 	}
-	s.looked = now
+	first := s.looked.IsZero()
+	s.looked, s.last = now, load
+	if first {
+		return false
+	}
 	rate := float64(load.bytes-last.bytes) / took.Seconds()
 	s.rate = max(s.rate, rate)
 	isFull := load.trip >= longLine && load.shared && load.held-last.held >= took/2
@@ -69,22 +71,35 @@ func (s *spread) look(load laneLoad, now time.Time) (changed bool) {
 		s.full, s.rate = 0, 0
 		return false
 	}
-	if s.full++; s.full < fullLooks || s.lanes == lanesOfGroup || now.Sub(s.tried) < trialPause {
+	if s.full++; s.full < fullLooks || now.Sub(s.tried) < trialPause {
 		return false
 	}
-	s.lanes, s.before, s.full, s.rate, s.tried = 2*s.lanes, s.rate, 0, 0, time.Time{}
+	return s.try()
+}
+
+// try begins a trial of twice as many lanes. It returns false if there are no more.
+func (s *spread) try() bool {
+	if s.lanes == lanesOfGroup {
+		return false
+	}
+	s.lanes, s.before, s.full, s.rate = 2*s.lanes, s.rate, 0, 0
 	return true
 }
 
-// judge ends a trial when it has lasted long enough: it has failed if the lanes are full and carry no more than half as many did.
+// judge ends a trial when it has lasted long enough: it has failed if the lanes are full and carry no more than half as many did. If they carry more
+// and are still full, the next one begins.
 func (s *spread) judge(isFull bool, now time.Time) (changed bool) {
 	if s.full++; s.full < fullLooks {
 		return false
 	}
-	failed := isFull && s.rate < trialGain*s.before
-	s.before, s.full, s.rate = 0, 0, 0
-	if failed {
+	gained := s.rate >= trialGain*s.before
+	s.before, s.full = 0, 0
+	switch {
+	case isFull && gained:
+		return s.try()
+	case isFull:
 		s.lanes, s.tried = s.lanes/2, now
 	}
-	return failed
+	s.rate = 0
+	return isFull
 }
