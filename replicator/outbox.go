@@ -111,10 +111,10 @@ type outbox struct {
 	inFlight    int        // the first batches of the queue, which are in flight
 	sentOn      targetLane // by which lane they were sent
 	confirmed   bool       // the target has acknowledged a batch of this producer on this lane
-	refused     *refused   // the first batch in flight was refused; nil if it was not
-	blocked     int64      // the partition is not fetched until the queue has fewer bytes than this, 0 if it does not wait
 	scheduled   bool       // the partition is in the ready list of a target broker
 	closed      bool       // nothing is queued any more, because the flow stops
+	refused     *refused   // the first batch in flight was refused; nil if it was not
+	blocked     int64      // the partition is not fetched until the queue has fewer bytes than this, 0 if it does not wait
 	account     *account   // of the lane of the copy, nil if it has no leader
 	hold        hold
 
