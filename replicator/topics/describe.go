@@ -2,7 +2,6 @@ package topics
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"sync"
 
@@ -120,7 +119,7 @@ func sumConfigs(target, source *describedTopics) configSums {
 	if target.response == nil || source.response == nil {
 		return configSums{}
 	}
-	return configSums{sha256.Sum256(target.response.body[throttleBytes:]), sha256.Sum256(source.response.body[throttleBytes:])}
+	return configSums{sumOf(target.response.body[throttleBytes:]), sumOf(source.response.body[throttleBytes:])}
 }
 
 // settledConfigs are pairs of responses to which nothing is to be done, with the limits that follow from them. With thousands of topics a pass reads

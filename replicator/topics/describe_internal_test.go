@@ -71,7 +71,7 @@ func TestSyncConfigsSkipsWhatIsSettled(t *testing.T) {
 // Brokers that answer in another order each time do not fill the memory.
 func TestSettledConfigsAreFew(t *testing.T) {
 	var s settledConfigs
-	for n := range byte(200) {
+	for n := range uint64(200) {
 		s.add(configSums{source: sum{n}}, map[string]Limits{}, 2)
 		if s.of(configSums{source: sum{n}}) == nil {
 			t.Fatalf("%d: the newest answer is not remembered", n)
