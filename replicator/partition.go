@@ -273,7 +273,7 @@ func (p *partition) startReplicating(r *recovery) {
 		p.shard.flow.requestTakeover(p.shard)
 		return
 	}
-	p.state, p.anomaly, p.recovery, p.outside = replicating, nil, nil, outside{}
+	p.state, p.anomaly, p.recovery, p.outside, p.endScan = replicating, nil, nil, outside{}, nil
 	p.outbox.setProducer(r.producerID, r.producerEpoch)
 	p.resetLocked()
 }
