@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unique"
 )
 
 // DecodeJournal decodes one record of a journal. A nil value gives a *[Tombstone]. The entry shares no memory with
@@ -79,7 +80,7 @@ func decodeKey(kind Kind, rest []byte) (*Tombstone, error) {
 	case KindGroup:
 		t.Group, t.Topic = r.string(), r.string()
 	case KindPartition, KindChunk:
-		t.Topic = r.string()
+		t.Topic = r.name()
 		t.Partition = r.int32()
 		if t.Partition < 0 {
 			r.fail("partition %d", t.Partition)
@@ -122,9 +123,9 @@ func (r *decoder) owner() *Owner {
 func (r *decoder) partitionState(key *Tombstone, format uint16) *PartitionState {
 	s := &PartitionState{Topic: key.Topic, Partition: key.Partition}
 	s.Generation = r.uint32varint()
-	s.SourceClusterID = r.string()
+	s.SourceClusterID = r.name()
 	copy(s.SourceTopicID[:], r.take(len(s.SourceTopicID)))
-	s.TargetTopic = r.string()
+	s.TargetTopic = r.name()
 	copy(s.TargetTopicID[:], r.take(len(s.TargetTopicID)))
 	s.Start = Pair{Source: r.offset(), Target: r.offset()}
 	s.End = Pair{Source: r.offset(), Target: r.offset()}
@@ -297,6 +298,9 @@ func (r *decoder) string() string {
 	}
 	return string(b)
 }
+
+// name reads a string that many entries have. They share its memory.
+func (r *decoder) name() string { return unique.Make(r.string()).Value() }
 
 func (r *decoder) time() time.Time { return time.UnixMilli(r.int64()).UTC() }
 

@@ -120,10 +120,14 @@ func (l *logged) expires() {
 // unneeded returns what may be deleted.
 func (l *logged) unneeded() []int64 {
 	var found offsets.Pruner
+	var loaded offsets.Restorer
 	for _, r := range l.c.records(journalName, l.shard()) {
-		if err := found.Add(r.Key, r.Value); err != nil {
+		if err := errors.Join(found.Add(r.Key, r.Value), loaded.Add(r.Key, r.Value)); err != nil {
 			l.c.t.Fatal(err)
 		}
+	}
+	if _, several := loaded.Chunks(); !several && len(found.Candidates()) > 0 {
+		l.c.t.Fatal("the restorer found one chunk at most, and the pruner more")
 	}
 	for _, s := range found.Candidates() {
 		return found.Unneeded(s, l.logStarts)

@@ -21,7 +21,10 @@ type Restored struct {
 	Generation uint32          // above that of every chunk that was found: a new map may use it
 	Written    int64           // the [Restorer.Time] of State
 
-	newest *Chunk // the last one that was read: the state that follows may name it as its open chunk
+	newest  *Chunk // the last one that was read: the state that follows may name it as its open chunk
+	first   int64  // the name of the first chunk that was read
+	chunked bool   // there was one
+	several bool   // there was one of another name
 }
 
 // Add takes the next record. It returns a *[VersionError] for a format of a newer milena, and a *[CorruptError] for a record
@@ -71,6 +74,17 @@ func deletes(key []byte) (*Tombstone, bool) {
 // Partitions returns what was found, by source partition. Chunks of maps that were never journaled may be all there is of one.
 func (r *Restorer) Partitions() map[TopicPartition]*Restored { return r.partitions }
 
+// Chunks returns how many partitions have a chunk, and whether any may have several. If none has, the journal has no chunk that a [Pruner] would find.
+func (r *Restorer) Chunks() (partitions int, several bool) {
+	for _, p := range r.partitions {
+		if p.chunked {
+			partitions++
+		}
+		several = several || p.several
+	}
+	return partitions, several
+}
+
 func (r *Restorer) at(topic string, partition int32) *Restored {
 	tp := TopicPartition{Topic: topic, Partition: partition}
 	if r.partitions == nil {
@@ -97,6 +111,10 @@ func (p *Restored) setState(s *PartitionState) {
 func (p *Restored) setChunk(c *Chunk) {
 	p.Generation = max(p.Generation, c.Generation+1)
 	p.newest = c
+	if !p.chunked {
+		p.first, p.chunked = c.First, true
+	}
+	p.several = p.several || c.First != p.first
 	if p.State.has(c) {
 		p.Open = c
 	}

@@ -78,6 +78,28 @@ func TestRestorerKnowsGenerationsAndTombstones(t *testing.T) {
 	}
 }
 
+// Only a journal in which a partition had chunks of several names has any that a pruner may find.
+func TestRestorerKnowsWhetherThereAreSeveralChunks(t *testing.T) {
+	chunk := func(topic string, generation uint32, first int64) *offsets.Chunk {
+		return &offsets.Chunk{Topic: topic, Generation: generation, First: first, Previous: -1}
+	}
+	for name, c := range map[string]struct {
+		entries    []entry
+		partitions int
+		several    bool
+	}{
+		"none":                       {[]entry{&offsets.PartitionState{Topic: "a"}}, 0, false},
+		"one of each partition":      {[]entry{chunk("a", 0, 0), chunk("b", 3, 9)}, 2, false},
+		"one that was written again": {[]entry{chunk("a", 0, 5), chunk("a", 0, 5), chunk("a", 1, 5)}, 1, false},
+		"two of a partition":         {[]entry{chunk("a", 0, 0), chunk("b", 0, 0), chunk("b", 0, 7), chunk("b", 0, 0)}, 2, true},
+	} {
+		partitions, several := restorerOf(t, c.entries...).Chunks()
+		if partitions != c.partitions || several != c.several {
+			t.Errorf("%s: %d partitions, several %v; want %d, %v", name, partitions, several, c.partitions, c.several)
+		}
+	}
+}
+
 // An unreadable chunk must not be replaced by an older one, which lacks segments. A record of a newer milena is an error.
 func TestRestorerRefusesUnreadableRecords(t *testing.T) {
 	m := offsets.NewMap(0, 0)

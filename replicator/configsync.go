@@ -67,6 +67,9 @@ func (f *Flow) updateLimits(limits map[string]topics.Limits) {
 			changed[link] = true
 		}
 	}
+	if len(changed) == 0 {
+		return // as nearly always: with many partitions it takes a while to look at each
+	}
 	for _, p := range t.partitions {
 		if changed[p.topic] {
 			p.mu.Lock()

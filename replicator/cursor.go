@@ -9,6 +9,9 @@ type cursor struct {
 	generation int
 	next       int64 // the fetch offset
 	fromEpoch  int32 // leader epoch of the batch before next (KIP-320), -1 unknown
+	// EpochRefused means that the source does not know fromEpoch. It keeps no epochs while message.format.version is below 0.11.
+	epochRefused bool
+	fetching     bool // a fetch request with this partition is in flight
 
 	sourceEnd  int64     // end of the readable source log, exclusive, -1 unknown
 	sourceOpen int64     // records behind sourceEnd that are not readable yet: the high watermark less the last stable offset
@@ -17,11 +20,8 @@ type cursor struct {
 	fetchedAt  time.Time // when it was last fetched, by this process or an earlier one; zero if never
 	holesUntil int64     // holes below this offset are an anomaly, because of a long pause
 
-	fetching    bool      // a fetch request with this partition is in flight
-	fetchAfter  time.Time // the partition is not fetched before
-	beyondSince time.Time // since when next has been beyond the end of the source, zero if it is not
-	// EpochRefused means that the source does not know fromEpoch. It keeps no epochs while message.format.version is below 0.11.
-	epochRefused bool
+	fetchAfter   time.Time // the partition is not fetched before
+	beyondSince  time.Time // since when next has been beyond the end of the source, zero if it is not
 	refusedSince time.Time // since when the source has refused next without an epoch, although its log has it; zero if it has not
 	unreadable   int       // responses in a row whose bytes at next are not a batch
 }

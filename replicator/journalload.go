@@ -34,6 +34,7 @@ func (s *shard) loadJournalLocked(ctx context.Context, mark marker) (map[offsets
 		return nil, err
 	}
 	s.noteJournalTime(newest)
+	s.pruning.noteLoaded(&found, time.Now())
 	s.setProducerIDs(found.ProducerIDs)
 	for tp := range found.Partitions() {
 		s.markInJournal(tp)

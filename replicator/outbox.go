@@ -111,11 +111,11 @@ type outbox struct {
 	inFlight    int        // the first batches of the queue, which are in flight
 	sentOn      targetLane // by which lane they were sent
 	confirmed   bool       // the target has acknowledged a batch of this producer on this lane
-	confirmedAt time.Time  // when it has acknowledged the last one
-	refused     *refused   // the first batch in flight was refused; nil if it was not
-	blocked     int64      // the partition is not fetched until the queue has fewer bytes than this, 0 if it does not wait
 	scheduled   bool       // the partition is in the ready list of a target broker
 	closed      bool       // nothing is queued any more, because the flow stops
+	confirmedAt int64      // when it has acknowledged the last one, in ms of Unix time
+	refused     *refused   // the first batch in flight was refused; nil if it was not
+	blocked     int64      // the partition is not fetched until the queue has fewer bytes than this, 0 if it does not wait
 	account     *account   // of the lane of the copy, nil if it has no leader
 	hold        hold
 
@@ -248,10 +248,15 @@ func (o *outbox) clearScheduled() { o.scheduled = false }
 // producer.id.expiration.check.interval.ms (10 minutes by default), and all others after producer.id.expiration.ms (a day).
 const longestPause = 5 * time.Second
 
+// hasPaused reports whether the last acknowledgment is longer ago, by the wall clock, which also runs while the host sleeps.
+func (o *outbox) hasPaused(now time.Time) bool {
+	return now.UnixMilli()-o.confirmedAt > longestPause.Milliseconds()
+}
+
 // stampNext writes producer id, epoch and sequence into the next batch and marks it as in flight on a lane.
 func (o *outbox) stampNext(on targetLane, now time.Time) *prepared {
 	b := &o.queue[o.inFlight]
-	if o.sentOn != on || o.inFlight == 0 && now.Sub(o.confirmedAt) > longestPause {
+	if o.sentOn != on || o.inFlight == 0 && o.hasPaused(now) {
 		o.sentOn, o.confirmed = on, false
 	}
 	o.inFlight++
@@ -328,7 +333,7 @@ func (o *outbox) popSent(now time.Time) prepared {
 	o.queue[0] = prepared{}
 	o.queue = o.queue[1:]
 	o.addBytes(-int64(b.size))
-	o.inFlight, o.confirmed, o.confirmedAt = o.inFlight-1, true, now
+	o.inFlight, o.confirmed, o.confirmedAt = o.inFlight-1, true, now.UnixMilli()
 	o.hold, o.refusal = hold{}, refusal{}
 	o.split.records = int32(min(2*int64(o.split.records), math.MaxInt32))
 	o.endSplit(b.next)

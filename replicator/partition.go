@@ -140,6 +140,8 @@ type listed struct {
 // and in flight, and the progress is what is acknowledged and journaled. Only their own methods assign their fields. The lock is held
 // briefly, never during a request.
 //
+// A process may have 100,000 partitions, so their size counts (see TestSizeOfAPartition), and so does the memory that a fetch without news touches.
+//
 // Invariant: journaled <= acked <= next, all exclusive source offsets.
 type partition struct {
 	topic  *topicLink
@@ -271,7 +273,7 @@ func (p *partition) startReplicating(r *recovery) {
 		p.shard.flow.requestTakeover(p.shard)
 		return
 	}
-	p.state, p.anomaly, p.recovery, p.outside = replicating, nil, nil, outside{}
+	p.state, p.anomaly, p.recovery, p.outside, p.endScan = replicating, nil, nil, outside{}, nil
 	p.outbox.setProducer(r.producerID, r.producerEpoch)
 	p.resetLocked()
 }
@@ -365,7 +367,7 @@ func (p *partition) fetchSizeLocked(limit int32) int32 {
 
 // growProbeLocked lets the next attempt of a partition that is held back fetch more, if the source has records and none fitted.
 func (p *partition) growProbeLocked() {
-	if p.hold.isHeldBack() && p.sourceEnd > p.next {
+	if p.sourceEnd > p.next && p.hold.isHeldBack() {
 		p.outbox.growProbe()
 	}
 }

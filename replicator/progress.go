@@ -45,19 +45,19 @@ type progress struct {
 	restored  time.Time // when an earlier process journaled what this one continued
 	targetEnd int64
 	doneEpoch int32 // leader epoch of the source batch before acked (KIP-320), -1 unknown
+	origin    origin
+	stage     mapStage
+	noted     bool // the shard knows that there may be something to journal
+	continued bool // this process has written the partition, so only unsettled can be behind acked
 
-	offsets  *offsets.Map // nil until the journal is read
-	origin   origin
-	stage    mapStage
+	offsets  *offsets.Map           // nil until the journal is read
 	rewindTo int64                  // where a rewound map begins
 	record   offsets.PartitionState // what is journaled besides the map: topics, generation, gap ledger
 	producer producer               // what the first batch behind acked carries
 	touched  uint64                 // counts changes of anything but offsets that must be journaled
 	clean    uint64                 // the count that the journal has
-	noted    bool                   // the shard knows that there may be something to journal
 	changed  func()                 // tells the shard; nil for a partition that is not journaled
 
-	continued bool          // this process has written the partition, so only unsettled can be behind acked
 	unsettled []sentRecords // sent without a known outcome, in order, each at the sequence behind the one before
 
 	lastProgress  time.Time

@@ -22,7 +22,8 @@ const (
 	// PruneChunks is how many chunks must be written before a scan, or as many as the last scan left, if these are more. So the journal has at
 	// most twice the chunks that are needed, and reading it costs no more than writing it did.
 	pruneChunks = 8
-	// PruneEvery is after how long a journal is scanned in any case: logs expire without being written too.
+	// PruneEvery is after how long a journal is scanned in any case: logs expire without being written too. The first scan is soon after the start,
+	// unless there is nothing to find.
 	pruneEvery = 24 * time.Hour
 	// PruneTimeout is how long a scan may take.
 	pruneTimeout = 5 * time.Minute
@@ -85,6 +86,16 @@ func (s *shard) pruningIsDue(now time.Time) (fence fenceID, due bool) {
 	defer g.mu.Unlock()
 	grown := g.written.Load() >= int64(max(pruneChunks, g.left))
 	return s.fenceID(), len(g.found) == 0 && (grown || now.Sub(g.scanned) >= pruneEvery)
+}
+
+// noteLoaded takes what a takeover has read of the journal. If each partition has no chunk but one, as after a restart with short maps, or in a new
+// journal, a scan would read all of that again and find nothing.
+func (g *pruning) noteLoaded(journal *offsets.Restorer, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if chunks, several := journal.Chunks(); !several {
+		g.scanned, g.left = now, chunks
+	}
 }
 
 // fenceID returns the identity of the newest fence. The shard's lock is held, here and in the next function.

@@ -133,6 +133,37 @@ func TestTombstonesOfAnEarlierFenceAreNotWritten(t *testing.T) {
 	}
 }
 
+// A journal that had one chunk of each partition when it was loaded is not scanned until it has grown. Any other is scanned soon.
+func TestPruningIsNotDueForSingleChunks(t *testing.T) {
+	f, _, _ := newJournalFlow(t, 1)
+	s, now := f.shards[0], time.Now()
+	p := journaledCopy(t, f, 1)
+	load := func(chunks ...int64) {
+		t.Helper()
+		var journal offsets.Restorer
+		for _, first := range chunks {
+			c := &offsets.Chunk{Topic: p.topic.source, First: first, Previous: -1}
+			if err := journal.Add(c.AppendKey(nil), c.AppendValue(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.pruning.noteLoaded(&journal, now)
+	}
+	load(0, 1000)
+	if _, due := s.pruningIsDue(now); !due {
+		t.Error("not due with several chunks")
+	}
+	load(0)
+	if _, due := s.pruningIsDue(now); due || s.pruning.left != 1 {
+		t.Errorf("due %v with %d chunks", due, s.pruning.left)
+	}
+	copySegments(t, p, (pruneChunks+1)*offsets.ChunkSegments)
+	f.syncJournal(t.Context())
+	if _, due := s.pruningIsDue(now); !due {
+		t.Error("not due after the journal has grown")
+	}
+}
+
 // A journal is scanned once it may have twice the chunks that it needs, and once a day.
 func TestPruningIsDue(t *testing.T) {
 	f, _, _ := newJournalFlow(t, 1)

@@ -218,7 +218,7 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 // ahead bytes of a partition. The more partitions are behind, the fewer bytes each gets, so that they advance together. Poll is how long the broker may wait for records, retry how
 // long to wait if there is no such partition.
 func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, share, ahead int64) (poll, retry time.Duration) {
-	maxBytes := int32(min(share, ahead, max(share/powerOfTwo(int64(b.behind)), partitionBytes))) //nolint:gosec // ahead is far below 2 GiB
+	maxBytes := int32(min(ahead, max(share/powerOfTwo(int64(b.behind)), partitionBytes))) //nolint:gosec // ahead is far below 2 GiB
 	free := b.flow.budget.free() + share
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -290,6 +290,7 @@ func (b *sourceBroker) handleResponse(plan *fetchPlan, response *wire.FetchRespo
 	answer, held := wire.IndexFetch(response.FetchResponse), response.Held()
 	f.budget.add(held - reserved)
 	s := newSlab(f.budget, held, response.Release)
+	now := time.Now()
 	served := make(map[*partition]bool)
 	var queued []*partition
 	for i, r := range plan.requested {
@@ -298,7 +299,7 @@ func (b *sourceBroker) handleResponse(plan *fetchPlan, response *wire.FetchRespo
 		if rp != nil && len(rp.RecordBatches) > 0 {
 			served[r.partition] = true
 		}
-		if b.handlePartition(r, rp, s) {
+		if b.handlePartition(r, rp, now, s) {
 			queued = append(queued, r.partition)
 		}
 	}
@@ -327,8 +328,9 @@ func (b *sourceBroker) rotate(served map[*partition]bool) {
 	b.partitions = append(rest, last...)
 }
 
-// handlePartition processes the part of a fetch response about one partition, nil if there is none. It reports whether there is a batch to send.
-func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopicPartition, s *slab) (queued bool) {
+// handlePartition processes the part about one partition of a fetch response that arrived now, nil if there is none. It reports whether there is a
+// batch to send.
+func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopicPartition, now time.Time, s *slab) (queued bool) {
 	f, p := b.flow, t.partition
 	outcome := wire.Fetched
 	if rp != nil {
@@ -341,7 +343,7 @@ func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopi
 	p.mu.Lock()
 	p.cursor.endFetch()
 	if rp == nil {
-		p.cursor.confirmFetched(time.Now())
+		p.cursor.confirmFetched(now)
 		p.growProbeLocked() // a response omits a partition if no batch of it fits
 	}
 	p.mu.Unlock()

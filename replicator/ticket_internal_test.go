@@ -129,14 +129,14 @@ func TestFetchResponseIsDiscardedAfterAReset(t *testing.T) {
 				f := testFlow(t)
 				p := replicatingPartition(f, 1000)
 				b := &sourceBroker{flow: f}
-				b.handlePartition(p.ticketOfFetch(), fetched(batchOf(t, 1000, 100)), newSlab(f.budget, 0, nil))
+				b.handlePartition(p.ticketOfFetch(), fetched(batchOf(t, 1000, 100)), time.Now(), newSlab(f.budget, 0, nil))
 				if len(p.queue) != 1 {
 					t.Fatalf("%d batches are queued, next %d, state %v, anomaly %+v", len(p.queue), p.next, p.state, p.anomaly)
 				}
 				s, late := p.sent(), p.ticketOfFetch()
 				doReset(f, p, s)
 				state, gaps, after := p.getState(), len(p.record.Gaps), p.fetchAfter
-				b.handlePartition(late, response(), newSlab(f.budget, 0, nil))
+				b.handlePartition(late, response(), time.Now(), newSlab(f.budget, 0, nil))
 				if p.acked != 1000 {
 					t.Errorf("the end of the copy moved from 1000 to %d while the batch from 1000 to 1100 is not acknowledged", p.acked)
 				}
@@ -185,7 +185,7 @@ func TestNoInterleavingLosesABatch(t *testing.T) {
 					batches = append(batches, batchOf(t, at, 1))
 				}
 			}
-			b.handlePartition(ticket, fetched(batches...), newSlab(f.budget, 0, nil))
+			b.handlePartition(ticket, fetched(batches...), time.Now(), newSlab(f.budget, 0, nil))
 		}
 	}
 	produces := func() {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -81,7 +83,7 @@ func (c *cluster) createTopics(request *kmsg.CreateTopicsRequest) kmsg.Response 
 	return response
 }
 
-// describeConfigs answers as many configs per topic as a broker has.
+// describeConfigs answers as many configs per topic as a broker has, in the same order each time.
 func (c *cluster) describeConfigs(request *kmsg.DescribeConfigsRequest) kmsg.Response {
 	response := request.ResponseKind().(*kmsg.DescribeConfigsResponse)
 	values := map[string]string{
@@ -102,7 +104,8 @@ func (c *cluster) describeConfigs(request *kmsg.DescribeConfigsRequest) kmsg.Res
 				rr.ErrorCode = kerr.UnknownTopicOrPartition.Code
 				values = nil
 			}
-			for name, value := range values {
+			for _, name := range slices.Sorted(maps.Keys(values)) {
+				value := values[name]
 				entry := kmsg.NewDescribeConfigsResponseResourceConfig()
 				entry.Name, entry.Value, entry.IsDefault, entry.Source = name, &value, true, kmsg.ConfigSourceDefaultConfig
 				if own, ok := t.configs[name]; ok {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -62,37 +61,56 @@ type Limits struct {
 func (t *Syncer) SyncConfigs(ctx context.Context, pairs []Pair) (limits map[string]Limits, errs map[string]error) {
 	limits, errs = map[string]Limits{}, map[string]error{}
 	pairs = slices.DeleteFunc(slices.Clone(pairs), func(p Pair) bool { return !p.Target.Exists() })
+	parts := 1 + len(pairs)/topicsPerRequest
 	for part := range slices.Chunk(pairs, topicsPerRequest) {
-		target, targetErrs := describeTopics(ctx, t.target, t.flow.Target, TargetNames(part))
-		maps.Copy(errs, targetErrs)
-		source, sourceErrs := describeTopics(ctx, t.source, t.flow.Source, SourceNames(part))
-		unknown := map[string][]string{}
-		changes := t.differences(part, source, sourceErrs, target, unknown, errs)
-		for name, configs := range unknown {
-			t.warnUnknown(name, configs)
-		}
-		changed := t.alter(ctx, changes, apply, errs)
-		if len(changed) > 0 {
-			// Only the target knows the default that replaces a deleted value.
-			again, againErrs := describeTopics(ctx, t.target, t.flow.Target, changed)
-			for _, name := range changed {
-				delete(target, name)
-				if err := againErrs[name]; err != nil {
-					errs[name] = errors.Join(errs[name], err)
-					continue
-				}
-				target[name] = again[name]
+		target := requestTopics(ctx, t.target, t.flow.Target, TargetNames(part))
+		source := requestTopics(ctx, t.source, t.flow.Source, SourceNames(part))
+		sums := sumConfigs(&target, &source)
+		found := t.settled.of(sums)
+		if found == nil {
+			var settled bool
+			if found, settled = t.syncPart(ctx, part, &target, &source, errs); settled {
+				t.settled.add(sums, found, parts)
 			}
 		}
-		for _, p := range part {
-			if described, ok := target[p.TargetName]; ok {
-				l := limitsOf(described)
-				l.setSource(source[p.Source.Name])
-				limits[p.TargetName] = l
-			}
-		}
+		maps.Copy(limits, found)
 	}
 	return limits, errs
+}
+
+// syncPart syncs the configs of topics from what both clusters say about them. It reports whether nothing was to be done, so that nothing is to be
+// done either as long as they say the same. It adds to errs.
+func (t *Syncer) syncPart(ctx context.Context, part []Pair, targetSays, sourceSays *describedTopics, errs map[string]error) (limits map[string]Limits, settled bool) {
+	target, targetErrs := targetSays.decode()
+	maps.Copy(errs, targetErrs)
+	source, sourceErrs := sourceSays.decode()
+	unknown := map[string][]string{}
+	changes := t.differences(part, source, sourceErrs, target, unknown, errs)
+	for name, configs := range unknown {
+		t.warnUnknown(name, configs)
+	}
+	changed := t.alter(ctx, changes, apply, errs)
+	if len(changed) > 0 {
+		// Only the target knows the default that replaces a deleted value.
+		again, againErrs := describeTopics(ctx, t.target, t.flow.Target, changed)
+		for _, name := range changed {
+			delete(target, name)
+			if err := againErrs[name]; err != nil {
+				errs[name] = errors.Join(errs[name], err)
+				continue
+			}
+			target[name] = again[name]
+		}
+	}
+	limits = make(map[string]Limits, len(part))
+	for _, p := range part {
+		if described, ok := target[p.TargetName]; ok {
+			l := limitsOf(described)
+			l.setSource(source[p.Source.Name])
+			limits[p.TargetName] = l
+		}
+	}
+	return limits, len(changes)+len(targetErrs)+len(sourceErrs) == 0
 }
 
 // differences returns the changes by which the target topics follow the source, none if the flow does not sync configs. The arguments source
@@ -251,48 +269,6 @@ func configNames(configs []policy.TopicConfig) map[string]bool {
 		names[c.Name] = true
 	}
 	return names
-}
-
-// describeTopics returns all configs of some topics, including defaults. Each topic is in one of the two results.
-func describeTopics(ctx context.Context, client *kgo.Client, cluster string, names []string) (map[string][]policy.TopicConfig, map[string]error) {
-	described, errs := make(map[string][]policy.TopicConfig, len(names)), map[string]error{}
-	if len(names) == 0 {
-		return described, errs
-	}
-	request := kmsg.NewPtrDescribeConfigsRequest()
-	for _, name := range names {
-		resource := kmsg.NewDescribeConfigsRequestResource()
-		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, name
-		request.Resources = append(request.Resources, resource)
-	}
-	answer, err := client.Request(ctx, request)
-	if err != nil {
-		for _, name := range names {
-			errs[name] = AdminError(cluster, "describe configs of", name, err, nil)
-		}
-		return described, errs
-	}
-	for _, resource := range answer.(*kmsg.DescribeConfigsResponse).Resources {
-		if err := kerr.ErrorForCode(resource.ErrorCode); err != nil {
-			errs[resource.ResourceName] = AdminError(cluster, "describe configs of", resource.ResourceName, err, resource.ErrorMessage)
-			continue
-		}
-		configs := make([]policy.TopicConfig, 0, len(resource.Configs))
-		for _, c := range resource.Configs {
-			config := policy.TopicConfig{Name: c.Name, Dynamic: c.Source == kmsg.ConfigSourceDynamicTopicConfig, Sensitive: c.IsSensitive || c.Value == nil}
-			if c.Value != nil {
-				config.Value = *c.Value
-			}
-			configs = append(configs, config)
-		}
-		described[resource.ResourceName] = configs
-	}
-	for _, name := range names {
-		if _, ok := described[name]; !ok && errs[name] == nil {
-			errs[name] = AdminError(cluster, "describe configs of", name, errors.New("the response does not include the topic"), nil)
-		}
-	}
-	return described, errs
 }
 
 // timestampLimit reads a limit of timestamps. Kafka has no word for none.

@@ -2,9 +2,9 @@ package topics
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 
@@ -27,7 +27,13 @@ type Reader struct {
 // maxSame is how many responses of the same content are remembered.
 const maxSame = 100
 
-type sum = [sha256.Size]byte
+// sum identifies bytes within this process, by two hashes of 64 bits. A cryptographic one takes several times as long, and no broker has a reason to
+// look for another content with the same sum, nor does it know the seeds.
+type sum [2]uint64
+
+var sumSeeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()} //nolint:gochecknoglobals // one pair for all sums
+
+func sumOf(b []byte) sum { return sum{maphash.Bytes(sumSeeds[0], b), maphash.Bytes(sumSeeds[1], b)} }
 
 // sums identify what a response says.
 type sums struct{ brokers, topics sum }
@@ -45,7 +51,7 @@ func (r *Reader) Read(ctx context.Context, client *kgo.Client) (View, error) {
 	}
 	response := answer.(*undecoded)
 	at := response.parts()
-	read := sums{sha256.Sum256(response.body[at.brokers:at.controller]), sha256.Sum256(response.body[at.topics:])}
+	read := sums{sumOf(response.body[at.brokers:at.controller]), sumOf(response.body[at.topics:])}
 	if err := r.tell(ctx, client, read.brokers); err != nil {
 		return View{}, fmt.Errorf("list brokers: %w", err)
 	}

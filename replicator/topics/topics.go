@@ -54,6 +54,7 @@ type Syncer struct {
 
 	creates, grows requestLimit // learned from refusals of the target
 	refusals       refusals
+	settled        settledConfigs
 
 	mu     sync.Mutex
 	warned map[string]bool // warnings that were logged already

@@ -24,12 +24,21 @@ type Session struct {
 	epoch      int32  // of the next request; 0 lists all partitions, closes the session with this id and requests a new one
 	naming     naming // a session that began with names cannot continue with ids (FETCH_SESSION_TOPIC_ID_ERROR)
 	remembered map[offsets.TopicPartition]*rememberedOffset
-	requests   int64 // number of requests, to find the partitions that are no longer wanted
+	order      []*rememberedOffset // what the last request wanted, in its order; the next one mostly wants the same
+	requests   int64               // number of requests, to find the partitions that are no longer wanted
 }
 
 type rememberedOffset struct {
-	FetchOffset
+	FetchPartition
 	wantedBy int64 // the newest request that wanted it
+}
+
+// find returns what is remembered of the partition that a request wants in place i, nil if nothing is.
+func (s *Session) find(i int, tp offsets.TopicPartition) *rememberedOffset {
+	if i < len(s.order) && s.order[i].TopicPartition == tp {
+		return s.order[i]
+	}
+	return s.remembered[tp]
 }
 
 // ErrSessionLost is returned when the broker does not know the session, or remembers it differently. The next request is a full one.
@@ -37,45 +46,49 @@ var ErrSessionLost = errors.New("the broker forgot the fetch session")
 
 // Drop makes the next request a full one. Call it whenever it is unclear what the broker remembers, as after a lost response.
 func (s *Session) Drop() {
-	s.epoch, s.remembered = 0, nil
+	s.epoch, s.remembered, s.order = 0, nil, nil
 }
 
 // Request fills in session and partitions so that the broker fetches exactly the wanted partitions.
 func (s *Session) Request(request *FetchRequest, wanted []FetchPartition) {
 	naming := byID
-	for _, p := range wanted {
-		naming = naming.with(p.TopicID)
+	for i := range wanted {
+		naming = naming.with(wanted[i].TopicID)
 	}
 	if naming != s.naming && len(wanted) > 0 {
 		s.Drop()
 		s.naming = naming
 	}
 	request.naming = s.naming // also of a request without topics
-	for _, p := range wanted {
+	for i := range wanted {
 		// Brokers before 3.1 identify partitions by name only. They would forget the recreated topic together with the old one.
-		if r := s.remembered[p.TopicPartition]; r != nil && r.TopicID != p.TopicID {
+		if r := s.find(i, wanted[i].TopicPartition); r != nil && r.TopicID != wanted[i].TopicID {
 			s.Drop()
 			break
 		}
 	}
 	if s.epoch == 0 {
-		s.remembered = make(map[offsets.TopicPartition]*rememberedOffset, len(wanted))
+		s.remembered, s.order = make(map[offsets.TopicPartition]*rememberedOffset, len(wanted)), nil
 	}
 	request.SessionID, request.SessionEpoch = s.id, s.epoch
 	s.requests++
-	for _, p := range wanted {
-		r := s.remembered[p.TopicPartition]
+	order := s.order[:0]
+	for i := range wanted {
+		p := &wanted[i]
+		r := s.find(i, p.TopicPartition)
 		switch {
 		case r == nil:
-			s.remembered[p.TopicPartition] = &rememberedOffset{p.FetchOffset, s.requests}
-		case r.FetchOffset == p.FetchOffset:
-			r.wantedBy = s.requests
-			continue
-		default:
-			*r = rememberedOffset{p.FetchOffset, s.requests}
+			r = &rememberedOffset{FetchPartition: *p}
+			s.remembered[p.TopicPartition] = r
+			request.Add(*p)
+		case r.FetchOffset != p.FetchOffset:
+			r.FetchOffset = p.FetchOffset
+			request.Add(*p)
 		}
-		request.Add(p)
+		r.wantedBy = s.requests
+		order = append(order, r) // in place i, which is not looked at any more
 	}
+	s.order = order
 	if len(s.remembered) > len(wanted) {
 		s.forget(request.FetchRequest)
 	}
