@@ -40,6 +40,9 @@
 // More than the way to the broker and back holds is not sent (window.go), because it would only wait there: what waits here shares requests, and is
 // merged if it is tiny (merge.go).
 //
+// On the source, up to eight loops fetch from a broker over a long line, and up to four from a near one that leads many partitions. What a loop
+// reserves of the byte budget follows its last responses (appetite), and partitions that are behind get equal parts of a response.
+//
 // A broker that refuses one batch refuses those that follow it as out of order. If all responses say that nothing was written, the partition goes on
 // with the first batch; else a takeover reads what was. A broker that does not know the producer accepts any sequence, so the first batch after a
 // fence, a refusal, a pause or a move of the leader is in flight alone. One hole is left: while old records are copied, the broker may forget the
@@ -55,7 +58,7 @@
 //     the target, or while it is halted, nothing is fetched. A copy that lacks a leader, a right, or replicas in sync stays outside the fence of
 //     its shard, because its marker could not be written, and is fenced when it can be.
 //   - A produce request is answered when its last partition is replicated, so partitions with different replicas have different lanes: four sets
-//     of replicas per broker have lanes of their own; on a long line (longline.go) each set has several.
+//     of replicas per broker have lanes of their own. On a long line a set whose lane is full gets more, if they carry more (spread.go).
 //   - A lane may queue as much as is free of the byte budget, so that a share is left whatever hangs. While the budget is short, what waits is copied
 //     out of responses that are otherwise done with.
 //   - Loops request metadata and bounds of logs, and do not wait for them (refresh.go, bounds.go).
