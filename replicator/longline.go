@@ -69,7 +69,8 @@ func (f *Flow) measureLines(now time.Time) (changed bool) {
 		loads[lane.broker] = load
 	}
 	for broker, load := range loads {
-		if t.targetLanes.of(broker).look(load, now) {
+		if lanes := t.targetLanes.of(broker); lanes.look(load, now) {
+			f.log.Info("number of connections to a broker over a long line changed", "cluster", f.config.Target, "broker", broker, "connections", lanes.lanes)
 			changed = true
 		}
 	}

@@ -21,9 +21,10 @@ type spread struct {
 	lanes  int32
 	last   laneLoad  // at the last look
 	looked time.Time // zero before the first look
-	full   int       // looks in a row at which a lane was full
-	rate   float64   // bytes per second, the highest of these looks
-	before float64   // rate with half as many lanes, during a trial; else 0
+	looks  int       // in a row at which a lane was full, or of a trial
+	first  int64     // bytes that were acknowledged before these looks
+	since  time.Time // when they began
+	before float64   // bytes per second with half as many lanes, during a trial; else 0
 	tried  time.Time // when the last trial failed
 }
 
@@ -42,7 +43,7 @@ type laneLoad struct {
 	trip   time.Duration // round-trip time, 0 if it is unknown
 	bytes  int64         // acknowledged
 	held   time.Duration // for how long there was something to send, and the lane did not take it
-	shared bool          // the last request had batches of several partitions
+	shared bool          // several partitions had a batch to send
 }
 
 // add adds the load of another lane to the same broker.
@@ -56,50 +57,34 @@ func (s *spread) look(load laneLoad, now time.Time) (changed bool) {
 	if took < lookTrips*load.trip {
 		return false
 	}
-	first := s.looked.IsZero()
+	began := s.looked
 	s.looked, s.last = now, load
-	if first {
+	if began.IsZero() {
 		return false
 	}
-	rate := float64(load.bytes-last.bytes) / took.Seconds()
-	s.rate = max(s.rate, rate)
 	isFull := load.trip >= longLine && load.shared && load.held-last.held >= took/2
-	if s.before > 0 {
-		return s.judge(isFull, now)
+	if s.looks == 0 {
+		s.first, s.since = last.bytes, began
 	}
-	if !isFull {
-		s.full, s.rate = 0, 0
+	if s.looks++; !isFull && s.before == 0 {
+		s.looks = 0
+	}
+	if s.looks < fullLooks {
 		return false
 	}
-	if s.full++; s.full < fullLooks || now.Sub(s.tried) < trialPause {
+	s.looks = 0
+	rate := float64(load.bytes-s.first) / now.Sub(s.since).Seconds()
+	switch failed := s.before > 0 && rate < trialGain*s.before; {
+	case !isFull: // so many carry all
+		s.before = 0
+		return false
+	case failed:
+		s.lanes, s.before, s.tried = s.lanes/2, 0, now
+		return true
+	case s.lanes == lanesOfGroup || now.Sub(s.tried) < trialPause:
+		s.before = 0
 		return false
 	}
-	return s.try()
-}
-
-// try begins a trial of twice as many lanes. It returns false if there are no more.
-func (s *spread) try() bool {
-	if s.lanes == lanesOfGroup {
-		return false
-	}
-	s.lanes, s.before, s.full, s.rate = 2*s.lanes, s.rate, 0, 0
+	s.lanes, s.before = 2*s.lanes, rate
 	return true
-}
-
-// judge ends a trial when it has lasted long enough: it has failed if the lanes are full and carry no more than half as many did. If they carry more
-// and are still full, the next one begins.
-func (s *spread) judge(isFull bool, now time.Time) (changed bool) {
-	if s.full++; s.full < fullLooks {
-		return false
-	}
-	gained := s.rate >= trialGain*s.before
-	s.before, s.full = 0, 0
-	switch {
-	case isFull && gained:
-		return s.try()
-	case isFull:
-		s.lanes, s.tried = s.lanes/2, now
-	}
-	s.rate = 0
-	return isFull
 }

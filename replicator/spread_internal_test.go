@@ -135,3 +135,51 @@ func TestTakeoverSlotsFollowTheRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// On a long line that carries little, a request is small and little is in flight, so that each is answered in time; what it carries is found out
+// within a few round trips.
+func TestWindowOfALongLineGrowsWithWhatItCarries(t *testing.T) {
+	const trip = 80 * time.Millisecond
+	for _, test := range []struct {
+		name     string
+		carries  float64 // bytes per second
+		trips    int
+		window   int64
+		requests int
+	}{
+		{"80 KB/s", 80e3, 100, 2 * leastFarWindow, leastRequest},
+		{"100 MB/s", 100e6, 20, 3 * 8 << 20, maxProduceBytes},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var w window
+			type sent struct {
+				flight
+				due time.Time
+			}
+			var inFlight []sent
+			now, free := time.Now(), time.Now()
+			for end := now.Add(time.Duration(test.trips) * trip); now.Before(end); {
+				for w.isEmpty() || w.isOpen(trip) {
+					size := int64(w.request(trip))
+					if free.Before(now) {
+						free = now
+					}
+					free = free.Add(time.Duration(float64(size) / test.carries * float64(time.Second)))
+					inFlight = append(inFlight, sent{w.send(size, now), free.Add(trip)})
+				}
+				if w.inFlight > test.window {
+					t.Fatalf("%d bytes are in flight, want at most %d", w.inFlight, test.window)
+				}
+				now = inFlight[0].due
+				w.end(inFlight[0].flight, trip, now)
+				inFlight = inFlight[1:]
+			}
+			if got := w.request(trip); got != test.requests {
+				t.Errorf("a request has %d bytes, want %d", got, test.requests)
+			}
+			if rate := max(w.now, w.last); rate < test.carries/2 {
+				t.Errorf("%.0f bytes per second are found, of %.0f", rate, test.carries)
+			}
+		})
+	}
+}

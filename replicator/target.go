@@ -43,7 +43,7 @@ type targetBroker struct {
 	ready  []*partition
 	pace   client.Pace // of its requests
 	window window
-	shared bool          // the last request had batches of several partitions
+	shared bool          // several partitions had a batch to send at the last request
 	holds  time.Time     // since when there is something to send, and too much is in flight or being written; zero if that is not so
 	held   time.Duration // for how long that was so
 }
@@ -211,7 +211,7 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch, flight)
 	if len(list) == 0 {
 		return nil, nil, flight{}
 	}
-	b.shared = len(list) > 1
+	b.shared = len(ready) > 1
 	b.holdLocked() // until it is written
 	return request, list, b.window.send(int64(bytes), time.Now())
 }
@@ -232,7 +232,7 @@ func (b *targetBroker) takeReady() (ready []*partition, limit int) {
 	}
 	b.unholdLocked()
 	ready, b.ready = b.ready, nil
-	return ready, b.pace.Of(maxProduceBytes)
+	return ready, b.pace.Of(b.window.request(trip))
 }
 
 // holdLocked records that what is ready has to wait. The lock is held, here and in the next function.
