@@ -218,7 +218,7 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch, flight)
 
 // maySendLocked reports whether the next request may be sent. While a quota demands long waits, one is in flight at a time. The lock is held.
 func (b *targetBroker) maySendLocked(trip time.Duration) bool {
-	return b.window.isEmpty() || !b.pace.IsSlow() && b.window.isOpen(trip)
+	return b.window.isOpen(trip) && (b.window.inFlight == 0 || !b.pace.IsSlow())
 }
 
 // takeReady takes the ready partitions, if a request may be sent, and returns the maximum size in bytes of the request.

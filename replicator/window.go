@@ -18,7 +18,7 @@ const (
 	// for more, and a request has seconds to be answered.
 	leastWindow, leastFarWindow = 1 << 20, 256 << 10
 	// LeastRequest limits a request on a long line that carries little per round trip.
-	leastRequest = 128 << 10
+	leastRequest = 64 << 10
 	// RateMemory is how long a rate counts, once or twice, or ten round trips if these take longer.
 	rateMemory = time.Second
 )
@@ -30,9 +30,6 @@ type flight struct {
 	delivered int64 // at that time
 }
 
-// isEmpty reports whether no request is in flight.
-func (w *window) isEmpty() bool { return w.inFlight == 0 }
-
 // isOpen reports whether the next request may be sent over a line with a round-trip time. A window that was full opens when it is half empty: then
 // several requests are sent at once, and their responses come at once, which wakes both sides less often. Half of it is what the line holds.
 func (w *window) isOpen(trip time.Duration) bool {
@@ -41,22 +38,26 @@ func (w *window) isOpen(trip time.Duration) bool {
 		least = leastFarWindow
 	}
 	limit := max(least, 2*w.carries(trip))
-	if w.full {
-		limit /= 2
+	switch {
+	case w.inFlight == 0:
+		w.full = false
+	case w.full:
+		w.full = w.inFlight > limit/2
+	default:
+		w.full = w.inFlight >= limit
 	}
-	w.full = w.inFlight >= limit
 	return !w.full
 }
 
 // carries returns how many bytes the line holds, as far as is known.
 func (w *window) carries(trip time.Duration) int64 { return int64(max(w.now, w.last) * trip.Seconds()) }
 
-// request returns how many bytes a request has at most: on a long line no more than it holds, so that responses come steadily.
+// request returns how many bytes a request has at most: on a long line half of what it holds, so that responses come steadily.
 func (w *window) request(trip time.Duration) int {
 	if trip < longLine {
 		return maxProduceBytes
 	}
-	return int(min(max(leastRequest, w.carries(trip)), maxProduceBytes))
+	return int(min(max(leastRequest, w.carries(trip)/2), maxProduceBytes))
 }
 
 // send records a request.
