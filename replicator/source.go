@@ -202,7 +202,7 @@ func (b *sourceBroker) backOff(ctx context.Context, failures int, err error) {
 	_ = client.Sleep(ctx, client.Backoff(failures)) // the loop checks ctx
 }
 
-// idle waits until a partition may have become fetchable.
+// idle waits until a partition may have become fetchable. A loop whose partitions have moved, or wait for long, leaves the budget to the others.
 func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	t := time.NewTimer(retry)
 	defer t.Stop()
@@ -210,6 +210,7 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	case <-b.wake:
 		b.short = shortPoll
 	case <-t.C:
+		b.appetite.forget()
 	case <-ctx.Done():
 	}
 }

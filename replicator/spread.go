@@ -37,10 +37,10 @@ const (
 	trialPause = 5 * time.Minute
 )
 
-// laneLoad is what lanes have carried and had to hold back since the start.
+// laneLoad is what lanes have carried and had to hold back since the start. What failed, all at once when a broker hangs, was not carried.
 type laneLoad struct {
 	trip   time.Duration // round-trip time, 0 if it is unknown
-	bytes  int64         // acknowledged
+	bytes  int64         // of requests that were answered
 	held   time.Duration // for how long there was something to send, and the lane did not take it
 	shared bool          // the last request had batches of several partitions
 }
@@ -71,7 +71,7 @@ func (s *spread) look(load laneLoad, now time.Time) (changed bool) {
 		s.full, s.rate = 0, 0
 		return false
 	}
-	if s.full++; s.full < fullLooks || now.Sub(s.tried) < trialPause {
+	if s.full++; s.full < fullLooks || now.Sub(s.tried) < trialPause || s.rate == 0 { // more than nothing shows nothing: the broker hangs
 		return false
 	}
 	return s.try()

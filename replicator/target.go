@@ -39,13 +39,14 @@ type targetBroker struct {
 	wake    chan struct{}                    // there may be something to send
 	mute    client.Mute                      // of its connection
 
-	mu     sync.Mutex
-	ready  []*partition
-	pace   client.Pace // of its requests
-	window window
-	shared bool          // the last request had batches of several partitions
-	holds  time.Time     // since when there is something to send, and too much is in flight or being written; zero if that is not so
-	held   time.Duration // for how long that was so
+	mu      sync.Mutex
+	ready   []*partition
+	pace    client.Pace // of its requests
+	window  window
+	carried int64         // bytes of the requests that were answered
+	shared  bool          // the last request had batches of several partitions
+	holds   time.Time     // since when there is something to send, and too much is in flight or being written; zero if that is not so
+	held    time.Duration // for how long that was so
 }
 
 // sentBatch is a batch in a produce request.
@@ -101,7 +102,7 @@ func (b *targetBroker) load() laneLoad {
 	if !b.holds.IsZero() {
 		held += time.Since(b.holds)
 	}
-	return laneLoad{trip, b.window.delivered, held, b.shared}
+	return laneLoad{trip, b.carried, held, b.shared}
 }
 
 // wakeUp lets the lane look for ready partitions.
@@ -154,6 +155,7 @@ func (b *targetBroker) finish(list []sentBatch, sent flight, response *kmsg.Prod
 	b.mu.Lock()
 	b.window.end(sent, trip, time.Now())
 	if err == nil {
+		b.carried += sent.bytes
 		b.mute.Answered(response.ThrottleMillis)
 		b.pace.Answered(response.ThrottleMillis)
 	}

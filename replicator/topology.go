@@ -431,9 +431,6 @@ func (b *sourceBroker) setPartitions(led []*partition) {
 		}
 	}
 	b.partitions = list
-	if len(list) == 0 {
-		b.appetite.forget()
-	}
 	b.mu.Unlock()
 	b.wakeUp()
 }
