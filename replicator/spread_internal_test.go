@@ -131,6 +131,25 @@ func TestIdleLoopsLeaveTheBudgetToBusyOnes(t *testing.T) {
 	}
 }
 
+// Requests of loops that become busy one after the other, and whose brokers then hang, leave room for the others.
+func TestRequestsThatHangLeaveRoom(t *testing.T) {
+	f := testFlow(t)
+	f.budget.limit = 64 << 20
+	for number := range int32(16) {
+		f.topology.sourceBrokers[sourceLoop{broker: 1 + number/8, number: number % 8}] = &sourceBroker{flow: f}
+	}
+	for number := range int32(8) {
+		b := f.topology.sourceBrokers[sourceLoop{broker: 1, number: number}]
+		b.appetite.fed(f.budget.limit, f.budget.limit)
+		if _, err := b.reserve(t.Context(), 80*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if free := f.budget.free(); free < f.budget.limit/4 {
+		t.Errorf("%d bytes of %d are left for the other broker", free, f.budget.limit)
+	}
+}
+
 // Over a long line many shards are taken over at a time, because each takes several round trips.
 func TestTakeoverSlotsFollowTheRoundTrip(t *testing.T) {
 	for _, test := range []struct {

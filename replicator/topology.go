@@ -466,8 +466,8 @@ func (f *Flow) targetBroker(lane targetLane) *targetBroker {
 }
 
 // fetchShare returns the bytes that one loop may request at a time over a line with a round-trip time, from the least to the most. The loops that need
-// much divide half of the budget, and what all of them need at least is a quarter of it: so requests that wait for a broker leave room for what others
-// answer.
+// much divide half of the budget, less what those that were alone before still wait for, and what all of them need at least is a quarter of it: so
+// requests that wait for a broker leave room for what others answer.
 func (f *Flow) fetchShare(trip time.Duration) (least, most int64) {
 	t := &f.topology
 	t.mu.Lock()
@@ -477,7 +477,11 @@ func (f *Flow) fetchShare(trip time.Duration) (least, most int64) {
 			large++
 		}
 	}
-	t.mu.Unlock()
 	least = max(smallestShare, min(leastShare, f.budget.limit/(4*loops)))
-	return least, max(least, min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), f.budget.limit/(2*max(1, large))))
+	left := f.budget.limit / 2
+	for _, b := range t.sourceBrokers {
+		left -= max(0, b.reserved.Load()-least)
+	}
+	t.mu.Unlock()
+	return least, max(least, min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), f.budget.limit/(2*max(1, large)), least+left))
 }
