@@ -66,6 +66,7 @@ type sourceBroker struct {
 	behind  int           // partitions in the last plan that have more than was fetched, as far as is known
 
 	appetite appetite
+	reserved atomic.Int64 // bytes that the request in flight may return, 0 if there is none
 
 	mu         sync.Mutex
 	partitions []*partition // in the order of the next full request: those with records in the last response are at the end
@@ -98,8 +99,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 	var plan fetchPlan
 	for failures := 0; ctx.Err() == nil; {
 		trip := b.lines.RoundTrip(b.broker)
-		least, most := f.fetchShare(trip)
-		share, err := f.reserveFetch(ctx, least, int64(b.pace.Of(int(b.appetite.of(least, most)))))
+		share, err := b.reserve(ctx, trip)
 		if err != nil {
 			return
 		}
@@ -113,10 +113,12 @@ func (b *sourceBroker) loop(ctx context.Context) {
 		planned := time.Since(began)
 		if len(plan.requested) == 0 {
 			f.budget.add(-share)
+			b.reserved.Store(0)
 			b.idle(ctx, retry)
 			continue
 		}
 		response, err := b.fetch(f.hard, plan.wanted, share, poll) //nolint:contextcheck // never cancelled by the signal
+		b.reserved.Store(0)
 		if err != nil {
 			f.budget.add(-share)
 			b.endFetches(plan.requested)
@@ -143,6 +145,16 @@ func (b *sourceBroker) loop(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// reserve reserves the bytes of the next request, over a line with a round-trip time.
+func (b *sourceBroker) reserve(ctx context.Context, trip time.Duration) (share int64, err error) {
+	least, most := b.flow.fetchShare(trip)
+	share, err = b.flow.reserveFetch(ctx, least, int64(b.pace.Of(int(b.appetite.of(least, most)))))
+	if err == nil {
+		b.reserved.Store(share)
+	}
+	return share, err
 }
 
 // appetite is how many bytes a loop requests at a time, as far as its last responses show: where little is written, the budget is left to other loops.
@@ -202,7 +214,7 @@ func (b *sourceBroker) backOff(ctx context.Context, failures int, err error) {
 	_ = client.Sleep(ctx, client.Backoff(failures)) // the loop checks ctx
 }
 
-// idle waits until a partition may have become fetchable.
+// idle waits until a partition may have become fetchable. A loop whose partitions have moved, or wait for long, leaves the budget to the others.
 func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	t := time.NewTimer(retry)
 	defer t.Stop()
@@ -210,6 +222,7 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 	case <-b.wake:
 		b.short = shortPoll
 	case <-t.C:
+		b.appetite.forget()
 	case <-ctx.Done():
 	}
 }

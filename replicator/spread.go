@@ -38,10 +38,10 @@ const (
 	trialPause = 5 * time.Minute
 )
 
-// laneLoad is what lanes have carried and had to hold back since the start.
+// laneLoad is what lanes have carried and had to hold back since the start. What failed, all at once when a broker hangs, was not carried.
 type laneLoad struct {
 	trip   time.Duration // round-trip time, 0 if it is unknown
-	bytes  int64         // acknowledged
+	bytes  int64         // of requests that were answered
 	held   time.Duration // for how long there was something to send, and the lane did not take it
 	shared bool          // several partitions had a batch to send
 }
@@ -81,7 +81,7 @@ func (s *spread) look(load laneLoad, now time.Time) (changed bool) {
 	case failed:
 		s.lanes, s.before, s.tried = s.lanes/2, 0, now
 		return true
-	case s.lanes == lanesOfGroup || now.Sub(s.tried) < trialPause:
+	case s.lanes == lanesOfGroup || now.Sub(s.tried) < trialPause || rate == 0: // more than nothing shows nothing: the broker hangs
 		s.before = 0
 		return false
 	}

@@ -1,8 +1,11 @@
 package replicator
 
 import (
+	"errors"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // wires simulates the connections to a broker: each carries a number of bytes per second, all together no more than the broker takes.
@@ -74,6 +77,18 @@ func TestTrialsOfMoreLanesAreRare(t *testing.T) {
 	}
 }
 
+// A broker that acknowledges nothing for a while gets no more lanes: nothing shows whether these carry more.
+func TestNoTrialWhileNothingIsAcknowledged(t *testing.T) {
+	s := spreads{}.of(1)
+	w := &wires{each: 50e6, load: laneLoad{trip: 80 * time.Millisecond, shared: true}, now: time.Now()}
+	for range 30 {
+		w.second(s, 100e6)
+	}
+	if s.lanes != 1 {
+		t.Errorf("%d lanes to a broker that hangs", s.lanes)
+	}
+}
+
 // A loop with much to fetch gets much after few round trips, and leaves it to the others when there is nothing more.
 func TestAppetiteFollowsTheResponses(t *testing.T) {
 	const most = 8 << 20
@@ -113,6 +128,25 @@ func TestIdleLoopsLeaveTheBudgetToBusyOnes(t *testing.T) {
 	}
 	if most < f.budget.limit/4 {
 		t.Errorf("a single busy loop may request %d bytes of %d", most, f.budget.limit)
+	}
+}
+
+// Requests of loops that become busy one after the other, and whose brokers then hang, leave room for the others.
+func TestRequestsThatHangLeaveRoom(t *testing.T) {
+	f := testFlow(t)
+	f.budget.limit = 64 << 20
+	for number := range int32(16) {
+		f.topology.sourceBrokers[sourceLoop{broker: 1 + number/8, number: number % 8}] = &sourceBroker{flow: f}
+	}
+	for number := range int32(8) {
+		b := f.topology.sourceBrokers[sourceLoop{broker: 1, number: number}]
+		b.appetite.fed(f.budget.limit, f.budget.limit)
+		if _, err := b.reserve(t.Context(), 80*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if free := f.budget.free(); free < f.budget.limit/4 {
+		t.Errorf("%d bytes of %d are left for the other broker", free, f.budget.limit)
 	}
 }
 
@@ -181,5 +215,33 @@ func TestWindowOfALongLineGrowsWithWhatItCarries(t *testing.T) {
 				t.Errorf("%.0f bytes per second are found, of %.0f", rate, test.carries)
 			}
 		})
+	}
+}
+
+// A loop that has nothing to fetch any more leaves its part of the budget to others, also if its last response came after its partitions had moved.
+func TestALoopWithoutPartitionsIsNotHungry(t *testing.T) {
+	f := testFlow(t)
+	b := &sourceBroker{flow: f, wake: make(chan struct{}, 1)}
+	b.setPartitions(nil)
+	<-b.wake
+	b.appetite.fed(leastShare, leastShare)
+	b.idle(t.Context(), time.Millisecond)
+	if b.appetite.isLarge() {
+		t.Errorf("a loop without partitions wants %d bytes", b.appetite.of(0, f.budget.limit))
+	}
+}
+
+// What a broker never answered was not carried.
+func TestFailedRequestsAreNotCarried(t *testing.T) {
+	f := testFlow(t)
+	b := &targetBroker{flow: f, account: &account{}, trip: func(int32) time.Duration { return 80 * time.Millisecond }, wake: make(chan struct{}, 1)}
+	sent := b.window.send(1000, time.Now())
+	b.finish(nil, sent, nil, errors.New("no answer"))
+	if load := b.load(); load.bytes != 0 {
+		t.Errorf("%d bytes were carried without an answer", load.bytes)
+	}
+	b.finish(nil, b.window.send(1000, time.Now()), kmsg.NewPtrProduceResponse(), nil)
+	if load := b.load(); load.bytes != 1000 {
+		t.Errorf("%d bytes were carried, want 1000", load.bytes)
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 // TakeoverSlots is how many shards are fenced at a time: enough to hide the latency of requests, too few to overload a coordinator. Over a long line,
 // where a fence takes half a second and more, farSlots are.
-const takeoverSlots, farSlots = 8, 64
+const takeoverSlots, farSlots = 8, 32
 
 // takeovers is the queue of requested takeovers. Each shard is in it at most once.
 type takeovers struct {

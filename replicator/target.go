@@ -35,7 +35,7 @@ type targetBroker struct {
 	targetLane
 	flow    *Flow
 	trip    func(broker int32) time.Duration // round-trip time, 0 if it is unknown
-	account *account                         // of what is queued for it
+	account *account                         // of what is queued for it, and for other lanes with the same replicas
 	wake    chan struct{}                    // there may be something to send
 	mute    client.Mute                      // of its connection
 
@@ -152,8 +152,10 @@ func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 func (b *targetBroker) finish(list []sentBatch, sent flight, response *kmsg.ProduceResponse, err error) {
 	f, trip := b.flow, b.trip(b.broker)
 	b.mu.Lock()
-	b.window.end(sent, trip, time.Now())
-	if err == nil {
+	if err != nil {
+		b.window.lost(sent)
+	} else {
+		b.window.end(sent, trip, time.Now())
 		b.mute.Answered(response.ThrottleMillis)
 		b.pace.Answered(response.ThrottleMillis)
 	}

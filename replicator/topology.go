@@ -397,18 +397,29 @@ func (f *Flow) ensureTargetBroker(copied topics.Partition, topic string, number 
 		t.replicaSets[copied.ReplicaSet] = group
 	}
 	lane := targetLane{copied.Leader, group * lanesOfGroup}
+	acc := t.accountOf(lane)
 	lane.number += offsets.ShardOf(topic, number, t.targetLanes.of(copied.Leader).lanes)
 	if b := t.targetBrokers[lane]; b != nil {
 		return b
 	}
+	b := &targetBroker{flow: f, targetLane: lane, trip: f.produceLines[lane.number].RoundTrip, account: acc, wake: make(chan struct{}, 1)}
 	t.brokersMu.Lock()
-	b := &targetBroker{flow: f, targetLane: lane, trip: f.produceLines[lane.number].RoundTrip, account: &account{}, wake: make(chan struct{}, 1)}
 	t.targetBrokers[lane] = b
 	t.brokersMu.Unlock()
 	if t.start != nil {
 		t.start(nil, b)
 	}
 	return b
+}
+
+// accountOf returns the account of a group of lanes, which starts with this one: the same replicas hang at the same time. The lock is held.
+func (t *topology) accountOf(first targetLane) *account {
+	for lane := first; lane.number < first.number+lanesOfGroup; lane.number++ {
+		if b := t.targetBrokers[lane]; b != nil {
+			return b.account
+		}
+	}
+	return &account{}
 }
 
 // setPartitions sets the partitions of a loop. Those that it already had keep their order.
@@ -431,9 +442,6 @@ func (b *sourceBroker) setPartitions(led []*partition) {
 		}
 	}
 	b.partitions = list
-	if len(list) == 0 {
-		b.appetite.forget()
-	}
 	b.mu.Unlock()
 	b.wakeUp()
 }
@@ -469,8 +477,8 @@ func (f *Flow) targetBroker(lane targetLane) *targetBroker {
 }
 
 // fetchShare returns the bytes that one loop may request at a time over a line with a round-trip time, from the least to the most. The loops that need
-// much divide half of the budget, and what all of them need at least is a quarter of it: so requests that wait for a broker leave room for what others
-// answer.
+// much divide half of the budget, less what those that were alone before still wait for, and what all of them need at least is a quarter of it: so
+// requests that wait for a broker leave room for what others answer.
 func (f *Flow) fetchShare(trip time.Duration) (least, most int64) {
 	t := &f.topology
 	t.mu.Lock()
@@ -480,7 +488,11 @@ func (f *Flow) fetchShare(trip time.Duration) (least, most int64) {
 			large++
 		}
 	}
-	t.mu.Unlock()
 	least = max(smallestShare, min(leastShare, f.budget.limit/(4*loops)))
-	return least, max(least, min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), f.budget.limit/(2*max(1, large))))
+	left := f.budget.limit / 2
+	for _, b := range t.sourceBrokers {
+		left -= max(0, b.reserved.Load()-least)
+	}
+	t.mu.Unlock()
+	return least, max(least, min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), f.budget.limit/(2*max(1, large)), least+left))
 }

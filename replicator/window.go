@@ -8,7 +8,7 @@ import "time"
 type window struct {
 	inFlight  int64 // bytes
 	full      bool  // it was full, and is not half empty yet
-	delivered int64 // bytes that were acknowledged since the start
+	delivered int64 // bytes of requests that were answered, since the start
 	now, last float64
 	since     time.Time // of now, the highest rate in bytes per second; last is that of the time before
 }
@@ -66,7 +66,10 @@ func (w *window) send(bytes int64, now time.Time) flight {
 	return flight{bytes, now, w.delivered}
 }
 
-// end records that a request has ended. The rate is that of all requests that ended while it was in flight.
+// lost records that a request has ended without a response: when a connection fails, all of them do at once.
+func (w *window) lost(f flight) { w.inFlight -= f.bytes }
+
+// end records that a request was answered. The rate is that of all requests that ended while it was in flight.
 func (w *window) end(f flight, trip time.Duration, now time.Time) {
 	w.inFlight -= f.bytes
 	w.delivered += f.bytes
