@@ -24,6 +24,7 @@ type spread struct {
 	looks  int       // in a row at which a lane was full, or of a trial
 	first  int64     // bytes that were acknowledged before these looks
 	since  time.Time // when they began
+	steady float64   // bytes per second in the looks before these, if a lane was full; else 0
 	before float64   // bytes per second with half as many lanes, during a trial; else 0
 	tried  time.Time // when the last trial failed
 }
@@ -32,8 +33,9 @@ const (
 	// FullLooks is at how many looks in a row a lane must be full before there is a trial, and how many looks a trial takes: partitions that move
 	// stand still for a round trip, and a connection starts slowly. LookTrips is how many round trips are between two looks at least.
 	fullLooks, lookTrips = 3, 4
-	// TrialGain is how much more twice as many lanes must carry.
-	trialGain = 1.25
+	// TrialGain is how much more twice as many lanes must carry. Before a trial, they must not carry trialGrowth more by themselves, as when a broker has
+	// just started.
+	trialGain, trialGrowth = 1.5, 1.1
 	// TrialPause is the time after a trial that failed.
 	trialPause = 5 * time.Minute
 )
@@ -67,21 +69,29 @@ func (s *spread) look(load laneLoad, now time.Time) (changed bool) {
 		s.first, s.since = last.bytes, began
 	}
 	if s.looks++; !isFull && s.before == 0 {
-		s.looks = 0
+		s.looks, s.steady = 0, 0
 	}
 	if s.looks < fullLooks {
 		return false
 	}
-	s.looks = 0
 	rate := float64(load.bytes-s.first) / now.Sub(s.since).Seconds()
-	switch failed := s.before > 0 && rate < trialGain*s.before; {
+	s.looks = 0
+	return s.decide(rate, isFull, now)
+}
+
+// decide considers what the lanes carried in the last looks, in bytes per second.
+func (s *spread) decide(rate float64, isFull bool, now time.Time) (changed bool) {
+	grows := s.before == 0 && (s.steady == 0 || rate > trialGrowth*s.steady)
+	failed := s.before > 0 && rate < trialGain*s.before
+	s.steady = rate
+	switch {
 	case !isFull: // so many carry all
-		s.before = 0
+		s.before, s.steady = 0, 0
 		return false
 	case failed:
 		s.lanes, s.before, s.tried = s.lanes/2, 0, now
 		return true
-	case s.lanes == lanesOfGroup || now.Sub(s.tried) < trialPause || rate == 0: // more than nothing shows nothing: the broker hangs
+	case s.lanes == lanesOfGroup || now.Sub(s.tried) < trialPause || grows || rate == 0: // more than nothing shows nothing: the broker hangs
 		s.before = 0
 		return false
 	}

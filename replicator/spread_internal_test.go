@@ -57,6 +57,23 @@ func TestPartitionsSpreadOverAsManyLanesAsCarryMore(t *testing.T) {
 	}
 }
 
+// A broker that has just started takes more every second, with as many lanes as before. Only a trial begun when that ends tells what more lanes carry.
+func TestLanesOfABrokerThatWarmsUp(t *testing.T) {
+	s := spreads{}.of(1)
+	w := &wires{each: 1e9, broker: 5e6, load: laneLoad{trip: 80 * time.Millisecond, shared: true}, now: time.Now()}
+	for second := range 60 {
+		if second < 20 {
+			w.broker *= 1.2
+		}
+		if w.second(s, 1e9); s.lanes > 2 || s.lanes > 1 && second < 20 {
+			t.Fatalf("%d lanes after %d s", s.lanes, second)
+		}
+	}
+	if s.lanes != 1 {
+		t.Errorf("%d lanes in the end", s.lanes)
+	}
+}
+
 // A trial that failed is repeated after a while only, and a calm line never tries.
 func TestTrialsOfMoreLanesAreRare(t *testing.T) {
 	s := spreads{}.of(1)
