@@ -41,7 +41,7 @@ func (r *report) panels() []panel {
 	var all []panel
 	for _, name := range r.cells() {
 		c, err := parseCell(name)
-		if err != nil || c.rtt == 0 {
+		if err != nil || c.rtt == 0 || c.window > 0 {
 			continue
 		}
 		base := c.base()
