@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/bits"
 	"time"
+
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 const (
@@ -37,18 +39,11 @@ const linesEvery = 500 * time.Millisecond
 
 // linesLoop measures the lines, and divides the partitions of a broker among more connections when that is faster.
 func (f *Flow) linesLoop(ctx context.Context) {
-	tick := time.NewTicker(linesEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			if f.measureLines(now) {
-				f.followLeaders()
-			}
+	client.Every(ctx, linesEvery, func(now time.Time) {
+		if f.measureLines(now) {
+			f.followLeaders()
 		}
-	}
+	})
 }
 
 // measureLines notes the round-trip times to all brokers, and how much their lanes carry. It reports whether partitions must be assigned to loops and

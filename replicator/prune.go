@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
@@ -56,20 +57,13 @@ type unneeded struct {
 
 // pruneLoop scans the journals that have grown, one at a time.
 func (f *Flow) pruneLoop(ctx context.Context) {
-	tick := time.NewTicker(pruneTicks * f.config.JournalInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	client.Every(ctx, pruneTicks*f.config.JournalInterval, func(time.Time) {
 		for _, s := range f.shards {
 			if fence, ok := s.pruningIsDue(time.Now()); ok && ctx.Err() == nil {
 				s.scanUnneeded(ctx, fence)
 			}
 		}
-	}
+	})
 }
 
 // pruningIsDue reports whether the journal is to be scanned, and under which fence. It does not wait for a shard that is busy.

@@ -31,9 +31,6 @@ const (
 	shortPoll = 5 * time.Millisecond
 	// PartitionBytes limits the bytes of one partition in a response, on a line without delay.
 	partitionBytes = 1 << 20
-	// LeastShare is the least number of bytes that a loop requests at a time, unless a quota demands less, or there are very many loops. SmallestShare
-	// is the least then: a broker exceeds it if a batch is larger (KIP-74).
-	leastShare, smallestShare = 256 << 10, 16 << 10
 )
 
 const (
@@ -147,50 +144,6 @@ func (b *sourceBroker) loop(ctx context.Context) {
 	}
 }
 
-// reserve reserves the bytes of the next request, over a line with a round-trip time.
-func (b *sourceBroker) reserve(ctx context.Context, trip time.Duration) (share int64, err error) {
-	least, most := b.flow.fetchShare(trip)
-	share, err = b.flow.reserveFetch(ctx, least, int64(b.pace.Of(int(b.appetite.of(least, most)))))
-	if err == nil {
-		b.reserved.Store(share)
-	}
-	return share, err
-}
-
-// appetite is how many bytes a loop requests at a time, as far as its last responses show: where little is written, the budget is left to other loops.
-// The zero appetite is the least.
-type appetite struct{ bytes atomic.Int64 }
-
-// of returns how many bytes to request.
-func (a *appetite) of(least, most int64) int64 { return min(max(a.bytes.Load(), least), most) }
-
-// forget makes it the least.
-func (a *appetite) forget() { a.bytes.Store(0) }
-
-// isLarge reports whether the loop needs more than the least.
-func (a *appetite) isLarge() bool { return a.bytes.Load() > leastShare }
-
-// fed records the size of a response and how many bytes it could have had. Over a long line it takes a round trip each time to grow, so it grows fast.
-func (a *appetite) fed(held, share int64) {
-	switch {
-	case 2*held >= share:
-		a.bytes.Store(min(4*share, wire.MaxFetchBytes+2*maxAhead))
-	case 8*held < share:
-		a.bytes.Store(share / 2)
-	}
-}
-
-// reserveFetch reserves the bytes of a fetch from the budget: a power of two, as far as that leaves the least. Responses then have few sizes, and their
-// buffers can be used again.
-func (f *Flow) reserveFetch(ctx context.Context, least, most int64) (int64, error) {
-	share, err := f.budget.reserveUpTo(ctx, min(most, least), most)
-	if even := powerOfTwo(share+1) / 2; err == nil && even >= least {
-		f.budget.add(even - share)
-		share = even
-	}
-	return share, err
-}
-
 // Trickle is the part of its limit below which a response is small. RestMost limits the pause after one.
 const (
 	trickle  = 8
@@ -228,8 +181,8 @@ func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
 }
 
 // planFetch fills the plan with the partitions that may be fetched now, for a response of at most share bytes, which are reserved, over a way that holds
-// ahead bytes of a partition. The more partitions are behind, the fewer bytes each gets, so that they advance together. Poll is how long the broker may wait for records, retry how
-// long to wait if there is no such partition.
+// ahead bytes of a partition. The more partitions are behind, the fewer bytes each gets, so that they advance together. Poll is how long the broker may
+// wait for records, retry how long to wait if there is no such partition.
 func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, share, ahead int64) (poll, retry time.Duration) {
 	maxBytes := int32(min(ahead, max(share/powerOfTwo(int64(b.behind)), partitionBytes))) //nolint:gosec // ahead is far below 2 GiB
 	free := b.flow.budget.free() + share

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
@@ -47,16 +48,7 @@ func (t *sourceTroubles) of(broker int32) error {
 
 // endsLoop lists the source ends that no fetch confirms.
 func (f *Flow) endsLoop(ctx context.Context) {
-	tick := time.NewTicker(listEndsEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			f.listEnds(ctx, now)
-		}
-	}
+	client.Every(ctx, listEndsEvery, func(now time.Time) { f.listEnds(ctx, now) })
 }
 
 // listEnds lists the source ends that no fetch has confirmed within listEndsEvery, from all brokers in parallel.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/topics"
-	"github.com/milena-kafka/milena/replicator/wire"
 )
 
 // refreshEvery limits how often metadata is read early, because many partitions may notice the same move of a leader.
@@ -396,13 +395,13 @@ func (f *Flow) ensureTargetBroker(copied topics.Partition, topic string, number 
 		group = int32(len(t.replicaSets)) % laneGroups
 		t.replicaSets[copied.ReplicaSet] = group
 	}
-	lane := targetLane{copied.Leader, group * lanesOfGroup}
-	acc := t.accountOf(lane)
+	first := targetLane{copied.Leader, group * lanesOfGroup}
+	lane := first
 	lane.number += offsets.ShardOf(topic, number, t.targetLanes.of(copied.Leader).lanes)
 	if b := t.targetBrokers[lane]; b != nil {
 		return b
 	}
-	b := &targetBroker{flow: f, targetLane: lane, trip: f.produceLines[lane.number].RoundTrip, account: acc, wake: make(chan struct{}, 1)}
+	b := &targetBroker{flow: f, targetLane: lane, trip: f.produceLines[lane.number].RoundTrip, account: t.accountOf(first), wake: make(chan struct{}, 1)}
 	t.brokersMu.Lock()
 	t.targetBrokers[lane] = b
 	t.brokersMu.Unlock()
@@ -474,25 +473,4 @@ func (f *Flow) targetBroker(lane targetLane) *targetBroker {
 	t.brokersMu.RLock()
 	defer t.brokersMu.RUnlock()
 	return t.targetBrokers[lane]
-}
-
-// fetchShare returns the bytes that one loop may request at a time over a line with a round-trip time, from the least to the most. The loops that need
-// much divide half of the budget, less what those that were alone before still wait for, and what all of them need at least is a quarter of it: so
-// requests that wait for a broker leave room for what others answer.
-func (f *Flow) fetchShare(trip time.Duration) (least, most int64) {
-	t := &f.topology
-	t.mu.Lock()
-	loops, large := int64(max(1, len(t.sourceBrokers))), int64(0)
-	for _, b := range t.sourceBrokers {
-		if b.appetite.isLarge() {
-			large++
-		}
-	}
-	least = max(smallestShare, min(leastShare, f.budget.limit/(4*loops)))
-	left := f.budget.limit / 2
-	for _, b := range t.sourceBrokers {
-		left -= max(0, b.reserved.Load()-least)
-	}
-	t.mu.Unlock()
-	return least, max(least, min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), f.budget.limit/(2*max(1, large)), least+left))
 }

@@ -37,8 +37,8 @@ func limitMemory(ctx context.Context, c *config.Config, env func(string) (string
 	}
 }
 
-// memoryLimit returns the limit for a process whose live heap, by the last collection, has this size: the buffers, and 32 MiB or three quarters more than what
-// is live besides them. With less than that the collector would run all the time, as with many partitions, or maps of long histories.
+// memoryLimit returns the limit for a process whose live heap, by the last collection, has this size: the buffers, and 32 MiB or three
+// quarters more than what is live besides them. With less than that the collector would run all the time, as with many partitions, or maps of long histories.
 func memoryLimit(buffers, live int64) int64 {
 	besides := max(0, live-buffers)
 	return buffers + max(memoryBesides, memoryBesides/2+besides+besides*3/4)

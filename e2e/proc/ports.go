@@ -12,8 +12,8 @@ import (
 // given are the ports that FreePorts has returned. Two clusters that start at the same time must not find the same one, before either listens.
 var given sync.Map //nolint:gochecknoglobals // ports belong to the machine
 
-// FreePorts finds n free loopback ports, each of them once per process. They are below the kernel's range for outgoing connections, so that the port of a stopped broker stays
-// free.
+// FreePorts finds n free loopback ports, each of them once per process. They are below the kernel's range for outgoing connections, so that the port of a
+// stopped broker stays free.
 func FreePorts(ctx context.Context, n int) ([]int, error) {
 	const lowest, highest = 12000, 32000
 	var lc net.ListenConfig

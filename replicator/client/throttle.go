@@ -142,16 +142,7 @@ func (t *Throttles) Recent(side string) bool {
 
 // Loop logs throttles that have ended. It blocks until ctx ends.
 func (t *Throttles) Loop(ctx context.Context) {
-	tick := time.NewTicker(throttleSync)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			t.sync(now)
-		}
-	}
+	Every(ctx, throttleSync, t.sync)
 }
 
 // sync forgets the brokers that have not throttled for throttleMemory.
