@@ -20,7 +20,9 @@
 //	internaltopics.go               MirrorMaker 2's internal topics
 //	mm2progress.go                  MirrorMaker 2's progress, for a migration
 //	journalreader.go                the Journal: which of its partitions are read
+//	reading.go                      a Journal as of one moment, for many questions
 //	journalshard.go                 one partition of the Journal, and when its changes become visible
+//	journalvisit.go                 how far a flow is, from all of its journal
 //	history.go chunkcache.go        a map whose chunks are in memory or in the journal
 //	logtail.go log.go               reading one partition to its end
 //
@@ -158,6 +160,8 @@
 //	a question   the journal partition with the map, to its end; then only what is new, at most once per MaxAge, and before an
 //	             answer that something is not copied or not known
 //	a chunk      from its offset in the journal, if it is not in memory
+//
+// For many questions at a time, a [Reading] reads what is new once, whatever the answers are.
 //
 // Changes of a journal become visible when its end is reached, never partially. Until then all questions are answered from
 // the previous state, which is never locked while waiting for the network. One goroutine at a time reads a partition or loads a

@@ -192,6 +192,11 @@ func (j *Journal) translateIn(ctx context.Context, key partitionKey, side Side, 
 	if err != nil {
 		return Translation{}, err
 	}
+	return j.translateShard(ctx, s, key, side, wanted, time.Time{})
+}
+
+// translateShard translates with one partition of the journal. Since is when a [Reading] began, zero without one.
+func (j *Journal) translateShard(ctx context.Context, s *journalShard, key partitionKey, side Side, wanted int64, since time.Time) (Translation, error) {
 	var loaded loadedChunk
 	reread := false
 	for fresh := false; ; {
@@ -204,7 +209,7 @@ func (j *Journal) translateIn(ctx context.Context, key partitionKey, side Side, 
 		}
 		var corrupt *CorruptError
 		switch {
-		case !fresh && (time.Since(t.AsOf) > j.maxAge || mayHaveChanged(err)):
+		case !fresh && j.isStale(t.AsOf, since, err):
 		case !reread && errors.As(err, &corrupt):
 			// After a long pause, some tombstones of chunks that were deleted in between are there and some are not any more.
 			var failed error

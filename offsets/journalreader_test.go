@@ -18,6 +18,7 @@ import (
 // cluster is a fake broker with a client that writes to explicit partitions.
 type cluster struct {
 	t         testing.TB
+	fake      *kfake.Cluster
 	addresses []string
 	client    *kgo.Client
 }
@@ -34,7 +35,7 @@ func newCluster(t testing.TB) *cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return &cluster{t: t, addresses: fake.ListenAddrs(), client: client}
+	return &cluster{t: t, fake: fake, addresses: fake.ListenAddrs(), client: client}
 }
 
 func (c *cluster) create(topic string, partitions int32) {

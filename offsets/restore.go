@@ -8,6 +8,8 @@ import "errors"
 type Restorer struct {
 	// ProducerIDs are those of the newest [ShardState].
 	ProducerIDs []int64
+	// Owner is the newest owner record, nil if there is none.
+	Owner *Owner
 	// Time is the timestamp of the record that is added next, if it is known.
 	Time int64
 
@@ -59,6 +61,7 @@ func (r *Restorer) Add(key, value []byte) error {
 		case KindShard, KindOwner, KindGroup, KindLineage:
 		}
 	case *Owner:
+		r.Owner = e
 	case *GroupPositions, *Lineage: // package groups of the replicator reads them itself
 	}
 	return nil
