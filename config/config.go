@@ -47,6 +47,14 @@ const (
 	MechanismScramSHA512 = "SCRAM-SHA-512"
 )
 
+// How many processes share a flow.
+const (
+	// InstancesMany lets any number of processes be a consumer group on the target, which divides the shards among them.
+	InstancesMany = "many"
+	// InstancesOne is for one process and needs no group.
+	InstancesOne = "one"
+)
+
 // Config is the whole configuration with defaults filled in. It holds plain values; clients are built elsewhere.
 type Config struct {
 	// Clusters by alias. The alias is the prefix of the topics that are copied from the cluster.
@@ -63,6 +71,9 @@ type Config struct {
 	Buffer Bytes `koanf:"buffer"`
 	// ShutdownTimeout limits how long a clean shutdown waits for batches in flight.
 	ShutdownTimeout time.Duration `koanf:"shutdown_timeout"`
+	// Instance is the id of this process among those that run the same flows. If empty, the environment variable POD_NAME is, or else the host name
+	// with the address of HTTP.
+	Instance string `koanf:"instance"`
 }
 
 // Cluster is the connection to one Kafka cluster.
@@ -146,6 +157,8 @@ type Flow struct {
 	ACLsInterval time.Duration `koanf:"acls_interval"`
 	// Shards is the number of partitions of the journal topic. It cannot change once the journal exists.
 	Shards int32 `koanf:"shards"`
+	// Instances is many or one: whether several processes share the flow.
+	Instances string `koanf:"instances"`
 	// JournalInterval is the interval at which progress is journaled.
 	JournalInterval time.Duration `koanf:"journal_interval"`
 	// Lease is how long an owner may write without confirmation that it still is the owner.

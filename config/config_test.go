@@ -169,14 +169,14 @@ func TestAllKeysAreRead(t *testing.T) {
 		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
 		HTTP:  config.HTTP{Listen: ":8080", Hosts: []string{}, PProf: true},
 		Log:   config.Log{Level: "debug", Format: "json"}, Metrics: config.Metrics{Partitions: config.SeriesLagging},
-		Buffer: 64 << 20, ShutdownTimeout: time.Minute,
+		Buffer: 64 << 20, ShutdownTimeout: time.Minute, Instance: "node-1",
 	}
 	f := &want.Flows[0]
 	f.Name, f.Topics, f.TopicsExclude = "east", []string{"orders.*", "payments"}, []string{}
 	f.Separator, f.Start, f.Isolation, f.ReplicationFactor = "-", config.StartLatest, config.ReadUncommitted, 3
 	f.ConfigsExclude = []string{`min\.insync\.replicas`}
 	f.TopicsInterval, f.ConfigsInterval, f.JournalInterval, f.Lease = time.Second, 90*time.Second, 5*time.Second, 15*time.Second
-	f.Shards = 16
+	f.Shards, f.Instances = 16, config.InstancesOne
 	f.Groups, f.GroupsExclude, f.GroupsSync, f.GroupsInterval = []string{"app-.*"}, []string{}, false, time.Minute
 	f.TopicsRefresh, f.GroupsRefresh, f.ConfigsSync, f.Checkpoints, f.Heartbeats = false, false, false, false, false
 	f.HeartbeatsInterval, f.OffsetSyncs, f.InternalSeparator, f.Provenance = 9*time.Second, config.OffsetSyncsSource, ".", true

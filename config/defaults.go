@@ -54,7 +54,8 @@ func DefaultFlow(source, target string) Flow {
 		// manages those, the two would undo each other's changes.
 		ACLs:            false,
 		ACLsInterval:    30 * time.Second,
-		Shards:          64,              // the maximum number of owners of a flow; 64 small partitions cost nothing
+		Shards:          64, // the maximum number of owners of a flow; 64 small partitions cost nothing
+		Instances:       InstancesMany,
 		JournalInterval: 2 * time.Second, // limits what a takeover has to read from the target
 		// Longer than it takes a cluster to leave out a broker that hangs, because no journal write and no fence is complete before
 		// (broker.session.timeout.ms, 9 s by default). Shorter than it takes brokers to forget a producer of old records

@@ -43,6 +43,7 @@ func (c *Config) validateFlow(i int, found *problemList) {
 	}
 	f.validateNaming(path, found)
 	found.oneOf(path+".start", f.Start, StartEarliest, StartLatest)
+	found.oneOf(path+".instances", f.Instances, InstancesMany, InstancesOne)
 	found.oneOf(path+".isolation", f.Isolation, ReadCommitted, ReadUncommitted)
 	if why := checkName(f.MigrateFrom, maxTopicName); f.MigrateFrom != "" && f.MigrateFrom != connectOffsetsTopic(f.Source) && why != "" {
 		found.add(path+".migrate_from", "the topic name %q %s", f.MigrateFrom, why)

@@ -80,6 +80,9 @@ func (c *Config) validateProcess(found *problemList) {
 	if c.Buffer < 4*MiB {
 		found.add("buffer", "%v is too small; use at least %v, so that a fetch from each broker fits", c.Buffer, 4*MiB)
 	}
+	if why := checkName(c.Instance, maxTopicName); c.Instance != "" && why != "" {
+		found.add("instance", "the id %q %s", c.Instance, why)
+	}
 	found.atLeast("shutdown_timeout", c.ShutdownTimeout, time.Second, "so that batches in flight can be acknowledged")
 }
 

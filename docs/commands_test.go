@@ -203,7 +203,9 @@ func (l *lab) run(command string) {
 	l.t.Helper()
 	typed := command
 	command = strings.ReplaceAll(command, "go run ./cmd/milena", "milena")
-	command = strings.ReplaceAll(command, "127.0.0.1:9644", l.listen)
+	for _, address := range []string{"127.0.0.1:9644", "127.0.0.1:9645"} {
+		command = strings.ReplaceAll(command, address, l.listen)
+	}
 	command = regexp.MustCompile(`--for \S+`).ReplaceAllString(command, "--for 1s")
 	words := strings.Fields(strings.ReplaceAll(command, "./milena", "milena"))
 	switch {
@@ -212,6 +214,8 @@ func (l *lab) run(command string) {
 		l.goTool(words)
 	case words[0] != "milena":
 		l.t.Errorf("%s: no test knows how to run it; use another fence than sh", typed)
+	case words[1] == "status" && slices.Contains(words, "-c"):
+		l.finish(typed, l.start(command), 0)
 	case words[1] == "status":
 		l.finish(typed, l.start(command+" --url http://"+l.listen), 0)
 	case words[1] == "demo":

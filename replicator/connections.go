@@ -77,6 +77,12 @@ func newConnections(o client.Clusters, a addresses, guard client.Guard, log *slo
 	return c, nil
 }
 
+// memberOptions returns the options of the client that joins the group of the instances. It has a client of its own, because a join waits for the
+// other members.
+func (c *connections) memberOptions(o client.Clusters) ([]kgo.Opt, error) {
+	return client.Options(o.Target, c.targetDials, o.Log.With("client", "group"))
+}
+
 func (c *connections) close() {
 	c.journal.closeAll()
 	for _, l := range c.lines {

@@ -145,10 +145,10 @@ func TestNoGoroutineOutlivesItsFlow(t *testing.T) { // not parallel: the flows o
 	c.Source.CreateTopic("orders", 4)
 	c.Source.Produce("orders", 4, 10, "before")
 	clients := goroutines(ofClients) // of the test itself
-	first := c.Start()
+	first := c.Start(replicatortest.OneInstance)
 	first.UntilReady()
 	first.UntilAcked("orders", 40)
-	second := c.Start()
+	second := c.Start(replicatortest.OneInstance)
 	if err := first.Wait(); err == nil {
 		t.Error("the first instance ended without an error")
 	}

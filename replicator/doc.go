@@ -2,7 +2,8 @@
 // written exactly once, also after kill -9, a takeover by another process, and any fault of the network or of brokers.
 //
 // This package is the engine. Each neighbour is a package of its own and does not know the engine: wire (requests and error codes), client
-// (connections), recordbatch (batches as bytes), match (which records of two logs are the same), topics, groups, mm2, plan, compare.
+// (connections), recordbatch (batches as bytes), match (which records of two logs are the same), topics, groups, mm2, plan, fleet (all
+// instances as the clusters show them), compare.
 //
 // # The life of a batch
 //
@@ -89,7 +90,7 @@
 // within minutes and would append a resent batch again. Only the partitions in doubt are fenced again. The other partitions of the shard
 // continue with the epoch of their own last fence, because a partition only knows the epochs that it has seen. A later fence of the same
 // process names its id and epoch (KIP-360), so the coordinator rejects it if another process has taken over. It also rejects it if it has raised the
-// epoch itself, so the owner record in the journal decides: another owner is a [FencedError].
+// epoch itself. Then the group decides, or without a group the owner record in the journal: another owner is a [FencedError].
 //
 // A marker may be missing for good: the coordinator leaves it out of a partition without a leader, and DeleteRecords deletes it. When the coordinator
 // says that none is missing and none comes, the partition is fenced again (latemarkers.go).
@@ -105,11 +106,26 @@
 // like any other, and package mm2 compares the end of the copy with the source, record by record (migrate.go). Its verdict is an offset to
 // continue at, or an anomaly.
 //
-// # What one process does
+// # Several instances
 //
-// The owner of shard 0 does the work that needs one doer, as long as its lease holds: it creates topics (topicsync.go), keeps configs and ACLs
+// The processes that run a flow are its instances: one consumer group on the target over the journal topic (package membership). An instance holds
+// shard k while journal partition k is assigned to it (instance.go, shards.go). It has the partitions of the shards that it holds, and no others.
+// The group decides who works, not who may write. That is decided by the fence of a shard, so a wrong belief costs a takeover and no record:
+//
+//   - A hand-over (handover.go) ends the takeovers of a shard, waits for batches in flight for a moment, and writes the journal. Only then the group
+//     gives the shard to another instance, whose takeover finds nothing behind the journal. A shard that comes back is a new value.
+//   - An instance that was not heard of for the session timeout has lost its shards. When it learns that, it drops them and joins again.
+//   - A member id is of one stay in the group. A heartbeat with the id under which the shards were assigned confirms the lease for all of them.
+//   - Whoever finds its shard fenced, and is still a member, fences again without naming an epoch. Whoever is not gives it up.
+//   - An instance that finds the group empty claims all shards, as brokers hold back the first join for seconds. Until the group assigns them, shard 0
+//     decides between claims: who loses it gives everything up and waits for the group.
+//
+// The holder of shard 0 does the work that needs one doer, as long as its lease holds: it creates topics (topicsync.go), keeps configs and ACLs
 // in sync (configsync.go, aclsync.go), and translates and commits groups and writes the internal topics (package groups, behind
-// groupshost.go). Topics and configs are synced by every process, as requests that repeat each other do no harm.
+// groupshost.go). Positions in partitions of other instances are translated by the journal. The others read metadata and configs only, for the limits of
+// the topics, and write the offset-syncs of their own partitions.
+//
+// With instances: one there is no group. A second process takes all shards over, and the first one ends with a [FencedError].
 //
 // # Goroutines
 //
@@ -122,6 +138,7 @@
 //	source ends                      one loop, for the partitions that no fetch confirms
 //	one per target broker            a pass over the journal partitions that it leads, every few seconds
 //	groups                           one loop; heartbeats: one per cluster
+//	instances                        one loop that takes over what the group assigned, and one that confirms the membership; the group client has its own
 //	throttles                        one loop, which logs when throttling has ended
 //	takeovers                        one loop; one goroutine per shard that is being fenced, one per takeover that recovers partitions, and one
 //	                                 per partition whose log tail was read
@@ -130,12 +147,14 @@
 //
 // # Locks, in the order they are taken
 //
+//	instance.mu                       which shards are held; held over a hand-over
+//	topology.syncing                  one topic sync at a time
 //	shard.mu                          one fence or journal write of a shard at a time; held over requests; a journal pass holds several, and waits for none
 //	pruning.mu                        which chunks of a shard's journal nobody needs
 //	topology.mu                       views of both clusters, topics, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request
-//	topology.brokersMu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
+//	topology.brokersMu, shards.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
 //
 // The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it only tries to take. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
 //
@@ -148,9 +167,10 @@
 //     responds.
 //   - A fetch always names LastFetchedEpoch. Without it, a log that was truncated and has grown past our offset returns foreign records without
 //     an error.
-//   - The lease (lease.go) stops a process that was paused. It alone protects old records once the broker has forgotten the producer. Its
+//   - The lease (lease.go) stops a process that was paused, or cut off from its group. It alone protects old records once the broker has forgotten the producer. Its
 //     clock (clock.go) runs while the host sleeps. It is looked at when the bytes of a request are handed to the kernel, behind all waits of
-//     a client. Once it has expired, only a fence confirms it: that a broker accepts a write proves nothing.
+//     a client. Once it has expired, only the membership or, without a group, a fence confirms it: that a broker accepts a write
+//     proves nothing.
 //   - A DENY is created before its topic, and before any ALLOW: between two requests no principal has more rights than at the end.
 //   - A fetch session does not advance offsets. A partition that is held back must be forgotten, or it is sent again with each
 //     response. A partition that a response omits is unchanged: the last stable offset never moves without the high watermark.

@@ -38,6 +38,8 @@ type Options struct {
 	RebuildMap bool
 	// BesideMirrorMaker starts the flow even while MirrorMaker 2 is still running.
 	BesideMirrorMaker bool
+	// Instance is the id of this process in the group of the flow's instances. It is required unless the flow has instances: one.
+	Instance string
 	// BootTime returns the time since boot, by which the lease is measured; that of the host, if nil.
 	BootTime func() time.Duration
 	// Pauses are how long a partition waits before something is tried again; zero values are replaced by the usual ones.
@@ -76,7 +78,8 @@ type Flow struct {
 	owner        offsets.Owner
 	budget       *budget
 	lease        *lease
-	shards       []*shard
+	held         shards
+	instance     instance
 	takeovers    takeovers
 	passes       journalPasses
 	topology     topology
@@ -101,8 +104,10 @@ type rules struct {
 type lifecycle struct {
 	background sync.WaitGroup
 	pending    atomic.Int64    // batches queued or in flight
+	soft       context.Context //nolint:containedctx // ends at the signal to stop
 	hard       context.Context //nolint:containedctx // ends when requests in flight may be cancelled: after the drain, not at the signal
 	cancel     context.CancelFunc
+	released   atomic.Bool           // nothing more is written: owner records say so
 	failure    atomic.Pointer[error] // why the flow ended, nil if a signal ended it
 }
 
@@ -152,10 +157,11 @@ func New(o Options) (*Flow, error) {
 	log := o.Log.With("flow", o.Flow.Name)
 	f := &Flow{
 		options: o, config: o.Flow, log: log, warnings: warnings{log: log}, metrics: newFlowMetrics(registerer),
-		journalTopic: offsets.JournalTopic(o.Flow.Name), owner: newOwner(o.Version),
-		budget: newBudget(o.Buffer), lease: newLease(o.Flow.Lease, newClock(o.BootTime, time.Now).now), takeovers: newTakeovers(o.Flow.Shards), topology: newTopology(),
-		refreshes: newRefreshes(),
+		journalTopic: offsets.JournalTopic(o.Flow.Name), owner: newOwner(o),
+		budget: newBudget(o.Buffer), lease: newLease(leaseOf(o.Flow), newClock(o.BootTime, time.Now).now), takeovers: newTakeovers(o.Flow.Shards), topology: newTopology(),
+		refreshes: newRefreshes(), held: newShards(o.Flow.Shards),
 	}
+	f.instance.init(o.Instance, o.Flow)
 	f.budget.short = f.compactQueues
 	f.migration = migration{flow: f, scans: semaphore.NewWeighted(maxScans)}
 	if err := f.setRules(); err != nil {
@@ -191,29 +197,34 @@ func (f *Flow) createParts() (err error) {
 	if f.topics, err = topics.NewSyncer(f.source, f.target, f.config, f.log); err != nil {
 		return err
 	}
+	f.topics.Alters = f.isDoer
 	f.topics.Changed = func(n int) {
 		f.metrics.configChanges.Add(float64(n))
 		f.configsChanged.Add(int64(n))
 	}
 	f.acls = topics.NewACLs(f.topics, func(change string) { f.metrics.aclChanges.WithLabelValues(change).Inc() })
-	for k := range f.config.Shards {
-		f.shards = append(f.shards, newShard(f, k))
-	}
 	f.heartbeats = groups.NewHeartbeats(f.groupsDeps())
 	f.groups, err = groups.New(f.groupsDeps())
 	return err
 }
 
-// newOwner returns the owner record of this process, with an instance name that no other process has.
-func newOwner(version string) offsets.Owner {
+// newOwner returns the owner record of this process. Without a group it has an instance name that no other process has.
+func newOwner(o Options) offsets.Owner {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	now := time.Now()
-	return offsets.Owner{
-		Instance: fmt.Sprintf("%s:%d:%x", host, os.Getpid(), now.UnixNano()), Host: host, PID: os.Getpid(), Version: version, Since: now,
+	owner := offsets.Owner{Instance: o.Instance, Host: host, PID: os.Getpid(), Version: o.Version, Since: now}
+	if o.Flow.Instances == config.InstancesOne {
+		owner.Instance = fmt.Sprintf("%s:%d:%x", host, os.Getpid(), now.UnixNano())
 	}
+	return owner
+}
+
+// isThisProcess reports whether an owner record was written by this process.
+func (f *Flow) isThisProcess(o *offsets.Owner) bool {
+	return o.Instance == f.owner.Instance && o.PID == f.owner.PID && o.Since.UnixMilli() == f.owner.Since.UnixMilli()
 }
 
 // Run copies until ctx ends, which is a clean stop and returns nil, or until a fatal error: a *[FencedError] if another instance took over,
@@ -223,12 +234,13 @@ func newOwner(version string) offsets.Owner {
 // most 5 s more), and closes the clients. Batches in flight that were not acknowledged by then are reconciled at the next start.
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.connections.close()
+	defer f.closeMembership(context.WithoutCancel(ctx))
 	soft, cancel := context.WithCancel(ctx)
 	f.cancel = cancel
 	defer cancel()
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx for the drain
 	defer cut()
-	f.hard = hard
+	f.soft, f.hard = soft, hard
 
 	if err := f.begin(soft); err != nil {
 		if soft.Err() != nil {
@@ -252,13 +264,16 @@ func (f *Flow) begin(ctx context.Context) error {
 	if err := f.awaitMirrorMaker(ctx); err != nil {
 		return err
 	}
-	f.log.Info("copying", "source_cluster", f.sourceID(), "target_cluster", f.targetID(), "shards", len(f.shards), "version", f.options.Version)
+	if err := f.lookAround(ctx); err != nil {
+		return err
+	}
+	f.log.Info("copying", "source_cluster", f.sourceID(), "target_cluster", f.targetID(), "shards", f.config.Shards, "version", f.options.Version)
 	err := f.syncTopics(ctx)
 	f.noteSync(err)
 	if err != nil && isFatal(err) {
 		return err
 	}
-	return nil
+	return f.join(f.hard) //nolint:contextcheck // it is a member until it is drained
 }
 
 // noteSync keeps since when topic syncs have failed, and why.
@@ -276,7 +291,13 @@ func (f *Flow) noteSync(err error) {
 
 // startLoops starts all loops. They run until the flow is stopped.
 func (f *Flow) startLoops(soft context.Context) {
-	f.requestTakeover(f.shards[0]) // the other shards follow once this one is owned
+	if f.instance.how() != assigned && f.held.get(0) != nil {
+		f.requestTakeover(f.held.get(0)) // the other shards follow once this one is owned
+	}
+	if f.instance.member.Load() != nil {
+		f.background.Go(func() { f.instanceLoop(soft) })
+		f.background.Go(func() { f.confirmLoop(f.hard) }) // also while a stop waits for batches in flight
+	}
 	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
@@ -296,13 +317,16 @@ func (f *Flow) startLoops(soft context.Context) {
 func (f *Flow) stop(cut context.CancelFunc) error {
 	began := time.Now()
 	if f.failure.Load() == nil {
+		f.standDown()
 		f.closeOutboxes()
 		f.log.Info("stopping", "batches_in_flight", f.pending.Load())
 		deadline, cancel := context.WithTimeout(f.hard, f.options.ShutdownTimeout)
 		left := f.drain(deadline)
 		cancel()
 		deadline, cancel = context.WithTimeout(f.hard, finalJournalTimeout) // a drain that ran into its deadline leaves the most to journal
+		f.released.Store(true)
 		f.syncJournal(deadline)
+		f.leave(deadline)
 		cancel()
 		if left > 0 {
 			f.log.Warn("batches were still in flight at the shutdown timeout; the next start reconciles them with the target", "count", left)

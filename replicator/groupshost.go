@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
@@ -17,7 +16,10 @@ import (
 type groupsHost struct{ flow *Flow }
 
 func (h groupsHost) Leads() bool  { return h.flow.leads() }
+func (h groupsHost) Writes() bool { return h.flow.lease.holds() }
 func (h groupsHost) RefreshSoon() { h.flow.syncTopicsSoon() }
+
+func (h groupsHost) Elsewhere(source offsets.TopicPartition) bool { return h.flow.elsewhere(source) }
 
 func (h groupsHost) Copy(source offsets.TopicPartition) (groups.Copy, bool) {
 	h.flow.topology.mu.Lock()
@@ -60,7 +62,10 @@ func (h groupsHost) Note(ctx context.Context, entries []offsets.Entry) error {
 
 // writeNotes writes entries to the journal partition of shard 0.
 func (f *Flow) writeNotes(entries []offsets.Entry) error {
-	s := f.shards[offsets.LineagePartition]
+	s := f.held.get(offsets.LineagePartition)
+	if s == nil {
+		return errors.New("another instance has shard 0")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ownership.isCertain() || s.fencer.open || !f.lease.holds() {
@@ -77,7 +82,10 @@ func (f *Flow) writeNotes(entries []offsets.Entry) error {
 }
 
 // leads reports whether this process does the work that only one process may do. That is the owner of shard 0 while its lease is valid.
-func (f *Flow) leads() bool { return f.shards[0].ownership.isOwned() && f.lease.holds() }
+func (f *Flow) leads() bool {
+	zero := f.held.get(0)
+	return zero != nil && zero.ownership.isOwned() && f.lease.holds()
+}
 
 // groupsDeps returns the dependencies of package groups.
 func (f *Flow) groupsDeps() groups.Deps {
@@ -144,18 +152,15 @@ func (p *partition) Forward(source int64) (target int64, copied bool, err error)
 // isRewritten reports whether the partition is halted because the log of either side was replaced or truncated. Offsets then no longer refer
 // to the records that the map describes. The partition's lock is held.
 func (p *partition) isRewritten() bool {
-	if p.state != halted || p.anomaly == nil {
-		return false
-	}
-	kind := p.anomaly.kind
-	return kind == policy.Recreated || kind == policy.TargetRecreated || kind == policy.Truncated
+	return p.state == halted && p.anomaly != nil && groups.IsRewritten(p.anomaly.kind)
 }
 
-// LastSync implements groups.Copy.
+// LastSync implements groups.Copy. Until a partition is recovered, its map ends where the journal ends, which may be before the last
+// offset-sync of an earlier owner.
 func (p *partition) LastSync() (offsets.OffsetSync, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.offsets == nil {
+	if p.offsets == nil || !p.state.isRecovered() {
 		return offsets.OffsetSync{}, false
 	}
 	_, end := p.offsets.End()

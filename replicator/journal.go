@@ -41,7 +41,7 @@ func (p *journalPasses) end(leader int32) {
 // journalLoop writes the journal every JournalInterval, or more often if the lease requires it. Each pass writes one owner record per leader,
 // which confirms that this process is still the owner, also of an idle flow.
 func (f *Flow) journalLoop(ctx context.Context) {
-	tick := time.NewTicker(min(f.config.JournalInterval, f.config.Lease/4))
+	tick := time.NewTicker(min(f.config.JournalInterval, f.lease.length/3))
 	defer tick.Stop()
 	for {
 		select {
@@ -49,7 +49,7 @@ func (f *Flow) journalLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for leader, shards := range f.byJournalLeader(f.shards) {
+		for leader, shards := range f.byJournalLeader(f.held.all()) {
 			if f.passes.begin(leader) {
 				f.background.Go(func() {
 					defer f.passes.end(leader)
@@ -62,7 +62,7 @@ func (f *Flow) journalLoop(ctx context.Context) {
 
 // syncJournal writes what changed, for every shard. It blocks until all brokers have answered, also to passes that run, or ctx ends.
 func (f *Flow) syncJournal(ctx context.Context) {
-	for left := f.shards; len(left) > 0 && ctx.Err() == nil; _ = client.Sleep(ctx, time.Millisecond) {
+	for left := f.held.all(); len(left) > 0 && ctx.Err() == nil; _ = client.Sleep(ctx, time.Millisecond) {
 		var mu sync.Mutex
 		var all sync.WaitGroup
 		var busy []*shard
@@ -118,13 +118,20 @@ func (f *Flow) journalPass(ctx context.Context, leader int32, shards []*shard) (
 	return busy
 }
 
-// putOwner adds the owner record to the first shard whose journal can be written.
+// ownerEvery is how often each shard gets an owner record, also if nothing changes: its journal then says until when the shard had an owner.
+const ownerEvery = time.Minute
+
+// putOwner adds the owner record to the first shard whose journal can be written, and to those that have had none for ownerEvery.
 func (f *Flow) putOwner(writers []*journalWriter) {
+	done, now := false, time.Now()
 	for _, w := range writers {
-		if !w.shard.journalFails {
+		if s := w.shard; !s.journalFails && (!done || now.Sub(s.ownerAt) > ownerEvery || f.released.Load()) {
 			w.put(newJournalEntry(f.ownerNow()))
-			return
+			s.ownerAt, done = now, true
 		}
+	}
+	if done {
+		return
 	}
 	for _, w := range writers { // all have failed: any of them may work again
 		w.put(newJournalEntry(f.ownerNow()))
@@ -147,14 +154,19 @@ func (f *Flow) journalShard(s *shard, first ...offsets.Entry) (confirmed bool, e
 // doubtLease requests a takeover of a shard because the lease has expired. A write that the broker accepts proves nothing now: it may have
 // forgotten the producer that fenced this one. The coordinator has not, so a fence confirms the lease. The shard's lock is held.
 func (f *Flow) doubtLease(s *shard) {
+	if f.instance.isAssigned() {
+		return // the membership confirms it
+	}
 	s.ownership.doubt()
 	f.requestTakeover(s)
 }
 
-// ownerNow returns the owner record of this process.
+// ownerNow returns the owner record of this process. Once the process writes nothing more, the record has no time of confirmation.
 func (f *Flow) ownerNow() *offsets.Owner {
 	owner := f.owner
-	owner.Confirmed = time.Now()
+	if !f.released.Load() {
+		owner.Confirmed = time.Now()
+	}
 	return &owner
 }
 

@@ -74,7 +74,7 @@ func TestRetiredPartitionIsNotJournaled(t *testing.T) {
 func BenchmarkIdleJournalPass(b *testing.B) {
 	f := manyPartitions(b, 100_000)
 	for b.Loop() {
-		for _, s := range f.shards {
+		for _, s := range f.held.all() {
 			journaled(s, written)
 		}
 	}

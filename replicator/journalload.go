@@ -34,6 +34,7 @@ func (s *shard) loadJournalLocked(ctx context.Context, mark marker) (map[offsets
 		return nil, err
 	}
 	s.noteJournalTime(newest)
+	s.before = found.Owner
 	s.pruning.noteLoaded(&found, time.Now())
 	s.setProducerIDs(found.ProducerIDs)
 	for tp := range found.Partitions() {
@@ -100,7 +101,7 @@ func describeOwner(owner *offsets.Owner) string {
 // readOwner reads the newest owner record of the journal, nil if it has none. Every owner writes one into the journal of shard 0 before it
 // takes over any other shard.
 func (f *Flow) readOwner(ctx context.Context) (owner *offsets.Owner, err error) {
-	s := f.shards[0]
+	s := newShard(f, 0) // which this process may not hold
 	start, end, err := wire.Bounds(ctx, f.target, f.targetLeader(s.journal()), s.journal())
 	if err != nil || start >= end {
 		return nil, err

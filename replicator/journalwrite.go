@@ -320,7 +320,7 @@ func (f *Flow) sendJournals(ctx context.Context, leader int32, writers []*journa
 		}
 	}
 	if confirmed { // not only at the end: if a quota delays each write, a pass takes longer than the lease
-		f.lease.confirm(began)
+		f.confirmOwnership(began)
 	}
 	return round, rest
 }

@@ -166,6 +166,7 @@ func newJournalFlow(t testing.TB, leaders ...int32) (*Flow, *journalLog, *bytes.
 		connections: &connections{targetWire: l, journal: newJournalLines(2500*time.Millisecond, &journalConnection{journalLog: l}, l.line)},
 	}
 	f.warnings.log = f.log
+	f.held = newShards(int32(len(leaders)))
 	f.lease.confirm(f.lease.now())
 	f.topology.targetRead = time.Now().Add(time.Hour) // no metadata request
 	view := topics.Topic{Name: journal}
@@ -173,7 +174,7 @@ func newJournalFlow(t testing.TB, leaders ...int32) (*Flow, *journalLog, *bytes.
 		view.Partitions = append(view.Partitions, topics.Partition{Leader: leader})
 		s := newShard(f, int32(n))
 		s.ownership.own()
-		f.shards = append(f.shards, s)
+		f.held.put(s)
 	}
 	f.topology.setTarget(topics.View{ByName: map[string]topics.Topic{journal: view}})
 	return f, l, said
@@ -228,7 +229,7 @@ func TestLongMapIsJournaledInBatchesThatFit(t *testing.T) {
 		t.Run(fmt.Sprint(maxBytes), func(t *testing.T) {
 			f, log, _ := newJournalFlow(t, 1)
 			log.maxBytes = maxBytes
-			p := addCopy(t, f.shards[0], "orders", 1_000_000)
+			p := addCopy(t, f.held.get(0), "orders", 1_000_000)
 			f.syncJournal(t.Context())
 			sameMap(t, p, log.restored(t, 0)[p.source()])
 			if p.journaled != p.acked || p.offsets.Len() > offsets.ChunkSegments {
@@ -247,7 +248,7 @@ func TestLongMapIsJournaledInBatchesThatFit(t *testing.T) {
 // After a failure, what was written is not written again, whatever comes in the meantime.
 func TestFailedJournalPassRepeatsOnlyWhatWasNotWritten(t *testing.T) {
 	f, log, _ := newJournalFlow(t, 1)
-	p := addCopy(t, f.shards[0], "orders", 100_000)
+	p := addCopy(t, f.held.get(0), "orders", 100_000)
 	log.maxBytes = 50_000
 	log.refuse = func(_ int32, n int) int16 {
 		if n > 10 && n%2 == 0 {
@@ -283,7 +284,7 @@ func TestFailedJournalPassRepeatsOnlyWhatWasNotWritten(t *testing.T) {
 // A record that the topic does not accept is named with the cure. Its partition is not journaled, all others of the shard are.
 func TestJournalRecordThatDoesNotFitBlocksNoOther(t *testing.T) {
 	f, log, said := newJournalFlow(t, 1)
-	before, wide, behind := addCopy(t, f.shards[0], "before", 2000), addCopy(t, f.shards[0], "wide", 10), addCopy(t, f.shards[0], "behind", 2000)
+	before, wide, behind := addCopy(t, f.held.get(0), "before", 2000), addCopy(t, f.held.get(0), "wide", 10), addCopy(t, f.held.get(0), "behind", 2000)
 	for range offsets.MaxGaps {
 		wide.progress.addGap(offsets.Gap{Kind: "foreign_write", Action: "skip", From: wide.acked, Detail: strings.Repeat("x", offsets.MaxGapDetail)})
 		copySegments(t, wide, 1)
@@ -302,7 +303,7 @@ func TestJournalRecordThatDoesNotFitBlocksNoOther(t *testing.T) {
 		}
 	}
 	log.maxBytes = 1 << 20
-	f.shards[0].journalLimit = journalBatchBytes
+	f.held.get(0).journalLimit = journalBatchBytes
 	f.syncJournal(t.Context())
 	sameMap(t, wide, log.restored(t, 0)[wide.source()])
 }
@@ -319,14 +320,14 @@ func TestThrottledJournalIsNoDoubt(t *testing.T) {
 				f.lease.confirm(f.lease.now())
 				log.throttle = throttle
 				log.permit = func() error { return f.lease.permit(kmsg.Produce) }
-				p := addCopy(t, f.shards[0], "orders", 10)
+				p := addCopy(t, f.held.get(0), "orders", 10)
 				for range 21 {
 					f.syncJournal(t.Context())
 					copySegments(t, p, 10)
 					time.Sleep(f.config.Lease / 4) // as journalLoop does
 				}
-				if !f.shards[0].ownership.isCertain() || !f.lease.holds() || said.Len() > 0 {
-					t.Errorf("shard certain %v, lease held %v: %s", f.shards[0].ownership.isCertain(), f.lease.holds(), said)
+				if !f.held.get(0).ownership.isCertain() || !f.lease.holds() || said.Len() > 0 {
+					t.Errorf("shard certain %v, lease held %v: %s", f.held.get(0).ownership.isCertain(), f.lease.holds(), said)
 				}
 				if p.journaled != p.acked-20 {
 					t.Errorf("journaled %d of %d", p.journaled, p.acked)
@@ -343,7 +344,7 @@ func TestThrottledJournalIsNoDoubt(t *testing.T) {
 func TestStuckJournalPartitionStopsNoOther(t *testing.T) {
 	f, log, _ := newJournalFlow(t, 1, 1, 1)
 	var copies []*partition
-	for n, s := range f.shards {
+	for n, s := range f.held.all() {
 		copies = append(copies, addCopy(t, s, fmt.Sprint("topic", n), 2000))
 	}
 	log.refuse = func(partition int32, _ int) int16 {
@@ -371,7 +372,7 @@ func TestStuckJournalPartitionStopsNoOther(t *testing.T) {
 func TestHungBrokerDelaysOnlyItsShards(t *testing.T) {
 	f, log, _ := newJournalFlow(t, 1, 2, 2, 2, 1)
 	var copies []*partition
-	for n, s := range f.shards {
+	for n, s := range f.held.all() {
 		copies = append(copies, addCopy(t, s, fmt.Sprint("topic", n), 10))
 	}
 	log.hung[2] = true
@@ -399,7 +400,7 @@ func BenchmarkJournal10M(b *testing.B) {
 	for b.Loop() {
 		f, log, _ := newJournalFlow(b, 1)
 		log.discard = true
-		p := addCopy(b, f.shards[0], "orders", 0)
+		p := addCopy(b, f.held.get(0), "orders", 0)
 		var writing time.Duration
 		for range 50 {
 			copySegments(b, p, 200_000)

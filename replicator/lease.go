@@ -47,6 +47,13 @@ func (l *lease) holds() bool {
 	return l.confirmed > 0 && l.now().sub(l.confirmed) < l.length
 }
 
+// confirmedSince reports whether a request that was sent at an instant or later confirmed the lease.
+func (l *lease) confirmedSince(at instant) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.confirmed >= at
+}
+
 // wait blocks while the lease is expired.
 func (l *lease) wait(ctx context.Context) error {
 	for {

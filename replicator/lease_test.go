@@ -38,7 +38,7 @@ func TestNothingIsWrittenAfterASleepBeforeAFence(t *testing.T) {
 			}
 		}
 	})
-	flow := c.Start(replicatortest.FastJournal)
+	flow := c.Start(replicatortest.FastJournal, replicatortest.OneInstance)
 	flow.UntilReady()
 	flow.UntilJournaled("orders")
 	slept.Store(int64(24 * time.Hour))

@@ -99,6 +99,9 @@ type simRequest struct {
 	batch  []byte
 	number int // of the batch in the source
 	answer
+
+	instance  int  // that sends it, in the model of the group
+	unwritten bool // it waits in that instance, and goes to the broker only if the lease holds then
 }
 
 // simJournal is the journal partition, which a log cleaner keeps short, and the writes that the owner no longer waits for.
@@ -519,4 +522,6 @@ func (k *keyWriter) addRequest(r *simRequest) {
 	k.add(r.number, int(int32(binary.BigEndian.Uint32(r.batch[53:]))))
 	k.addEpoch(r.sent.epoch())
 	k.addAnswer(r.answer)
+	k.add(r.instance)
+	k.addBools(r.unwritten)
 }

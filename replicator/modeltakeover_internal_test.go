@@ -76,7 +76,7 @@ func (m *modelProduct) newOwner() *owner {
 }
 
 func (m *modelProduct) newShard() *shard {
-	s := &shard{flow: m.flow, number: 1, inJournal: make(map[offsets.TopicPartition]bool), journalLimit: journalBatchBytes}
+	s := &shard{flow: m.flow, number: 1, tasks: newTasks(m.flow.fail), inJournal: make(map[offsets.TopicPartition]bool), journalLimit: journalBatchBytes}
 	s.setProducerIDs([]int64{modelProducer})
 	s.producer.Store(modelProducer)
 	s.ownership.attend() // requests are not queued: an owner fences again when it must

@@ -6,6 +6,7 @@ import "sync/atomic"
 // without a lock.
 //
 //	unowned ──▶ owned ──▶ doubted ──▶ owned
+//	    any ──▶ unowned, when the shard is given up
 type ownership struct {
 	state   atomic.Int32
 	request atomic.Int32
@@ -29,6 +30,9 @@ func (o *ownership) isCertain() bool { return o.state.Load() == owned }
 
 // own records that the shard is fenced and its journal read.
 func (o *ownership) own() { o.state.Store(owned) }
+
+// giveUp records that this process does not own the shard any more. It is the last transition.
+func (o *ownership) giveUp() { o.state.Store(unowned) }
 
 // doubt records that the next takeover must fence the journal partition.
 func (o *ownership) doubt() { o.state.CompareAndSwap(owned, doubted) }

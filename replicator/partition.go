@@ -432,6 +432,7 @@ func (p *partition) ackLocked(base int64, now time.Time) (prepared, error) {
 	b := p.outbox.popSent(now)
 	p.shard.flow.pending.Add(-1)
 	p.outside.starved = false
+	p.shard.load.copied.Add(int64(b.size))
 	if b.from != p.acked {
 		return b, fmt.Errorf("source %s: the batch from offset %d was acknowledged, but the records from %d on are not", p, b.from, p.acked)
 	}

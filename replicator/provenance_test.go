@@ -33,6 +33,7 @@ func TestRecordsDoNotCirculateWithProvenance(t *testing.T) {
 	}
 	identity := func(f *config.Flow) {
 		f.Naming, f.Provenance, f.Topics = config.NamingIdentity, true, []string{"orders"}
+		replicatortest.OneInstance(f)
 	}
 	const rounds, n = 6, 20
 	var flows []*replicatortest.Flow

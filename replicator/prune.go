@@ -58,7 +58,7 @@ type unneeded struct {
 // pruneLoop scans the journals that have grown, one at a time.
 func (f *Flow) pruneLoop(ctx context.Context) {
 	client.Every(ctx, pruneTicks*f.config.JournalInterval, func(time.Time) {
-		for _, s := range f.shards {
+		for _, s := range f.held.all() {
 			if fence, ok := s.pruningIsDue(time.Now()); ok && ctx.Err() == nil {
 				s.scanUnneeded(ctx, fence)
 			}

@@ -39,7 +39,7 @@ func (l *journalLog) deleted(t *testing.T) (names []int64) {
 // journaledCopy is a copy with n journaled segments, as a member of its flow.
 func journaledCopy(t *testing.T, f *Flow, n int) *partition {
 	t.Helper()
-	p := addCopy(t, f.shards[0], "orders", n)
+	p := addCopy(t, f.held.get(0), "orders", n)
 	f.topology.put(p)
 	f.syncJournal(t.Context())
 	return p
@@ -61,13 +61,13 @@ func TestTombstonesSpareWhatWasWrittenSince(t *testing.T) {
 			f, log, _ := newJournalFlow(t, 1)
 			p := journaledCopy(t, f, 4*offsets.ChunkSegments)
 			state := p.record
-			addUnneeded(f.shards[0], &state, 0, 1024, state.Chunk+2, state.End.Source, 9001)
+			addUnneeded(f.held.get(0), &state, 0, 1024, state.Chunk+2, state.End.Source, 9001)
 			c.since(p)
 			f.syncJournal(t.Context())
 			if got := log.deleted(t); !slices.Equal(got, c.want) {
 				t.Errorf("%v are deleted, want %v", got, c.want)
 			}
-			if n := len(f.shards[0].pruning.found); n > 0 {
+			if n := len(f.held.get(0).pruning.found); n > 0 {
 				t.Errorf("%d are found again", n)
 			}
 		})
@@ -84,16 +84,16 @@ func TestTombstonesWaitForTheJournal(t *testing.T) {
 	for i := range int64(5 * prunePerPass) {
 		names = append(names, i)
 	}
-	addUnneeded(f.shards[0], &state, names...)
+	addUnneeded(f.held.get(0), &state, names...)
 	log.refuse = func(_ int32, n int) int16 {
 		if n%3 == 0 {
 			return kerr.NotEnoughReplicas.Code
 		}
 		return 0
 	}
-	f.shards[0].journalLimit = 20_000
+	f.held.get(0).journalLimit = 20_000
 	passes := 0
-	for ; len(f.shards[0].pruning.found) > 0; passes++ {
+	for ; len(f.held.get(0).pruning.found) > 0; passes++ {
 		if passes > 1000 {
 			t.Fatal("the tombstones are not written")
 		}
@@ -120,7 +120,7 @@ func TestTombstonesWaitForTheJournal(t *testing.T) {
 func TestTombstonesOfAnEarlierFenceAreNotWritten(t *testing.T) {
 	f, log, _ := newJournalFlow(t, 1)
 	p := journaledCopy(t, f, 10)
-	s := f.shards[0]
+	s := f.held.get(0)
 	s.pruning.scanned = time.Now()
 	addUnneeded(s, &p.record, 0)
 	s.fencer.epoch++
@@ -136,7 +136,7 @@ func TestTombstonesOfAnEarlierFenceAreNotWritten(t *testing.T) {
 // A journal that had one chunk of each partition when it was loaded is not scanned until it has grown. Any other is scanned soon.
 func TestPruningIsNotDueForSingleChunks(t *testing.T) {
 	f, _, _ := newJournalFlow(t, 1)
-	s, now := f.shards[0], time.Now()
+	s, now := f.held.get(0), time.Now()
 	p := journaledCopy(t, f, 1)
 	load := func(chunks ...int64) {
 		t.Helper()
@@ -167,7 +167,7 @@ func TestPruningIsNotDueForSingleChunks(t *testing.T) {
 // A journal is scanned once it may have twice the chunks that it needs, and once a day.
 func TestPruningIsDue(t *testing.T) {
 	f, _, _ := newJournalFlow(t, 1)
-	s, now := f.shards[0], time.Now()
+	s, now := f.held.get(0), time.Now()
 	s.pruning.scanned, s.pruning.left = now, 20
 	p := journaledCopy(t, f, 20*offsets.ChunkSegments)
 	if _, due := s.pruningIsDue(now); due {

@@ -46,7 +46,7 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	}
 	defer f.takeovers.slots.Release(slot)
 	first := !s.ownership.isOwned()
-	if first && (!f.isHosted(ctx, s.journal()) || s.number > 0 && !f.ownsShardZero()) {
+	if first && (!f.isHosted(ctx, s.journal()) || !f.mayClaim(s)) {
 		return nil, errNotYet
 	}
 	r := f.newRecovery(s)
@@ -57,7 +57,7 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	}
 	s.ownership.own()
 	s.fencer.claimed = true
-	if first && s.number == 0 {
+	if first && s.number == 0 && !f.instance.isAssigned() {
 		f.takeovers.shardZeroConfirmed.Store(int64(f.lease.now()))
 		for _, other := range f.busiestFirst() {
 			f.requestTakeover(other)
@@ -115,7 +115,7 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 		}
 		s.sequence, s.journalLimit, r.mark, s.fencer.claimed = 0, journalBatchBytes, mark, true
 		s.ownership.refenced()
-		r.flow.lease.confirm(began)
+		r.flow.confirmOwnership(began)
 		r.keepFenced(outside)
 		if !r.reload {
 			break
@@ -123,10 +123,14 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 		if r.loaded, err = s.loadJournalLocked(ctx, mark); err != nil {
 			return err
 		}
+		if s.number == 0 && r.flow.instance.how() == claimed && r.flow.isOwnedElsewhere(s.before) {
+			r.flow.background.Go(r.flow.yield)
+			return errNotYet
+		}
 		r.flow.raiseShrunk(s, r.loaded)
 		// If reading took longer than the lease, another process may have taken over. This fence would fail then; otherwise nobody has
 		// written since the last one, and what was read is still the journal.
-		if r.reload = false; r.flow.lease.holds() {
+		if r.reload = false; r.flow.lease.holds() || r.flow.instance.isAssigned() {
 			break
 		}
 	}

@@ -30,6 +30,7 @@ func idleFlow(t testing.TB) *Flow {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.holdAll()
 	t.Cleanup(f.connections.close)
 	return f
 }
@@ -45,7 +46,7 @@ func scrapedFlow(t testing.TB, series string) *Flow {
 			link = &topicLink{source: topic, target: "a." + topic, metrics: f.metrics.forTopic(topic, &f.totals)}
 			f.topology.links[topic] = link
 		}
-		p := newPartition(link, number, f.shards[0], listed{sourceLast: 100})
+		p := newPartition(link, number, f.held.get(0), listed{sourceLast: 100})
 		p.state, p.targetLeader = replicating, 1
 		p.progress.acked, p.progress.meanBytes, p.progress.lastTimestamp = 100, 10, now.Add(-time.Minute).UnixMilli()
 		change(p)
@@ -163,7 +164,7 @@ func manyPartitions(b *testing.B, count int) *Flow {
 			name := fmt.Sprintf("many-%05d", n/100)
 			link = &topicLink{source: name, target: "a." + name, metrics: f.metrics.forTopic(name, &f.totals)}
 		}
-		p := newPartition(link, int32(n%100), f.shards[n%len(f.shards)], listed{sourceLast: 100})
+		p := newPartition(link, int32(n%100), f.held.get(int32(n)%f.config.Shards), listed{sourceLast: 100})
 		p.state, p.targetLeader = replicating, 1
 		p.progress.acked, p.cursor.sourceSeen = 100, time.Now().Add(time.Hour)
 		f.topology.put(p)

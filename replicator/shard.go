@@ -31,18 +31,23 @@ type shard struct {
 	flow      *Flow
 	number    int32
 	ownership ownership
+	tasks     *tasks
+	released  atomic.Bool  // nothing of it is sent any more
 	failures  atomic.Int32 // recoveries in a row that failed
 
 	// mu serializes fences and journal writes of this shard. It is held during requests, and is taken before any partition's lock.
 	mu           sync.Mutex
 	fencer       fencer
-	sequence     int32     // of the next journal batch
-	journalLimit int       // maximum bytes of a journal batch, lowered when the topic refuses it
-	journalFails bool      // the last write failed
-	producerIDs  []int64   // all producer ids that the shard ever had
-	journalTime  time.Time // when an earlier process last wrote the journal, zero before it is loaded
+	sequence     int32          // of the next journal batch
+	journalLimit int            // maximum bytes of a journal batch, lowered when the topic refuses it
+	journalFails bool           // the last write failed
+	producerIDs  []int64        // all producer ids that the shard ever had
+	before       *offsets.Owner // the newest owner record when the journal was read, nil if there was none
+	ownerAt      time.Time      // when an owner record was last added
+	journalTime  time.Time      // when an earlier process last wrote the journal, zero before it is loaded
 
 	pruning pruning
+	load    shardLoad
 
 	producer atomic.Int64 // the producer id of the newest fence
 
@@ -56,6 +61,7 @@ type shard struct {
 
 func newShard(f *Flow, number int32) *shard {
 	s := &shard{flow: f, number: number, inJournal: make(map[offsets.TopicPartition]bool), journalLimit: journalBatchBytes}
+	s.tasks = newTasks(f.fail)
 	s.fencer = fencer{
 		client: f.target, cluster: f.config.Target, transactionalID: fmt.Sprintf("milena.%s.%d", f.config.Name, number), journal: f.journalTopic,
 		waiting: s.reportWait, timeout: transactionTimeout,

@@ -58,7 +58,8 @@ func flowWithJournal(t *testing.T, w *journalWire) (*Flow, *shard) {
 	f.topology.setTarget(topics.View{ByName: map[string]topics.Topic{journal: {Name: journal, Partitions: []topics.Partition{{Leader: 1}}}}})
 	s := newShard(f, 0)
 	s.ownership.own()
-	f.shards = []*shard{s}
+	f.held = newShards(1)
+	f.held.put(s)
 	return f, s
 }
 

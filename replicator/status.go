@@ -24,7 +24,9 @@ type Status struct {
 	// refuses (NotCopied), and that the source answers for all of it. NotReady has the reasons if it is false.
 	Ready    bool     `json:"ready"`
 	NotReady []string `json:"not_ready,omitempty"`
-	// Shards counts the shards by state.
+	// Instance is this process among those that run the flow. Everything below is about the shards that it holds.
+	Instance InstanceStatus `json:"instance"`
+	// Shards counts the shards that this instance holds, by state.
 	Shards map[string]int `json:"shards"`
 	// Records and Bytes are what the target acknowledged since the start of the process.
 	Records int64 `json:"records"`
@@ -116,7 +118,7 @@ func (f *Flow) Status() Status {
 	s := Status{
 		Flow: f.config.Name, Source: f.config.Source, Target: f.config.Target,
 		SourceClusterID: f.sourceID(), TargetClusterID: f.targetID(),
-		Shards:  make(map[string]int),
+		Instance: f.instanceStatus(), Shards: make(map[string]int),
 		Records: f.totals.records.Load(), Bytes: f.totals.bytes.Load(),
 	}
 	now := time.Now()
@@ -175,7 +177,7 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	}
 	if len(missing) > 0 {
 		for tp, u := range missing {
-			s.Partitions = append(s.Partitions, u.status(tp, len(f.shards)))
+			s.Partitions = append(s.Partitions, u.status(tp, f.config.Shards))
 			if !u.final {
 				s.LagUnknown++
 			}
@@ -212,11 +214,14 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 	if failure := f.syncFailure.Load(); failure != nil && (f.topology.isFirstSync() || now.Sub(failure.since) > settleBegin) {
 		reasons = append(reasons, "topics cannot be synced: "+failure.text)
 	}
+	if f.instance.how() == joining {
+		reasons = append(reasons, fmt.Sprintf("waiting until group %s on cluster %s assigns shards to this instance", f.instance.group, f.config.Target))
+	}
 	reasons = append(reasons, f.notBegun(now)...)
 	if c.unseen > 0 {
 		reasons = append(reasons, fmt.Sprintf("the lag is not known of %s, such as %s: %s", counted(c.unseen, "partition"), c.example, f.whyUnseen(c.example)))
 	}
-	for _, s := range f.shards {
+	for _, s := range f.held.all() {
 		problem := s.getProblem()
 		switch n := c.unrecovered[s]; {
 		case !s.ownership.isOwned():
@@ -235,9 +240,9 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 		}
 	}
 	if n := states["starting"]; n > 0 {
-		reasons = append(reasons, fmt.Sprintf("%d of %d shards are not owned yet", n, len(f.shards)))
+		reasons = append(reasons, fmt.Sprintf("%d of %d shards are not owned yet", n, len(f.held.all())))
 	}
-	if !f.lease.holds() && states["starting"] == 0 && !f.throttles.Active("target") { // a flow that a quota throttles is healthy
+	if !f.lease.holds() && states["starting"] == 0 && f.instance.how() != joining && !f.throttles.Active("target") { // a flow that a quota throttles is healthy
 		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, and nothing is sent until it is")
 	}
 	return reasons

@@ -30,7 +30,7 @@ type takeovers struct {
 }
 
 func newTakeovers(shards int32) takeovers {
-	return takeovers{queue: make(chan *shard, shards), slots: semaphore.NewWeighted(farSlots)}
+	return takeovers{queue: make(chan *shard, 2*shards), slots: semaphore.NewWeighted(farSlots)}
 }
 
 // slot returns how much of the slots a takeover takes.
@@ -59,15 +59,11 @@ func (f *Flow) takeoverLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-renew.C:
-			for _, s := range f.shards {
+			for _, s := range f.held.all() {
 				s.renew()
 			}
 		case s := <-f.takeovers.queue:
-			f.background.Go(func() {
-				if err := f.takeOver(ctx, s); err != nil && ctx.Err() == nil {
-					f.fail(err)
-				}
-			})
+			f.background.Go(func() { s.tasks.run(ctx, func(ctx context.Context) error { return f.takeOver(ctx, s) }) })
 		}
 	}
 }
@@ -82,9 +78,9 @@ func (s *shard) renew() {
 	s.flow.requestTakeover(s)
 }
 
-// requestTakeover requests a takeover of the shard. It never blocks.
+// requestTakeover requests a takeover of the shard, unless it was given up. It never blocks.
 func (f *Flow) requestTakeover(s *shard) {
-	if s.ownership.begin() {
+	if !s.tasks.ended() && s.ownership.begin() {
 		f.takeovers.queue <- s // never blocks: the queue has room for one request of each shard
 	}
 }
@@ -102,9 +98,7 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 		case err == nil:
 			failures = 0
 			f.background.Go(func() {
-				if err := f.recoverPartitions(ctx, r, began); err != nil && ctx.Err() == nil {
-					f.fail(err)
-				}
+				s.tasks.run(f.soft, func(ctx context.Context) error { return f.recoverPartitions(ctx, r, began) }) // not ctx, which ends with the fence
 			})
 			if s.ownership.end() {
 				return nil
@@ -134,18 +128,35 @@ const ownerPatience = 30 * time.Second
 
 // reclaim decides what a newer epoch of the shard's transactional id means. If the journal has another owner, that one has taken over: this is a
 // FencedError. Otherwise the coordinator has raised the epoch itself, and the next fence names no producer id.
+//
+// While the group assigns the shards, the group decides instead.
 func (f *Flow) reclaim(ctx context.Context, s *shard, cause error) error {
+	if f.instance.isAssigned() {
+		return f.reclaimAssigned(ctx, s, cause)
+	}
 	began := time.Now()
 	for {
 		owner, err := f.readOwner(ctx)
 		switch {
+		case f.instance.isAssigned():
+			return nil // since the last fence; the next one asks the group
 		case err != nil:
 			f.warn("takeover failed, retrying", "shard", s.number, "err", fmt.Errorf("%w; who owns it is not known: %w", cause, err))
 			return nil
-		case owner != nil && owner.Instance != f.owner.Instance:
+		case owner != nil && !f.isThisProcess(owner):
+			if f.instance.how() != alone {
+				f.background.Go(f.yield) // which ends this takeover
+				<-ctx.Done()
+				return nil
+			}
 			return &FencedError{Flow: f.config.Name, Shard: s.number, By: describeOwner(owner), Cause: cause}
 		case s.number > 0 || time.Since(began) > ownerPatience: // the owner record was written before the fence of another shard
 			f.log.Info("the coordinator raised the epoch of a shard that no other instance owns, fencing again", "shard", s.number, "err", cause)
+			if f.instance.how() != alone { // an instance that was assigned this shard alone writes no owner record there
+				f.background.Go(func() { f.holdAnew(s) })
+				<-ctx.Done()
+				return nil
+			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.fencer.disown()
@@ -155,6 +166,21 @@ func (f *Flow) reclaim(ctx context.Context, s *shard, cause error) error {
 			return nil
 		}
 	}
+}
+
+// reclaimAssigned begins a shard anew if the group still assigns it to this process. Whoever fenced it has not been assigned it any more, as a
+// process that was paused, but may have copied and journaled before it learned that. Otherwise the shard is going to be given up.
+func (f *Flow) reclaimAssigned(ctx context.Context, s *shard, cause error) error {
+	began := f.lease.now()
+	f.confirmMembership(ctx)
+	if !f.lease.confirmedSince(began) {
+		f.warn("takeover failed, retrying", "shard", s.number, "err", fmt.Errorf("%w; the membership of group %s is not confirmed", cause, f.instance.group))
+		return nil
+	}
+	f.log.Info("a shard was fenced, and the group still assigns it to this instance, taking it over again", "shard", s.number, "err", cause)
+	f.background.Go(func() { f.holdAnew(s) }) // which ends this takeover
+	<-ctx.Done()
+	return nil
 }
 
 // recoverPartitions lets the partitions of a takeover continue. If that fails, it requests another takeover after a pause. An error is fatal.
@@ -207,12 +233,23 @@ func takeoverPause(failures int) time.Duration {
 // errNotYet means that a shard cannot be taken over yet, which is no reason for a warning.
 var errNotYet = errors.New("not yet")
 
+// mayClaim reports whether this process may fence a shard that it does not own.
+func (f *Flow) mayClaim(s *shard) bool {
+	if f.instance.isAssigned() {
+		return f.lease.holds() // by the membership
+	}
+	return s.number == 0 || f.ownsShardZero()
+}
+
 // ownsShardZero confirms that this process owns shard 0, by a journal write. The first fence of a process names no producer id and fences
 // any owner, so two processes that start at the same time could fence each other on different shards, and both would stop. Shard 0 is
 // therefore taken over first, and its ownership is confirmed again before each of the others is. A process that has lost shard 0 takes over
 // no more.
 func (f *Flow) ownsShardZero() bool {
-	zero := f.shards[0]
+	zero := f.held.get(0)
+	if zero == nil {
+		return false
+	}
 	began := f.lease.now()
 	if last := f.takeovers.shardZeroConfirmed.Load(); last > 0 && began.sub(instant(last)) < refreshEvery {
 		return true
@@ -246,7 +283,7 @@ func (f *Flow) isHosted(ctx context.Context, tp offsets.TopicPartition) bool {
 
 // busiestFirst returns the shards ordered by their number of partitions, so that those with the most to copy are taken over first.
 func (f *Flow) busiestFirst() []*shard {
-	shards := slices.Clone(f.shards)
+	shards := slices.Clone(f.held.all())
 	slices.SortStableFunc(shards, func(a, b *shard) int { return cmp.Compare(len(b.members()), len(a.members())) })
 	return shards
 }

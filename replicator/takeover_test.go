@@ -20,10 +20,10 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 	c := replicatortest.NewClusters(t, 2)
 	c.Source.CreateTopic("orders", 6)
 	stop := c.Source.Load("orders", 6)
-	first := c.Start()
+	first := c.Start(replicatortest.OneInstance)
 	first.UntilReady()
 	first.UntilProgress("orders", 100)
-	second := c.Start()
+	second := c.Start(replicatortest.OneInstance)
 	var fenced *replicator.FencedError
 	if err := first.Wait(); !errors.As(err, &fenced) {
 		t.Fatalf("the first instance ended with %v, not with a FencedError", err)
@@ -44,7 +44,7 @@ func TestNewerEpochWithoutAnotherOwner(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 6)
-	flow := c.Start()
+	flow := c.Start(replicatortest.OneInstance)
 	c.Source.Produce("orders", 6, 10, "before")
 	flow.UntilCopied("orders")
 	flow.UntilReady()

@@ -204,6 +204,7 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch, flight)
 			again = append(again, p)
 		}
 	}
+	request.Permit = func() error { return permitBatches(list) }
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ready = slices.Concat(ready[n:], b.ready, again)

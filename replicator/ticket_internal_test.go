@@ -36,19 +36,20 @@ func testFlow(t *testing.T) *Flow {
 		t.Fatal(err)
 	}
 	f.rules = rules{anomalies: anomalies, isolation: wire.ReadCommitted, writers: soleWriter{}}
-	f.shards = []*shard{newShard(f, 0)}
+	f.config.Shards, f.held = 1, newShards(1)
+	f.holdAll()
 	return f
 }
 
 // replicatingPartition returns a partition that continues at source offset next, led by broker 1 on both sides.
 func replicatingPartition(f *Flow, next int64) *partition {
 	link := &topicLink{source: "orders", target: "a.orders", ids: topicIDs{[16]byte{1}, [16]byte{2}}, metrics: f.metrics.forTopic("orders", &f.totals)}
-	p := newPartition(link, 0, f.shards[0], listed{sourceLast: next})
+	p := newPartition(link, 0, f.held.get(0), listed{sourceLast: next})
 	p.sourceLeader, p.targetLeader = 1, 1
 	p.progress.setRecord(offsets.PartitionState{Topic: "orders", TargetTopic: "a.orders", LeaderEpoch: -1})
 	p.beginMapLocked(originJournal, next, next)
 	p.state = replicating
-	f.shards[0].add(p)
+	f.held.get(0).add(p)
 	return p
 }
 

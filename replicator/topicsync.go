@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -53,6 +54,8 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 // syncTopics reads the metadata of both clusters, creates missing topics and partitions on the target, adds new partitions to the flow,
 // retires deleted topics, and follows moved leaders. If the metadata has not changed since a sync that left nothing to do, nothing is to be done.
 func (f *Flow) syncTopics(ctx context.Context) (err error) {
+	f.topology.syncing.Lock()
+	defer f.topology.syncing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	source, target, err := f.readTopics(ctx)
@@ -63,6 +66,24 @@ func (f *Flow) syncTopics(ctx context.Context) (err error) {
 		f.takeOverFenceable() // that also depends on time
 		return nil
 	}
+	f.retireGone(source)
+	return f.syncViews(ctx, source, target)
+}
+
+// addHeld adds the partitions of shards that this process has just got, by the metadata that it has.
+func (f *Flow) addHeld(ctx context.Context) error {
+	if f.topology.isFirstSync() {
+		return f.syncTopics(ctx)
+	}
+	f.topology.syncing.Lock()
+	defer f.topology.syncing.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return f.syncViews(ctx, f.sourceView(), f.targetView())
+}
+
+// syncViews does what syncTopics does once it has read the metadata.
+func (f *Flow) syncViews(ctx context.Context, source, target topics.View) (err error) {
 	f.topology.unsettle()
 	w := newWaits()
 	pairs, refusals := f.selectTopics(source, target)
@@ -70,7 +91,7 @@ func (f *Flow) syncTopics(ctx context.Context) (err error) {
 		f.noteUnbegun(source, pairs, refusals, w)
 		f.setNotCopied(w)
 		if err == nil {
-			f.topology.endFirstSync()
+			f.topology.endFirstSync(pairs)
 		}
 		if err == nil && len(w.topics) == 0 {
 			f.topology.settle(source, target)
@@ -84,7 +105,7 @@ func (f *Flow) syncTopics(ctx context.Context) (err error) {
 	for _, pair := range pairs {
 		before[pair.TargetName] = len(pair.Target.Partitions)
 	}
-	created, grown, errs := f.topics.CreateMissing(ctx, pairs)
+	created, grown, errs := f.createMissing(ctx, pairs)
 	for _, pair := range pairs {
 		if err := errs[pair.TargetName]; err != nil {
 			w.addTopic(pair.Source.Name, WaitTargetRefused, err)
@@ -100,10 +121,23 @@ func (f *Flow) syncTopics(ctx context.Context) (err error) {
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
 	f.addNewTopics(ctx, pairs, before, w)
-	f.retireGone(source)
 	f.followLeaders()
 	return nil
 }
+
+// createMissing creates what the target lacks. Of several instances, the one that holds shard 0 does; the others see it soon.
+func (f *Flow) createMissing(ctx context.Context, pairs []topics.Pair) (created, grown []string, errs map[string]error) {
+	if f.isDoer() {
+		return f.topics.CreateMissing(ctx, pairs)
+	}
+	if slices.ContainsFunc(pairs, func(p topics.Pair) bool { return len(p.Target.Partitions) < len(p.Source.Partitions) }) {
+		f.syncTopicsSoon()
+	}
+	return nil, nil, nil
+}
+
+// isDoer reports whether this process creates and configures topics: it holds shard 0, and may still be taking it over.
+func (f *Flow) isDoer() bool { return f.held.get(0) != nil }
 
 // selectTopics returns the topics to copy. If the flow does not look for new ones, they are the topics and partitions of its first sync.
 func (f *Flow) selectTopics(source, target topics.View) (pairs []topics.Pair, refused []topics.Refusal) {
@@ -161,7 +195,7 @@ func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map
 	if len(fresh) == 0 {
 		return
 	}
-	limits, errs := f.topics.SyncConfigs(ctx, fresh)
+	limits, errs := f.limitsOf(ctx, fresh)
 	for _, pair := range fresh {
 		err := errs[pair.TargetName]
 		switch {
@@ -173,7 +207,7 @@ func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map
 			f.warn("topic configs not synced", "topic", pair.TargetName, "err", err)
 		}
 	}
-	bounds := topics.ListBounds(ctx, f.source, f.target, fresh)
+	bounds := topics.ListBounds(ctx, f.source, f.target, fresh, f.isMissing)
 	touched := make(map[*shard]bool)
 	for _, pair := range fresh {
 		l, known := limits[pair.TargetName]
@@ -190,6 +224,31 @@ func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map
 	if len(touched) > 0 {
 		f.acls.SyncSoon()
 	}
+}
+
+// limitsOf returns the limits of the target topics. Those of topics that are in the flow are known.
+func (f *Flow) limitsOf(ctx context.Context, pairs []topics.Pair) (limits map[string]topics.Limits, errs map[string]error) {
+	t := &f.topology
+	t.mu.Lock()
+	known := make(map[string]topics.Limits)
+	for _, pair := range pairs {
+		if link := t.links[pair.Source.Name]; link != nil && !link.getIDs().isAnother(idsOf(pair)) {
+			known[pair.TargetName] = link.getLimits()
+		}
+	}
+	t.mu.Unlock()
+	pairs = slices.DeleteFunc(slices.Clone(pairs), func(pair topics.Pair) bool { _, ok := known[pair.TargetName]; return ok })
+	if len(pairs) == 0 {
+		return known, nil
+	}
+	limits, errs = f.topics.SyncConfigs(ctx, pairs)
+	maps.Copy(limits, known)
+	return limits, errs
+}
+
+// isMissing reports whether a partition of the source belongs to a shard of this process and is not in the flow.
+func (f *Flow) isMissing(source offsets.TopicPartition) bool {
+	return !f.elsewhere(source) && f.partition(source) == nil
 }
 
 func idsOf(pair topics.Pair) topicIDs { return topicIDs{pair.Source.ID, pair.Target.ID} }
@@ -209,7 +268,8 @@ func (f *Flow) pairsToAdd(pairs []topics.Pair) []topics.Pair {
 		count := min(len(pair.Source.Partitions), len(pair.Target.Partitions))
 		missing := false
 		for n := range count {
-			missing = missing || t.partitions[offsets.TopicPartition{Topic: pair.Source.Name, Partition: int32(n)}] == nil
+			tp := offsets.TopicPartition{Topic: pair.Source.Name, Partition: int32(n)}
+			missing = missing || t.partitions[tp] == nil && !f.elsewhere(tp)
 		}
 		if changed || missing {
 			fresh = append(fresh, pair)
@@ -240,7 +300,8 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 	var begun []*partition
 	for n := range min(len(pair.Source.Partitions), len(pair.Target.Partitions)) {
 		tp := offsets.TopicPartition{Topic: name, Partition: int32(n)}
-		if t.partitions[tp] != nil {
+		s := f.held.get(f.shardOf(tp)) // under the topology's lock: who gives it up removes its partitions later
+		if t.partitions[tp] != nil || s == nil {
 			continue
 		}
 		source, target, err := bounds.Of(pair, int32(n))
@@ -254,16 +315,15 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 			continue
 		}
 		start := source.Start
-		if f.config.Start == config.StartLatest && (t.firstSync && !known || t.unbegun[tp].first) && (before == 0 || n < before) {
+		if f.config.Start == config.StartLatest && t.isOld(tp, known) && (before == 0 || n < before) {
 			start = source.End // topics and partitions that are created later are copied from their beginning, as all their records are new
 		}
-		s := f.shards[offsets.ShardOf(name, int32(n), int32(len(f.shards)))]
 		p := newPartition(link, int32(n), s, listed{sourceStart: start, sourceLast: source.End, targetFirst: target.Start, targetLast: target.End})
 		t.put(p)
 		s.add(p)
 		begun = append(begun, p)
 	}
-	if !known {
+	if !known && len(begun) > 0 {
 		f.log.Info("copying topic", "topic", name, "target_topic", pair.TargetName, "partitions", len(begun))
 	}
 	return begun
@@ -324,4 +384,5 @@ func (f *Flow) retire(name string) {
 		}
 	}
 	delete(t.links, name)
+	delete(t.existed, name)
 }

@@ -23,7 +23,7 @@ func TestOnlyAnExistingTopicHasShrunk(t *testing.T) {
 			f := testFlow(t)
 			f.topology.links["orders"] = &topicLink{source: "orders", target: "a.orders", metrics: f.metrics.forTopic("orders", &f.totals)}
 			f.topology.setSource(topics.View{ByName: source})
-			f.raiseShrunk(f.shards[0], loaded)
+			f.raiseShrunk(f.held.get(0), loaded)
 			p := f.topology.partitions[tp]
 			raised := p != nil && p.anomaly != nil && p.anomaly.kind == policy.Shrunk
 			if raised != (name == "fewer partitions") || p != nil && !raised {

@@ -37,6 +37,8 @@ type topology struct {
 	replicaSets    map[uint64]int32 // of the target, numbered as they were found
 	sourceLines    longLines
 	targetLanes    spreads
+	syncing        sync.Mutex                                       // held over a topic sync
+	existed        map[string]int                                   // partitions by source topic in the first topic sync
 	firstSync      bool                                             // no topic sync has succeeded yet
 	settled        settledViews                                     // of the last topic sync, if it left nothing to do
 	early          chan struct{}                                    // requests an early topic sync
@@ -56,10 +58,22 @@ func newTopology() topology {
 }
 
 // endFirstSync records that a topic sync has succeeded. From then on, start: latest does not apply to new topics.
-func (t *topology) endFirstSync() {
+func (t *topology) endFirstSync(pairs []topics.Pair) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.firstSync = false
+	if !t.firstSync {
+		return
+	}
+	t.firstSync, t.existed = false, make(map[string]int, len(pairs))
+	for _, pair := range pairs {
+		t.existed[pair.Source.Name] = len(pair.Source.Partitions)
+	}
+}
+
+// isOld reports whether start: latest applies to a partition: it existed when this process started, whoever held its shard, or the flow was never
+// ready with it. The lock is held.
+func (t *topology) isOld(tp offsets.TopicPartition, known bool) bool {
+	return t.firstSync && !known || t.unbegun[tp].first || int(tp.Partition) < t.existed[tp.Topic]
 }
 
 // isFirstSync reports whether no topic sync has succeeded yet.
@@ -316,7 +330,7 @@ func (f *Flow) followLeaders() {
 // takeOverFenceable requests takeovers for partitions that were left outside and can be fenced now.
 func (f *Flow) takeOverFenceable() {
 	now := time.Now()
-	for _, s := range f.shards {
+	for _, s := range f.held.all() {
 		if s.ownership.isOwned() && slices.ContainsFunc(s.waiting(), func(p *partition) bool { return p.isFenceable(now) }) {
 			f.requestTakeover(s)
 		}

@@ -122,7 +122,7 @@ func (f *Flow) noteUnbegun(source topics.View, pairs []topics.Pair, refused []to
 	note := func(topic topics.Topic, target string) {
 		for n := range topic.Partitions {
 			tp := offsets.TopicPartition{Topic: topic.Name, Partition: int32(n)}
-			if t.partitions[tp] != nil {
+			if t.partitions[tp] != nil || f.elsewhere(tp) {
 				continue
 			}
 			entry := unbegun{wait: w.of(tp), target: target, since: now, first: t.firstSync}
@@ -224,9 +224,9 @@ func (f *Flow) notBegun(now time.Time) []string {
 func (f *Flow) isHeartbeats(topic string) bool { return f.options.InternalTopics().IsHeartbeats(topic) }
 
 // status describes a wanted partition that is not begun.
-func (u *unbegun) status(tp offsets.TopicPartition, shards int) PartitionStatus {
+func (u *unbegun) status(tp offsets.TopicPartition, shards int32) PartitionStatus {
 	return PartitionStatus{
-		Topic: tp.Topic, TargetTopic: u.target, Partition: tp.Partition, Shard: offsets.ShardOf(tp.Topic, tp.Partition, int32(shards)), State: waiting.String(),
+		Topic: tp.Topic, TargetTopic: u.target, Partition: tp.Partition, Shard: offsets.ShardOf(tp.Topic, tp.Partition, shards), State: waiting.String(),
 		Wait: &WaitState{Reason: u.reason, Detail: u.detail, Since: u.since, Final: u.final},
 	}
 }

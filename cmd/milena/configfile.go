@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -66,11 +68,30 @@ func insecure(c *config.Config) []string {
 }
 
 // options are what a flow of the config needs to run.
-func options(c *config.Config, flow config.Flow, log *slog.Logger, registry prometheus.Registerer) replicator.Options {
+func (p *program) options(c *config.Config, flow config.Flow, log *slog.Logger, registry prometheus.Registerer) replicator.Options {
 	return replicator.Options{
+		Instance: p.instanceID(c),
 		Clusters: clustersOf(c, flow, log), Registerer: registry,
 		Buffer: int64(c.Buffer), ShutdownTimeout: c.ShutdownTimeout, Version: buildVersion(), PartitionSeries: c.Metrics.Partitions,
 	}
+}
+
+// notInID are the characters that Kafka does not allow in a group.instance.id.
+var notInID = regexp.MustCompile(`[^a-zA-Z0-9._-]+`)
+
+// instanceID is the id of this process among those that run the flows of the config. It is the same after a restart.
+func (p *program) instanceID(c *config.Config) string {
+	if c.Instance != "" {
+		return c.Instance
+	}
+	if pod, ok := p.env("POD_NAME"); ok && pod != "" {
+		return notInID.ReplaceAllString(pod, "-")
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return strings.Trim(notInID.ReplaceAllString(host+"-"+c.HTTP.Listen, "-"), "-")
 }
 
 // clustersOf are the two clusters of a flow of the config, with a log.

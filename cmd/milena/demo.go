@@ -120,7 +120,7 @@ func (p *program) newDemonstration(registry prometheus.Registerer, rate int) (_ 
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	d.flow, err = replicator.New(options(c, c.Flows[0], log, registry))
+	d.flow, err = replicator.New(p.options(c, c.Flows[0], log, registry))
 	return d, err
 }
 

@@ -3,7 +3,7 @@
 //	milena run -c FILE             copy topics until stopped by a signal
 //	milena run --compare -c FILE   compare with a running MirrorMaker 2; write nothing
 //	milena check -c FILE           print what run would do; change nothing
-//	milena status                  show lag and the partitions that need attention
+//	milena status [-c FILE]        show lag and the partitions that need attention
 //	milena translate -c FILE       translate offsets between the source and the target
 //	milena convert FILE            print an mm2.properties file as a milena.yaml
 //	milena rollback -c FILE        compute where MirrorMaker 2 resumes a stopped flow

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"time"
 
 	"github.com/milena-kafka/milena/config"
@@ -48,7 +49,15 @@ func memoryLimit(buffers, live int64) int64 {
 func followHeap(ctx context.Context, buffers int64) {
 	tick := time.NewTicker(memoryEvery)
 	defer tick.Stop()
-	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	sample := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+	}
+	value := func(i int) int64 { return int64(sample[i].Value.Uint64()) }
+	var f floor
 	for limit := memoryLimit(buffers, 0); ; {
 		select {
 		case <-ctx.Done():
@@ -56,9 +65,33 @@ func followHeap(ctx context.Context, buffers int64) {
 		case <-tick.C:
 		}
 		metrics.Read(sample)
-		if now := memoryLimit(buffers, int64(sample[0].Value.Uint64())); now != limit {
+		f.note(value(1), value(2)-value(3)-value(4))
+		if now := max(memoryLimit(buffers, value(0)), f.limit()); now != limit {
 			limit = now
 			debug.SetMemoryLimit(limit)
 		}
 	}
+}
+
+// floor is the memory that collections do not free, although it may be more than the live heap explains: when most of a large heap has become garbage,
+// as after shards were handed over, what is left keeps nearly empty pages. With a limit below it the collector would run all the time.
+type floor struct {
+	cycles int64    // of the collector, at the last sample
+	used   [8]int64 // at the last samples with a collection before each
+	next   int
+}
+
+// note takes a sample: how many collections there were, and the memory in use. Samples between two collections say nothing.
+func (f *floor) note(cycles, used int64) {
+	if cycles != f.cycles {
+		f.cycles = cycles
+		f.used[f.next%len(f.used)] = used
+		f.next++
+	}
+}
+
+// limit is the least memory limit: an eighth above the least of the samples, one of which is close behind a collection. It is 0 before there are enough.
+func (f *floor) limit() int64 {
+	least := slices.Min(f.used[:])
+	return least + least/8
 }

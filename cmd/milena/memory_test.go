@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/milena-kafka/milena/config"
 )
@@ -23,6 +24,36 @@ func TestMemoryLimitFollowsTheHeap(t *testing.T) {
 	held = nil
 	runtime.GC()
 	within(t, "the limit falls with the heap", func() bool { return debug.SetMemoryLimit(-1) < 256<<20 })
+}
+
+// What is left of a large heap may use far more memory than it holds. The limit stays above that, so that the collector does not run all the time.
+func TestMemoryLimitAboveFragments(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	defer limitMemory(t.Context(), &config.Config{Buffer: 1 << 20, Flows: make([]config.Flow, 1)}, noEnv)()
+	const all, each, kept = 1 << 18, 1 << 10, 8 // one object of each page is kept
+	objects := make([][]byte, all)
+	for i := range objects {
+		objects[i] = make([]byte, each)
+	}
+	runtime.GC()
+	for i := range objects {
+		if i%kept > 0 {
+			objects[i] = nil
+		}
+	}
+	runtime.GC()
+	within(t, "the collector rests", func() bool {
+		var now, later runtime.MemStats
+		runtime.ReadMemStats(&now)
+		for range 50 {
+			objects[1] = make([]byte, 64<<10) // little garbage
+			time.Sleep(20 * time.Millisecond)
+		}
+		runtime.ReadMemStats(&later)
+		return now.HeapInuse-now.HeapAlloc > all*each/2 && later.NumGC-now.NumGC < 3
+	})
+	runtime.KeepAlive(objects)
 }
 
 func TestGOMEMLIMITTakesPrecedence(t *testing.T) {

@@ -15,11 +15,11 @@ import (
 // only partitions that need attention are listed, up to maxShown.
 type overview struct {
 	replicator.Status
-	PartitionCount int              `json:"partition_count"`
-	TopicCount     int              `json:"topic_count"`
-	AttentionCount int              `json:"attention_count"` // partitions
-	Attention      []attentionEntry `json:"attention"`
-	Topics         []topicOverview  `json:"topics"`
+	PartitionCount int             `json:"partition_count"`
+	TopicCount     int             `json:"topic_count"`
+	AttentionCount int             `json:"attention_count"` // partitions
+	Attention      attentionList   `json:"attention"`
+	Topics         []topicOverview `json:"topics"`
 	// Hidden counts the partitions and topics that need attention and are not in Attention.
 	Hidden int `json:"attention_hidden"`
 }
@@ -34,6 +34,9 @@ type attentionEntry struct {
 	count int
 	last  int32
 }
+
+// attentionList sums up what needs attention, in the order in which it is added.
+type attentionList []attentionEntry
 
 type topicOverview struct {
 	Topic       string   `json:"topic"`
@@ -51,12 +54,12 @@ type topicOverview struct {
 const maxShown = 200
 
 func newOverview(s replicator.Status) overview {
-	o := overview{Status: s, PartitionCount: len(s.Partitions), Attention: []attentionEntry{}, Topics: []topicOverview{}}
+	o := overview{Status: s, PartitionCount: len(s.Partitions), Attention: attentionList{}, Topics: []topicOverview{}}
 	o.sum(s.Partitions)
 	o.Partitions = nil
-	o.addNotCopied()
+	o.Attention.addNotCopied(o.NotCopied)
 	o.TopicCount = len(o.Topics)
-	o.chooseAttention()
+	o.Hidden = o.Attention.choose()
 	o.chooseTopics()
 	if s.Groups != nil && len(s.Groups.Refusals) > maxShown {
 		groups := *s.Groups
@@ -79,7 +82,7 @@ func (o *overview) sum(partitions []replicator.PartitionStatus) {
 		if why := attention(p); why != "" {
 			t.Attention++
 			o.AttentionCount++
-			o.add(p, why)
+			o.Attention.add(p.Topic, p.Partition, p.State, why)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(topics)) {
@@ -88,29 +91,47 @@ func (o *overview) sum(partitions []replicator.PartitionStatus) {
 }
 
 // add adds a partition that needs attention to the last entry if it continues that one.
-func (o *overview) add(p replicator.PartitionStatus, why string) {
-	if n := len(o.Attention); n > 0 {
-		e := &o.Attention[n-1]
-		if e.Topic == p.Topic && e.State == p.State && e.Why == why && e.last+1 == p.Partition {
-			e.count, e.last = e.count+1, p.Partition
-			e.Partitions = fmt.Sprintf("%d-%d", p.Partition-int32(e.count)+1, p.Partition)
+func (l *attentionList) add(topic string, partition int32, state, why string) {
+	if n := len(*l); n > 0 {
+		e := &(*l)[n-1]
+		if e.Topic == topic && e.State == state && e.Why == why && e.last+1 == partition {
+			e.count, e.last = e.count+1, partition
+			e.Partitions = fmt.Sprintf("%d-%d", partition-int32(e.count)+1, partition)
 			return
 		}
 	}
-	o.Attention = append(o.Attention, attentionEntry{Topic: p.Topic, Partitions: strconv.Itoa(int(p.Partition)), State: p.State, Why: why, count: 1, last: p.Partition})
+	*l = append(*l, attentionEntry{Topic: topic, Partitions: strconv.Itoa(int(partition)), State: state, Why: why, count: 1, last: partition})
 }
 
 // addNotCopied adds the selected topics that are not copied and have no partition that says so.
-func (o *overview) addNotCopied() {
+func (l *attentionList) addNotCopied(reasons map[string]string) {
 	listed := make(map[string]bool)
-	for _, e := range o.Attention {
+	for _, e := range *l {
 		listed[e.Topic] = true
 	}
-	for _, topic := range slices.Sorted(maps.Keys(o.NotCopied)) {
+	for _, topic := range slices.Sorted(maps.Keys(reasons)) {
 		if !listed[topic] {
-			o.Attention = append(o.Attention, attentionEntry{Topic: topic, Partitions: "-", State: "waiting", Why: o.NotCopied[topic]})
+			*l = append(*l, attentionEntry{Topic: topic, Partitions: "-", State: "waiting", Why: reasons[topic]})
 		}
 	}
+}
+
+// choose keeps up to maxShown entries and returns how many partitions and topics it leaves out. It puts halted partitions first, as they wait for the
+// operator and the others may recover without help.
+func (l *attentionList) choose() (hidden int) {
+	slices.SortStableFunc(*l, func(a, b attentionEntry) int { return cmp.Compare(rank(a), rank(b)) })
+	for _, e := range (*l)[min(maxShown, len(*l)):] {
+		hidden += max(1, e.count)
+	}
+	*l = (*l)[:min(maxShown, len(*l))]
+	return hidden
+}
+
+func rank(e attentionEntry) int {
+	if e.State == "halted" {
+		return 0
+	}
+	return 1
 }
 
 func (t *topicOverview) add(p replicator.PartitionStatus) {
@@ -178,22 +199,6 @@ func attention(p replicator.PartitionStatus) string {
 	default:
 		return ""
 	}
-}
-
-// chooseAttention puts halted partitions first, as they wait for the operator and the others may recover without help.
-func (o *overview) chooseAttention() {
-	slices.SortStableFunc(o.Attention, func(a, b attentionEntry) int { return cmp.Compare(rank(a), rank(b)) })
-	for _, e := range o.Attention[min(maxShown, len(o.Attention)):] {
-		o.Hidden += max(1, e.count)
-	}
-	o.Attention = o.Attention[:min(maxShown, len(o.Attention))]
-}
-
-func rank(e attentionEntry) int {
-	if e.State == "halted" {
-		return 0
-	}
-	return 1
 }
 
 // chooseTopics keeps the topics with the most attention and lag. Lag does not order them: rows that move cannot be read.

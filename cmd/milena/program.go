@@ -24,7 +24,7 @@ Usage:
   milena run -c FILE             copy topics until stopped by a signal
   milena run --compare -c FILE   compare with a running MirrorMaker 2; write nothing
   milena check -c FILE           print what run would do; change nothing
-  milena status                  show lag and the partitions that need attention
+  milena status [-c FILE]        show lag and the partitions that need attention
   milena translate -c FILE       translate a group, an offset or a timestamp between the clusters
   milena convert FILE            print an mm2.properties file as a milena.yaml
   milena rollback -c FILE        compute where MirrorMaker 2 resumes a stopped flow; --write stores it

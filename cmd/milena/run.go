@@ -75,7 +75,7 @@ func (p *program) runFlows(ctx context.Context, c *config.Config, log *slog.Logg
 		log.Info("listening", "address", a.address())
 	}
 	defer limitMemory(ctx, c, p.env)()
-	flows, err := newFlows(c, log, registry, adjust)
+	flows, err := p.newFlows(c, log, registry, adjust)
 	if err != nil {
 		return err
 	}
@@ -84,10 +84,10 @@ func (p *program) runFlows(ctx context.Context, c *config.Config, log *slog.Logg
 }
 
 // newFlows creates the flows of the config. It does no I/O.
-func newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer, adjust func(*replicator.Options)) ([]*replicator.Flow, error) {
+func (p *program) newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer, adjust func(*replicator.Options)) ([]*replicator.Flow, error) {
 	flows := make([]*replicator.Flow, 0, len(c.Flows))
 	for _, flow := range c.Flows {
-		o := options(c, flow, log, registry)
+		o := p.options(c, flow, log, registry)
 		adjust(&o)
 		f, err := replicator.New(o)
 		if err != nil {

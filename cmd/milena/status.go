@@ -21,11 +21,16 @@ import (
 const statusHelp = `milena status asks a running milena over HTTP for the lag of its flows, the partitions that need
 attention, and the consumer groups, topic configs and ACLs that are not in sync.
 
+With -c FILE it asks the clusters of the file instead of a milena, from anywhere: it shows all
+instances of each flow with their shards, the lag of the whole flow, and what needs attention.
+Instances journal their progress every few seconds, so the lag is a little above the real one.
+
 The exit code is 0 if every flow is ready, no partition is halted and every selected topic is copied, else 1.
 
 Examples:
   milena status
   milena status --url http://milena-1:9644 --json
+  milena status -c milena.yaml
 `
 
 // statusTimeout bounds the request. The answer is ready at once, so a slow one means that the process does not serve.
@@ -34,9 +39,20 @@ const statusTimeout = 10 * time.Second
 func (p *program) status(ctx context.Context, args []string) error {
 	f := p.flags("status", statusHelp)
 	url := f.String("url", "http://127.0.0.1:9644", "`URL` of the running milena: its http.listen")
+	path := configFlag(f)
+	flow := f.String("flow", "", "`NAME` of the only flow to show; with -c")
+	timeout := f.Duration("timeout", 30*time.Second, "time limit for each flow, as a `DURATION` such as 2m; with -c")
 	asJSON := f.Bool("json", false, "print everything that is known, as JSON")
 	if err := parse(f, args); err != nil {
 		return err
+	}
+	switch {
+	case f.Changed("config") && f.Changed("url"):
+		return wrong(f, "--url asks one milena and -c the clusters of all; they cannot be combined")
+	case f.Changed("config"):
+		return p.fleetStatus(ctx, f, fleetQuestion{*path, *flow, *timeout, *asJSON})
+	case f.Changed("flow") || f.Changed("timeout"):
+		return wrong(f, "--flow and --timeout need -c FILE")
 	}
 	if _, _, err := net.SplitHostPort(*url); err == nil { // as in http.listen
 		*url = "http://" + *url
@@ -44,13 +60,9 @@ func (p *program) status(ctx context.Context, args []string) error {
 	if u, err := neturl.Parse(*url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return wrong(f, "--url %q is not a URL such as http://127.0.0.1:9644", *url)
 	}
-	body, err := getStatus(ctx, *url)
+	body, flows, err := readStatus(ctx, *url)
 	if err != nil {
-		return fmt.Errorf("status: %w; check that milena is running and that --url is the address of its http.listen", err)
-	}
-	var flows []replicator.Status
-	if err := json.Unmarshal(body, &flows); err != nil {
-		return fmt.Errorf("status: the answer of %s is not milena's: %w; check --url", *url, err)
+		return err
 	}
 	if *asJSON {
 		if _, err := p.stdout.Write(body); err != nil {
@@ -67,6 +79,19 @@ func (p *program) status(ctx context.Context, args []string) error {
 	return healthy(flows)
 }
 
+// readStatus asks one running milena. The first result is its answer as JSON.
+func readStatus(ctx context.Context, url string) ([]byte, []replicator.Status, error) {
+	body, err := getStatus(ctx, url)
+	if err != nil {
+		return nil, nil, fmt.Errorf("status: %w; check that milena is running and that --url is the address of its http.listen", err)
+	}
+	var flows []replicator.Status
+	if err := json.Unmarshal(body, &flows); err != nil {
+		return nil, nil, fmt.Errorf("status: the answer of %s is not milena's: %w; check --url", url, err)
+	}
+	return body, flows, nil
+}
+
 // healthy is nil if every flow is ready, no partition is halted, and every selected topic is copied.
 func healthy(flows []replicator.Status) error {
 	if len(flows) == 0 {
@@ -79,10 +104,15 @@ func healthy(flows []replicator.Status) error {
 			bad++
 		}
 	}
+	return needsAttention(bad, len(flows))
+}
+
+// needsAttention is the error of a command that shows flows, nil if none needs attention.
+func needsAttention(bad, flows int) error {
 	if bad == 0 {
 		return nil
 	}
-	return fmt.Errorf("status: %d of %s needs attention; the output says why", bad, count(len(flows), "flow"))
+	return fmt.Errorf("status: %d of %s needs attention; the output says why", bad, count(flows, "flow"))
 }
 
 func getStatus(ctx context.Context, url string) ([]byte, error) {
@@ -112,6 +142,9 @@ func (p *program) printStatus(o overview) {
 	p.printf("flow %s: %s -> %s, %s\n", o.Flow, o.Source, o.Target, ready)
 	for _, reason := range o.NotReady {
 		p.printf("  %s\n", indented(reason, "    "))
+	}
+	if i := o.Instance; i.ID != "" {
+		p.printf("  instance %s: %s, %s of %s\n", i.ID, i.State, count(i.Held, "shard"), count(max(1, len(i.Instances)), "instance"))
 	}
 	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), lagText(o.LagRecords, o.LagUnknown), count(o.Records, "record"), size(o.Bytes))
@@ -195,13 +228,17 @@ func (p *program) printAttention(o overview) {
 		p.printf("\n")
 		return
 	}
+	p.printEntries(o.Attention, o.Hidden)
+}
+
+func (p *program) printEntries(list attentionList, hidden int) {
 	p.printf("\n")
 	w := p.table()
 	row(w, "  TOPIC\tPARTITION\tSTATE\tREASON")
-	for _, e := range o.Attention {
+	for _, e := range list {
 		row(w, "  %s\t%s\t%s\t%s", e.Topic, e.Partitions, e.State, e.Why)
 	}
 	_ = w.Flush()
-	p.printMore("  ", o.Hidden, "")
+	p.printMore("  ", hidden, "")
 	p.printf("\n")
 }

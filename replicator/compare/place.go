@@ -71,7 +71,7 @@ func (l *logs) placePartitions(ctx context.Context) {
 			pairs, byName[pair.Source.Name] = append(pairs, pair), pair
 		}
 	}
-	bounds := topics.ListBounds(ctx, l.topology.source, l.topology.target, pairs)
+	bounds := topics.ListBounds(ctx, l.topology.source, l.topology.target, pairs, func(offsets.TopicPartition) bool { return true })
 	for _, p := range l.partitions {
 		if p.placed || p.absent {
 			continue

@@ -8,6 +8,7 @@
 //	read.go           the committed offsets of the selected groups on the source
 //	position.go       one committed offset on its way, and why it is refused
 //	translate.go      forward: with the map in memory, then the journal, then MirrorMaker 2's offset-syncs if copies were migrated
+//	elsewhere.go      forward, in copies that other processes have: with the journal, then as above
 //	reverse.go        back, for groups in groups_back: with the journal of a configured flow in the other direction
 //	bounds.go         clamps to the log start; nothing goes past the log's end
 //	records.go        checkpoints and offset-syncs that changed
@@ -39,11 +40,18 @@
 //	byhand.go         `milena translate --commit`
 //	host.go           what the package needs of its flow
 //
+// # Copies of other processes
+//
+// Processes of a flow may share its copies. One of them, which leads, translates for all. What it does not have ([Host.Elsewhere]) it translates with
+// the flow's journal, exactly, but as of the last write of the process that has it: up to a journal interval ago. What is above is translated to the
+// end of what is journaled, and moves on with it. A group that was put beyond that end before, by a map in memory, stays until the journal has come as
+// far. Each partition of the journal is read forward once per sync at most ([offsets.Reading]). Each process writes the offset-syncs of its own copies.
+//
 // # The flow
 //
 // The package sees its flow as a [Host] and the flow's partitions as [Copy] values. It asks [Host.Leads] before each step that writes,
-// because a sync may take long and another process may lead by then. The note that precedes each commit is under the fence, so that a process
-// that was replaced commits nothing new.
+// because a sync may take long and another process may lead by then, and [Host.Writes] before offset-syncs. The note that precedes each commit is
+// under the fence, so that a process that was replaced commits nothing new.
 //
 // A map begins at target offset 0 if the target's log held no record before the first copy, markers aside. So an offset from before the start
 // of such a map is known to be from before the first copy, and is translated to 0.

@@ -3,6 +3,7 @@ package groups
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,6 +141,7 @@ func TestOnlyTheLeaderWrites(t *testing.T) {
 	w.copies("orders", 0, 100)
 	w.commit(w.host.source, "app", "orders", 40)
 	w.host.leads.Store(false)
+	w.host.writes.Store(false)
 	if err := w.newSyncer().sync(t.Context()); !errors.Is(err, errNotLeading) {
 		t.Errorf("sync: %v", err)
 	}
@@ -168,6 +170,70 @@ func TestOffsetSyncsAreWrittenWhenTheyChange(t *testing.T) {
 	sync, err := offsets.DecodeOffsetSync(list[len(list)-1].Key, list[len(list)-1].Value)
 	if want := (offsets.OffsetSync{Topic: "orders", Source: 199, Target: 204}); err != nil || len(list) != 2 || sync != want {
 		t.Errorf("%d offset-syncs, the last is %+v, %v", len(list), sync, err)
+	}
+}
+
+// A process that does not lead writes the offset-syncs of its own copies, and nothing else.
+func TestWithoutLeadingOnlyOffsetSyncsAreWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.copies("orders", 5, 100)
+	w.commit(w.host.source, "app", "orders", 40)
+	w.host.leads.Store(false)
+	w.deps.Flow.GroupsInterval, w.deps.Flow.HeartbeatsInterval = 20*time.Millisecond, 20*time.Millisecond
+	s, h := w.newSyncer(), NewHeartbeats(w.deps)
+	ctx, cancel := context.WithCancel(t.Context())
+	var loops sync.WaitGroup
+	loops.Go(func() { s.Run(ctx) })
+	loops.Go(func() { h.Run(ctx) })
+	const topic = "mm2-offset-syncs.a.internal"
+	for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
+		if _, exists := w.host.View(offsets.Target).ByName[topic]; exists && len(w.records(topic)) > 0 {
+			break
+		}
+	}
+	time.Sleep(200 * time.Millisecond) // several intervals
+	cancel()
+	loops.Wait()
+	if n := len(w.records(topic)); n != 1 {
+		t.Errorf("%d offset-syncs, want 1", n)
+	}
+	view := w.host.View(offsets.Target)
+	if len(view.ByName) != 3 || w.committed(w.host.target, "app", "a.orders") != -1 || w.host.noted != 0 { // with the copy and the journal
+		t.Errorf("topics on the target are %v, %d entries noted", view.ByName, w.host.noted)
+	}
+	if view := w.host.View(offsets.Source); len(view.ByName) != 1 {
+		t.Errorf("topics on the source are %v", view.ByName)
+	}
+	w.host.writes.Store(false)
+	w.host.copies[offsets.TopicPartition{Topic: "orders"}].end = 200
+	s.alone = time.Time{}
+	s.syncAlone(t.Context())
+	if n := len(w.records(topic)); n != 1 {
+		t.Errorf("%d offset-syncs, one of them by a process that may not write", n)
+	}
+}
+
+// While a copy is elsewhere, another process writes its offset-syncs.
+func TestTheOffsetSyncOfACopyThatComesBackIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.copies("stock", 0, 10)
+	c := w.copies("orders", 5, 100)
+	s := newOffsetSyncs(&w.deps)
+	for range 3 { // the first write creates the topic
+		s.write(t.Context())
+	}
+	delete(w.host.copies, c.tp)
+	s.write(t.Context())
+	if _, known := s.written[c.tp]; known || len(s.written) != 1 {
+		t.Errorf("what was written is %v", s.written)
+	}
+	w.host.copies[c.tp] = c
+	s.write(t.Context())
+	s.write(t.Context())
+	if n := len(w.records("mm2-offset-syncs.a.internal")); n != 3 {
+		t.Errorf("%d offset-syncs, want 3", n)
 	}
 }
 

@@ -51,16 +51,17 @@ func (c *fakeCopy) LastSync() (offsets.OffsetSync, bool) {
 type fakeHost struct {
 	t              testing.TB
 	source, target *kgo.Client
-	leads          atomic.Bool
+	leads, writes  atomic.Bool
 	refreshes      atomic.Int32
 	journal        string
 	views          map[offsets.Side]topics.View // if set: metadata that does not change
 	noteErr        error                        // of Note
 	afterNote      func()                       // called by Note before it returns
 
-	mu     sync.Mutex
-	copies map[offsets.TopicPartition]*fakeCopy
-	noted  int // entries
+	mu        sync.Mutex
+	copies    map[offsets.TopicPartition]*fakeCopy
+	elsewhere map[offsets.TopicPartition]bool // fixed before the first sync
+	noted     int                             // entries
 }
 
 // Note writes to the journal as a flow does, but without a fence.
@@ -83,6 +84,7 @@ func (h *fakeHost) Note(ctx context.Context, entries []offsets.Entry) error {
 }
 
 func (h *fakeHost) Leads() bool  { return h.leads.Load() }
+func (h *fakeHost) Writes() bool { return h.writes.Load() }
 func (h *fakeHost) RefreshSoon() { h.refreshes.Add(1) }
 
 func (h *fakeHost) Copy(source offsets.TopicPartition) (Copy, bool) {
@@ -91,6 +93,8 @@ func (h *fakeHost) Copy(source offsets.TopicPartition) (Copy, bool) {
 	c, ok := h.copies[source]
 	return c, ok
 }
+
+func (h *fakeHost) Elsewhere(source offsets.TopicPartition) bool { return h.elsewhere[source] }
 
 func (h *fakeHost) Copies() []Copy {
 	h.mu.Lock()
@@ -148,11 +152,12 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, source: kafkatest.New(t), target: kafkatest.New(t), log: &logged{}}
 	w.host = &fakeHost{
-		t: t, source: kafkatest.Client(t, w.source), target: kafkatest.Client(t, w.target), copies: make(map[offsets.TopicPartition]*fakeCopy),
+		t: t, source: kafkatest.Client(t, w.source), target: kafkatest.Client(t, w.target), copies: make(map[offsets.TopicPartition]*fakeCopy), elsewhere: make(map[offsets.TopicPartition]bool),
 		journal: offsets.JournalTopic("a-b"),
 	}
 	kafkatest.CreateTopic(t, w.target, w.host.journal, 1, nil)
 	w.host.leads.Store(true)
+	w.host.writes.Store(true)
 	flow := config.DefaultFlow("a", "b")
 	flow.Topics, flow.Groups, flow.GroupsSync, flow.OffsetSyncs = []string{".*"}, []string{".*"}, true, config.OffsetSyncsTarget
 	rules, err := policy.NewTopics(flow, "a", "b")

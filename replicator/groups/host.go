@@ -35,13 +35,24 @@ var (
 	ErrRewritten = errors.New("the partition is halted: one of its logs was recreated or truncated")
 )
 
+// IsRewritten reports whether a partition that is halted for an anomaly has a log that its map does not describe, see [ErrRewritten].
+func IsRewritten(kind policy.Kind) bool {
+	return kind == policy.Recreated || kind == policy.TargetRecreated || kind == policy.Truncated
+}
+
 // Host is the flow that the groups belong to. Its methods are safe for concurrent use, and only Note does I/O.
 type Host interface {
 	// Leads reports whether this process does the work of the flow that only one process may do. It may change at any time.
 	Leads() bool
-	// Copy returns the copy of a source partition. The ok result is false if the flow does not copy it yet.
+	// Writes reports whether this process may write what is about its own copies. It may change at any time.
+	Writes() bool
+	// Copy returns the copy of a source partition. The ok result is false if this process does not have it: the flow does not copy it yet, or
+	// it is elsewhere.
 	Copy(source offsets.TopicPartition) (c Copy, ok bool)
-	// Copies returns all copies, in no order.
+	// Elsewhere reports whether another process has the copy of a source partition, if there is one. This process then knows of it only
+	// what the journal says. It may change at any time.
+	Elsewhere(source offsets.TopicPartition) bool
+	// Copies returns all copies that this process has, in no order.
 	Copies() []Copy
 	// View returns the metadata that a cluster returned last.
 	View(side offsets.Side) topics.View

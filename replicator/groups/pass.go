@@ -20,6 +20,7 @@ type pass struct {
 	*Syncer
 	began, until time.Time
 	now          views
+	reading      *offsets.Reading // of the flow's journal, for copies that are elsewhere
 	bounds       bounds
 	listing      listing
 
@@ -58,6 +59,7 @@ func (p *pass) begin(ctx context.Context) error {
 	if p.checkpoints.recreated() {
 		p.memory.forgetCheckpoints()
 	}
+	p.reading = p.journal.Reading()
 	p.listing = listing{deps: p.deps}
 	p.bounds = bounds{client: p.deps.TargetClient, alias: p.deps.Flow.Target}
 	return p.bounds.begin(ctx, p.memory.known(), p.now.target)
@@ -198,6 +200,7 @@ func (p *pass) route(g *groupMemory, topic string, positions []*position) []*pos
 
 // publish translates positions, writes their checkpoints, and commits them on the target. They were read at began.
 func (p *pass) publish(ctx context.Context, positions []*position, began time.Time) {
+	p.readElsewhere(ctx, positions)
 	var back []*position
 	for _, q := range positions {
 		if q.reverse == nil {

@@ -3,6 +3,7 @@ package groups
 import (
 	"context"
 	"hash/maphash"
+	"maps"
 	"time"
 
 	"github.com/milena-kafka/milena/config"
@@ -79,11 +80,18 @@ func (c *checkpoints) problems() []string {
 }
 
 // offsetSyncs writes MirrorMaker 2's offset-syncs: the newest offset pair of each partition whose copy grew. They are for a MirrorMaker 2
-// after a rollback, and for tools that read its topics. Java's own clients do not read them.
+// after a rollback, and for tools that read its topics. Java's own clients do not read them. Each process writes those of its own copies.
 type offsetSyncs struct {
 	topic   *internalTopic
-	id      [16]byte                         // of the topic that written is about
-	written map[offsets.TopicPartition]int64 // source offset of the last sync, by this process
+	id      [16]byte // of the topic that written is about
+	written map[offsets.TopicPartition]writtenSync
+	round   uint32 // counts the calls of write
+}
+
+// writtenSync is the last offset-sync of a copy that this process has written.
+type writtenSync struct {
+	source int64
+	round  uint32 // in which the copy was last seen
 }
 
 // newOffsetSyncs returns nil if offset-syncs are off.
@@ -97,39 +105,41 @@ func newOffsetSyncs(d *Deps) *offsetSyncs {
 	default:
 		return nil
 	}
-	return &offsetSyncs{topic: topic, written: make(map[offsets.TopicPartition]int64)}
+	return &offsetSyncs{topic: topic, written: make(map[offsets.TopicPartition]writtenSync)}
 }
 
-// write writes what changed. The internal topic reports its errors.
+// write writes what changed. The internal topic reports its errors. A copy that is no longer here is forgotten: when it comes back, another
+// process has written of it.
 func (s *offsetSyncs) write(ctx context.Context) {
-	if s == nil || !s.topic.deps.Host.Leads() {
+	if s == nil || !s.topic.deps.Host.Writes() {
 		return
 	}
 	if id := s.topic.id(); id != s.id { // the topic was recreated: write all again
 		clear(s.written)
 		s.id = id
 	}
-	changed := make(map[offsets.TopicPartition]int64)
+	changed := make(map[offsets.TopicPartition]writtenSync)
 	var records []record
+	s.round++
 	for _, c := range s.topic.deps.Host.Copies() {
 		sync, ok := c.LastSync()
 		if !ok {
 			continue
 		}
-		tp := offsets.TopicPartition{Topic: sync.Topic, Partition: sync.Partition}
-		if before, known := s.written[tp]; !known || before != sync.Source {
-			changed[tp] = sync.Source
+		tp, now := offsets.TopicPartition{Topic: sync.Topic, Partition: sync.Partition}, writtenSync{sync.Source, s.round}
+		if before, known := s.written[tp]; known && before.source == sync.Source {
+			s.written[tp] = now
+		} else {
+			changed[tp] = now
 			records = append(records, sync)
 		}
 	}
+	maps.DeleteFunc(s.written, func(_ offsets.TopicPartition, w writtenSync) bool { return w.round != s.round })
 	if len(records) == 0 {
 		return
 	}
-	if _, err := s.topic.write(ctx, time.Now(), records); err != nil {
-		return
-	}
-	for tp, source := range changed {
-		s.written[tp] = source
+	if _, err := s.topic.write(ctx, time.Now(), records); err == nil {
+		maps.Copy(s.written, changed)
 	}
 }
 

@@ -57,7 +57,7 @@ func newReverseFlows(d *Deps, rules *policy.Groups) ([]*reverseFlow, error) {
 		name := offsets.JournalTopic(f.Name)
 		r := &reverseFlow{
 			flow: f, topics: topics,
-			journal: offsets.NewJournal(d.SourceClient, name, offsets.JournalOptions{Memory: journalMemory, Log: d.Log}),
+			journal: offsets.NewJournal(d.SourceClient, name, offsets.JournalOptions{Memory: reverseMemory, Log: d.Log}),
 		}
 		r.lineage = offsets.NewLineageReader(d.SourceClient, name, d.Log, r.forget, func(e offsets.Entry) {
 			r.add(e, func(group string) bool { return rules.Back(group) || theirs.Back(group) })
@@ -66,6 +66,9 @@ func newReverseFlows(d *Deps, rules *policy.Groups) ([]*reverseFlow, error) {
 	}
 	return list, nil
 }
+
+// reverseMemory bounds the memory for parts of the maps of a reverse flow, in bytes. Only groups on their way back need them.
+const reverseMemory = 8 << 20
 
 func (r *reverseFlow) forget() {
 	r.placed, r.groups = make(map[groupPartition]placed), make(map[string]int)

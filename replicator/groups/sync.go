@@ -19,7 +19,7 @@ import (
 type Syncer struct {
 	deps        *Deps
 	rules       *policy.Groups
-	journal     *offsets.Journal // the flow's own, for offsets that are older than the maps in memory
+	journal     *offsets.Journal // the flow's own, for copies that other processes have, and for offsets that are older than the maps in memory
 	memory      *memory
 	lineage     *lineage
 	reverse     []*reverseFlow
@@ -32,6 +32,7 @@ type Syncer struct {
 	// covers all groups together with those after it.
 	next  string
 	round time.Time
+	alone time.Time // when a process that does not lead last wrote offset-syncs
 }
 
 // New compiles the flow's group selection. It does no I/O.
@@ -54,20 +55,23 @@ func New(d Deps) (*Syncer, error) {
 	return s, nil
 }
 
-// journalMemory bounds the memory for older parts of the maps, in bytes. Only groups that are far behind need them.
-const journalMemory = 8 << 20
+// journalMemory bounds the memory for parts of the maps, in bytes: the older ones, which only groups that are far behind need, and the newest ones
+// of copies that other processes have. Of a dense copy that is some 200 bytes. What does not fit is read again for each position that needs it.
+const journalMemory = 32 << 20
 
 // firstSync is the maximum wait before the first sync, because MirrorMaker 2's interval of a minute is long for a user who has just started
 // the flow. Much earlier, many offsets would be above the end of a copy that has just begun, and be held back until the next sync.
 const firstSync = 5 * time.Second
 
-// Run syncs at the flow's interval until ctx ends, whenever this process leads.
+// Run syncs at the flow's interval until ctx ends, whenever this process leads. When it does not lead, it only writes the offset-syncs of its own
+// copies.
 func (s *Syncer) Run(ctx context.Context) {
 	soon := min(firstSync, s.deps.Flow.GroupsInterval)
 	for wait := soon; client.Sleep(ctx, wait) == nil; {
 		wait = soon
 		if !s.deps.Host.Leads() {
 			s.lineage.lost()
+			s.syncAlone(ctx)
 			continue
 		}
 		s.syncAndCount(ctx)
@@ -76,6 +80,17 @@ func (s *Syncer) Run(ctx context.Context) {
 		}
 	}
 }
+
+// syncAlone does what a process that does not lead does at the flow's interval.
+func (s *Syncer) syncAlone(ctx context.Context) {
+	if time.Since(s.alone) >= s.deps.Flow.GroupsInterval {
+		s.alone = time.Now()
+		s.offsetSyncs.write(ctx)
+	}
+}
+
+// Journal returns the reader of the flow's journal, so that others need no second one, with another copy of what it keeps.
+func (s *Syncer) Journal() *offsets.Journal { return s.journal }
 
 // errOutOfTime means that a sync did not reach all groups. The next one goes on where it was.
 var errOutOfTime = errors.New("the sync ran out of time, and the next one goes on where it was")

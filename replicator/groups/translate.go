@@ -13,6 +13,8 @@ import (
 func (p *pass) translate(ctx context.Context, q *position) {
 	c, ok := p.deps.Host.Copy(q.source)
 	switch {
+	case !ok && p.deps.Host.Elsewhere(q.source):
+		p.translateElsewhere(ctx, q)
 	case !ok:
 		q.refuse(policy.RefusedNotCopied, fmt.Sprintf("%s is not copied yet", q.source))
 	case !p.now.have(c, q):

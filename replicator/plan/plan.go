@@ -95,6 +95,7 @@ func Check(ctx context.Context, o client.Clusters) (*Plan, error) {
 	c.checkBrokers(ctx)
 	c.checkTransactions(ctx)
 	c.checkMigration(ctx)
+	c.checkInstances(ctx)
 	c.checkGroups(ctx)
 	c.list()
 	return c.plan, nil

@@ -161,7 +161,7 @@ func TestPlan_checksRights(t *testing.T) {
 	topic := kmsg.ACLResourceTypeTopic
 	test := newCheckTest(t, nil, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "admin"), kfake.User("PLAIN", "milena", "s3cret",
 		right(topic, "primary.", kmsg.ACLOperationRead), right(topic, "primary.", kmsg.ACLOperationAlterConfigs),
-		right(kmsg.ACLResourceTypeTransactionalId, "milena.", kmsg.ACLOperationWrite),
+		right(kmsg.ACLResourceTypeTransactionalId, "milena.", kmsg.ACLOperationWrite), right(kmsg.ACLResourceTypeGroup, "milena.", kmsg.ACLOperationDescribe),
 	))
 	test.create(test.source, "a", 1, nil)
 	test.create(test.source, "b", 1, nil)
@@ -176,6 +176,7 @@ func TestPlan_checksRights(t *testing.T) {
 		"create topic primary.b on cluster dr: not allowed; grant CREATE",
 		"create topic milena.primary-dr.journal on cluster dr: not allowed; grant CREATE",
 		"topic primary.a on cluster dr: grant WRITE to milena's user",
+		"milena may not READ group milena.primary-dr on cluster dr",
 	)
 }
 

@@ -27,6 +27,9 @@ type Clusters struct {
 	BootTime   func() time.Duration // that of the host, if nil
 	Pauses     replicator.Pauses    // the usual ones, if zero
 
+	// Instance is the instance id of all flows that are started from here on. If empty, each has one of its own.
+	Instance string
+
 	t testing.TB
 }
 

@@ -1,8 +1,10 @@
 package replicatortest
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,8 +31,8 @@ func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
 			Flow: f.Config, Reverse: c.reverseOf(f.Config), Source: parsed.Clusters[f.Config.Source], Target: parsed.Clusters[f.Config.Target],
 			Log: slog.New(slog.NewTextHandler(f.logged, nil)),
 		},
-		Registerer: f.Metrics,
-		Buffer:     int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap, BootTime: c.BootTime, Pauses: c.Pauses,
+		Registerer: f.Metrics, Instance: cmp.Or(c.Instance, instanceID()),
+		Buffer: int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap, BootTime: c.BootTime, Pauses: c.Pauses,
 	})
 	if err != nil {
 		c.t.Fatal(err)
@@ -183,3 +185,8 @@ func (f *Flow) Metric(name string, labels ...string) float64 {
 	}
 	return sum
 }
+
+// instanceIDs counts the flows of all tests.
+var instanceIDs atomic.Int64 //nolint:gochecknoglobals // an id that no other flow has
+
+func instanceID() string { return fmt.Sprintf("instance-%d", instanceIDs.Add(1)) }

@@ -29,3 +29,6 @@ func OnAnomaly(kind, action string) func(*config.Flow) {
 
 // MigrateFromMirrorMaker makes the flow continue the copies of a MirrorMaker 2 that kept its connector offsets in ConnectorOffsetsTopic.
 func MigrateFromMirrorMaker(f *config.Flow) { f.MigrateFrom = ConnectorOffsetsTopic }
+
+// OneInstance lets a flow run without a group: a second one takes all shards over, and the first one ends.
+func OneInstance(f *config.Flow) { f.Instances = config.InstancesOne }

@@ -53,12 +53,12 @@ var errNoLeader = errors.New("the partition has no leader")
 
 // ListBounds requests the bounds of all partitions of pairs from the brokers that lead them, from all brokers in parallel. Each partition
 // whose bounds cannot be listed has an error of its own, because one broker must not stop the partitions of the others.
-func ListBounds(ctx context.Context, sourceClient, targetClient *kgo.Client, pairs []Pair) Bounds {
+func ListBounds(ctx context.Context, sourceClient, targetClient *kgo.Client, pairs []Pair, wanted func(source offsets.TopicPartition) bool) Bounds {
 	b := Bounds{source: make(sideBounds), target: make(sideBounds)}
 	sources, targets := make(map[int32][]offsets.TopicPartition), make(map[int32][]offsets.TopicPartition)
 	for _, pair := range pairs {
-		byLeader(sources, pair.Source, pair.Source.Name)
-		byLeader(targets, pair.Target, pair.TargetName)
+		byLeader(sources, pair.Source, pair, pair.Source.Name, wanted)
+		byLeader(targets, pair.Target, pair, pair.TargetName, wanted)
 	}
 	var wait sync.WaitGroup
 	wait.Go(func() { b.source.list(ctx, offsets.Source, sourceClient, sources) })
@@ -67,9 +67,12 @@ func ListBounds(ctx context.Context, sourceClient, targetClient *kgo.Client, pai
 	return b
 }
 
-// byLeader adds the partitions of a topic to the lists of their leaders, -1 for those without one.
-func byLeader(lists map[int32][]offsets.TopicPartition, topic Topic, name string) {
+// byLeader adds the wanted partitions of one topic of a pair to the lists of their leaders, -1 for those without one.
+func byLeader(lists map[int32][]offsets.TopicPartition, topic Topic, of Pair, name string, wanted func(source offsets.TopicPartition) bool) {
 	for n, p := range topic.Partitions {
+		if !wanted(offsets.TopicPartition{Topic: of.Source.Name, Partition: int32(n)}) {
+			continue
+		}
 		leader := p.Leader
 		if p.Err != nil {
 			leader = -1

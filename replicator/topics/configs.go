@@ -86,6 +86,9 @@ func (t *Syncer) syncPart(ctx context.Context, part []Pair, targetSays, sourceSa
 	source, sourceErrs := sourceSays.decode()
 	unknown := map[string][]string{}
 	changes := t.differences(part, source, sourceErrs, target, unknown, errs)
+	if t.Alters != nil && !t.Alters() {
+		return limitsIn(part, target, source), len(changes)+len(targetErrs)+len(sourceErrs) == 0
+	}
 	for name, configs := range unknown {
 		t.warnUnknown(name, configs)
 	}
@@ -102,7 +105,12 @@ func (t *Syncer) syncPart(ctx context.Context, part []Pair, targetSays, sourceSa
 			target[name] = again[name]
 		}
 	}
-	limits = make(map[string]Limits, len(part))
+	return limitsIn(part, target, source), len(changes)+len(targetErrs)+len(sourceErrs) == 0
+}
+
+// limitsIn returns the limits that configs of topics contain.
+func limitsIn(part []Pair, target, source map[string][]policy.TopicConfig) map[string]Limits {
+	limits := make(map[string]Limits, len(part))
 	for _, p := range part {
 		if described, ok := target[p.TargetName]; ok {
 			l := limitsOf(described)
@@ -110,7 +118,7 @@ func (t *Syncer) syncPart(ctx context.Context, part []Pair, targetSays, sourceSa
 			limits[p.TargetName] = l
 		}
 	}
-	return limits, len(changes)+len(targetErrs)+len(sourceErrs) == 0
+	return limits
 }
 
 // differences returns the changes by which the target topics follow the source, none if the flow does not sync configs. The arguments source

@@ -46,6 +46,8 @@ type Syncer struct {
 	Rules *policy.Topics
 	// Changed is called with the number of configs that were altered on a topic; may be nil. Set it before the first sync.
 	Changed func(configs int)
+	// Alters reports whether this process alters configs; nil means always. Otherwise they are only compared. Set it before the first sync.
+	Alters func() bool
 
 	source, target *kgo.Client
 	configs        policy.ConfigFilter

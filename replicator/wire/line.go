@@ -167,7 +167,9 @@ func (l *line) sendLocked(request kmsg.Request, r receiver) error {
 		c.polls = fetch.MaxWaitMillis > 0
 	}
 	var pieces net.Buffers
+	var owner func() error
 	if produce, ok := request.(*ProduceRequest); ok {
+		owner = produce.Permit
 		l.request.encode(produce, l.access.ClientID, c.number)
 		defer l.request.forget()
 		pieces, c.size = l.request.pieces, l.request.size
@@ -178,7 +180,7 @@ func (l *line) sendLocked(request kmsg.Request, r receiver) error {
 	if err := l.begin(c); err != nil {
 		return err
 	}
-	if err := l.write(c.key, pieces); err != nil {
+	if err := l.write(c.key, owner, pieces); err != nil {
 		l.close(err) // the broker would take the next request for the rest of this one
 		l.hookWrite(c, err)
 		return nil // the goroutine that reads reports the error
@@ -233,11 +235,11 @@ func (l *line) extendFirstLocked() {
 // guardedPart is how many bytes are written before the guard is asked again.
 const guardedPart = 256 << 10
 
-// write writes the pieces of a request one after the other, in parts.
-func (l *line) write(key kmsg.Key, pieces net.Buffers) error {
+// write writes the pieces of a request one after the other, in parts. Owner also permits each part, unless it is nil.
+func (l *line) write(key kmsg.Key, owner func() error, pieces net.Buffers) error {
 	part, size := l.part[:0], 0
 	flush := func() error {
-		if err := l.permit(key); err != nil {
+		if err := l.permit(key, owner); err != nil {
 			return err
 		}
 		err := l.writePart(part)
@@ -279,10 +281,15 @@ func (l *line) writePart(part net.Buffers) error {
 	return err
 }
 
-// permit asks the guard, and gives the next part its time.
-func (l *line) permit(key kmsg.Key) error {
+// permit asks the guard and the owner of the request, and gives the next part its time.
+func (l *line) permit(key kmsg.Key, owner func() error) error {
 	if l.access.Guard != nil {
 		if err := l.access.Guard(key); err != nil {
+			return err
+		}
+	}
+	if owner != nil {
+		if err := owner(); err != nil {
 			return err
 		}
 	}

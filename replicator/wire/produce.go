@@ -12,6 +12,9 @@ import (
 // itself, not by the request that it holds.
 type ProduceRequest struct {
 	*kmsg.ProduceRequest
+	// Permit is asked before each part of the request is written on a connection for batches, as [Access].Guard is; nil permits everything.
+	Permit func() error
+
 	topics map[topicKey]int // index by key
 	naming naming
 }

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/fleet"
+)
+
+// fleetQuestion is what the flags of status -c ask.
+type fleetQuestion struct {
+	config  string
+	flow    string // empty: all
+	timeout time.Duration
+	json    bool
+}
+
+// fleetResult is the report of one flow, or the reason why there is none.
+type fleetResult struct {
+	Flow  string `json:"flow"`
+	Error string `json:"error,omitempty"`
+	*fleet.Report
+}
+
+// fleetStatus prints what the clusters of the flows say.
+func (p *program) fleetStatus(ctx context.Context, f *pflag.FlagSet, q fleetQuestion) error {
+	file, err := p.readConfig(q.config)
+	if err != nil {
+		return err
+	}
+	flows := file.Config.Flows
+	if q.flow != "" {
+		flow, err := chooseFlow(f, file.Config, q.flow)
+		if err != nil {
+			return err
+		}
+		flows = []config.Flow{flow}
+	}
+	var results []fleetResult
+	bad := 0
+	for _, flow := range flows {
+		flowCtx, cancel := context.WithTimeout(ctx, q.timeout)
+		report, err := fleet.Read(flowCtx, silent(file.Config, flow))
+		cancel()
+		result := fleetResult{Flow: flow.Name, Report: &report}
+		switch {
+		case ctx.Err() != nil:
+			return errors.New("status: interrupted")
+		case err != nil:
+			result.Report, result.Error = nil, err.Error()
+			bad++
+		case !report.IsHealthy():
+			bad++
+		}
+		results = append(results, result)
+	}
+	if q.json {
+		if err := p.printJSON(results); err != nil {
+			return err
+		}
+		return needsAttention(bad, len(results))
+	}
+	for _, r := range results {
+		p.printFleet(r)
+	}
+	return needsAttention(bad, len(results))
+}
+
+// printFleet prints the instances first, then totals, and last what needs attention.
+func (p *program) printFleet(result fleetResult) {
+	r := result.Report
+	if r == nil {
+		p.printf("flow %s\n  error: %s\n\n", result.Flow, indented(result.Error, "    "))
+		return
+	}
+	p.printf("flow %s: %s -> %s, %s\n", r.Flow, r.Source, r.Target, instancesText(r))
+	p.printInstances(r.Instances)
+	p.printf("  %s in %s, lag %s%s\n", count(len(r.Partitions), "partition"), count(topicsOf(r), "topic"), lagText(r.LagRecords, r.LagUnknown), asOf(r))
+	for _, problem := range r.Problems {
+		p.printf("  %s\n", indented(problem, "    "))
+	}
+	if r.Mode == fleet.ModeStopped {
+		p.printf("  no instance runs: start one with milena run\n")
+	} else if n := len(r.ShardsWithoutOwner); n > 0 {
+		p.printf("  nobody owns %s (%s) with %s\n", count(n, "shard"), ranges(r.ShardsWithoutOwner), count(partitionsWithoutOwner(r), "partition"))
+	}
+	list := fleetAttention(r)
+	if hidden := list.choose(); len(list) > 0 {
+		p.printEntries(list, hidden)
+		return
+	}
+	if r.IsHealthy() { // otherwise the reasons are above
+		p.printf("  no partition needs attention\n")
+	}
+	p.printf("\n")
+}
+
+func instancesText(r *fleet.Report) string {
+	if r.Mode == fleet.ModeUnknown {
+		return "instances not known"
+	}
+	if r.ShardsWithoutOwner == nil {
+		return fmt.Sprintf("%s, owners of %s not known", count(len(r.Instances), "instance"), count(r.Shards, "shard"))
+	}
+	return fmt.Sprintf("%s, %d of %s owned", count(len(r.Instances), "instance"), r.Shards-len(r.ShardsWithoutOwner), count(r.Shards, "shard"))
+}
+
+func (p *program) printInstances(list []fleet.Instance) {
+	if len(list) == 0 {
+		return
+	}
+	p.printf("\n")
+	w := p.table()
+	row(w, "  INSTANCE\tHOST\tVERSION\tSHARDS\tPARTITIONS\tLAG")
+	for _, i := range list {
+		if i.Shards == nil {
+			row(w, "  %s\t%s\t%s\t-\t-\t-", i.ID, cmp.Or(i.Host, "-"), cmp.Or(i.Version, "-"))
+			continue
+		}
+		row(w, "  %s\t%s\t%s\t%d\t%d\t%s", i.ID, cmp.Or(i.Host, "-"), cmp.Or(i.Version, "-"), len(i.Shards), i.Partitions, lagText(i.LagRecords, i.LagUnknown))
+	}
+	_ = w.Flush()
+	p.printf("\n")
+}
+
+// topicsOf counts the topics of a report, whose partitions are sorted.
+func topicsOf(r *fleet.Report) (n int) {
+	for i := range r.Partitions {
+		if i == 0 || r.Partitions[i].Topic != r.Partitions[i-1].Topic {
+			n++
+		}
+	}
+	return n
+}
+
+// asOf says how old the figures of a report are: the newest of them are in the journal since then.
+func asOf(r *fleet.Report) string {
+	if r.JournaledAt.IsZero() {
+		return ""
+	}
+	age := max(0, r.At.Sub(r.JournaledAt)).Round(time.Second)
+	if age < 2*time.Minute {
+		return fmt.Sprintf(", as of %.0f s ago", age.Seconds())
+	}
+	return fmt.Sprintf(", as of %v ago", age)
+}
+
+// partitionsWithoutOwner counts the partitions that nobody copies.
+func partitionsWithoutOwner(r *fleet.Report) (n int) {
+	for i := range r.Partitions {
+		if r.Partitions[i].Instance == "" {
+			n++
+		}
+	}
+	return n
+}
+
+// maxRanges bounds a list of numbers in the text output; --json prints all.
+const maxRanges = 20
+
+// ranges is a sorted list of numbers, such as 0-3, 7.
+func ranges(numbers []int32) string {
+	var parts []string
+	for i := 0; i < len(numbers); {
+		last := i
+		for last+1 < len(numbers) && numbers[last+1] == numbers[last]+1 {
+			last++
+		}
+		part := strconv.Itoa(int(numbers[i]))
+		if last > i {
+			part += fmt.Sprintf("-%d", numbers[last])
+		}
+		if i = last + 1; len(parts) == maxRanges {
+			return strings.Join(parts, ", ") + " and more"
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// fleetAttention lists the partitions and topics of a report that need attention.
+func fleetAttention(r *fleet.Report) (list attentionList) {
+	for i := range r.Partitions {
+		switch p := &r.Partitions[i]; {
+		case p.Halted != nil:
+			list.add(p.Topic, p.Partition, "halted", fmt.Sprintf("%s: %s. %s", p.Halted.Kind, p.Halted.Detail, p.Halted.Hint))
+		case !p.Listed:
+			list.add(p.Topic, p.Partition, "waiting", p.Why)
+		case p.Why != "":
+			list.add(p.Topic, p.Partition, "unknown", p.Why)
+		}
+	}
+	list.addNotCopied(r.NotCopied)
+	return list
+}

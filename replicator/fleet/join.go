@@ -1,0 +1,168 @@
+package fleet
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/milena-kafka/milena/offsets"
+)
+
+// join makes the report of what was read.
+func (r *reading) join(p *picked) Report {
+	now := time.Now()
+	report := Report{
+		Flow: r.flow.Name, Source: r.flow.Source, Target: r.flow.Target,
+		SourceClusterID: r.sourceView.ClusterID, TargetClusterID: r.targetView.ClusterID,
+		At: now, Shards: len(r.journal), JournaledAt: r.journal.written(), NotCopied: make(map[string]string), Partitions: p.partitions,
+	}
+	for _, refusal := range p.refused {
+		report.NotCopied[refusal.Topic] = refusal.Reason
+	}
+	report.Mode, report.Instances = r.instances(now)
+	byShard := owners(len(r.journal), report.Instances)
+	if report.Mode != ModeUnknown && r.members.moving == "" {
+		report.ShardsWithoutOwner = unowned(byShard)
+	}
+	report.Problems = r.problems()
+	if report.Instances == nil {
+		report.Instances = []Instance{}
+	}
+	if report.Partitions == nil {
+		report.Partitions = []Partition{}
+	}
+	for i := range report.Partitions {
+		r.complete(&report.Partitions[i], i, p, byShard)
+	}
+	report.sum()
+	return report
+}
+
+// unowned returns the shards without an owner.
+func unowned(byShard []string) []int32 {
+	none := []int32{}
+	for k, id := range byShard {
+		if id == "" {
+			none = append(none, int32(k))
+		}
+	}
+	return none
+}
+
+// problems are sentences about what could not be read.
+func (r *reading) problems() (sentences []string) {
+	if r.dark != nil {
+		sentences = append(sentences, fmt.Sprintf("the source does not answer, so neither its topics nor the lag are known: %v", r.dark))
+	}
+	if r.members.err != nil {
+		sentences = append(sentences, fmt.Sprintf("it is not known which instances run: %v", r.members.err))
+	}
+	if r.members.moving != "" {
+		sentences = append(sentences, fmt.Sprintf("it is not known which instance has which shards: the group rebalances (%s); ask again", r.members.moving))
+	}
+	for k, s := range r.journal {
+		if s.err != nil {
+			sentences = append(sentences, fmt.Sprintf("shard %d: its journal was not read: %v", k, r.clusters.TargetError(s.err)))
+		}
+	}
+	return sentences
+}
+
+// complete fills in the i-th partition.
+func (r *reading) complete(p *Partition, i int, from *picked, byShard []string) {
+	p.Shard = -1
+	v := &struct{ source, journaled, lag int64 }{} // one allocation, as there may be many partitions
+	end, known, why := from.end(i)
+	if known {
+		v.source = end
+		p.SourceEnd = &v.source
+	}
+	state, listed, missing := r.progressOf(p, byShard)
+	if !listed {
+		p.Why = missing
+		return
+	}
+	v.journaled = state.end
+	p.Listed, p.Journaled, p.Halted = true, &v.journaled, state.halted
+	switch {
+	case !known:
+		p.Why = why
+	case r.isAnotherTopic(p.Topic, state):
+		p.Why = "its lag is not known: the journal is about an earlier topic of that name on the source"
+	default:
+		v.lag = max(0, end-state.end)
+		p.LagRecords = &v.lag
+	}
+}
+
+// progressOf finds a partition in the journal, and its owner. It returns why the journal does not list it.
+func (r *reading) progressOf(p *Partition, byShard []string) (state progress, listed bool, why string) {
+	if len(r.journal) == 0 {
+		return state, false, "not begun: the flow has no journal yet, so it never ran"
+	}
+	p.Shard = offsets.ShardOf(p.Topic, p.Partition, int32(len(r.journal)))
+	p.Instance = byShard[p.Shard]
+	shard := r.journal[p.Shard]
+	if shard.err != nil { // what was read may have been replaced since
+		return state, false, fmt.Sprintf("not known: the journal of shard %d was not read", p.Shard)
+	}
+	if state, listed = shard.partitions[offsets.TopicPartition{Topic: p.Topic, Partition: p.Partition}]; listed {
+		return state, true, ""
+	}
+	switch copied := r.targetView.ByName[p.TargetTopic]; {
+	case !copied.Exists():
+		return state, false, fmt.Sprintf("not begun: topic %s does not exist on cluster %s", p.TargetTopic, r.flow.Target)
+	case int(p.Partition) >= len(copied.Partitions):
+		return state, false, fmt.Sprintf("not begun: topic %s on cluster %s has %d partitions", p.TargetTopic, r.flow.Target, len(copied.Partitions))
+	}
+	return state, false, "not begun: the journal does not list it yet"
+}
+
+// isAnotherTopic reports whether the journal is about another topic than the source has now.
+func (r *reading) isAnotherTopic(topic string, state progress) bool {
+	return state.sourceCluster != "" && r.sourceView.ClusterID != "" && state.sourceCluster != r.sourceView.ClusterID ||
+		offsets.IsAnotherTopic(state.sourceTopic, r.sourceView.ByName[topic].ID)
+}
+
+// sum adds the partitions up, for the flow and for each instance.
+func (r *Report) sum() {
+	byID := make(map[string]*Instance, len(r.Instances))
+	for i := range r.Instances {
+		instance := &r.Instances[i]
+		byID[instance.ID] = instance
+	}
+	for i := range r.Partitions {
+		p := &r.Partitions[i]
+		addLag(&r.LagRecords, &r.LagUnknown, p.LagRecords)
+		if instance := byID[p.Instance]; instance != nil {
+			instance.Partitions++
+			addLag(&instance.LagRecords, &instance.LagUnknown, p.LagRecords)
+		}
+	}
+	if len(r.Problems) > 0 {
+		return
+	}
+	r.LagRecords = nothing(r.LagRecords, r.LagUnknown)
+	for _, i := range byID {
+		i.LagRecords = nothing(i.LagRecords, i.LagUnknown)
+	}
+}
+
+// addLag adds the lag of one partition to a sum.
+func addLag(sum **int64, unknown *int, lag *int64) {
+	if lag == nil {
+		*unknown++
+		return
+	}
+	if *sum == nil {
+		*sum = new(int64)
+	}
+	**sum += *lag
+}
+
+// nothing is the sum, and 0 if there is no partition at all, so that none is behind.
+func nothing(sum *int64, unknown int) *int64 {
+	if sum == nil && unknown == 0 {
+		return new(int64)
+	}
+	return sum
+}
