@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
 	"github.com/milena-kafka/milena/e2e/verify"
@@ -20,7 +21,7 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 		p := p.in(t)
 		p.createTopic("handover", 6, 1)
 		s := p.writer(load.Options{Topic: "handover", Partitions: 6}).Stream(ctx, 2000)
-		config := p.config("handover")
+		config := alone(p.config("handover"))
 		first, second := p.newMilena("first", config), p.newMilena("second", config)
 		first.start()
 		first.waitReady(30 * time.Second)
@@ -52,7 +53,7 @@ func TestSecondInstanceTakesOver(t *testing.T) {
 			p := p.in(t)
 			p.createTopic(tt.topic, 6, 1, "retention.ms=-1")
 			s := p.writer(load.Options{Topic: tt.topic, Partitions: 6, From: tt.from}).Stream(ctx, 5000)
-			config := p.config(tt.topic)
+			config := alone(p.config(tt.topic))
 			first, second := p.newMilena("first", config), p.newMilena("second", config)
 			first.start()
 			first.waitReady(30 * time.Second)
@@ -91,4 +92,10 @@ func allAckedBeyond(m *milena, topic string, n int, offset int64) (bool, string)
 		}
 	}
 	return beyond == n, "copying in " + itoa(beyond) + " partitions"
+}
+
+// alone lets the flow of a config run without a group.
+func alone(config daemon.Map) daemon.Map {
+	config["flows"].([]daemon.Map)[0]["instances"] = "one"
+	return config
 }

@@ -218,8 +218,22 @@ type Status struct {
 	Partitions      []Partition    `json:"partitions"`
 	Groups          Groups         `json:"groups"`
 	Throttled       []Throttle     `json:"throttled"`
+	Instance        Instance       `json:"instance"`
 	Configs         *Configs       `json:"configs"`
 	ACLs            *ACLs          `json:"acls"`
+}
+
+// Instance is the JSON of a process among those that share a flow.
+type Instance struct {
+	ID        string   `json:"id"`
+	State     string   `json:"state"` // alone, joining, claimed, assigned, standby
+	Held      int      `json:"held"`  // shards
+	Instances []Member `json:"instances"`
+}
+
+// Member is the JSON of an instance in the group of a flow.
+type Member struct {
+	ID string `json:"id"`
 }
 
 // Configs is the JSON of the last sync of topic configs.

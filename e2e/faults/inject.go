@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
 	"github.com/milena-kafka/milena/e2e/proxy"
 	"github.com/milena-kafka/milena/e2e/verify"
@@ -191,7 +192,7 @@ func (w *world) killBroker(ctx context.Context, f Fault) error {
 	if err := b.Restart(ctx); err != nil {
 		return err
 	}
-	return s.waitWhole(ctx)
+	return kafka.WaitWhole(ctx, s.admin, s.Name())
 }
 
 func readEnds(ctx context.Context, s side, topic string) (ends verify.Ends, err error) {
@@ -200,32 +201,6 @@ func readEnds(ctx context.Context, s side, topic string) (ends verify.Ends, err 
 		return err
 	})
 	return ends, err
-}
-
-// waitWhole waits until every partition has all of its replicas in sync.
-func (s side) waitWhole(ctx context.Context) error {
-	var state string
-	for range 600 {
-		short, cancel := context.WithTimeout(ctx, 2*time.Second)
-		topics, err := s.admin.ListTopicsWithInternal(short)
-		cancel()
-		state = fmt.Sprint(err)
-		whole := err == nil
-		for _, detail := range topics {
-			for _, p := range detail.Partitions {
-				if p.Err != nil || p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
-					whole, state = false, fmt.Sprintf("%s[%d]: leader %d, in sync %v of %v, %v", p.Topic, p.Partition, p.Leader, p.ISR, p.Replicas, p.Err)
-				}
-			}
-		}
-		if whole {
-			return nil
-		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("cluster %s is not whole again: %s", s.Name(), state)
 }
 
 // moveLeaders shuffles the replicas of every partition and makes the first one its leader.

@@ -35,6 +35,8 @@ type Options struct {
 	Properties map[string]string
 	// Proxied adds a listener behind a proxy to each broker. The brokers themselves and the test do not use it.
 	Proxied bool
+	// Lines are further listeners of each broker, each behind a proxy of its own: clients that use different lines can be cut off one by one.
+	Lines int
 	// Security adds a SASL_SSL or SSL listener.
 	Security *Security
 	// Classes is a directory of Java classes that is added to the brokers' class path.
@@ -63,6 +65,7 @@ type Broker struct {
 	addr       string
 	securePort int
 	proxy      *proxy.Proxy
+	lines      []*proxy.Proxy
 	dir        string
 	cluster    *Cluster
 	process    *proc.Process
@@ -78,7 +81,7 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 		// The brokers share two cores with the rest of the test: a quick start is worth more than a fast steady state.
 		o.JVM = []string{"-Xms384m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 	}
-	ports, err := proc.FreePorts(ctx, 1+portsPerBroker*o.Brokers)
+	ports, err := proc.FreePorts(ctx, 1+portsPerBroker(o)*o.Brokers)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +103,7 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 		}
 	}
 	for i := range o.Brokers {
-		b, err := c.newBroker(ctx, i+1, ports[1+portsPerBroker*i:], controller, o)
+		b, err := c.newBroker(ctx, i+1, ports[1+portsPerBroker(o)*i:], controller, o)
 		if err != nil {
 			return nil, err
 		}
@@ -118,9 +121,12 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 }
 
 const (
-	controllerID   = 100
-	portsPerBroker = 4 // of PLAINTEXT, PROXIED, the proxy, SECURE
+	controllerID = 100
+	fixedPorts   = 4 // of a broker: PLAINTEXT, PROXIED, the proxy, SECURE
 )
+
+// portsPerBroker is how many ports a broker gets. A line has one of the broker and one of the proxy.
+func portsPerBroker(o Options) int { return fixedPorts + 2*o.Lines }
 
 // newController prepares a controller that listens on addr and is no broker.
 func (c *Cluster) newController(addr string, o Options) (*Broker, error) {
@@ -144,6 +150,15 @@ func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller
 		if b.proxy, err = proxy.Start(ctx, addr(2), addr(1)); err != nil {
 			return nil, err
 		}
+	}
+	for n := range o.Lines {
+		name, behind, before := fmt.Sprintf("LINE%d://", n), addr(fixedPorts+2*n), addr(fixedPorts+2*n+1)
+		listeners, advertised = append(listeners, name+behind), append(advertised, name+before)
+		line, err := proxy.Start(ctx, before, behind)
+		if err != nil {
+			return nil, err
+		}
+		b.lines = append(b.lines, line)
 	}
 	if o.Security != nil {
 		b.securePort = ports[3]
@@ -199,7 +214,7 @@ func (b *Broker) prepare(properties map[string]string, controller string, o Opti
 		"node.id":                        fmt.Sprint(b.id),
 		"controller.quorum.voters":       fmt.Sprintf("%d@%s", voter, controller),
 		"controller.listener.names":      "CONTROLLER",
-		"listener.security.protocol.map": protocols("SASL_SSL"),
+		"listener.security.protocol.map": protocols("SASL_SSL") + lineProtocols(o.Lines),
 		"inter.broker.listener.name":     "PLAINTEXT",
 		"log.dirs":                       filepath.Join(b.dir, "data"),
 	})
@@ -322,6 +337,11 @@ func (c *Cluster) ProxyAddrs() []string {
 	return c.addrs(func(b *Broker) string { return b.proxy.Addr() })
 }
 
+// LineAddrs are the addresses of the brokers' proxies of a line.
+func (c *Cluster) LineAddrs(n int) []string {
+	return c.addrs(func(b *Broker) string { return b.lines[n].Addr() })
+}
+
 // SecureAddrs are the addresses of the SASL_SSL or SSL listeners.
 func (c *Cluster) SecureAddrs() []string {
 	return c.addrs(func(b *Broker) string { return fmt.Sprintf("127.0.0.1:%d", b.securePort) })
@@ -428,6 +448,9 @@ func (b *Broker) ID() int32 { return int32(b.id) }
 
 // Proxy is the proxy of the broker; nil if the cluster is not proxied.
 func (b *Broker) Proxy() *proxy.Proxy { return b.proxy }
+
+// Line is the proxy of one of the lines of Options.Lines.
+func (b *Broker) Line(n int) *proxy.Proxy { return b.lines[n] }
 
 // DataDir is log.dirs, with one directory per partition.
 func (b *Broker) DataDir() string { return filepath.Join(b.dir, "data") }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -110,6 +111,15 @@ func (s *Security) properties(dir string) map[string]string {
 // protocols is listener.security.protocol.map; secure is the protocol of the SECURE listener.
 func protocols(secure string) string {
 	return "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:" + secure
+}
+
+// lineProtocols is added to protocols for n lines.
+func lineProtocols(n int) string {
+	var s strings.Builder
+	for i := range n {
+		fmt.Fprintf(&s, ",LINE%d:PLAINTEXT", i)
+	}
+	return s.String()
 }
 
 func (s *Security) writeKeystores(dir string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -52,4 +53,32 @@ func byName(configs []string) map[string]*string {
 		set[k] = &v
 	}
 	return set
+}
+
+// WaitWhole waits, for about two minutes, until every partition of a cluster has a leader and all of its replicas in sync.
+func WaitWhole(ctx context.Context, admin *kadm.Client, name string) error {
+	var state string
+	for range 600 {
+		short, cancel := context.WithTimeout(ctx, 2*time.Second)
+		topics, err := admin.ListTopicsWithInternal(short)
+		cancel()
+		state = fmt.Sprint(err)
+		whole := err == nil
+		for _, detail := range topics {
+			for _, p := range detail.Partitions {
+				if p.Err != nil || p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
+					whole, state = false, fmt.Sprintf("%s[%d]: leader %d, in sync %v of %v, %v", p.Topic, p.Partition, p.Leader, p.ISR, p.Replicas, p.Err)
+				}
+			}
+		}
+		if whole {
+			return nil
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return fmt.Errorf("cluster %s is not whole again: %s", name, state)
 }

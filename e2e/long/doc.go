@@ -7,6 +7,7 @@
 //
 // Without MILENA_LONG they are skipped. They need what the package e2e needs, and understand the same environment variables.
 // MILENA_FAULTS sets the number of faults of TestThousandFaults, with 30 there is at least one of each kind, and MILENA_RTT the round-trip time to both
-// clusters in milliseconds. MILENA_SEGMENTS and MILENA_TRANSACTIONS set the size of the histories, MILENA_PARTITIONS the number of partitions of
+// clusters in milliseconds. MILENA_MINUTES is how long each of the three parts of TestInstances lasts, and MILENA_FORGETFUL=1 lets its target forget
+// producers after 20 s. MILENA_SEGMENTS and MILENA_TRANSACTIONS set the size of the histories, MILENA_PARTITIONS the number of partitions of
 // TestManyPartitions.
 package long

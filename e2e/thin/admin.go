@@ -134,7 +134,7 @@ func (c *cluster) listOffsets(request *kmsg.ListOffsetsRequest) kmsg.Response {
 			case log == nil:
 				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
 			case p.Timestamp == -2:
-				rp.Offset = 0
+				rp.Offset = log.start
 			default:
 				rp.Offset = log.end
 			}

@@ -19,7 +19,7 @@ func versions() map[kmsg.Key]int16 {
 	return map[kmsg.Key]int16{
 		kmsg.Produce: 13, kmsg.Fetch: 16, kmsg.ListOffsets: 7, kmsg.Metadata: 12, kmsg.FindCoordinator: 4, kmsg.ListGroups: 4, kmsg.ApiVersions: 3,
 		kmsg.CreateTopics: 7, kmsg.InitProducerID: 4, kmsg.AddPartitionsToTxn: 3, kmsg.EndTxn: 3, kmsg.DescribeConfigs: 4, kmsg.DescribeCluster: 0,
-		kmsg.OffsetFetch: 8,
+		kmsg.OffsetFetch: 8, kmsg.JoinGroup: 9, kmsg.SyncGroup: 5, kmsg.Heartbeat: 4, kmsg.LeaveGroup: 5, kmsg.DescribeGroups: 5,
 	}
 }
 
@@ -134,8 +134,6 @@ func (c *cluster) handle(request kmsg.Request) kmsg.Response {
 		response := request.ResponseKind().(*kmsg.DescribeClusterResponse)
 		response.ClusterID, response.ControllerID = c.id, 0
 		return response
-	case *kmsg.ListGroupsRequest, *kmsg.OffsetFetchRequest:
-		return request.ResponseKind() // there are none
 	}
-	return nil
+	return c.groups.handle(request)
 }

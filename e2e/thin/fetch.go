@@ -150,9 +150,9 @@ func (s *session) answer(request *kmsg.FetchRequest, response *kmsg.FetchRespons
 	for p := range s.news {
 		at := s.wanted[p]
 		rp := kmsg.NewFetchResponseTopicPartition()
-		rp.Partition, rp.HighWatermark, rp.LastStableOffset, rp.LogStartOffset = p.number, p.end, p.end, 0
+		rp.Partition, rp.HighWatermark, rp.LastStableOffset, rp.LogStartOffset = p.number, p.end, p.end, p.start
 		switch {
-		case at.offset > p.end:
+		case at.offset > p.end, at.offset < p.start:
 			rp.ErrorCode = kerr.OffsetOutOfRange.Code
 		case at.offset < p.end && bytes >= int(request.MaxBytes):
 			continue // it stays among the news

@@ -3,8 +3,9 @@
 //
 //	thin -topics 2000 -partitions 50 -dir DIR
 //
-// It writes the addresses of the brokers to DIR/addresses, as JSON, once it serves. The brokers know the requests that milena sends, keep every
-// batch in memory, check nothing that a producer sends, and never forget. They have no groups, no security, no retention and no failures.
+// It writes the addresses of the brokers to DIR/addresses, as JSON, once it serves. The brokers know the requests that milena sends. They keep the
+// batches in memory, have the groups of milena's instances, and fence producers by their epochs. They have no security and no failures, commit
+// nothing, and check no batch but its epoch and sequence.
 package main
 
 import (
@@ -18,7 +19,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -29,7 +29,7 @@ import (
 type addresses struct {
 	Source []string `json:"source"`
 	Target []string `json:"target"`
-	// Control is where POST /write?partitions=N&bytes=N appends one record to each of that many partitions of the source.
+	// Control is where the type control serves.
 	Control string `json:"control"`
 }
 
@@ -37,18 +37,21 @@ func main() {
 	topics := flag.Int("topics", 2000, "topics of the source")
 	partitions := flag.Int("partitions", 50, "partitions of each")
 	brokers := flag.Int("brokers", 3, "brokers of each cluster")
+	keep := flag.Int64("keep", 0, "bytes that each partition of the target keeps, except of journals; 0 keeps all")
 	dir := flag.String("dir", ".", "where the file of addresses is written")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *dir, *topics, *partitions, *brokers); err != nil && ctx.Err() == nil {
+	if err := run(ctx, *dir, *topics, *partitions, *brokers, *keep); err != nil && ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:gocritic // the process ends
 	}
 }
 
-func run(ctx context.Context, dir string, topics, partitions, brokers int) error {
+func run(ctx context.Context, dir string, topics, partitions, brokers int, keep int64) error {
 	source, target := newCluster("thin-source"), newCluster("thin-target")
+	target.keep, target.watch = keep, &watch{source: source}
+	source.watch = target.watch
 	for i := range topics {
 		source.create(fmt.Sprintf("many-%05d", i), partitions, nil)
 	}
@@ -60,13 +63,13 @@ func run(ctx context.Context, dir string, topics, partitions, brokers int) error
 			return err
 		}
 	}
-	control, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	at.Control = "http://" + control.Addr().String()
-	server := &http.Server{Handler: http.HandlerFunc(source.serveWrite), ReadHeaderTimeout: time.Minute}
-	all.Go(func() error { return server.Serve(control) })
+	at.Control = "http://" + listener.Addr().String()
+	server := &http.Server{Handler: (&control{ctx: ctx, source: source, target: target}).handler(), ReadHeaderTimeout: time.Minute}
+	all.Go(func() error { return server.Serve(listener) })
 	text, err := json.Marshal(at)
 	if err != nil {
 		return err
@@ -77,28 +80,4 @@ func run(ctx context.Context, dir string, topics, partitions, brokers int) error
 	}
 	<-ctx.Done()
 	return nil
-}
-
-// serveWrite appends one record to each of the first partitions of the cluster, one partition of every topic before the next.
-func (c *cluster) serveWrite(w http.ResponseWriter, r *http.Request) {
-	number, err := strconv.Atoi(r.FormValue("partitions"))
-	size, err2 := strconv.Atoi(r.FormValue("bytes"))
-	if err := errors.Join(err, err2); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	batch := recordBatch(make([]byte, size))
-	for n := int32(0); number > 0; n++ {
-		for _, t := range c.sorted() {
-			if number == 0 || int(n) >= len(t.partitions) {
-				break
-			}
-			c.append(t.partitions[n], append([]byte(nil), batch...), 1)
-			number--
-		}
-		if n > 1<<16 {
-			break
-		}
-	}
-	w.WriteHeader(http.StatusOK)
 }
