@@ -138,7 +138,7 @@
 //	source ends                      one loop, for the partitions that no fetch confirms
 //	one per target broker            a pass over the journal partitions that it leads, every few seconds
 //	groups                           one loop; heartbeats: one per cluster
-//	instances                        one loop that takes over what the group assigned, and one that confirms the membership; the group client has its own
+//	instances                        three loops: what the group assigned is taken over, the membership is confirmed, the group is described; the group client has its own
 //	throttles                        one loop, which logs when throttling has ended
 //	takeovers                        one loop; one goroutine per shard that is being fenced, one per takeover that recovers partitions, and one
 //	                                 per partition whose log tail was read

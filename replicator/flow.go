@@ -296,6 +296,7 @@ func (f *Flow) startLoops(soft context.Context) {
 	}
 	if f.instance.member.Load() != nil {
 		f.background.Go(func() { f.instanceLoop(soft) })
+		f.background.Go(func() { f.describeLoop(soft) })
 		f.background.Go(func() { f.confirmLoop(f.hard) }) // also while a stop waits for batches in flight
 	}
 	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.throttles.Loop} {

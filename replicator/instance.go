@@ -278,10 +278,8 @@ func (f *Flow) isOwnedElsewhere(o *offsets.Owner) bool {
 	return o != nil && o.Instance != f.owner.Instance && time.Since(o.Confirmed).Abs() < f.config.Lease
 }
 
-// instanceLoop adds the partitions of shards that this process has just got and takes them over, and describes the group for the status.
+// instanceLoop adds the partitions of shards that this process has just got, and takes them over.
 func (f *Flow) instanceLoop(ctx context.Context) {
-	tick := time.NewTicker(describeEvery)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -295,13 +293,18 @@ func (f *Flow) instanceLoop(ctx context.Context) {
 		case <-f.instance.changed:
 			f.confirmMembership(ctx)
 			f.takeOverHeld(ctx)
-		case now := <-tick.C:
-			f.sampleLoads(now)
 		}
+	}
+}
+
+// describeLoop describes the group for the status, and samples the loads.
+func (f *Flow) describeLoop(ctx context.Context) {
+	client.Every(ctx, describeEvery, func(now time.Time) {
+		f.sampleLoads(now)
 		if _, err := f.describeGroup(ctx); err != nil {
 			f.log.Debug("describe the group of the instances", "err", err)
 		}
-	}
+	})
 }
 
 // joinAgain joins the group after the coordinator has removed this instance, unless another process has its id now. The coordinator also removes a member

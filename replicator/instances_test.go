@@ -205,3 +205,22 @@ func TestInstanceWithoutTheRightToJoin(t *testing.T) {
 		})
 	}
 }
+
+// Of several instances, only the one that syncs the groups says when: the time of one that did so before would stand still.
+func TestOnlyTheDoerExportsSyncs(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 3)
+	flows := replicatortest.Flows{c.Start(replicatortest.FastGroups), c.Start(replicatortest.FastGroups)}
+	flows.UntilShared(1)
+	replicatortest.Eventually(t, "exactly one instance exports the sync of groups", func() (bool, string) {
+		exports := 0
+		for _, f := range flows {
+			if f.Metric("milena_groups_last_pass_timestamp_seconds") > 0 {
+				exports++
+			}
+		}
+		return exports == 1, fmt.Sprint(exports)
+	})
+	flows.Stop()
+}

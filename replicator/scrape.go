@@ -71,9 +71,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counted := s.collectPartitions(now)
 	s.collectUnbegun()
 	s.collectSums()
-	translated := f.groups.Status(f.heartbeats.Problems()...)
-	collectGroups(translated, gauge)
-	collectSyncs(translated, f.configs.Load(), f.acls.Status(), gauge)
+	if f.isDoer() { // what an instance did before another one got shard 0 would stand still
+		translated := f.groups.Status(f.heartbeats.Problems()...)
+		collectGroups(translated, gauge)
+		collectSyncs(translated, f.configs.Load(), f.acls.Status(), gauge)
+	}
 	shards := make(map[string]int)
 	ready := 0.0
 	if len(f.notReady(counted, shards, now)) == 0 {
