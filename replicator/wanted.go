@@ -55,7 +55,7 @@ type unbegun struct {
 	wait
 	target string    // the remote topic, empty if the topic has none
 	since  time.Time // when the first sync found it
-	first  bool      // it was found by a sync before any had succeeded: the flow has never been ready with it
+	first  bool      // it existed when this process started: the process has never been ready with it
 }
 
 // waits collects why topics and partitions cannot be begun, during one topic sync.
@@ -125,7 +125,7 @@ func (f *Flow) noteUnbegun(source topics.View, pairs []topics.Pair, refused []to
 			if t.partitions[tp] != nil || f.elsewhere(tp) {
 				continue
 			}
-			entry := unbegun{wait: w.of(tp), target: target, since: now, first: t.firstSync}
+			entry := unbegun{wait: w.of(tp), target: target, since: now, first: t.firstSync || n < t.existed[topic.Name]}
 			if old, ok := before[tp]; ok {
 				entry.since, entry.first = old.since, old.first
 			}
