@@ -240,9 +240,7 @@ func (f *Flow) revoked(numbers []int32) {
 func (f *Flow) lost(err error) {
 	f.instance.mu.Lock()
 	defer f.instance.mu.Unlock()
-	if f.instance.how() == assigned {
-		f.instance.holding.Store(int32(joining))
-	}
+	f.instance.holding.Store(int32(joining))
 	list := f.held.take(f.held.numbers())
 	f.giveUp(list)
 	f.log.Warn("the coordinator did not hear of this instance for too long; it has lost its shards and joins the group again", "shards", len(list), "err", err)
