@@ -68,8 +68,8 @@ func (i *instance) how() holding { return holding(i.holding.Load()) }
 func (i *instance) isAssigned() bool { return i.how() == assigned }
 
 const (
-	// DescribeEvery is how often the group is described for the status.
-	describeEvery = 5 * time.Second
+	// DescribeEvery is how often the group is described.
+	describeEvery = 3 * time.Second
 	// ConfirmEvery is how often the membership is confirmed, well below the session timeout and the shortest lease.
 	confirmEvery = 750 * time.Millisecond
 	// HandOverDrain is how long a hand-over waits for batches in flight. The next owner finds out about those that are left.
@@ -295,12 +295,16 @@ func (f *Flow) instanceLoop(ctx context.Context) {
 	}
 }
 
-// describeLoop describes the group for the status, and samples the loads.
+// describeLoop describes the group, for the status and to see whether this instance is in it, and samples the loads.
 func (f *Flow) describeLoop(ctx context.Context) {
 	client.Every(ctx, describeEvery, func(now time.Time) {
 		f.sampleLoads(now)
-		if _, err := f.describeGroup(ctx); err != nil {
+		group, err := f.describeGroup(ctx)
+		switch {
+		case err != nil:
 			f.log.Debug("describe the group of the instances", "err", err)
+		case f.instance.isAssigned() && !f.lease.holds() && len(f.others(group)) == len(group.Instances):
+			requestSoon(f.instance.lost) // it was removed, and waits for a response that does not come
 		}
 	})
 }

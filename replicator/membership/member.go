@@ -20,6 +20,9 @@ const (
 	// SessionTimeout is how long the coordinator waits for a member that does not answer before it gives the member's shards to others. It is the
 	// shortest that brokers allow by default (group.min.session.timeout.ms).
 	SessionTimeout = 6 * time.Second
+	// RebalanceTimeout is how long the coordinator waits for the members to join again, for which they hand shards over, and about how long the client
+	// waits for the response to a join: on a connection that is dead, nothing else ends that wait.
+	rebalanceTimeout = 6 * time.Second
 	// HeartbeatInterval is also how late an instance learns that another one has come or gone, and for so long the shards that move stand still.
 	heartbeatInterval = 400 * time.Millisecond
 )
@@ -72,7 +75,7 @@ func Join(ctx context.Context, cfg Config) (*Member, error) {
 	var err error
 	m.client, err = kgo.NewClient(append(slices.Clone(cfg.Options), kgo.WithContext(ctx),
 		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(cfg.Topic), kgo.InstanceID(cfg.Instance), kgo.Balancers(m.plans),
-		kgo.SessionTimeout(SessionTimeout), kgo.HeartbeatInterval(heartbeatInterval), kgo.DisableAutoCommit(),
+		kgo.SessionTimeout(SessionTimeout), kgo.RebalanceTimeout(rebalanceTimeout), kgo.HeartbeatInterval(heartbeatInterval), kgo.DisableAutoCommit(),
 		kgo.OnPartitionsAssigned(m.onAssigned), kgo.OnPartitionsRevoked(m.onRevoked), kgo.OnPartitionsLost(m.onLost),
 		kgo.WithHooks(manageErrors{m}), kgo.WithLogger(kgo.BasicLogger(io.Discard, kgo.LogLevelNone, nil)), // fail reports what matters
 	)...)
