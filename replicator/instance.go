@@ -91,6 +91,7 @@ func leaseOf(flow config.Flow) time.Duration {
 // lookAround lets this process claim all shards if no other instance is there. It waits as long as the group cannot be read.
 func (f *Flow) lookAround(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
+		began := f.lease.now()
 		group, err := f.describeGroup(ctx)
 		switch {
 		case errors.Is(err, kerr.GroupAuthorizationFailed) && f.instance.how() != alone:
@@ -100,7 +101,7 @@ func (f *Flow) lookAround(ctx context.Context) error {
 		case err == nil:
 			f.problem.Store(nil)
 			if len(f.others(group)) == 0 {
-				f.claim()
+				f.claim(began)
 			}
 			return nil
 		}
@@ -156,12 +157,14 @@ func (f *Flow) holdAlone(group membership.Group) error {
 	return nil
 }
 
-// claim holds all shards until the group decides.
-func (f *Flow) claim() {
+// claim holds all shards until the group decides. At an instant, no other instance was in it. That is all that the lease needs: it begins with the
+// claim, or an assignment that comes before the first fence is complete would begin the takeover again.
+func (f *Flow) claim(at instant) {
 	f.instance.mu.Lock()
 	defer f.instance.mu.Unlock()
 	if f.instance.how() == joining {
 		f.instance.holding.Store(int32(claimed))
+		f.lease.confirm(at)
 		f.holdAll()
 	}
 }
