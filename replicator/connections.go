@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 
@@ -77,10 +78,11 @@ func newConnections(o client.Clusters, a addresses, guard client.Guard, log *slo
 	return c, nil
 }
 
-// memberOptions returns the options of the client that joins the group of the instances. It has a client of its own, because a join waits for the
-// other members.
+// memberOptions returns the options of the client that joins the group of the instances. It is a client of its own, because a join waits for the
+// other members, and has a client id of its own, because a quota of the client id would delay its heartbeats for longer than the session (KIP-219).
 func (c *connections) memberOptions(o client.Clusters) ([]kgo.Opt, error) {
-	return client.Options(o.Target, c.targetDials, o.Log.With("client", "group"))
+	options, err := client.Options(o.Target, c.targetDials, o.Log.With("client", "group"))
+	return append(options, kgo.ClientID(cmp.Or(o.Target.ClientID, "milena")+"-group")), err
 }
 
 func (c *connections) close() {

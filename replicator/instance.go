@@ -47,6 +47,8 @@ type instance struct {
 	member  atomic.Pointer[membership.Member]
 	changed chan struct{} // the shards that are held have changed
 	lost    chan struct{} // the membership has ended
+	// joinedAt is when this process last began to join, in Unix nanoseconds.
+	joinedAt atomic.Int64
 
 	mu      sync.Mutex // serializes changes of what is held; held over a hand-over
 	leaving bool       // nothing more is held; guarded by mu
@@ -62,6 +64,8 @@ func (i *instance) init(id string, flow config.Flow) {
 }
 
 func (i *instance) how() holding { return holding(i.holding.Load()) }
+
+func (i *instance) joined() time.Time { return time.Unix(0, i.joinedAt.Load()) }
 
 // isAssigned reports whether the group decides who holds a shard. Then its heartbeats confirm the lease. Otherwise fences and journal writes do:
 // whoever owns shard 0 owns all of them.
@@ -191,6 +195,7 @@ func (f *Flow) join(ctx context.Context) error {
 		Log:    f.log,
 	})
 	f.instance.member.Store(member)
+	f.instance.joinedAt.Store(time.Now().UnixNano())
 	return err
 }
 
@@ -306,7 +311,7 @@ func (f *Flow) describeLoop(ctx context.Context) {
 		switch {
 		case err != nil:
 			f.log.Debug("describe the group of the instances", "err", err)
-		case f.instance.isAssigned() && !f.lease.holds() && len(f.others(group)) == len(group.Instances):
+		case now.Sub(f.instance.joined()) > describeEvery && !f.lease.holds() && len(f.others(group)) == len(group.Instances):
 			requestSoon(f.instance.lost) // it was removed, and waits for a response that does not come
 		}
 	})
