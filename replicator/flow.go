@@ -342,10 +342,8 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 
 // closeOutboxes ends what the partitions send. A partition that a sync adds later has nothing to send, because the fetches have ended.
 func (f *Flow) closeOutboxes() {
-	for _, p := range f.partitions() {
-		p.mu.Lock()
-		p.closeLocked()
-		p.mu.Unlock()
+	for _, s := range f.held.all() {
+		s.closeOutboxes()
 	}
 }
 

@@ -1,7 +1,6 @@
 package replicator
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -251,7 +250,7 @@ func (f *Flow) lost(err error) {
 	f.instance.holding.Store(int32(joining))
 	list := f.held.take(f.held.numbers())
 	f.giveUp(list)
-	f.log.Warn("the coordinator did not hear of this instance for too long; it has lost its shards and joins the group again", "shards", len(list), "err", err)
+	f.log.Warn("the group has removed this instance; it has lost its shards and joins again", "shards", len(list), "err", err)
 	requestSoon(f.instance.lost)
 }
 
@@ -439,7 +438,7 @@ func (f *Flow) leave(ctx context.Context) {
 }
 
 // elsewhere reports whether another instance of the flow holds the shard of a source partition. This process then has no such partition, also
-// if the flow copies it, and the journal is all that it knows of it. It is false for a shard that nobody holds, which this process may get.
+// if the flow copies it, and the journal is all that it knows of it. It is also true while nobody holds the shard.
 func (f *Flow) elsewhere(source offsets.TopicPartition) bool {
 	return f.held.get(f.shardOf(source)) == nil
 }
@@ -470,8 +469,7 @@ func (f *Flow) instanceStatus() InstanceStatus {
 		s.ID = ""
 	}
 	if group := f.instance.seen.Load(); group != nil {
-		s.Instances = slices.Clone(group.Instances)
-		slices.SortFunc(s.Instances, func(a, b membership.Instance) int { return cmp.Compare(a.ID, b.ID) })
+		s.Instances = group.Instances
 	}
 	return s
 }
