@@ -63,8 +63,8 @@ func TestEveryOffsetTranslatesAfterTakeovers(t *testing.T) {
 	}
 }
 
-// killAndReplace starts a milena and ends it n times at random times: it is killed and restarted, or another instance takes over. It returns
-// the last one when it is ready.
+// killAndReplace starts a milena and ends it n times at random times: it is killed and restarted, or replaced by another instance, which it may share
+// the flow with for a while. It returns the last one when it is ready.
 func (p *pair) killAndReplace(config daemon.Map, random *rand.Rand, n int) *milena {
 	p.t.Helper()
 	m := p.startMilena(config)
@@ -73,7 +73,8 @@ func (p *pair) killAndReplace(config daemon.Map, random *rand.Rand, n int) *mile
 		if random.IntN(3) == 0 {
 			second := p.newMilena(fmt.Sprintf("milena-%d", i+2), config)
 			second.start()
-			m.waitExit(30*time.Second, 1)
+			pause(p.t, time.Duration(random.IntN(3000))*time.Millisecond)
+			m.Kill()
 			m = second
 			continue
 		}

@@ -65,7 +65,15 @@ type fencer struct {
 //
 // The first fence of a process names no producer id and fences any owner. Every later one names the current producer id and epoch (KIP-360),
 // so the coordinator refuses it if another process has taken over in the meantime.
+//
+// A fence that is cut in the middle leaves this process with an old epoch, so that the last journal write of a stop is refused. So it goes on for
+// fenceGrace after ctx ended.
 func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition) (marker, map[offsets.TopicPartition]error, error) {
+	if err := ctx.Err(); err != nil {
+		return marker{}, nil, err
+	}
+	ctx, cancel := client.Linger(ctx, fenceGrace)
+	defer cancel()
 	if f.open {
 		if err := f.endTransaction(ctx); err != nil {
 			return marker{}, nil, err
@@ -81,6 +89,9 @@ func (f *fencer) fence(ctx context.Context, partitions []offsets.TopicPartition)
 	}
 	return m, outside, f.endTransaction(ctx)
 }
+
+// fenceGrace is much longer than a fence takes if all brokers answer.
+const fenceGrace = time.Second
 
 // reservedEpochs is how many epochs of a producer id are left when it is replaced. A fence takes at most two.
 const reservedEpochs = 8

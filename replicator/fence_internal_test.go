@@ -60,6 +60,30 @@ func TestNewerEpochIsClaimedAgain(t *testing.T) {
 	}
 }
 
+// A stop does not cut a fence in the middle: what this process journals last would have an old epoch.
+func TestFenceIsCompletedAtAStop(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.EndTxn} {
+		t.Run(key.Name(), func(t *testing.T) {
+			f, c := fencerOf(t)
+			if _, _, err := f.fence(t.Context(), journalPartition); err != nil {
+				t.Fatal(err)
+			}
+			before := f.epoch
+			ctx, stop := context.WithCancel(t.Context())
+			c.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Observe: true, When: func(kmsg.Request) bool {
+				stop()
+				return true
+			}})
+			if _, _, err := f.fence(ctx, journalPartition); err != nil || f.open || f.epoch <= before {
+				t.Errorf("epoch %d, was %d, open %v: %v", f.epoch, before, f.open, err)
+			}
+			if _, _, err := f.fence(ctx, journalPartition); !errors.Is(err, context.Canceled) {
+				t.Errorf("a fence begins after the stop: %v", err)
+			}
+		})
+	}
+}
+
 // The coordinator has forgotten the transactional id when the shard claims it again. The new producer id fences no write with the old one, so every
 // partition is fenced with it before it writes again.
 func TestNewProducerIDOfAReclaimedShardReachesEveryPartition(t *testing.T) {

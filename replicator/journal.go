@@ -38,17 +38,16 @@ func (p *journalPasses) end(leader int32) {
 	delete(p.leaders, leader)
 }
 
-// journalLoop writes the journal every JournalInterval, or more often if the lease requires it. Each pass writes one owner record per leader,
-// which confirms that this process is still the owner, also of an idle flow.
+// journalLoop writes the journal every JournalInterval, or more often if the lease requires it, as while no group confirms it. Each pass writes one
+// owner record per leader, which confirms that this process is still the owner, also of an idle flow.
 func (f *Flow) journalLoop(ctx context.Context) {
-	tick := time.NewTicker(min(f.config.JournalInterval, f.lease.length/3))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+	every := min(f.config.JournalInterval, f.lease.length/3)
+	last := time.Now()
+	client.Every(ctx, every, func(now time.Time) {
+		if f.instance.isAssigned() && now.Sub(last) < f.config.JournalInterval-every/2 {
 			return
-		case <-tick.C:
 		}
+		last = now
 		for leader, shards := range f.byJournalLeader(f.held.all()) {
 			if f.passes.begin(leader) {
 				f.background.Go(func() {
@@ -57,7 +56,7 @@ func (f *Flow) journalLoop(ctx context.Context) {
 				})
 			}
 		}
-	}
+	})
 }
 
 // syncJournal writes what changed, for every shard. It blocks until all brokers have answered, also to passes that run, or ctx ends.

@@ -61,7 +61,6 @@ func TestStopJournalsAfterADrainThatTookTooLong(t *testing.T) {
 	c.Source.CreateTopic("orders", 1)
 	stop := c.Source.Load("orders", 1)
 	flow := c.Start(func(f *config.Flow) {
-		replicatortest.OneInstance(f)                       // in a group, the lease is short, and the journal is written more often
 		f.JournalInterval, f.Lease = time.Hour, 4*time.Hour // only the start and the stop journal
 	})
 	flow.UntilProgress("orders", 50)

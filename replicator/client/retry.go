@@ -38,3 +38,13 @@ func Every(ctx context.Context, interval time.Duration, do func(now time.Time)) 
 		}
 	}
 }
+
+// Linger returns a context that ends a while after ctx does, for what should not be cut in the middle.
+func Linger(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	lingering, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return lingering, func() {
+		stop()
+		cancel()
+	}
+}
