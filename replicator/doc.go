@@ -148,7 +148,7 @@
 // # Locks, in the order they are taken
 //
 //	instance.mu                       which shards are held; held over a hand-over
-//	topology.syncing                  one topic sync at a time
+//	topology.syncing                  one addition of partitions at a time; no lock is held over the creation of topics
 //	shard.mu                          one fence or journal write of a shard at a time; held over requests; a journal pass holds several, and waits for none
 //	pruning.mu                        which chunks of a shard's journal nobody needs
 //	topology.mu                       views of both clusters, topics, partitions, brokers

@@ -3,8 +3,10 @@ package replicator_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -99,6 +101,31 @@ func TestAssignedShardIsFencedBack(t *testing.T) {
 	flow.UntilCopied("orders")
 	flow.Stop()
 	c.Verify("orders", "a.orders", 6)
+}
+
+// A controller that does not answer delays the topics that it should create, and nobody who gets a shard.
+func TestHangingCreationDoesNotDelayAHandOver(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 12)
+	two := func(f *config.Flow) { f.Shards, f.TopicsInterval = 2, 100*time.Millisecond }
+	stay, leave := c.Start(two), c.Start(two)
+	replicatortest.Flows{stay, leave}.UntilShared(1)
+	isDoer := func(p replicator.PartitionStatus) bool { return p.Shard == 0 }
+	if slices.ContainsFunc(replicatortest.Partitions(leave.Status(), "orders"), isDoer) {
+		stay, leave = leave, stay
+	}
+	hangs := c.Target.Spoil(kmsg.CreateTopics, nil, replicatortest.NeverRespond, 1)
+	c.Source.CreateTopic("late", 1)
+	replicatortest.Await(t, "the topic is being created", hangs)
+	leave.Stop()
+	c.Source.Produce("orders", 12, 10, "later")
+	stay.UntilCopied("orders")
+	if late := replicatortest.Partitions(stay.Status(), "late"); len(late) > 0 {
+		t.Errorf("the shard waited for the creation: %+v", late)
+	}
+	stay.Stop()
+	c.Verify("orders", "a.orders", 12)
 }
 
 // A second process with the same id replaces the first one, which ends with a sentence.

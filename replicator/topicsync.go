@@ -54,8 +54,6 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 // syncTopics reads the metadata of both clusters, creates missing topics and partitions on the target, adds new partitions to the flow,
 // retires deleted topics, and follows moved leaders. If the metadata has not changed since a sync that left nothing to do, nothing is to be done.
 func (f *Flow) syncTopics(ctx context.Context) (err error) {
-	f.topology.syncing.Lock()
-	defer f.topology.syncing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	source, target, err := f.readTopics(ctx)
@@ -67,23 +65,31 @@ func (f *Flow) syncTopics(ctx context.Context) (err error) {
 		return nil
 	}
 	f.retireGone(source)
-	return f.syncViews(ctx, source, target)
+	made, err := f.createMissing(ctx, source, target) // without the lock: a controller that hangs delays nobody who gets shards
+	if err != nil {
+		return err
+	}
+	f.topology.syncing.Lock()
+	defer f.topology.syncing.Unlock()
+	f.topology.made = made
+	return f.addMissing(ctx, source, made.after)
 }
 
 // addHeld adds the partitions of shards that this process has just got, by the metadata that it has.
 func (f *Flow) addHeld(ctx context.Context) error {
 	if f.topology.isFirstSync() {
-		return f.syncTopics(ctx)
+		f.syncTopicsSoon()
+		return nil
 	}
-	f.topology.syncing.Lock()
-	defer f.topology.syncing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return f.syncViews(ctx, f.sourceView(), f.targetView())
+	f.topology.syncing.Lock()
+	defer f.topology.syncing.Unlock()
+	return f.addMissing(ctx, f.sourceView(), f.targetView())
 }
 
-// syncViews does what syncTopics does once it has read the metadata.
-func (f *Flow) syncViews(ctx context.Context, source, target topics.View) (err error) {
+// addMissing adds what both clusters have and the flow does not, and keeps what is missing, and why.
+func (f *Flow) addMissing(ctx context.Context, source, target topics.View) (err error) {
 	f.topology.unsettle()
 	w := newWaits()
 	pairs, refusals := f.selectTopics(source, target)
@@ -101,39 +107,44 @@ func (f *Flow) syncViews(ctx context.Context, source, target topics.View) (err e
 		w.topics[r.Topic] = wait{reason: WaitNotAllowed, detail: r.Reason, final: true}
 		f.warn("topic is not copied", "topic", r.Topic, "reason", r.Reason)
 	}
-	before := make(map[string]int) // number of partitions of existing remote topics
 	for _, pair := range pairs {
-		before[pair.TargetName] = len(pair.Target.Partitions)
-	}
-	created, grown, errs := f.createMissing(ctx, pairs)
-	for _, pair := range pairs {
-		if err := errs[pair.TargetName]; err != nil {
+		if err := f.topology.made.errs[pair.TargetName]; err != nil {
 			w.addTopic(pair.Source.Name, WaitTargetRefused, err)
-			f.warn("target topic not created, retrying", "topic", pair.TargetName, "err", err)
 		}
-	}
-	if len(created)+len(grown) > 0 {
-		if target, err = f.awaitTopics(ctx, append(created, grown...)); err != nil {
-			return err
-		}
-		pairs, _ = f.selectTopics(source, target)
 	}
 	f.topology.setSource(source)
 	f.topology.setTarget(target)
-	f.addNewTopics(ctx, pairs, before, w)
+	f.addNewTopics(ctx, pairs, w)
 	f.followLeaders()
 	return nil
 }
 
-// createMissing creates what the target lacks. Of several instances, the one that holds shard 0 does; the others see it soon.
-func (f *Flow) createMissing(ctx context.Context, pairs []topics.Pair) (created, grown []string, errs map[string]error) {
-	if f.isDoer() {
-		return f.topics.CreateMissing(ctx, pairs)
+// creation is what a topic sync has created on the target.
+type creation struct {
+	before, after topics.View
+	errs          map[string]error // by remote topic
+}
+
+// createMissing creates what the target lacks, and waits until its metadata show it. Of several instances, the one that holds shard 0 does; the
+// others see it soon.
+func (f *Flow) createMissing(ctx context.Context, source, target topics.View) (made creation, err error) {
+	made.before, made.after = target, target
+	pairs, _ := f.selectTopics(source, target)
+	if !f.isDoer() {
+		if slices.ContainsFunc(pairs, func(p topics.Pair) bool { return len(p.Target.Partitions) < len(p.Source.Partitions) }) {
+			f.syncTopicsSoon()
+		}
+		return made, nil
 	}
-	if slices.ContainsFunc(pairs, func(p topics.Pair) bool { return len(p.Target.Partitions) < len(p.Source.Partitions) }) {
-		f.syncTopicsSoon()
+	created, grown, errs := f.topics.CreateMissing(ctx, pairs)
+	for _, name := range slices.Sorted(maps.Keys(errs)) {
+		f.warn("target topic not created, retrying", "topic", name, "err", errs[name])
 	}
-	return nil, nil, nil
+	made.errs = errs
+	if len(created)+len(grown) > 0 {
+		made.after, err = f.awaitTopics(ctx, append(created, grown...))
+	}
+	return made, err
 }
 
 // isDoer reports whether this process creates and configures topics: it holds shard 0, and may still be taking it over.
@@ -190,7 +201,7 @@ func (f *Flow) awaitTopics(ctx context.Context, names []string) (topics.View, er
 }
 
 // addNewTopics adds new partitions to the flow, and requests takeovers of their shards. What cannot be added is in the waits.
-func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map[string]int, w *waits) {
+func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, w *waits) {
 	fresh := f.pairsToAdd(pairs)
 	if len(fresh) == 0 {
 		return
@@ -214,7 +225,7 @@ func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, before map
 		if !known {
 			continue // batches cannot be checked without the limits of the topic; the next sync tries again
 		}
-		for _, p := range f.addTopic(pair, l, bounds, before[pair.TargetName], w) {
+		for _, p := range f.addTopic(pair, l, bounds, w) {
 			touched[p.shard] = true
 		}
 	}
@@ -279,9 +290,8 @@ func (f *Flow) pairsToAdd(pairs []topics.Pair) []topics.Pair {
 }
 
 // addTopic adds the partitions of a topic that are not in the flow yet, and returns them. A topic with another id is another topic: its old
-// partitions are retired, and when the new ones are restored from the journal, that raises the anomaly. Before is how many partitions the
-// remote topic had before this sync.
-func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bounds, before int, w *waits) []*partition {
+// partitions are retired, and when the new ones are restored from the journal, that raises the anomaly.
+func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bounds, w *waits) []*partition {
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -297,6 +307,7 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 		t.links[name] = link
 	}
 	link.setLimits(limits)
+	before := len(t.made.before.ByName[pair.TargetName].Partitions)
 	var begun []*partition
 	for n := range min(len(pair.Source.Partitions), len(pair.Target.Partitions)) {
 		tp := offsets.TopicPartition{Topic: name, Partition: int32(n)}

@@ -37,7 +37,8 @@ type topology struct {
 	replicaSets    map[uint64]int32 // of the target, numbered as they were found
 	sourceLines    longLines
 	targetLanes    spreads
-	syncing        sync.Mutex                                       // held over a topic sync
+	syncing        sync.Mutex                                       // held while partitions are added
+	made           creation                                         // by the last topic sync; guarded by syncing
 	existed        map[string]int                                   // partitions by source topic in the first topic sync
 	firstSync      bool                                             // no topic sync has succeeded yet
 	settled        settledViews                                     // of the last topic sync, if it left nothing to do
