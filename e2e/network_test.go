@@ -60,12 +60,8 @@ func TestNetworkFaults(t *testing.T) {
 			}
 			took := m.waitProgress(t, goal, len(goal))
 			t.Logf("resumed after %.2f s; %.1f new connections per second during the fault", took.Seconds(), connections)
-			limit := resumeWithin
-			if fault.cluster == p.target && fault.mode == proxy.HalfOpen {
-				limit = 30 * time.Second // the group has removed the process, whose dead connections time out one after the other
-			}
-			if took > limit {
-				t.Errorf("resumed %.1f s after the network recovered, want %v", took.Seconds(), limit)
+			if took > resumeWithin {
+				t.Errorf("resumed %.1f s after the network recovered, want %v", took.Seconds(), resumeWithin)
 			}
 			if connections > 10 {
 				t.Errorf("%.1f new connections per second during the fault: a reconnect storm", connections)
