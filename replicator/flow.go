@@ -40,6 +40,10 @@ type Options struct {
 	BesideMirrorMaker bool
 	// Instance is the id of this process in the group of the flow's instances. It is required unless the flow has instances: one.
 	Instance string
+	// Began is called when the flow has begun, with nil, and with the error when it could not for a reason that only a person can mend: a refused
+	// login, an expired certificate, the same cluster on both sides. It reports whether the flow tries again, after a minute at most. Without it, the
+	// flow ends with the error.
+	Began func(err error) (again bool)
 	// BootTime returns the time since boot, by which the lease is measured; that of the host, if nil.
 	BootTime func() time.Duration
 	// Pauses are how long a partition waits before something is tried again; zero values are replaced by the usual ones.
@@ -242,15 +246,42 @@ func (f *Flow) Run(ctx context.Context) error {
 	defer cut()
 	f.soft, f.hard = soft, hard
 
-	if err := f.begin(soft); err != nil {
+	if err := f.beginPatiently(soft); err != nil {
 		if soft.Err() != nil {
 			return nil
 		}
+		f.failure.CompareAndSwap(nil, &err)
 		return err
 	}
 	f.startLoops(soft)
 	<-soft.Done()
 	return f.stop(cut) //nolint:contextcheck // the drain outlives the signal
+}
+
+// A flow that cannot begin waits this long before it tries again, and twice as long each further time.
+const (
+	beginPause    = time.Second
+	maxBeginPause = time.Minute
+)
+
+// beginPatiently begins, as often as the caller of the flow wants.
+func (f *Flow) beginPatiently(ctx context.Context) error {
+	for pause := beginPause; ; pause = min(2*pause, maxBeginPause) {
+		err := f.begin(ctx)
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		again := f.options.Began != nil && f.options.Began(err)
+		if err == nil || !again {
+			return err
+		}
+		text := err.Error()
+		f.problem.Store(&text)
+		f.warn("the flow cannot begin, trying again", "err", err)
+		if err := client.Sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
 }
 
 // begin connects to both clusters, waits until MirrorMaker 2 has stopped, and runs the first topic sync.

@@ -208,6 +208,9 @@ func (f *Flow) NotReady() []string {
 // notReady returns why the flow is not ready, nil if it is. It counts the shards by state into states.
 func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string {
 	var reasons []string
+	if err := f.failed(); err != nil {
+		return []string{"the flow has ended: " + err.Error()}
+	}
 	if text := f.problem.Load(); text != nil {
 		reasons = append(reasons, *text)
 	}

@@ -63,7 +63,7 @@ func (p *program) run(ctx context.Context, args []string) error {
 	return p.runFlows(ctx, c, log, func(o *replicator.Options) { o.RebuildMap, o.BesideMirrorMaker = *rebuild, *beside })
 }
 
-// runFlows serves HTTP and copies every flow of the config until ctx ends or one of them fails.
+// runFlows serves HTTP and copies every flow of the config until ctx ends or none of them can work.
 func (p *program) runFlows(ctx context.Context, c *config.Config, log *slog.Logger, adjust func(*replicator.Options)) error {
 	registry := newRegistry()
 	a := newAdmin(registry, c.HTTP)
@@ -75,12 +75,16 @@ func (p *program) runFlows(ctx context.Context, c *config.Config, log *slog.Logg
 		log.Info("listening", "address", a.address())
 	}
 	defer limitMemory(ctx, c, p.env)()
-	flows, err := p.newFlows(c, log, registry, adjust)
+	s := newSupervisor(log, len(c.Flows))
+	flows, err := p.newFlows(c, log, registry, func(o *replicator.Options) {
+		adjust(o)
+		o.Began = func(err error) bool { return s.note(o.Flow.Name, err) }
+	})
 	if err != nil {
 		return err
 	}
 	a.serveFlows(flows)
-	return runAll(ctx, flows, a.stopping)
+	return runApart(ctx, s, flows, a.stopping)
 }
 
 // newFlows creates the flows of the config. It does no I/O.

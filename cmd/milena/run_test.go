@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
@@ -44,35 +41,15 @@ http: {listen: "127.0.0.1:0"}
 }
 
 func TestRunServesUntilStopped(t *testing.T) {
-	path := twoClusters(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	var stderr lockedBuffer
-	done := make(chan int, 1)
-	go func() { done <- run(ctx, []string{"run", "-c", path}, io.Discard, &stderr, noEnv) }()
-	url := ""
-	within(t, "it logs where it listens", func() bool {
-		var line struct{ Msg, Address string }
-		for text := range strings.Lines(stderr.String()) {
-			if json.Unmarshal([]byte(text), &line) == nil && line.Msg == "listening" {
-				url = "http://" + line.Address
-				return true
-			}
-		}
-		return false
-	})
-	within(t, "it is ready", func() bool { return get(t, url+"/readyz") == http.StatusOK })
+	s := serve(t, twoClusters(t))
+	within(t, "it is ready", func() bool { return get(t, s.url+"/readyz") == http.StatusOK })
 	within(t, "it found the topic", func() bool {
-		_, stdout, _ := milena(t, "status", "--url", url)
-		return strings.Contains(stdout, "flow a-b: a -> b, ready") && strings.Contains(stdout, "2 partitions in 1 topic")
+		text := s.status(t)
+		return strings.Contains(text, "flow a-b: a -> b, ready") && strings.Contains(text, "2 partitions in 1 topic")
 	})
-	cancel()
-	select {
-	case code := <-done:
-		if code != exitClean {
-			t.Errorf("exit %d: %s", code, stderr.String())
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("run does not stop")
+	s.cancel()
+	if code := s.exit(t); code != exitClean {
+		t.Errorf("exit %d: %s", code, s.stderr)
 	}
 }
 
