@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,7 @@ func TestTLSAndSASL(t *testing.T) {
 		m.waitExit(30*time.Second, 1)
 		matchLine(t, m.Output(), `(?i)source.*(password|credential|authenticat)`)
 	})
+	t.Run("a source whose login is refused stops no other one", s.badSpoke)
 }
 
 func startSecured(t *testing.T) *secured {
@@ -117,6 +119,35 @@ func (s *secured) copies(t *testing.T, sourceMechanism, targetMechanism string) 
 	if strings.Contains(m.Output(), saslPassword) {
 		t.Error("the log contains the password")
 	}
+}
+
+// badSpoke copies two sources, one of which refuses the login until its password file is mended.
+func (s *secured) badSpoke(t *testing.T) {
+	p := s.in(t)
+	passwordFile := filepath.Join(p.dir, "spoke-password")
+	check(t, os.WriteFile(passwordFile, []byte("Tr0ub4dor&3"), 0o600))
+	spoke := s.cluster(s.source, "PLAIN", daemon.Map{"password_file": passwordFile})
+	delete(spoke["sasl"].(daemon.Map), "password")
+	config := s.configOf(s.cluster(s.source, "PLAIN", nil), s.cluster(s.target, "PLAIN", nil))
+	config["clusters"].(daemon.Map)["spoke"] = spoke
+	config["flows"] = append(config["flows"].([]daemon.Map), daemon.Map{"source": "spoke", "target": "target", "topics": []string{"secure"}})
+	m := p.newMilena("milena", config)
+	m.start()
+	check(t, s.w.Write(t.Context(), 500))
+	p.waitAndVerify(m, 30*time.Second, s.w.Acked(), "secure")
+	check(t, m.Until(within(t, 20*time.Second, "/readyz says which login is refused"), 50*time.Millisecond, func() (bool, string) {
+		why := m.WaitReady(within(t, 200*time.Millisecond, "ready"))
+		return why != nil && regexp.MustCompile(`(?i)spoke.*(credential|authenticat)`).MatchString(why.Error()), fmt.Sprint(why)
+	}))
+	check(t, os.WriteFile(passwordFile, []byte(saslPassword), 0o600))
+	m.waitReady(90 * time.Second)
+	ends := endOffsets(t, s.sourceClient, "secure")["secure"]
+	eventually(t, 30*time.Second, "both sources are copied", func() (bool, string) {
+		copied := slices.DeleteFunc(m.partitions(), func(part daemon.Partition) bool { return part.Acked < ends[part.Partition] })
+		return len(copied) == 2*len(ends), fmt.Sprintf("%d of %d partitions", len(copied), 2*len(ends))
+	})
+	p.verify(func(topic string) string { return "spoke." + topic }, "secure")
+	m.stop()
 }
 
 // checkFails runs milena check, which must end with exit code 1, and returns its output.
