@@ -250,7 +250,11 @@ func (f *Flow) lost(err error) {
 	f.instance.holding.Store(int32(joining))
 	list := f.held.take(f.held.numbers())
 	f.giveUp(list)
-	f.log.Warn("the group has removed this instance; it has lost its shards and joins again", "shards", len(list), "err", err)
+	if errors.Is(err, kerr.FencedInstanceID) {
+		f.log.Warn("another process has this instance id now; this one has lost its shards", "instance", f.instance.id, "shards", len(list), "err", err)
+	} else {
+		f.log.Warn("the group has removed this instance; it has lost its shards and joins again", "shards", len(list), "err", err)
+	}
 	requestSoon(f.instance.lost)
 }
 
@@ -281,123 +285,6 @@ func (f *Flow) holdAnew(s *shard) {
 // isOwnedElsewhere reports whether an owner record is one of another instance that runs. That of the same instance id is of the process before.
 func (f *Flow) isOwnedElsewhere(o *offsets.Owner) bool {
 	return o != nil && o.Instance != f.owner.Instance && time.Since(o.Confirmed).Abs() < f.config.Lease
-}
-
-// instanceLoop adds the partitions of shards that this process has just got, and takes them over.
-func (f *Flow) instanceLoop(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-f.instance.lost: // begin as a process does that starts: what it claims must be told when it joins
-			f.instance.member.Load().Close()
-			if err := f.joinAgain(ctx); err != nil && ctx.Err() == nil {
-				f.fail(err)
-			}
-			f.takeOverHeld(ctx)
-		case <-f.instance.changed:
-			f.confirmMembership(ctx)
-			f.takeOverHeld(ctx)
-		}
-	}
-}
-
-// describeLoop describes the group, for the status and to see whether this instance is in it, and samples the loads.
-func (f *Flow) describeLoop(ctx context.Context) {
-	client.Every(ctx, describeEvery, func(now time.Time) {
-		f.sampleLoads(now)
-		group, err := f.describeGroup(ctx)
-		switch {
-		case err != nil:
-			f.log.Debug("describe the group of the instances", "err", err)
-		case now.Sub(f.instance.joined()) > describeEvery && !f.lease.holds() && len(f.others(group)) == len(group.Instances):
-			requestSoon(f.instance.lost) // it was removed, and waits for a response that does not come
-		}
-	})
-}
-
-// joinAgain joins the group after the coordinator has removed this instance, unless another process has its id now. The coordinator also removes a member
-// for a request that this process has repeated.
-func (f *Flow) joinAgain(ctx context.Context) error {
-	now, err := f.namesake(ctx)
-	if err != nil {
-		return err
-	}
-	if now != nil && now.Process != f.process() {
-		return &fatalError{fmt.Errorf("flow %s: another process, on %s, has joined group %s on cluster %s with the instance id %q and replaces this one, which stops; if both are to run, give each its own id with the key instance",
-			f.config.Name, now.Host, f.instance.group, f.config.Target, f.instance.id)}
-	}
-	if err := f.lookAround(ctx); err != nil {
-		return err
-	}
-	return f.join(f.hard) //nolint:contextcheck // as in begin
-}
-
-// namesake returns the member of the group that has the id of this instance, nil if none has. It waits for the end of a rebalance, as the coordinator
-// does not tell before whose process it is; if that takes too long, it returns nil.
-func (f *Flow) namesake(ctx context.Context) (*membership.Instance, error) {
-	for attempt := range rejoinAttempts {
-		group, err := f.describeGroup(ctx)
-		i := slices.IndexFunc(group.Instances, func(i membership.Instance) bool { return i.ID == f.instance.id })
-		switch {
-		case err != nil:
-			f.warn("waiting for the group of the instances", "group", f.instance.group, "err", err)
-		case i < 0:
-			return nil, nil //nolint:nilnil // none is no error
-		case group.Instances[i].Process != "":
-			return &group.Instances[i], nil
-		}
-		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
-			return nil, err
-		}
-	}
-	return nil, nil //nolint:nilnil // not known is no error
-}
-
-// rejoinAttempts is how often a removed instance asks who has its id: for about 10 s, longer than a rebalance takes.
-const rejoinAttempts = 20
-
-// process is an id of this process that no other one has.
-func (f *Flow) process() string {
-	return fmt.Sprintf("%s-%d-%x", f.owner.Host, f.owner.PID, f.owner.Since.UnixNano())
-}
-
-// takeOverHeld adds the partitions of the shards that are held and not owned, and requests their takeovers.
-func (f *Flow) takeOverHeld(ctx context.Context) {
-	if err := f.addHeld(ctx); err != nil && ctx.Err() == nil {
-		f.warn("the partitions of new shards could not be added, retrying", "err", err)
-		f.syncTopicsSoon()
-	}
-	if !f.instance.isAssigned() {
-		if zero := f.held.get(0); zero != nil {
-			f.requestTakeover(zero) // the others follow once this one is owned
-		}
-		return
-	}
-	for _, s := range f.busiestFirst() {
-		if !s.ownership.isOwned() {
-			f.requestTakeover(s)
-		}
-	}
-}
-
-// confirmLoop confirms the lease by the membership, once the group has assigned shards.
-func (f *Flow) confirmLoop(ctx context.Context) {
-	client.Every(ctx, confirmEvery, func(time.Time) { f.confirmMembership(ctx) })
-}
-
-func (f *Flow) confirmMembership(ctx context.Context) {
-	if !f.instance.isAssigned() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
-	defer cancel()
-	began := f.lease.now()
-	if err := f.instance.member.Load().Confirm(ctx); err != nil {
-		f.log.Debug("the membership is not confirmed", "err", err)
-		return
-	}
-	f.lease.confirm(began)
 }
 
 // confirmOwnership records that a fence or a journal write of a shard succeeded, which was sent at an instant. While the group assigns shards, that
@@ -446,30 +333,4 @@ func (f *Flow) elsewhere(source offsets.TopicPartition) bool {
 // shardOf returns the number of the shard that a source partition belongs to.
 func (f *Flow) shardOf(source offsets.TopicPartition) int32 {
 	return offsets.ShardOf(source.Topic, source.Partition, f.config.Shards)
-}
-
-// InstanceStatus is this process among the instances of the flow.
-type InstanceStatus struct {
-	// ID is the instance id. It is empty with instances: one.
-	ID string `json:"id,omitempty"`
-	// State is alone (instances: one), joining, claimed (alone in the group, which has not assigned yet), assigned, or standby: assigned nothing.
-	State string `json:"state"`
-	// Held counts the shards of this instance.
-	Held int `json:"held"`
-	// Instances are all members of the group, as it was last described.
-	Instances []membership.Instance `json:"instances,omitempty"`
-}
-
-func (f *Flow) instanceStatus() InstanceStatus {
-	s := InstanceStatus{ID: f.instance.id, State: f.instance.how().String(), Held: len(f.held.all())}
-	if f.instance.isAssigned() && s.Held == 0 {
-		s.State = "standby"
-	}
-	if f.instance.how() == alone {
-		s.ID = ""
-	}
-	if group := f.instance.seen.Load(); group != nil {
-		s.Instances = group.Instances
-	}
-	return s
 }

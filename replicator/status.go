@@ -124,7 +124,9 @@ func (f *Flow) Status() Status {
 	now := time.Now()
 	s.NotCopied = f.notCopied()
 	c := f.addPartitionStatus(&s, now)
-	s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
+	if s.Instance.Syncs || f.instance.how() == joining { // else another instance does that
+		s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
+	}
 	s.Throttled = f.throttles.Status(now)
 	s.NotReady = f.notReady(c, s.Shards, now)
 	s.Ready = len(s.NotReady) == 0

@@ -184,7 +184,7 @@ func (p *program) printComparedPartitions(c *compare.Report) {
 		return
 	}
 	w := p.table()
-	row(w, "  TOPIC\tPARTITION\tSOURCE END\tMM2 OFFSET\tMM2 LAG\tLAG SECONDS\tMILENA OFFSET\tEQUAL\tDUPLICATED\tNOT ON SOURCE\tNOT ON TARGET")
+	row(w, "  TOPIC\tPARTITION\tSOURCE END\tCOPIED\tLAG\tLAG SECONDS\tREAD\tEQUAL\tDUPLICATED\tNOT ON SOURCE\tNOT ON TARGET")
 	for _, part := range c.Worst(maxPartitionRows) {
 		row(w, "  %s\t%d\t%d\t%s\t%d\t%s\t%d\t%d\t%d\t%d\t%d", part.Topic, part.Partition, part.SourceEnd, optional(part.Mirrored), part.LagRecords, lagSeconds(part),
 			part.Milena, part.Equal, part.Duplicates, part.NotOnSource, part.NotOnTarget)

@@ -144,7 +144,10 @@ func (p *program) printStatus(o overview) {
 		p.printf("  %s\n", indented(reason, "    "))
 	}
 	if i := o.Instance; i.ID != "" {
-		p.printf("  instance %s: %s, %s of %s\n", i.ID, i.State, count(i.Held, "shard"), count(max(1, len(i.Instances)), "instance"))
+		p.printf("  instance %s: %s, holds %d of %s\n", i.ID, i.State, i.Held, count(int64(i.Shards), "shard"))
+		if n := len(i.Instances); n > 1 {
+			p.printf("  %s share the flow, and this is what one of them has; milena status -c FILE shows all%s\n", count(n, "instance"), syncsElsewhere(i))
+		}
 	}
 	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), lagText(o.LagRecords, o.LagUnknown), count(o.Records, "record"), size(o.Bytes))
@@ -155,6 +158,14 @@ func (p *program) printStatus(o overview) {
 	p.printConfigs(o.Configs)
 	p.printACLs(o.ACLs)
 	p.printAttention(o)
+}
+
+// syncsElsewhere says that another instance syncs groups, topic configs and ACLs, if one does.
+func syncsElsewhere(i replicator.InstanceStatus) string {
+	if i.Syncs {
+		return ""
+	}
+	return ". Another one syncs groups, topic configs and ACLs"
 }
 
 // lagText is a lag in records, as far as it is known.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,7 +83,7 @@ func (p *program) printFleet(result fleetResult) {
 		return
 	}
 	p.printf("flow %s: %s -> %s, %s\n", r.Flow, r.Source, r.Target, instancesText(r))
-	p.printInstances(r.Instances)
+	p.printInstances(r)
 	p.printf("  %s in %s, lag %s%s\n", count(len(r.Partitions), "partition"), count(topicsOf(r), "topic"), lagText(r.LagRecords, r.LagUnknown), asOf(r))
 	for _, problem := range r.Problems {
 		p.printf("  %s\n", indented(problem, "    "))
@@ -113,21 +114,35 @@ func instancesText(r *fleet.Report) string {
 	return fmt.Sprintf("%s, %d of %s owned", count(len(r.Instances), "instance"), r.Shards-len(r.ShardsWithoutOwner), count(r.Shards, "shard"))
 }
 
-func (p *program) printInstances(list []fleet.Instance) {
-	if len(list) == 0 {
+// printInstances prints a line for each instance. The one that holds shard 0 has a mark. An instance that was not seen for some seconds may be dead: the
+// group learns that after its session timeout.
+func (p *program) printInstances(r *fleet.Report) {
+	if len(r.Instances) == 0 {
 		return
 	}
 	p.printf("\n")
 	w := p.table()
-	row(w, "  INSTANCE\tHOST\tVERSION\tSHARDS\tPARTITIONS\tLAG")
-	for _, i := range list {
+	row(w, "  INSTANCE\tHOST\tVERSION\tSEEN\tSHARDS\tPARTITIONS\tLAG")
+	syncs := false
+	for _, i := range r.Instances {
+		seen := "-"
+		if !i.Confirmed.IsZero() {
+			seen = ago(r.At.Sub(i.Confirmed))
+		}
 		if i.Shards == nil {
-			row(w, "  %s\t%s\t%s\t-\t-\t-", i.ID, cmp.Or(i.Host, "-"), cmp.Or(i.Version, "-"))
+			row(w, "  %s\t%s\t%s\t%s\t-\t-\t-", i.ID, cmp.Or(i.Host, "-"), cmp.Or(i.Version, "-"), seen)
 			continue
 		}
-		row(w, "  %s\t%s\t%s\t%d\t%d\t%s", i.ID, cmp.Or(i.Host, "-"), cmp.Or(i.Version, "-"), len(i.Shards), i.Partitions, lagText(i.LagRecords, i.LagUnknown))
+		shards := strconv.Itoa(len(i.Shards))
+		if len(r.Instances) > 1 && slices.Contains(i.Shards, 0) {
+			syncs, shards = true, shards+"*"
+		}
+		row(w, "  %s\t%s\t%s\t%s\t%s\t%d\t%s", i.ID, cmp.Or(i.Host, "-"), cmp.Or(i.Version, "-"), seen, shards, i.Partitions, lagText(i.LagRecords, i.LagUnknown))
 	}
 	_ = w.Flush()
+	if syncs {
+		p.printf("  * also syncs topics, configs, ACLs and groups\n")
+	}
 	p.printf("\n")
 }
 
@@ -146,11 +161,16 @@ func asOf(r *fleet.Report) string {
 	if r.JournaledAt.IsZero() {
 		return ""
 	}
-	age := max(0, r.At.Sub(r.JournaledAt)).Round(time.Second)
+	return ", by the journal as of " + ago(r.At.Sub(r.JournaledAt))
+}
+
+// ago says how old something is.
+func ago(age time.Duration) string {
+	age = max(0, age).Round(time.Second)
 	if age < 2*time.Minute {
-		return fmt.Sprintf(", as of %.0f s ago", age.Seconds())
+		return fmt.Sprintf("%.0f s ago", age.Seconds())
 	}
-	return fmt.Sprintf(", as of %v ago", age)
+	return fmt.Sprintf("%v ago", age)
 }
 
 // partitionsWithoutOwner counts the partitions that nobody copies.

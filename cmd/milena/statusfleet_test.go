@@ -35,10 +35,10 @@ func TestFleetStatusFindsARunningMilena(t *testing.T) {
 	})
 	want := regexp.MustCompile(`^flow a-b: a -> b, 1 instance, 4 of 4 shards owned
 
-  INSTANCE +HOST +VERSION +SHARDS +PARTITIONS +LAG
-  \S+ +\S+ +\S+ +4 +\d+ +\d+ records?
+  INSTANCE +HOST +VERSION +SEEN +SHARDS +PARTITIONS +LAG
+  \S+ +\S+ +\S+ +\d s ago +4 +\d+ +\d+ records?
 
-  \d+ partitions in \d topics?, lag \d+ records?, as of \d s ago
+  \d+ partitions in \d topics?, lag \d+ records?, by the journal as of \d s ago
   no partition needs attention
 
 $`)
@@ -62,7 +62,7 @@ func sampleFleet() *fleet.Report {
 		Flow: "a-b", Source: "a", Target: "b", At: at, JournaledAt: at.Add(-3 * time.Second), Mode: fleet.ModeGroup,
 		Shards: 8, ShardsWithoutOwner: []int32{4, 5, 7}, LagRecords: ptr(int64(7)), LagUnknown: 4,
 		Instances: []fleet.Instance{
-			{ID: "one", Host: "host-1", Version: "v1.2.3", Shards: []int32{0, 1, 2}, Partitions: 3, LagRecords: ptr(int64(7))},
+			{ID: "one", Host: "host-1", Version: "v1.2.3", Confirmed: at.Add(-4 * time.Second), Shards: []int32{0, 1, 2}, Partitions: 3, LagRecords: ptr(int64(7))},
 			{ID: "two", Host: "host-2", Shards: []int32{3, 6}, Partitions: 3, LagUnknown: 3},
 		},
 		NotCopied: map[string]string{"long": "has a name that is too long"},
@@ -89,11 +89,12 @@ func printed(r *fleet.Report) string {
 func TestFleetStatusShowsWhatNeedsAttention(t *testing.T) {
 	want := `flow a-b: a -> b, 2 instances, 5 of 8 shards owned
 
-  INSTANCE  HOST    VERSION  SHARDS  PARTITIONS  LAG
-  one       host-1  v1.2.3   3       3           7 records
-  two       host-2  -        2       3           unknown
+  INSTANCE  HOST    VERSION  SEEN     SHARDS  PARTITIONS  LAG
+  one       host-1  v1.2.3   4 s ago  3*      3           7 records
+  two       host-2  -        -        2       3           unknown
+  * also syncs topics, configs, ACLs and groups
 
-  5 partitions in 2 topics, lag 7 records and unknown for 4 partitions, as of 3 s ago
+  5 partitions in 2 topics, lag 7 records and unknown for 4 partitions, by the journal as of 3 s ago
   nobody owns 3 shards (4-5, 7) with 1 partition
 
   TOPIC   PARTITION  STATE    REASON
@@ -112,7 +113,7 @@ func TestFleetStatusShowsWhatNeedsAttention(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	r.Mode, r.Instances = fleet.ModeGroup, []fleet.Instance{{ID: "one"}}
-	if got := printed(r); !strings.Contains(got, "1 instance, owners of 8 shards not known\n") || !strings.Contains(got, "  one       -     -        -       -           -\n") {
+	if got := printed(r); !strings.Contains(got, "1 instance, owners of 8 shards not known\n") || !strings.Contains(got, "  one       -     -        -     -       -           -\n") {
 		t.Errorf("%s", got)
 	}
 	r = sampleFleet()

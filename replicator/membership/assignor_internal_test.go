@@ -145,16 +145,16 @@ func TestTopicWithoutPartitionsIsAnError(t *testing.T) {
 // A heavy shard goes to the member that the first round has moved it to, although nobody reports its load in the second.
 func TestSecondRoundKnowsTheLoads(t *testing.T) {
 	leader := newAssignor(nil)
-	a := &fakeMember{id: "a", owned: []int32{0, 1, 2, 3}, info: Info{Weights: map[int32]int64{0: 1000, 1: 1000, 2: 10, 3: 10}}}
+	a := &fakeMember{id: "a", owned: []int32{0, 1, 2, 3}, info: Info{Weights: map[int32]int64{0: 1000 * mib, 1: 1000 * mib, 2: 10 * mib, 3: 10 * mib}}}
 	b := &fakeMember{id: "b"}
 	got := rebalance(t, leader, 4, a, b)
 	if d := cmp.Diff(map[string][]int32{"a": {1, 2, 3}, "b": nil}, got); d != "" {
 		t.Fatal(d)
 	}
-	if d := cmp.Diff(map[int32]int64{0: 1000}, leader.moving); d != "" {
+	if d := cmp.Diff(map[int32]int64{0: 1000 * mib}, leader.moving); d != "" {
 		t.Fatal(d)
 	}
-	a.generation, a.owned, a.info = 1, []int32{1, 2, 3}, Info{Weights: map[int32]int64{1: 1000, 2: 10, 3: 10}}
+	a.generation, a.owned, a.info = 1, []int32{1, 2, 3}, Info{Weights: map[int32]int64{1: 1000 * mib, 2: 10 * mib, 3: 10 * mib}}
 	b.generation = 1
 	got = rebalance(t, leader, 4, a, b)
 	if d := cmp.Diff(map[string][]int32{"a": {1, 2, 3}, "b": {0}}, got); d != "" {

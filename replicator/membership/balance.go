@@ -12,8 +12,10 @@ type holder struct {
 }
 
 const (
-	// An idle shard weighs a tenth of an average one, as it has partitions to keep in sync too.
-	idleShare = 10
+	// An idle shard weighs a tenth of an average one, as it has partitions to keep in sync too, and never less than littleLoad: a thousandth of what a
+	// core copies. So shards without much to copy are divided by their number, and chance does not move them.
+	idleShare  = 10
+	littleLoad = 100 << 10
 	// An instance may carry a fifth more or less than its share before a shard moves: a move interrupts the shard.
 	slackShare = 5
 	// A load counts at most this much, so that sums stay within an int64 whatever others report.
@@ -33,7 +35,7 @@ func weights(shards []int32, known map[int32]int64) func(shard int32) int64 {
 	if count > 0 {
 		average = max(sum/count, 1)
 	}
-	base := max(average/idleShare, 1)
+	base := max(average/idleShare, littleLoad)
 	return func(shard int32) int64 {
 		if load, ok := known[shard]; ok {
 			return base + min(load, maxLoad)

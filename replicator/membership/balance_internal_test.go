@@ -10,17 +10,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+const mib = 1 << 20
+
 func TestWeights(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		known map[int32]int64
 		want  []int64
 	}{
-		{"none is known", nil, []int64{2, 2, 2}},
-		{"all are known", map[int32]int64{0: 100, 1: 200, 2: 300}, []int64{120, 220, 320}},
-		{"an unknown one is average", map[int32]int64{0: 100, 1: 300}, []int64{120, 320, 220}},
-		{"an idle one has the base", map[int32]int64{0: 1, 1: 299, 2: 300}, []int64{21, 319, 320}},
-		{"of a shard that is not there", map[int32]int64{0: 10, 9: 1000}, []int64{11, 11, 11}},
+		{"none is known", nil, slices.Repeat([]int64{littleLoad + 1}, 3)},
+		{"all are known", map[int32]int64{0: 100 * mib, 1: 200 * mib, 2: 300 * mib}, []int64{120 * mib, 220 * mib, 320 * mib}},
+		{"an unknown one is average", map[int32]int64{0: 100 * mib, 1: 300 * mib}, []int64{120 * mib, 320 * mib, 220 * mib}},
+		{"an idle one has the base", map[int32]int64{0: 0, 1: 300 * mib, 2: 300 * mib}, []int64{20 * mib, 320 * mib, 320 * mib}},
+		{"little makes little difference", map[int32]int64{0: 1, 1: 5000, 2: 300}, []int64{littleLoad + 1, littleLoad + 5000, littleLoad + 300}},
+		{"of a shard that is not there", map[int32]int64{0: 10 * mib, 9: 1000 * mib}, slices.Repeat([]int64{11 * mib}, 3)},
 		{"absurd", map[int32]int64{0: math.MaxInt64, 1: math.MaxInt64, 2: math.MaxInt64}, slices.Repeat([]int64{maxLoad + maxLoad/10}, 3)},
 	} {
 		t.Run(test.name, func(t *testing.T) {

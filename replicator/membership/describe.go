@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -69,7 +70,7 @@ func Describe(ctx context.Context, cl *kgo.Client, group string) (Group, error) 
 }
 
 func instanceOf(m kadm.DescribedGroupMember) Instance {
-	i := Instance{ID: m.MemberID, MemberID: m.MemberID, Host: m.ClientHost}
+	i := Instance{ID: m.MemberID, MemberID: m.MemberID, Host: strings.TrimPrefix(m.ClientHost, "/")}
 	if m.InstanceID != nil {
 		i.ID = *m.InstanceID
 	}
