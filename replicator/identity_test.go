@@ -23,18 +23,19 @@ type crash struct {
 	fault *kfake.FaultHandle
 }
 
-// beginCrash starts a flow, and lets its journal fail once the topic's first records are journaled. Until its end it does not try to journal: a refused
-// write would fence the shard, and kfake would refuse batches in flight with the epoch before.
+// beginCrash starts a flow, and lets its journal fail once the topic's first records are journaled. Until its end nothing fences the shard, neither a
+// refused write of the journal nor a new heartbeats topic: with kfake, which has one epoch per producer, the copy would get a new epoch too.
 func beginCrash(t *testing.T, topic string, configs ...string) *crash {
 	t.Helper()
 	c := &crash{Clusters: replicatortest.NewClusters(t, 1)}
 	c.ShutdownTimeout = time.Second // the journal cannot be written at the end
 	c.Source.CreateTopic(topic, 1, configs...)
 	c.Source.Produce(topic, 1, 10, "journaled")
-	c.flow = c.Start()
+	quiet := func(f *config.Flow) { f.Heartbeats, f.JournalInterval, f.Lease = false, time.Hour, 4*time.Hour }
+	c.flow = c.Start(quiet)
 	c.flow.UntilCopied(topic)
 	c.flow.Stop()
-	c.flow = c.Start(func(f *config.Flow) { f.JournalInterval, f.Lease = time.Hour, 4*time.Hour })
+	c.flow = c.Start(quiet)
 	c.flow.UntilCopied(topic)
 	c.fault = c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: offsets.JournalTopic("a-b"), Err: kerr.NotEnoughReplicas, Count: -1})
 	return c
