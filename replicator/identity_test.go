@@ -29,6 +29,7 @@ func beginCrash(t *testing.T, topic string, configs ...string) *crash {
 	t.Helper()
 	c := &crash{Clusters: replicatortest.NewClusters(t, 1)}
 	c.ShutdownTimeout = time.Second // the journal cannot be written at the end
+	c.Instance = "node"             // as a process that is started again
 	c.Source.CreateTopic(topic, 1, configs...)
 	c.Source.Produce(topic, 1, 10, "journaled")
 	quiet := func(f *config.Flow) { f.Heartbeats, f.JournalInterval, f.Lease = false, time.Hour, 4*time.Hour }

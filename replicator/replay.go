@@ -188,13 +188,12 @@ func truncatedError(known tailKnowledge, matching *match.Reconciler, lost *sourc
 // differsError is the anomaly of a source whose records are not those of the tail, or may be those of the tail in more than one way. If the source
 // has a newer leader epoch there, it was truncated and has grown again.
 func differsError(known tailKnowledge, matching *match.Reconciler, doubt *match.DoubtError) error {
-	certain := matching.Partial()
-	e := &unsettledError{
-		kind: policy.Unmatched, from: doubt.From, to: doubt.To, detail: "the end of the copy does not match the source: " + doubt.Error(),
-		fallback: settlement{certain.Segments, certain.Next, certain.LeaderEpoch},
-	}
-	if doubt.To > certain.Next {
-		e.fallback.next, e.fallback.leaderEpoch = doubt.To, -1
+	e := &unsettledError{kind: policy.Unmatched, from: doubt.From, to: doubt.To, detail: "the end of the copy does not match the source: " + doubt.Error()}
+	if doubt.From < doubt.To { // it certainly has nothing behind that
+		e.fallback = settlement{doubt.Segments, doubt.To, -1}
+	} else {
+		certain := matching.Partial()
+		e.fallback = settlement{certain.Segments, certain.Next, certain.LeaderEpoch}
 	}
 	if doubt.From == doubt.To && known.leaderEpoch >= 0 && doubt.LeaderEpoch > known.leaderEpoch {
 		e.kind = policy.Truncated

@@ -161,6 +161,9 @@ func TestReconcilerBehindTwoCleaners(t *testing.T) {
 				switch {
 				case errors.As(err, &doubt) && doubt.From < doubt.To:
 					doubts++
+					if problem := b.checkDoubt(doubt); problem != "" {
+						t.Fatalf("seed %d: %s\n%s", seed, problem, &b.logs)
+					}
 					continue
 				case err != nil:
 					t.Fatalf("seed %d: %v\n%s", seed, err, &b.logs)

@@ -322,6 +322,26 @@ func (l *logs) check(end *End) string {
 	return ""
 }
 
+// checkDoubt checks that the copy ends between the two offsets of a doubt: whoever continues at the last one copies nothing twice.
+func (l *logs) checkDoubt(doubt *DoubtError) string {
+	if doubt.From == doubt.To {
+		return ""
+	}
+	for _, batch := range l.source {
+		for _, r := range batch.records {
+			_, copied := l.copied[r.Offset]
+			switch {
+			case batch.dropped || r.Offset < l.sourceStart:
+			case r.Offset < doubt.From && !copied:
+				return fmt.Sprintf("source offset %d is lost: %v", r.Offset, doubt)
+			case r.Offset >= doubt.To && copied:
+				return fmt.Sprintf("source offset %d is copied twice: %v", r.Offset, doubt)
+			}
+		}
+	}
+	return ""
+}
+
 // missing returns a record that both sides have and the map does not, if their contents are all different.
 func (l *logs) missing(end *End) string {
 	pairs := make(map[int64]int64)

@@ -46,6 +46,7 @@ type Reconciler struct {
 	trail     []step            // source records whose number is not decided
 	segments  []offsets.Segment // of the records before them
 	end       *End              // found; not the only one as long as other counts are possible
+	doubt     *DoubtError       // other ends that were found, nil if there is none
 	compared  int               // records, which bounds the work
 	read      readLog
 	finished  bool
@@ -93,6 +94,8 @@ type DoubtError struct {
 	LeaderEpoch int32 // of the source batch at From
 	Target      int64 // offset of the copy of the record at From, -1 if it is unknown
 	Detail      string
+	// Segments are those of the records that both sides still have, if the copy ends at To and To is above From.
+	Segments []offsets.Segment
 }
 
 func (e *DoubtError) Error() string { return e.Detail }
@@ -247,17 +250,14 @@ func (r *Reconciler) matchRecord(record *recordbatch.Record, created int64, lead
 	case err != nil:
 		return err
 	case certain:
-		r.end = nil // this record is not new, so one before it was not the first new one
+		r.end, r.doubt = nil, nil // this record is not new, so one before it was not the first new one
 	case before.has(r.tail.count): // all of the tail may be below this record: it may be new
-		if err := r.foundInHole(); err != nil {
-			return err
-		}
+		r.foundInHole()
 	}
 	switch {
 	case len(after) > 0:
 	case r.end != nil:
-		r.finished = true
-		return nil
+		return r.finish()
 	case r.MayLeaveOut:
 		r.survived(key, record.Offset, leaderEpoch)
 		return nil // the hole stays as it is
@@ -268,13 +268,11 @@ func (r *Reconciler) matchRecord(record *recordbatch.Record, created int64, lead
 	r.trail = append(r.trail, step{record.Offset, r.hole, after, equal})
 	r.counts, r.hole, r.behind = r.through(after, hole{}), hole{}, record.Offset+1
 	if r.counts.has(r.tail.count) {
-		if err := r.found(record.Offset+1, leaderEpoch, r.path(r.tail.count, hole{})); err != nil {
-			return err
-		}
+		r.found(record.Offset+1, leaderEpoch, r.path(r.tail.count, hole{}))
 		r.counts = r.counts.without(r.tail.count)
 		r.trail[len(r.trail)-1].counts = after.without(r.tail.count)
-		if r.finished = len(r.counts) == 0; r.finished {
-			return nil
+		if len(r.counts) == 0 {
+			return r.finish()
 		}
 	}
 	if count, single := r.counts.single(); single { // what is before it does not depend on what follows
@@ -381,32 +379,44 @@ func (r *Reconciler) differs(before counts, leaderEpoch int32) error {
 	}
 }
 
-// found records a possible end. If it is not the only one, that is an error, unless the source has no record between them: then the same record
-// is the next one.
-func (r *Reconciler) found(next int64, leaderEpoch int32, segments []offsets.Segment) error {
+// found records a possible end. If it is not the only one, that is a doubt, unless the source has no record between them: then the same record is the
+// next one. The doubt is complete once no more ends are possible.
+func (r *Reconciler) found(next int64, leaderEpoch int32, segments []offsets.Segment) {
 	switch {
 	case r.end == nil:
 		r.end = &End{Next: next, LeaderEpoch: leaderEpoch, Segments: segments}
-		return nil
+		return
 	case r.end.Next >= r.behind:
 		if next > r.end.Next {
 			r.end.Next, r.end.LeaderEpoch = next, leaderEpoch
 		}
-		return nil
+		return
+	case r.doubt == nil:
+		r.doubt = &DoubtError{From: r.end.Next, To: r.end.Next, LeaderEpoch: leaderEpoch, Target: -1, Segments: r.end.Segments}
 	}
-	return &DoubtError{
-		From: min(r.end.Next, next), To: max(r.end.Next, next), LeaderEpoch: leaderEpoch, Target: -1,
-		Detail: fmt.Sprintf("the copy may end at source offset %d or at %d: what would decide is gone, on the source or on the target, and what is left fits both", r.end.Next, next),
+	r.doubt.From = min(r.doubt.From, next)
+	if next > r.doubt.To {
+		r.doubt.To, r.doubt.Segments = next, segments
 	}
 }
 
+// finish ends the reading of the source. It returns the doubt, if there is one.
+func (r *Reconciler) finish() error {
+	r.finished = true
+	if r.doubt == nil {
+		return nil
+	}
+	r.doubt.Detail = fmt.Sprintf("the copy may end at source offset %d, at %d, or between them: what would decide is gone, on the source or on the target, and what is left fits", r.doubt.From, r.doubt.To)
+	return r.doubt
+}
+
 // foundInHole records that the rest of the tail may be in the hole before Next.
-func (r *Reconciler) foundInHole() error {
+func (r *Reconciler) foundInHole() {
 	next, leaderEpoch := r.resumeBehindHole(), r.LeaderEpoch
 	if next < r.Next {
 		leaderEpoch = -1
 	}
-	return r.found(next, leaderEpoch, r.path(r.tail.count, r.hole))
+	r.found(next, leaderEpoch, r.path(r.tail.count, r.hole))
 }
 
 // resumeBehindHole returns where the copy continues if all that is left of the tail is in the hole before Next. If the start of the source's log
@@ -430,12 +440,12 @@ func (r *Reconciler) EndOfSource(end int64) (ok bool, err error) {
 	}
 	r.passHole(end, -1)
 	if r.through(r.counts, r.hole).has(r.tail.count) {
-		if err := r.foundInHole(); err != nil {
-			return false, err
-		}
+		r.foundInHole()
 	}
-	r.finished = r.end != nil
-	return r.finished, nil
+	if r.end == nil {
+		return false, nil
+	}
+	return true, r.finish()
 }
 
 // Partial returns what is certain so far: the end of what both sides have.

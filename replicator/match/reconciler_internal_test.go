@@ -56,6 +56,9 @@ func TestReconcilerFindsTheEndByContent(t *testing.T) {
 		switch {
 		case errors.As(err, &doubt) && l.deletedOnTarget():
 			counts["doubt"]++
+			if problem := l.checkDoubt(doubt); problem != "" {
+				t.Fatalf("seed %d: %s\n%s", seed, problem, l)
+			}
 		case err != nil:
 			t.Fatalf("seed %d: %v\n%s", seed, err, l)
 		default:
@@ -103,6 +106,9 @@ func TestReconcilerNeverGuesses(t *testing.T) {
 			switch {
 			case errors.As(err, &doubt) && doubt.From < doubt.To:
 				counts["doubt"]++
+				if problem := l.checkDoubt(doubt); problem != "" {
+					t.Fatalf("%d contents, seed %d: %s\n%s", contents, seed, problem, l)
+				}
 			case err != nil:
 				t.Fatalf("%d contents, seed %d: %v\n%s", contents, seed, err, l)
 			default:
