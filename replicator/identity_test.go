@@ -32,12 +32,9 @@ func beginCrash(t *testing.T, topic string, configs ...string) *crash {
 	c.Instance = "node"             // as a process that is started again
 	c.Source.CreateTopic(topic, 1, configs...)
 	c.Source.Produce(topic, 1, 10, "journaled")
-	quiet := func(f *config.Flow) { f.Heartbeats, f.JournalInterval, f.Lease = false, time.Hour, 4*time.Hour }
-	c.flow = c.Start(quiet)
+	c.flow = c.Start(func(f *config.Flow) { f.Heartbeats, f.JournalInterval = false, 5*time.Second })
 	c.flow.UntilCopied(topic)
-	c.flow.Stop()
-	c.flow = c.Start(quiet)
-	c.flow.UntilCopied(topic)
+	c.flow.UntilJournaled(topic)
 	c.fault = c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: offsets.JournalTopic("a-b"), Err: kerr.NotEnoughReplicas, Count: -1})
 	return c
 }
