@@ -38,12 +38,7 @@ func createStores(t *testing.T, dir string, ca *kafka.Authority) {
 	t.Helper()
 	cert, key, err := ca.Issue("milena")
 	check(t, err)
-	pair, err := tls.X509KeyPair(slices.Concat(cert, ca.PEM), key)
-	check(t, err)
-	root, err := x509.ParseCertificate(pair.Certificate[1])
-	check(t, err)
-	made, err := pkcs12.Modern.Encode(pair.PrivateKey, pair.Leaf, []*x509.Certificate{root}, storePassword)
-	check(t, err)
+	made := encodePKCS12(t, cert, key, ca)
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for name, content := range map[string][]byte{"made.p12": made, "ca.pem": ca.PEM, "client.pem": cert, "client.key": key} {
 		check(t, os.WriteFile(at(name), content, 0o600))
@@ -53,6 +48,18 @@ func createStores(t *testing.T, dir string, ca *kafka.Authority) {
 		keytool(t, "-importkeystore", "-noprompt", "-srckeystore", at("made.p12"), "-srcstorepass", storePassword, "-srcalias", "1",
 			"-destkeystore", at("client."+kind), "-deststoretype", kind, "-deststorepass", storePassword, "-destkeypass", password, "-destalias", "milena")
 	}
+}
+
+// encodePKCS12 returns a store with a key, its certificate and the authority that signed it.
+func encodePKCS12(t *testing.T, cert, key []byte, ca *kafka.Authority) []byte {
+	t.Helper()
+	pair, err := tls.X509KeyPair(slices.Concat(cert, ca.PEM), key)
+	check(t, err)
+	root, err := x509.ParseCertificate(pair.Certificate[1])
+	check(t, err)
+	made, err := pkcs12.Modern.Encode(pair.PrivateKey, pair.Leaf, []*x509.Certificate{root}, storePassword)
+	check(t, err)
+	return made
 }
 
 // milena connects to brokers that require a client certificate, with the key stores that an mm2.properties names.

@@ -218,6 +218,7 @@ type Status struct {
 	Partitions      []Partition    `json:"partitions"`
 	Groups          Groups         `json:"groups"`
 	Throttled       []Throttle     `json:"throttled"`
+	Certificates    []string       `json:"certificates"`
 	Instance        Instance       `json:"instance"`
 	Configs         *Configs       `json:"configs"`
 	ACLs            *ACLs          `json:"acls"`

@@ -33,7 +33,8 @@ type Options struct {
 	Brokers int
 	// Properties are added to each broker's server.properties.
 	Properties map[string]string
-	// Proxied adds a listener behind a proxy to each broker. The brokers themselves and the test do not use it.
+	// Proxied adds a listener behind a proxy to each broker: with Security, that is the one of Security. The brokers themselves and the test do
+	// not use it.
 	Proxied bool
 	// Lines are further listeners of each broker, each behind a proxy of its own: clients that use different lines can be cut off one by one.
 	Lines int
@@ -60,15 +61,15 @@ type Cluster struct {
 
 // Broker is one broker or the controller, running or not.
 type Broker struct {
-	name       string
-	id         int
-	addr       string
-	securePort int
-	proxy      *proxy.Proxy
-	lines      []*proxy.Proxy
-	dir        string
-	cluster    *Cluster
-	process    *proc.Process
+	name    string
+	id      int
+	addr    string
+	secure  string // address of the SASL_SSL or SSL listener
+	proxy   *proxy.Proxy
+	lines   []*proxy.Proxy
+	dir     string
+	cluster *Cluster
+	process *proc.Process
 }
 
 // Start starts a cluster and returns when all brokers have joined it. All processes end with ctx.
@@ -143,7 +144,18 @@ func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller
 		return b, b.prepareWithZooKeeper(listeners[0], controller, o)
 	}
 	advertised := slices.Clone(listeners)
-	if o.Proxied {
+	switch {
+	case o.Proxied && o.Security != nil:
+		b.secure = addr(2)
+		listeners, advertised = append(listeners, "SECURE://"+addr(3)), append(advertised, "SECURE://"+addr(2))
+		var err error
+		if b.proxy, err = proxy.Start(ctx, addr(2), addr(3)); err != nil {
+			return nil, err
+		}
+	case o.Security != nil:
+		b.secure = addr(3)
+		listeners, advertised = append(listeners, "SECURE://"+addr(3)), append(advertised, "SECURE://"+addr(3))
+	case o.Proxied:
 		listeners = append(listeners, "PROXIED://"+addr(1))
 		advertised = append(advertised, "PROXIED://"+addr(2))
 		var err error
@@ -159,11 +171,6 @@ func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller
 			return nil, err
 		}
 		b.lines = append(b.lines, line)
-	}
-	if o.Security != nil {
-		b.securePort = ports[3]
-		listeners = append(listeners, "SECURE://"+addr(3))
-		advertised = append(advertised, "SECURE://"+addr(3))
 	}
 	properties := map[string]string{"process.roles": "broker", "advertised.listeners": strings.Join(advertised, ",")}
 	if o.Brokers == 1 {
@@ -231,7 +238,7 @@ func (b *Broker) prepare(properties map[string]string, controller string, o Opti
 		return err
 	}
 	if o.Security != nil {
-		return o.Security.writeKeystores(b.dir)
+		return b.Secure(o.Security)
 	}
 	return nil
 }
@@ -344,7 +351,7 @@ func (c *Cluster) LineAddrs(n int) []string {
 
 // SecureAddrs are the addresses of the SASL_SSL or SSL listeners.
 func (c *Cluster) SecureAddrs() []string {
-	return c.addrs(func(b *Broker) string { return fmt.Sprintf("127.0.0.1:%d", b.securePort) })
+	return c.addrs(func(b *Broker) string { return b.secure })
 }
 
 func (c *Cluster) addrs(of func(*Broker) string) []string {

@@ -28,6 +28,10 @@ type Security struct {
 	Users map[string]string
 	// CA signs the brokers' certificates.
 	CA *Authority
+	// Trusted are more authorities whose client certificates the brokers accept, besides those of CA.
+	Trusted []*Authority
+	// Leaf changes the certificate of a broker before it is signed; nil leaves 127.0.0.1 and localhost as its names.
+	Leaf func(broker int, template *x509.Certificate)
 }
 
 // Authority is a certificate authority.
@@ -59,18 +63,23 @@ func NewAuthority(name string) (*Authority, error) {
 	return &Authority{PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), cert: cert, key: key}, nil
 }
 
-// Issue signs a certificate for 127.0.0.1 and localhost, for servers and clients, and returns it and its key as PEM.
-func (a *Authority) Issue(name string) (cert, key []byte, err error) {
+// Issue signs a certificate for 127.0.0.1 and localhost, for servers and clients, and returns it and its key as PEM. The changes are made to the
+// certificate before.
+func (a *Authority) Issue(name string, changes ...func(*x509.Certificate)) (cert, key []byte, err error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}, a.cert, k.Public(), a.key)
+	}
+	for _, change := range changes {
+		change(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, k.Public(), a.key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -122,16 +131,27 @@ func lineProtocols(n int) string {
 	return s.String()
 }
 
-func (s *Security) writeKeystores(dir string) error {
-	cert, key, err := s.CA.Issue("broker")
+func (s *Security) writeKeystores(broker int, dir string) error {
+	cert, key, err := s.CA.Issue("broker", func(template *x509.Certificate) {
+		if s.Leaf != nil {
+			s.Leaf(broker, template)
+		}
+	})
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "keystore.pem"), slices.Concat(key, cert, s.CA.PEM), 0o600); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "truststore.pem"), s.CA.PEM, 0o600)
+	trusted := s.CA.PEM
+	for _, a := range s.Trusted {
+		trusted = slices.Concat(trusted, a.PEM)
+	}
+	return os.WriteFile(filepath.Join(dir, "truststore.pem"), trusted, 0o600)
 }
+
+// Secure replaces the certificates of a broker, which it uses after its next start.
+func (b *Broker) Secure(s *Security) error { return s.writeKeystores(b.id, b.dir) }
 
 // createUsers creates the SCRAM credentials. A request may contain a user only once, so there is one per mechanism.
 func (s *Security) createUsers(ctx context.Context, c *Cluster) error {
