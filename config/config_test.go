@@ -152,19 +152,20 @@ func TestAllKeysAreRead(t *testing.T) {
 				TLS: &config.TLS{
 					CAFile: "ca.jks", CAPassword: "s3cr3t", CertFile: "me.p12", CertPassword: "s3cr3t", KeyFile: "me.key", KeyPassword: "s3cr3t",
 					ServerName: "kafka.eu",
+					Verify:     "chain",
 				},
 				SASL: &config.SASL{Mechanism: config.MechanismScramSHA512, Username: "milena", Password: "s3cr3t"},
 			},
 			"dr": {
 				Brokers: []string{"dr-1:9092"}, ClientID: "milena",
-				TLS:  &config.TLS{CA: "pem", Cert: "pem", Key: "s3cr3t", KeyPasswordFile: "/run/secrets/key"},
+				TLS:  &config.TLS{CA: "pem", Cert: "pem", Key: "s3cr3t", KeyPasswordFile: "/run/secrets/key", Verify: "full"},
 				SASL: &config.SASL{Mechanism: config.MechanismPlain, Username: "me", PasswordFile: "/run/secrets/dr"},
 			},
 			"lab": {
 				Brokers: []string{"lab:9092"}, ClientID: "milena",
-				TLS: &config.TLS{CAFile: "ca.p12", CAPasswordFile: "/run/secrets/ca", CertFile: "me.jks", CertPasswordFile: "/run/secrets/cert"},
+				TLS: &config.TLS{CAFile: "ca.p12", CAPasswordFile: "/run/secrets/ca", CertFile: "me.jks", CertPasswordFile: "/run/secrets/cert", Verify: "full"},
 			},
-			"open": {Brokers: []string{"open:9092"}, ClientID: "milena", TLS: &config.TLS{}},
+			"open": {Brokers: []string{"open:9092"}, ClientID: "milena", TLS: &config.TLS{Verify: "full"}},
 		},
 		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
 		HTTP:  config.HTTP{Listen: ":8080", Hosts: []string{}, PProf: true},

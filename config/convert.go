@@ -161,6 +161,9 @@ func (w converter) tls(alias string, t TLS) *yaml.Node {
 	w.secret(n, alias, "tls.cert_password", t.CertPassword, t.CertPasswordFile)
 	w.secret(n, alias, "tls.key", t.Key, t.KeyFile)
 	w.secret(n, alias, "tls.key_password", t.KeyPassword, t.KeyPasswordFile)
+	if t.Verify != DefaultTLS().Verify {
+		plain("verify", t.Verify)
+	}
 	return n
 }
 

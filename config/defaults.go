@@ -23,6 +23,9 @@ func DefaultCluster() Cluster {
 	return Cluster{ClientID: "milena"}
 }
 
+// DefaultTLS is a TLS section whose keys are all absent.
+func DefaultTLS() TLS { return TLS{Verify: VerifyFull} }
+
 // DefaultFlow is the Flow between two aliases whose other keys are all absent.
 func DefaultFlow(source, target string) Flow {
 	return Flow{
@@ -120,6 +123,8 @@ func defaultsOf(t reflect.Type) map[string]any {
 		delete(written, "flows")
 	case reflect.TypeFor[Cluster]():
 		written = map[string]any{"client_id": DefaultCluster().ClientID}
+	case reflect.TypeFor[TLS]():
+		written = map[string]any{"verify": DefaultTLS().Verify}
 	case reflect.TypeFor[Flow]():
 		written = toMap(reflect.ValueOf(DefaultFlow("", "")))
 		for _, key := range []string{"name", "source", "target", "rename", "anomalies_by_topic"} {

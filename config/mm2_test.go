@@ -63,6 +63,9 @@ func nonDefaults(c *config.Config) []string {
 	got, defaults := map[string]string{}, map[string]string{}
 	flatten(reflect.ValueOf(*c), "", got)
 	flatten(reflect.ValueOf(base), "", defaults)
+	for alias := range c.Clusters {
+		defaults["clusters."+alias+".tls.verify"] = config.DefaultTLS().Verify
+	}
 	var lines []string
 	for _, path := range slices.Sorted(maps.Keys(got)) {
 		if got[path] != defaults[path] || strings.HasSuffix(path, ".source") || strings.HasSuffix(path, ".target") {

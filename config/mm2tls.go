@@ -18,16 +18,34 @@ type lookup func(field, key string) *property
 
 // tls reads the stores of one cluster: files of any type, or PEM inline in the properties (KIP-651).
 func (m *mm2) tls(alias string, get lookup) *TLS {
-	t := new(TLS)
-	m.truststore(t, alias, get)
-	m.keystore(t, alias, get)
-	if p := get("", "ssl.endpoint.identification.algorithm"); p != nil && strings.TrimSpace(p.value) == "" {
-		m.noteOnce(p, "milena always verifies the host name in the brokers' certificates; to expect another name, set tls.server_name in milena.yaml")
+	t := DefaultTLS()
+	m.truststore(&t, alias, get)
+	m.keystore(&t, alias, get)
+	if p := get("tls.verify", "ssl.endpoint.identification.algorithm"); p != nil && strings.TrimSpace(p.value) == "" {
+		t.Verify = VerifyChain
 	}
+	m.versions(get)
 	if p := get("", "ssl.engine.factory.class"); p != nil {
 		m.bad(p, "is Java code, which milena cannot run; set ssl.truststore.location and ssl.keystore.location")
 	}
-	return t
+	return &t
+}
+
+// versions notes TLS versions that are not spoken. TLS is any version.
+func (m *mm2) versions(get lookup) {
+	for _, key := range []string{"ssl.enabled.protocols", "ssl.protocol"} {
+		p := get("", key)
+		if p == nil {
+			continue
+		}
+		value, _ := m.value(p)
+		others := slices.DeleteFunc(splitList(value), func(version string) bool {
+			return slices.Contains([]string{"TLSv1.2", "TLSv1.3", "TLS"}, version)
+		})
+		if len(others) > 0 {
+			m.noteOnce(p, "milena speaks TLS 1.2 and 1.3, not "+strings.Join(others, ", "))
+		}
+	}
 }
 
 func (m *mm2) truststore(t *TLS, alias string, get lookup) {

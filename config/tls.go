@@ -6,6 +6,14 @@ import (
 	"strings"
 )
 
+// What is verified of the brokers' certificates.
+const (
+	// VerifyFull verifies that a CA has signed the certificate, and that it has the name of the broker.
+	VerifyFull = "full"
+	// VerifyChain verifies all but the name, as Java does with an empty ssl.endpoint.identification.algorithm.
+	VerifyChain = "chain"
+)
+
 // TLS configures which certificates are trusted and which one the client presents. An empty section trusts the
 // system's CAs and presents no certificate.
 //
@@ -32,12 +40,14 @@ type TLS struct {
 	KeyPasswordFile string `koanf:"key_password_file"`
 	// ServerName is the name that is expected in the brokers' certificates, instead of the host that was dialed.
 	ServerName string `koanf:"server_name"`
+	// Verify is full or chain: what is verified of the brokers' certificates.
+	Verify string `koanf:"verify"`
 }
 
 // Format prints the fields without secrets, for the same reason as SASL.Format.
 func (t TLS) Format(f fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(f, "{%s %s %s %s %s %s %s %s}",
-		t.CAFile, t.CAPasswordFile, t.CertFile, t.CertPasswordFile, t.KeyFile, t.KeyPasswordFile, t.ServerName, hidden)
+	_, _ = fmt.Fprintf(f, "{%s %s %s %s %s %s %s %s %s}",
+		t.CAFile, t.CAPasswordFile, t.CertFile, t.CertPasswordFile, t.KeyFile, t.KeyPasswordFile, t.ServerName, t.Verify, hidden)
 }
 
 // CASecret returns the password of the CA store, or "". A file is read on each call, as in SASL.Secret.
@@ -69,6 +79,7 @@ func readSecret(written Secret, file string) (string, error) {
 }
 
 func (t *TLS) validate(path string, found *problemList) {
+	found.oneOf(path+".verify", t.Verify, VerifyFull, VerifyChain)
 	for _, either := range []struct {
 		key           string
 		written, file string

@@ -181,7 +181,7 @@ func sections() []struct {
 	}{
 		{"top", reflect.ValueOf(config.Default())},
 		{"cluster", reflect.ValueOf(cluster)},
-		{"tls", reflect.ValueOf(config.TLS{})},
+		{"tls", reflect.ValueOf(config.DefaultTLS())},
 		{"sasl", reflect.ValueOf(config.SASL{})},
 		{"flow", reflect.ValueOf(flow)},
 		{"anomalies", reflect.ValueOf(flow.Anomalies)},

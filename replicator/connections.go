@@ -31,10 +31,10 @@ type connections struct {
 	fetchLines   [sourceLoops]*wire.Lines // for batches, one per loop of a source broker
 	produceLines [targetLanes]*wire.Lines // for batches, one per lane
 
-	throttles   *client.Throttles
-	targetDials *client.Dials
-	all         []*kgo.Client
-	lines       []*wire.Lines
+	throttles                *client.Throttles
+	sourceDials, targetDials *client.Dials
+	all                      []*kgo.Client
+	lines                    []*wire.Lines
 }
 
 // addresses return host:port of the brokers of both clusters, empty if a broker is unknown.
@@ -42,9 +42,9 @@ type addresses struct{ source, target func(broker int32) string }
 
 // newConnections creates the clients, whose requests need the permission of guard. It does not connect.
 func newConnections(o client.Clusters, a addresses, guard client.Guard, log *slog.Logger, m *flowMetrics, r prometheus.Registerer) (*connections, error) {
-	c := &connections{throttles: client.NewThrottles(log), targetDials: &client.Dials{Guard: guard}}
+	c := &connections{throttles: client.NewThrottles(log), sourceDials: &client.Dials{Guard: guard}, targetDials: &client.Dials{Guard: guard}}
 	source := &clientMaker{
-		connections: c, side: "source", alias: o.Flow.Source, log: log, metrics: m, dials: &client.Dials{Guard: guard},
+		connections: c, side: "source", alias: o.Flow.Source, log: log, metrics: m, dials: c.sourceDials,
 		series: kprom.NewMetrics("milena", kprom.Subsystem("source_client"), kprom.Registerer(r)),
 	}
 	target := &clientMaker{

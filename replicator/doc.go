@@ -140,6 +140,7 @@
 //	groups                           one loop; heartbeats: one per cluster
 //	instances                        three loops: what the group assigned is taken over, the membership is confirmed, the group is described; the group client has its own
 //	throttles                        one loop, which logs when throttling has ended
+//	TLS files                        one loop per cluster, which logs what changes and what cannot be read
 //	takeovers                        one loop; one goroutine per shard that is being fenced, one per takeover that recovers partitions, and one
 //	                                 per partition whose log tail was read
 //

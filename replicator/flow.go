@@ -342,6 +342,8 @@ func (f *Flow) startLoops(soft context.Context) {
 		f.background.Go(func() { f.aclsLoop(soft) })
 	}
 	f.background.Go(func() { f.heartbeats.Run(soft) })
+	f.background.Go(func() { f.sourceDials.WatchFiles(soft, f.log.With("cluster", f.config.Source)) })
+	f.background.Go(func() { f.targetDials.WatchFiles(soft, f.log.With("cluster", f.config.Target)) })
 	f.startBrokers(soft)
 }
 

@@ -35,6 +35,8 @@ type Status struct {
 	NotCopied map[string]string `json:"not_copied,omitempty"`
 	// Throttled has the brokers whose quotas throttled the flow within the last minute.
 	Throttled []client.ThrottleStatus `json:"throttled,omitempty"`
+	// Certificates are sentences about files of the TLS sections that cannot be used now, and about own certificates that expire soon.
+	Certificates []string `json:"certificates,omitempty"`
 	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others, without those that a cluster
 	// or a rule refuses.
 	LagRecords *int64            `json:"lag_records"`
@@ -128,9 +130,21 @@ func (f *Flow) Status() Status {
 		s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
 	}
 	s.Throttled = f.throttles.Status(now)
+	s.Certificates = f.certificates(now)
 	s.NotReady = f.notReady(c, s.Shards, now)
 	s.Ready = len(s.NotReady) == 0
 	return s
+}
+
+// certificates returns a sentence about each certificate that needs attention.
+func (f *Flow) certificates(now time.Time) (sentences []string) {
+	for _, text := range f.sourceDials.Certificates(now) {
+		sentences = append(sentences, "cluster "+f.config.Source+": "+text)
+	}
+	for _, text := range f.targetDials.Certificates(now) {
+		sentences = append(sentences, "cluster "+f.config.Target+": "+text)
+	}
+	return sentences
 }
 
 // census counts the partitions that keep a flow from being ready.

@@ -37,24 +37,26 @@ func TestCheckFailsIfAFlowCannotRun(t *testing.T) {
 	}
 }
 
-// A password that crosses the network in plain text is warned of once, however many flows use the cluster.
-func TestCheckWarnsOfPlainPasswords(t *testing.T) {
+// A password that crosses the network in plain text, and names that are not verified, are warned of once, however many flows use the cluster.
+func TestCheckWarnsOfWhatIsNotSecure(t *testing.T) {
 	plain := config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismPlain}}
 	for name, test := range map[string]struct {
 		cluster config.Cluster
-		warned  bool
+		warning string
 	}{
-		"PLAIN":          {plain, true},
-		"PLAIN over TLS": {config.Cluster{SASL: plain.SASL, TLS: &config.TLS{}}, false},
-		"SCRAM":          {config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismScramSHA256}}, false},
-		"no login":       {config.Cluster{}, false},
+		"PLAIN":                   {plain, "cluster a has SASL PLAIN without TLS"},
+		"PLAIN over TLS":          {config.Cluster{SASL: plain.SASL, TLS: &config.TLS{}}, ""},
+		"SCRAM":                   {config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismScramSHA256}}, ""},
+		"no login":                {config.Cluster{}, ""},
+		"any name":                {config.Cluster{TLS: &config.TLS{Verify: config.VerifyChain, CAFile: "ca.pem"}}, "anybody with a certificate of its CA"},
+		"any name of a public CA": {config.Cluster{TLS: &config.TLS{Verify: config.VerifyChain}}, "anybody with a certificate of a public CA"},
 	} {
 		c := &config.Config{
 			Clusters: map[string]config.Cluster{"a": test.cluster, "b": {}, "unused": plain},
 			Flows:    []config.Flow{{Source: "a", Target: "b"}, {Source: "b", Target: "a"}},
 		}
 		got := insecure(c)
-		if (len(got) == 1) != test.warned || test.warned && !strings.Contains(got[0], "cluster a has SASL PLAIN without TLS") {
+		if (len(got) == 1) != (test.warning != "") || len(got) == 1 && !strings.Contains(got[0], test.warning) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

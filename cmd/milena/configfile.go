@@ -54,14 +54,21 @@ func chooseFlow(f *pflag.FlagSet, c *config.Config, name string) (config.Flow, e
 	return config.Flow{}, wrong(f, "unknown flow %q; the config has %s", name, strings.Join(names, ", "))
 }
 
-// insecure returns a sentence for each cluster to which milena sends a password without TLS, sorted by alias.
+// insecure returns a sentence for each cluster to which milena sends a password without TLS, or whose brokers may be somebody else, sorted by
+// alias.
 func insecure(c *config.Config) []string {
 	var found []string
 	for _, alias := range slices.Sorted(maps.Keys(c.Clusters)) {
 		used := slices.ContainsFunc(c.Flows, func(f config.Flow) bool { return f.Source == alias || f.Target == alias })
 		cluster := c.Clusters[alias]
-		if used && cluster.TLS == nil && cluster.SASL != nil && cluster.SASL.Mechanism == config.MechanismPlain {
+		switch t := cluster.TLS; {
+		case !used:
+		case t == nil && cluster.SASL != nil && cluster.SASL.Mechanism == config.MechanismPlain:
 			found = append(found, fmt.Sprintf("cluster %s has SASL PLAIN without TLS, so anybody on the network can read the password; set tls (security.protocol=SASL_SSL in an mm2.properties), or use SCRAM", alias))
+		case t != nil && t.Verify == config.VerifyChain && t.CA == "" && t.CAFile == "":
+			found = append(found, fmt.Sprintf("cluster %s has tls.verify: chain without a CA of its own, so anybody with a certificate of a public CA can pose as its brokers; set tls.ca_file, or tls.verify: full", alias))
+		case t != nil && t.Verify == config.VerifyChain:
+			found = append(found, fmt.Sprintf("cluster %s has tls.verify: chain (an empty ssl.endpoint.identification.algorithm in an mm2.properties), so anybody with a certificate of its CA can pose as its brokers; issue certificates with the brokers' names", alias))
 		}
 	}
 	return found

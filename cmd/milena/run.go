@@ -55,7 +55,7 @@ func (p *program) run(ctx context.Context, args []string) error {
 	}
 	log := p.logger(c.Log)
 	for _, text := range insecure(c) {
-		log.Warn("a password crosses the network in plain text", "why", text)
+		log.Warn("a connection is not secure", "why", text)
 	}
 	for _, n := range file.Notes {
 		log.Info("note on a config key", "key", n.Key, "line", n.Line, "reason", n.Reason)

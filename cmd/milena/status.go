@@ -154,6 +154,9 @@ func (p *program) printStatus(o overview) {
 	for _, t := range o.Throttled {
 		p.printf("  %s\n", t.Text)
 	}
+	for _, text := range o.Certificates {
+		p.printf("  %s\n", indented(text, "    "))
+	}
 	p.printGroups(o.Groups)
 	p.printConfigs(o.Configs)
 	p.printACLs(o.ACLs)

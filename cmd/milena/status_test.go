@@ -20,7 +20,8 @@ func ptr[T any](v T) *T { return &v }
 func sample() replicator.Status {
 	return replicator.Status{
 		Flow: "a-b", Source: "a", Target: "b", Ready: true, Shards: map[string]int{"owned": 4}, Records: 12, Bytes: 3456, LagRecords: ptr(int64(7)),
-		Throttled: []client.ThrottleStatus{{Side: "target", Cluster: "b", Broker: 1, LastMinute: 41, Text: "throttled by target broker 1: 41.0 s in the last minute"}},
+		Throttled:    []client.ThrottleStatus{{Side: "target", Cluster: "b", Broker: 1, LastMinute: 41, Text: "throttled by target broker 1: 41.0 s in the last minute"}},
+		Certificates: []string{"cluster b: tls.ca_file: ca.pem holds no certificate"},
 		Partitions: []replicator.PartitionStatus{
 			{Topic: "orders", TargetTopic: "a.orders", State: "replicating", Begun: true, Acked: 5, LagRecords: ptr(int64(3)), LagSeconds: ptr(0.5)},
 			{Topic: "orders", TargetTopic: "a.orders", Partition: 1, State: "replicating", Begun: true, LagRecords: ptr(int64(4)), LagSeconds: ptr(90.0)},
@@ -53,6 +54,7 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
 	want := `flow a-b: a -> b, ready
   5 partitions in 2 topics, lag 7 records; copied since start: 12 records, 3.5 kB
   throttled by target broker 1: 41.0 s in the last minute
+  cluster b: tls.ca_file: ca.pem holds no certificate
 
   TOPIC   PARTITION  STATE        REASON
   orders  2          halted       truncated: lost 3 records. Skip them.

@@ -181,10 +181,10 @@ func TestClients_explainWhatIsWrong(t *testing.T) {
 	}{
 		{"SASL missing", saslUser("PLAIN"), config.Cluster{}, "add a sasl section"},
 		{"TLS missing", overTLS("broker"), config.Cluster{}, "add a tls section"},
-		{"unknown CA", overTLS("broker"), config.Cluster{TLS: &config.TLS{}}, "not signed by a CA that the system trusts"},
+		{"unknown CA", overTLS("broker"), config.Cluster{TLS: &config.TLS{}}, "is not signed by a CA that the system trusts"},
 		{"other CA", overTLS("broker"), config.Cluster{TLS: &config.TLS{CAFile: other.file("ca.pem")}}, "not signed by a CA in " + other.file("ca.pem")},
 		{"expired certificate", overTLS("expired"), config.Cluster{TLS: trust}, "has expired"},
-		{"other server name", overTLS("named"), config.Cluster{TLS: trust}, "set tls.server_name"},
+		{"other server name", overTLS("named"), config.Cluster{TLS: trust}, "set tls.verify: chain"},
 		{"no client certificate", []kfake.Opt{kfake.TLS(mutual)}, config.Cluster{TLS: trust}, "requires a client certificate"},
 		{
 			"client certificate of another CA",

@@ -4,14 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -63,43 +62,10 @@ func tlsSentence(err error, c config.Cluster) string {
 	if strings.Contains(text, "is TLS missing?") || strings.Contains(text, "speaking to a tls endpoint?") {
 		return "the broker most likely requires TLS on this port; add a tls section (`tls: {}` trusts the system's CAs) or check the port"
 	}
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return fmt.Sprintf("the broker's certificate is not signed by %s; set tls.ca_file to the CA that signed it", trustedCAs(c.TLS))
+	if unverified, ok := errors.AsType[*unverifiedError](err); ok && c.TLS != nil {
+		return unverified.sentence(*c.TLS, time.Now())
 	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "the broker's certificate is for another host name; connect by a name in the certificate, or set tls.server_name to one"
-	}
-	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
-		if invalid.Reason == x509.Expired {
-			return "the broker's certificate has expired or is not valid yet; renew it, or check the clocks"
-		}
-		return "the broker's certificate is not valid"
-	}
-	return clientCertificateSentence(text, c.TLS)
-}
-
-// trustedCAs names the CAs that the config trusts.
-func trustedCAs(c *config.TLS) string {
-	switch {
-	case c != nil && c.CAFile != "":
-		return "a CA in " + c.CAFile
-	case c != nil && c.CA != "":
-		return "a CA in tls.ca"
-	}
-	return "a CA that the system trusts"
-}
-
-// clientCertificateSentence explains the TLS alerts that a broker sends about the client's certificate.
-func clientCertificateSentence(text string, c *config.TLS) string {
-	alerts := []string{"tls: bad certificate", "tls: certificate required", "tls: unknown certificate", "tls: expired certificate"}
-	if !slices.ContainsFunc(alerts, func(alert string) bool { return strings.Contains(text, alert) }) {
-		return ""
-	}
-	if c == nil || c.Cert == "" && c.CertFile == "" {
-		return "the broker requires a client certificate; set tls.cert_file and tls.key_file"
-	}
-	return fmt.Sprintf("the broker rejected the client certificate %s; check that it is signed by a CA that the broker trusts, and that it has not expired",
-		cmp.Or(c.CertFile, "tls.cert"))
+	return clientCertificateSentence(text, c.TLS, time.Now())
 }
 
 func networkSentence(err error) string {

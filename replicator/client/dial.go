@@ -3,27 +3,31 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/milena-kafka/milena/config"
 )
 
 // dialer opens connections no faster than the limits allow, and guards them.
 type dialer struct {
-	tls   *tls.Config // nil for plaintext
+	tls   *credentials // nil for plaintext
 	dials *Dials
 }
 
 // Dials is how connections are opened. It limits the rate of new connections per address: without a limit, every pending request would
-// reconnect at once to a broker that closes each connection. All clients of one side of a flow share it. The zero value is ready to use, and
-// it is safe for concurrent use.
+// reconnect at once to a broker that closes each connection. It also has the certificates that connections use. All clients of one side of a
+// flow share it. The zero value is ready to use, and it is safe for concurrent use.
 type Dials struct {
 	Guard Guard // of every connection, nil if there is none
 
-	mu        sync.Mutex
-	byAddress map[string]*rate.Limiter
+	mu          sync.Mutex
+	byAddress   map[string]*rate.Limiter
+	credentials map[config.TLS]*credentials
 }
 
 // The clients of one side need about ten connections to a broker; the burst lets all of them connect at once, twice.
@@ -50,7 +54,11 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	if d.tls == nil {
 		return plain.DialContext(ctx, network, address)
 	}
-	return (&tls.Dialer{NetDialer: plain, Config: d.tls}).DialContext(ctx, network, address)
+	connection, err := (&tls.Dialer{NetDialer: plain, Config: d.tls.connection()}).DialContext(ctx, network, address)
+	if unverified, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return nil, &unverifiedError{address: address, CertificateVerificationError: unverified}
+	}
+	return connection, err
 }
 
 func (l *Dials) of(address string) *rate.Limiter {

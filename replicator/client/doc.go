@@ -3,7 +3,10 @@
 //
 //	clusters.go      one flow and its two clusters; clients for one-off requests
 //	options.go       the only place that turns a cluster's config into kgo options
-//	tls.go           CA certificates and client certificates, from PEM or a store
+//	tls.go           the TLS config of each new connection, from files that are read again
+//	tlsfiles.go      what the TLS section names: PEM or a store, and its password
+//	tlswatch.go      tells which files cannot be read, and which certificates expire
+//	pem.go           certificates and keys in PEM
 //	stores.go        the Java stores, JKS and PKCS12
 //	sasl.go          SASL mechanisms and passwords
 //	dial.go          limits new connections per broker address
@@ -13,9 +16,10 @@
 //	mute.go          until when a broker that throttles reads nothing from a connection
 //	retry.go         backoff between attempts
 //	connecterror.go  explains in one sentence why a cluster cannot be reached, and what to do
+//	certificateerror.go  the same about certificates
 //
-// CA certificates are read when a client is created. Client certificates, their keys and passwords, and SASL passwords are read again for
-// each connection, so they can be replaced without a restart.
+// CA certificates, client certificates, their keys and all passwords are read again for each connection, so they can be replaced without a
+// restart.
 //
 // The package knows nothing about topics or batches.
 package client

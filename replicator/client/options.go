@@ -68,7 +68,7 @@ func NewNetwork(c config.Cluster, dials *Dials) (Network, error) {
 	n := Network{ClientID: cmp.Or(c.ClientID, "milena"), dialer: &dialer{dials: dials}}
 	var err error
 	if c.TLS != nil {
-		if n.dialer.tls, err = tlsConfig(*c.TLS); err != nil {
+		if n.dialer.tls, err = dials.credentialsOf(*c.TLS); err != nil {
 			return n, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,12 +28,13 @@ const (
 // the file and would allocate gigabytes for a flipped bit.
 func (m material) loadJKS(password, option string) (keystore.KeyStore, error) {
 	store := keystore.New(keystore.WithOrderedAliases(), keystore.WithCaseExactAliases())
-	end := max(len(m.data)-sha1.Size, 0)
-	if password != "" && !bytes.Equal(digestJKS(password, m.data[:end]), m.data[end:]) {
+	content := []byte(m.data)
+	end := max(len(content)-sha1.Size, 0)
+	if password != "" && !bytes.Equal(digestJKS(password, content[:end]), content[end:]) {
 		return store, m.errorf("is a JKS store that the password does not open, or it is damaged; check %s", option)
 	}
 	// Without a password Java reads the certificates and skips the digest. The library always checks it, so it gets one that matches.
-	data := slices.Concat(m.data[:end], digestJKS(password, m.data[:end]))
+	data := slices.Concat(content[:end], digestJKS(password, content[:end]))
 	if err := store.Load(bytes.NewReader(data), latin1(password)); err != nil {
 		return store, m.errorf("is a JKS store that cannot be read: %w", err)
 	}
@@ -138,7 +140,7 @@ func (m material) clientCertsFromJKS(password, keyPassword string) ([]tls.Certif
 // trustedFromPKCS12 returns the certificates that are marked as trusted or, if the store also holds keys, all certificates.
 func (m material) trustedFromPKCS12(password string) ([]*x509.Certificate, error) {
 	certificates, err := retryWithoutPassword(password, func(password string) ([]*x509.Certificate, error) {
-		return pkcs12.DecodeTrustStore(m.data, password)
+		return pkcs12.DecodeTrustStore([]byte(m.data), password)
 	})
 	switch {
 	case err == nil:
@@ -150,6 +152,9 @@ func (m material) trustedFromPKCS12(password string) ([]*x509.Certificate, error
 			"create it with keytool -importcert or openssl pkcs12 -jdktrust anyExtendedKeyUsage, or use a PEM file")
 	}
 	found, inner := m.readPKCS12(password)
+	if id := unsupportedAlgorithm(inner); id != "" {
+		return nil, m.errorf("is a PKCS12 store that is encrypted with %s, which milena does not decrypt; convert it with %s", algorithmName(id), convertTrust)
+	}
 	if inner != nil {
 		return nil, m.errorf("is neither PEM, JKS nor a PKCS12 truststore: %w", err)
 	}
@@ -163,6 +168,9 @@ func (m material) clientCertsFromPKCS12(password string) ([]tls.Certificate, err
 		return nil, m.errorf("is a PKCS12 store that the password does not open; check %s", certPassword)
 	case err != nil && strings.Contains(err.Error(), "private key missing"), err == nil && len(found.keys) == 0:
 		return nil, m.errorf("holds no private key; is it the truststore?")
+	case unsupportedAlgorithm(err) != "":
+		return nil, m.errorf("is a PKCS12 store that is encrypted with %s, which milena does not decrypt; convert it with %s",
+			algorithmName(unsupportedAlgorithm(err)), convertStore)
 	case err != nil:
 		return nil, m.errorf("is neither PEM, JKS nor PKCS12: %w", err)
 	}
@@ -177,6 +185,21 @@ func (m material) clientCertsFromPKCS12(password string) ([]tls.Certificate, err
 	return own, nil
 }
 
+// notSupported matches how the library reports an encryption that it lacks. It decrypts PBES2 and, of the older ones, those with SHA-1 and 3DES of
+// three keys or RC2, with which Java wrote stores before 17.
+var notSupported = regexp.MustCompile(`algorithm ([0-9.]+) is not supported`)
+
+// unsupportedAlgorithm returns the id of the encryption that an error of the library is about, or "".
+func unsupportedAlgorithm(err error) string {
+	if err == nil {
+		return ""
+	}
+	if found := notSupported.FindStringSubmatch(err.Error()); found != nil {
+		return found[1]
+	}
+	return ""
+}
+
 // storeContents are the keys of a PKCS12 store, in order, and its certificates.
 type storeContents struct {
 	keys         []any
@@ -185,14 +208,14 @@ type storeContents struct {
 
 func (m material) readPKCS12(password string) (storeContents, error) {
 	return retryWithoutPassword(password, func(password string) (storeContents, error) {
-		key, own, others, err := pkcs12.DecodeChain(m.data, password)
+		key, own, others, err := pkcs12.DecodeChain([]byte(m.data), password)
 		if err == nil {
 			return storeContents{keys: []any{key}, certificates: append([]*x509.Certificate{own}, others...)}, nil
 		}
 		if !strings.Contains(err.Error(), "exactly one key") {
 			return storeContents{}, err
 		}
-		return readMultiKeyPKCS12(m.data, password)
+		return readMultiKeyPKCS12([]byte(m.data), password)
 	})
 }
 

@@ -164,7 +164,7 @@ func TestStores_rotate(t *testing.T) {
 	file, password := filepath.Join(dir, "client"), filepath.Join(dir, "password")
 	writeFile(t, file, readStore(t, "client.jks"))
 	writeFile(t, password, "storepass")
-	conf, err := tlsConfig(config.TLS{CertFile: file, CertPasswordFile: password})
+	own, err := newCredentials(config.TLS{CertFile: file, CertPasswordFile: password})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestStores_rotate(t *testing.T) {
 			content = readStore(t, "both.pem")
 		}
 		writeFile(t, file, content)
-		pair, err := conf.GetClientCertificate(request)
+		pair, err := own.connection().GetClientCertificate(request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +185,10 @@ func TestStores_rotate(t *testing.T) {
 	}
 	writeFile(t, password, "hunter2")
 	writeFile(t, file, readStore(t, "client.jks"))
-	if _, err := conf.GetClientCertificate(request); err == nil {
+	if own.refresh().problems == nil {
 		t.Error("the password file is not read again")
+	}
+	if _, err := own.connection().GetClientCertificate(request); err != nil {
+		t.Errorf("with a wrong password, the last good certificate is not used: %v", err)
 	}
 }

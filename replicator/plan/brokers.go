@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -30,6 +31,16 @@ func (c *check) checkBrokers(ctx context.Context) {
 	})
 	wait.Wait()
 	c.plan.Warnings = append(append(c.plan.Warnings, source...), target...)
+}
+
+// checkCertificates warns of a client certificate that expires soon.
+func (c *check) checkCertificates(now time.Time) {
+	for _, text := range client.Expiring(c.clusters.Source, now) {
+		c.warn("source, cluster %s: %s", c.flow.Source, text)
+	}
+	for _, text := range client.Expiring(c.clusters.Target, now) {
+		c.warn("target, cluster %s: %s", c.flow.Target, text)
+	}
 }
 
 // unreachable asks every broker of a cluster, and returns a sentence about each that does not answer.

@@ -93,6 +93,7 @@ func Check(ctx context.Context, o client.Clusters) (*Plan, error) {
 		return nil, err
 	}
 	c.checkBrokers(ctx)
+	c.checkCertificates(time.Now())
 	c.checkTransactions(ctx)
 	c.checkMigration(ctx)
 	c.checkInstances(ctx)

@@ -59,4 +59,11 @@ cat client.key client.pem ca.pem > both.pem
 openssl pkcs8 -topk8 -in client.key -passout pass:keypass -v2 aes-256-cbc -out encrypted.key
 cat encrypted.key client.pem > both-encrypted.pem
 openssl rsa -in client.key -traditional -aes128 -passout pass:keypass -out old.key
+
+# Encryptions of before PKCS #5 2.0 that milena refuses.
+legacy="-provider default -provider legacy"
+openssl pkcs8 -topk8 -in client.key -passout pass:keypass -v1 PBE-MD5-DES $legacy -out md5-des.key
+openssl pkcs8 -topk8 -in client.key -passout pass:keypass -v1 PBE-SHA1-3DES -out sha1-3des.key
+openssl pkcs12 -export -legacy -keypbe PBE-MD5-DES -in client.pem -inkey client.key -certfile ca.pem -passout pass:storepass -out client-md5-des.p12
+import -keystore trust-md5-des.p12 -storetype PKCS12 -storepass storepass -J-Dkeystore.pkcs12.certProtectionAlgorithm=PBEWithMD5AndDES
 rm -f ca.key stranger.* other.*
