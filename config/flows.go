@@ -139,7 +139,7 @@ func validateAnomalies(chosen map[string]string, path string, found *problemList
 		at, actions := path+"."+kind, AnomalyActions(kind)
 		if actions == nil {
 			text := "unknown anomaly kind"
-			if near := nearest(kind, AnomalyKinds()); near != "" {
+			if near := Nearest(kind, AnomalyKinds()); near != "" {
 				text += fmt.Sprintf("; did you mean %q?", near)
 			} else {
 				text += "; the kinds are " + strings.Join(AnomalyKinds(), ", ")

@@ -59,7 +59,7 @@ func (m *mm2) explainUnusedOfFlow(p *property) {
 			continue
 		}
 		hint := ""
-		if near := nearest(alias, m.aliases); near != "" {
+		if near := Nearest(alias, m.aliases); near != "" {
 			hint = fmt.Sprintf("; did you mean %q?", near)
 		}
 		m.bad(p, "belongs to cluster %q, which is not in clusters%s", alias, hint)
@@ -165,7 +165,7 @@ func (m *mm2) explain(p *property, key string, meant []string) {
 		m.note(p, reason)
 		return
 	}
-	if near := nearest(key, meant); near != "" && distance(key, near) <= 2 {
+	if near := Nearest(key, meant); near != "" && distance(key, near) <= 2 {
 		m.bad(p, "has no effect: unknown key; did you mean %q?", strings.TrimSuffix(p.key, key)+near)
 		return
 	}

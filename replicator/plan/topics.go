@@ -27,6 +27,7 @@ func (c *check) selectTopics() {
 			c.plan.Skipped = append(c.plan.Skipped, Skip{name, reason.Explain()})
 		}
 	}
+	c.plan.Unused = c.topics.Rules.Unused(names)
 	for _, collision := range c.topics.Rules.Collisions(names) {
 		absent := func(name string) bool { return !c.target.ByName[name].Exists() }
 		// Select has already refused topics that share one target name. Names that Kafka treats as the same may coexist if both topics exist.
