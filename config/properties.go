@@ -35,6 +35,9 @@ func parseProperties(data []byte) (all []property, bad []Problem) {
 			i++
 			text += trimBlank(lines[i])
 		}
+		if i+1 < len(lines) && seemsToContinue(lines[i], lines[i+1]) {
+			bad = append(bad, Problem{Line: i + 1, Text: "ends with a backslash and a blank, so that the next line does not belong to it; remove the blank"})
+		}
 		if text == "" && i+1 < len(lines) {
 			continue
 		}
@@ -72,6 +75,17 @@ func trimBlank(s string) string { return strings.TrimLeft(s, blank) }
 // continues reports whether a line ends with an odd number of backslashes.
 func continues(s string) bool {
 	return (len(s)-len(strings.TrimRight(s, `\`)))%2 == 1
+}
+
+// seemsToContinue reports whether a backslash at the end of a line has a blank behind it, and the next line is no property of its own.
+func seemsToContinue(line, next string) bool {
+	trimmed := strings.TrimRight(line, blank)
+	if trimmed == line || !continues(trimmed) {
+		return false
+	}
+	next = trimBlank(next)
+	_, separator, _ := cutKey(next)
+	return next != "" && next[0] != '#' && next[0] != '!' && separator == ' '
 }
 
 // cutKey splits a logical line, without replacing escapes.
