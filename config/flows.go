@@ -88,7 +88,9 @@ func (c *Config) validateSourceAndTarget(f *Flow, path string, found *problemLis
 
 func (f *Flow) validateNaming(path string, found *problemList) {
 	found.oneOf(path+".naming", f.Naming, NamingPrefix, NamingIdentity, NamingRename)
-	if f.Naming == NamingPrefix && !names.MatchString(f.Separator) {
+	if f.Naming == NamingPrefix && strings.TrimSpace(f.Separator) == "" {
+		found.add(path+".separator", "is empty; to keep the names of topics, write naming: identity, and remove the key")
+	} else if f.Naming == NamingPrefix && !names.MatchString(f.Separator) {
 		found.add(path+".separator", "%q is not allowed in a topic name; use letters, digits, dot, dash and underscore", f.Separator)
 	}
 	if f.InternalSeparator != "" && !names.MatchString(f.InternalSeparator) {
