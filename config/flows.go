@@ -37,7 +37,7 @@ func (c *Config) validateFlow(i int, found *problemList) {
 	} {
 		for j, pattern := range list {
 			if _, why := compile(pattern); why != "" {
-				found.add(fmt.Sprintf("%s.%s[%d]", path, key, j), "%s", why)
+				found.add(fmt.Sprintf("%s.%s[%d]", path, key, j), "%s%s", why, withoutLookaround(key, pattern))
 			}
 		}
 	}
@@ -58,6 +58,15 @@ func (c *Config) validateFlow(i int, found *problemList) {
 	validateAnomalies(f.Anomalies, path+".anomalies", found)
 	f.validateAnomaliesByTopic(path+".anomalies_by_topic", found)
 	f.validateNumbers(path, found)
+}
+
+// withoutLookaround says what selects the same as a pattern with a lookaround, if that is known.
+func withoutLookaround(key, pattern string) string {
+	list, problems := readJavaList([]string{pattern}, groupCharacters)
+	if key != "topics" && key != "groups" || len(problems) > 0 || len(list.rewritten) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": %s %q, %s_exclude %q", key, list.include, key, list.exclude)
 }
 
 func (c *Config) validateSourceAndTarget(f *Flow, path string, found *problemList) {

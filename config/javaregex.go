@@ -11,7 +11,13 @@ import (
 // It must not miss syntax that both accept but read differently, such as classes within classes, or braces that are
 // not a count.
 func javaPattern(pattern string) (translated, why string) {
-	t := translator{rest: pattern}
+	translated, _, why = javaPatternIn(pattern, "")
+	return translated, why
+}
+
+// javaPatternIn does so where flags hold already, and returns those that hold after it.
+func javaPatternIn(pattern, flags string) (translated, after, why string) {
+	t := translator{rest: pattern, flags: flags}
 	for t.rest != "" && why == "" {
 		why = t.step()
 	}
@@ -19,13 +25,13 @@ func javaPattern(pattern string) (translated, why string) {
 		why = "has a [ without ]"
 	}
 	if why != "" {
-		return "", why
+		return "", "", why
 	}
 	if _, text := compile(t.out.String()); text != "" {
 		_, reason, _ := strings.Cut(text, " is not valid: ")
-		return "", "is not a valid regular expression: " + reason
+		return "", "", "is not a valid regular expression: " + reason
 	}
-	return t.out.String(), ""
+	return flagged(flags, t.out.String()), t.flags, ""
 }
 
 // translator translates one pattern.
@@ -36,6 +42,9 @@ type translator struct {
 	class bool
 	// counted is set after a quantifier, where a + would make it possessive.
 	counted bool
+	// flags are those that hold outside of all groups.
+	flags string
+	depth int // of groups
 }
 
 // copyBytes moves n bytes from the pattern to the result.
@@ -50,8 +59,6 @@ var (
 	code   = regexp.MustCompile(`^\\u([0-9a-fA-F]{4})`)
 	braced = regexp.MustCompile(`^\\[pPx]\{[^}]*\}`)
 )
-
-const noLookaround = "has the lookaround %s, which milena does not support; use the list together with its .exclude"
 
 func (t *translator) step() (why string) {
 	counted := t.counted
@@ -76,6 +83,12 @@ func (t *translator) step() (why string) {
 		}
 		t.copyBytes(len(count))
 		t.counted = true
+	case c == '(':
+		t.depth++
+		t.copyBytes(1)
+	case c == ')':
+		t.depth--
+		t.copyBytes(1)
 	case c == '+' && counted:
 		return "has a possessive quantifier, which only Java supports; remove the second +"
 	case c == '*' || c == '+' || c == '?':
@@ -106,7 +119,7 @@ func (t *translator) inClass() (why string) {
 func (t *translator) group() (why string) {
 	for _, prefix := range []string{"(?=", "(?!", "(?<=", "(?<!"} {
 		if strings.HasPrefix(t.rest, prefix) {
-			return fmt.Sprintf(noLookaround, prefix)
+			return "has the lookaround " + prefix + ", which only Java supports"
 		}
 	}
 	if strings.HasPrefix(t.rest, "(?>") {
@@ -118,6 +131,14 @@ func (t *translator) group() (why string) {
 	if found := flags.FindString(t.rest); strings.HasSuffix(found, ")") && strings.IndexAny(t.rest[len(found):], "*+?{") == 0 {
 		return "has a quantifier after the flags " + found + "; move it after what it repeats"
 	}
+	if found := leadingFlags.FindStringSubmatch(t.rest); found != nil { // they hold to the end of the group
+		if t.depth == 0 {
+			t.flags = withFlags(t.flags, found[1], found[2])
+		}
+		t.copyBytes(len(found[0]))
+		return ""
+	}
+	t.depth++
 	t.copyBytes(2)
 	return ""
 }

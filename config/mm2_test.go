@@ -238,3 +238,13 @@ func FuzzParseMM2(f *testing.F) {
 		}
 	})
 }
+
+// What Windows writes as "Unicode" is named.
+func TestUTF16IsNamed(t *testing.T) {
+	for _, data := range []string{"\xff\xfec\x00l\x00", "\xfe\xff\x00c\x00l"} {
+		_, err := config.Parse("mm2.properties", []byte(data), env)
+		if err == nil || !strings.Contains(err.Error(), "mm2.properties: the file is in UTF-16; save it as UTF-8") {
+			t.Errorf("%q: %v", data, err)
+		}
+	}
+}

@@ -35,9 +35,6 @@ func parseProperties(data []byte) (all []property, bad []Problem) {
 			i++
 			text += trimBlank(lines[i])
 		}
-		if i+1 < len(lines) && seemsToContinue(lines[i], lines[i+1]) {
-			bad = append(bad, Problem{Line: i + 1, Text: "ends with a backslash and a blank, so that the next line does not belong to it; remove the blank"})
-		}
 		if text == "" && i+1 < len(lines) {
 			continue
 		}
@@ -50,6 +47,9 @@ func parseProperties(data []byte) (all []property, bad []Problem) {
 			if err != nil {
 				bad = append(bad, Problem{Line: begin, Path: p.key, Text: err.Error()})
 			}
+		}
+		if i+1 < len(lines) && seemsToContinue(lines[i], lines[i+1]) {
+			bad = append(bad, Problem{Line: i + 1, Path: p.key, Text: "ends with a backslash and a blank, so that the next line does not belong to it; remove the blank"})
 		}
 		all = append(all, p)
 	}
