@@ -20,6 +20,7 @@
 //	mm2notes.go                                      explains the keys that are left
 //	javalist.go javaregex.go                         reads lists of patterns, and refuses those that Go would read differently
 //	javalook.go                                      rewrites lookaheads and lookbehinds as excludes
+//	foreign.go strimzi.go                            turn a Strimzi resource, or connectors as JSON, into properties
 //	convert.go                                       writes the result as YAML
 //
 // Whether two flows may select the same topic is decided exactly, in overlap.go.

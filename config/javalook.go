@@ -36,7 +36,7 @@ func takeApart(text, flags string) (list []alternative, after, why string) {
 }
 
 var (
-	// leadingFlags are flags that hold from here on.
+	// Flags at the beginning hold from there on.
 	leadingFlags = regexp.MustCompile(`^\(\?([ims]*)(?:-([ims]*))?\)`)
 	someFlags    = regexp.MustCompile(`\(\?[a-zA-Z-]+\)`)
 )

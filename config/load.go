@@ -48,6 +48,9 @@ func parse(name string, data []byte, env func(string) (string, bool)) (*File, er
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		return nil, errorOf([]Problem{{File: name, Text: "the file is in UTF-16; save it as UTF-8"}})
 	}
+	if file, ok := readForeign(data); ok {
+		return readMM2(name, file, env)
+	}
 	if isProperties(name, data) {
 		return parseMM2(name, data, env)
 	}

@@ -105,7 +105,7 @@ func compare(t *testing.T, path string, file, want, got []string) {
 
 // Each good file ends with comments that list the values that differ from milena's defaults, and the notes.
 func TestMM2FilesLoad(t *testing.T) {
-	for _, path := range files(t, "testdata/mm2/*.good.properties") {
+	for _, path := range files(t, "testdata/mm2/*.good.*") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			_, file, want := splitWanted(t, path)
 			f, err := config.Read(path, env)
@@ -126,7 +126,7 @@ func TestMM2FilesLoad(t *testing.T) {
 
 // The converted YAML must mean the same as the file it was converted from.
 func TestMM2FilesConvertToTheSameConfig(t *testing.T) {
-	for _, path := range files(t, "testdata/mm2/*.good.properties") {
+	for _, path := range files(t, "testdata/mm2/*.good.*") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			data, _, _ := splitWanted(t, path)
 			f, err := config.Read(path, env)
@@ -165,7 +165,7 @@ func TestMM2FilesConvertToTheSameConfig(t *testing.T) {
 
 func TestMM2BadFilesReportAllProblems(t *testing.T) {
 	line := regexp.MustCompile(`^[1-9][0-9]*: \S.*: .`)
-	for _, path := range files(t, "testdata/mm2/*.bad.properties") {
+	for _, path := range files(t, "testdata/mm2/*.bad.*") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			_, file, want := splitWanted(t, path)
 			began := time.Now()
@@ -221,7 +221,7 @@ func TestFormatIsDetectedByContent(t *testing.T) {
 }
 
 func FuzzParseMM2(f *testing.F) {
-	paths, _ := filepath.Glob("testdata/mm2/*.properties")
+	paths, _ := filepath.Glob("testdata/mm2/*.*")
 	for _, path := range paths {
 		if data, err := os.ReadFile(path); err == nil {
 			f.Add(data)

@@ -126,7 +126,7 @@ func (r *flowReader) patterns(p *property, characters string) (list javaList, ok
 }
 
 func (m *mm2) noteOnce(p *property, reason string) {
-	if n := (Note{Key: p.key, Line: p.line, Reason: reason}); !slices.Contains(m.notes, n) {
+	if n := (Note{Key: p.name(), Line: p.line, Reason: reason}); !slices.Contains(m.notes, n) {
 		m.note(p, reason)
 	}
 }

@@ -166,7 +166,7 @@ func (m *mm2) explain(p *property, key string, meant []string) {
 		return
 	}
 	if near := Nearest(key, meant); near != "" && distance(key, near) <= 2 {
-		m.bad(p, "has no effect: unknown key; did you mean %q?", strings.TrimSuffix(p.key, key)+near)
+		m.bad(p, "has no effect: unknown key; did you mean %q?", strings.TrimSuffix(p.name(), key)+near)
 		return
 	}
 	m.note(p, "is unknown to milena; settings that only milena has go into a milena.yaml, which convert writes")

@@ -154,12 +154,8 @@ func (s *overlapSearch) representatives(characters string) []rune {
 }
 
 func isLetter(i *syntax.Inst) bool {
-	switch i.Op {
-	case syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL:
-		return true
-	default:
-		return false
-	}
+	letters := []syntax.InstOp{syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL}
+	return slices.Contains(letters, i.Op)
 }
 
 func (s *overlapSearch) search() (name string, known bool) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,7 +14,12 @@ type property struct {
 	line int
 	// separator is the character that ended the key: '=', ':' or ' '.
 	separator byte
+	// path is where the value is in a file that is no properties file, empty in one that is.
+	path string
 }
+
+// name is what messages call the property.
+func (p *property) name() string { return cmp.Or(p.path, p.key) }
 
 // parseProperties reads a file as java.util.Properties does from an InputStream. Bytes are ISO-8859-1. A key ends at
 // the first '=', ':' or white space. A backslash at the end of a line continues it. Trailing white space belongs to

@@ -57,7 +57,7 @@ func groupLists(f config.Flow) []list {
 func (t *Topics) Unused(names []string) []UnusedItem {
 	var found []UnusedItem
 	for _, l := range t.lists {
-		isCopied := func(name string) (string, bool) { return "", true }
+		isCopied := func(string) (string, bool) { return "", true }
 		if l.key == "topics" {
 			isCopied = func(name string) (string, bool) {
 				_, reason := t.Target(name)
