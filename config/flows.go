@@ -163,8 +163,8 @@ func validateAnomalies(chosen map[string]string, path string, found *problemList
 }
 
 func (f *Flow) validateNumbers(path string, found *problemList) {
-	if f.ReplicationFactor < 0 {
-		found.add(path+".replication_factor", "%d is negative; use 0 for the target's default", f.ReplicationFactor)
+	if f.ReplicationFactor < -1 {
+		found.add(path+".replication_factor", "%d is negative; use 0 for that of each source topic, or -1 for the default of the target's brokers", f.ReplicationFactor)
 	}
 	if f.Shards < 1 || f.Shards > 1024 {
 		found.add(path+".shards", "%d is not between 1 and 1024, the allowed number of partitions of the journal topic", f.Shards)

@@ -281,8 +281,6 @@ func (r *flowReader) replicationFactor() {
 	switch {
 	case err != nil || n < -1 || n == 0 || n > math.MaxInt16:
 		r.bad(p, "is not a valid number of replicas; use 1 or more, or -1 for the target's default")
-	case n == -1:
-		r.ReplicationFactor = 0
 	default:
 		r.ReplicationFactor = int16(n)
 	}

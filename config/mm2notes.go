@@ -189,7 +189,7 @@ func reasonOf(key string) string {
 		{"admin.timeout.ms request.timeout.ms default.api.timeout.ms connections.max.idle.ms reconnect.backoff.ms reconnect.backoff.max.ms retry.backoff.ms retry.backoff.max.ms socket.connection.setup.timeout.ms socket.connection.setup.timeout.max.ms metadata.max.age.ms metadata.max.idle.ms metadata.recovery.strategy metadata.recovery.rebootstrap.trigger.ms client.dns.lookup client.rack client.id", "milena's clients have their own timeouts and behavior"},
 		{"metric.reporters metric.names.formats metrics. metrics.num.samples metrics.recording.level metrics.sample.window.ms auto.include.jmx.reporter add.source.alias.to.metrics enable.metrics.push", "metrics are in Prometheus format on /metrics"},
 		{"refresh.groups.interval.seconds", "every group sync finds new groups"},
-		{"offset.lag.max offset-syncs.topic.replication.factor checkpoints.topic.replication.factor heartbeats.topic.replication.factor", "milena creates these topics with the configs it needs and the brokers' default replication factor"},
+		{"offset.lag.max offset-syncs.topic.replication.factor checkpoints.topic.replication.factor heartbeats.topic.replication.factor", "milena creates these topics with the configs it needs and three replicas, as far as there are brokers"},
 		{"offset-syncs. use.incremental.alter.configs topic.creation. topic.creation.enable", "remote topics are created like those of the source, and altered incrementally"},
 		{"errors. error.", "anomalies in milena.yaml decides what happens to records that cannot be copied"},
 		{"use.defaults.from", "has no effect here, nor does it in MirrorMaker 2; set it per flow, such as a->b.use.defaults.from"},

@@ -162,7 +162,12 @@ func isDenied(err error) bool {
 }
 
 // Unused returns the items of the group lists that select nothing, empty where this process does not sync groups.
-func (s *Syncer) Unused() []policy.UnusedItem { return s.unused.Items() }
+func (s *Syncer) Unused() []policy.UnusedItem {
+	if !s.deps.Host.Leads() {
+		return nil // what it knew is from when it did
+	}
+	return s.unused.Items()
+}
 
 // Status returns what the last sync found and why internal topics could not be written. More problems are added to it.
 func (s *Syncer) Status(more ...string) *Status {
