@@ -58,6 +58,8 @@ var (
 	flags  = regexp.MustCompile(`^\(\?([a-zA-Z]*)-?([a-zA-Z]*)[:)]`)
 	code   = regexp.MustCompile(`^\\u([0-9a-fA-F]{4})`)
 	braced = regexp.MustCompile(`^\\[pPx]\{[^}]*\}`)
+	// In Java these are ASCII classes, which Go writes as [[:alpha:]].
+	posix = regexp.MustCompile(`^\\([pP])\{(Lower|Upper|ASCII|Alpha|Digit|Alnum|Punct|Graph|Print|Blank|Cntrl|XDigit|Space)\}`)
 )
 
 func (t *translator) step() (why string) {
@@ -161,6 +163,8 @@ func (t *translator) escape() (why string) {
 		t.rest = t.rest[6:]
 	case strings.HasPrefix(t.rest, `\b{`), strings.IndexByte("ZGRXhHvVeNc0u", c) >= 0:
 		return fmt.Sprintf(`has \%c, which only Java supports`, c)
+	case posix.MatchString(t.rest):
+		t.posixClass(posix.FindStringSubmatch(t.rest))
 	case braced.MatchString(t.rest):
 		t.copyBytes(len(braced.FindString(t.rest)))
 	default:
@@ -168,4 +172,16 @@ func (t *translator) escape() (why string) {
 		t.copyBytes(1 + n)
 	}
 	return ""
+}
+
+func (t *translator) posixClass(found []string) {
+	class := "[:" + strings.ToLower(found[2]) + ":]"
+	if found[1] == "P" {
+		class = "[:^" + class[len("[:"):]
+	}
+	if !t.class {
+		class = "[" + class + "]"
+	}
+	t.out.WriteString(class)
+	t.rest = t.rest[len(found[0]):]
 }

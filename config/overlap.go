@@ -16,8 +16,8 @@ const topicCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 // groupCharacters stand for those of group names, which may be any: the printable ones of ASCII, and one for all others.
 const groupCharacters = topicCharacters + " !\"#$%&'()*+,/:;<=>?@[\\]^`{|}~é"
 
-// maxOverlapStates bounds the search of commonName. Lists as people write them need hundreds.
-const maxOverlapStates = 20_000
+// maxOverlapSteps bounds the search of commonName, in instructions of the expressions. Lists as people write them need some ten thousand.
+const maxOverlapSteps = 2_000_000
 
 // commonName returns the shortest name that all expressions of in match and none of out, or "" if no name does. It follows all of them at once,
 // letter by letter, through the sets of states that they can be in. The known result is false if that takes too long, or an expression is not
@@ -121,6 +121,7 @@ func sharedNames(in []beginning, out []string) string {
 type overlapSearch struct {
 	programs []*syntax.Prog
 	in       int    // the first programs must match
+	steps    int    // instructions that were looked at
 	letters  []rune // one of each class that no program tells apart
 }
 
@@ -176,7 +177,7 @@ func (s *overlapSearch) search() (name string, known bool) {
 				queue = append(queue, next)
 			}
 		}
-		if len(seen) > maxOverlapStates {
+		if s.steps > maxOverlapSteps {
 			return "", false
 		}
 	}
@@ -193,7 +194,9 @@ func (s *overlapSearch) step(from overlapState, letter rune) (to overlapState, a
 	to = overlapState{last: letter, name: from.name + string(letter)}
 	for i, program := range s.programs {
 		var next []uint32
-		for _, pc := range closure(program, from.at[i], syntax.EmptyOpContext(from.last, letter)) {
+		reached := closure(program, from.at[i], syntax.EmptyOpContext(from.last, letter))
+		s.steps += len(reached)
+		for _, pc := range reached {
 			if inst := &program.Inst[pc]; isLetter(inst) && inst.MatchRune(letter) {
 				next = append(next, inst.Out)
 			}

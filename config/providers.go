@@ -13,7 +13,7 @@ const (
 	envProvider       = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
 	fileProvider      = "org.apache.kafka.common.config.provider.FileConfigProvider"
 	directoryProvider = "org.apache.kafka.common.config.provider.DirectoryConfigProvider"
-	// mountedSecret is for files of Kubernetes secrets, which need not be there when the config is read.
+	// Files of Kubernetes secrets need not be there when the config is read.
 	mountedSecret = "a mounted secret"
 )
 

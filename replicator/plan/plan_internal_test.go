@@ -280,7 +280,9 @@ func TestPlan_aclsCannotBeCopied(t *testing.T) {
 func TestPlan_namesFewerReplicas(t *testing.T) {
 	test := newCheckTest(t, nil)
 	test.create(test.source, "single", 1, nil)
-	test.source.AddNode(1, 0)
+	if _, _, err := test.source.AddNode(1, 0); err != nil {
+		t.Fatal(err)
+	}
 	source := kadm.NewClient(kafkatest.Client(t, test.source))
 	for _, topic := range []string{"new", "new2", "old"} {
 		if _, err := source.CreateTopic(t.Context(), 1, 2, nil, topic); err != nil {

@@ -123,7 +123,9 @@ func TestOwn_triesAnotherFactor(t *testing.T) {
 // A copy is created with what the source has.
 func TestTopics_copiesHaveTheReplicasOfTheirSource(t *testing.T) {
 	test := newTopicsTest(t, nil, kfake.NumBrokers(3))
-	test.source.AddNode(1, 0)
+	if _, _, err := test.source.AddNode(1, 0); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := kadm.NewClient(kafkatest.Client(t, test.source)).CreateTopic(t.Context(), 1, 2, nil, "a"); err != nil {
 		t.Fatal(err)
 	}
