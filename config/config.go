@@ -129,7 +129,8 @@ type Flow struct {
 	Start string `koanf:"start"`
 	// Isolation is read_committed or read_uncommitted.
 	Isolation string `koanf:"isolation"`
-	// ReplicationFactor of created topics. 0 uses the default of the target's brokers.
+	// ReplicationFactor of created topics. With 0 a copy has that of its source, as far as the target has brokers; with -1 the target's brokers
+	// decide.
 	ReplicationFactor int16 `koanf:"replication_factor"`
 	// ConfigsExclude are regular expressions of topic config names that are never copied.
 	ConfigsExclude []string `koanf:"configs_exclude"`

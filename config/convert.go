@@ -20,7 +20,7 @@ type File struct {
 	// Notes are in the order of the file's lines: keys of an mm2.properties file that have no effect or another one than in
 	// MirrorMaker 2, and keys of a milena.yaml that have a new name.
 	Notes []Note
-	// IsMM2 is set for an mm2.properties file.
+	// IsMM2 is set for a file of MirrorMaker 2: an mm2.properties, a Strimzi resource, or connectors as JSON.
 	IsMM2 bool
 
 	name    string
@@ -123,7 +123,7 @@ func (w converter) from(path string) string {
 	if p == nil {
 		return ""
 	}
-	return fmt.Sprintf("from %s, line %d", p.key, p.line)
+	return fmt.Sprintf("from %s, line %d", p.name(), p.line)
 }
 
 func (w converter) cluster(alias string) *yaml.Node {

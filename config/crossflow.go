@@ -56,11 +56,17 @@ func checkACLsOneWay(flows []selection, i int, found *problemList) {
 
 // checkIdentityCycle reports a cycle of identity flows that flow i closes.
 func checkIdentityCycle(flows []selection, i int, found *problemList) {
-	if cycle := identityCycle(flows, i); cycle != nil {
-		found.add(fmt.Sprintf("flows[%d].naming", i),
-			"identity closes the replication cycle %s: records would loop endlessly; use prefix in one of its flows, or provenance: true in all of them",
-			strings.Join(cycle, " -> "))
+	cycle, common := identityCycle(flows, i)
+	if cycle == nil {
+		return
 	}
+	aliases := []string{cycle[0].Source}
+	for _, f := range cycle {
+		aliases = append(aliases, f.Target)
+	}
+	found.add(fmt.Sprintf("flows[%d].naming", i),
+		"identity closes the replication cycle %s for %s: records would loop endlessly; let no topic be selected all the way round, use prefix in one of its flows, or provenance: true in all of them",
+		strings.Join(aliases, " -> "), common)
 }
 
 // checkRenameCycles reports the topics of rename flow i that other flows bring back.
@@ -77,9 +83,9 @@ func checkRenameCycles(flows []selection, i int, found *problemList) {
 	}
 }
 
-// sharedTarget describes a topic that two flows to one target would both write, or returns "". It can only compare
-// topics that the config spells out and patterns that both flows have. Other overlaps are found once the topics are
-// known.
+// sharedTarget describes the topics that two flows to one target would both write, or returns "". It compares the topics
+// that the config spells out with everything, and patterns with patterns where both flows name topics alike. Other overlaps
+// are found once the topics are known.
 func sharedTarget(a, b selection) string {
 	for _, order := range [][2]selection{{a, b}, {b, a}} {
 		for _, topic := range order[0].literalTopics() {
@@ -100,53 +106,40 @@ func sharedTarget(a, b selection) string {
 	if !same {
 		return ""
 	}
-	for _, p := range a.Topics {
-		if slices.Contains(b.Topics, p) {
-			return fmt.Sprintf("the topics that match %q", p)
-		}
-	}
-	return ""
+	return commonTopics([]selection{a, b})
 }
 
-// identityCycle returns the clusters of a cycle of identity flows that flow i closes, or nil. Only the last flow of a
-// cycle, in the order of the file, reports it, so each is reported once. The flows' topics may be disjoint today, but
-// a pattern that is widened later would still fill both clusters within minutes, and nobody would see why. A cycle
-// whose flows all have provenance is fine: a record stops before the cluster it comes from.
-func identityCycle(flows []selection, i int) []string {
+// identityCycle returns the flows of a cycle of identity flows that flow i closes, and the topics that would go round in it. Only the last flow
+// of a cycle, in the order of the file, reports it, so each is reported once. A cycle whose flows all have provenance is fine: a record stops
+// before the cluster it comes from.
+func identityCycle(flows []selection, i int) (cycle []selection, common string) {
 	if flows[i].Naming != NamingIdentity || flows[i].Source == flows[i].Target {
-		return nil
+		return nil, ""
 	}
-	type node struct {
-		cluster   string
-		untracked bool // a flow on the path has no provenance
-	}
-	begin := node{flows[i].Target, !flows[i].Provenance}
-	seen := map[node]bool{begin: true}
-	var find func(at node) []string
-	find = func(at node) []string {
-		if at.cluster == flows[i].Source {
-			if at.untracked {
-				return []string{at.cluster}
+	var extend func(path []selection, length int) bool
+	extend = func(path []selection, length int) bool {
+		at := path[len(path)-1].Target
+		if at == path[0].Source {
+			tracked := !slices.ContainsFunc(path, func(f selection) bool { return !f.Provenance })
+			if !tracked {
+				cycle, common = slices.Clone(path), commonTopics(path)
 			}
-			return nil
+			return common != ""
 		}
 		for _, f := range flows[:i] {
-			to := node{f.Target, at.untracked || !f.Provenance}
-			if f.Naming != NamingIdentity || f.Source != at.cluster || seen[to] {
-				continue
-			}
-			seen[to] = true
-			if rest := find(to); rest != nil {
-				return append([]string{at.cluster}, rest...)
+			back := slices.ContainsFunc(path[1:], func(earlier selection) bool { return earlier.Source == f.Target })
+			if f.Naming == NamingIdentity && f.Source == at && f.Target != at && !back && len(path) < length && extend(append(slices.Clip(path), f), length) {
+				return true
 			}
 		}
-		return nil
+		return false
 	}
-	path := find(begin)
-	if path == nil {
-		return nil
+	for length := 2; length <= i+1; length++ { // short cycles first, which are easier to understand
+		if extend([]selection{flows[i]}, length) {
+			return cycle, common
+		}
 	}
-	return append([]string{flows[i].Source}, path...)
+	return nil, ""
 }
 
 // renameCycle follows one renamed topic through all flows that keep names finite. It returns the path if the topic

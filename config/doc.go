@@ -18,8 +18,12 @@
 //	mm2.go mm2flows.go mm2migrate.go                 look up keys with MirrorMaker 2's precedence
 //	mm2clusters.go mm2jaas.go mm2tls.go              the same for connections
 //	mm2notes.go                                      explains the keys that are left
-//	javaregex.go                                     refuses patterns that Go would read differently
+//	javalist.go javaregex.go                         reads lists of patterns, and refuses those that Go would read differently
+//	javalook.go                                      rewrites lookaheads and lookbehinds as excludes
+//	foreign.go strimzi.go                            turn a Strimzi resource, or connectors as JSON, into properties
 //	convert.go                                       writes the result as YAML
+//
+// Whether two flows may select the same topic is decided exactly, in overlap.go.
 //
 // # Rules
 //

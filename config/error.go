@@ -62,10 +62,13 @@ func errorOf(problems []Problem) error {
 	return &Error{Problems: problems}
 }
 
-// nearest returns the candidate that is most likely meant by name, or "" if none is close.
-func nearest(name string, candidates []string) string {
+// Nearest returns the candidate that is most likely meant by name, or "" if none is close.
+func Nearest(name string, candidates []string) string {
 	best, bestDistance := "", max(1, min(3, len(name)/2))+1
 	for _, c := range candidates {
+		if max(len(c)-len(name), len(name)-len(c)) >= bestDistance {
+			continue // there may be a hundred thousand
+		}
 		if d := distance(strings.ToLower(name), c); d < bestDistance {
 			best, bestDistance = c, d
 		}

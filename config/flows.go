@@ -37,7 +37,7 @@ func (c *Config) validateFlow(i int, found *problemList) {
 	} {
 		for j, pattern := range list {
 			if _, why := compile(pattern); why != "" {
-				found.add(fmt.Sprintf("%s.%s[%d]", path, key, j), "%s", why)
+				found.add(fmt.Sprintf("%s.%s[%d]", path, key, j), "%s%s", why, withoutLookaround(key, pattern))
 			}
 		}
 	}
@@ -58,6 +58,15 @@ func (c *Config) validateFlow(i int, found *problemList) {
 	validateAnomalies(f.Anomalies, path+".anomalies", found)
 	f.validateAnomaliesByTopic(path+".anomalies_by_topic", found)
 	f.validateNumbers(path, found)
+}
+
+// withoutLookaround says what selects the same as a pattern with a lookaround, if that is known.
+func withoutLookaround(key, pattern string) string {
+	list, problems := readJavaList([]string{pattern}, groupCharacters)
+	if key != "topics" && key != "groups" || len(problems) > 0 || len(list.rewritten) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": %s %q, %s_exclude %q", key, list.include, key, list.exclude)
 }
 
 func (c *Config) validateSourceAndTarget(f *Flow, path string, found *problemList) {
@@ -88,7 +97,9 @@ func (c *Config) validateSourceAndTarget(f *Flow, path string, found *problemLis
 
 func (f *Flow) validateNaming(path string, found *problemList) {
 	found.oneOf(path+".naming", f.Naming, NamingPrefix, NamingIdentity, NamingRename)
-	if f.Naming == NamingPrefix && !names.MatchString(f.Separator) {
+	if f.Naming == NamingPrefix && strings.TrimSpace(f.Separator) == "" {
+		found.add(path+".separator", "is empty; to keep the names of topics, write naming: identity, and remove the key")
+	} else if f.Naming == NamingPrefix && !names.MatchString(f.Separator) {
 		found.add(path+".separator", "%q is not allowed in a topic name; use letters, digits, dot, dash and underscore", f.Separator)
 	}
 	if f.InternalSeparator != "" && !names.MatchString(f.InternalSeparator) {
@@ -139,7 +150,7 @@ func validateAnomalies(chosen map[string]string, path string, found *problemList
 		at, actions := path+"."+kind, AnomalyActions(kind)
 		if actions == nil {
 			text := "unknown anomaly kind"
-			if near := nearest(kind, AnomalyKinds()); near != "" {
+			if near := Nearest(kind, AnomalyKinds()); near != "" {
 				text += fmt.Sprintf("; did you mean %q?", near)
 			} else {
 				text += "; the kinds are " + strings.Join(AnomalyKinds(), ", ")
@@ -152,8 +163,8 @@ func validateAnomalies(chosen map[string]string, path string, found *problemList
 }
 
 func (f *Flow) validateNumbers(path string, found *problemList) {
-	if f.ReplicationFactor < 0 {
-		found.add(path+".replication_factor", "%d is negative; use 0 for the target's default", f.ReplicationFactor)
+	if f.ReplicationFactor < -1 {
+		found.add(path+".replication_factor", "%d is negative; use 0 for that of each source topic, or -1 for the default of the target's brokers", f.ReplicationFactor)
 	}
 	if f.Shards < 1 || f.Shards > 1024 {
 		found.add(path+".shards", "%d is not between 1 and 1024, the allowed number of partitions of the journal topic", f.Shards)

@@ -11,7 +11,13 @@ import (
 // It must not miss syntax that both accept but read differently, such as classes within classes, or braces that are
 // not a count.
 func javaPattern(pattern string) (translated, why string) {
-	t := translator{rest: pattern}
+	translated, _, why = javaPatternIn(pattern, "")
+	return translated, why
+}
+
+// javaPatternIn does so where flags hold already, and returns those that hold after it.
+func javaPatternIn(pattern, flags string) (translated, after, why string) {
+	t := translator{rest: pattern, flags: flags}
 	for t.rest != "" && why == "" {
 		why = t.step()
 	}
@@ -19,13 +25,13 @@ func javaPattern(pattern string) (translated, why string) {
 		why = "has a [ without ]"
 	}
 	if why != "" {
-		return "", why
+		return "", "", why
 	}
 	if _, text := compile(t.out.String()); text != "" {
 		_, reason, _ := strings.Cut(text, " is not valid: ")
-		return "", "is not a valid regular expression: " + reason
+		return "", "", "is not a valid regular expression: " + reason
 	}
-	return t.out.String(), ""
+	return flagged(flags, t.out.String()), t.flags, ""
 }
 
 // translator translates one pattern.
@@ -36,6 +42,9 @@ type translator struct {
 	class bool
 	// counted is set after a quantifier, where a + would make it possessive.
 	counted bool
+	// flags are those that hold outside of all groups.
+	flags string
+	depth int // of groups
 }
 
 // copyBytes moves n bytes from the pattern to the result.
@@ -49,9 +58,9 @@ var (
 	flags  = regexp.MustCompile(`^\(\?([a-zA-Z]*)-?([a-zA-Z]*)[:)]`)
 	code   = regexp.MustCompile(`^\\u([0-9a-fA-F]{4})`)
 	braced = regexp.MustCompile(`^\\[pPx]\{[^}]*\}`)
+	// In Java these are ASCII classes, which Go writes as [[:alpha:]].
+	posix = regexp.MustCompile(`^\\([pP])\{(Lower|Upper|ASCII|Alpha|Digit|Alnum|Punct|Graph|Print|Blank|Cntrl|XDigit|Space)\}`)
 )
-
-const noLookaround = "has the lookaround %s, which milena does not support; use the list together with its .exclude"
 
 func (t *translator) step() (why string) {
 	counted := t.counted
@@ -76,6 +85,12 @@ func (t *translator) step() (why string) {
 		}
 		t.copyBytes(len(count))
 		t.counted = true
+	case c == '(':
+		t.depth++
+		t.copyBytes(1)
+	case c == ')':
+		t.depth--
+		t.copyBytes(1)
 	case c == '+' && counted:
 		return "has a possessive quantifier, which only Java supports; remove the second +"
 	case c == '*' || c == '+' || c == '?':
@@ -106,7 +121,7 @@ func (t *translator) inClass() (why string) {
 func (t *translator) group() (why string) {
 	for _, prefix := range []string{"(?=", "(?!", "(?<=", "(?<!"} {
 		if strings.HasPrefix(t.rest, prefix) {
-			return fmt.Sprintf(noLookaround, prefix)
+			return "has the lookaround " + prefix + ", which only Java supports"
 		}
 	}
 	if strings.HasPrefix(t.rest, "(?>") {
@@ -118,6 +133,14 @@ func (t *translator) group() (why string) {
 	if found := flags.FindString(t.rest); strings.HasSuffix(found, ")") && strings.IndexAny(t.rest[len(found):], "*+?{") == 0 {
 		return "has a quantifier after the flags " + found + "; move it after what it repeats"
 	}
+	if found := leadingFlags.FindStringSubmatch(t.rest); found != nil { // they hold to the end of the group
+		if t.depth == 0 {
+			t.flags = withFlags(t.flags, found[1], found[2])
+		}
+		t.copyBytes(len(found[0]))
+		return ""
+	}
+	t.depth++
 	t.copyBytes(2)
 	return ""
 }
@@ -140,6 +163,8 @@ func (t *translator) escape() (why string) {
 		t.rest = t.rest[6:]
 	case strings.HasPrefix(t.rest, `\b{`), strings.IndexByte("ZGRXhHvVeNc0u", c) >= 0:
 		return fmt.Sprintf(`has \%c, which only Java supports`, c)
+	case posix.MatchString(t.rest):
+		t.posixClass(posix.FindStringSubmatch(t.rest))
 	case braced.MatchString(t.rest):
 		t.copyBytes(len(braced.FindString(t.rest)))
 	default:
@@ -147,4 +172,16 @@ func (t *translator) escape() (why string) {
 		t.copyBytes(1 + n)
 	}
 	return ""
+}
+
+func (t *translator) posixClass(found []string) {
+	class := "[:" + strings.ToLower(found[2]) + ":]"
+	if found[1] == "P" {
+		class = "[:^" + class[len("[:"):]
+	}
+	if !t.class {
+		class = "[" + class + "]"
+	}
+	t.out.WriteString(class)
+	t.rest = t.rest[len(found[0]):]
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 
@@ -42,6 +43,13 @@ func Read(path string, env func(string) (string, bool)) (*File, error) {
 func parse(name string, data []byte, env func(string) (string, bool)) (*File, error) {
 	if env == nil {
 		env = func(string) (string, bool) { return "", false }
+	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // the byte order mark that editors on Windows write
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return nil, errorOf([]Problem{{File: name, Text: "the file is in UTF-16; save it as UTF-8"}})
+	}
+	if file, ok := readForeign(data); ok {
+		return readMM2(name, file, env)
 	}
 	if isProperties(name, data) {
 		return parseMM2(name, data, env)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -82,12 +83,32 @@ type mm2 struct {
 // parseMM2 turns an mm2.properties file into a File, with the precedence of MirrorMaker 2's dedicated mode.
 func parseMM2(name string, data []byte, env func(string) (string, bool)) (*File, error) {
 	properties, bad := parseProperties(data)
+	return readMM2(name, foreign{properties: properties, problems: bad}, env)
+}
+
+// foreign is a file in the form of an mm2.properties.
+type foreign struct {
+	properties []property
+	problems   []Problem
+	notes      []Note
+	classes    map[string]string // of config providers that need not be listed, by name
+}
+
+func readMM2(name string, file foreign, env func(string) (string, bool)) (*File, error) {
+	properties := file.properties
+	if len(properties) == 0 && len(file.problems) > 0 { // nothing else can be said
+		for i := range file.problems {
+			file.problems[i].File = name
+		}
+		return nil, errorOf(file.problems)
+	}
 	m := &mm2{
 		props: make(map[string]*property), used: make(map[*property]bool), origins: make(map[string]*property),
-		secrets: make(map[string]string),
+		secrets: make(map[string]string), notes: file.notes,
 	}
 	m.resolver = newResolver(env, m.props)
-	m.problems = bad
+	m.problems = file.problems
+	maps.Copy(m.classes, file.classes)
 	for i := range properties {
 		p := &properties[i]
 		if earlier := m.props[p.key]; earlier != nil {
@@ -146,7 +167,7 @@ func (m *mm2) translate(found []Problem) []Problem {
 			if shown := m.shown(p); !strings.Contains(text, shown) {
 				text = shown + ": " + text
 			}
-			found[i] = Problem{Line: p.line, Path: p.key, Text: text}
+			found[i] = Problem{Line: p.line, Path: p.name(), Text: text}
 			break
 		}
 	}
@@ -155,7 +176,7 @@ func (m *mm2) translate(found []Problem) []Problem {
 
 func (m *mm2) note(p *property, reason string) {
 	m.used[p] = true
-	m.notes = append(m.notes, Note{Key: p.key, Line: p.line, Reason: reason})
+	m.notes = append(m.notes, Note{Key: p.name(), Line: p.line, Reason: reason})
 }
 
 // first returns the first of keys that is set, or nil. It marks all of them as used: the others are overridden on

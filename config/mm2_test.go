@@ -108,7 +108,7 @@ func compare(t *testing.T, path string, file, want, got []string) {
 
 // Each good file ends with comments that list the values that differ from milena's defaults, and the notes.
 func TestMM2FilesLoad(t *testing.T) {
-	for _, path := range files(t, "testdata/mm2/*.good.properties") {
+	for _, path := range files(t, "testdata/mm2/*.good.*") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			_, file, want := splitWanted(t, path)
 			f, err := config.Read(path, env)
@@ -129,7 +129,7 @@ func TestMM2FilesLoad(t *testing.T) {
 
 // The converted YAML must mean the same as the file it was converted from.
 func TestMM2FilesConvertToTheSameConfig(t *testing.T) {
-	for _, path := range files(t, "testdata/mm2/*.good.properties") {
+	for _, path := range files(t, "testdata/mm2/*.good.*") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			data, _, _ := splitWanted(t, path)
 			f, err := config.Read(path, env)
@@ -168,7 +168,7 @@ func TestMM2FilesConvertToTheSameConfig(t *testing.T) {
 
 func TestMM2BadFilesReportAllProblems(t *testing.T) {
 	line := regexp.MustCompile(`^[1-9][0-9]*: \S.*: .`)
-	for _, path := range files(t, "testdata/mm2/*.bad.properties") {
+	for _, path := range files(t, "testdata/mm2/*.bad.*") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			_, file, want := splitWanted(t, path)
 			began := time.Now()
@@ -224,7 +224,7 @@ func TestFormatIsDetectedByContent(t *testing.T) {
 }
 
 func FuzzParseMM2(f *testing.F) {
-	paths, _ := filepath.Glob("testdata/mm2/*.properties")
+	paths, _ := filepath.Glob("testdata/mm2/*.*")
 	for _, path := range paths {
 		if data, err := os.ReadFile(path); err == nil {
 			f.Add(data)
@@ -240,4 +240,14 @@ func FuzzParseMM2(f *testing.F) {
 			t.Fatalf("error without problems: %v", err)
 		}
 	})
+}
+
+// What Windows writes as "Unicode" is named.
+func TestUTF16IsNamed(t *testing.T) {
+	for _, data := range []string{"\xff\xfec\x00l\x00", "\xfe\xff\x00c\x00l"} {
+		_, err := config.Parse("mm2.properties", []byte(data), env)
+		if err == nil || !strings.Contains(err.Error(), "mm2.properties: the file is in UTF-16; save it as UTF-8") {
+			t.Errorf("%q: %v", data, err)
+		}
+	}
 }

@@ -149,7 +149,7 @@ var onlyReference = regexp.MustCompile(`^\$\{([^}:]*):(([^}]*?):)?([^}]*)\}$`)
 // again. For other references it records the variable that convert writes.
 func (m *mm2) secret(alias, key, written string, resolve func(string) string) (value Secret, file string) {
 	found := onlyReference.FindStringSubmatch(written)
-	if found != nil && m.classes[found[1]] == directoryProvider {
+	if found != nil && m.isFile(found[1]) {
 		if resolve(written) == "" {
 			return "", ""
 		}
@@ -162,6 +162,11 @@ func (m *mm2) secret(alias, key, written string, resolve func(string) string) (v
 		m.secrets[path] = "${" + variableName(alias, key) + "}"
 	}
 	return Secret(resolve(written)), ""
+}
+
+// isFile reports whether a config provider stands for a file that may change later.
+func (r *resolver) isFile(provider string) bool {
+	return r.classes[provider] == directoryProvider || r.classes[provider] == mountedSecret
 }
 
 // variableName is the environment variable that convert writes for a secret that YAML cannot refer to in another way.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -27,11 +28,15 @@ func (r *flowReader) get(field, key string) *property {
 }
 
 func (r *flowReader) read() {
-	r.patterns(&r.Topics, "topics", "topics", "")
-	r.patterns(&r.TopicsExclude, "topics_exclude", "topics.exclude", "topics.blacklist")
-	r.patterns(&r.Groups, "groups", "groups", "")
-	r.patterns(&r.GroupsExclude, "groups_exclude", "groups.exclude", "groups.blacklist")
-	r.patterns(&r.ConfigsExclude, "configs_exclude", "config.properties.exclude", "config.properties.blacklist")
+	r.selection(&r.Topics, &r.TopicsExclude, "topics", topicCharacters)
+	r.selection(&r.Groups, &r.GroupsExclude, "groups", groupCharacters)
+	if p := r.list("configs_exclude", "config.properties.exclude", "config.properties.blacklist"); p != nil {
+		if found, ok := r.patterns(p, topicCharacters); ok && len(found.rewritten) > 0 {
+			r.bad(p, "the pattern %q has a lookaround, which cannot be rewritten here; list the names", found.rewritten[0])
+		} else if ok {
+			r.ConfigsExclude = found.include
+		}
+	}
 	r.policy()
 	r.consumer()
 	r.replicationFactor()
@@ -43,54 +48,85 @@ func (r *flowReader) read() {
 	r.refuseClasses()
 }
 
-// patterns reads a list of regular expressions, by its current name or by its name before Kafka 2.7.
-func (r *flowReader) patterns(list *[]string, field, key, legacy string) {
-	p := r.get(field, key)
-	if legacy != "" {
-		old := r.first(r.prefix+legacy, legacy)
-		switch {
-		case old != nil && p != nil:
-			r.noteOnce(old, "is not used, because "+p.key+" is set too")
-		case old != nil:
-			r.noteOnce(old, "is read as "+key+", its name since Kafka 2.7; MirrorMaker 2 of Kafka 4 ignores it")
-			p = old
-			r.origins[r.path+"."+field] = p
-		}
-	}
-	if p == nil {
+// selection reads a list of regular expressions and its excludes.
+func (r *flowReader) selection(list, exclude *[]string, key, characters string) {
+	p, not := r.get(key, key), r.list(key+"_exclude", key+".exclude", key+".blacklist")
+	included, ok := r.patterns(p, characters)
+	excluded, okay := r.patterns(not, characters)
+	if !ok || !okay {
 		return
 	}
-	value, ok := r.value(p)
-	if !ok {
-		return
+	if p != nil {
+		*list = append([]string{}, included.include...)
 	}
-	if strings.Contains(value, " #") {
-		r.bad(p, "contains a #: a comment must be on a separate line, or it is part of the value")
-		return
-	}
-	items := splitList(value)
-	if field == "topics" && len(items) == 0 {
+	if key == "topics" && len(*list) == 0 {
 		r.bad(p, "selects no topic; use .* for all topics, or %senabled = false", r.prefix)
 		return
 	}
-	*list = []string{}
-	for _, item := range items {
-		pattern, why := javaPattern(item)
-		if why == "" {
-			*list = append(*list, pattern)
-			continue
-		}
-		// MirrorMaker 2 joins the items with | and compiles the result: (a, b) is a valid list there, although (a and b) are not valid patterns.
-		if joined, alone := javaPattern(strings.Join(items, "|")); alone == "" {
-			*list = []string{joined}
-			return
-		}
-		r.bad(p, "the pattern %q %s", item, why)
+	if not != nil {
+		*exclude = append([]string{}, excluded.include...)
 	}
+	if len(excluded.rewritten) > 0 {
+		r.keepOnly(list, exclude, key, not, excluded)
+	}
+	if len(included.exclude) == 0 {
+		return
+	}
+	*exclude = unduplicated(append(*exclude, included.exclude...))
+	if at := r.path + "." + key + "_exclude"; r.origins[at] == nil {
+		r.origins[at] = p
+	}
+	r.noteOnce(p, fmt.Sprintf("has a lookaround, which becomes an exclude: %s %q, %s_exclude %q", key, *list, key, included.exclude))
+}
+
+// keepOnly reads excludes with a lookaround. Everything but x is excluded with (?!x).*, so x is what to select.
+func (r *flowReader) keepOnly(list, exclude *[]string, key string, p *property, excluded javaList) {
+	all := func(list []string) bool { return len(list) == 1 && list[0] == ".*" }
+	if !all(*list) || !all(excluded.include) {
+		r.bad(p, "the pattern %q leaves out all but some names of a part of them; write those to select into %s", excluded.rewritten[0], key)
+		return
+	}
+	*list, *exclude = excluded.exclude, []string{}
+	r.origins[r.path+"."+key] = p
+	r.noteOnce(p, fmt.Sprintf("has a lookaround, so that it leaves out all but %[2]q, which becomes %[1]s; %[1]s_exclude is empty", key, *list))
+}
+
+// list returns a list by its current name or by its name before Kafka 2.7.
+func (r *flowReader) list(field, key, legacy string) *property {
+	p, old := r.get(field, key), r.first(r.prefix+legacy, legacy)
+	switch {
+	case old != nil && p != nil:
+		r.noteOnce(old, "is not used, because "+p.key+" is set too")
+	case old != nil:
+		r.noteOnce(old, "is read as "+key+", its name since Kafka 2.7; MirrorMaker 2 of Kafka 4 ignores it")
+		r.origins[r.path+"."+field] = old
+		return old
+	}
+	return p
+}
+
+// patterns reads the regular expressions of a list, which may be nil. If ok is false, the problem has been reported.
+func (r *flowReader) patterns(p *property, characters string) (list javaList, ok bool) {
+	if p == nil {
+		return list, true
+	}
+	value, ok := r.value(p)
+	if !ok {
+		return list, false
+	}
+	if strings.Contains(value, " #") {
+		r.bad(p, "contains a #: a comment must be on a separate line, or it is part of the value")
+		return list, false
+	}
+	list, problems := readJavaList(splitList(value), characters)
+	for _, problem := range problems {
+		r.bad(p, "%s", problem)
+	}
+	return list, len(problems) == 0
 }
 
 func (m *mm2) noteOnce(p *property, reason string) {
-	if n := (Note{Key: p.key, Line: p.line, Reason: reason}); !slices.Contains(m.notes, n) {
+	if n := (Note{Key: p.name(), Line: p.line, Reason: reason}); !slices.Contains(m.notes, n) {
 		m.note(p, reason)
 	}
 }
@@ -164,8 +200,8 @@ func (r *flowReader) policy() {
 		case !ok || class == defaultPolicy:
 		case class == identityPolicy:
 			r.Naming = NamingIdentity
-		case strings.HasSuffix(class, "IdentityReplicationPolicy") || strings.HasSuffix(class, "IdentityMirrorMaker2ReplicationPolicy"):
-			r.bad(p, "is not a class of Kafka; use %s, which also keeps names", identityPolicy)
+		case seemsToKeepNames(class):
+			r.bad(p, "is Java code, which milena cannot run; if it keeps the names of topics, as its own name says, write replication.policy.class = %s", identityPolicy)
 		default:
 			r.bad(p, "is Java code, which milena cannot run; use %s for names prefixed with the source's alias or %s for the same names, "+
 				"or list other names in a milena.yaml with naming: rename", defaultPolicy, identityPolicy)
@@ -176,7 +212,9 @@ func (r *flowReader) policy() {
 		if value, ok := r.value(separator); ok {
 			r.Separator = value
 		}
-		if !names.MatchString(r.Separator) {
+		if strings.TrimSpace(r.Separator) == "" {
+			r.bad(separator, "means that topics keep their names, for which Kafka 3.0 and later has a policy; remove the key, and write replication.policy.class = %s", identityPolicy)
+		} else if !names.MatchString(r.Separator) {
 			r.bad(separator, "is not allowed in a topic name; use letters, digits, dot, dash and underscore, without trailing spaces")
 		}
 	}
@@ -190,6 +228,17 @@ func (r *flowReader) policy() {
 		return
 	}
 	r.InternalSeparator = "."
+}
+
+// seemsToKeepNames reports whether the name of somebody's replication policy says that it adds no prefix.
+func seemsToKeepNames(class string) bool {
+	class = strings.ToLower(class[strings.LastIndexByte(class, '.')+1:])
+	for _, word := range []string{"identity", "prefixless", "noprefix", "withoutprefix", "noalias", "aliasless", "samename", "custommm2replicationpolicy", "renameless", "unprefixed"} {
+		if strings.Contains(class, word) {
+			return true
+		}
+	}
+	return false
 }
 
 // consumer reads the settings that MirrorMaker 2 passes to the consumer of records.
@@ -232,8 +281,6 @@ func (r *flowReader) replicationFactor() {
 	switch {
 	case err != nil || n < -1 || n == 0 || n > math.MaxInt16:
 		r.bad(p, "is not a valid number of replicas; use 1 or more, or -1 for the target's default")
-	case n == -1:
-		r.ReplicationFactor = 0
 	default:
 		r.ReplicationFactor = int16(n)
 	}
@@ -332,7 +379,12 @@ func (r *flowReader) refuseClasses() {
 		r.bad(p, "is not supported: a topic named heartbeats is always copied; remove the key, and set emit.heartbeats.enabled = false so that there is none")
 	}
 	for key, alias := range map[string]string{"source.cluster.alias": r.Source, "target.cluster.alias": r.Target} {
-		if p := r.first(r.prefix+key, key); p != nil && strings.TrimSpace(p.value) != alias {
+		p := r.first(r.prefix+key, key)
+		switch {
+		case p == nil || strings.TrimSpace(p.value) == alias:
+		case strings.TrimSpace(p.value) == "":
+			r.bad(p, "means that topics keep their names; remove the key, and write replication.policy.class = %s", identityPolicy)
+		default:
 			r.bad(p, "differs from the alias %s of the flow; use that alias in clusters, and remove the key", alias)
 		}
 	}

@@ -13,6 +13,10 @@ func (m *mm2) explainUnused(p *property) {
 		m.explainUnusedOfFlow(p)
 		return
 	}
+	if p.separator == ' ' && strings.HasPrefix(p.value, "->") || strings.ContainsAny(p.key, "→⇒") {
+		m.bad(p, "is no key of a flow, because a key ends at its first blank and has the arrow ->; write a->b.enabled = true")
+		return
+	}
 	alias := ""
 	for _, a := range m.aliases {
 		if strings.HasPrefix(p.key, a+".") && len(a) > len(alias) {
@@ -43,6 +47,8 @@ func (m *mm2) explainUnusedGlobal(p *property) {
 		m.bad(p, "does not name a flow; set a->b.enabled = true for each")
 	case strings.HasPrefix(p.key, "config.providers."):
 		m.note(p, "is not used")
+	case slices.Contains(flowKeys(), p.key): // it would have been read
+		m.note(p, "has no effect, because no flow is enabled")
 	case prefix != "":
 		m.note(p, "has no effect without an alias in front, nor does it in MirrorMaker 2")
 	case key == "bootstrap.servers":
@@ -59,7 +65,7 @@ func (m *mm2) explainUnusedOfFlow(p *property) {
 			continue
 		}
 		hint := ""
-		if near := nearest(alias, m.aliases); near != "" {
+		if near := Nearest(alias, m.aliases); near != "" {
 			hint = fmt.Sprintf("; did you mean %q?", near)
 		}
 		m.bad(p, "belongs to cluster %q, which is not in clusters%s", alias, hint)
@@ -165,8 +171,8 @@ func (m *mm2) explain(p *property, key string, meant []string) {
 		m.note(p, reason)
 		return
 	}
-	if near := nearest(key, meant); near != "" && distance(key, near) <= 2 {
-		m.bad(p, "has no effect: unknown key; did you mean %q?", strings.TrimSuffix(p.key, key)+near)
+	if near := Nearest(key, meant); near != "" && distance(key, near) <= 2 {
+		m.bad(p, "has no effect: unknown key; did you mean %q?", strings.TrimSuffix(p.name(), key)+near)
 		return
 	}
 	m.note(p, "is unknown to milena; settings that only milena has go into a milena.yaml, which convert writes")
@@ -189,7 +195,7 @@ func reasonOf(key string) string {
 		{"admin.timeout.ms request.timeout.ms default.api.timeout.ms connections.max.idle.ms reconnect.backoff.ms reconnect.backoff.max.ms retry.backoff.ms retry.backoff.max.ms socket.connection.setup.timeout.ms socket.connection.setup.timeout.max.ms metadata.max.age.ms metadata.max.idle.ms metadata.recovery.strategy metadata.recovery.rebootstrap.trigger.ms client.dns.lookup client.rack client.id", "milena's clients have their own timeouts and behavior"},
 		{"metric.reporters metric.names.formats metrics. metrics.num.samples metrics.recording.level metrics.sample.window.ms auto.include.jmx.reporter add.source.alias.to.metrics enable.metrics.push", "metrics are in Prometheus format on /metrics"},
 		{"refresh.groups.interval.seconds", "every group sync finds new groups"},
-		{"offset.lag.max offset-syncs.topic.replication.factor checkpoints.topic.replication.factor heartbeats.topic.replication.factor", "milena creates these topics with the configs it needs and the brokers' default replication factor"},
+		{"offset.lag.max offset-syncs.topic.replication.factor checkpoints.topic.replication.factor heartbeats.topic.replication.factor", "milena creates these topics with the configs it needs, and as many replicas as replication.factor says"},
 		{"offset-syncs. use.incremental.alter.configs topic.creation. topic.creation.enable", "remote topics are created like those of the source, and altered incrementally"},
 		{"errors. error.", "anomalies in milena.yaml decides what happens to records that cannot be copied"},
 		{"use.defaults.from", "has no effect here, nor does it in MirrorMaker 2; set it per flow, such as a->b.use.defaults.from"},

@@ -129,7 +129,7 @@ func (m *mm2) inline(p *property, kind, is string) {
 func (m *mm2) certificates(p *property) (written, file string) {
 	found := onlyReference.FindStringSubmatch(strings.TrimSpace(p.value))
 	value, ok := m.value(p)
-	if ok && found != nil && m.classes[found[1]] == directoryProvider {
+	if ok && found != nil && m.isFile(found[1]) {
 		return "", strings.TrimRight(found[3], "/") + "/" + found[4]
 	}
 	return value, ""

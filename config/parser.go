@@ -230,7 +230,7 @@ func nameFlow(flow map[string]any) {
 
 func (p *parser) unknown(key, at string, known []string) {
 	text := "unknown key"
-	switch near := nearest(key, known); {
+	switch near := Nearest(key, known); {
 	case key == "<<":
 		text = "merge keys are not supported; write the keys out"
 	case near != "":

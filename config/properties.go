@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,7 +14,12 @@ type property struct {
 	line int
 	// separator is the character that ended the key: '=', ':' or ' '.
 	separator byte
+	// path is where the value is in a file that is no properties file, empty in one that is.
+	path string
 }
+
+// name is what messages call the property.
+func (p *property) name() string { return cmp.Or(p.path, p.key) }
 
 // parseProperties reads a file as java.util.Properties does from an InputStream. Bytes are ISO-8859-1. A key ends at
 // the first '=', ':' or white space. A backslash at the end of a line continues it. Trailing white space belongs to
@@ -48,6 +54,9 @@ func parseProperties(data []byte) (all []property, bad []Problem) {
 				bad = append(bad, Problem{Line: begin, Path: p.key, Text: err.Error()})
 			}
 		}
+		if i+1 < len(lines) && seemsToContinue(lines[i], lines[i+1]) {
+			bad = append(bad, Problem{Line: i + 1, Path: p.key, Text: "ends with a backslash and a blank, so that the next line does not belong to it; remove the blank"})
+		}
 		all = append(all, p)
 	}
 	return all, bad
@@ -72,6 +81,17 @@ func trimBlank(s string) string { return strings.TrimLeft(s, blank) }
 // continues reports whether a line ends with an odd number of backslashes.
 func continues(s string) bool {
 	return (len(s)-len(strings.TrimRight(s, `\`)))%2 == 1
+}
+
+// seemsToContinue reports whether a backslash at the end of a line has a blank behind it, and the next line is no property of its own.
+func seemsToContinue(line, next string) bool {
+	trimmed := strings.TrimRight(line, blank)
+	if trimmed == line || !continues(trimmed) {
+		return false
+	}
+	next = trimBlank(next)
+	_, separator, _ := cutKey(next)
+	return next != "" && next[0] != '#' && next[0] != '!' && separator == ' '
 }
 
 // cutKey splits a logical line, without replacing escapes.

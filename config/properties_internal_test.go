@@ -52,15 +52,17 @@ func TestParsePropertiesLikeJava(t *testing.T) {
 
 func TestJavaPatterns(t *testing.T) {
 	for pattern, names := range map[string]string{ // matching names | names that do not match
-		`.*`:                "a a.b | ",
-		`orders`:            "orders | orders1 my-orders",
-		`a|b.*`:             "a bc | ab",
-		`[\-\.a-c]+`:        "a-b. | d",
-		`\Qa.b\E|c`:         "a.b c | axb",
-		`\u0061\x62{2,3}?`:  "abb abbb | ab",
-		`(?i)abc|(?:x)(y)`:  "ABC XY | z",
-		`(?<name>a)\d\w\pL`: "a1bc | a",
-		`[^a&]b`:            "cb | ab &b",
+		`.*`:                    "a a.b | ",
+		`orders`:                "orders | orders1 my-orders",
+		`a|b.*`:                 "a bc | ab",
+		`[\-\.a-c]+`:            "a-b. | d",
+		`\Qa.b\E|c`:             "a.b c | axb",
+		`\u0061\x62{2,3}?`:      "abb abbb | ab",
+		`(?i)abc|(?:x)(y)`:      "ABC XY | z",
+		`(?<name>a)\d\w\pL`:     "a1bc | a",
+		`[^a&]b`:                "cb | ab &b",
+		`\p{Alpha}[\p{Digit}.]`: "a1 a. | 11 ab",
+		`\P{Upper}[^\P{Alnum}]`: "a1 .b | A1 a.",
 	} {
 		translated, why := javaPattern(pattern)
 		if why != "" {

@@ -13,6 +13,8 @@ const (
 	envProvider       = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
 	fileProvider      = "org.apache.kafka.common.config.provider.FileConfigProvider"
 	directoryProvider = "org.apache.kafka.common.config.provider.DirectoryConfigProvider"
+	// Files of Kubernetes secrets need not be there when the config is read.
+	mountedSecret = "a mounted secret"
 )
 
 // reference is the regular expression of Kafka's ConfigTransformer.
@@ -37,7 +39,7 @@ func (r *resolver) problem(line int, key, text string) {
 
 // bad adds a problem with a property. The message starts with the property's value.
 func (r *resolver) bad(p *property, format string, args ...any) {
-	r.problem(p.line, p.key, r.shown(p)+" "+fmt.Sprintf(format, args...))
+	r.problem(p.line, p.name(), r.shown(p)+" "+fmt.Sprintf(format, args...))
 }
 
 // shown is the value for messages, before anything is replaced, unless it is a secret.
@@ -134,6 +136,13 @@ func (r *resolver) lookup(provider, path, key string) (value, why string) {
 			return "", fmt.Sprintf("cannot be replaced: %v", err)
 		}
 		return string(data), ""
+	case mountedSecret:
+		return hidden, ""
+	case "":
+		if len(r.classes) > 0 && r.props["config.providers"] == nil {
+			return "", fmt.Sprintf("refers to the provider %q, which milena does not have; use ${env:NAME}, ${file:PATH:KEY} or ${directory:PATH:NAME}", provider)
+		}
+		fallthrough
 	default:
 		return "", fmt.Sprintf("refers to the provider %q, which is not in config.providers; set config.providers = %s and "+
 			"config.providers.%s.class, such as %s", provider, provider, provider, envProvider)

@@ -84,6 +84,7 @@ func (r Refusal) Explain() string {
 // Groups holds which consumer groups of one flow are translated. It is immutable.
 type Groups struct {
 	include, exclude, back []*regexp.Regexp
+	lists                  []list // as they were written
 }
 
 // NewGroups compiles the group selection of one flow. The error lists every pattern that does not compile.
@@ -94,7 +95,7 @@ func NewGroups(f config.Flow) (*Groups, error) {
 	if err := errors.Join(includeErr, excludeErr, backErr); err != nil {
 		return nil, err
 	}
-	return &Groups{include, exclude, back}, nil
+	return &Groups{include, exclude, back, groupLists(f)}, nil
 }
 
 // Selected reports whether the flow translates a group of the source.

@@ -65,6 +65,7 @@ type Topics struct {
 	separator        string
 	rename           map[string]string // source name -> target name
 	renamed          map[string]string // target name -> source name
+	lists            []list            // as they were written
 }
 
 // NewTopics compiles the topic selection and naming of one flow. The aliases are those of the flow's clusters; they
@@ -75,6 +76,7 @@ func NewTopics(f config.Flow, sourceAlias, targetAlias string) (*Topics, error) 
 	t := &Topics{
 		include:   include,
 		exclude:   exclude,
+		lists:     topicLists(f),
 		naming:    f.Naming,
 		separator: f.Separator,
 		prefix:    sourceAlias + f.Separator,

@@ -139,6 +139,7 @@ type reports struct {
 	syncFailure      atomic.Pointer[lasting]              // why topic syncs fail, nil if the last one succeeded
 	configs          atomic.Pointer[topics.ConfigsStatus] // of the last sync of topic configs
 	configsChanged   atomic.Int64                         // since the previous sync
+	unused           *topics.Unused                       // items of the topic lists
 }
 
 // lasting is a failure that lasts.
@@ -201,6 +202,7 @@ func (f *Flow) createParts() (err error) {
 	if f.topics, err = topics.NewSyncer(f.source, f.target, f.config, f.log); err != nil {
 		return err
 	}
+	f.unused = topics.NewUnused(f.topics.Rules.Unused, f.log)
 	f.topics.Alters = f.isDoer
 	f.topics.Changed = func(n int) {
 		f.metrics.configChanges.Add(float64(n))

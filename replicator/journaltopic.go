@@ -16,7 +16,7 @@ func (f *Flow) ensureJournal(ctx context.Context) error {
 	if info, ok := f.targetView().ByName[f.journalTopic]; ok {
 		return f.checkJournal(ctx, info)
 	}
-	_, left, err := topics.Journal(f.config).Create(ctx, f.target, f.config.Target)
+	_, left, err := topics.Journal(f.config, f.targetView()).Create(ctx, f.target, f.config.Target)
 	switch {
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return &fatalError{fmt.Errorf("create journal topic %s on cluster %s: %w; grant CREATE, READ and WRITE on it to milena's principal", f.journalTopic, f.config.Target, err)}
@@ -38,7 +38,7 @@ func (f *Flow) ensureJournal(ctx context.Context) error {
 // what is in it: a map that has lost segments is worse than none.
 func (f *Flow) checkJournal(ctx context.Context, info topics.Topic) error {
 	var wrong *topics.NotCompactedError
-	switch err := topics.Journal(f.config).CheckCompacted(ctx, f.target, f.config.Target, f.options.Target.Brokers); {
+	switch err := topics.Journal(f.config, f.targetView()).CheckCompacted(ctx, f.target, f.config.Target, f.options.Target.Brokers); {
 	case errors.As(err, &wrong):
 		return &fatalError{fmt.Errorf("flow %s: journal %w", f.config.Name, err)}
 	case err != nil:

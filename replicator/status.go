@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
@@ -33,6 +34,9 @@ type Status struct {
 	Bytes   int64 `json:"bytes"`
 	// NotCopied has the selected topics of the source that are not copied, or not completely, with the reason.
 	NotCopied map[string]string `json:"not_copied,omitempty"`
+	// Unused has the items of the flow's lists of topics and groups that select nothing. The lists of groups are looked at by the instance
+	// that syncs groups.
+	Unused []policy.UnusedItem `json:"unused,omitempty"`
 	// Throttled has the brokers whose quotas throttled the flow within the last minute.
 	Throttled []client.ThrottleStatus `json:"throttled,omitempty"`
 	// Certificates are sentences about files of the TLS sections that cannot be used now, and about own certificates that expire soon.
@@ -125,6 +129,7 @@ func (f *Flow) Status() Status {
 	}
 	now := time.Now()
 	s.NotCopied = f.notCopied()
+	s.Unused = append(f.unused.Items(), f.groups.Unused()...)
 	c := f.addPartitionStatus(&s, now)
 	if s.Instance.Syncs || f.instance.how() == joining { // else another instance does that
 		s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()

@@ -96,6 +96,7 @@ func (f *Flow) addMissing(ctx context.Context, source, target topics.View) (err 
 	defer func() {
 		f.noteUnbegun(source, pairs, refusals, w)
 		f.setNotCopied(w)
+		f.unused.Look(slices.Collect(maps.Keys(source.ByName)))
 		if err == nil {
 			f.topology.endFirstSync(pairs)
 		}

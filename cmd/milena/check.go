@@ -120,6 +120,7 @@ func (p *program) printPlan(plan *plan.Plan) {
 		p.printf("  skipped: %s %s\n", s.Topic, s.Reason)
 	}
 	p.printEach("warning", plan.Warnings)
+	p.printUnused(plan.Unused)
 	p.printEach("refused", plan.Refused)
 	p.printf("\n")
 }

@@ -60,14 +60,14 @@ func (c *compareFlags) check(f *pflag.FlagSet) error {
 	return nil
 }
 
-// runComparison compares every flow of the config until ctx ends or --for is over. A difference is an error.
-func (p *program) runComparison(ctx context.Context, c *config.Config, flags compareFlags) error {
+// runComparison compares flows of the config until ctx ends or --for is over. A difference is an error.
+func (p *program) runComparison(ctx context.Context, c *config.Config, flows []config.Flow, flags compareFlags) error {
 	if flags.duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, flags.duration)
 		defer cancel()
 	}
-	comparisons, err := newComparisons(c, flags)
+	comparisons, err := newComparisons(c, flows, flags)
 	if err != nil {
 		return err
 	}
@@ -87,9 +87,9 @@ func (p *program) runComparison(ctx context.Context, c *config.Config, flags com
 	return p.printResult(comparisons, flags)
 }
 
-func newComparisons(c *config.Config, flags compareFlags) ([]*compare.Comparison, error) {
-	comparisons := make([]*compare.Comparison, 0, len(c.Flows))
-	for _, flow := range c.Flows {
+func newComparisons(c *config.Config, flows []config.Flow, flags compareFlags) ([]*compare.Comparison, error) {
+	comparisons := make([]*compare.Comparison, 0, len(flows))
+	for _, flow := range flows {
 		comparison, err := compare.New(silent(c, flow), flags.mode == compareAll)
 		if err != nil {
 			return nil, err

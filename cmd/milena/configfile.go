@@ -54,6 +54,23 @@ func chooseFlow(f *pflag.FlagSet, c *config.Config, name string) (config.Flow, e
 	return config.Flow{}, wrong(f, "unknown flow %q; the config has %s", name, strings.Join(names, ", "))
 }
 
+// flowsTo returns the flows whose target is one of the clusters; all flows if no cluster is named.
+func flowsTo(f *pflag.FlagSet, c *config.Config, clusters []string) ([]config.Flow, error) {
+	if !f.Changed("clusters") {
+		return c.Flows, nil
+	}
+	targets := make(map[string]bool)
+	for _, flow := range c.Flows {
+		targets[flow.Target] = true
+	}
+	for _, alias := range clusters {
+		if !targets[alias] {
+			return nil, wrong(f, "--clusters: no flow of the config has the target %q; the targets are %s", alias, strings.Join(slices.Sorted(maps.Keys(targets)), ", "))
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(c.Flows), func(flow config.Flow) bool { return !slices.Contains(clusters, flow.Target) }), nil
+}
+
 // insecure returns a sentence for each cluster to which milena sends a password without TLS, or whose brokers may be somebody else, sorted by
 // alias.
 func insecure(c *config.Config) []string {

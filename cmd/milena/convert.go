@@ -1,10 +1,12 @@
 package main
 
-const convertHelp = `milena convert prints an mm2.properties file as the milena.yaml that means the same, with a comment
-wherever a value is not milena's default.
+const convertHelp = `milena convert prints the config of a MirrorMaker 2 as the milena.yaml that means the same, with a comment
+wherever a value is not milena's default. It reads an mm2.properties, a KafkaMirrorMaker2 resource of the
+Strimzi operator, or connectors of a Connect cluster as JSON.
 
-Example:
+Examples:
   milena convert mm2.properties > milena.yaml
+  kubectl get kafkamirrormaker2 NAME -o yaml | milena convert /dev/stdin > milena.yaml
 `
 
 func (p *program) convert(args []string) error {

@@ -37,7 +37,7 @@ func (p *program) flags(command, help string) *pflag.FlagSet {
 
 // configFlag adds the flag that names the config file.
 func configFlag(f *pflag.FlagSet) *string {
-	return f.StringP("config", "c", "", "config `FILE`: a milena.yaml or an mm2.properties")
+	return f.StringP("config", "c", "", "config `FILE`: a milena.yaml, or the config of a MirrorMaker 2: mm2.properties, Strimzi resource, connector JSON")
 }
 
 // parse reads the flags of a command that takes no other arguments.

@@ -26,13 +26,13 @@ Usage:
   milena check -c FILE           print what run would do; change nothing
   milena status [-c FILE]        show lag and the partitions that need attention
   milena translate -c FILE       translate a group, an offset or a timestamp between the clusters
-  milena convert FILE            print an mm2.properties file as a milena.yaml
+  milena convert FILE            print the config of a MirrorMaker 2 as a milena.yaml
   milena rollback -c FILE        compute where MirrorMaker 2 resumes a stopped flow; --write stores it
   milena demo                    replicate between two in-memory clusters and verify every record
   milena version                 print the version
   milena help                    print this text
 
-FILE is a milena.yaml, or the mm2.properties of MirrorMaker 2.
+FILE is a milena.yaml, or the config of a MirrorMaker 2: its mm2.properties, a Strimzi resource or connectors as JSON.
 milena COMMAND --help prints the flags of a command.
 Exit codes: 0 success, 1 failure, difference or something that needs attention, 2 wrong command line or config.
 `

@@ -18,6 +18,7 @@ and reports how the copies of a running MirrorMaker 2 differ from what milena wo
 Examples:
   milena run -c milena.yaml
   milena run -c mm2.properties --listen 127.0.0.1:9644
+  milena run -c mm2.properties --clusters dr
   milena run -c mm2.properties --compare --for 5m
   milena run -c mm2.properties --compare=all --json
 `
@@ -28,10 +29,14 @@ func (p *program) run(ctx context.Context, args []string) error {
 	listen := f.String("listen", "", "`HOST:PORT` for the status page, metrics and probes, instead of http.listen of the config; \"\" turns HTTP off")
 	rebuild := f.Bool("rebuild-map", false, "when migrating from MirrorMaker 2, compare its whole copies with the source, so that old offsets translate exactly too")
 	beside := f.Bool("beside-mirrormaker", false, "when migrating from MirrorMaker 2, start even though it still seems to run")
+	clusters := f.StringSlice("clusters", nil, "`ALIASES` of target clusters: run only the flows to these, as connect-mirror-maker.sh does")
 	var compare compareFlags
 	compare.add(f)
-	if err := parse(f, args); err != nil {
+	if err := parseArgs(f, args, len(args)); err != nil {
 		return err
+	}
+	if *clusters = append(*clusters, f.Args()...); !f.Changed("clusters") && f.NArg() > 0 { // --clusters a b
+		return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(0))
 	}
 	if err := compare.check(f); err != nil {
 		return err
@@ -41,10 +46,14 @@ func (p *program) run(ctx context.Context, args []string) error {
 		return err
 	}
 	c := file.Config
-	if compare.mode != "" {
-		return p.runComparison(ctx, c, compare)
+	flows, err := flowsTo(f, c, *clusters)
+	if err != nil {
+		return err
 	}
-	migrates := slices.ContainsFunc(c.Flows, func(flow config.Flow) bool { return flow.MigrateFrom != "" })
+	if compare.mode != "" {
+		return p.runComparison(ctx, c, flows, compare)
+	}
+	migrates := slices.ContainsFunc(flows, func(flow config.Flow) bool { return flow.MigrateFrom != "" })
 	for _, name := range []string{"rebuild-map", "beside-mirrormaker"} {
 		if f.Changed(name) && !migrates {
 			return wrong(f, "--%s has no effect: no flow of the config has migrate_from", name)
@@ -60,11 +69,11 @@ func (p *program) run(ctx context.Context, args []string) error {
 	for _, n := range file.Notes {
 		log.Info("note on a config key", "key", n.Key, "line", n.Line, "reason", n.Reason)
 	}
-	return p.runFlows(ctx, c, log, func(o *replicator.Options) { o.RebuildMap, o.BesideMirrorMaker = *rebuild, *beside })
+	return p.runFlows(ctx, c, flows, log, func(o *replicator.Options) { o.RebuildMap, o.BesideMirrorMaker = *rebuild, *beside })
 }
 
-// runFlows serves HTTP and copies every flow of the config until ctx ends or none of them can work.
-func (p *program) runFlows(ctx context.Context, c *config.Config, log *slog.Logger, adjust func(*replicator.Options)) error {
+// runFlows serves HTTP and copies flows of the config until ctx ends or none of them can work.
+func (p *program) runFlows(ctx context.Context, c *config.Config, list []config.Flow, log *slog.Logger, adjust func(*replicator.Options)) error {
 	registry := newRegistry()
 	a := newAdmin(registry, c.HTTP)
 	if err := a.listen(ctx); err != nil {
@@ -75,8 +84,8 @@ func (p *program) runFlows(ctx context.Context, c *config.Config, log *slog.Logg
 		log.Info("listening", "address", a.address())
 	}
 	defer limitMemory(ctx, c, p.env)()
-	s := newSupervisor(log, len(c.Flows))
-	flows, err := p.newFlows(c, log, registry, func(o *replicator.Options) {
+	s := newSupervisor(log, len(list))
+	flows, err := p.newFlows(c, list, log, registry, func(o *replicator.Options) {
 		adjust(o)
 		o.Began = func(err error) bool { return s.note(o.Flow.Name, err) }
 	})
@@ -87,10 +96,10 @@ func (p *program) runFlows(ctx context.Context, c *config.Config, log *slog.Logg
 	return runApart(ctx, s, flows, a.stopping)
 }
 
-// newFlows creates the flows of the config. It does no I/O.
-func (p *program) newFlows(c *config.Config, log *slog.Logger, registry prometheus.Registerer, adjust func(*replicator.Options)) ([]*replicator.Flow, error) {
-	flows := make([]*replicator.Flow, 0, len(c.Flows))
-	for _, flow := range c.Flows {
+// newFlows creates flows of the config. It does no I/O.
+func (p *program) newFlows(c *config.Config, list []config.Flow, log *slog.Logger, registry prometheus.Registerer, adjust func(*replicator.Options)) ([]*replicator.Flow, error) {
+	flows := make([]*replicator.Flow, 0, len(list))
+	for _, flow := range list {
 		o := p.options(c, flow, log, registry)
 		adjust(&o)
 		f, err := replicator.New(o)

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 )
 
@@ -112,4 +114,36 @@ func TestAFailedFlowStopsTheOthersCleanly(t *testing.T) {
 		t.Errorf("the healthy flow was stopped with %v", cause)
 	}
 	<-stopping
+}
+
+// --clusters runs the flows to the named clusters, as connect-mirror-maker.sh does: separated by commas or blanks.
+func TestRunTakesClustersOfMirrorMaker(t *testing.T) {
+	c := &config.Config{Flows: []config.Flow{{Name: "a-b", Target: "b"}, {Name: "b-a", Target: "a"}, {Name: "a-c", Target: "c"}}}
+	for args, want := range map[string]string{
+		"":               "a-b b-a a-c",
+		"--clusters b":   "a-b",
+		"--clusters=c,a": "b-a a-c",
+		"--clusters b c": "a-b a-c",
+		"--clusters d":   `run: --clusters: no flow of the config has the target "d"; the targets are a, b, c; see milena run --help`,
+	} {
+		f := pflag.NewFlagSet("run", pflag.ContinueOnError)
+		clusters := f.StringSlice("clusters", nil, "")
+		if err := f.Parse(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		flows, err := flowsTo(f, c, append(*clusters, f.Args()...))
+		var got []string
+		for _, flow := range flows {
+			got = append(got, flow.Name)
+		}
+		if err != nil {
+			got = []string{err.Error()}
+		}
+		if text := strings.Join(got, " "); text != want {
+			t.Errorf("%q: got %s, want %s", args, text, want)
+		}
+	}
+	if code, _, stderr := milena(t, "run", "-c", "milena.yaml", "other"); code != exitUsage || !strings.Contains(stderr, `unexpected argument "other"`) {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
 }

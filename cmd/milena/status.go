@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
@@ -160,6 +161,7 @@ func (p *program) printStatus(o overview) {
 	p.printGroups(o.Groups)
 	p.printConfigs(o.Configs)
 	p.printACLs(o.ACLs)
+	p.printUnused(o.Unused)
 	p.printAttention(o)
 }
 
@@ -169,6 +171,17 @@ func syncsElsewhere(i replicator.InstanceStatus) string {
 		return ""
 	}
 	return ". Another one syncs groups, topic configs and ACLs"
+}
+
+// printUnused prints the items of the config that select nothing.
+func (p *program) printUnused(items []policy.UnusedItem) {
+	for _, item := range items {
+		kind := "selects nothing"
+		if item.Notice {
+			kind = "notice"
+		}
+		p.printf("  %s: %s\n", kind, item)
+	}
 }
 
 // lagText is a lag in records, as far as it is known.

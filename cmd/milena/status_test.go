@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/groups"
@@ -65,6 +66,10 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
 `
 	if code != exitFailed || stdout != want || stderr != "milena: status: 1 of 1 flow needs attention; the output says why\n" {
 		t.Errorf("exit %d %s\n%s", code, stderr, stdout)
+	}
+	flow.Unused = []policy.UnusedItem{{List: "topics", Item: "paymnets", Reason: "is no topic"}, {List: "groups", Item: "x-.*", Reason: "matches no group yet", Notice: true}}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  selects nothing: topics: \"paymnets\" is no topic\n  notice: groups: \"x-.*\" matches no group yet\n") {
+		t.Errorf("with items that select nothing:\n%s", stdout)
 	}
 	flow.Groups = &groups.Status{}
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  consumer groups: not synced yet\n") {

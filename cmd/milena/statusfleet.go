@@ -93,6 +93,7 @@ func (p *program) printFleet(result fleetResult) {
 	} else if n := len(r.ShardsWithoutOwner); n > 0 {
 		p.printf("  nobody owns %s (%s) with %s\n", count(n, "shard"), ranges(r.ShardsWithoutOwner), count(partitionsWithoutOwner(r), "partition"))
 	}
+	p.printUnused(r.Unused)
 	list := fleetAttention(r)
 	if hidden := list.choose(); len(list) > 0 {
 		p.printEntries(list, hidden)

@@ -13,7 +13,7 @@ func (r *reading) join(p *picked) Report {
 	report := Report{
 		Flow: r.flow.Name, Source: r.flow.Source, Target: r.flow.Target,
 		SourceClusterID: r.sourceView.ClusterID, TargetClusterID: r.targetView.ClusterID,
-		At: now, Shards: len(r.journal), JournaledAt: r.journal.written(), NotCopied: make(map[string]string), Partitions: p.partitions,
+		At: now, Shards: len(r.journal), JournaledAt: r.journal.written(), NotCopied: make(map[string]string), Unused: r.unused, Partitions: p.partitions,
 	}
 	for _, refusal := range p.refused {
 		report.NotCopied[refusal.Topic] = refusal.Reason

@@ -3,12 +3,16 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
@@ -32,6 +36,7 @@ type reading struct {
 	members    members
 	dark       error // why the source does not answer, nil if it does
 	sourceView topics.View
+	unused     []policy.UnusedItem
 }
 
 // Read connects to both clusters of a flow and reads its report. An error means that there is none: the target does not answer, or an option is
@@ -83,4 +88,22 @@ func (r *reading) readSource(ctx context.Context) {
 	defer cancel()
 	view, err := topics.Read(ctx, r.source)
 	r.sourceView, r.dark = view, r.clusters.SourceError(err)
+	if err == nil {
+		r.unused = r.readUnused(ctx)
+	}
+}
+
+// readUnused finds the items of the flow's lists that select nothing. The lists of groups have no effect without a sync, and what is not known
+// of groups has no item.
+func (r *reading) readUnused(ctx context.Context) []policy.UnusedItem {
+	found := r.syncer.Rules.Unused(slices.Sorted(maps.Keys(r.sourceView.ByName)))
+	rules, err := policy.NewGroups(r.flow)
+	if err != nil || !r.flow.GroupsSync && !r.flow.Checkpoints {
+		return found
+	}
+	listed, err := kadm.NewClient(r.source).ListGroups(ctx)
+	if err != nil {
+		return found
+	}
+	return append(found, rules.Unused(slices.Sorted(maps.Keys(listed)))...)
 }

@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"time"
+
+	"github.com/milena-kafka/milena/policy"
 )
 
 // Mode is how the instances of a flow share its shards.
@@ -40,6 +42,8 @@ type Report struct {
 	LagUnknown int    `json:"lag_unknown"`
 	// NotCopied has the selected topics of the source that cannot be copied, with the reason.
 	NotCopied map[string]string `json:"not_copied,omitempty"`
+	// Unused has the items of the flow's lists of topics and groups that select nothing.
+	Unused []policy.UnusedItem `json:"unused,omitempty"`
 	// Problems are sentences about what could not be read. What depends on it is not known.
 	Problems []string `json:"problems,omitempty"`
 	// Partitions are those of the selected topics, by topic and number. If the source does not answer, they are those that the journal lists.

@@ -149,7 +149,8 @@ func (t *internalTopic) create(ctx context.Context) error {
 	if t.justCreated() {
 		return errCreated
 	}
-	created, _, err := topics.Own{Name: t.name, Partitions: 1, ReplicationFactor: t.deps.Flow.ReplicationFactor, SmallSegments: t.grows}.Create(ctx, t.client, t.alias)
+	own := topics.Own{Name: t.name, Partitions: 1, ReplicationFactor: t.deps.Flow.ReplicationFactor, Brokers: len(t.view().Brokers), SmallSegments: t.grows}
+	created, _, err := own.Create(ctx, t.client, t.alias)
 	switch {
 	case created:
 		t.deps.Log.Info("topic created", "cluster", t.alias, "topic", t.name)

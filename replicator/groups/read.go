@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,6 +31,9 @@ func (s *Syncer) list(ctx context.Context) ([]string, error) {
 		err = fmt.Errorf("list groups of cluster %s: %w", s.deps.Flow.Source, err)
 	}
 	var names []string
+	if err == nil { // else groups of one broker are missing
+		s.unused.Look(slices.Collect(maps.Keys(listed)))
+	}
 	for _, group := range listed.Sorted() {
 		if policy.Translatable(group.ProtocolType) && s.rules.Selected(group.Group) {
 			names = append(names, group.Group)

@@ -12,6 +12,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // Syncer keeps the consumer groups of the source in step on the target: it translates their committed offsets, writes checkpoints and
@@ -26,6 +27,7 @@ type Syncer struct {
 	checkpoints *checkpoints // nil if they are off
 	offsetSyncs *offsetSyncs // nil if they are off
 	report      *report
+	unused      *topics.Unused  // items of the group lists
 	atStart     map[string]bool // the groups of the first sync, if the flow does not look for new ones
 
 	// next is the group that the next sync begins with: the one before ran out of time there. Round is when the first sync began that
@@ -47,6 +49,7 @@ func New(d Deps) (*Syncer, error) {
 		checkpoints: newCheckpoints(&d),
 		offsetSyncs: newOffsetSyncs(&d),
 		report:      &report{metrics: &d.Metrics},
+		unused:      topics.NewUnused(rules.Unused, d.Log),
 	}
 	s.lineage = newLineage(s)
 	if s.reverse, err = newReverseFlows(&d, rules); err != nil {
@@ -156,6 +159,14 @@ func cmpErr(errs ...error) error {
 
 func isDenied(err error) bool {
 	return errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed)
+}
+
+// Unused returns the items of the group lists that select nothing, empty where this process does not sync groups.
+func (s *Syncer) Unused() []policy.UnusedItem {
+	if !s.deps.Host.Leads() {
+		return nil // what it knew is from when it did
+	}
+	return s.unused.Items()
 }
 
 // Status returns what the last sync found and why internal topics could not be written. More problems are added to it.

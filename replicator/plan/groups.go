@@ -35,6 +35,24 @@ func (c *check) checkGroups(ctx context.Context) {
 	}
 }
 
+// checkGroupLists finds the items of the group lists that select no group of the source.
+func (c *check) checkGroupLists(ctx context.Context) {
+	if !c.flow.GroupsSync && !c.flow.Checkpoints {
+		return // the lists have no effect
+	}
+	rules, err := policy.NewGroups(c.flow)
+	if err != nil {
+		c.refuse("%v", err)
+		return
+	}
+	listed, err := kadm.NewClient(c.sourceClient).ListGroups(ctx)
+	if err != nil {
+		c.warn("it is not known which groups cluster %s has: %v", c.flow.Source, err)
+		return
+	}
+	c.plan.Unused = append(c.plan.Unused, rules.Unused(slices.Sorted(maps.Keys(listed)))...)
+}
+
 // checkWayBack checks groups_back.
 func (c *check) checkWayBack(ctx context.Context) {
 	if len(c.flow.GroupsBack) == 0 {

@@ -57,3 +57,30 @@ func TestCheckNamesGroupsThatStayWhereTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// Items of the lists that select nothing are in the plan, and do not keep the flow from running.
+func TestCheckNamesItemsThatSelectNothing(t *testing.T) {
+	test := newCheckTest(t, func(f *config.Flow) {
+		f.Topics, f.TopicsExclude, f.Groups = []string{"orders", "paymnets", `late\..*`, "__audit"}, nil, []string{"biling"}
+	})
+	for _, topic := range []string{"orders", "payments", "__audit"} {
+		test.create(test.source, topic, 1, nil)
+	}
+	var o kadm.Offsets
+	o.Add(kadm.Offset{Topic: "orders", At: 0, LeaderEpoch: -1})
+	if err := kadm.NewClient(kafkatest.Client(t, test.source)).CommitAllOffsets(t.Context(), "billing", o); err != nil {
+		t.Fatal(err)
+	}
+	plan := test.check()
+	var got []string
+	for _, u := range plan.Unused {
+		got = append(got, u.String())
+	}
+	wantLines(t, "unused", got,
+		`topics: "paymnets" is no topic that milena can see; did you mean "payments"?`,
+		`topics: "late\\..*" matches no topic yet`,
+		`topics: "__audit" is left out: it is an internal topic`,
+		`groups: "biling" is no group that milena can see; did you mean "billing"?`,
+	)
+	wantLines(t, "refusals", plan.Refused)
+}

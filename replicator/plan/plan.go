@@ -33,6 +33,8 @@ type Plan struct {
 	Refused []string `json:"refused"`
 	// Warnings are sentences about what works, but less well than it could.
 	Warnings []string `json:"warnings"`
+	// Unused are the items of the flow's lists of topics and groups that select nothing.
+	Unused []policy.UnusedItem `json:"unused"`
 }
 
 // Topic is one topic to copy.
@@ -98,6 +100,7 @@ func Check(ctx context.Context, o client.Clusters) (*Plan, error) {
 	c.checkMigration(ctx)
 	c.checkInstances(ctx)
 	c.checkGroups(ctx)
+	c.checkGroupLists(ctx)
 	c.list()
 	return c.plan, nil
 }

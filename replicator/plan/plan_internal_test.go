@@ -275,3 +275,23 @@ func TestPlan_aclsCannotBeCopied(t *testing.T) {
 		})
 	}
 }
+
+// Copies with fewer replicas than their source are named, whether they exist or not.
+func TestPlan_namesFewerReplicas(t *testing.T) {
+	test := newCheckTest(t, nil)
+	test.create(test.source, "single", 1, nil)
+	if _, _, err := test.source.AddNode(1, 0); err != nil {
+		t.Fatal(err)
+	}
+	source := kadm.NewClient(kafkatest.Client(t, test.source))
+	for _, topic := range []string{"new", "new2", "old"} {
+		if _, err := source.CreateTopic(t.Context(), 1, 2, nil, topic); err != nil {
+			t.Fatal(err)
+		}
+	}
+	test.create(test.target, "primary.old", 1, nil)
+	wantLines(t, "warnings", test.check().Warnings,
+		"1 topic of cluster primary, such as primary.old: its copy has 1 replica, 1 fewer than its source; cluster dr has 1 broker",
+		"2 topics of cluster primary, such as primary.new: its copy would have 1 replica, 1 fewer than its source; cluster dr has 1 broker",
+	)
+}

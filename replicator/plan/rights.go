@@ -21,7 +21,7 @@ import (
 // checkJournal checks that the journal can be created, or that it is compacted and has one partition per shard: shards cannot change once it
 // exists.
 func (c *check) checkJournal(ctx context.Context) {
-	journal := topics.Journal(c.flow)
+	journal := topics.Journal(c.flow, c.target)
 	if existing := c.target.ByName[journal.Name]; existing.Exists() {
 		if len(existing.Partitions) != int(c.flow.Shards) {
 			c.refuse("journal topic %s on cluster %s has %d partitions, the config says shards: %d; set shards to %d",

@@ -1,11 +1,13 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -27,6 +29,7 @@ func (c *check) selectTopics() {
 			c.plan.Skipped = append(c.plan.Skipped, Skip{name, reason.Explain()})
 		}
 	}
+	c.plan.Unused = c.topics.Rules.Unused(names)
 	for _, collision := range c.topics.Rules.Collisions(names) {
 		absent := func(name string) bool { return !c.target.ByName[name].Exists() }
 		// Select has already refused topics that share one target name. Names that Kafka treats as the same may coexist if both topics exist.
@@ -37,8 +40,35 @@ func (c *check) selectTopics() {
 			}
 		}
 	}
+	c.warnOfFewerReplicas()
 	if len(c.pairs) == 0 {
 		c.warn("no topic of cluster %s is selected; check topics and topics_exclude, and that milena's user has DESCRIBE and READ on the topics", c.flow.Source)
+	}
+}
+
+// warnOfFewerReplicas names the copies that have fewer replicas than their source, or would be created with fewer.
+func (c *check) warnOfFewerReplicas() {
+	type change struct {
+		from, to int32
+		exists   bool
+	}
+	topics := make(map[change][]string)
+	for _, p := range c.pairs {
+		if from, to, fewer := p.Fewer(); fewer {
+			key := change{from, to, p.Target.Exists()}
+			topics[key] = append(topics[key], p.TargetName)
+		}
+	}
+	order := func(a, b change) int {
+		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to), strings.Compare(topics[a][0], topics[b][0]))
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(topics), order) {
+		does := "would have"
+		if key.exists {
+			does = "has"
+		}
+		c.warn("%s of cluster %s, such as %s: its copy %s %s, %d fewer than its source; cluster %s has %s",
+			counted(len(topics[key]), "topic"), c.flow.Source, topics[key][0], does, counted(int(key.to), "replica"), key.from-key.to, c.flow.Target, counted(len(c.target.Brokers), "broker"))
 	}
 }
 

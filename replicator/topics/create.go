@@ -23,6 +23,8 @@ type creator struct {
 	how     mode
 	limit   *requestLimit
 	left    func(LeftOut) // is called for each config that is left out
+	// otherwise is the replication factor to try if the cluster refuses the first one; 0 for none.
+	otherwise int16
 }
 
 // LeftOut is a config that a topic is created without.
@@ -76,6 +78,9 @@ func (c *creator) createPart(ctx context.Context, part []kmsg.CreateTopicsReques
 			created = append(created, topic.Topic)
 		case errors.Is(answer.err, kerr.TopicAlreadyExists):
 			// Created by an operator or another instance since the metadata was read.
+		case c.otherwise != 0 && c.otherwise != topic.ReplicationFactor && isOtherReplicas(topic.ReplicationFactor, answer):
+			topic.ReplicationFactor = c.otherwise
+			again = append(again, topic)
 		default:
 			if less, ok := c.withFewerConfigs(ctx, topic, answer); ok {
 				again = append(again, less)

@@ -1,7 +1,6 @@
 package topics
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -20,15 +19,17 @@ import (
 type Own struct {
 	Name       string
 	Partitions int32
-	// ReplicationFactor is that of the flow; 0 uses the brokers' default.
+	// ReplicationFactor is that of the flow, 0 if it has none: then the topic has three replicas, as far as there are brokers.
 	ReplicationFactor int16
+	// Brokers is the number of brokers of the cluster, 0 if it is not known: then its brokers decide.
+	Brokers int
 	// SmallSegments keeps a topic short that grows fast, because compaction skips the active segment.
 	SmallSegments bool
 }
 
-// Journal is the journal topic of a flow.
-func Journal(f config.Flow) Own {
-	return Own{offsets.JournalTopic(f.Name), f.Shards, f.ReplicationFactor, true}
+// Journal is the journal topic of a flow, on a target with so many brokers.
+func Journal(f config.Flow, target View) Own {
+	return Own{offsets.JournalTopic(f.Name), f.Shards, f.ReplicationFactor, len(target.Brokers), true}
 }
 
 // Create creates the topic on a cluster unless it exists, and returns the configs that were left out.
@@ -48,9 +49,10 @@ func (o Own) create(ctx context.Context, client *kgo.Client, cluster string, how
 		configs["segment.bytes"], configs["segment.ms"] = strconv.Itoa(16<<20), strconv.FormatInt(time.Hour.Milliseconds(), 10)
 	}
 	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = o.Name, o.Partitions, cmp.Or(o.ReplicationFactor, -1)
+	topic.Topic, topic.NumPartitions = o.Name, o.Partitions
 	topic.Configs = requestConfigs(configs)
 	c := creator{client: client, cluster: cluster, how: how, limit: &requestLimit{}, left: func(l LeftOut) { left = append(left, l) }}
+	topic.ReplicationFactor, c.otherwise = o.replicas()
 	errs := map[string]error{}
 	created = len(c.create(ctx, []kmsg.CreateTopicsRequestTopic{topic}, errs)) > 0
 	return created, left, errs[o.Name]

@@ -31,6 +31,7 @@ type Pair struct {
 	Source     Topic
 	TargetName string
 	Target     Topic // zero while the remote topic does not exist
+	Replicas   int16 // of the remote topic if it is created; -1 or 0 where the brokers decide
 }
 
 // Refusal is a topic that the config selects but that cannot be copied.
@@ -96,7 +97,10 @@ func (t *Syncer) Select(source, target View) (pairs []Pair, refused []Refusal) {
 		case len(source.ByName[name].Partitions) == 0:
 			refused = append(refused, Refusal{name, "has no partitions yet on the source"})
 		default:
-			pairs = append(pairs, Pair{Source: source.ByName[name], TargetName: targetName, Target: target.ByName[targetName]})
+			pairs = append(pairs, Pair{
+				Source: source.ByName[name], TargetName: targetName, Target: target.ByName[targetName],
+				Replicas: copyReplicas(t.flow, source.ByName[name], target),
+			})
 		}
 	}
 	return pairs, refused
@@ -118,7 +122,11 @@ func (t *Syncer) CreateMissing(ctx context.Context, pairs []Pair) (created, grow
 
 // creator creates topics on the target.
 func (t *Syncer) creator(known map[string]string, how mode) *creator {
-	return &creator{client: t.target, cluster: t.flow.Target, known: known, how: how, limit: &t.creates, left: t.warnLeftOut}
+	c := &creator{client: t.target, cluster: t.flow.Target, known: known, how: how, limit: &t.creates, left: t.warnLeftOut}
+	if t.flow.ReplicationFactor == 0 {
+		c.otherwise = byBrokers
+	}
+	return c
 }
 
 // incomplete returns the pairs whose remote topic is missing, and those whose remote topic lacks partitions.
@@ -171,10 +179,6 @@ const (
 // cleanup.policy, retention would delete records of a compacted topic.
 func (t *Syncer) planCreates(ctx context.Context, missing []Pair, known map[string]string, errs map[string]error) []kmsg.CreateTopicsRequestTopic {
 	described, failed := describeTopics(ctx, t.source, t.flow.Source, SourceNames(missing))
-	replicas := t.flow.ReplicationFactor
-	if replicas == 0 {
-		replicas = -1 // the brokers' default (KIP-464)
-	}
 	planned := make([]kmsg.CreateTopicsRequestTopic, 0, len(missing))
 	for _, p := range missing {
 		if err := failed[p.Source.Name]; err != nil {
@@ -184,7 +188,7 @@ func (t *Syncer) planCreates(ctx context.Context, missing []Pair, known map[stri
 		topic := kmsg.NewCreateTopicsRequestTopic()
 		topic.Topic = p.TargetName
 		topic.NumPartitions = int32(len(p.Source.Partitions))
-		topic.ReplicationFactor = replicas
+		topic.ReplicationFactor = cmp.Or(p.Replicas, byBrokers)
 		topic.Configs = requestConfigs(policy.CreateConfigs(described[p.Source.Name], known, t.configs))
 		planned = append(planned, topic)
 	}

@@ -228,7 +228,7 @@ func TestTopics_createAndGrow(t *testing.T) {
 }
 
 func TestTopics_replicationFactor(t *testing.T) {
-	for factor, want := range map[int16]int16{0: -1, 1: 1} {
+	for factor, want := range map[int16]int16{0: 1, 1: 1, -1: -1} {
 		test := newTopicsTest(t, func(f *config.Flow) { f.ReplicationFactor = factor })
 		sent := make(chan int16, 1)
 		test.target.ControlKey(int16(kmsg.CreateTopics), func(request kmsg.Request) (kmsg.Response, error, bool) {
