@@ -104,7 +104,8 @@ func cutClient(key string) (prefix, base string) {
 // isConnection reports whether a key is part of the connection to a cluster.
 func isConnection(key string) bool {
 	switch key {
-	case "bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.jaas.config", "ssl.key.password":
+	case "bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.jaas.config", "sasl.login.callback.handler.class",
+		"sasl.client.callback.handler.class", "sasl.oauthbearer.token.endpoint.url", "ssl.key.password":
 		return true
 	default:
 		return strings.HasPrefix(key, "ssl.truststore.") || strings.HasPrefix(key, "ssl.keystore.")

@@ -37,24 +37,30 @@ func TestCheckFailsIfAFlowCannotRun(t *testing.T) {
 	}
 }
 
-// A password that crosses the network in plain text is warned of once, however many flows use the cluster.
+// A password or token that crosses the network in plain text is warned of once, however many flows use the cluster.
 func TestCheckWarnsOfPlainPasswords(t *testing.T) {
 	plain := config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismPlain}}
+	bearer := func(endpoint string) *config.SASL {
+		return &config.SASL{Mechanism: config.MechanismOAuthBearer, OAuth: &config.OAuth{TokenEndpoint: endpoint}}
+	}
 	for name, test := range map[string]struct {
 		cluster config.Cluster
-		warned  bool
+		want    string
 	}{
-		"PLAIN":          {plain, true},
-		"PLAIN over TLS": {config.Cluster{SASL: plain.SASL, TLS: &config.TLS{}}, false},
-		"SCRAM":          {config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismScramSHA256}}, false},
-		"no login":       {config.Cluster{}, false},
+		"PLAIN":                        {plain, "cluster a has SASL PLAIN without TLS"},
+		"PLAIN over TLS":               {config.Cluster{SASL: plain.SASL, TLS: &config.TLS{}}, ""},
+		"SCRAM":                        {config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismScramSHA256}}, ""},
+		"OAUTHBEARER":                  {config.Cluster{SASL: bearer("https://login")}, "cluster a has SASL OAUTHBEARER without TLS"},
+		"OAUTHBEARER over TLS":         {config.Cluster{SASL: bearer("https://login"), TLS: &config.TLS{}}, ""},
+		"OAUTHBEARER with http tokens": {config.Cluster{SASL: bearer("http://login"), TLS: &config.TLS{}}, "the token endpoint of cluster a is not https"},
+		"no login":                     {config.Cluster{}, ""},
 	} {
 		c := &config.Config{
 			Clusters: map[string]config.Cluster{"a": test.cluster, "b": {}, "unused": plain},
 			Flows:    []config.Flow{{Source: "a", Target: "b"}, {Source: "b", Target: "a"}},
 		}
 		got := insecure(c)
-		if (len(got) == 1) != test.warned || test.warned && !strings.Contains(got[0], "cluster a has SASL PLAIN without TLS") {
+		if (len(got) == 1) != (test.want != "") || len(got) > 0 && !strings.Contains(got[0], test.want) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

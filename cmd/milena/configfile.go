@@ -54,14 +54,22 @@ func chooseFlow(f *pflag.FlagSet, c *config.Config, name string) (config.Flow, e
 	return config.Flow{}, wrong(f, "unknown flow %q; the config has %s", name, strings.Join(names, ", "))
 }
 
-// insecure returns a sentence for each cluster to which milena sends a password without TLS, sorted by alias.
+// insecure returns a sentence for each cluster to which milena sends a password or token without TLS, sorted by alias.
 func insecure(c *config.Config) []string {
 	var found []string
 	for _, alias := range slices.Sorted(maps.Keys(c.Clusters)) {
 		used := slices.ContainsFunc(c.Flows, func(f config.Flow) bool { return f.Source == alias || f.Target == alias })
 		cluster := c.Clusters[alias]
-		if used && cluster.TLS == nil && cluster.SASL != nil && cluster.SASL.Mechanism == config.MechanismPlain {
+		if !used || cluster.SASL == nil {
+			continue
+		}
+		switch oauth := cluster.SASL.OAuth; {
+		case cluster.TLS == nil && cluster.SASL.Mechanism == config.MechanismPlain:
 			found = append(found, fmt.Sprintf("cluster %s has SASL PLAIN without TLS, so anybody on the network can read the password; set tls (security.protocol=SASL_SSL in an mm2.properties), or use SCRAM", alias))
+		case cluster.TLS == nil && cluster.SASL.Mechanism == config.MechanismOAuthBearer:
+			found = append(found, fmt.Sprintf("cluster %s has SASL OAUTHBEARER without TLS, so anybody on the network can read the token and use it; set tls (security.protocol=SASL_SSL in an mm2.properties)", alias))
+		case oauth != nil && strings.HasPrefix(oauth.TokenEndpoint, "http:"):
+			found = append(found, fmt.Sprintf("the token endpoint of cluster %s is not https, so anybody on the network can read the client secret and the token; use its https URL", alias))
 		}
 	}
 	return found

@@ -28,6 +28,39 @@ type Security struct {
 	Users map[string]string
 	// CA signs the brokers' certificates.
 	CA *Authority
+	// OAuth adds OAUTHBEARER, checked by Kafka's own validator; nil without.
+	OAuth *OAuth
+}
+
+// OAuth is what brokers expect of a token.
+type OAuth struct {
+	// JWKS is the path of a file with the public keys of the issuer.
+	JWKS string
+	// Issuer and Audience are claims of the token.
+	Issuer, Audience string
+	// Reauthenticate is how long a session lasts at most (KIP-368).
+	Reauthenticate time.Duration
+}
+
+// jvm are the JVM options that a broker needs: since 4.0 it opens no file or URL for keys that its command line does not allow.
+func (s *Security) jvm() []string {
+	if s == nil || s.OAuth == nil {
+		return nil
+	}
+	return []string{"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://" + s.OAuth.JWKS}
+}
+
+func (o *OAuth) properties() map[string]string {
+	const listener = "listener.name.secure.oauthbearer."
+	return map[string]string{
+		listener + "sasl.jaas.config":                    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
+		listener + "sasl.server.callback.handler.class":  "org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler",
+		listener + "sasl.oauthbearer.jwks.endpoint.url":  "file://" + o.JWKS,
+		listener + "sasl.oauthbearer.expected.issuer":    o.Issuer,
+		listener + "sasl.oauthbearer.expected.audience":  o.Audience,
+		listener + "sasl.oauthbearer.clock.skew.seconds": "0",
+		listener + "connections.max.reauth.ms":           fmt.Sprint(o.Reauthenticate.Milliseconds()),
+	}
 }
 
 // Authority is a certificate authority.
@@ -89,7 +122,7 @@ func (s *Security) properties(dir string) map[string]string {
 		"ssl.truststore.location": filepath.Join(dir, "truststore.pem"),
 		"ssl.client.auth":         "requested",
 	}
-	if len(s.Users) == 0 {
+	if len(s.Users) == 0 && s.OAuth == nil {
 		all["listener.security.protocol.map"] = protocols("SSL")
 		all["ssl.client.auth"] = "required"
 		return all
@@ -105,6 +138,10 @@ func (s *Security) properties(dir string) map[string]string {
 		"listener.name.secure.scram-sha-256.sasl.jaas.config": scram,
 		"listener.name.secure.scram-sha-512.sasl.jaas.config": scram,
 	})
+	if s.OAuth != nil {
+		maps.Copy(all, s.OAuth.properties())
+		all["sasl.enabled.mechanisms"] += ",OAUTHBEARER"
+	}
 	return all
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/sasl"
 	"golang.org/x/time/rate"
 )
 
@@ -17,13 +18,14 @@ type dialer struct {
 }
 
 // Dials is how connections are opened. It limits the rate of new connections per address: without a limit, every pending request would
-// reconnect at once to a broker that closes each connection. All clients of one side of a flow share it. The zero value is ready to use, and
-// it is safe for concurrent use.
+// reconnect at once to a broker that closes each connection. All clients of one side of a flow share it, and so the login. The zero value is ready to
+// use, and it is safe for concurrent use.
 type Dials struct {
 	Guard Guard // of every connection, nil if there is none
 
 	mu        sync.Mutex
 	byAddress map[string]*rate.Limiter
+	mechanism sasl.Mechanism // nil before the first client, and without SASL
 }
 
 // The clients of one side need about ten connections to a broker; the burst lets all of them connect at once, twice.

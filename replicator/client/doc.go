@@ -6,6 +6,8 @@
 //	tls.go           CA certificates and client certificates, from PEM or a store
 //	stores.go        the Java stores, JKS and PKCS12
 //	sasl.go          SASL mechanisms and passwords
+//	oauth.go         OAUTHBEARER: tokens from a file or a token endpoint
+//	loginerror.go    explains in one sentence why there is nothing to log in with
 //	dial.go          limits new connections per broker address
 //	guard.go         asks before each write of a request whether it may still be sent
 //	throttle.go      which brokers throttle the flow because of a quota (KIP-219)
@@ -14,8 +16,8 @@
 //	retry.go         backoff between attempts
 //	connecterror.go  explains in one sentence why a cluster cannot be reached, and what to do
 //
-// CA certificates are read when a client is created. Client certificates, their keys and passwords, and SASL passwords are read again for
-// each connection, so they can be replaced without a restart.
+// CA certificates are read when a client is created. Client certificates, their keys and passwords, and SASL passwords, secrets and tokens are
+// read again for each connection, so they can be replaced without a restart.
 //
 // The package knows nothing about topics or batches.
 package client

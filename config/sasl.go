@@ -1,0 +1,155 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+)
+
+// The supported SASL mechanisms.
+const (
+	MechanismPlain       = "PLAIN"
+	MechanismScramSHA256 = "SCRAM-SHA-256"
+	MechanismScramSHA512 = "SCRAM-SHA-512"
+	MechanismOAuthBearer = "OAUTHBEARER"
+)
+
+func mechanisms() []string {
+	return []string{MechanismPlain, MechanismScramSHA256, MechanismScramSHA512, MechanismOAuthBearer}
+}
+
+// SASL is the authentication of one client. The mechanism decides which other keys are set.
+type SASL struct {
+	// Mechanism is PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.
+	Mechanism string `koanf:"mechanism"`
+	// Username and exactly one of Password and PasswordFile are for PLAIN and SCRAM.
+	Username     string `koanf:"username"`
+	Password     Secret `koanf:"password"`
+	PasswordFile string `koanf:"password_file"`
+	// OAuth is for OAUTHBEARER.
+	OAuth *OAuth `koanf:"oauth"`
+}
+
+// OAuth says where the tokens of OAUTHBEARER come from: from TokenFile or from TokenEndpoint.
+//
+// The token endpoint knows the client by ClientID and ClientSecret or ClientSecretFile (client credentials, RFC 6749 section 4.4), by ClientID
+// and the JWT in AssertionFile (RFC 7523 section 2.2), or by that JWT alone (the JWT bearer grant, RFC 7523 section 2.1).
+type OAuth struct {
+	// TokenEndpoint is the URL of the token endpoint.
+	TokenEndpoint    string `koanf:"token_endpoint"`
+	ClientID         string `koanf:"client_id"`
+	ClientSecret     Secret `koanf:"client_secret"`
+	ClientSecretFile string `koanf:"client_secret_file"`
+	AssertionFile    string `koanf:"assertion_file"`
+	// Scope is what is asked for, words with spaces between them.
+	Scope string `koanf:"scope"`
+	// CAFile holds the CAs that may sign the endpoint's certificate. If empty, the system's CAs are trusted.
+	CAFile string `koanf:"ca_file"`
+	// TokenFile holds a token that something else renews.
+	TokenFile string `koanf:"token_file"`
+	// Extensions are sent to the broker with the token (KIP-342).
+	Extensions map[string]string `koanf:"extensions"`
+}
+
+// Format prints the fields with the password hidden. It is needed because fmt, given a pointer inside another value
+// and a verb like %s, reports a bad verb and prints the pointed-to value without calling the methods of its fields.
+func (s SASL) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "{%s %s %s %s", s.Mechanism, s.Username, hidden, s.PasswordFile)
+	if s.OAuth != nil {
+		_, _ = fmt.Fprintf(f, " %v", *s.OAuth)
+	}
+	_, _ = fmt.Fprint(f, "}")
+}
+
+// Format prints the fields without secrets, for the same reason as SASL.Format.
+func (o OAuth) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "{%s %s %s %s %s %s %s %s %v}",
+		o.TokenEndpoint, o.ClientID, hidden, o.ClientSecretFile, o.AssertionFile, o.Scope, o.CAFile, o.TokenFile, o.Extensions)
+}
+
+// Secret returns the password, from the config or from the file. The file is read on each call, so the next
+// connection uses a changed password. One trailing newline, which editors add, is removed. The error is that of
+// reading the file.
+func (s SASL) Secret() (string, error) { return readSecret(s.Password, s.PasswordFile) }
+
+// Secret returns the client secret, from the config or from the file, as SASL.Secret does.
+func (o OAuth) Secret() (string, error) { return readSecret(o.ClientSecret, o.ClientSecretFile) }
+
+func (s *SASL) validate(path string, found *problemList) {
+	found.oneOf(path+".mechanism", s.Mechanism, mechanisms()...)
+	withPassword := s.Mechanism != MechanismOAuthBearer
+	switch {
+	case withPassword:
+		s.validatePassword(path, found)
+	case s.Username != "" || s.Password != "" || s.PasswordFile != "":
+		found.add(path, "username, password and password_file are not for %s; remove them", s.Mechanism)
+	}
+	switch {
+	case s.Mechanism == MechanismOAuthBearer && s.OAuth == nil:
+		found.add(path+".oauth", "is missing; set oauth: {token_endpoint: URL, client_id: ID, client_secret_file: PATH}, or oauth: {token_file: PATH}")
+	case s.Mechanism == MechanismOAuthBearer:
+		s.OAuth.validate(path+".oauth", found)
+	case s.OAuth != nil:
+		found.add(path+".oauth", "is for %s only; remove it, or set mechanism: %s", MechanismOAuthBearer, MechanismOAuthBearer)
+	}
+}
+
+func (s *SASL) validatePassword(path string, found *problemList) {
+	if s.Username == "" {
+		found.add(path+".username", "is missing or empty")
+	}
+	switch {
+	case s.Password == "" && s.PasswordFile == "":
+		found.add(path+".password", "is missing; set password: ${NAME} or password_file: PATH")
+	case s.Password != "" && s.PasswordFile != "":
+		found.add(path, "password and password_file are both set; keep one")
+	}
+}
+
+func (o *OAuth) validate(path string, found *problemList) {
+	switch {
+	case o.TokenEndpoint == "" && o.TokenFile == "":
+		found.add(path+".token_endpoint", "is missing; set it to the URL of the token endpoint, or set token_file")
+	case o.TokenEndpoint == "" && (o.ClientID != "" || o.ClientSecret != "" || o.ClientSecretFile != "" || o.AssertionFile != "" || o.Scope != "" || o.CAFile != ""),
+		o.TokenEndpoint != "" && o.TokenFile != "":
+		found.add(path, "the token comes from token_file or from a token endpoint, and keys of both are set; keep token_file (and extensions) alone, or remove it")
+	case o.TokenEndpoint != "":
+		o.validateEndpoint(path, found)
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Extensions)) {
+		switch {
+		case !extensionName.MatchString(name) || name == "auth":
+			found.add(path+".extensions", "%q is not the name of an extension, which has letters only and is not auth; rename it", name)
+		case !extensionValue.MatchString(o.Extensions[name]):
+			found.add(path+".extensions."+name, "is empty or has a character that is not ASCII; brokers refuse that")
+		}
+	}
+}
+
+// The names and values of extensions, as RFC 7628 section 3.1 and Kafka allow them.
+var (
+	extensionName  = regexp.MustCompile(`^[A-Za-z]+$`)
+	extensionValue = regexp.MustCompile(`^[\x21-\x7E \t\r\n]+$`)
+)
+
+func (o *OAuth) validateEndpoint(path string, found *problemList) {
+	if u, err := url.Parse(o.TokenEndpoint); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
+		found.add(path+".token_endpoint", "is not a URL; use one such as https://login.example.com/oauth2/token")
+	}
+	proofs := 0
+	for _, is := range []bool{o.ClientSecret != "", o.ClientSecretFile != "", o.AssertionFile != ""} {
+		if is {
+			proofs++
+		}
+	}
+	switch {
+	case proofs == 0:
+		found.add(path+".client_secret", "is missing; set client_secret: ${NAME}, client_secret_file: PATH or assertion_file: PATH")
+	case proofs > 1:
+		found.add(path, "more than one of client_secret, client_secret_file and assertion_file are set; keep one")
+	case o.ClientID == "" && o.AssertionFile == "":
+		found.add(path+".client_id", "is missing or empty")
+	}
+}
