@@ -173,8 +173,15 @@ func TestAllKeysAreRead(t *testing.T) {
 				TokenEndpoint: "https://login.example/token", ClientID: "milena", ClientSecret: "s3cr3t", Scope: "kafka", CAFile: "/etc/login.pem",
 				Extensions: map[string]string{"logicalCluster": "lkc-1"},
 			}),
-			"signed":    oauthCluster("signed", config.OAuth{TokenEndpoint: "http://login/token", ClientID: "milena", ClientSecretFile: "/run/secrets/client"}),
-			"asserted":  oauthCluster("asserted", config.OAuth{TokenEndpoint: "http://login/token", AssertionFile: "/run/secrets/jwt"}),
+			"signed":   oauthCluster("signed", config.OAuth{TokenEndpoint: "http://login/token", ClientID: "milena", ClientSecretFile: "/run/secrets/client"}),
+			"asserted": oauthCluster("asserted", config.OAuth{TokenEndpoint: "http://login/token", AssertionFile: "/run/secrets/jwt"}),
+			"msk": {
+				Brokers: []string{"msk:9098"}, ClientID: "milena", TLS: &config.TLS{},
+				SASL: &config.SASL{Mechanism: config.MechanismMSKIAM, AWS: &config.AWS{
+					Region: "eu-west-1", Profile: "kafka", RoleARN: "arn:aws:iam::111122223333:role/milena", RoleSessionName: "dr",
+				}},
+			},
+			"irsa":      {Brokers: []string{"irsa:9098"}, ClientID: "milena", TLS: &config.TLS{}, SASL: &config.SASL{Mechanism: config.MechanismMSKIAM}},
 			"projected": oauthCluster("projected", config.OAuth{TokenFile: "/run/secrets/token"}),
 		},
 		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},

@@ -152,6 +152,20 @@ func (w converter) sasl(alias string, s SASL) *yaml.Node {
 	if s.OAuth != nil {
 		w.put(n, "oauth", w.oauth(alias, *s.OAuth), "")
 	}
+	if s.AWS != nil {
+		w.put(n, "aws", w.texts(reflect.ValueOf(*s.AWS)), "")
+	}
+	return n
+}
+
+// texts is a section of texts only.
+func (w converter) texts(section reflect.Value) *yaml.Node {
+	n := mapping()
+	for i := range section.NumField() {
+		if value := section.Field(i).String(); value != "" {
+			w.put(n, section.Type().Field(i).Tag.Get("koanf"), text(value), "")
+		}
+	}
 	return n
 }
 

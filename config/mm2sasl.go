@@ -10,11 +10,14 @@ import (
 const (
 	plainModule  = "org.apache.kafka.common.security.plain.PlainLoginModule"
 	scramModule  = "org.apache.kafka.common.security.scram.ScramLoginModule"
+	mskModule    = "software.amazon.msk.auth.iam.IAMLoginModule"
 	bearerModule = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
 
 	bearerHandler        = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler"
 	bearerHandlerBefore4 = "org.apache.kafka.common.security.oauthbearer.secured.OAuthBearerLoginCallbackHandler"
 	bearerClientHandler  = "org.apache.kafka.common.security.oauthbearer.internals.OAuthBearerSaslClientCallbackHandler"
+	mskHandler           = "software.amazon.msk.auth.iam.IAMClientCallbackHandler"
+	mskBearerHandler     = "software.amazon.msk.auth.iam.IAMOAuthBearerLoginCallbackHandler"
 	strimziHandler       = "io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler"
 )
 
@@ -50,36 +53,65 @@ func (m *mm2) sasl(alias string, get lookup) *SASL {
 	if !ok {
 		return s
 	}
-	if s.Mechanism == MechanismOAuthBearer {
+	switch s.Mechanism {
+	case MechanismOAuthBearer:
 		j.oauth(s, get)
-		return s
-	}
-	for _, key := range []string{"sasl.client.callback.handler.class", "sasl.login.class", "sasl.login.callback.handler.class"} {
-		if p := get("", key); p != nil {
-			m.bad(p, "is Java code, which milena cannot run; set username and password in sasl.jaas.config and remove the key")
+	case MechanismMSKIAM:
+		j.mskIAM(s, get)
+	default:
+		for _, key := range []string{"sasl.client.callback.handler.class", "sasl.login.class", "sasl.login.callback.handler.class"} {
+			if p := get("", key); p != nil {
+				m.bad(p, "is Java code, which milena cannot run; set username and password in sasl.jaas.config and remove the key")
+			}
 		}
+		j.password(s)
 	}
-	j.password(s)
 	return s
 }
 
 // loginOf says what a JAAS config must have.
 func loginOf(mechanism string) string {
-	if mechanism == MechanismOAuthBearer {
+	switch mechanism {
+	case MechanismOAuthBearer:
 		return bearerModule + ` required clientId="ID" clientSecret="SECRET";`
+	case MechanismMSKIAM:
+		return mskModule + " required;"
+	default:
+		return "a username and a password"
 	}
-	return "a username and a password"
+}
+
+// noJavaCode reports a class that is not one of those that milena has an equivalent of.
+func (j *jaas) noJavaCode(get lookup, key string, known ...string) {
+	if p := get("", key); p != nil && !slices.Contains(known, strings.TrimSpace(p.value)) {
+		j.bad(p, "is Java code, which milena cannot run; remove the key")
+	}
+}
+
+// mskIAM reads the login of AWS_MSK_IAM.
+func (j *jaas) mskIAM(s *SASL, get lookup) {
+	j.noJavaCode(get, "sasl.login.class")
+	j.noJavaCode(get, "sasl.login.callback.handler.class")
+	j.noJavaCode(get, "sasl.client.callback.handler.class", mskHandler)
+	if !j.of(mskModule) {
+		return
+	}
+	a := AWS{
+		Region: j.option("awsStsRegion"), Profile: j.option("awsProfileName"),
+		RoleARN: j.option("awsRoleArn"), RoleSessionName: j.option("awsRoleSessionName"),
+	}
+	j.ignore("awsDebugCreds", "awsMaxRetries", "awsMaxBackOffTimeMs")
+	j.refuseRest("awsProfileName, awsRoleArn, awsRoleSessionName and awsStsRegion; credentials and an external id belong into a profile of AWS")
+	if a != (AWS{}) {
+		s.AWS = &a
+	}
 }
 
 // oauth reads the login of OAUTHBEARER.
 func (j *jaas) oauth(s *SASL, get lookup) {
 	const use = "use " + bearerHandler + " with sasl.oauthbearer.token.endpoint.url"
-	if p := get("", "sasl.login.class"); p != nil {
-		j.bad(p, "is Java code, which milena cannot run; remove the key")
-	}
-	if p := get("", "sasl.client.callback.handler.class"); p != nil && strings.TrimSpace(p.value) != bearerClientHandler {
-		j.bad(p, "is Java code, which milena cannot run; remove the key")
-	}
+	j.noJavaCode(get, "sasl.login.class")
+	j.noJavaCode(get, "sasl.client.callback.handler.class", bearerClientHandler)
 	handler := get("", "sasl.login.callback.handler.class")
 	if !j.of(bearerModule) {
 		return
@@ -98,8 +130,9 @@ func (j *jaas) oauth(s *SASL, get lookup) {
 		j.kafkaOAuth(s.OAuth, get)
 	case strimziHandler:
 		j.strimziOAuth(s.OAuth)
+	case mskBearerHandler:
+		j.bad(handler, "makes tokens for MSK, which milena does not; set sasl.mechanism = %s, and sasl.jaas.config to %s required;", MechanismMSKIAM, mskModule)
 	default:
-		s.OAuth = nil
 		j.bad(handler, "is Java code, which milena cannot run; %s", use)
 	}
 }

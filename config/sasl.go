@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // The supported SASL mechanisms.
@@ -14,15 +15,16 @@ const (
 	MechanismScramSHA256 = "SCRAM-SHA-256"
 	MechanismScramSHA512 = "SCRAM-SHA-512"
 	MechanismOAuthBearer = "OAUTHBEARER"
+	MechanismMSKIAM      = "AWS_MSK_IAM"
 )
 
 func mechanisms() []string {
-	return []string{MechanismPlain, MechanismScramSHA256, MechanismScramSHA512, MechanismOAuthBearer}
+	return []string{MechanismPlain, MechanismScramSHA256, MechanismScramSHA512, MechanismOAuthBearer, MechanismMSKIAM}
 }
 
 // SASL is the authentication of one client. The mechanism decides which other keys are set.
 type SASL struct {
-	// Mechanism is PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.
+	// Mechanism is PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM.
 	Mechanism string `koanf:"mechanism"`
 	// Username and exactly one of Password and PasswordFile are for PLAIN and SCRAM.
 	Username     string `koanf:"username"`
@@ -30,6 +32,19 @@ type SASL struct {
 	PasswordFile string `koanf:"password_file"`
 	// OAuth is for OAUTHBEARER.
 	OAuth *OAuth `koanf:"oauth"`
+	// AWS is for AWS_MSK_IAM. nil leaves everything to the defaults of AWS's SDK.
+	AWS *AWS `koanf:"aws"`
+}
+
+// AWS says where the credentials of AWS_MSK_IAM come from. What is empty comes from where AWS's SDK looks for it: the environment, files, web
+// identity (IRSA), pod identity, the instance profile.
+type AWS struct {
+	// Region is used where the names of the brokers do not have it, and to assume the role.
+	Region  string `koanf:"region"`
+	Profile string `koanf:"profile"`
+	// RoleARN is a role that is assumed with these credentials. RoleSessionName is milena if empty.
+	RoleARN         string `koanf:"role_arn"`
+	RoleSessionName string `koanf:"role_session_name"`
 }
 
 // OAuth says where the tokens of OAUTHBEARER come from: from TokenFile or from TokenEndpoint.
@@ -60,6 +75,9 @@ func (s SASL) Format(f fmt.State, _ rune) {
 	if s.OAuth != nil {
 		_, _ = fmt.Fprintf(f, " %v", *s.OAuth)
 	}
+	if s.AWS != nil {
+		_, _ = fmt.Fprintf(f, " %v", *s.AWS)
+	}
 	_, _ = fmt.Fprint(f, "}")
 }
 
@@ -79,9 +97,9 @@ func (o OAuth) Secret() (string, error) { return readSecret(o.ClientSecret, o.Cl
 
 func (s *SASL) validate(path string, found *problemList) {
 	found.oneOf(path+".mechanism", s.Mechanism, mechanisms()...)
-	withPassword := s.Mechanism != MechanismOAuthBearer
+	others := []string{MechanismOAuthBearer, MechanismMSKIAM}
 	switch {
-	case withPassword:
+	case !slices.Contains(others, s.Mechanism):
 		s.validatePassword(path, found)
 	case s.Username != "" || s.Password != "" || s.PasswordFile != "":
 		found.add(path, "username, password and password_file are not for %s; remove them", s.Mechanism)
@@ -93,6 +111,21 @@ func (s *SASL) validate(path string, found *problemList) {
 		s.OAuth.validate(path+".oauth", found)
 	case s.OAuth != nil:
 		found.add(path+".oauth", "is for %s only; remove it, or set mechanism: %s", MechanismOAuthBearer, MechanismOAuthBearer)
+	}
+	switch {
+	case s.AWS != nil && s.Mechanism != MechanismMSKIAM:
+		found.add(path+".aws", "is for %s only; remove it, or set mechanism: %s", MechanismMSKIAM, MechanismMSKIAM)
+	case s.AWS != nil:
+		s.AWS.validate(path+".aws", found)
+	}
+}
+
+func (a *AWS) validate(path string, found *problemList) {
+	switch {
+	case a.RoleARN == "" && a.RoleSessionName != "":
+		found.add(path+".role_session_name", "is set without role_arn; remove it, or set role_arn")
+	case a.RoleARN != "" && !strings.HasPrefix(a.RoleARN, "arn:"):
+		found.add(path+".role_arn", "%q is not the ARN of a role; use one such as arn:aws:iam::111122223333:role/milena", a.RoleARN)
 	}
 }
 

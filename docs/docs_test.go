@@ -184,6 +184,7 @@ func sections() []struct {
 		{"tls", reflect.ValueOf(config.TLS{})},
 		{"sasl", reflect.ValueOf(config.SASL{})},
 		{"oauth", reflect.ValueOf(config.OAuth{})},
+		{"aws", reflect.ValueOf(config.AWS{})},
 		{"flow", reflect.ValueOf(flow)},
 		{"anomalies", reflect.ValueOf(flow.Anomalies)},
 		{"anomalies_by_topic", reflect.ValueOf(config.TopicAnomalies{})},

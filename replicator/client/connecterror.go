@@ -63,6 +63,8 @@ func rejectedSentence(c config.SASL) string {
 		return fmt.Sprintf("the broker rejected the token in %s; "+tokenAdvice, c.OAuth.TokenFile)
 	case c.Mechanism == config.MechanismOAuthBearer && c.OAuth != nil:
 		return fmt.Sprintf("the broker rejected the token of %s; "+tokenAdvice, cmp.Or(c.OAuth.ClientID, c.OAuth.AssertionFile))
+	case c.Mechanism == config.MechanismMSKIAM:
+		return "the broker rejected the credentials of AWS; check that their policy allows kafka-cluster:Connect on this cluster, and the clock"
 	default:
 		return fmt.Sprintf("the broker rejected user %q; check sasl.username and the password, and that the user exists for %s", c.Username, c.Mechanism)
 	}

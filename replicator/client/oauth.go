@@ -102,6 +102,9 @@ func (t *tokens) get(ctx context.Context) (string, error) {
 	}
 	// The fetch serves all who wait for a token, so it does not end with the first of them.
 	fetched := t.fetches.DoChan("", func() (any, error) {
+		if _, done, _ := t.kept(time.Now()); done {
+			return nil, nil // by a fetch that ended just before this one began
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.timeout)
 		defer cancel()
 		return nil, t.fetch(ctx)

@@ -358,8 +358,8 @@ func TestTokens_doNotWaitForAnEndpointThatHangs(t *testing.T) {
 	}
 }
 
-// A bearerBroker offers OAUTHBEARER. It refuses tokens as Kafka does: with a challenge first and, once that is answered, with an error code. refuse
-// gets the first message; nil accepts all.
+// bearerBroker offers OAUTHBEARER. It refuses tokens as Kafka does: with a challenge first and, once that is answered, with an error code. The function
+// refuse gets the first message; nil accepts all.
 func bearerBroker(t *testing.T, refuse func(message string) bool) *kfake.Cluster {
 	t.Helper()
 	cluster := kafkatest.New(t)

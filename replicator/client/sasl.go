@@ -35,6 +35,12 @@ func saslMechanism(c config.SASL) (sasl.Mechanism, error) {
 			return nil, errors.New("sasl.oauth: is missing")
 		}
 		return newBearer(*c.OAuth), nil
+	case config.MechanismMSKIAM:
+		m := new(mskIAM)
+		if c.AWS != nil {
+			m.config = *c.AWS
+		}
+		return m, nil
 	default:
 		return nil, fmt.Errorf("sasl.mechanism: %q is not a mechanism that milena supports", c.Mechanism)
 	}
