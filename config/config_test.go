@@ -181,6 +181,12 @@ func TestAllKeysAreRead(t *testing.T) {
 					Region: "eu-west-1", Profile: "kafka", RoleARN: "arn:aws:iam::111122223333:role/milena", RoleSessionName: "dr",
 				}},
 			},
+			"tickets": {Brokers: []string{"tickets:9092"}, ClientID: "milena", SASL: &config.SASL{Mechanism: config.MechanismGSSAPI, Kerberos: &config.Kerberos{
+				Principal: "milena/host@EXAMPLE.COM", Keytab: "/etc/milena.keytab", ServiceName: "broker", Krb5Conf: "/etc/milena/krb5.conf",
+			}}},
+			"cached": {Brokers: []string{"cached:9092"}, ClientID: "milena", SASL: &config.SASL{
+				Mechanism: config.MechanismGSSAPI, Kerberos: &config.Kerberos{TicketCache: "/tmp/krb5cc_0", ServiceName: "kafka", Krb5Conf: "/etc/krb5.conf"},
+			}},
 			"irsa":      {Brokers: []string{"irsa:9098"}, ClientID: "milena", TLS: &config.TLS{}, SASL: &config.SASL{Mechanism: config.MechanismMSKIAM}},
 			"projected": oauthCluster("projected", config.OAuth{TokenFile: "/run/secrets/token"}),
 		},

@@ -155,6 +155,9 @@ func (w converter) sasl(alias string, s SASL) *yaml.Node {
 	if s.AWS != nil {
 		w.put(n, "aws", w.texts(reflect.ValueOf(*s.AWS)), "")
 	}
+	if s.Kerberos != nil {
+		w.put(n, "kerberos", w.texts(reflect.ValueOf(*s.Kerberos)), "")
+	}
 	return n
 }
 

@@ -23,6 +23,9 @@ func DefaultCluster() Cluster {
 	return Cluster{ClientID: "milena"}
 }
 
+// DefaultKerberos is a Kerberos whose keys are all absent.
+func DefaultKerberos() Kerberos { return Kerberos{ServiceName: "kafka", Krb5Conf: "/etc/krb5.conf"} }
+
 // DefaultFlow is the Flow between two aliases whose other keys are all absent.
 func DefaultFlow(source, target string) Flow {
 	return Flow{
@@ -120,6 +123,8 @@ func defaultsOf(t reflect.Type) map[string]any {
 		delete(written, "flows")
 	case reflect.TypeFor[Cluster]():
 		written = map[string]any{"client_id": DefaultCluster().ClientID}
+	case reflect.TypeFor[Kerberos]():
+		written = toMap(reflect.ValueOf(DefaultKerberos()))
 	case reflect.TypeFor[Flow]():
 		written = toMap(reflect.ValueOf(DefaultFlow("", "")))
 		for _, key := range []string{"name", "source", "target", "rename", "anomalies_by_topic"} {

@@ -50,12 +50,12 @@ func (m *mm2) newJAAS(alias string, p *property) (j *jaas, ok bool) {
 	return j, true
 }
 
-// of reports a problem unless the login module is one of these.
-func (j *jaas) of(modules ...string) bool {
-	if slices.Contains(modules, j.module) {
+// of reports a problem unless the login module is that of the mechanism.
+func (j *jaas) of(mechanism, module string) bool {
+	if j.module == module {
 		return true
 	}
-	j.bad(j.property, "has a login module that is not for this sasl.mechanism; use %s", choice(modules))
+	j.bad(j.property, "has a login module that is not for %s; use %s, or set another sasl.mechanism", mechanism, module)
 	return false
 }
 

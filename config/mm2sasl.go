@@ -11,6 +11,7 @@ const (
 	plainModule  = "org.apache.kafka.common.security.plain.PlainLoginModule"
 	scramModule  = "org.apache.kafka.common.security.scram.ScramLoginModule"
 	mskModule    = "software.amazon.msk.auth.iam.IAMLoginModule"
+	krb5Module   = "com.sun.security.auth.module.Krb5LoginModule"
 	bearerModule = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
 
 	bearerHandler        = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler"
@@ -21,31 +22,28 @@ const (
 	strimziHandler       = "io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler"
 )
 
-// mechanismOfJava is that of a client without sasl.mechanism.
-const mechanismOfJava = "GSSAPI"
-
 // sasl reads the login of one cluster.
 func (m *mm2) sasl(alias string, get lookup) *SASL {
-	s, named := &SASL{Mechanism: mechanismOfJava}, get("sasl.mechanism", "sasl.mechanism")
-	if named != nil {
+	s, named := &SASL{Mechanism: MechanismGSSAPI}, get("sasl.mechanism", "sasl.mechanism")
+	if named == nil { // Java's default
+		named = m.first(alias+".security.protocol", "security.protocol")
+	} else {
 		value, ok := m.value(named)
 		if !ok {
 			return s
 		}
 		s.Mechanism = strings.TrimSpace(value)
 	}
-	use := "use " + choice(mechanisms())
-	switch {
-	case named == nil:
-		p := m.first(alias+".security.protocol", "security.protocol")
-		m.bad(p, "without %s.sasl.mechanism means GSSAPI (Kerberos), which milena does not support; %s", alias, use)
-		return s
-	case !slices.Contains(mechanisms(), s.Mechanism):
-		m.bad(named, "is a mechanism that milena does not support; %s", use)
+	if !slices.Contains(mechanisms(), s.Mechanism) {
+		m.bad(named, "is a mechanism that milena does not support; use %s", choice(mechanisms()))
 		return s
 	}
 	p := get("sasl", "sasl.jaas.config")
-	if p == nil {
+	switch {
+	case p == nil && m.props[alias+".sasl.mechanism"] == nil && m.props["sasl.mechanism"] == nil:
+		m.bad(named, "without %s.sasl.mechanism means %s (Kerberos); set %s.sasl.mechanism, such as %s, or %s.sasl.jaas.config = %s", alias, s.Mechanism, alias, MechanismScramSHA512, alias, loginOf(s.Mechanism))
+		return s
+	case p == nil:
 		m.bad(named, "needs %s.sasl.jaas.config with %s", alias, loginOf(s.Mechanism))
 		return s
 	}
@@ -58,6 +56,8 @@ func (m *mm2) sasl(alias string, get lookup) *SASL {
 		j.oauth(s, get)
 	case MechanismMSKIAM:
 		j.mskIAM(s, get)
+	case MechanismGSSAPI:
+		j.kerberos(s, get)
 	default:
 		for _, key := range []string{"sasl.client.callback.handler.class", "sasl.login.class", "sasl.login.callback.handler.class"} {
 			if p := get("", key); p != nil {
@@ -76,6 +76,8 @@ func loginOf(mechanism string) string {
 		return bearerModule + ` required clientId="ID" clientSecret="SECRET";`
 	case MechanismMSKIAM:
 		return mskModule + " required;"
+	case MechanismGSSAPI:
+		return krb5Module + ` required useKeyTab=true keyTab="PATH" principal="NAME@REALM";`
 	default:
 		return "a username and a password"
 	}
@@ -93,7 +95,7 @@ func (j *jaas) mskIAM(s *SASL, get lookup) {
 	j.noJavaCode(get, "sasl.login.class")
 	j.noJavaCode(get, "sasl.login.callback.handler.class")
 	j.noJavaCode(get, "sasl.client.callback.handler.class", mskHandler)
-	if !j.of(mskModule) {
+	if !j.of(s.Mechanism, mskModule) {
 		return
 	}
 	a := AWS{
@@ -107,13 +109,52 @@ func (j *jaas) mskIAM(s *SASL, get lookup) {
 	}
 }
 
+// kerberos reads the login of GSSAPI.
+func (j *jaas) kerberos(s *SASL, get lookup) {
+	for _, key := range []string{"sasl.login.class", "sasl.login.callback.handler.class", "sasl.client.callback.handler.class"} {
+		j.noJavaCode(get, key)
+	}
+	if !j.of(s.Mechanism, krb5Module) {
+		return
+	}
+	k := DefaultKerberos()
+	k.Keytab, k.Principal, k.TicketCache = j.option("keyTab"), j.option("principal"), j.option("ticketCache")
+	withKeytab, withCache := j.option("useKeyTab") == "true", j.option("useTicketCache") == "true"
+	named := j.option("serviceName")
+	if p := get("sasl.kerberos.service_name", "sasl.kerberos.service.name"); p != nil {
+		value, _ := j.value(p)
+		if value = strings.TrimSpace(value); named != "" && named != value {
+			j.bad(p, "differs from serviceName in %s.sasl.jaas.config; keep one of the two", j.alias)
+		}
+		named = value
+	}
+	if named != "" {
+		k.ServiceName = named
+	}
+	j.ignore("storeKey", "doNotPrompt", "debug", "refreshKrb5Config", "renewTGT", "isInitiator", "useFirstPass", "tryFirstPass", "storePass", "clearPass")
+	j.refuseRest("useKeyTab, keyTab, principal, useTicketCache, ticketCache and serviceName")
+	switch {
+	case withKeytab: // goes before a ticket cache here, as it does not expire
+		if k.TicketCache = ""; k.Keytab == "" || k.Principal == "" {
+			j.bad(j.property, "has useKeyTab without keyTab or principal; add both")
+		}
+	case withCache:
+		if k.Keytab, k.Principal = "", ""; k.TicketCache == "" {
+			j.bad(j.property, "has useTicketCache without ticketCache; add the path of the file, which klist shows")
+		}
+	default:
+		j.bad(j.property, `has neither useKeyTab=true nor useTicketCache=true; use %s`, loginOf(MechanismGSSAPI))
+	}
+	s.Kerberos = &k
+}
+
 // oauth reads the login of OAUTHBEARER.
 func (j *jaas) oauth(s *SASL, get lookup) {
 	const use = "use " + bearerHandler + " with sasl.oauthbearer.token.endpoint.url"
 	j.noJavaCode(get, "sasl.login.class")
 	j.noJavaCode(get, "sasl.client.callback.handler.class", bearerClientHandler)
 	handler := get("", "sasl.login.callback.handler.class")
-	if !j.of(bearerModule) {
+	if !j.of(s.Mechanism, bearerModule) {
 		return
 	}
 	if handler == nil {

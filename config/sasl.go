@@ -16,15 +16,16 @@ const (
 	MechanismScramSHA512 = "SCRAM-SHA-512"
 	MechanismOAuthBearer = "OAUTHBEARER"
 	MechanismMSKIAM      = "AWS_MSK_IAM"
+	MechanismGSSAPI      = "GSSAPI"
 )
 
 func mechanisms() []string {
-	return []string{MechanismPlain, MechanismScramSHA256, MechanismScramSHA512, MechanismOAuthBearer, MechanismMSKIAM}
+	return []string{MechanismPlain, MechanismScramSHA256, MechanismScramSHA512, MechanismOAuthBearer, MechanismMSKIAM, MechanismGSSAPI}
 }
 
 // SASL is the authentication of one client. The mechanism decides which other keys are set.
 type SASL struct {
-	// Mechanism is PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM.
+	// Mechanism is PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, AWS_MSK_IAM or GSSAPI.
 	Mechanism string `koanf:"mechanism"`
 	// Username and exactly one of Password and PasswordFile are for PLAIN and SCRAM.
 	Username     string `koanf:"username"`
@@ -34,6 +35,21 @@ type SASL struct {
 	OAuth *OAuth `koanf:"oauth"`
 	// AWS is for AWS_MSK_IAM. nil leaves everything to the defaults of AWS's SDK.
 	AWS *AWS `koanf:"aws"`
+	// Kerberos is for GSSAPI.
+	Kerberos *Kerberos `koanf:"kerberos"`
+}
+
+// Kerberos says where the tickets of GSSAPI come from: a keytab, with which they are asked for, or a ticket cache that something else renews.
+type Kerberos struct {
+	// Principal is that of the keys in Keytab, with its realm; without one, the default realm of Krb5Conf is meant.
+	Principal string `koanf:"principal"`
+	Keytab    string `koanf:"keytab"`
+	// TicketCache is a file.
+	TicketCache string `koanf:"ticket_cache"`
+	// ServiceName is the first part of the brokers' principals.
+	ServiceName string `koanf:"service_name"`
+	// Krb5Conf is the file with the KDCs of each realm.
+	Krb5Conf string `koanf:"krb5_conf"`
 }
 
 // AWS says where the credentials of AWS_MSK_IAM come from. What is empty comes from where AWS's SDK looks for it: the environment, files, web
@@ -78,6 +94,9 @@ func (s SASL) Format(f fmt.State, _ rune) {
 	if s.AWS != nil {
 		_, _ = fmt.Fprintf(f, " %v", *s.AWS)
 	}
+	if s.Kerberos != nil {
+		_, _ = fmt.Fprintf(f, " %v", *s.Kerberos)
+	}
 	_, _ = fmt.Fprint(f, "}")
 }
 
@@ -97,7 +116,7 @@ func (o OAuth) Secret() (string, error) { return readSecret(o.ClientSecret, o.Cl
 
 func (s *SASL) validate(path string, found *problemList) {
 	found.oneOf(path+".mechanism", s.Mechanism, mechanisms()...)
-	others := []string{MechanismOAuthBearer, MechanismMSKIAM}
+	others := []string{MechanismOAuthBearer, MechanismMSKIAM, MechanismGSSAPI}
 	switch {
 	case !slices.Contains(others, s.Mechanism):
 		s.validatePassword(path, found)
@@ -117,6 +136,32 @@ func (s *SASL) validate(path string, found *problemList) {
 		found.add(path+".aws", "is for %s only; remove it, or set mechanism: %s", MechanismMSKIAM, MechanismMSKIAM)
 	case s.AWS != nil:
 		s.AWS.validate(path+".aws", found)
+	}
+	switch {
+	case s.Mechanism == MechanismGSSAPI && s.Kerberos == nil:
+		found.add(path+".kerberos", "is missing; set kerberos: {principal: NAME@REALM, keytab: PATH}, or kerberos: {ticket_cache: PATH}")
+	case s.Mechanism == MechanismGSSAPI:
+		s.Kerberos.validate(path+".kerberos", found)
+	case s.Kerberos != nil:
+		found.add(path+".kerberos", "is for %s only; remove it, or set mechanism: %s", MechanismGSSAPI, MechanismGSSAPI)
+	}
+}
+
+func (k *Kerberos) validate(path string, found *problemList) {
+	switch {
+	case k.Keytab == "" && k.TicketCache == "":
+		found.add(path+".keytab", "is missing; set keytab and principal, or ticket_cache")
+	case k.Keytab != "" && k.TicketCache != "":
+		found.add(path, "keytab and ticket_cache are both set; keep one")
+	case k.Keytab != "" && k.Principal == "":
+		found.add(path+".principal", "is missing; set it to NAME@REALM, as klist -k shows it")
+	case k.TicketCache != "" && k.Principal != "":
+		found.add(path+".principal", "is that of the ticket cache; remove it")
+	}
+	for _, needed := range []struct{ key, value string }{{"service_name", k.ServiceName}, {"krb5_conf", k.Krb5Conf}} {
+		if needed.value == "" {
+			found.add(path+"."+needed.key, "is empty; remove the key to use the default")
+		}
 	}
 }
 

@@ -185,6 +185,7 @@ func sections() []struct {
 		{"sasl", reflect.ValueOf(config.SASL{})},
 		{"oauth", reflect.ValueOf(config.OAuth{})},
 		{"aws", reflect.ValueOf(config.AWS{})},
+		{"kerberos", reflect.ValueOf(config.DefaultKerberos())},
 		{"flow", reflect.ValueOf(flow)},
 		{"anomalies", reflect.ValueOf(flow.Anomalies)},
 		{"anomalies_by_topic", reflect.ValueOf(config.TopicAnomalies{})},

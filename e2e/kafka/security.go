@@ -30,6 +30,24 @@ type Security struct {
 	CA *Authority
 	// OAuth adds OAUTHBEARER, checked by Kafka's own validator; nil without.
 	OAuth *OAuth
+	// Kerberos adds GSSAPI; nil without.
+	Kerberos *Kerberos
+}
+
+// Kerberos is what brokers need to read tickets.
+type Kerberos struct {
+	// Krb5Conf and Keytab are paths. The keytab has the key of Principal.
+	Krb5Conf, Keytab, Principal string
+	// Reauthenticate is how long a session lasts at most (KIP-368).
+	Reauthenticate time.Duration
+}
+
+func (k *Kerberos) properties() map[string]string {
+	const listener = "listener.name.secure.gssapi."
+	return map[string]string{
+		listener + "sasl.jaas.config":          fmt.Sprintf("com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true keyTab=%q principal=%q;", k.Keytab, k.Principal),
+		listener + "connections.max.reauth.ms": fmt.Sprint(k.Reauthenticate.Milliseconds()),
+	}
 }
 
 // OAuth is what brokers expect of a token.
@@ -42,12 +60,16 @@ type OAuth struct {
 	Reauthenticate time.Duration
 }
 
-// jvm are the JVM options that a broker needs: since 4.0 it opens no file or URL for keys that its command line does not allow.
+// jvm are the JVM options that a broker needs.
 func (s *Security) jvm() []string {
-	if s == nil || s.OAuth == nil {
-		return nil
+	var options []string
+	if s != nil && s.OAuth != nil { // since 4.0 a broker opens no file or URL for keys that its command line does not allow
+		options = append(options, "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://"+s.OAuth.JWKS)
 	}
-	return []string{"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://" + s.OAuth.JWKS}
+	if s != nil && s.Kerberos != nil {
+		options = append(options, "-Djava.security.krb5.conf="+s.Kerberos.Krb5Conf)
+	}
+	return options
 }
 
 func (o *OAuth) properties() map[string]string {
@@ -122,7 +144,7 @@ func (s *Security) properties(dir string) map[string]string {
 		"ssl.truststore.location": filepath.Join(dir, "truststore.pem"),
 		"ssl.client.auth":         "requested",
 	}
-	if len(s.Users) == 0 && s.OAuth == nil {
+	if len(s.Users) == 0 && s.OAuth == nil && s.Kerberos == nil {
 		all["listener.security.protocol.map"] = protocols("SSL")
 		all["ssl.client.auth"] = "required"
 		return all
@@ -141,6 +163,11 @@ func (s *Security) properties(dir string) map[string]string {
 	if s.OAuth != nil {
 		maps.Copy(all, s.OAuth.properties())
 		all["sasl.enabled.mechanisms"] += ",OAUTHBEARER"
+	}
+	if s.Kerberos != nil {
+		maps.Copy(all, s.Kerberos.properties())
+		all["sasl.enabled.mechanisms"] += ",GSSAPI"
+		all["sasl.kerberos.service.name"] = "kafka" // of all mechanisms, as they share the class of the login
 	}
 	return all
 }

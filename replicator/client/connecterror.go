@@ -63,6 +63,9 @@ func rejectedSentence(c config.SASL) string {
 		return fmt.Sprintf("the broker rejected the token in %s; "+tokenAdvice, c.OAuth.TokenFile)
 	case c.Mechanism == config.MechanismOAuthBearer && c.OAuth != nil:
 		return fmt.Sprintf("the broker rejected the token of %s; "+tokenAdvice, cmp.Or(c.OAuth.ClientID, c.OAuth.AssertionFile))
+	case c.Mechanism == config.MechanismGSSAPI && c.Kerberos != nil:
+		return fmt.Sprintf("the broker rejected the ticket of %s; see the broker's log, and check that its keytab has the key of %s/HOST that the KDC has",
+			cmp.Or(c.Kerberos.Principal, c.Kerberos.TicketCache), c.Kerberos.ServiceName)
 	case c.Mechanism == config.MechanismMSKIAM:
 		return "the broker rejected the credentials of AWS; check that their policy allows kafka-cluster:Connect on this cluster, and the clock"
 	default:

@@ -8,6 +8,7 @@
 //	sasl.go          SASL mechanisms and passwords
 //	oauth.go         OAUTHBEARER: tokens from a file or a token endpoint
 //	msk.go           AWS_MSK_IAM: credentials as AWS's SDK finds them, and the signature
+//	kerberos.go      GSSAPI: tickets of a KDC, by a keytab or from a cache
 //	loginerror.go    explains in one sentence why there is nothing to log in with
 //	dial.go          limits new connections per broker address
 //	guard.go         asks before each write of a request whether it may still be sent

@@ -91,7 +91,7 @@ func refusedToken(answer *oauth2.RetrieveError, c config.OAuth, where string) er
 
 // oneLine makes a sentence of what somebody else wrote.
 func oneLine(text string) string {
-	const enough = 300
+	const enough = 600
 	if text = strings.Join(strings.Fields(text), " "); len(text) > enough {
 		text = text[:enough] + "..."
 	}

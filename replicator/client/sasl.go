@@ -35,6 +35,11 @@ func saslMechanism(c config.SASL) (sasl.Mechanism, error) {
 			return nil, errors.New("sasl.oauth: is missing")
 		}
 		return newBearer(*c.OAuth), nil
+	case config.MechanismGSSAPI:
+		if c.Kerberos == nil {
+			return nil, errors.New("sasl.kerberos: is missing")
+		}
+		return gssapi{*c.Kerberos, kerberosTimeout}, nil
 	case config.MechanismMSKIAM:
 		m := new(mskIAM)
 		if c.AWS != nil {
