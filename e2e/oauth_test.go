@@ -126,6 +126,7 @@ func TestOAuthBearer(t *testing.T) {
 	b.createTopic("tokens", 3, 1)
 	w := b.writer(load.Options{Topic: "tokens", Partitions: 3})
 	t.Run("every record is copied once while tokens expire", func(t *testing.T) { b.copiesWhileTokensExpire(t, w) })
+	t.Run("an mm2.properties with Kafka's login handler and Strimzi's", func(t *testing.T) { b.copiesWithMM2File(t, w) })
 	t.Run("a token that the broker rejects is one sentence", b.rejectedToken)
 	t.Run("a secret that the endpoint refuses ends run with exit code 1", b.refusedSecret)
 }
@@ -204,6 +205,31 @@ func (b *bearers) copiesWhileTokensExpire(t *testing.T, w *load.Writer) {
 	t.Logf("%d tokens of %v", issued, tokenLife)
 	if out := m.Output(); strings.Contains(out, "eyJ") || strings.Contains(out, firstSecret) || strings.Contains(out, secondSecret) {
 		t.Error("the log contains a token or a secret")
+	}
+}
+
+// copiesWithMM2File goes on with the logins of MirrorMaker 2: the handler of Kafka on the source, that of Strimzi on the target.
+func (b *bearers) copiesWithMM2File(t *testing.T, w *load.Writer) {
+	p := b.in(t)
+	check(t, w.Write(t.Context(), 300))
+	const module = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required "
+	file := p.mm2File("tokens",
+		"source.bootstrap.servers = "+strings.Join(b.source.SecureAddrs(), ","),
+		"target.bootstrap.servers = "+strings.Join(b.target.SecureAddrs(), ","),
+		"topics = tokens", "security.protocol = SASL_SSL", "ssl.truststore.type = PEM", "ssl.truststore.location = "+b.caFile, "sasl.mechanism = OAUTHBEARER",
+		"source.sasl.login.callback.handler.class = org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler",
+		"source.sasl.oauthbearer.token.endpoint.url = "+b.issuer.URL,
+		fmt.Sprintf("source.sasl.jaas.config = %sclientId=\"milena\" clientSecret=%q scope=\"kafka\";", module, secondSecret),
+		"target.sasl.login.callback.handler.class = io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler",
+		fmt.Sprintf("target.sasl.jaas.config = %soauth.client.id=\"milena\" oauth.client.secret=%q oauth.token.endpoint.uri=%q;", module, secondSecret, b.issuer.URL),
+	)
+	m := p.newMilenaFromFile("milena", file)
+	m.start()
+	m.waitReady(30 * time.Second)
+	p.waitAndVerify(m, 30*time.Second, w.Acked(), "tokens")
+	m.stop()
+	if strings.Contains(m.Output(), secondSecret) {
+		t.Error("the log contains the secret")
 	}
 }
 
