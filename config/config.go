@@ -1,9 +1,6 @@
 package config
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // The ways to name a topic on the target.
 const (
@@ -38,13 +35,6 @@ const (
 const (
 	ReadCommitted   = "read_committed"
 	ReadUncommitted = "read_uncommitted"
-)
-
-// The supported SASL mechanisms.
-const (
-	MechanismPlain       = "PLAIN"
-	MechanismScramSHA256 = "SCRAM-SHA-256"
-	MechanismScramSHA512 = "SCRAM-SHA-512"
 )
 
 // How many processes share a flow.
@@ -87,26 +77,6 @@ type Cluster struct {
 	// SASL is nil without authentication.
 	SASL *SASL `koanf:"sasl"`
 }
-
-// SASL is the authentication of one client. Exactly one of Password and PasswordFile is set.
-type SASL struct {
-	// Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
-	Mechanism    string `koanf:"mechanism"`
-	Username     string `koanf:"username"`
-	Password     Secret `koanf:"password"`
-	PasswordFile string `koanf:"password_file"`
-}
-
-// Format prints the fields with the password hidden. It is needed because fmt, given a pointer inside another value
-// and a verb like %s, reports a bad verb and prints the pointed-to value without calling the methods of its fields.
-func (s SASL) Format(f fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(f, "{%s %s %s %s}", s.Mechanism, s.Username, hidden, s.PasswordFile)
-}
-
-// Secret returns the password, from the config or from the file. The file is read on each call, so the next
-// connection uses a changed password. One trailing newline, which editors add, is removed. The error is that of
-// reading the file.
-func (s SASL) Secret() (string, error) { return readSecret(s.Password, s.PasswordFile) }
 
 // Flow is one direction of replication.
 type Flow struct {

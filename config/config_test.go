@@ -143,6 +143,10 @@ func TestOldKeyName(t *testing.T) {
 	}
 }
 
+func oauthCluster(alias string, o config.OAuth) config.Cluster {
+	return config.Cluster{Brokers: []string{alias + ":9092"}, ClientID: "milena", SASL: &config.SASL{Mechanism: config.MechanismOAuthBearer, OAuth: &o}}
+}
+
 func TestAllKeysAreRead(t *testing.T) {
 	c := load(t, "full")
 	want := &config.Config{
@@ -166,6 +170,26 @@ func TestAllKeysAreRead(t *testing.T) {
 				TLS: &config.TLS{CAFile: "ca.p12", CAPasswordFile: "/run/secrets/ca", CertFile: "me.jks", CertPasswordFile: "/run/secrets/cert", Verify: "full"},
 			},
 			"open": {Brokers: []string{"open:9092"}, ClientID: "milena", TLS: &config.TLS{Verify: "full"}},
+			"tokens": oauthCluster("tokens", config.OAuth{
+				TokenEndpoint: "https://login.example/token", ClientID: "milena", ClientSecret: "s3cr3t", Scope: "kafka", CAFile: "/etc/login.pem",
+				Extensions: map[string]string{"logicalCluster": "lkc-1"},
+			}),
+			"signed":   oauthCluster("signed", config.OAuth{TokenEndpoint: "http://login/token", ClientID: "milena", ClientSecretFile: "/run/secrets/client"}),
+			"asserted": oauthCluster("asserted", config.OAuth{TokenEndpoint: "http://login/token", AssertionFile: "/run/secrets/jwt"}),
+			"msk": {
+				Brokers: []string{"msk:9098"}, ClientID: "milena", TLS: &config.TLS{Verify: "full"},
+				SASL: &config.SASL{Mechanism: config.MechanismMSKIAM, AWS: &config.AWS{
+					Region: "eu-west-1", Profile: "kafka", RoleARN: "arn:aws:iam::111122223333:role/milena", RoleSessionName: "dr",
+				}},
+			},
+			"tickets": {Brokers: []string{"tickets:9092"}, ClientID: "milena", SASL: &config.SASL{Mechanism: config.MechanismGSSAPI, Kerberos: &config.Kerberos{
+				Principal: "milena/host@EXAMPLE.COM", Keytab: "/etc/milena.keytab", ServiceName: "broker", Krb5Conf: "/etc/milena/krb5.conf",
+			}}},
+			"cached": {Brokers: []string{"cached:9092"}, ClientID: "milena", SASL: &config.SASL{
+				Mechanism: config.MechanismGSSAPI, Kerberos: &config.Kerberos{TicketCache: "/tmp/krb5cc_0", ServiceName: "kafka", Krb5Conf: "/etc/krb5.conf"},
+			}},
+			"irsa":      {Brokers: []string{"irsa:9098"}, ClientID: "milena", TLS: &config.TLS{Verify: "full"}, SASL: &config.SASL{Mechanism: config.MechanismMSKIAM}},
+			"projected": oauthCluster("projected", config.OAuth{TokenFile: "/run/secrets/token"}),
 		},
 		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
 		HTTP:  config.HTTP{Listen: ":8080", Hosts: []string{}, PProf: true},
@@ -288,6 +312,9 @@ func TestSecretsNeverPrint(t *testing.T) {
 		fmt.Fprintf(&out, verb+"\n", *c.Clusters["primary"].TLS)
 		fmt.Fprintf(&out, verb+"\n", *c.Clusters["dr"].TLS)
 		fmt.Fprintf(&out, verb+"\n", c.Clusters["dr"])
+		fmt.Fprintf(&out, verb+"\n", c.Clusters["tokens"].SASL)
+		fmt.Fprintf(&out, verb+"\n", c.Clusters["tokens"].SASL.OAuth)
+		fmt.Fprintf(&out, verb+"\n", *c.Clusters["tokens"].SASL.OAuth)
 		fmt.Fprintf(&out, verb+"\n", c)
 	}
 	asJSON, err := json.Marshal(c)
@@ -301,7 +328,7 @@ func TestSecretsNeverPrint(t *testing.T) {
 	out.Write(asJSON)
 	out.Write(asYAML)
 	for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
-		slog.New(h).InfoContext(t.Context(), "config", "config", c, "sasl", c.Clusters["primary"].SASL,
+		slog.New(h).InfoContext(t.Context(), "config", "config", c, "sasl", c.Clusters["primary"].SASL, "oauth", c.Clusters["tokens"].SASL.OAuth,
 			"tls", c.Clusters["primary"].TLS, "password", c.Clusters["primary"].SASL.Password)
 	}
 	for _, form := range []string{"s3cr3t", fmt.Sprintf("%x", "s3cr3t")} {

@@ -137,11 +137,61 @@ func (w converter) cluster(alias string) *yaml.Node {
 		w.put(n, "tls", w.tls(alias, *c.TLS), "")
 	}
 	if c.SASL != nil {
-		s := mapping()
-		w.put(s, "mechanism", text(c.SASL.Mechanism), "")
-		w.put(s, "username", text(c.SASL.Username), "")
-		w.secret(s, alias, "sasl.password", c.SASL.Password, c.SASL.PasswordFile)
-		w.put(n, "sasl", s, "")
+		w.put(n, "sasl", w.sasl(alias, *c.SASL), "")
+	}
+	return n
+}
+
+func (w converter) sasl(alias string, s SASL) *yaml.Node {
+	n := mapping()
+	w.put(n, "mechanism", text(s.Mechanism), "")
+	if s.Username != "" {
+		w.put(n, "username", text(s.Username), "")
+	}
+	w.secret(n, alias, "sasl.password", s.Password, s.PasswordFile)
+	if s.OAuth != nil {
+		w.put(n, "oauth", w.oauth(alias, *s.OAuth), "")
+	}
+	if s.AWS != nil {
+		w.put(n, "aws", w.texts(reflect.ValueOf(*s.AWS)), "")
+	}
+	if s.Kerberos != nil {
+		w.put(n, "kerberos", w.texts(reflect.ValueOf(*s.Kerberos)), "")
+	}
+	return n
+}
+
+// texts is a section of texts only.
+func (w converter) texts(section reflect.Value) *yaml.Node {
+	n := mapping()
+	for i := range section.NumField() {
+		if value := section.Field(i).String(); value != "" {
+			w.put(n, section.Type().Field(i).Tag.Get("koanf"), text(value), "")
+		}
+	}
+	return n
+}
+
+func (w converter) oauth(alias string, o OAuth) *yaml.Node {
+	n := mapping()
+	plain := func(key, value string) {
+		if value != "" {
+			w.put(n, key, text(value), w.from("clusters."+alias+".sasl.oauth."+key))
+		}
+	}
+	plain("token_endpoint", o.TokenEndpoint)
+	plain("client_id", o.ClientID)
+	w.secret(n, alias, "sasl.oauth.client_secret", o.ClientSecret, o.ClientSecretFile)
+	plain("assertion_file", o.AssertionFile)
+	plain("scope", o.Scope)
+	plain("ca_file", o.CAFile)
+	plain("token_file", o.TokenFile)
+	if len(o.Extensions) > 0 {
+		extensions := mapping()
+		for _, name := range slices.Sorted(maps.Keys(o.Extensions)) {
+			w.put(extensions, name, text(o.Extensions[name]), "")
+		}
+		w.put(n, "extensions", extensions, "")
 	}
 	return n
 }
@@ -169,7 +219,7 @@ func (w converter) tls(alias string, t TLS) *yaml.Node {
 
 // secret writes a secret as it was found: a file stays a file, a reference to a config provider becomes a variable.
 func (w converter) secret(to *yaml.Node, alias, key string, value Secret, file string) {
-	path, name := "clusters."+alias+"."+key, key[strings.Index(key, ".")+1:]
+	path, name := "clusters."+alias+"."+key, key[strings.LastIndex(key, ".")+1:]
 	switch outside, ok := w.secrets[path]; {
 	case file != "":
 		w.put(to, name+"_file", text(file), w.from(path))

@@ -26,6 +26,9 @@ func DefaultCluster() Cluster {
 // DefaultTLS is a TLS section whose keys are all absent.
 func DefaultTLS() TLS { return TLS{Verify: VerifyFull} }
 
+// DefaultKerberos is a Kerberos whose keys are all absent.
+func DefaultKerberos() Kerberos { return Kerberos{ServiceName: "kafka", Krb5Conf: "/etc/krb5.conf"} }
+
 // DefaultFlow is the Flow between two aliases whose other keys are all absent.
 func DefaultFlow(source, target string) Flow {
 	return Flow{
@@ -125,6 +128,8 @@ func defaultsOf(t reflect.Type) map[string]any {
 		written = map[string]any{"client_id": DefaultCluster().ClientID}
 	case reflect.TypeFor[TLS]():
 		written = map[string]any{"verify": DefaultTLS().Verify}
+	case reflect.TypeFor[Kerberos]():
+		written = toMap(reflect.ValueOf(DefaultKerberos()))
 	case reflect.TypeFor[Flow]():
 		written = toMap(reflect.ValueOf(DefaultFlow("", "")))
 		for _, key := range []string{"name", "source", "target", "rename", "anomalies_by_topic"} {

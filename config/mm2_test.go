@@ -141,7 +141,7 @@ func TestMM2FilesConvertToTheSameConfig(t *testing.T) {
 				t.Fatal(err)
 			}
 			outside := func(name string) (string, bool) {
-				if strings.HasPrefix(name, "MILENA_") && (strings.HasSuffix(name, "_PASSWORD") || strings.HasSuffix(name, "_KEY")) {
+				if strings.HasPrefix(name, "MILENA_") && (strings.HasSuffix(name, "_PASSWORD") || strings.HasSuffix(name, "_KEY") || strings.HasSuffix(name, "_SECRET")) {
 					return "s3cr3t", true
 				}
 				return env(name)

@@ -7,11 +7,10 @@ import (
 )
 
 const (
-	protocolPlain    = "PLAINTEXT"
-	protocolSSL      = "SSL"
-	protocolSASL     = "SASL_PLAINTEXT"
-	protocolSASLSSL  = "SASL_SSL"
-	defaultMechanism = "GSSAPI"
+	protocolPlain   = "PLAINTEXT"
+	protocolSSL     = "SSL"
+	protocolSASL    = "SASL_PLAINTEXT"
+	protocolSASLSSL = "SASL_SSL"
 )
 
 // clientPrefixes are the prefixes of the settings of one of MirrorMaker 2's clients. Longer prefixes come before
@@ -105,41 +104,6 @@ func (m *mm2) protocol(get lookup) string {
 		m.bad(p, "is not a valid value; use %s", choice(known))
 	}
 	return protocol
-}
-
-// sasl reads the mechanism, username and password of one cluster.
-func (m *mm2) sasl(alias string, get lookup) *SASL {
-	s, named := &SASL{Mechanism: defaultMechanism}, get("sasl.mechanism", "sasl.mechanism")
-	if named != nil {
-		value, ok := m.value(named)
-		if !ok {
-			return s
-		}
-		s.Mechanism = strings.TrimSpace(value)
-	}
-	const use = "use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
-	switch {
-	case named == nil:
-		p := m.first(alias+".security.protocol", "security.protocol")
-		m.bad(p, "without %s.sasl.mechanism means GSSAPI (Kerberos), which milena does not support; %s", alias, use)
-		return s
-	case !slices.Contains([]string{MechanismPlain, MechanismScramSHA256, MechanismScramSHA512}, s.Mechanism):
-		m.bad(named, "is a mechanism that milena does not support; %s", use)
-		return s
-	}
-	for _, key := range []string{"sasl.client.callback.handler.class", "sasl.login.class", "sasl.login.callback.handler.class"} {
-		if p := get("", key); p != nil {
-			m.bad(p, "is Java code, which milena cannot run; set username and password in sasl.jaas.config and remove the key")
-		}
-	}
-	p := get("sasl", "sasl.jaas.config")
-	if p == nil {
-		m.bad(named, "needs %s.sasl.jaas.config with a username and a password", alias)
-		return s
-	}
-	m.origins["clusters."+alias+".sasl.password"] = p
-	m.jaas(alias, s, p)
-	return s
 }
 
 // onlyReference matches a value that consists of one reference to a config provider.

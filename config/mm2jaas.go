@@ -1,7 +1,9 @@
 package config
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -9,66 +11,114 @@ import (
 // contain any character.
 var jaasToken = regexp.MustCompile(`^(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|((?:\$\{[^}]*\}|[^\s=;"'])+)|(=|;))`)
 
-// jaas reads the username and password of a JAAS config such as
+// jaas is the login module of a cluster and its options, such as
 //
 //	org.apache.kafka.common.security.scram.ScramLoginModule required username="u" password="p";
-//
-// The whole value may be one reference to a config provider, which is then replaced first.
-func (m *mm2) jaas(alias string, s *SASL, p *property) {
-	text, whole := p.value, onlyReference.MatchString(strings.TrimSpace(p.value))
-	if whole {
-		var ok bool
-		if text, ok = m.value(p); !ok {
-			return
-		}
-	}
-	options, ok := m.jaasOptions(p, text)
-	if !ok {
-		return
-	}
-	resolve := func(text string) string {
-		if whole {
-			return text
-		}
-		value, _ := m.resolve(p, text)
-		return value
-	}
-	s.Username = resolve(options["username"])
-	s.Password, s.PasswordFile = m.secret(alias, "sasl.password", options["password"], resolve)
-	if whole {
-		m.secrets["clusters."+alias+".sasl.password"] = "${" + variableName(alias, "sasl.password") + "}"
-	}
+type jaas struct {
+	*mm2
+	alias    string
+	property *property
+	module   string
+	options  map[string]string
+	read     map[string]bool // the options that the Config was built from
+	whole    bool            // the property is one reference to a config provider, which is replaced already
 }
 
-// jaasOptions returns the options of a JAAS config, which include a username and a password, or reports a problem with p.
-func (m *mm2) jaasOptions(p *property, text string) (options map[string]string, ok bool) {
+// newJAAS splits a JAAS config. If ok is false, the problem has been reported.
+func (m *mm2) newJAAS(alias string, p *property) (j *jaas, ok bool) {
+	j = &jaas{mm2: m, alias: alias, property: p, options: make(map[string]string), read: make(map[string]bool)}
+	text := p.value
+	if j.whole = onlyReference.MatchString(strings.TrimSpace(p.value)); j.whole {
+		if text, ok = m.value(p); !ok {
+			return nil, false
+		}
+	}
 	words, ok := jaasWords(text)
 	if !ok || len(words) < 3 || words[len(words)-1] != ";" {
 		m.bad(p, `is not a JAAS config; use org.apache.kafka.common.security.scram.ScramLoginModule required username="NAME" password="SECRET"; with the ; at the end`)
 		return nil, false
 	}
-	switch module := words[0]; module {
-	case "org.apache.kafka.common.security.plain.PlainLoginModule", "org.apache.kafka.common.security.scram.ScramLoginModule":
-	default:
-		m.bad(p, "has a login module that milena does not support; use PlainLoginModule of org.apache.kafka.common.security.plain or ScramLoginModule of org.apache.kafka.common.security.scram")
-		return nil, false
-	}
-	options = make(map[string]string)
+	j.module = words[0]
 	rest := words[2 : len(words)-1]
 	for ; len(rest) >= 3 && rest[1] == "="; rest = rest[3:] {
-		options[rest[0]] = rest[2]
+		j.options[rest[0]] = rest[2]
+	}
+	if len(rest) > 0 {
+		m.bad(p, `has an option that is not of the form name="value"`)
+		return nil, false
+	}
+	return j, true
+}
+
+// of reports a problem unless the login module is that of the mechanism.
+func (j *jaas) of(mechanism, module string) bool {
+	if j.module == module {
+		return true
+	}
+	j.bad(j.property, "has a login module that is not for %s; use %s, or set another sasl.mechanism", mechanism, module)
+	return false
+}
+
+// option returns an option with references replaced, empty if it is not set.
+func (j *jaas) option(name string) string {
+	j.read[name] = true
+	return j.resolved(j.options[name])
+}
+
+func (j *jaas) resolved(text string) string {
+	if j.whole {
+		return text
+	}
+	value, _ := j.resolve(j.property, text)
+	return value
+}
+
+// secretOption is an option that is the secret with this path below the cluster.
+func (j *jaas) secretOption(path, name string) (value Secret, file string) {
+	j.read[name] = true
+	if j.whole && j.options[name] != "" {
+		j.secrets["clusters."+j.alias+"."+path] = "${" + variableName(j.alias, path) + "}"
+	}
+	if j.options[name] != "" {
+		j.origins["clusters."+j.alias+"."+path] = j.property
+	}
+	if j.whole {
+		return Secret(j.options[name]), ""
+	}
+	return j.secret(j.alias, path, j.options[name], j.resolved)
+}
+
+// ignore counts options as read that have no meaning here.
+func (j *jaas) ignore(names ...string) {
+	for _, name := range names {
+		j.read[name] = true
+	}
+}
+
+// refuseRest reports the options that nothing has read.
+func (j *jaas) refuseRest(known string) {
+	for _, name := range slices.Sorted(maps.Keys(j.options)) {
+		if !j.read[name] {
+			j.bad(j.property, "has the option %s, which milena has no equivalent of; remove it (milena reads %s)", name, known)
+		}
+	}
+}
+
+// password reads the login of PLAIN and SCRAM.
+func (j *jaas) password(s *SASL) {
+	if !slices.Contains([]string{plainModule, scramModule}, j.module) {
+		j.bad(j.property, "has a login module that milena does not support; use PlainLoginModule of org.apache.kafka.common.security.plain or ScramLoginModule of org.apache.kafka.common.security.scram")
+		return
 	}
 	switch {
-	case len(rest) > 0:
-		m.bad(p, `has an option that is not of the form name="value"`)
-	case options["tokenauth"] == "true":
-		m.bad(p, "has tokenauth, a delegation token, which milena does not support; use a username and password")
-	case options["username"] == "" || options["password"] == "":
-		m.bad(p, "has no username or no password")
+	case j.options["tokenauth"] == "true":
+		j.bad(j.property, "has tokenauth, a delegation token, which milena does not support; use a username and password")
+	case j.options["username"] == "" || j.options["password"] == "":
+		j.bad(j.property, "has no username or no password")
 	default:
-		return options, true
+		s.Username = j.option("username")
+		s.Password, s.PasswordFile = j.secretOption("sasl.password", "password")
 	}
-	return nil, false
 }
 
 // jaasWords splits a JAAS config into tokens as Java's tokenizer does. The ok result is false if it has an invalid token.

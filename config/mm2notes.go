@@ -110,7 +110,8 @@ func cutClient(key string) (prefix, base string) {
 // isConnection reports whether a key is part of the connection to a cluster.
 func isConnection(key string) bool {
 	switch key {
-	case "bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.jaas.config", "ssl.key.password":
+	case "bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.jaas.config", "sasl.login.callback.handler.class",
+		"sasl.client.callback.handler.class", "sasl.oauthbearer.token.endpoint.url", "sasl.kerberos.service.name", "ssl.key.password":
 		return true
 	default:
 		return strings.HasPrefix(key, "ssl.truststore.") || strings.HasPrefix(key, "ssl.keystore.")
@@ -200,6 +201,7 @@ func reasonOf(key string) string {
 		{"errors. error.", "anomalies in milena.yaml decides what happens to records that cannot be copied"},
 		{"use.defaults.from", "has no effect here, nor does it in MirrorMaker 2; set it per flow, such as a->b.use.defaults.from"},
 		{"ssl.protocol ssl.enabled.protocols ssl.cipher.suites ssl.provider ssl.keymanager.algorithm ssl.trustmanager.algorithm ssl.secure.random.implementation security.providers", "milena uses Go's TLS, version 1.2 or 1.3, with Go's choice of ciphers"},
+		{"sasl.kerberos.", "milena asks the KDC itself, for each connection"},
 		{"security.protocol ssl. sasl.", "the connection to the cluster does not use it"},
 		{"transforms. predicates. key.converter. value.converter. header.converter. topic.filter. group.filter. replication.policy. source.cluster. target.cluster.", "belongs to a key that is not set"},
 		{"config.providers interceptor.classes", "is empty"},

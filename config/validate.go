@@ -157,19 +157,6 @@ func (c *Cluster) validate(alias string, found *problemList) {
 	}
 }
 
-func (s *SASL) validate(path string, found *problemList) {
-	found.oneOf(path+".mechanism", s.Mechanism, MechanismPlain, MechanismScramSHA256, MechanismScramSHA512)
-	if s.Username == "" {
-		found.add(path+".username", "is missing or empty")
-	}
-	switch {
-	case s.Password == "" && s.PasswordFile == "":
-		found.add(path+".password", "is missing; set password: ${NAME} or password_file: PATH")
-	case s.Password != "" && s.PasswordFile != "":
-		found.add(path, "password and password_file are both set; keep one")
-	}
-}
-
 // compile returns a regular expression that matches whole names, or why it cannot. The pattern is also compiled
 // alone: "a)|(b" would be valid inside the parentheses that are put around it.
 func compile(pattern string) (*regexp.Regexp, string) {

@@ -76,9 +76,13 @@ func TestFullConfigHasEveryKey(t *testing.T) {
 
 // What is off by default has to load as well, once somebody takes the # away.
 func TestFullConfigLoadsWithWhatIsOff(t *testing.T) {
-	off := regexp.MustCompile(`(?m)^( *)#( *)(tls|sasl|ca_file|ca_password_file|cert_file|cert_password_file|key_file|key_password_file|server_name|mechanism|username|password_file):`)
+	off := regexp.MustCompile(`(?m)^( *)#( *)(tls|sasl|ca_file|ca_password_file|cert_file|cert_password_file|key_file|key_password_file|server_name|mechanism|username|password_file|oauth|token_endpoint|client_id|client_secret_file|scope|extensions):`)
 	text := off.ReplaceAllString(read(t, "milena.yaml"), "$1$2$3:")
-	dr := parse(t, "milena.yaml", text).Clusters["dr"]
+	c := parse(t, "milena.yaml", text)
+	if primary := c.Clusters["primary"]; primary.SASL == nil || primary.SASL.OAuth == nil || primary.SASL.OAuth.Scope == "" {
+		t.Errorf("the sections are not where they belong: %+v", primary)
+	}
+	dr := c.Clusters["dr"]
 	if dr.TLS == nil || dr.TLS.ServerName == "" || dr.SASL == nil || dr.SASL.PasswordFile == "" {
 		t.Errorf("the sections are not where they belong: %+v", dr)
 	}

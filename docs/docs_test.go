@@ -183,6 +183,9 @@ func sections() []struct {
 		{"cluster", reflect.ValueOf(cluster)},
 		{"tls", reflect.ValueOf(config.DefaultTLS())},
 		{"sasl", reflect.ValueOf(config.SASL{})},
+		{"oauth", reflect.ValueOf(config.OAuth{})},
+		{"aws", reflect.ValueOf(config.AWS{})},
+		{"kerberos", reflect.ValueOf(config.DefaultKerberos())},
 		{"flow", reflect.ValueOf(flow)},
 		{"anomalies", reflect.ValueOf(flow.Anomalies)},
 		{"anomalies_by_topic", reflect.ValueOf(config.TopicAnomalies{})},
@@ -193,7 +196,7 @@ func sections() []struct {
 }
 
 // required are the keys that have no default and must be written.
-var required = []string{"top.clusters", "top.flows", "cluster.brokers", "sasl.mechanism", "sasl.username", "flow.source", "flow.target", "anomalies_by_topic.topics", "anomalies_by_topic.anomalies"}
+var required = []string{"top.clusters", "top.flows", "cluster.brokers", "sasl.mechanism", "flow.source", "flow.target", "anomalies_by_topic.topics", "anomalies_by_topic.anomalies"}
 
 // reference lists key, type and default of one section, from the code.
 func reference(section string, v reflect.Value) [][3]string {

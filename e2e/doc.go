@@ -7,6 +7,8 @@
 //	MILENA_E2E=require go test ./e2e -timeout 40m        run all; fail if Java or Maven is missing
 //	MILENA_E2E=1 go test ./e2e -run TestTwentyKills -v   run some, and print what they measure
 //
+// TestKerberos also needs a KDC (apt-get install krb5-kdc krb5-admin-server krb5-user) and is skipped without one.
+//
 // More environment variables:
 //
 //	MILENA_E2E_RACE=1      build milena with the race detector

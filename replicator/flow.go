@@ -433,7 +433,7 @@ func (f *Flow) connectOnce(ctx context.Context) error {
 
 // isPermanent reports whether a retry is pointless: the login was refused, or the certificate cannot be verified.
 func isPermanent(err error) bool {
-	for _, refused := range []error{kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState} {
+	for _, refused := range []error{kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState, client.ErrLoginRefused} {
 		if errors.Is(err, refused) {
 			return true
 		}

@@ -37,19 +37,26 @@ func TestCheckFailsIfAFlowCannotRun(t *testing.T) {
 	}
 }
 
-// A password that crosses the network in plain text, and names that are not verified, are warned of once, however many flows use the cluster.
+// A password or token that crosses the network in plain text, and names that are not verified, are warned of once, however many flows use the
+// cluster.
 func TestCheckWarnsOfWhatIsNotSecure(t *testing.T) {
 	plain := config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismPlain}}
+	bearer := func(endpoint string) *config.SASL {
+		return &config.SASL{Mechanism: config.MechanismOAuthBearer, OAuth: &config.OAuth{TokenEndpoint: endpoint}}
+	}
 	for name, test := range map[string]struct {
 		cluster config.Cluster
 		warning string
 	}{
-		"PLAIN":                   {plain, "cluster a has SASL PLAIN without TLS"},
-		"PLAIN over TLS":          {config.Cluster{SASL: plain.SASL, TLS: &config.TLS{}}, ""},
-		"SCRAM":                   {config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismScramSHA256}}, ""},
-		"no login":                {config.Cluster{}, ""},
-		"any name":                {config.Cluster{TLS: &config.TLS{Verify: config.VerifyChain, CAFile: "ca.pem"}}, "anybody with a certificate of its CA"},
-		"any name of a public CA": {config.Cluster{TLS: &config.TLS{Verify: config.VerifyChain}}, "anybody with a certificate of a public CA"},
+		"PLAIN":                        {plain, "cluster a has SASL PLAIN without TLS"},
+		"PLAIN over TLS":               {config.Cluster{SASL: plain.SASL, TLS: &config.TLS{}}, ""},
+		"SCRAM":                        {config.Cluster{SASL: &config.SASL{Mechanism: config.MechanismScramSHA256}}, ""},
+		"any name":                     {config.Cluster{TLS: &config.TLS{Verify: config.VerifyChain, CAFile: "ca.pem"}}, "anybody with a certificate of its CA"},
+		"any name of a public CA":      {config.Cluster{TLS: &config.TLS{Verify: config.VerifyChain}}, "anybody with a certificate of a public CA"},
+		"OAUTHBEARER":                  {config.Cluster{SASL: bearer("https://login")}, "cluster a has SASL OAUTHBEARER without TLS"},
+		"OAUTHBEARER over TLS":         {config.Cluster{SASL: bearer("https://login"), TLS: &config.TLS{}}, ""},
+		"OAUTHBEARER with http tokens": {config.Cluster{SASL: bearer("http://login"), TLS: &config.TLS{}}, "the token endpoint of cluster a is not https"},
+		"no login":                     {config.Cluster{}, ""},
 	} {
 		c := &config.Config{
 			Clusters: map[string]config.Cluster{"a": test.cluster, "b": {}, "unused": plain},

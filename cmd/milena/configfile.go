@@ -71,22 +71,40 @@ func flowsTo(f *pflag.FlagSet, c *config.Config, clusters []string) ([]config.Fl
 	return slices.DeleteFunc(slices.Clone(c.Flows), func(flow config.Flow) bool { return !slices.Contains(clusters, flow.Target) }), nil
 }
 
-// insecure returns a sentence for each cluster to which milena sends a password without TLS, or whose brokers may be somebody else, sorted by
+// insecure returns a sentence for each cluster to which milena sends a password or token without TLS, or whose brokers may be somebody else, sorted by
 // alias.
 func insecure(c *config.Config) []string {
 	var found []string
 	for _, alias := range slices.Sorted(maps.Keys(c.Clusters)) {
 		used := slices.ContainsFunc(c.Flows, func(f config.Flow) bool { return f.Source == alias || f.Target == alias })
 		cluster := c.Clusters[alias]
+		if !used {
+			continue
+		}
+		found = append(found, insecureLogin(alias, cluster)...)
 		switch t := cluster.TLS; {
-		case !used:
-		case t == nil && cluster.SASL != nil && cluster.SASL.Mechanism == config.MechanismPlain:
-			found = append(found, fmt.Sprintf("cluster %s has SASL PLAIN without TLS, so anybody on the network can read the password; set tls (security.protocol=SASL_SSL in an mm2.properties), or use SCRAM", alias))
-		case t != nil && t.Verify == config.VerifyChain && t.CA == "" && t.CAFile == "":
+		case t == nil || t.Verify != config.VerifyChain:
+		case t.CA == "" && t.CAFile == "":
 			found = append(found, fmt.Sprintf("cluster %s has tls.verify: chain without a CA of its own, so anybody with a certificate of a public CA can pose as its brokers; set tls.ca_file, or tls.verify: full", alias))
-		case t != nil && t.Verify == config.VerifyChain:
+		default:
 			found = append(found, fmt.Sprintf("cluster %s has tls.verify: chain (an empty ssl.endpoint.identification.algorithm in an mm2.properties), so anybody with a certificate of its CA can pose as its brokers; issue certificates with the brokers' names", alias))
 		}
+	}
+	return found
+}
+
+// insecureLogin returns a sentence for each secret of the login that crosses the network in plain text.
+func insecureLogin(alias string, cluster config.Cluster) (found []string) {
+	if cluster.SASL == nil {
+		return nil
+	}
+	switch oauth := cluster.SASL.OAuth; {
+	case cluster.TLS == nil && cluster.SASL.Mechanism == config.MechanismPlain:
+		found = append(found, fmt.Sprintf("cluster %s has SASL PLAIN without TLS, so anybody on the network can read the password; set tls (security.protocol=SASL_SSL in an mm2.properties), or use SCRAM", alias))
+	case cluster.TLS == nil && cluster.SASL.Mechanism == config.MechanismOAuthBearer:
+		found = append(found, fmt.Sprintf("cluster %s has SASL OAUTHBEARER without TLS, so anybody on the network can read the token and use it; set tls (security.protocol=SASL_SSL in an mm2.properties)", alias))
+	case oauth != nil && strings.HasPrefix(oauth.TokenEndpoint, "http:"):
+		found = append(found, fmt.Sprintf("the token endpoint of cluster %s is not https, so anybody on the network can read the client secret and the token; use its https URL", alias))
 	}
 	return found
 }

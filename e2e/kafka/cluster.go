@@ -82,6 +82,7 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 		// The brokers share two cores with the rest of the test: a quick start is worth more than a fast steady state.
 		o.JVM = []string{"-Xms384m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 	}
+	o.JVM = append(slices.Clone(o.JVM), o.Security.jvm()...)
 	ports, err := proc.FreePorts(ctx, 1+portsPerBroker(o)*o.Brokers)
 	if err != nil {
 		return nil, err

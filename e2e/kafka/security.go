@@ -32,6 +32,61 @@ type Security struct {
 	Trusted []*Authority
 	// Leaf changes the certificate of a broker before it is signed; nil leaves 127.0.0.1 and localhost as its names.
 	Leaf func(broker int, template *x509.Certificate)
+	// OAuth adds OAUTHBEARER, checked by Kafka's own validator; nil without.
+	OAuth *OAuth
+	// Kerberos adds GSSAPI; nil without.
+	Kerberos *Kerberos
+}
+
+// Kerberos is what brokers need to read tickets.
+type Kerberos struct {
+	// Krb5Conf and Keytab are paths. The keytab has the key of Principal.
+	Krb5Conf, Keytab, Principal string
+	// Reauthenticate is how long a session lasts at most (KIP-368).
+	Reauthenticate time.Duration
+}
+
+func (k *Kerberos) properties() map[string]string {
+	const listener = "listener.name.secure.gssapi."
+	return map[string]string{
+		listener + "sasl.jaas.config":          fmt.Sprintf("com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true keyTab=%q principal=%q;", k.Keytab, k.Principal),
+		listener + "connections.max.reauth.ms": fmt.Sprint(k.Reauthenticate.Milliseconds()),
+	}
+}
+
+// OAuth is what brokers expect of a token.
+type OAuth struct {
+	// JWKS is the path of a file with the public keys of the issuer.
+	JWKS string
+	// Issuer and Audience are claims of the token.
+	Issuer, Audience string
+	// Reauthenticate is how long a session lasts at most (KIP-368).
+	Reauthenticate time.Duration
+}
+
+// jvm are the JVM options that a broker needs.
+func (s *Security) jvm() []string {
+	var options []string
+	if s != nil && s.OAuth != nil { // since 4.0 a broker opens no file or URL for keys that its command line does not allow
+		options = append(options, "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://"+s.OAuth.JWKS)
+	}
+	if s != nil && s.Kerberos != nil {
+		options = append(options, "-Djava.security.krb5.conf="+s.Kerberos.Krb5Conf)
+	}
+	return options
+}
+
+func (o *OAuth) properties() map[string]string {
+	const listener = "listener.name.secure.oauthbearer."
+	return map[string]string{
+		listener + "sasl.jaas.config":                    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
+		listener + "sasl.server.callback.handler.class":  "org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler",
+		listener + "sasl.oauthbearer.jwks.endpoint.url":  "file://" + o.JWKS,
+		listener + "sasl.oauthbearer.expected.issuer":    o.Issuer,
+		listener + "sasl.oauthbearer.expected.audience":  o.Audience,
+		listener + "sasl.oauthbearer.clock.skew.seconds": "0",
+		listener + "connections.max.reauth.ms":           fmt.Sprint(o.Reauthenticate.Milliseconds()),
+	}
 }
 
 // Authority is a certificate authority.
@@ -98,7 +153,7 @@ func (s *Security) properties(dir string) map[string]string {
 		"ssl.truststore.location": filepath.Join(dir, "truststore.pem"),
 		"ssl.client.auth":         "requested",
 	}
-	if len(s.Users) == 0 {
+	if len(s.Users) == 0 && s.OAuth == nil && s.Kerberos == nil {
 		all["listener.security.protocol.map"] = protocols("SSL")
 		all["ssl.client.auth"] = "required"
 		return all
@@ -114,6 +169,15 @@ func (s *Security) properties(dir string) map[string]string {
 		"listener.name.secure.scram-sha-256.sasl.jaas.config": scram,
 		"listener.name.secure.scram-sha-512.sasl.jaas.config": scram,
 	})
+	if s.OAuth != nil {
+		maps.Copy(all, s.OAuth.properties())
+		all["sasl.enabled.mechanisms"] += ",OAUTHBEARER"
+	}
+	if s.Kerberos != nil {
+		maps.Copy(all, s.Kerberos.properties())
+		all["sasl.enabled.mechanisms"] += ",GSSAPI"
+		all["sasl.kerberos.service.name"] = "kafka" // of all mechanisms, as they share the class of the login
+	}
 	return all
 }
 

@@ -315,7 +315,7 @@ func TestClients_badFiles(t *testing.T) {
 		{"no key path", config.Cluster{TLS: &config.TLS{CertFile: ca.file("client.pem")}}, []string{"tls.cert_file", "holds no private key"}},
 		{"no certificate path", config.Cluster{TLS: &config.TLS{KeyFile: ca.file("client.key")}}, []string{"tls.cert_file: missing"}},
 		{"key of another certificate", config.Cluster{TLS: &config.TLS{CertFile: ca.file("client.pem"), KeyFile: ca.file("ca.key")}}, []string{"tls.cert_file", ca.file("ca.key")}},
-		{"mechanism", config.Cluster{SASL: &config.SASL{Mechanism: "GSSAPI", Password: "s3cret"}}, []string{`sasl.mechanism: "GSSAPI"`}},
+		{"mechanism", config.Cluster{SASL: &config.SASL{Mechanism: "GSS-SPNEGO", Password: "s3cret"}}, []string{`sasl.mechanism: "GSS-SPNEGO"`}},
 		{"no password file", config.Cluster{SASL: &config.SASL{Mechanism: "PLAIN", PasswordFile: absent}}, []string{"sasl.password_file", absent}},
 		{"empty password file", config.Cluster{SASL: &config.SASL{Mechanism: "PLAIN", PasswordFile: ca.file("empty")}}, []string{"sasl.password_file", "is empty"}},
 	}

@@ -24,6 +24,9 @@ func Explain(err error, alias string, c config.Cluster) error {
 		return err
 	}
 	where := fmt.Sprintf("cluster %s (%s)", alias, strings.Join(c.Brokers, ", "))
+	if _, ok := errors.AsType[*loginError](err); ok {
+		return fmt.Errorf("%s: %w", where, err)
+	}
 	if sentence := cmp.Or(saslSentence(err, c), tlsSentence(err, c), networkSentence(err)); sentence != "" {
 		what, todo, found := strings.Cut(sentence, "; ")
 		if found {
@@ -35,15 +38,15 @@ func Explain(err error, alias string, c config.Cluster) error {
 }
 
 func saslSentence(err error, c config.Cluster) string {
-	username, mechanism := "", ""
+	login := config.SASL{}
 	if c.SASL != nil {
-		username, mechanism = c.SASL.Username, c.SASL.Mechanism
+		login = *c.SASL
 	}
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed):
-		return fmt.Sprintf("the broker rejected user %q; check sasl.username and the password, and that the user exists for %s", username, mechanism)
+		return rejectedSentence(login)
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
-		return fmt.Sprintf("the broker does not offer %s; set sasl.mechanism to one that this listener supports", mechanism)
+		return fmt.Sprintf("the broker does not offer %s; set sasl.mechanism to one that this listener supports", login.Mechanism)
 	case errors.Is(err, kerr.IllegalSaslState):
 		return "this listener does not use SASL; remove the sasl section or use the port of a SASL listener"
 	case strings.Contains(err.Error(), "is SASL missing?"):
@@ -51,6 +54,26 @@ func saslSentence(err error, c config.Cluster) string {
 	}
 	return ""
 }
+
+// rejectedSentence explains SASL_AUTHENTICATION_FAILED.
+func rejectedSentence(c config.SASL) string {
+	switch {
+	case c.Mechanism == config.MechanismOAuthBearer && c.OAuth != nil && c.OAuth.TokenFile != "":
+		return fmt.Sprintf("the broker rejected the token in %s; "+tokenAdvice, c.OAuth.TokenFile)
+	case c.Mechanism == config.MechanismOAuthBearer && c.OAuth != nil:
+		return fmt.Sprintf("the broker rejected the token of %s; "+tokenAdvice, cmp.Or(c.OAuth.ClientID, c.OAuth.AssertionFile))
+	case c.Mechanism == config.MechanismGSSAPI && c.Kerberos != nil:
+		return fmt.Sprintf("the broker rejected the ticket of %s; see the broker's log, and check that its keytab has the key of %s/HOST that the KDC has",
+			cmp.Or(c.Kerberos.Principal, c.Kerberos.TicketCache), c.Kerberos.ServiceName)
+	case c.Mechanism == config.MechanismMSKIAM:
+		return "the broker rejected the credentials of AWS; check that their policy allows kafka-cluster:Connect on this cluster, and the clock"
+	default:
+		return fmt.Sprintf("the broker rejected user %q; check sasl.username and the password, and that the user exists for %s", c.Username, c.Mechanism)
+	}
+}
+
+// Brokers give away little about why they reject a token; their log has the claim.
+const tokenAdvice = "see the broker's log, and compare issuer, audience, scope and expiry of the token with what the broker expects"
 
 func tlsSentence(err error, c config.Cluster) string {
 	text := err.Error()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/sasl"
 	"golang.org/x/time/rate"
 
 	"github.com/milena-kafka/milena/config"
@@ -21,13 +22,14 @@ type dialer struct {
 
 // Dials is how connections are opened. It limits the rate of new connections per address: without a limit, every pending request would
 // reconnect at once to a broker that closes each connection. It also has the certificates that connections use. All clients of one side of a
-// flow share it. The zero value is ready to use, and it is safe for concurrent use.
+// flow share it, and so the login. The zero value is ready to use, and it is safe for concurrent use.
 type Dials struct {
 	Guard Guard // of every connection, nil if there is none
 
 	mu          sync.Mutex
 	byAddress   map[string]*rate.Limiter
 	credentials map[config.TLS]*credentials
+	mechanism   sasl.Mechanism // nil before the first client, and without SASL
 }
 
 // The clients of one side need about ten connections to a broker; the burst lets all of them connect at once, twice.

@@ -73,7 +73,7 @@ func NewNetwork(c config.Cluster, dials *Dials) (Network, error) {
 		}
 	}
 	if c.SASL != nil {
-		n.SASL, err = saslMechanism(*c.SASL)
+		n.SASL, err = dials.login(*c.SASL)
 	}
 	return n, err
 }
@@ -86,6 +86,13 @@ func (n Network) Dial(ctx context.Context, address string) (net.Conn, error) {
 // errorLogger keeps everything but errors of kgo out of the log. The client warns per request and per attempt; a lasting problem is logged
 // once by the caller of the request.
 type errorLogger struct{ kgo.Logger }
+
+// Log implements kgo.Logger. A login that fails is the error of a request.
+func (l errorLogger) Log(level kgo.LogLevel, message string, keysAndValues ...any) {
+	if message != "unable to initialize sasl" {
+		l.Logger.Log(level, message, keysAndValues...)
+	}
+}
 
 // Level implements kgo.Logger.
 func (l errorLogger) Level() kgo.LogLevel { return min(l.Logger.Level(), kgo.LogLevelError) }
