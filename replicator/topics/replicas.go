@@ -2,7 +2,9 @@ package topics
 
 import (
 	"errors"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,15 +19,28 @@ const byBrokers = -1
 const ownReplicas = 3
 
 // copyReplicas is the replication factor of a copy that is created: that of the flow or, if it has none, that of the source topic, as far as the
-// target has brokers. It is -1 where the brokers decide.
-func copyReplicas(f config.Flow, source Topic, target View) int16 {
+// target has brokers. It is -1 where the brokers decide. With that of the source, most is the number of the target's brokers, else 0.
+func copyReplicas(f config.Flow, source Topic, target View) (replicas, most int16) {
 	if f.ReplicationFactor != 0 {
-		return f.ReplicationFactor
+		return f.ReplicationFactor, 0
 	}
-	if most := min(int(source.replicas()), len(target.Brokers)); most > 0 {
-		return int16(most)
+	most = int16(min(len(target.Brokers), math.MaxInt16))
+	if replicas = int16(min(source.replicas(), int32(most))); replicas > 0 {
+		return replicas, most
 	}
-	return byBrokers
+	return byBrokers, 0
+}
+
+// writable is the replication factor that a copy is created with, given the defaults of the target's configs. With no more replicas than
+// min.insync.replicas, a copy of a source without replicas could not be written, or not while a single broker is down.
+func (p Pair) writable(known map[string]string) int16 {
+	if p.Replicas <= 0 {
+		return byBrokers
+	}
+	if least, err := strconv.ParseInt(known["min.insync.replicas"], 10, 16); err == nil && least > 1 && p.most > 0 {
+		return max(p.Replicas, min(p.most, int16(least)+1))
+	}
+	return p.Replicas
 }
 
 // replicas is the smallest number of replicas that a partition of the topic has, 0 if it is not known.

@@ -48,8 +48,30 @@ func TestCopyReplicas(t *testing.T) {
 		{5, topicOf(3), 3, 5}, // refused by the target
 		{-1, topicOf(3), 3, -1},
 	} {
-		if got := copyReplicas(config.Flow{ReplicationFactor: test.factor}, test.source, viewOf(test.brokers)); got != test.want {
+		if got, _ := copyReplicas(config.Flow{ReplicationFactor: test.factor}, test.source, viewOf(test.brokers)); got != test.want {
 			t.Errorf("replication_factor %d, %+v, %d brokers: got %d, want %d", test.factor, test.source.Partitions, test.brokers, got, test.want)
+		}
+	}
+}
+
+// A copy can be written although the target wants more replicas in sync than the source has replicas.
+func TestPair_writable(t *testing.T) {
+	for _, test := range []struct {
+		pair Pair
+		sync string
+		want int16
+	}{
+		{Pair{Replicas: 1, most: 3}, "2", 3},
+		{Pair{Replicas: 1, most: 2}, "2", 2},
+		{Pair{Replicas: 3, most: 5}, "2", 3},
+		{Pair{Replicas: 1, most: 3}, "1", 1},
+		{Pair{Replicas: 1, most: 3}, "", 1}, // not known
+		{Pair{Replicas: 1}, "2", 1},         // the config says so
+		{Pair{Replicas: -1}, "2", -1},
+		{Pair{}, "2", -1},
+	} {
+		if got := test.pair.writable(map[string]string{"min.insync.replicas": test.sync}); got != test.want {
+			t.Errorf("%+v, min.insync.replicas %q: got %d, want %d", test.pair, test.sync, got, test.want)
 		}
 	}
 }

@@ -32,6 +32,7 @@ type Pair struct {
 	TargetName string
 	Target     Topic // zero while the remote topic does not exist
 	Replicas   int16 // of the remote topic if it is created; -1 or 0 where the brokers decide
+	most       int16 // replicas that the target has brokers for, 0 if Replicas is what the config says
 }
 
 // Refusal is a topic that the config selects but that cannot be copied.
@@ -97,10 +98,9 @@ func (t *Syncer) Select(source, target View) (pairs []Pair, refused []Refusal) {
 		case len(source.ByName[name].Partitions) == 0:
 			refused = append(refused, Refusal{name, "has no partitions yet on the source"})
 		default:
-			pairs = append(pairs, Pair{
-				Source: source.ByName[name], TargetName: targetName, Target: target.ByName[targetName],
-				Replicas: copyReplicas(t.flow, source.ByName[name], target),
-			})
+			pair := Pair{Source: source.ByName[name], TargetName: targetName, Target: target.ByName[targetName]}
+			pair.Replicas, pair.most = copyReplicas(t.flow, pair.Source, target)
+			pairs = append(pairs, pair)
 		}
 	}
 	return pairs, refused
@@ -188,7 +188,7 @@ func (t *Syncer) planCreates(ctx context.Context, missing []Pair, known map[stri
 		topic := kmsg.NewCreateTopicsRequestTopic()
 		topic.Topic = p.TargetName
 		topic.NumPartitions = int32(len(p.Source.Partitions))
-		topic.ReplicationFactor = cmp.Or(p.Replicas, byBrokers)
+		topic.ReplicationFactor = p.writable(known)
 		topic.Configs = requestConfigs(policy.CreateConfigs(described[p.Source.Name], known, t.configs))
 		planned = append(planned, topic)
 	}
