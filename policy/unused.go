@@ -56,6 +56,7 @@ func groupLists(f config.Flow) []list {
 // Unused returns the items of the topic lists that select none of the source's topics, in the order of the lists.
 func (t *Topics) Unused(names []string) []UnusedItem {
 	var found []UnusedItem
+	all := newKnownNames(names)
 	for _, l := range t.lists {
 		isCopied := func(string) (string, bool) { return "", true }
 		if l.key == "topics" {
@@ -64,26 +65,22 @@ func (t *Topics) Unused(names []string) []UnusedItem {
 				return reason.Explain(), reason == "" || reason == ReasonNameTooLong // which is refused and told by itself
 			}
 		}
-		found = append(found, l.unused(names, isCopied)...)
+		found = append(found, l.unused(all, isCopied)...)
 	}
 	if len(t.rename) == 0 {
 		return found
 	}
-	return append(found, t.unusedRenames(names)...)
+	return append(found, t.unusedRenames(all)...)
 }
 
 // unusedRenames returns the topics of the rename table that do not exist, or are left out.
-func (t *Topics) unusedRenames(names []string) []UnusedItem {
-	exists := make(map[string]bool, len(names))
-	for _, name := range names {
-		exists[name] = true
-	}
+func (t *Topics) unusedRenames(names *knownNames) []UnusedItem {
 	var found []UnusedItem
 	for _, source := range slices.Sorted(maps.Keys(t.rename)) {
 		_, reason := t.Target(source)
 		switch {
-		case !exists[source]:
-			found = append(found, UnusedItem{List: "rename", Item: source, Reason: missing("topic", source, names)})
+		case !names.exists[source]:
+			found = append(found, UnusedItem{List: "rename", Item: source, Reason: names.missing("topic", source)})
 		case reason != "" && reason != ReasonNameTooLong:
 			found = append(found, UnusedItem{List: "rename", Item: source, Reason: "is left out: it " + reason.Explain()})
 		}
@@ -94,15 +91,16 @@ func (t *Topics) unusedRenames(names []string) []UnusedItem {
 // Unused returns the items of the group lists that select none of the source's groups, in the order of the lists.
 func (g *Groups) Unused(names []string) []UnusedItem {
 	var found []UnusedItem
+	all := newKnownNames(names)
 	for _, l := range g.lists {
-		found = append(found, l.unused(names, func(string) (string, bool) { return "", true })...)
+		found = append(found, l.unused(all, func(string) (string, bool) { return "", true })...)
 	}
 	return found
 }
 
 // unused checks each item, and each alternative of an item such as a|b. The function says whether a name that an item matches is used, or why
 // not.
-func (l list) unused(names []string, isUsed func(name string) (why string, ok bool)) []UnusedItem {
+func (l list) unused(names *knownNames, isUsed func(name string) (why string, ok bool)) []UnusedItem {
 	var found []UnusedItem
 	for _, item := range l.items {
 		for _, part := range alternatives(item) {
@@ -118,13 +116,21 @@ func (l list) unused(names []string, isUsed func(name string) (why string, ok bo
 }
 
 // check returns why an expression selects nothing, or "".
-func (l list) check(item string, names []string, isUsed func(name string) (why string, ok bool)) (reason string, notice bool) {
+func (l list) check(item string, names *knownNames, isUsed func(name string) (why string, ok bool)) (reason string, notice bool) {
+	literal, isLiteral := literalOf(item)
+	if isLiteral && names.exists[literal] { // without a look at all others
+		why, ok := isUsed(literal)
+		if !ok {
+			return "is left out: it " + why, false
+		}
+		return "", false
+	}
 	re, err := regexp.Compile("^(?:" + item + ")$")
 	if err != nil {
 		return "", false // reported elsewhere
 	}
 	left, why := "", ""
-	for _, name := range names {
+	for _, name := range names.sorted {
 		if !re.MatchString(name) {
 			continue
 		}
@@ -136,18 +142,14 @@ func (l list) check(item string, names []string, isUsed func(name string) (why s
 			left, why = name, text
 		}
 	}
-	literal, isLiteral := literalOf(item)
-	switch {
-	case left != "" && isLiteral:
-		return "is left out: it " + why, false
-	case left != "":
+	if left != "" {
 		return fmt.Sprintf("matches only topics that are left out: %s %s", left, why), false
 	}
-	if slip := slipIn(l.noun, item, names); slip != "" {
+	if slip := slipIn(l.noun, item, names.sorted); slip != "" {
 		return slip, false
 	}
 	if isLiteral {
-		return missing(l.noun, literal, names), false
+		return names.missing(l.noun, literal), false
 	}
 	return fmt.Sprintf("matches no %s yet", l.noun), true
 }
@@ -182,19 +184,40 @@ func slipIn(noun, item string, names []string) string {
 	return ""
 }
 
+// knownNames are the names that exist.
+type knownNames struct {
+	sorted   []string
+	exists   map[string]bool
+	searched int // how often a similar name was looked for
+}
+
+func newKnownNames(sorted []string) *knownNames {
+	n := &knownNames{sorted: sorted, exists: make(map[string]bool, len(sorted))}
+	for _, name := range sorted {
+		n.exists[name] = true
+	}
+	return n
+}
+
+// maxSearches bounds how often a similar name is looked for, because there may be many of both.
+const maxSearches = 20
+
 // missing says that nothing has the name, and which name may be meant.
-func missing(noun, name string, names []string) string {
+func (n *knownNames) missing(noun, name string) string {
 	text := fmt.Sprintf("is no %s that milena can see", noun)
-	if at := slices.IndexFunc(names, func(other string) bool { return strings.EqualFold(name, other) }); at >= 0 {
-		return text + fmt.Sprintf("; did you mean %q?", names[at])
+	if n.searched++; n.searched > maxSearches {
+		return text
+	}
+	if at := slices.IndexFunc(n.sorted, func(other string) bool { return strings.EqualFold(name, other) }); at >= 0 {
+		return text + fmt.Sprintf("; did you mean %q?", n.sorted[at])
 	}
 	longer := func(other string) bool {
 		return strings.HasPrefix(other, name) && len(other) > len(name) && strings.ContainsRune(".-_", rune(other[len(name)]))
 	}
-	if at := slices.IndexFunc(names, longer); at >= 0 {
-		return text + fmt.Sprintf(", because an item matches whole names; to select those that begin with it, such as %s, use %s.*", names[at], regexp.QuoteMeta(name))
+	if at := slices.IndexFunc(n.sorted, longer); at >= 0 {
+		return text + fmt.Sprintf(", because an item matches whole names; to select those that begin with it, such as %s, use %s.*", n.sorted[at], regexp.QuoteMeta(name))
 	}
-	if near := config.Nearest(name, names); near != "" {
+	if near := config.Nearest(name, n.sorted); near != "" {
 		return text + fmt.Sprintf("; did you mean %q?", near)
 	}
 	return text

@@ -150,6 +150,9 @@ func (t *internalTopic) create(ctx context.Context) error {
 		return errCreated
 	}
 	own := topics.Own{Name: t.name, Partitions: 1, ReplicationFactor: t.deps.Flow.ReplicationFactor, Brokers: len(t.view().Brokers), SmallSegments: t.grows}
+	if own.Brokers > 0 && int(own.ReplicationFactor) > own.Brokers { // it is that of copies, and this may be the source
+		own.ReplicationFactor = int16(own.Brokers)
+	}
 	created, _, err := own.Create(ctx, t.client, t.alias)
 	switch {
 	case created:

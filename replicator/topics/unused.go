@@ -15,11 +15,13 @@ type Unused struct {
 	log  *slog.Logger
 	seed maphash.Seed
 
-	mu     sync.Mutex
-	known  bool
-	names  uint64 // the hash of the names that were looked at last
-	items  []policy.UnusedItem
-	logged map[policy.UnusedItem]bool
+	looking sync.Mutex // held while names are looked at
+	known   bool
+	names   uint64 // the hash of the names that were looked at last
+	logged  map[policy.UnusedItem]bool
+
+	mu    sync.Mutex
+	items []policy.UnusedItem
 }
 
 // NewUnused creates an Unused. The function find decides, such as [policy.Topics.Unused].
@@ -34,14 +36,17 @@ func (u *Unused) Look(names []string) {
 	for _, name := range names {
 		hash += maphash.String(u.seed, name) // in any order
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.looking.Lock()
+	defer u.looking.Unlock()
 	if u.known && hash == u.names {
 		return
 	}
-	names = slices.Sorted(slices.Values(names)) // so that the same one of several names is suggested each time
-	u.known, u.names, u.items = true, hash, u.find(names)
-	for _, item := range u.items {
+	items := u.find(slices.Sorted(slices.Values(names))) // so that the same one of several names is suggested each time
+	u.known, u.names = true, hash
+	u.mu.Lock()
+	u.items = items
+	u.mu.Unlock()
+	for _, item := range items {
 		key := policy.UnusedItem{List: item.List, Item: item.Item}
 		if u.logged[key] {
 			continue
