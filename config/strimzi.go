@@ -152,13 +152,16 @@ func (r *foreignReader) strimziLogin(path, alias string, login *yaml.Node) (sasl
 	case "tls":
 		r.strimziCertificate(path+"certificateAndKey", alias, child(login, "certificateAndKey"))
 		return false
+	case "oauth":
+		r.strimziOAuth(path, alias, login)
+		return true
 	case "custom":
 		r.putAll(path+"config.", alias+".", child(login, "config"))
 		return child(login, "sasl").Value == "true"
 	}
 	module, ok := modules[kind]
 	if !ok {
-		r.bad(login.Line, path+"type", "%q cannot be converted: milena has tls, plain, scram-sha-256, scram-sha-512 and custom", kind)
+		r.bad(login.Line, path+"type", "%q cannot be converted: milena has tls, plain, scram-sha-256, scram-sha-512, oauth and custom", kind)
 		return false
 	}
 	secret := child(login, "passwordSecret")
@@ -172,6 +175,45 @@ func (r *foreignReader) strimziLogin(path, alias string, login *yaml.Node) (sasl
 	r.put(login.Line, path+"passwordSecret", alias+".sasl.jaas.config",
 		fmt.Sprintf("%s required username=%q password=\"${secret:%s:%s}\";", module[1], user, file[:strings.LastIndexByte(file, '/')], key))
 	return true
+}
+
+// strimziOAuth reads a login with tokens. The operator gives its settings to the login handler as options too.
+func (r *foreignReader) strimziOAuth(path, alias string, login *yaml.Node) {
+	r.refuseKeys(login, path, "type tokenEndpointUri clientId scope clientSecret accessToken clientAssertion tlsTrustedCertificates", "")
+	config := bearerModule + " required"
+	option := func(name, value string) {
+		if value != "" {
+			config += fmt.Sprintf(" %s=%q", name, value)
+		}
+	}
+	option("oauth.token.endpoint.uri", child(login, "tokenEndpointUri").Value)
+	option("oauth.client.id", child(login, "clientId").Value)
+	option("oauth.scope", child(login, "scope").Value)
+	secret := func(key, item string) (file string) {
+		node := child(login, key)
+		if list := node.Content; node.Kind == yaml.SequenceNode && len(list) == 1 {
+			node = behind(list[0])
+		}
+		if node.Content == nil {
+			return ""
+		}
+		name, entry := child(node, "secretName").Value, child(node, item).Value
+		if name == "" || entry == "" || node.Kind != yaml.MappingNode {
+			r.bad(node.Line, path+key, "cannot be converted: milena reads one secret with secretName and %s", item)
+			return ""
+		}
+		return r.secretFile(node.Line, path+key, name, entry)
+	}
+	if file := secret("clientSecret", "key"); file != "" {
+		i := strings.LastIndexByte(file, '/')
+		option("oauth.client.secret", "${secret:"+file[:i]+":"+file[i+1:]+"}")
+	}
+	option("oauth.access.token.location", secret("accessToken", "key"))
+	option("oauth.client.assertion.location", secret("clientAssertion", "key"))
+	option("oauth.ssl.truststore.location", secret("tlsTrustedCertificates", "certificate"))
+	r.put(login.Line, path+"type", alias+".sasl.mechanism", MechanismOAuthBearer)
+	r.put(login.Line, path+"type", alias+".sasl.login.callback.handler.class", strimziHandler)
+	r.put(login.Line, strings.TrimSuffix(path, "."), alias+".sasl.jaas.config", config+";")
 }
 
 // strimziCertificate reads a client certificate and its key.
