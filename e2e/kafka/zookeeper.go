@@ -6,15 +6,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/milena-kafka/milena/e2e/proc"
 )
 
-// Versions before 4.0 run with ZooKeeper here, which is what still has an inter.broker.protocol.version.
-
-// withZooKeeper reports whether clusters with these jars need ZooKeeper.
-func (j Jars) withZooKeeper() bool { return !strings.HasPrefix(j.version, "4.") }
+// Versions before 4.0 run with ZooKeeper here unless Options.KRaft is set: that is what still has an inter.broker.protocol.version.
 
 // startZooKeeper starts a ZooKeeper that listens on a port of loopback.
 func (c *Cluster) startZooKeeper(ctx context.Context, port int, dir string) error {
