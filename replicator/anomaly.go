@@ -82,7 +82,7 @@ func (f *Flow) outOfBoundsLocked(p *partition, offset, start, end int64) (*sourc
 	case offset > end:
 		return &sourceLostError{
 			kind: policy.Truncated, from: end, to: offset,
-			detail: fmt.Sprintf("source %s ends at offset %d: offsets %d to %d were copied and are no longer in its log (unclean leader election)", p, end, end, offset-1),
+			detail: fmt.Sprintf("source %s ends at offset %d: offsets %d to %d were copied and are no longer in its log (unclean leader election, or, before Kafka 2.8, a topic that was deleted and created again)", p, end, end, offset-1),
 		}, nil
 	}
 	if p.cursor.refuseEpoch() {
@@ -97,6 +97,25 @@ func (f *Flow) outOfBoundsLocked(p *partition, offset, start, end int64) (*sourc
 		return nil, errSourceNotReady
 	}
 	return &sourceLostError{kind: policy.Truncated, from: offset, to: offset, detail: refused}, nil
+}
+
+// recreatedLocked returns what is lost as the whole topic, if the topic has no id that would tell (before Kafka 2.8), and the loss shows that it was
+// deleted and created again: leader epochs never decrease, and the log of one leader never shrinks. An unclean election, the other cause, begins a
+// new epoch. The new log has the offsets [start, end). The partition's lock is held.
+func (p *partition) recreatedLocked(lost *sourceLostError, start, end int64) *sourceLostError {
+	switch {
+	case lost.kind != policy.Truncated || p.requestIDs.source != [16]byte{} || p.fromEpoch < 0:
+		return lost
+	case p.sourceLeaderEpoch < 0 || p.sourceLeaderEpoch > p.fromEpoch: // brokers before 2.1 do not tell it
+		return lost
+	case p.sourceLeaderEpoch == p.fromEpoch && end >= p.next:
+		return lost
+	}
+	return &sourceLostError{
+		kind: policy.Recreated, from: start, to: end,
+		detail: fmt.Sprintf("source topic %s was deleted and created again: %s has leader epoch %d and offsets %d to %d, and the old one had leader epoch %d at the end of what was copied, source offset %d",
+			p.topic.source, p, p.sourceLeaderEpoch, start, end-1, p.fromEpoch, p.next),
+	}
 }
 
 // refusedTime is how long the source must refuse an offset of its own log before that is an anomaly.
@@ -125,20 +144,30 @@ const settleTime = 2 * time.Second
 // raiseSourceLostLocked raises the anomaly of records that the source lost, and does what policy says. Batches fetched before are still
 // produced. The partition's lock is held.
 func (f *Flow) raiseSourceLostLocked(p *partition, lost *sourceLostError) {
-	if f.raiseLocked(p, lost.kind, lost.from, lost.to, lost.detail) == policy.Halt {
-		return
+	from, to := lost.from, lost.to
+	if lost.kind == policy.Recreated {
+		from, to = p.acked, p.acked
 	}
-	if lost.kind == policy.RetentionGap {
+	action := f.raiseLocked(p, lost.kind, from, to, lost.detail)
+	switch {
+	case action == policy.Halt:
+	case lost.kind == policy.RetentionGap:
 		if err := p.dropLocked(lost.to, -1); err != nil {
 			f.haltLocked(p, policy.RetentionGap, lost.from, lost.to, err.Error())
 		}
-	} else {
-		// A map cannot go back over offsets that hold other records now, so a new map begins where the source's log was truncated. The
-		// takeover reads the journal again, so that the chunks of the old map are deleted.
-		p.progress.rewind(lost.from)
-		p.doubtLocked()
-		f.requestTakeover(p.shard)
+	case lost.kind == policy.Recreated && action == policy.Skip:
+		f.rewindLocked(p, lost.to)
+	default:
+		f.rewindLocked(p, lost.from)
 	}
+}
+
+// rewindLocked begins a new map at an offset of the source. A map cannot go back over offsets that hold other records now. The takeover reads the
+// journal again, so that the chunks of the old map are deleted.
+func (f *Flow) rewindLocked(p *partition, source int64) {
+	p.progress.rewind(source)
+	p.doubtLocked()
+	f.requestTakeover(p.shard)
 }
 
 // raisePrepareErrorLocked raises the anomaly of a batch that cannot be prepared, and does what policy says. The partition's lock is held.

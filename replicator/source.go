@@ -336,7 +336,7 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 		lost = epochRegression(p, rp)
 	}
 	if lost != nil {
-		f.raiseSourceLostLocked(p, lost)
+		f.raiseSourceLostLocked(p, p.recreatedLocked(lost, max(rp.LogStartOffset, 0), rp.HighWatermark))
 		return false
 	}
 	end := f.readableEnd(rp)

@@ -44,3 +44,10 @@ func TestRollingUpgrade(t *testing.T) {
 	o.Dir = t.TempDir()
 	versions.Upgrade(t, o, 2)
 }
+
+// Topics without ids are deleted and created again.
+func TestRecreatedWithoutTopicIDs(t *testing.T) {
+	o := versionOptions(t)
+	o.Dir = t.TempDir()
+	versions.Recreate(t, o)
+}

@@ -50,7 +50,7 @@ func Run(t *testing.T, o Options, source, target Age) (r Result) {
 	if source.NewGroups {
 		s.joinNewGroups()
 	}
-	s.newMilena(o)
+	s.newMilena(o, nil)
 	if source.NewGroups {
 		s.checkNamesNewGroups()
 	}

@@ -3,6 +3,7 @@ package versions
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -110,13 +111,15 @@ func (s *scene) writer(o load.Options) *load.Writer {
 	return w
 }
 
-// newMilena prepares a milena that copies all topics of the scene.
-func (s *scene) newMilena(o Options) {
+// newMilena prepares a milena that copies all topics of the scene, with more settings of the flow.
+func (s *scene) newMilena(o Options, settings daemon.Map) {
 	s.t.Helper()
+	flow := daemon.Map{"source": "source", "target": "target", "topics": s.topics, "groups_interval": "200ms"}
+	maps.Copy(flow, settings)
 	var err error
 	s.milena, err = daemon.New(s.t.Context(), o.Binary, filepath.Join(o.Dir, "milena"), daemon.Map{
 		"clusters": daemon.Map{"source": daemon.Map{"brokers": s.source.Addrs()}, "target": daemon.Map{"brokers": s.target.Addrs()}},
-		"flows":    []daemon.Map{{"source": "source", "target": "target", "topics": s.topics, "groups_interval": "200ms"}},
+		"flows":    []daemon.Map{flow},
 	})
 	s.check(err)
 	s.t.Cleanup(func() {

@@ -32,7 +32,7 @@ func Upgrade(t *testing.T, o Options, brokers int) (r Result) {
 		written += committed
 	}
 	transact()
-	s.newMilena(o)
+	s.newMilena(o, nil)
 	stream := w.Stream(ctx, 500)
 	s.startMilena()
 	s.waitProgress()
