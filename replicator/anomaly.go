@@ -18,9 +18,9 @@ import (
 // errSourceNotReady means that a fetch must be retried later.
 var errSourceNotReady = errors.New("the source cannot serve this partition now")
 
-// checkSource checks a fetch response for records that the source lost since the last fetch. If it returns nil and nil, the records may be
-// used. An error means that the fetch must be retried later.
-func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) (*sourceLostError, error) {
+// checkSource checks the response to a fetch at an offset for records that the source lost since the last fetch, whose last batch had this leader
+// epoch. If it returns nil and nil, the records may be used. An error means that the fetch must be retried later.
+func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64, epoch int32) (*sourceLostError, error) {
 	switch wire.ClassifyFetch(rp.ErrorCode) {
 	case wire.OutOfRange:
 		start, end, err := wire.Bounds(ctx, f.source, p.leaderOnSource(), p.source())
@@ -38,7 +38,7 @@ func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResp
 	if err := f.fetchError(p, rp); err != nil {
 		return nil, err
 	}
-	return divergence(p, rp, offset), nil
+	return divergence(p, rp, offset, epoch), nil
 }
 
 // fetchError returns nil if the records of a fetch response may be used, or else that they must be fetched again later.
@@ -56,11 +56,17 @@ func (f *Flow) fetchError(p *partition, rp *kmsg.FetchResponseTopicPartition) er
 	return errSourceNotReady
 }
 
-// divergence returns what the source lost if its log diverges from what was fetched before an offset (KIP-320), else nil.
-func divergence(p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) *sourceLostError {
+// divergence returns what the source lost if its log diverges from what was fetched before an offset (KIP-320), which ended with a leader epoch, else
+// nil. A log that has only older epochs there may be longer nevertheless.
+func divergence(p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64, epoch int32) *sourceLostError {
 	d := rp.DivergingEpoch
-	if d.EndOffset < 0 || d.EndOffset >= offset {
+	switch {
+	case d.EndOffset < 0:
 		return nil
+	case d.EndOffset >= offset && d.Epoch >= epoch:
+		return nil
+	case d.EndOffset >= offset:
+		return anotherLog(p, offset, epoch, d.Epoch)
 	}
 	return &sourceLostError{
 		kind: policy.Truncated, from: d.EndOffset, to: offset,
@@ -126,15 +132,20 @@ const refusedTime = 30 * time.Second
 func epochRegression(p *partition, rp *kmsg.FetchResponseTopicPartition) *sourceLostError {
 	for batch, err := range recordbatch.Each(rp.RecordBatches) {
 		if epoch := batch.LeaderEpoch; err == nil && epoch >= 0 && epoch < p.fromEpoch {
-			return &sourceLostError{
-				kind: policy.Truncated, from: p.next, to: p.next,
-				detail: fmt.Sprintf("source %s has another log than the one that was copied up to offset %d: that had leader epoch %d there, and the batch at offset %d has %d (unclean leader election, or the topic was deleted and created again)",
-					p, p.next, p.fromEpoch, batch.BaseOffset, epoch),
-			}
+			return anotherLog(p, p.next, p.fromEpoch, epoch)
 		}
 		break
 	}
 	return nil
+}
+
+// anotherLog returns that the log of the source has records of an older leader epoch at an offset up to which another log was copied.
+func anotherLog(p *partition, offset int64, epoch, older int32) *sourceLostError {
+	return &sourceLostError{
+		kind: policy.Truncated, from: offset, to: offset,
+		detail: fmt.Sprintf("source %s has another log than the one that was copied up to offset %d: that had leader epoch %d there, and this one has %d (unclean leader election, or the topic was deleted and created again)",
+			p, offset, epoch, older),
+	}
 }
 
 // settleTime is how long the fetch offset must be beyond the end of the source before that counts as truncation. A new leader may know

@@ -331,7 +331,7 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 		return false
 	}
 	p.cursor.markWithin()
-	lost := divergence(p, rp, p.next)
+	lost := divergence(p, rp, p.next, p.fromEpoch)
 	if lost == nil {
 		lost = epochRegression(p, rp)
 	}

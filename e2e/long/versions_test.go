@@ -23,8 +23,9 @@ func TestBrokersOfManyAges(t *testing.T) {
 	var table strings.Builder
 	for _, source := range versions.Sources() {
 		for _, target := range versions.Targets() {
-			name, row := source.Name+" to "+target.Name, "failed"
-			t.Run(name, func(t *testing.T) {
+			row := "not run"
+			t.Run(source.Name+" to "+target.Name, func(t *testing.T) {
+				row = "failed"
 				in := o
 				in.Dir = t.TempDir()
 				r := versions.Run(t, in, source, target)

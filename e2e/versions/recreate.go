@@ -19,7 +19,7 @@ func Recreate(t *testing.T, o Options) {
 	t.Helper()
 	const shorter, older = "shorter", "older"
 	ctx := t.Context()
-	s := newScene(t, o, Kafka39Before28().Options, Kafka43().Options)
+	s := newScene(t, o, before28(2), Kafka43().Options)
 	want := make(map[string]int64)
 	write := func(topic string, n int) {
 		w, err := load.New(s.source, load.Options{Topic: topic, Partitions: 1, Shapes: []load.Shape{load.Sized(100)}})
@@ -28,14 +28,11 @@ func Recreate(t *testing.T, o Options) {
 		s.check(w.Write(ctx, n))
 		want[topic] += int64(n)
 	}
+	s.createTopic(older, 1, 2)
+	write(older, 20)
+	s.restartBrokers(s.source, nil) // each leader's stop begins a leader epoch
+	write(older, 20)
 	s.createTopic(shorter, 1, 1)
-	s.createTopic(older, 1, 1)
-	write(older, 20)
-	b := s.source.Broker(1)
-	s.check(b.Stop(s.within(time.Minute, "the broker stops")))
-	s.check(b.Restart(ctx)) // begins a leader epoch
-	s.check(s.source.WaitBrokers(ctx, 1))
-	write(older, 20)
 	write(shorter, 20)
 	s.newMilena(o, daemon.Map{"anomalies": daemon.Map{"recreated": "restart"}})
 	s.startMilena()

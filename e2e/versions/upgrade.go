@@ -40,7 +40,7 @@ func Upgrade(t *testing.T, o Options, brokers int) (r Result) {
 	s.startMilena()
 	for _, c := range []*kafka.Cluster{s.target, s.source} {
 		s.waitProgress()
-		s.upgrade(c)
+		s.restartBrokers(c, func(b *kafka.Broker) error { return b.SetProperty(protocolVersion, "3.9") })
 		s.waitReady()
 		s.waitProgress()
 		written += writeOld(50)
@@ -61,13 +61,15 @@ func Upgrade(t *testing.T, o Options, brokers int) (r Result) {
 	return r
 }
 
-// upgrade restarts one broker after the other with a newer inter.broker.protocol.version.
-func (s *scene) upgrade(c *kafka.Cluster) {
+// restartBrokers restarts one broker after the other, and calls change, if it is not nil, while a broker is down.
+func (s *scene) restartBrokers(c *kafka.Cluster, change func(*kafka.Broker) error) {
 	s.t.Helper()
 	ctx := s.t.Context()
 	for _, b := range c.Brokers() {
 		s.check(b.Stop(s.within(time.Minute, "the broker stops")))
-		s.check(b.SetProperty(protocolVersion, "3.9"))
+		if change != nil {
+			s.check(change(b))
+		}
 		s.check(b.Restart(ctx))
 		s.check(c.WaitBrokers(ctx, len(c.Brokers())))
 		s.check(c.Admin(func(admin *kadm.Client) error { return kafka.WaitWhole(ctx, admin, c.Name()) }))
