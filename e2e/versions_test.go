@@ -15,11 +15,12 @@ func versionOptions(t *testing.T) versions.Options {
 	return versions.Options{Jars: jars, Binary: bin, Dir: dir(t)}
 }
 
-// The oldest source and the newest target; two clusters without topic ids, and one whose brokers offer requests with ids all the same; the newest
-// source, which has groups that are not followed. The package e2e/long has all pairs.
+// The oldest source and the newest target; the first version with topic ids; brokers that offer requests with ids and have none, and the oldest
+// target; the newest source, which has groups that are not followed. The package e2e/long has all pairs.
 func TestBrokersOfManyAges(t *testing.T) {
 	for _, pair := range []struct{ source, target versions.Age }{
 		{versions.Kafka11(), versions.Kafka44()},
+		{versions.Kafka28(), versions.Kafka43()},
 		{versions.Kafka39Before28(), versions.Kafka28()},
 		{versions.Kafka44(), versions.Kafka39KRaft()},
 	} {
