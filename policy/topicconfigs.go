@@ -63,7 +63,7 @@ func (f ConfigFilter) Excludes(name string) bool {
 		// The limit says which records a topic accepts from now on, not which ones it holds. With the source's limit, a copy would refuse
 		// the source's older records.
 		return true
-	case name == recordFormat:
+	case name == RecordFormat:
 		// It describes the source's log. In a format before 0.11 a copy could hold neither the batches of an idempotent producer nor
 		// the marker of a fence.
 		return true
@@ -92,13 +92,13 @@ func CreateConfigs(source []TopicConfig, known map[string]string, filter ConfigF
 	return configs
 }
 
-const (
-	maxMessageBytes = "max.message.bytes"
-	recordFormat    = "message.format.version" // until Kafka 3.9
-)
+const maxMessageBytes = "max.message.bytes"
 
-// isOldFormat reports whether a message.format.version is below 0.11, the first one with idempotent producers.
-func isOldFormat(version string) bool {
+// RecordFormat is the config with the record format of a topic, which exists until Kafka 3.9.
+const RecordFormat = "message.format.version"
+
+// IsOldFormat reports whether a message.format.version is below 0.11, the first one with idempotent producers.
+func IsOldFormat(version string) bool {
 	return strings.HasPrefix(version, "0.8") || strings.HasPrefix(version, "0.9") || strings.HasPrefix(version, "0.10")
 }
 
@@ -161,8 +161,8 @@ func DiffConfigs(source, target []TopicConfig, filter ConfigFilter) []ConfigChan
 			changes = append(changes, ConfigChange{Name: s.Name, From: t.Value, Delete: true})
 		}
 	}
-	if t := known[recordFormat]; t.Dynamic && isOldFormat(t.Value) && !matchesAny(filter.exclude, recordFormat) {
-		changes = append(changes, ConfigChange{Name: recordFormat, From: t.Value, Delete: true})
+	if t := known[RecordFormat]; t.Dynamic && IsOldFormat(t.Value) && !matchesAny(filter.exclude, RecordFormat) {
+		changes = append(changes, ConfigChange{Name: RecordFormat, From: t.Value, Delete: true})
 	}
 	slices.SortFunc(changes, func(a, b ConfigChange) int { return cmp.Compare(a.Name, b.Name) })
 	return changes

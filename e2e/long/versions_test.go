@@ -52,3 +52,10 @@ func TestRecreatedWithoutTopicIDs(t *testing.T) {
 	o.Dir = t.TempDir()
 	versions.Recreate(t, o)
 }
+
+// A target whose brokers write records in a format before 0.11.
+func TestOldFormatOnTarget(t *testing.T) {
+	o := versionOptions(t)
+	o.Dir = t.TempDir()
+	versions.OldFormatOnTarget(t, o)
+}
