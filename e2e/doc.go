@@ -27,6 +27,7 @@
 //   - verify compares what two clusters hold.
 //   - faults lets milena copy under random faults and judges the result.
 //   - instances lets several milenas share a flow under random faults, judges them, and measures how long partitions stand still.
+//   - versions copies between clusters of different versions of Kafka, and upgrades brokers while milena runs.
 //   - neighbours measures what a busy topic suffers while a topic beside it cannot be copied.
 //   - long has tests that run for many minutes, with a command of their own.
 //   - bench is a command that compares milena with MirrorMaker 2.

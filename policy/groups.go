@@ -111,6 +111,21 @@ func (g *Groups) Back(group string) bool { return matchesAny(g.back, group) && g
 // committed without members has no protocol.
 func Translatable(protocol string) bool { return protocol == "" || protocol == "consumer" }
 
+// ExplainProtocol returns why a group of a protocol that is not translatable is not followed, as the rest of a sentence that
+// starts with the group's name.
+func ExplainProtocol(protocol string) string {
+	switch protocol {
+	case "share":
+		return "is a share group (KIP-932): the brokers keep a state for each record and no committed offset, so there is nothing to translate; set share.auto.offset.reset of the group on the target before its consumers start there"
+	case "streams":
+		return "is a Streams group (KIP-1071): its offsets belong to the state of the application, which is not copied together with them; let the application build its state anew on the target"
+	case "connect":
+		return "consists of Connect workers, which commit no offsets in it"
+	default:
+		return "has the protocol " + protocol + ", and only consumers commit offsets that can be translated"
+	}
+}
+
 // TargetGroup is the state of a group on the target.
 type TargetGroup struct {
 	// Protocol and State are empty if the group does not exist there.

@@ -63,6 +63,10 @@ func (f ConfigFilter) Excludes(name string) bool {
 		// The limit says which records a topic accepts from now on, not which ones it holds. With the source's limit, a copy would refuse
 		// the source's older records.
 		return true
+	case name == RecordFormat:
+		// It describes the source's log. In a format before 0.11 a copy could hold neither the batches of an idempotent producer nor
+		// the marker of a fence.
+		return true
 	case strings.HasSuffix(name, ".replication.throttled.replicas"):
 		// Lists of partitions and brokers of the source, which mean other ones on the target.
 		return true
@@ -89,6 +93,14 @@ func CreateConfigs(source []TopicConfig, known map[string]string, filter ConfigF
 }
 
 const maxMessageBytes = "max.message.bytes"
+
+// RecordFormat is the config with the record format of a topic, which exists until Kafka 3.9.
+const RecordFormat = "message.format.version"
+
+// IsOldFormat reports whether a message.format.version is below 0.11, the first one with idempotent producers.
+func IsOldFormat(version string) bool {
+	return strings.HasPrefix(version, "0.8") || strings.HasPrefix(version, "0.9") || strings.HasPrefix(version, "0.10")
+}
 
 // larger reports whether a number is larger than another one, or one of them is not a number.
 func larger(a, b string) bool {
@@ -125,8 +137,9 @@ func widestTimestamps(known map[string]string) map[string]string {
 // it already does. A value that is set on the source is set on the target. A value that is set on the target only is
 // deleted if the source knows the key and has its default, as in MirrorMaker 2; with the config
 // "use_defaults_from: source", the target gets the source's value instead. To keep another retention on the target,
-// list the key in configs_exclude. A max.message.bytes is raised only, never lowered or deleted. Keys that the target does not know are left out, because brokers refuse all changes of a topic for one unknown key;
-// UnknownConfigs returns them.
+// list the key in configs_exclude. A max.message.bytes is raised only, never lowered or deleted. A message.format.version in which the target
+// topic cannot be a copy is deleted. Keys that the target does not know are left out, because brokers refuse all changes of a topic for one
+// unknown key; UnknownConfigs returns them.
 func DiffConfigs(source, target []TopicConfig, filter ConfigFilter) []ConfigChange {
 	known := make(map[string]TopicConfig, len(target))
 	for _, c := range target {
@@ -147,6 +160,9 @@ func DiffConfigs(source, target []TopicConfig, filter ConfigFilter) []ConfigChan
 		case !filter.sets(s) && t.Dynamic:
 			changes = append(changes, ConfigChange{Name: s.Name, From: t.Value, Delete: true})
 		}
+	}
+	if t := known[RecordFormat]; t.Dynamic && IsOldFormat(t.Value) && !matchesAny(filter.exclude, RecordFormat) {
+		changes = append(changes, ConfigChange{Name: RecordFormat, From: t.Value, Delete: true})
 	}
 	slices.SortFunc(changes, func(a, b ConfigChange) int { return cmp.Compare(a.Name, b.Name) })
 	return changes

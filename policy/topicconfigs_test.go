@@ -66,6 +66,23 @@ func TestDiffConfigs(t *testing.T) {
 		},
 		{name: "compression of the target is not deleted", source: configs{inherited("compression.type", "producer")}, target: configs{set("compression.type", "zstd")}},
 		{
+			name:   "an old record format is that of the source's log only",
+			source: configs{set("message.format.version", "0.10.2")}, target: configs{inherited("message.format.version", "2.8-IV1")},
+		},
+		{
+			name:   "a copy in an old record format could hold nothing that milena writes",
+			source: configs{set("message.format.version", "0.10.2")}, target: configs{set("message.format.version", "0.10.2")},
+			want: []policy.ConfigChange{{Name: "message.format.version", From: "0.10.2", Delete: true}},
+		},
+		{
+			name: "also if the source does not know the config", source: configs{}, target: configs{set("message.format.version", "0.10.2")},
+			want: []policy.ConfigChange{{Name: "message.format.version", From: "0.10.2", Delete: true}},
+		},
+		{
+			name: "unless it is left alone", exclude: []string{"message.format.version"},
+			source: configs{set("message.format.version", "0.10.2")}, target: configs{set("message.format.version", "0.10.2")},
+		},
+		{
 			name:   "throttles name other brokers",
 			source: configs{set("leader.replication.throttled.replicas", "*"), set("follower.replication.throttled.replicas", "*")},
 			target: configs{inherited("leader.replication.throttled.replicas", ""), inherited("follower.replication.throttled.replicas", "")},
@@ -156,7 +173,7 @@ func TestCreateConfigs_timestamps(t *testing.T) {
 
 func TestCreateConfigs(t *testing.T) {
 	source := []policy.TopicConfig{
-		set("cleanup.policy", "compact"), set("compression.type", "lz4"), set("vendor.key", "1"), set("min.insync.replicas", "2"),
+		set("cleanup.policy", "compact"), set("compression.type", "lz4"), set("message.format.version", "0.10.2"), set("vendor.key", "1"), set("min.insync.replicas", "2"),
 		inherited("retention.ms", "5"),
 		{Name: "secret", Dynamic: true, Sensitive: true},
 	}

@@ -18,9 +18,9 @@ import (
 // errSourceNotReady means that a fetch must be retried later.
 var errSourceNotReady = errors.New("the source cannot serve this partition now")
 
-// checkSource checks a fetch response for records that the source lost since the last fetch. If it returns nil and nil, the records may be
-// used. An error means that the fetch must be retried later.
-func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) (*sourceLostError, error) {
+// checkSource checks the response to a fetch at an offset for records that the source lost since the last fetch, whose last batch had this leader
+// epoch. If it returns nil and nil, the records may be used. An error means that the fetch must be retried later.
+func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64, epoch int32) (*sourceLostError, error) {
 	switch wire.ClassifyFetch(rp.ErrorCode) {
 	case wire.OutOfRange:
 		start, end, err := wire.Bounds(ctx, f.source, p.leaderOnSource(), p.source())
@@ -38,7 +38,7 @@ func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResp
 	if err := f.fetchError(p, rp); err != nil {
 		return nil, err
 	}
-	return divergence(p, rp, offset), nil
+	return divergence(p, rp, offset, epoch), nil
 }
 
 // fetchError returns nil if the records of a fetch response may be used, or else that they must be fetched again later.
@@ -56,11 +56,17 @@ func (f *Flow) fetchError(p *partition, rp *kmsg.FetchResponseTopicPartition) er
 	return errSourceNotReady
 }
 
-// divergence returns what the source lost if its log diverges from what was fetched before an offset (KIP-320), else nil.
-func divergence(p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64) *sourceLostError {
+// divergence returns what the source lost if its log diverges from what was fetched before an offset (KIP-320), which ended with a leader epoch, else
+// nil. A log that has only older epochs there may be longer nevertheless.
+func divergence(p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64, epoch int32) *sourceLostError {
 	d := rp.DivergingEpoch
-	if d.EndOffset < 0 || d.EndOffset >= offset {
+	switch {
+	case d.EndOffset < 0:
 		return nil
+	case d.EndOffset >= offset && d.Epoch >= epoch:
+		return nil
+	case d.EndOffset >= offset:
+		return anotherLog(p, offset, epoch, d.Epoch)
 	}
 	return &sourceLostError{
 		kind: policy.Truncated, from: d.EndOffset, to: offset,
@@ -82,7 +88,7 @@ func (f *Flow) outOfBoundsLocked(p *partition, offset, start, end int64) (*sourc
 	case offset > end:
 		return &sourceLostError{
 			kind: policy.Truncated, from: end, to: offset,
-			detail: fmt.Sprintf("source %s ends at offset %d: offsets %d to %d were copied and are no longer in its log (unclean leader election)", p, end, end, offset-1),
+			detail: fmt.Sprintf("source %s ends at offset %d: offsets %d to %d were copied and are no longer in its log (unclean leader election, or, before Kafka 2.8, a topic that was deleted and created again)", p, end, end, offset-1),
 		}, nil
 	}
 	if p.cursor.refuseEpoch() {
@@ -99,6 +105,25 @@ func (f *Flow) outOfBoundsLocked(p *partition, offset, start, end int64) (*sourc
 	return &sourceLostError{kind: policy.Truncated, from: offset, to: offset, detail: refused}, nil
 }
 
+// recreatedLocked returns what is lost as the whole topic, if the topic has no id that would tell (before Kafka 2.8), and the loss shows that it was
+// deleted and created again: leader epochs never decrease, and the log of one leader never shrinks. An unclean election, the other cause, begins a
+// new epoch. The new log has the offsets [start, end). The partition's lock is held.
+func (p *partition) recreatedLocked(lost *sourceLostError, start, end int64) *sourceLostError {
+	switch {
+	case lost.kind != policy.Truncated || p.requestIDs.source != [16]byte{} || p.fromEpoch < 0:
+		return lost
+	case p.sourceLeaderEpoch < 0 || p.sourceLeaderEpoch > p.fromEpoch: // brokers before 2.1 do not tell it
+		return lost
+	case p.sourceLeaderEpoch == p.fromEpoch && end >= p.next:
+		return lost
+	}
+	return &sourceLostError{
+		kind: policy.Recreated, from: start, to: end,
+		detail: fmt.Sprintf("source topic %s was deleted and created again: %s has leader epoch %d and offsets %d to %d, and the old one had leader epoch %d at the end of what was copied, source offset %d",
+			p.topic.source, p, p.sourceLeaderEpoch, start, end-1, p.fromEpoch, p.next),
+	}
+}
+
 // refusedTime is how long the source must refuse an offset of its own log before that is an anomaly.
 const refusedTime = 30 * time.Second
 
@@ -107,15 +132,20 @@ const refusedTime = 30 * time.Second
 func epochRegression(p *partition, rp *kmsg.FetchResponseTopicPartition) *sourceLostError {
 	for batch, err := range recordbatch.Each(rp.RecordBatches) {
 		if epoch := batch.LeaderEpoch; err == nil && epoch >= 0 && epoch < p.fromEpoch {
-			return &sourceLostError{
-				kind: policy.Truncated, from: p.next, to: p.next,
-				detail: fmt.Sprintf("source %s has another log than the one that was copied up to offset %d: that had leader epoch %d there, and the batch at offset %d has %d (unclean leader election, or the topic was deleted and created again)",
-					p, p.next, p.fromEpoch, batch.BaseOffset, epoch),
-			}
+			return anotherLog(p, p.next, p.fromEpoch, epoch)
 		}
 		break
 	}
 	return nil
+}
+
+// anotherLog returns that the log of the source has records of an older leader epoch at an offset up to which another log was copied.
+func anotherLog(p *partition, offset int64, epoch, older int32) *sourceLostError {
+	return &sourceLostError{
+		kind: policy.Truncated, from: offset, to: offset,
+		detail: fmt.Sprintf("source %s has another log than the one that was copied up to offset %d: that had leader epoch %d there, and this one has %d (unclean leader election, or the topic was deleted and created again)",
+			p, offset, epoch, older),
+	}
 }
 
 // settleTime is how long the fetch offset must be beyond the end of the source before that counts as truncation. A new leader may know
@@ -125,20 +155,30 @@ const settleTime = 2 * time.Second
 // raiseSourceLostLocked raises the anomaly of records that the source lost, and does what policy says. Batches fetched before are still
 // produced. The partition's lock is held.
 func (f *Flow) raiseSourceLostLocked(p *partition, lost *sourceLostError) {
-	if f.raiseLocked(p, lost.kind, lost.from, lost.to, lost.detail) == policy.Halt {
-		return
+	from, to := lost.from, lost.to
+	if lost.kind == policy.Recreated {
+		from, to = p.acked, p.acked
 	}
-	if lost.kind == policy.RetentionGap {
+	action := f.raiseLocked(p, lost.kind, from, to, lost.detail)
+	switch {
+	case action == policy.Halt:
+	case lost.kind == policy.RetentionGap:
 		if err := p.dropLocked(lost.to, -1); err != nil {
 			f.haltLocked(p, policy.RetentionGap, lost.from, lost.to, err.Error())
 		}
-	} else {
-		// A map cannot go back over offsets that hold other records now, so a new map begins where the source's log was truncated. The
-		// takeover reads the journal again, so that the chunks of the old map are deleted.
-		p.progress.rewind(lost.from)
-		p.doubtLocked()
-		f.requestTakeover(p.shard)
+	case lost.kind == policy.Recreated && action == policy.Skip:
+		f.rewindLocked(p, lost.to)
+	default:
+		f.rewindLocked(p, lost.from)
 	}
+}
+
+// rewindLocked begins a new map at an offset of the source. A map cannot go back over offsets that hold other records now. The takeover reads the
+// journal again, so that the chunks of the old map are deleted.
+func (f *Flow) rewindLocked(p *partition, source int64) {
+	p.progress.rewind(source)
+	p.doubtLocked()
+	f.requestTakeover(p.shard)
 }
 
 // raisePrepareErrorLocked raises the anomaly of a batch that cannot be prepared, and does what policy says. The partition's lock is held.

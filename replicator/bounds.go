@@ -73,7 +73,7 @@ func (f *Flow) checkBounds(ctx context.Context, t fetchTicket, leader int32) {
 	}
 	t.apply(func() {
 		if lost, err := f.outOfBoundsLocked(p, t.offset, start, end); err == nil {
-			f.raiseSourceLostLocked(p, lost)
+			f.raiseSourceLostLocked(p, p.recreatedLocked(lost, start, end))
 		}
 	})
 }

@@ -1,11 +1,13 @@
 package replicator_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
@@ -78,7 +80,7 @@ func TestSourceThatRefusesAnOffsetOfItsLogIsNotSilent(t *testing.T) {
 }
 
 // Without topic ids, the leader epoch shows that a topic was deleted and created again, although the new one has more records.
-func TestEpochThatGoesBackIsAnotherLog(t *testing.T) {
+func TestEpochThatGoesBackIsAnotherTopic(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 2)
 	c.Source.HideTopicIDs()
@@ -96,6 +98,77 @@ func TestEpochThatGoesBackIsAnotherLog(t *testing.T) {
 	c.Source.RecreateTopic("orders", 1)
 	c.Source.Produce("orders", 1, 40, "new")
 	flow = c.Start()
-	flow.UntilHaltedBy("truncated", "orders", 0)
+	flow.UntilHaltedBy("recreated", "orders", 0)
 	flow.Stop()
+}
+
+// Without topic ids, a log that is shorter than what was copied, although it has the same leader epoch, is that of another topic: policy decides
+// what of it is copied, while the flow runs and at a start.
+func TestShorterLogOfTheSameEpochIsAnotherTopic(t *testing.T) {
+	for name, test := range map[string]struct {
+		action string
+		live   bool
+		want   int // records of the copy
+	}{
+		"restart while the flow runs": {"restart", true, 20 + 10 + 5},
+		"restart at a start":          {"restart", false, 20 + 10 + 5},
+		"skip while the flow runs":    {"skip", true, 20 + 5},
+		"skip at a start":             {"skip", false, 20 + 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := replicatortest.NewClusters(t, 1)
+			c.Source.HideTopicIDs()
+			c.Source.CreateTopic("orders", 1)
+			c.Source.Produce("orders", 1, 20, "old")
+			settings := []func(*config.Flow){replicatortest.OnAnomaly("recreated", test.action), replicatortest.FastTopics}
+			flow := c.Start(settings...)
+			flow.UntilJournaled("orders")
+			if !test.live {
+				flow.Stop()
+			}
+			c.Source.RecreateTopic("orders", 1)
+			c.Source.Produce("orders", 1, 10, "new")
+			if !test.live {
+				flow = c.Start(settings...)
+			}
+			flow.UntilLogged("anomaly: continuing as configured")
+			flow.UntilCopied("orders")
+			c.Source.Produce("orders", 1, 5, "newest")
+			c.Target.AwaitRecords("a.orders", test.want)
+			flow.UntilCopied("orders")
+			if n := len(c.Target.Records("a.orders", 1)[0]); n != test.want {
+				t.Errorf("the copy has %d records, want %d", n, test.want)
+			}
+			if n := flow.Metric("milena_anomalies_total", "kind", "recreated"); n != 1 {
+				t.Errorf("%v anomalies, want 1", n)
+			}
+			flow.Stop()
+		})
+	}
+}
+
+// Without topic ids on the target, a copy that was deleted and created again is noticed at the next batch, whose offset is not the expected one.
+func TestCopyThatWasRecreatedWithoutAnIDHalts(t *testing.T) {
+	for _, live := range []bool{true, false} {
+		t.Run(strconv.FormatBool(live), func(t *testing.T) {
+			t.Parallel()
+			c := replicatortest.NewClusters(t, 1)
+			c.Target.HideTopicIDs()
+			c.Source.CreateTopic("orders", 1)
+			c.Source.Produce("orders", 1, 20, "old")
+			flow := c.Start(replicatortest.FastTopics)
+			flow.UntilJournaled("orders")
+			if !live {
+				flow.Stop()
+			}
+			c.Target.RecreateTopic("a.orders", 1)
+			if !live {
+				flow = c.Start()
+			}
+			c.Source.Produce("orders", 1, 5, "new")
+			flow.UntilHaltedBy("truncated", "orders", 0)
+			flow.Stop()
+		})
+	}
 }

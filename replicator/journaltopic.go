@@ -38,8 +38,9 @@ func (f *Flow) ensureJournal(ctx context.Context) error {
 // what is in it: a map that has lost segments is worse than none.
 func (f *Flow) checkJournal(ctx context.Context, info topics.Topic) error {
 	var wrong *topics.NotCompactedError
-	switch err := topics.Journal(f.config, f.targetView()).CheckCompacted(ctx, f.target, f.config.Target, f.options.Target.Brokers); {
-	case errors.As(err, &wrong):
+	var old *topics.OldFormatError
+	switch err := topics.Journal(f.config, f.targetView()).Check(ctx, f.target, f.config.Target, f.options.Target.Brokers); {
+	case errors.As(err, &wrong), errors.As(err, &old):
 		return &fatalError{fmt.Errorf("flow %s: journal %w", f.config.Name, err)}
 	case err != nil:
 		f.warn("it is not known whether the journal is compacted", "err", err)

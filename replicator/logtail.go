@@ -284,5 +284,5 @@ type targetTruncatedError struct {
 }
 
 func (e *targetTruncatedError) Error() string {
-	return fmt.Sprintf("target %s ends at offset %d, but all records below offset %d were acknowledged: the target lost records (unclean leader election?)", e.partition, e.end, e.expected)
+	return fmt.Sprintf("target %s ends at offset %d, but all records below offset %d were acknowledged: the target lost records (unclean leader election, or, before Kafka 2.8, a topic that was deleted and created again?)", e.partition, e.end, e.expected)
 }

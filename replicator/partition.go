@@ -451,7 +451,7 @@ func (p *partition) leaderOnSource() int32 {
 func (p *partition) isFresh() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.offsets == nil && !p.shard.isInJournal(p.source())
+	return p.offsets == nil && p.origin != originRewound && !p.shard.isInJournal(p.source())
 }
 
 // isRestored reports whether the partition has a map.

@@ -225,7 +225,7 @@ func (s partitionSource) fetch(ctx context.Context, offset int64, leaderEpoch in
 		f.refreshSource(ctx)
 		return nil, err
 	}
-	lost, err := f.checkSource(ctx, p, rp, offset)
+	lost, err := f.checkSource(ctx, p, rp, offset, leaderEpoch)
 	if lost != nil {
 		return nil, lost
 	}

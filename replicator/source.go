@@ -331,12 +331,12 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 		return false
 	}
 	p.cursor.markWithin()
-	lost := divergence(p, rp, p.next)
+	lost := divergence(p, rp, p.next, p.fromEpoch)
 	if lost == nil {
 		lost = epochRegression(p, rp)
 	}
 	if lost != nil {
-		f.raiseSourceLostLocked(p, lost)
+		f.raiseSourceLostLocked(p, p.recreatedLocked(lost, max(rp.LogStartOffset, 0), rp.HighWatermark))
 		return false
 	}
 	end := f.readableEnd(rp)

@@ -295,3 +295,30 @@ func TestRefusedOffsetBecomesAnAnomaly(t *testing.T) {
 		t.Fatal("an epoch that the source has not refused is not named")
 	}
 }
+
+// A log that has only older leader epochs up to an offset is another one (KIP-320), even if it is longer: a broker that is asked for what follows
+// has nothing but this to say, for ever.
+func TestDivergenceOfALongerLog(t *testing.T) {
+	p := &partition{topic: &topicLink{source: "orders"}}
+	for _, test := range []struct {
+		epoch    int32 // of what the broker says
+		end      int64
+		from, to int64
+		lost     bool
+	}{
+		{epoch: -1, end: -1},
+		{epoch: 5, end: 50},
+		{epoch: 5, end: 80},
+		{epoch: 5, end: 30, from: 30, to: 50, lost: true},
+		{epoch: 4, end: 30, from: 30, to: 50, lost: true},
+		{epoch: 4, end: 50, from: 50, to: 50, lost: true},
+		{epoch: 0, end: 100, from: 50, to: 50, lost: true},
+	} {
+		rp := fetched()
+		rp.DivergingEpoch.Epoch, rp.DivergingEpoch.EndOffset = test.epoch, test.end
+		lost := divergence(p, rp, 50, 5)
+		if (lost != nil) != test.lost || lost != nil && (lost.kind != policy.Truncated || lost.from != test.from || lost.to != test.to) {
+			t.Errorf("epoch %d ends at %d: %+v", test.epoch, test.end, lost)
+		}
+	}
+}

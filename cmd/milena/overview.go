@@ -61,9 +61,10 @@ func newOverview(s replicator.Status) overview {
 	o.TopicCount = len(o.Topics)
 	o.Hidden = o.Attention.choose()
 	o.chooseTopics()
-	if s.Groups != nil && len(s.Groups.Refusals) > maxShown {
+	if s.Groups != nil {
 		groups := *s.Groups
-		groups.Refusals = groups.Refusals[:maxShown]
+		groups.Refusals = groups.Refusals[:min(maxShown, len(groups.Refusals))]
+		groups.NotFollowed = groups.NotFollowed[:min(maxShown, len(groups.NotFollowed))]
 		o.Groups = &groups
 	}
 	return o

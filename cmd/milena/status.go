@@ -205,7 +205,7 @@ func (p *program) printGroups(g *groups.Status) {
 	case g.LastPass.IsZero() && len(g.Problems) == 0:
 		p.printf("  consumer groups: not synced yet\n")
 		return
-	case g.Groups == 0 && len(g.Problems) == 0:
+	case g.Groups == 0 && len(g.Problems)+len(g.NotFollowed) == 0:
 		p.printf("  no consumer groups\n")
 		return
 	}
@@ -218,6 +218,13 @@ func (p *program) printGroups(g *groups.Status) {
 		p.printf("    %s (%s; %s)\n", r.Text, count(r.Partitions, "partition"), r.Detail)
 	}
 	p.printMore("    ", len(g.Refusals)-maxGroupRows, "")
+	if n := len(g.NotFollowed); n > 0 {
+		p.printf("  %s not followed\n", count(n, "group"))
+		for _, left := range g.NotFollowed[:min(maxGroupRows, n)] {
+			p.printf("    %s\n", left.Text)
+		}
+		p.printMore("    ", n-maxGroupRows, "")
+	}
 	p.printProblems(g.Problems)
 }
 

@@ -79,6 +79,10 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  1 consumer group with 2 committed offsets\n") {
 		t.Errorf("after the first group sync:\n%s", stdout)
 	}
+	flow.Groups = &groups.Status{LastPass: time.Unix(1, 0), NotFollowed: []groups.NotFollowed{{Group: "queue", Protocol: "share", Text: "group queue is a share group"}}}
+	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "\n  1 group not followed\n    group queue is a share group\n") {
+		t.Errorf("with a share group:\n%s", stdout)
+	}
 	flow.ACLs = &topics.ACLsStatus{LastPass: time.Unix(1, 0), Problems: []string{"ACLs are not copied: cluster a has no authorizer"}}
 	if _, stdout, _ := milena(t, "status", "--url", server.URL); !strings.Contains(stdout, "no authorizer") || strings.Contains(stdout, "0 ACLs") {
 		t.Errorf("without an authorizer:\n%s", stdout)
@@ -136,6 +140,7 @@ func TestStatusPrintsNoControlCharacters(t *testing.T) {
 		Partitions: []replicator.PartitionStatus{{Topic: evil, State: "halted", Anomaly: &replicator.AnomalyState{Kind: "truncated", Detail: evil}}},
 		Groups: &groups.Status{
 			LastPass: time.Unix(1, 0), Groups: 1, Positions: 1, Refused: 1, Refusals: []groups.Refusal{{Group: evil, Text: "group " + evil, Detail: evil}},
+			NotFollowed: []groups.NotFollowed{{Group: evil, Text: "group " + evil}},
 		},
 	}
 	a := newAdmin(newRegistry(), config.HTTP{})

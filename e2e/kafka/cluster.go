@@ -43,8 +43,9 @@ type Options struct {
 	// Classes is a directory of Java classes that is added to the brokers' class path.
 	Classes string
 	// Version is the version of Kafka, if it is not that of the jars that Start gets. Before 4.0 the cluster runs with ZooKeeper, without a proxy
-	// and without security.
+	// and without security, unless KRaft is set, which needs 3.7.
 	Version string
+	KRaft   bool
 	// JVM are the JVM options of the brokers; if empty, those for a small heap and a quick start.
 	JVM []string
 }
@@ -92,10 +93,15 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 			return nil, err
 		}
 	}
-	jars.classes = o.Classes
+	jars.classes, jars.zooKeeper = o.Classes, jars.isBefore4() && !o.KRaft
+	if !jars.zooKeeper {
+		if err := jars.format(ctx); err != nil {
+			return nil, err
+		}
+	}
 	c := &Cluster{name: o.Name, id: uuid(), jars: jars, jvm: o.JVM}
 	controller := fmt.Sprintf("127.0.0.1:%d", ports[0])
-	if jars.withZooKeeper() {
+	if jars.zooKeeper {
 		if err := c.startZooKeeper(ctx, ports[0], filepath.Join(o.Dir, o.Name)); err != nil {
 			return nil, err
 		}
@@ -141,7 +147,7 @@ func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller
 	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
 	b := &Broker{name: fmt.Sprintf("%s-%d", o.Name, id), id: id, addr: addr(0), dir: filepath.Join(o.Dir, o.Name, fmt.Sprint(id)), cluster: c}
 	listeners := []string{"PLAINTEXT://" + b.addr}
-	if c.jars.withZooKeeper() {
+	if c.jars.zooKeeper {
 		return b, b.prepareWithZooKeeper(listeners[0], controller, o)
 	}
 	advertised := slices.Clone(listeners)
@@ -277,21 +283,19 @@ func defaultProperties(n int) map[string]string {
 	}
 }
 
-// writeFiles writes server.properties, and meta.properties and the bootstrap checkpoint, which the storage tool writes when it formats a node.
+// writeFiles writes server.properties, and meta.properties and what else the storage tool writes when it formats a node.
 func (b *Broker) writeFiles(properties map[string]string) error {
 	data := properties["log.dirs"]
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return err
 	}
-	bootstrap, err := os.ReadFile(filepath.Join(b.cluster.jars.dir, "bootstrap.checkpoint"))
-	if err != nil {
+	if err := os.CopyFS(data, os.DirFS(b.cluster.jars.formatted())); err != nil {
 		return err
 	}
 	meta := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", b.cluster.id, b.id, uuid())
 	for path, content := range map[string]string{
-		filepath.Join(b.dir, "server.properties"):   propertiesText(properties),
-		filepath.Join(data, "meta.properties"):      meta,
-		filepath.Join(data, "bootstrap.checkpoint"): string(bootstrap),
+		filepath.Join(b.dir, "server.properties"): propertiesText(properties),
+		filepath.Join(data, "meta.properties"):    meta,
 	} {
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			return err

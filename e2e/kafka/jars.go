@@ -9,10 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
-// Version is the version of Apache Kafka.
-const Version = "4.3.1"
+// Version is the version of Apache Kafka, and Newest the newest one that is tested too.
+const (
+	Version = "4.3.1"
+	Newest  = "4.4.0"
+)
 
 // ErrMissing means that Java or Maven is not installed.
 var ErrMissing = errors.New("not found; install Java and Maven: apt-get install openjdk-17-jdk-headless maven")
@@ -21,7 +25,10 @@ var ErrMissing = errors.New("not found; install Java and Maven: apt-get install 
 var pom []byte
 
 //go:embed pom3.xml
-var pomBefore4 []byte
+var serverBefore4 []byte
+
+//go:embed pom4.xml
+var server4 []byte
 
 //go:embed log4j2.properties
 var log4j2 []byte
@@ -31,16 +38,28 @@ var log4j1 []byte
 
 // Jars is a directory with the jars of a version of Kafka, and the files that start a broker without a format run.
 type Jars struct {
-	version string
-	dir     string
-	classes string // a directory that is added to the class path
+	version   string
+	dir       string
+	classes   string // a directory that is added to the class path
+	zooKeeper bool   // the cluster keeps its metadata in ZooKeeper
+}
+
+// isBefore4 reports whether the jars have a server that logs with log4j 1 and knows ZooKeeper.
+func (j Jars) isBefore4() bool { return !strings.HasPrefix(j.version, "4.") }
+
+// scala is the newest version of Scala that the server of this version was built for.
+func (j Jars) scala() string {
+	if strings.HasPrefix(j.version, "1.") {
+		return "2.12"
+	}
+	return "2.13"
 }
 
 // Resolve returns Kafka's jars in the user's cache directory. If they are not there, Maven downloads them, which can take minutes. It returns
 // ErrMissing if Java or Maven is not installed.
 func Resolve(ctx context.Context) (Jars, error) { return ResolveVersion(ctx, Version) }
 
-// ResolveVersion is Resolve for a given version: 3.x, without tools and Connect, or Version.
+// ResolveVersion is Resolve for a given version from 1.1.1 on. Only Version has tools and Connect.
 func ResolveVersion(ctx context.Context, version string) (Jars, error) {
 	for _, tool := range []string{"java", "mvn"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -75,12 +94,14 @@ func ResolveVersion(ctx context.Context, version string) (Jars, error) {
 	return j, nil
 }
 
-// fill writes the jars, the log configuration, and the bootstrap checkpoint of a formatted node. The checkpoint is the same for every node of
-// this version, so clusters start without a format run, which would take more than a second per node.
+// fill writes the jars and the log configuration.
 func fill(ctx context.Context, j Jars) error {
-	project := pom
-	if j.withZooKeeper() {
-		project = pomBefore4
+	project := server4
+	switch {
+	case j.version == Version:
+		project = pom
+	case j.isBefore4():
+		project = serverBefore4
 	}
 	if err := os.WriteFile(filepath.Join(j.dir, "pom.xml"), project, 0o644); err != nil {
 		return err
@@ -88,16 +109,29 @@ func fill(ctx context.Context, j Jars) error {
 	if err := j.writeLogging(); err != nil {
 		return err
 	}
-	mvn := exec.CommandContext(ctx, "mvn", "-B", "-q", "-Dkafka="+j.version, "-f", filepath.Join(j.dir, "pom.xml"),
+	mvn := exec.CommandContext(ctx, "mvn", "-B", "-q", "-Dkafka="+j.version, "-Dscala="+j.scala(), "-f", filepath.Join(j.dir, "pom.xml"),
 		"dependency:copy-dependencies", "-DoutputDirectory="+filepath.Join(j.dir, "libs"))
 	if out, err := mvn.CombinedOutput(); err != nil {
 		return fmt.Errorf("download Kafka %s with Maven: %w\n%s", j.version, err, out)
 	}
-	if j.withZooKeeper() {
-		return nil // nothing to format
+	return nil
+}
+
+// formatted has the files of a formatted node but meta.properties: the bootstrap checkpoint, which is in the metadata log since 4.4. They are the
+// same for every node of this version, so clusters start without a format run, which would take more than a second per node.
+func (j Jars) formatted() string { return filepath.Join(j.dir, "formatted") }
+
+// format makes the files of a formatted node if there are none.
+func (j Jars) format(ctx context.Context) error {
+	if _, err := os.Stat(j.formatted()); err == nil {
+		return nil
 	}
-	data := filepath.Join(j.dir, "format")
-	properties := filepath.Join(j.dir, "format.properties")
+	tmp, err := os.MkdirTemp(j.dir, "format-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	data, properties := filepath.Join(tmp, "data"), filepath.Join(tmp, "format.properties")
 	if err := os.WriteFile(properties, []byte("process.roles=broker,controller\nnode.id=1\n"+
 		"controller.quorum.voters=1@127.0.0.1:1\ncontroller.listener.names=CONTROLLER\n"+
 		"listeners=PLAINTEXT://127.0.0.1:2,CONTROLLER://127.0.0.1:1\nlog.dirs="+data+"\n"), 0o644); err != nil {
@@ -107,13 +141,21 @@ func fill(ctx context.Context, j Jars) error {
 	if out, err := format.CombinedOutput(); err != nil {
 		return fmt.Errorf("format a node: %w\n%s", err, out)
 	}
-	return os.Rename(filepath.Join(data, "bootstrap.checkpoint"), filepath.Join(j.dir, "bootstrap.checkpoint"))
+	if err := os.Remove(filepath.Join(data, "meta.properties")); err != nil {
+		return err
+	}
+	if err := os.Rename(data, j.formatted()); err != nil {
+		if _, statErr := os.Stat(j.formatted()); statErr != nil { // otherwise another run was faster
+			return err
+		}
+	}
+	return nil
 }
 
 // writeLogging updates the log configuration, which an earlier version of this package may have written.
 func (j Jars) writeLogging() error {
 	path, text := filepath.Join(j.dir, "log4j2.properties"), log4j2
-	if j.withZooKeeper() {
+	if j.isBefore4() {
 		path, text = filepath.Join(j.dir, "log4j.properties"), log4j1
 	}
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
@@ -137,7 +179,7 @@ func (j Jars) command(ctx context.Context, class string, args ...string) *exec.C
 }
 
 func (j Jars) jvm(options ...string) []string {
-	if j.withZooKeeper() {
+	if j.isBefore4() {
 		return append(options, "-XX:-UsePerfData", "-Dlog4j.configuration=file:"+filepath.Join(j.dir, "log4j.properties"), "-cp", j.classpath())
 	}
 	return append(options, "-XX:-UsePerfData", "-Dlog4j2.configurationFile="+filepath.Join(j.dir, "log4j2.properties"), "-Dlog4j2.disable.jmx=true",

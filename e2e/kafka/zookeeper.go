@@ -6,15 +6,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/milena-kafka/milena/e2e/proc"
 )
 
-// Versions before 4.0 run with ZooKeeper here, which is what still has an inter.broker.protocol.version.
-
-// withZooKeeper reports whether clusters with these jars need ZooKeeper.
-func (j Jars) withZooKeeper() bool { return !strings.HasPrefix(j.version, "4.") }
+// Versions before 4.0 run with ZooKeeper here unless Options.KRaft is set: that is what still has an inter.broker.protocol.version.
 
 // startZooKeeper starts a ZooKeeper that listens on a port of loopback.
 func (c *Cluster) startZooKeeper(ctx context.Context, port int, dir string) error {
@@ -37,13 +33,15 @@ func (c *Cluster) startZooKeeper(ctx context.Context, port int, dir string) erro
 func (b *Broker) prepareWithZooKeeper(listeners string, zooKeeper string, o Options) error {
 	all := defaultProperties(o.Brokers)
 	maps.Copy(all, map[string]string{
-		"broker.id":                      fmt.Sprint(b.id),
-		"zookeeper.connect":              zooKeeper,
-		"zookeeper.session.timeout.ms":   "4000",
-		"listeners":                      listeners,
-		"listener.security.protocol.map": protocols("SASL_SSL"),
-		"inter.broker.listener.name":     "PLAINTEXT",
-		"log.dirs":                       filepath.Join(b.dir, "data"),
+		"broker.id":                    fmt.Sprint(b.id),
+		"zookeeper.connect":            zooKeeper,
+		"zookeeper.session.timeout.ms": "10000", // the most that ZooKeeper grants with its tickTime
+		// A broker that does not hear from ZooKeeper in time when it starts ends, and many processes share the machine.
+		"zookeeper.connection.timeout.ms": "60000",
+		"listeners":                       listeners,
+		"listener.security.protocol.map":  protocols("SASL_SSL"),
+		"inter.broker.listener.name":      "PLAINTEXT",
+		"log.dirs":                        filepath.Join(b.dir, "data"),
 	})
 	maps.Copy(all, o.Properties)
 	if err := os.MkdirAll(b.DataDir(), 0o755); err != nil {

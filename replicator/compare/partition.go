@@ -272,11 +272,13 @@ func (p *partition) addMarker(b recordbatch.Batch) error {
 	}
 	how := transactionCommitted
 	if b.Count > 0 {
-		commit, _, err := recordbatch.ParseMarker(b.Bytes)
-		if err != nil {
+		marker, err := recordbatch.ParseMarker(b.Bytes)
+		switch {
+		case err != nil:
 			return err
-		}
-		if !commit {
+		case marker == recordbatch.MarkerOther:
+			return nil
+		case marker == recordbatch.MarkerAbort:
 			how = transactionAborted
 		}
 	}

@@ -291,7 +291,7 @@ func TestRefusalsAreCombinedAndCountedWhenTheyBegin(t *testing.T) {
 		p.finish(s.memory.group("b"), 0, []*position{refused("b", 0, policy.RefusedOwn), refused("b", 1, policy.RefusedOwn), refused("b", 2, policy.RefusedActive)})
 		p.finish(s.memory.group("a"), 0, []*position{refused("a", 0, policy.RefusedOwn)})
 		p.finish(s.memory.group("c"), 0, []*position{{group: "c"}})
-		s.report.set(s.memory.all(), 3, time.Now(), time.Second, errors.New("x"))
+		s.report.set(Status{Groups: 3, LastPass: time.Now()}, s.memory.all(), errors.New("x"))
 	}
 	status := s.report.get()
 	want := []Refusal{
@@ -307,5 +307,29 @@ func TestRefusalsAreCombinedAndCountedWhenTheyBegin(t *testing.T) {
 	}
 	if n := counted(t, w.deps.Metrics.Refusals.WithLabelValues("own")); n != 3 {
 		t.Errorf("%v refusals counted as own, want 3", n)
+	}
+}
+
+func TestGroupsThatAreNoConsumersAreNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.copies("orders", 0, 100)
+	w.commit(w.host.source, "billing", "orders", 40)
+	kafkatest.AnswerGroups(w.source, map[string]string{
+		"billing": "consumer", "by-hand": "", "queue": "share", "totals": "streams", "workers": "connect", "registry": "sr", "console-consumer-1": "share",
+	})
+	w.deps.Flow.GroupsExclude = []string{"console-consumer-.*"}
+	status := w.sync(w.newSyncer())
+	if status.Groups != 2 || status.Positions != 1 || w.committed(w.host.target, "billing", "a.orders") != 40 {
+		t.Errorf("the groups of consumers: %+v", *status)
+	}
+	want := []NotFollowed{
+		{"queue", "share", "group queue " + policy.ExplainProtocol("share")},
+		{"registry", "sr", "group registry has the protocol sr, and only consumers commit offsets that can be translated"},
+		{"totals", "streams", "group totals " + policy.ExplainProtocol("streams")},
+		{"workers", "connect", "group workers " + policy.ExplainProtocol("connect")},
+	}
+	if diff := cmp.Diff(want, status.NotFollowed); diff != "" {
+		t.Error(diff)
 	}
 }

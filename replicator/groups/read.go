@@ -22,24 +22,28 @@ import (
 // given up was in vain.
 const requestTimeout = 30 * time.Second
 
-// list returns the selected groups of the source, sorted. With an error from one broker, the groups of the others are still there.
-func (s *Syncer) list(ctx context.Context) ([]string, error) {
+// list returns the selected groups of the source, sorted, and those that are not followed. With an error from one broker, the groups of the
+// others are still there.
+func (s *Syncer) list(ctx context.Context) (names []string, left []NotFollowed, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	listed, err := kadm.NewClient(s.deps.SourceClient).ListGroups(ctx)
 	if err != nil {
 		err = fmt.Errorf("list groups of cluster %s: %w", s.deps.Flow.Source, err)
 	}
-	var names []string
 	if err == nil { // else groups of one broker are missing
 		s.unused.Look(slices.Collect(maps.Keys(listed)))
 	}
 	for _, group := range listed.Sorted() {
-		if policy.Translatable(group.ProtocolType) && s.rules.Selected(group.Group) {
+		switch {
+		case !s.rules.Selected(group.Group):
+		case policy.Translatable(group.ProtocolType):
 			names = append(names, group.Group)
+		default:
+			left = append(left, notFollowed(group))
 		}
 	}
-	return s.known(names, err), err
+	return s.known(names, err), left, err
 }
 
 // known returns the names that a flow without groups_refresh has known since its first sync. The first list without an error is kept.

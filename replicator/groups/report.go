@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/milena-kafka/milena/policy"
 )
 
@@ -17,6 +19,8 @@ type Status struct {
 	// Refused is the number of positions that could not be translated or were not committed on the target, for the reasons in Refusals.
 	Refused  int       `json:"refused"`
 	Refusals []Refusal `json:"refusals,omitempty"`
+	// NotFollowed are the selected groups of the source that are not consumer groups. They are not counted in Groups.
+	NotFollowed []NotFollowed `json:"not_followed,omitempty"`
 	// LastPass is when the last sync began that reached all groups without an error. Took is the duration of the last sync in seconds.
 	LastPass time.Time `json:"last_pass,omitzero"`
 	Took     float64   `json:"took_seconds"`
@@ -34,6 +38,18 @@ type Refusal struct {
 	Partitions int    `json:"partitions"`
 }
 
+// NotFollowed is a group of the source that cannot be translated.
+type NotFollowed struct {
+	Group    string `json:"group"`
+	Protocol string `json:"protocol"`
+	// Text says why, as a sentence.
+	Text string `json:"text"`
+}
+
+func notFollowed(group kadm.ListedGroup) NotFollowed {
+	return NotFollowed{Group: group.Group, Protocol: group.ProtocolType, Text: "group " + group.Group + " " + policy.ExplainProtocol(group.ProtocolType)}
+}
+
 // report holds the outcome of the last sync.
 type report struct {
 	metrics *Metrics
@@ -42,9 +58,9 @@ type report struct {
 	status Status
 }
 
-// set replaces the report. Round is when the first of the syncs began that together cover all groups.
-func (r *report) set(all []*groupMemory, groups int, round time.Time, took time.Duration, err error) {
-	status := Status{Groups: groups, Took: took.Seconds()}
+// set replaces the report. LastPass of the status is when the first of the syncs began that together cover all groups. All are the groups whose
+// positions are added.
+func (r *report) set(status Status, all []*groupMemory, err error) {
 	for _, g := range all {
 		status.Positions += g.positions
 		for _, refusal := range g.refusals {
@@ -58,7 +74,7 @@ func (r *report) set(all []*groupMemory, groups int, round time.Time, took time.
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if status.LastPass = round; err != nil {
+	if err != nil {
 		status.LastPass = r.status.LastPass
 	}
 	r.status = status

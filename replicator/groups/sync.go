@@ -125,7 +125,7 @@ func (s *Syncer) syncUntil(ctx context.Context, until time.Time) error {
 		return nil // no group's offset is written anywhere
 	}
 	p := &pass{Syncer: s, began: began, until: until}
-	names, err := s.list(ctx)
+	names, left, err := s.list(ctx)
 	if beginErr := p.begin(ctx); beginErr != nil {
 		err = errors.Join(err, beginErr)
 		s.report.failed(err)
@@ -143,7 +143,7 @@ func (s *Syncer) syncUntil(ctx context.Context, until time.Time) error {
 	} else if err == nil {
 		err = s.lineage.prune(ctx, p, names)
 	}
-	s.report.set(s.memory.all(), len(names), s.round, time.Since(began), err)
+	s.report.set(Status{Groups: len(names), NotFollowed: left, LastPass: s.round, Took: time.Since(began).Seconds()}, s.memory.all(), err)
 	return err
 }
 

@@ -123,3 +123,17 @@ func TopicACLs(t testing.TB, client *kgo.Client) []string {
 	slices.Sort(list)
 	return slices.Compact(list)
 }
+
+// AnswerGroups lets a cluster list groups of these protocols, by their names, and no others.
+func AnswerGroups(cluster *kfake.Cluster, protocols map[string]string) {
+	cluster.ControlKey(int16(kmsg.ListGroups), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		response := request.ResponseKind().(*kmsg.ListGroupsResponse)
+		for name, protocol := range protocols {
+			g := kmsg.NewListGroupsResponseGroup()
+			g.Group, g.ProtocolType, g.GroupState = name, protocol, "Empty"
+			response.Groups = append(response.Groups, g)
+		}
+		return response, nil, true
+	})
+}

@@ -15,42 +15,59 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
+// groupsShown is how many groups a warning names.
+const groupsShown = 10
+
 // checkGroups checks what the group sync would leave alone. Records are copied without it, so problems are warnings.
 func (c *check) checkGroups(ctx context.Context) {
+	if !c.flow.GroupsSync && !c.flow.Checkpoints {
+		return // the lists of groups have no effect
+	}
+	selected := c.selectedGroups(ctx)
+	c.checkProtocols(selected)
 	if !c.flow.GroupsSync {
 		return
 	}
 	c.checkWayBack(ctx)
-	own, err := c.ownGroups(ctx)
+	own, err := c.ownGroups(ctx, selected)
 	if err != nil {
 		c.warn("it is not known which groups on cluster %s are not milena's: %v", c.flow.Target, err)
 	}
 	if len(own) > 0 {
-		const shown = 10
-		text := strings.Join(own[:min(shown, len(own))], ", ")
-		if n := len(own) - shown; n > 0 {
+		text := strings.Join(own[:min(groupsShown, len(own))], ", ")
+		if n := len(own) - groupsShown; n > 0 {
 			text += fmt.Sprintf(" and %d more", n)
 		}
 		c.warn("%s on cluster %s with committed offsets that milena did not put there, and leaves where they are: %s", counted(len(own), "group"), c.flow.Target, text)
 	}
 }
 
-// checkGroupLists finds the items of the group lists that select no group of the source.
-func (c *check) checkGroupLists(ctx context.Context) {
-	if !c.flow.GroupsSync && !c.flow.Checkpoints {
-		return // the lists have no effect
-	}
+// selectedGroups returns the selected groups of the source, sorted, and finds the items of the group lists that select none. If a broker does not
+// answer, the groups of the others are still there.
+func (c *check) selectedGroups(ctx context.Context) []kadm.ListedGroup {
 	rules, err := policy.NewGroups(c.flow)
 	if err != nil {
 		c.refuse("%v", err)
-		return
+		return nil
 	}
 	listed, err := kadm.NewClient(c.sourceClient).ListGroups(ctx)
 	if err != nil {
 		c.warn("it is not known which groups cluster %s has: %v", c.flow.Source, err)
-		return
+	} else {
+		c.plan.Unused = append(c.plan.Unused, rules.Unused(slices.Sorted(maps.Keys(listed)))...)
 	}
-	c.plan.Unused = append(c.plan.Unused, rules.Unused(slices.Sorted(maps.Keys(listed)))...)
+	return slices.DeleteFunc(listed.Sorted(), func(g kadm.ListedGroup) bool { return !rules.Selected(g.Group) })
+}
+
+// checkProtocols names the groups that are not followed, because they are not groups of consumers.
+func (c *check) checkProtocols(selected []kadm.ListedGroup) {
+	left := slices.DeleteFunc(slices.Clone(selected), func(g kadm.ListedGroup) bool { return policy.Translatable(g.ProtocolType) })
+	for _, g := range left[:min(groupsShown, len(left))] {
+		c.warn("group %s on cluster %s is not followed: it %s", g.Group, c.flow.Source, policy.ExplainProtocol(g.ProtocolType))
+	}
+	if n := len(left) - groupsShown; n > 0 {
+		c.warn("%s on cluster %s are not followed, as they are no consumer groups", counted(n, "more group"), c.flow.Source)
+	}
 }
 
 // checkWayBack checks groups_back.
@@ -80,22 +97,17 @@ type groupPartition struct {
 	offsets.TopicPartition
 }
 
-// ownGroups returns the selected groups of the source that have committed offsets in copies on the target which milena did not put there.
-func (c *check) ownGroups(ctx context.Context) ([]string, error) {
-	rules, err := policy.NewGroups(c.flow)
+// ownGroups returns those of the selected groups that have committed offsets in copies on the target which milena did not put there.
+func (c *check) ownGroups(ctx context.Context, selected []kadm.ListedGroup) ([]string, error) {
+	target := kadm.NewClient(c.targetClient)
+	onTarget, err := target.ListGroups(ctx)
 	if err != nil {
 		return nil, err
 	}
-	source, target := kadm.NewClient(c.sourceClient), kadm.NewClient(c.targetClient)
-	onSource, sourceErr := source.ListGroups(ctx)
-	onTarget, targetErr := target.ListGroups(ctx)
-	if err := errors.Join(sourceErr, targetErr); err != nil {
-		return nil, err
-	}
 	var both []string
-	for group := range onSource {
-		if _, ok := onTarget[group]; ok && rules.Selected(group) {
-			both = append(both, group)
+	for _, g := range selected {
+		if _, ok := onTarget[g.Group]; ok {
+			both = append(both, g.Group)
 		}
 	}
 	if len(both) == 0 {

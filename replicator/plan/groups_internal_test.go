@@ -84,3 +84,30 @@ func TestCheckNamesItemsThatSelectNothing(t *testing.T) {
 	)
 	wantLines(t, "refusals", plan.Refused)
 }
+
+func TestCheckNamesGroupsThatAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	for _, sync := range []bool{true, false} {
+		test := newCheckTest(t, func(f *config.Flow) {
+			f.GroupsSync, f.Groups, f.GroupsExclude = sync, []string{".*"}, []string{"left-out"}
+		})
+		test.create(test.source, "orders", 1, nil)
+		groups := map[string]string{"billing": "consumer", "queue": "share", "totals": "streams", "left-out": "share"}
+		for i := range groupsShown {
+			groups["workers-"+string(rune('a'+i))] = "connect"
+		}
+		kafkatest.AnswerGroups(test.source, groups)
+		warnings := strings.Join(test.check().Warnings, "\n")
+		for _, want := range []string{
+			"group queue on cluster primary is not followed: it is a share group (KIP-932)", "group totals on cluster primary is not followed: it is a Streams group (KIP-1071)",
+			"group workers-a on cluster primary is not followed: it consists of Connect workers", "2 more groups on cluster primary are not followed, as they are no consumer groups",
+		} {
+			if !strings.Contains(warnings, want) {
+				t.Errorf("check does not say %q:\n%s", want, warnings)
+			}
+		}
+		if strings.Contains(warnings, "left-out") || strings.Contains(warnings, "billing") {
+			t.Errorf("check names groups that are followed or left out:\n%s", warnings)
+		}
+	}
+}

@@ -100,7 +100,6 @@ func Check(ctx context.Context, o client.Clusters) (*Plan, error) {
 	c.checkMigration(ctx)
 	c.checkInstances(ctx)
 	c.checkGroups(ctx)
-	c.checkGroupLists(ctx)
 	c.list()
 	return c.plan, nil
 }

@@ -28,8 +28,9 @@ func (c *check) checkJournal(ctx context.Context) {
 				journal.Name, c.flow.Target, len(existing.Partitions), c.flow.Shards, len(existing.Partitions))
 		}
 		var wrong *topics.NotCompactedError
-		switch err := journal.CheckCompacted(ctx, c.targetClient, c.flow.Target, c.clusters.Target.Brokers); {
-		case errors.As(err, &wrong):
+		var old *topics.OldFormatError
+		switch err := journal.Check(ctx, c.targetClient, c.flow.Target, c.clusters.Target.Brokers); {
+		case errors.As(err, &wrong), errors.As(err, &old):
 			c.refuse("journal %v", err)
 		case err != nil:
 			c.warn("it is not known whether the journal is compacted: %v", err)

@@ -236,65 +236,71 @@ func endAborted(batch []byte, h Header, aborted *Aborted) error {
 	if h.Count == 0 { // the log cleaner removed the marker and kept the header; the records of the transaction are gone as well
 		return nil
 	}
-	kind, _, err := parseControl(batch, h)
+	marker, err := parseControl(batch, h)
 	if err != nil {
 		return err
 	}
-	if kind == controlAbort {
+	if marker == MarkerAbort {
 		aborted.end(h.ProducerID, h.BaseOffset)
 	}
 	return nil
 }
 
-// The types of control records of transactions. KRaft has others, in its metadata log only.
+// Marker is what a control batch says about the transaction of its producer.
+type Marker uint8
+
+// The markers. MarkerOther is a control record of any other type, of which later versions of Kafka may have more: it ends no transaction, as
+// for Kafka's consumer.
 const (
-	controlAbort  int16 = 0
-	controlCommit int16 = 1
+	MarkerOther Marker = iota
+	MarkerAbort
+	MarkerCommit
 )
 
-// ParseMarker reads the transaction marker of a control batch: whether it commits the transaction, and the epoch of the transaction
-// coordinator that wrote it. The producer id and epoch of the transaction are in the header of the batch. The error is a *[CorruptError] if
-// the checksum does not match, and a *[FormatError] if the batch is not a transaction marker.
-func ParseMarker(batch []byte) (commit bool, coordinatorEpoch int32, err error) {
+// ParseMarker reads the type of a control batch. The producer id and epoch of the transaction are in the header of the batch. The error is a
+// *[CorruptError] if the checksum does not match, and a *[FormatError] if the batch has no control record.
+func ParseMarker(batch []byte) (Marker, error) {
 	h, err := Parse(batch)
 	if err != nil {
-		return false, 0, err
+		return MarkerOther, err
 	}
 	if h.Magic < 2 || !h.Attributes.Control() || h.Count == 0 {
-		return false, 0, formatError(h, "batch is not a marker")
+		return MarkerOther, formatError(h, "batch is not a marker")
 	}
 	if err := verify(batch, h); err != nil {
-		return false, 0, err
+		return MarkerOther, err
 	}
-	kind, value, err := parseControl(batch, h)
-	if err != nil {
-		return false, 0, err
-	}
-	if kind != controlAbort && kind != controlCommit {
-		return false, 0, formatError(h, "control type %d is not a transaction marker", kind)
-	}
-	if len(value) < 6 { // int16 version, int32 coordinator epoch; later versions may only append
-		return false, 0, formatError(h, "marker value of %d bytes", len(value))
-	}
-	return kind == controlCommit, int32(binary.BigEndian.Uint32(value[2:])), nil
+	return parseControl(batch, h)
 }
 
-// parseControl reads the type and value of the first record of a control batch, as Kafka's consumer does. Control batches are never
-// compressed. The value aliases batch.
-func parseControl(batch []byte, h Header) (kind int16, value []byte, err error) {
+// The types of control records of transactions. KRaft has others, in its metadata log only.
+const (
+	controlAbort  uint16 = 0
+	controlCommit uint16 = 1
+)
+
+// parseControl reads the type of the first record of a control batch, as Kafka's consumer does. Control batches are never compressed.
+func parseControl(batch []byte, h Header) (Marker, error) {
 	if codec := h.Attributes.Codec(); codec != None {
-		return 0, nil, formatError(h, "control batch with codec %s", codec)
+		return MarkerOther, formatError(h, "control batch with codec %s", codec)
 	}
 	e, _, problem := readEntry(batch[HeaderSize:], h)
 	if problem != "" {
-		return 0, nil, formatError(h, "control record: %s", problem)
+		return MarkerOther, formatError(h, "control record: %s", problem)
 	}
 	var r Record
 	if problem := readBody(e.body, &r); problem != "" {
-		return 0, nil, formatError(h, "control record: %s", problem)
+		return MarkerOther, formatError(h, "control record: %s", problem)
 	}
 	if len(r.Key) < 4 { // int16 version, int16 type
-		return 0, nil, formatError(h, "control record: key of %d bytes", len(r.Key))
+		return MarkerOther, formatError(h, "control record: key of %d bytes", len(r.Key))
 	}
-	return int16(binary.BigEndian.Uint16(r.Key[2:])), r.Value, nil
+	switch binary.BigEndian.Uint16(r.Key[2:]) {
+	case controlAbort:
+		return MarkerAbort, nil
+	case controlCommit:
+		return MarkerCommit, nil
+	default:
+		return MarkerOther, nil
+	}
 }

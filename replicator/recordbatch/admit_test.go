@@ -35,6 +35,7 @@ func TestAdmit(t *testing.T) {
 		{name: "magic 1, already copied", batch: encodeMessage(messageSpec{magic: 1, offset: 100}), rules: recordbatch.Rules{Wanted: 101}, route: drop, reason: "before_wanted"},
 		{name: "abort marker", batch: marker(t, 100, 7, 0), route: drop, reason: "control"},
 		{name: "commit marker", batch: marker(t, 100, 7, 1), route: drop, reason: "control"},
+		{name: "control type of a later version", batch: marker(t, 100, 7, 9), route: drop, reason: "control"},
 		{name: "empty control batch", batch: encodeSource(t, batchSpec{base: 100, attributes: bitControl}), route: drop, reason: "control"},
 		{name: "empty batch", batch: encodeSource(t, batchSpec{base: 100, last: 104}), route: drop, reason: "empty"},
 		{name: "aborted", batch: encodeSource(t, txn), aborted: aborted(7, 100), route: drop, reason: "aborted"},
@@ -114,6 +115,25 @@ func TestAbortedTransactionsEndAtTheirMarkers(t *testing.T) {
 	}
 }
 
+// A control record of a type that a later version of Kafka may bring is dropped and ends no transaction.
+func TestUnknownControlRecordsEndNoTransaction(t *testing.T) {
+	data := func(offset int64) []byte {
+		return encodeSource(t, batchSpec{base: offset, producerID: 1, attributes: bitTransactional, records: plainRecords(offset, 1, 4)})
+	}
+	for kind := 2; kind <= 255; kind++ {
+		aborted := recordbatch.NewAborted([]recordbatch.AbortedTransaction{{ProducerID: 1, FirstOffset: 10}})
+		for _, batch := range [][]byte{data(10), marker(t, 11, 1, byte(kind)), data(12), marker(t, 13, 1, 0)} {
+			if route, _, err := recordbatch.Admit(batch, mustParse(t, batch), &aborted, recordbatch.Rules{}); err != nil || route != recordbatch.RouteDrop {
+				t.Fatalf("type %d, offset %d: %s, %v", kind, mustParse(t, batch).BaseOffset, route, err)
+			}
+		}
+		after := data(14)
+		if route, _, err := recordbatch.Admit(after, mustParse(t, after), &aborted, recordbatch.Rules{}); err != nil || route != recordbatch.RouteForward {
+			t.Fatalf("type %d, after the abort: %s, %v", kind, route, err)
+		}
+	}
+}
+
 func TestAdmitVerifiesWhatItDrops(t *testing.T) {
 	five := plainRecords(100, 5, 10)
 	list := []recordbatch.AbortedTransaction{{ProducerID: 7, FirstOffset: 1}}
@@ -156,28 +176,28 @@ func TestAdmitRejectsWhatItDoesNotKnow(t *testing.T) {
 }
 
 func TestParseMarker(t *testing.T) {
-	for kind, want := range map[byte]bool{0: false, 1: true} {
-		commit, epoch, err := recordbatch.ParseMarker(marker(t, 100, 7, kind))
-		if err != nil || commit != want || epoch != 42 {
-			t.Errorf("type %d: commit %t, epoch %d, %v", kind, commit, epoch, err)
+	for kind, want := range map[byte]recordbatch.Marker{
+		0: recordbatch.MarkerAbort, 1: recordbatch.MarkerCommit, 2: recordbatch.MarkerOther, 7: recordbatch.MarkerOther, 255: recordbatch.MarkerOther,
+	} {
+		if got, err := recordbatch.ParseMarker(marker(t, 100, 7, kind)); err != nil || got != want {
+			t.Errorf("type %d: %v, %v", kind, got, err)
 		}
 	}
 	var format *recordbatch.FormatError
 	for name, batch := range map[string][]byte{
 		"records":          encodeSource(t, batchSpec{base: 100, records: plainRecords(100, 1, 1)}),
-		"KRaft's type 2":   marker(t, 100, 7, 2),
 		"no marker inside": encodeSource(t, batchSpec{base: 100, attributes: bitControl}),
 		"compressed":       encodeSource(t, batchSpec{base: 100, attributes: bitControl, codec: recordbatch.LZ4, records: plainRecords(100, 1, 9)}),
 		"nothing":          nil,
 	} {
-		if _, _, err := recordbatch.ParseMarker(batch); !errors.As(err, &format) {
+		if _, err := recordbatch.ParseMarker(batch); !errors.As(err, &format) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	damaged := marker(t, 100, 7, 0)
 	damaged[len(damaged)-12] ^= 1
 	var corrupt *recordbatch.CorruptError
-	if _, _, err := recordbatch.ParseMarker(damaged); !errors.As(err, &corrupt) {
+	if _, err := recordbatch.ParseMarker(damaged); !errors.As(err, &corrupt) {
 		t.Errorf("damaged marker: %v", err)
 	}
 }

@@ -154,7 +154,7 @@ func FuzzDecode(f *testing.F) {
 		if repair {
 			b = repaired(b)
 		}
-		if _, _, err := recordbatch.ParseMarker(b); err != nil {
+		if _, err := recordbatch.ParseMarker(b); err != nil {
 			checkError(t, err)
 		}
 		records, err := recordbatch.Decode(b)

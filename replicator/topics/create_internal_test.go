@@ -267,7 +267,7 @@ func TestOwn_checkCompacted(t *testing.T) {
 	for policy, ok := range map[string]bool{"compact": true, "delete": false, "compact,delete": false} {
 		own := Own{Name: "journal-" + strings.ReplaceAll(policy, ",", "-")}
 		kafkatest.CreateTopic(t, cluster, own.Name, 1, map[string]string{"cleanup.policy": policy})
-		err := own.CheckCompacted(t.Context(), client, "dr", []string{"kafka:9092"})
+		err := own.Check(t.Context(), client, "dr", []string{"kafka:9092"})
 		var wrong *NotCompactedError
 		if errors.As(err, &wrong) == ok {
 			t.Errorf("%s: %v", policy, err)
@@ -277,7 +277,31 @@ func TestOwn_checkCompacted(t *testing.T) {
 			t.Errorf("%v has no cure", err)
 		}
 	}
-	if err := (Own{Name: "missing"}).CheckCompacted(t.Context(), client, "dr", nil); !errors.Is(err, kerr.UnknownTopicOrPartition) {
+	if err := (Own{Name: "missing"}).Check(t.Context(), client, "dr", nil); !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		t.Errorf("a missing topic: %v", err)
+	}
+}
+
+// A topic in whose record format there are no markers is no journal.
+func TestOwn_checkFormat(t *testing.T) {
+	for version, old := range map[string]bool{"0.8.2": true, "0.9.0": true, "0.10.2-IV0": true, "0.11.0": false, "1.1-IV0": false, "2.8-IV1": false} {
+		cluster := kafkatest.New(t)
+		kafkatest.CreateTopic(t, cluster, "journal", 1, map[string]string{"cleanup.policy": "compact"})
+		cluster.ControlKey(int16(kmsg.DescribeConfigs), func(request kmsg.Request) (kmsg.Response, error, bool) {
+			response := request.ResponseKind().(*kmsg.DescribeConfigsResponse)
+			resource := kmsg.NewDescribeConfigsResponseResource()
+			resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, "journal"
+			for name, value := range map[string]string{"cleanup.policy": "compact", "message.format.version": version} {
+				c := kmsg.NewDescribeConfigsResponseResourceConfig()
+				c.Name, c.Value, c.Source = name, &value, kmsg.ConfigSourceStaticBrokerConfig
+				resource.Configs = append(resource.Configs, c)
+			}
+			response.Resources = append(response.Resources, resource)
+			return response, nil, true
+		})
+		var wrong *OldFormatError
+		if err := (Own{Name: "journal"}).Check(t.Context(), kafkatest.Client(t, cluster), "dr", nil); errors.As(err, &wrong) != old {
+			t.Errorf("%s: %v", version, err)
+		}
 	}
 }

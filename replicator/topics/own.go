@@ -7,11 +7,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
 )
 
 // Own is a topic that milena keeps for itself on a cluster: the journal, heartbeats, checkpoints or offset-syncs. They are all compacted, and
@@ -37,10 +39,35 @@ func (o Own) Create(ctx context.Context, client *kgo.Client, cluster string) (cr
 	return o.create(ctx, client, cluster, apply)
 }
 
-// Preview checks whether a cluster would create the topic, and returns the configs that would be left out.
+// Preview checks whether a cluster would create the topic, and returns the configs that would be left out. The error is an *OldFormatError if the
+// topic could not be written, as far as the brokers show their configs.
 func (o Own) Preview(ctx context.Context, client *kgo.Client, cluster string) ([]LeftOut, error) {
 	_, left, err := o.create(ctx, client, cluster, validateOnly)
+	if version := defaultFormat(ctx, client); err == nil && policy.IsOldFormat(version) {
+		err = &OldFormatError{o.Name, cluster, version}
+	}
 	return left, err
+}
+
+// defaultFormat returns the record format of new topics, empty if it is not known.
+func defaultFormat(ctx context.Context, client *kgo.Client) string {
+	admin := kadm.NewClient(client)
+	brokers, err := admin.ListBrokers(ctx)
+	if err != nil || len(brokers) == 0 {
+		return ""
+	}
+	described, err := admin.DescribeBrokerConfigs(ctx, brokers[0].NodeID)
+	if err != nil {
+		return ""
+	}
+	for _, resource := range described {
+		for _, c := range resource.Configs {
+			if c.Key == "log."+policy.RecordFormat {
+				return c.MaybeValue()
+			}
+		}
+	}
+	return ""
 }
 
 func (o Own) create(ctx context.Context, client *kgo.Client, cluster string, how mode) (created bool, left []LeftOut, err error) {
@@ -69,13 +96,24 @@ func (e *NotCompactedError) Error() string {
 		e.Topic, e.Cluster, e.Policy, strings.Join(e.Brokers, ","), e.Topic)
 }
 
-// CheckCompacted returns a *NotCompactedError if the existing topic is not compacted or loses records to retention. Any other error means that
-// this is not known, for example for lack of DESCRIBE_CONFIGS.
-func (o Own) CheckCompacted(ctx context.Context, client *kgo.Client, cluster string, brokers []string) error {
+// OldFormatError means that a topic of milena's own has a record format in which it cannot be written.
+type OldFormatError struct{ Topic, Cluster, Version string }
+
+func (e *OldFormatError) Error() string {
+	return fmt.Sprintf("topic %s on cluster %s has message.format.version=%s, and before 0.11 there are neither idempotent producers nor markers of transactions; set log.message.format.version in the brokers' server.properties to 0.11.0 or later, or remove it, and restart them",
+		e.Topic, e.Cluster, e.Version)
+}
+
+// Check returns a *NotCompactedError if the existing topic is not compacted or loses records to retention, and an *OldFormatError if it cannot be
+// written. Any other error means that this is not known, for example for lack of DESCRIBE_CONFIGS.
+func (o Own) Check(ctx context.Context, client *kgo.Client, cluster string, brokers []string) error {
 	described, errs := describeTopics(ctx, client, cluster, []string{o.Name})
 	for _, c := range described[o.Name] {
-		if c.Name == "cleanup.policy" && strings.TrimSpace(c.Value) != "compact" {
+		switch {
+		case c.Name == "cleanup.policy" && strings.TrimSpace(c.Value) != "compact":
 			return &NotCompactedError{o.Name, cluster, c.Value, brokers}
+		case c.Name == policy.RecordFormat && policy.IsOldFormat(c.Value):
+			return &OldFormatError{o.Name, cluster, c.Value}
 		}
 	}
 	return errs[o.Name]
