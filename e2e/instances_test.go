@@ -21,7 +21,7 @@ func TestInstancesShareAFlow(t *testing.T) {
 	bin, err := buildMilena()
 	check(t, err)
 	report, err := instances.Run(t.Context(), instances.Options{
-		Seed: seed(t), Instances: 3, Lasts: 2 * time.Minute, Binary: bin, Jars: jars, Dir: dir(t), Logf: t.Logf,
+		Seed: seed(t), Instances: 3, Lasts: 3 * time.Minute, Binary: bin, Jars: jars, Dir: dir(t), Logf: t.Logf,
 	})
 	t.Logf("standstills:\n%s", report.Standstills)
 	check(t, err)
