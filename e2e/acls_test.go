@@ -31,7 +31,7 @@ var resourceTypes = map[string]kmsg.ACLResourceType{
 	"topic": kmsg.ACLResourceTypeTopic, "group": kmsg.ACLResourceTypeGroup, "cluster": kmsg.ACLResourceTypeCluster, "txn": kmsg.ACLResourceTypeTransactionalId,
 }
 
-// createACLs creates ACLs such as "ALLOW READ alice topic orders". A + after the name makes it a prefix.
+// createACLs creates ACLs such as "ALLOW READ alice topic orders", and waits until the cluster lists them. A + after the name makes it a prefix.
 func createACLs(t *testing.T, admin *kgo.Client, texts ...string) {
 	t.Helper()
 	request := kmsg.NewPtrCreateACLsRequest()
@@ -58,6 +58,11 @@ func createACLs(t *testing.T, admin *kgo.Client, texts ...string) {
 			t.Fatalf("%s: %v", texts[i], err)
 		}
 	}
+	eventually(t, 10*time.Second, "the cluster lists the new ACLs", func() (bool, string) {
+		all := describeACLs(t, admin)
+		missing := slices.DeleteFunc(slices.Clone(texts), func(text string) bool { return slices.Contains(all, text) })
+		return len(missing) == 0, strings.Join(missing, ", ")
+	})
 }
 
 // describeACLs are all ACLs of a cluster, of all resource types, in the format of createACLs, sorted.

@@ -42,7 +42,7 @@ func (m *mskIAM) Authenticate(ctx context.Context, address string) (sasl.Session
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
 	host, _, err := net.SplitHostPort(address)
-	if err != nil {
+	if err := errors.Join(err, ctx.Err()); err != nil { // the SDK may answer although ctx has ended
 		return nil, nil, err
 	}
 	loaded, err := m.load(ctx, regionOf(host))
