@@ -3,9 +3,11 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -125,12 +127,25 @@ func (p *Proxy) SetWindow(bytes int) {
 	p.window = bytes
 }
 
+// A proxy waits for its port, which brokers advertise already: another process of the machine may use it for a moment.
+const (
+	portTries = 50
+	portPause = 100 * time.Millisecond
+)
+
 func (p *Proxy) open(ctx context.Context) error {
 	if p.listener != nil {
 		return nil
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp4", p.listen)
+	for tries := 0; errors.Is(err, syscall.EADDRINUSE) && tries < portTries; tries++ {
+		select {
+		case <-time.After(portPause):
+		case <-ctx.Done():
+		}
+		l, err = lc.Listen(ctx, "tcp4", p.listen)
+	}
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
