@@ -172,13 +172,18 @@ func (w converter) texts(section reflect.Value) *yaml.Node {
 	return n
 }
 
-func (w converter) oauth(alias string, o OAuth) *yaml.Node {
-	n := mapping()
-	plain := func(key, value string) {
+// plainly returns a function that puts the texts of a section which are not empty, with where they come from.
+func (w converter) plainly(n *yaml.Node, section string) func(key, value string) {
+	return func(key, value string) {
 		if value != "" {
-			w.put(n, key, text(value), w.from("clusters."+alias+".sasl.oauth."+key))
+			w.put(n, key, text(value), w.from(section+key))
 		}
 	}
+}
+
+func (w converter) oauth(alias string, o OAuth) *yaml.Node {
+	n := mapping()
+	plain := w.plainly(n, "clusters."+alias+".sasl.oauth.")
 	plain("token_endpoint", o.TokenEndpoint)
 	plain("client_id", o.ClientID)
 	w.secret(n, alias, "sasl.oauth.client_secret", o.ClientSecret, o.ClientSecretFile)
@@ -198,11 +203,7 @@ func (w converter) oauth(alias string, o OAuth) *yaml.Node {
 
 func (w converter) tls(alias string, t TLS) *yaml.Node {
 	n := mapping()
-	plain := func(key, value string) {
-		if value != "" {
-			w.put(n, key, text(value), w.from("clusters."+alias+".tls."+key))
-		}
-	}
+	plain := w.plainly(n, "clusters."+alias+".tls.")
 	plain("ca", t.CA)
 	plain("ca_file", t.CAFile)
 	w.secret(n, alias, "tls.ca_password", t.CAPassword, t.CAPasswordFile)

@@ -109,7 +109,7 @@
 // # Several instances
 //
 // The processes that run a flow are its instances: one consumer group on the target over the journal topic (package membership). An instance holds
-// shard k while journal partition k is assigned to it (instance.go, shards.go). It has the partitions of the shards that it holds, and no others.
+// shard k while journal partition k is assigned to it (instance.go, instanceloops.go, shards.go). It has the partitions of the shards that it holds, and no others.
 // The group decides who works, not who may write. That is decided by the fence of a shard, so a wrong belief costs a takeover and no record:
 //
 //   - A hand-over (handover.go) ends the takeovers of a shard, waits for batches in flight for a moment, and writes the journal. Only then the group

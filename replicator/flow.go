@@ -234,7 +234,8 @@ func (f *Flow) isThisProcess(o *offsets.Owner) bool {
 }
 
 // Run copies until ctx ends, which is a clean stop and returns nil, or until a fatal error: a *[FencedError] if another instance took over,
-// or an error that no retry can fix. It blocks and may be called once.
+// or an error that no retry can fix. While the flow has not begun, Options.Began decides whether such an error ends it. It blocks and may be called
+// once.
 //
 // A clean stop ends fetching, discards what was not sent yet, waits for batches in flight (at most ShutdownTimeout), writes the journal (at
 // most 5 s more), and closes the clients. Batches in flight that were not acknowledged by then are reconciled at the next start.

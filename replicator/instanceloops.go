@@ -69,7 +69,7 @@ func (f *Flow) joinAgain(ctx context.Context) error {
 		return err
 	}
 	if now != nil && now.Process != f.process() {
-		return &fatalError{fmt.Errorf("flow %s: another process, on %s, has joined group %s on cluster %s with the instance id %q and replaces this one, which stops; if both are to run, give each its own id: the environment variable POD_NAME, or instance: ${NAME} in the file with another NAME for each, or neither and another --listen on each host",
+		return &fatalError{fmt.Errorf("flow %s: another process, on %s, has joined group %s on cluster %s with the instance id %q and replaces this one, which stops; if both are to run, give each its own id: set the environment variable POD_NAME, or instance: ${NAME} in the file and a different NAME for each process",
 			f.config.Name, now.Host, f.instance.group, f.config.Target, f.instance.id)}
 	}
 	if err := f.lookAround(ctx); err != nil {

@@ -41,7 +41,7 @@ func runApart[F supervised](ctx context.Context, s *supervisor, flows []F, onSto
 	for _, f := range flows {
 		all.Go(func() {
 			if err := f.Run(ctx); err != nil && s.note(f.Name(), err) {
-				s.log.Error("the flow has ended and the others go on; mend it, then restart milena", "flow", f.Name(), "err", err)
+				s.log.Error("the flow has ended and the others go on; fix the cause, then restart milena", "flow", f.Name(), "err", err)
 			}
 		})
 	}
