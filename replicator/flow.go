@@ -415,7 +415,7 @@ func (f *Flow) connect(ctx context.Context) error {
 	}
 }
 
-// connectOnce reads the metadata of both clusters, checks that they are not the same cluster, and creates the journal topic if it is
+// connectOnce reads the metadata of both clusters, checks that they are not the same cluster and that the target has what the fence needs, and creates the journal topic if it is
 // missing.
 func (f *Flow) connectOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
@@ -429,6 +429,13 @@ func (f *Flow) connectOnce(ctx context.Context) error {
 	if source.ClusterID != "" && source.ClusterID == target.ClusterID {
 		return &fatalError{fmt.Errorf("flow %s: %s and %s are the same cluster (id %s); check the brokers of both",
 			f.config.Name, f.config.Source, f.config.Target, source.ClusterID)}
+	}
+	refused, _, err := topics.CheckFence(ctx, f.target, f.config)
+	if err != nil {
+		return f.options.TargetError(err)
+	}
+	if refused != "" {
+		return &fatalError{fmt.Errorf("flow %s: %s", f.config.Name, refused)}
 	}
 	return f.ensureJournal(ctx)
 }
