@@ -37,6 +37,14 @@ const (
 	ReadUncommitted = "read_uncommitted"
 )
 
+// What keeps an earlier owner of a shard from writing.
+const (
+	// FenceTransactions lets the transaction coordinator of the target fence it.
+	FenceTransactions = "transactions"
+	// FenceLease relies on the group of the instances and the lease, for a target without transactions.
+	FenceLease = "lease"
+)
+
 // How many processes share a flow.
 const (
 	// InstancesMany lets any number of processes be a consumer group on the target, which divides the shards among them.
@@ -130,6 +138,8 @@ type Flow struct {
 	Shards int32 `koanf:"shards"`
 	// Instances is many or one: whether several processes share the flow.
 	Instances string `koanf:"instances"`
+	// Fence is transactions or lease: what keeps an earlier owner of a shard from writing.
+	Fence string `koanf:"fence"`
 	// JournalInterval is the interval at which progress is journaled.
 	JournalInterval time.Duration `koanf:"journal_interval"`
 	// Lease is how long an owner may write without confirmation that it still is the owner.

@@ -208,7 +208,7 @@ func TestAllKeysAreRead(t *testing.T) {
 	f.Anomalies["recreated"], f.Anomalies["truncated"] = "restart", "skip"
 	f.AnomaliesByTopic = []config.TopicAnomalies{{Topics: []string{"logs-.*", "clicks"}, Anomalies: map[string]string{"retention_gap": "skip"}}}
 	f = &want.Flows[1]
-	f.Name, f.Naming, f.Rename = "renamed", config.NamingRename, map[string]string{"orders.v1": "orders", "clicks": "web-clicks"}
+	f.Name, f.Fence, f.Naming, f.Rename = "renamed", config.FenceLease, config.NamingRename, map[string]string{"orders.v1": "orders", "clicks": "web-clicks"}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

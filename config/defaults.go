@@ -62,6 +62,7 @@ func DefaultFlow(source, target string) Flow {
 		ACLsInterval:    30 * time.Second,
 		Shards:          64, // the maximum number of owners of a flow; 64 small partitions cost nothing
 		Instances:       InstancesMany,
+		Fence:           FenceTransactions,
 		JournalInterval: 2 * time.Second, // limits what a takeover has to read from the target
 		// Longer than it takes a cluster to leave out a broker that hangs, because no journal write and no fence is complete before
 		// (broker.session.timeout.ms, 9 s by default). Shorter than it takes brokers to forget a producer of old records

@@ -44,6 +44,10 @@ func (c *Config) validateFlow(i int, found *problemList) {
 	f.validateNaming(path, found)
 	found.oneOf(path+".start", f.Start, StartEarliest, StartLatest)
 	found.oneOf(path+".instances", f.Instances, InstancesMany, InstancesOne)
+	found.oneOf(path+".fence", f.Fence, FenceTransactions, FenceLease)
+	if f.Fence == FenceLease && f.Instances == InstancesOne {
+		found.add(path+".fence", "lease needs the group of the instances, which says who may write; remove instances: one, also for a single process")
+	}
 	found.oneOf(path+".isolation", f.Isolation, ReadCommitted, ReadUncommitted)
 	if why := checkName(f.MigrateFrom, maxTopicName); f.MigrateFrom != "" && f.MigrateFrom != connectOffsetsTopic(f.Source) && why != "" {
 		found.add(path+".migrate_from", "the topic name %q %s", f.MigrateFrom, why)

@@ -35,6 +35,7 @@ type shared struct {
 	partitions int
 	list       []*milena
 	stream     *load.Stream
+	settings   func() daemon.Map // of its flow; nil: those of the pair
 }
 
 const defaultShards = 64
@@ -54,6 +55,9 @@ func (p *pair) share(topic string, partitions int) *shared {
 
 func (s *shared) flowConfig() daemon.Map {
 	config := s.config(s.topic)
+	if s.settings != nil {
+		config = s.settings()
+	}
 	config["flows"].([]daemon.Map)[0]["configs_exclude"] = instances.ConfigsExclude()
 	return config
 }

@@ -43,7 +43,7 @@ func DecodeJournal(key, value []byte) (Entry, error) {
 	var e Entry
 	switch kind {
 	case KindShard:
-		e = r.shardState()
+		e = r.shardState(version)
 	case KindOwner:
 		e = r.owner()
 	case KindPartition:
@@ -102,13 +102,16 @@ func decodeKey(kind Kind, rest []byte) (*Tombstone, error) {
 	return t, nil
 }
 
-func (r *decoder) shardState() *ShardState {
+func (r *decoder) shardState(format uint16) *ShardState {
 	s := &ShardState{}
 	if n := r.count(1, math.MaxInt); n > 0 {
 		s.ProducerIDs = make([]int64, n)
 	}
 	for i := range s.ProducerIDs {
 		s.ProducerIDs[i] = r.offset()
+	}
+	if format >= claimFormat {
+		s.Claim = &Claim{ProducerID: r.offset(), Epoch: int16(r.upTo(math.MaxInt16))}
 	}
 	return s
 }

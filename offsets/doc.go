@@ -116,11 +116,12 @@
 // A key is one byte of [Kind] and its fields. A value is a format number of 2 bytes and its fields. A new field
 // increases the number, and a reader that finds a number above its own stops with a [VersionError]. A new kind does not, if
 // an earlier milena, which skips it with a warning, still copies every record once. An entry has the lowest number that has
-// all its fields: 2 for a PartitionState with a producer, otherwise 1. Kinds stay below 32 and numbers below 256. Anything
-// above was not written by milena, and is skipped.
+// all its fields: 2 for a PartitionState with a producer and a ShardState with a claim, otherwise 1. Kinds stay below 32
+// and numbers below 256. Anything above was not written by milena, and is skipped.
 //
 //	entry          key                                     value
-//	ShardState     1                                       version, n, n * producer id as uvarint
+//	ShardState     1                                       version, n, n * producer id as uvarint; in format 2 also the
+//	                                                       claim: producer id and epoch as uvarint
 //	Owner          2                                       version, instance, host, pid as uvarint, binary's version,
 //	                                                       since, confirmed
 //	PartitionState 3, topic, partition                     version, generation as uvarint, source cluster id,

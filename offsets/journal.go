@@ -9,13 +9,21 @@ import (
 // fields, so that an older milena reads what it can understand.
 const Version uint16 = 2
 
-// producerFormat is the format of a [PartitionState] with a Producer. All other entries have format 1.
-const producerFormat uint16 = 2
+const (
+	// producerFormat is the format of a [PartitionState] with a Producer.
+	producerFormat uint16 = 2
+	// claimFormat is the format of a [ShardState] with a Claim. All other entries have format 1.
+	claimFormat uint16 = 2
+)
 
 // newestFormat returns the newest format of a kind.
 func newestFormat(k Kind) uint16 {
-	if k == KindPartition {
+	switch k {
+	case KindPartition:
 		return producerFormat
+	case KindShard:
+		return claimFormat
+	case KindOwner, KindChunk, KindGroup, KindLineage:
 	}
 	return 1
 }
@@ -74,6 +82,15 @@ type ShardState struct {
 	// ProducerIDs are all producer ids that the shard has ever used, the newest last. A batch on the target with one
 	// of them was written by milena, so an id is never removed.
 	ProducerIDs []int64
+	// Claim is the newest claim of an owner with fence: lease, which raises the epoch of this producer itself. It is nil if there never was one.
+	// The batch of the record has this producer id and epoch.
+	Claim *Claim
+}
+
+// Claim is the producer id and epoch with which an owner claimed a shard on a target without transactions.
+type Claim struct {
+	ProducerID int64
+	Epoch      int16
 }
 
 // Owner is the owner of a shard. It is rewritten every few seconds, and is for humans and status pages: the fence
@@ -183,10 +200,18 @@ func (t *Tombstone) AppendKey(b []byte) []byte {
 
 // AppendValue implements [Entry].
 func (s *ShardState) AppendValue(b []byte) []byte {
-	b = appendFormat(b, 1)
+	format := uint16(1)
+	if s.Claim != nil {
+		format = claimFormat
+	}
+	b = appendFormat(b, format)
 	b = appendUvarint(b, uint64(len(s.ProducerIDs)))
 	for _, id := range s.ProducerIDs {
 		b = appendUvarint(b, uint64(id))
+	}
+	if c := s.Claim; c != nil {
+		b = appendUvarint(b, uint64(c.ProducerID))
+		b = appendUvarint(b, uint64(uint16(c.Epoch)))
 	}
 	return b
 }

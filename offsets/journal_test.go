@@ -35,6 +35,7 @@ func goldens() []golden {
 	}
 	return []golden{
 		{"a shard", &offsets.ShardState{ProducerIDs: []int64{7, 1000}}, "01", "0001 02 07 e807"},
+		{"a shard with a claim", &offsets.ShardState{ProducerIDs: []int64{7}, Claim: &offsets.Claim{ProducerID: 7, Epoch: 300}}, "01", "0002 01 07 07 ac02"},
 		{"a shard that wrote nothing yet", &offsets.ShardState{}, "01", "0001 00"},
 		{
 			"an owner",
@@ -240,7 +241,7 @@ func TestDecodeJournalRefuses(t *testing.T) {
 }
 
 func TestNewerFormatOfAnyKindIsAVersionError(t *testing.T) {
-	for key, supported := range map[string]uint16{"\x01": 1, "\x03": offsets.Version, "\x04 with other fields": 1, "\x19": 1} {
+	for key, supported := range map[string]uint16{"\x01": offsets.Version, "\x02": 1, "\x03": offsets.Version, "\x04 with other fields": 1, "\x19": 1} {
 		_, err := offsets.DecodeJournal([]byte(key), []byte{0, byte(supported) + 1, 'n', 'e', 'w'})
 		var version *offsets.VersionError
 		if !errors.As(err, &version) || version.Version != supported+1 || version.Supported != supported {
@@ -322,7 +323,7 @@ func TestEntriesRoundTrip(t *testing.T) {
 	kept := len(s.Gaps)
 	for _, e := range []offsets.Entry{
 		&s, &offsets.Owner{Host: "\xfe\xff", PID: math.MaxInt},
-		&offsets.ShardState{ProducerIDs: []int64{0, math.MaxInt64}},
+		&offsets.ShardState{ProducerIDs: []int64{0, math.MaxInt64}, Claim: &offsets.Claim{ProducerID: math.MaxInt64, Epoch: math.MaxInt16}},
 		&offsets.Chunk{First: math.MaxInt64 - 1, Previous: -1, Segments: []offsets.Segment{{math.MaxInt64 - 1, 0, 1}}},
 		&offsets.Chunk{Previous: -1, Segments: []offsets.Segment{{0, math.MaxInt64 - 1, 1}}},
 	} {

@@ -6,8 +6,9 @@ import "errors"
 // partition the newest state and its open chunk. Everything else is passed over, so its memory does not depend on the
 // length of the history. The zero value is ready to use.
 type Restorer struct {
-	// ProducerIDs are those of the newest [ShardState].
+	// ProducerIDs and Claim are those of the newest [ShardState].
 	ProducerIDs []int64
+	Claim       *Claim
 	// Owner is the newest owner record, nil if there is none.
 	Owner *Owner
 	// Time is the timestamp of the record that is added next, if it is known.
@@ -45,7 +46,7 @@ func (r *Restorer) Add(key, value []byte) error {
 	}
 	switch e := entry.(type) {
 	case *ShardState:
-		r.ProducerIDs = e.ProducerIDs
+		r.ProducerIDs, r.Claim = e.ProducerIDs, e.Claim
 	case *PartitionState:
 		restored := r.at(e.Topic, e.Partition)
 		restored.setState(e)

@@ -63,5 +63,10 @@ func (r *recovery) classify(t *copyTail, b recordbatch.Batch) error {
 // errTargetNotEmpty means that the target partition has records, and the journal does not list the partition.
 var errTargetNotEmpty = errors.New("the target partition has records that the journal does not list")
 
-// markerOffset is the target offset of the marker that ends the tail.
-func (t *copyTail) markerOffset() int64 { return max(t.end, t.from+1) - 1 }
+// markerOffset is the target offset of the marker that ends the tail, or where it would be.
+func (t *copyTail) markerOffset() int64 {
+	if t.quiet.since.IsZero() {
+		return max(t.end, t.from+1) - 1
+	}
+	return max(t.end, t.from)
+}

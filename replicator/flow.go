@@ -54,6 +54,7 @@ type Options struct {
 type Pauses struct {
 	Refused time.Duration // after the first refusal of a batch for its content; each further one doubles it
 	Starved time.Duration // before a copy that was below min.insync.replicas, or whose replicas did not follow, is fenced
+	Quiet   time.Duration // until the end of a log is quiet, on a target without transactions
 	Marker  time.Duration // at the end of a copy, before the coordinator is asked for the marker of the fence, and again before it counts as lost
 }
 
@@ -157,7 +158,7 @@ func New(o Options) (*Flow, error) {
 	if o.BootTime == nil {
 		o.BootTime = bootTime()
 	}
-	o.Pauses = Pauses{cmp.Or(o.Pauses.Refused, time.Second), cmp.Or(o.Pauses.Starved, 2*time.Second), cmp.Or(o.Pauses.Marker, 10*time.Second)}
+	o.Pauses = Pauses{cmp.Or(o.Pauses.Refused, time.Second), cmp.Or(o.Pauses.Starved, 2*time.Second), cmp.Or(o.Pauses.Quiet, time.Second), cmp.Or(o.Pauses.Marker, 10*time.Second)}
 	registerer := prometheus.WrapRegistererWith(prometheus.Labels{"flow": o.Flow.Name}, o.Registerer)
 	log := o.Log.With("flow", o.Flow.Name)
 	f := &Flow{
@@ -414,7 +415,7 @@ func (f *Flow) connect(ctx context.Context) error {
 	}
 }
 
-// connectOnce reads the metadata of both clusters, checks that they are not the same cluster, and creates the journal topic if it is
+// connectOnce reads the metadata of both clusters, checks that they are not the same cluster and that the target has what the fence needs, and creates the journal topic if it is
 // missing.
 func (f *Flow) connectOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
@@ -428,6 +429,13 @@ func (f *Flow) connectOnce(ctx context.Context) error {
 	if source.ClusterID != "" && source.ClusterID == target.ClusterID {
 		return &fatalError{fmt.Errorf("flow %s: %s and %s are the same cluster (id %s); check the brokers of both",
 			f.config.Name, f.config.Source, f.config.Target, source.ClusterID)}
+	}
+	refused, _, err := topics.CheckFence(ctx, f.target, f.config)
+	if err != nil {
+		return f.options.TargetError(err)
+	}
+	if refused != "" {
+		return &fatalError{fmt.Errorf("flow %s: %s", f.config.Name, refused)}
 	}
 	return f.ensureJournal(ctx)
 }

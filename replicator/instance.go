@@ -103,7 +103,7 @@ func (f *Flow) lookAround(ctx context.Context) error {
 			return f.holdAlone(group)
 		case err == nil:
 			f.problem.Store(nil)
-			if len(f.others(group)) == 0 {
+			if len(f.others(group)) == 0 && !f.claims() { // without a fence only the group says who may write
 				f.claim(began)
 			}
 			return nil

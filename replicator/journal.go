@@ -172,7 +172,7 @@ func (f *Flow) ownerNow() *offsets.Owner {
 // journalProducerLocked journals the shard's producer id before the first batch is produced with it. A batch with a producer id that the
 // journal does not list would later be taken for a foreign write. The shard's lock is held.
 func (s *shard) journalProducerLocked() error {
-	state := &offsets.ShardState{ProducerIDs: s.producerIDs}
+	state := &offsets.ShardState{ProducerIDs: s.producerIDs, Claim: s.claim}
 	if !slices.Contains(s.producerIDs, s.fencer.producerID) {
 		state.ProducerIDs = append(slices.Clone(s.producerIDs), s.fencer.producerID)
 	} else if s.number != 0 {

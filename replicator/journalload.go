@@ -15,17 +15,21 @@ import (
 // the same.
 const journalFetchBytes = 1 << 20
 
-// loadJournalLocked reads the shard's journal partition from its start to our own marker. It returns what the journal has of each partition.
-// The shard's lock is held.
-func (s *shard) loadJournalLocked(ctx context.Context, mark marker) (map[offsets.TopicPartition]*offsets.Restored, error) {
-	var found offsets.Restorer
-	newest := int64(0) // timestamp
-	t, late := &logTail{from: 0, until: toMarker, mark: mark}, lateMarkers{shard: s}
+// journalTail is the tail of the shard's journal partition from its start to our own marker.
+func (s *shard) journalTail(mark marker) *logTail {
+	t, late := &logTail{until: toMarker, mark: mark}, lateMarkers{shard: s}
 	t.late = func(ctx context.Context, since time.Time) {
 		if late.isLost(ctx, t, since) {
 			t.err = errNotYet
 		}
 	}
+	return t
+}
+
+// loadJournalLocked reads the shard's journal partition. It returns what the journal has of each partition. The shard's lock is held.
+func (s *shard) loadJournalLocked(ctx context.Context, t *logTail) (map[offsets.TopicPartition]*offsets.Restored, error) {
+	var found offsets.Restorer
+	newest := int64(0) // timestamp
 	err := s.readJournal(ctx, t, func(r recordbatch.Record) error {
 		newest = max(newest, r.Timestamp)
 		return s.loadRecord(&found, r)
@@ -37,6 +41,7 @@ func (s *shard) loadJournalLocked(ctx context.Context, mark marker) (map[offsets
 	s.before = found.Owner
 	s.pruning.noteLoaded(&found, time.Now())
 	s.setProducerIDs(found.ProducerIDs)
+	s.claim = found.Claim
 	for tp := range found.Partitions() {
 		s.markInJournal(tp)
 	}

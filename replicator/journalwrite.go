@@ -58,6 +58,7 @@ type journalWriter struct {
 	sent    []journalEntry
 	pruned  bool  // tombstones were added
 	wrote   bool  // at least one batch is written
+	base    int64 // target offset of the first of them
 	err     error // why it ended early
 }
 
@@ -190,6 +191,9 @@ func (w *journalWriter) settle(rp *kmsg.ProduceResponseTopicPartition) {
 	switch wire.ClassifyProduce(rp.ErrorCode) {
 	case wire.Acked:
 		s.sequence = nextSequence(s.sequence, len(w.sent))
+		if !w.wrote {
+			w.base = rp.BaseOffset
+		}
 		s.journalFails, w.wrote = false, true
 		s.flow.metrics.journalWrites.WithLabelValues("written").Inc()
 		for _, e := range w.sent {

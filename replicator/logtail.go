@@ -32,7 +32,7 @@ const (
 	minTailBytes = 256 << 10
 )
 
-// logTail is the end of a target partition's log, which is read from an offset to the abort marker of a fence. Earlier owners cannot write
+// logTail is the end of a target partition's log, which is read from an offset to the abort marker of a fence, or without transactions to a quiet end. Earlier owners cannot write
 // behind the marker, so it ends everything that they wrote, and because a fetch ends at the high watermark, what is read is replicated.
 // ListOffsets is no substitute: it does not see a batch that is appended and not yet replicated, which appears later.
 type logTail struct {
@@ -41,7 +41,7 @@ type logTail struct {
 	from      int64
 	mark      marker // of the fence, at which it ends
 	maxBytes  int32  // of one fetch, which is not held up by the budget then; 0: as the budget allows
-	until     int64  // read up to this offset, exclusive, instead of to the marker, unless it is toMarker
+	until     int64  // read up to this offset, exclusive; or toMarker, or toQuiet
 	// visit receives every batch from offset from on, in order, including control batches.
 	visit func(h recordbatch.Header, batch []byte) error
 
@@ -60,6 +60,7 @@ type logTail struct {
 	next     int64     // the fetch offset
 	logStart int64     // above from if the target deleted the beginning of the tail
 	end      int64     // the offset behind the marker
+	quiet    quiet     // without a marker
 	sealed   int16     // epoch of the marker, which may be newer than that of the fence (KIP-890)
 	settled  time.Time // since when the coordinator does not miss the marker any more
 	idle     time.Time // since when reads find nothing, zero if the last one found something or failed
@@ -72,6 +73,9 @@ type logTail struct {
 func (t *logTail) isFinished() bool {
 	return t.done || t.err != nil || t.abandoned != nil && t.abandoned()
 }
+
+// isBounded reports whether the tail ends at a known offset.
+func (t *logTail) isBounded() bool { return t.until >= 0 }
 
 // readTails reads all log tails to their markers. It calls finished for each one as soon as it is read, so that a partition whose marker is
 // late delays nothing else. It blocks until all are finished or ctx ends.
@@ -163,6 +167,9 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 	response, err := f.targetWire.Fetch(ctx, leader, request)
 	if err != nil {
 		f.log.Debug("tail fetch", "err", err)
+		for _, t := range group {
+			t.quiet = quiet{}
+		}
 		return false, ctx.Err() == nil
 	}
 	answer := wire.IndexFetch(response.FetchResponse)
@@ -194,7 +201,11 @@ func (f *Flow) tailShare() int64 { return min(max(f.budget.limit/4, minTailBytes
 func (f *Flow) applyFetch(ctx context.Context, t *logTail, rp *kmsg.FetchResponseTopicPartition) bool {
 	idle := t.idle
 	t.idle = time.Time{}
-	switch wire.ClassifyFetch(rp.ErrorCode) {
+	outcome := wire.ClassifyFetch(rp.ErrorCode)
+	if outcome != wire.Fetched {
+		t.quiet = quiet{} // a broker that does not answer may still have something to append
+	}
+	switch outcome {
 	case wire.Fetched:
 	case wire.OutOfRange:
 		return f.tailOutOfRange(ctx, t)
@@ -214,6 +225,10 @@ func (f *Flow) applyFetch(ctx context.Context, t *logTail, rp *kmsg.FetchRespons
 		if t.addBatch(batch, &aborted); t.isFinished() {
 			return true
 		}
+	}
+	if t.until == toQuiet && t.quiet.sees(rp.HighWatermark, time.Now()) >= f.options.Pauses.Quiet && t.next >= rp.HighWatermark {
+		t.done, t.end, t.sealed = true, max(t.next, t.from), t.mark.epoch
+		return true
 	}
 	if t.next > began {
 		return true
@@ -237,7 +252,7 @@ func (t *logTail) addBatch(batch recordbatch.Batch, aborted *recordbatch.Aborted
 		return
 	}
 	t.next = h.NextOffset()
-	if t.until != toMarker && t.next >= t.until && !t.done {
+	if t.isBounded() && t.next >= t.until && !t.done {
 		t.done, t.end = true, t.next
 	}
 }
@@ -266,7 +281,7 @@ func (f *Flow) tailOutOfRange(ctx context.Context, t *logTail) bool {
 		return false
 	case start > t.next:
 		t.logStart, t.next = start, start
-		if t.until != toMarker && t.next >= t.until {
+		if t.isBounded() && t.next >= t.until {
 			t.done, t.end = true, t.next
 		}
 		return true

@@ -170,7 +170,7 @@ func (l targetLog) Bounds(ctx context.Context) (start, end int64, err error) {
 // ReadToMarker implements mm2.TargetLog.
 func (l targetLog) ReadToMarker(ctx context.Context, from int64, visit func(recordbatch.Batch) error, dropped func(recordbatch.Header)) (int64, error) {
 	copied := &logTail{
-		partition: l.tail.partition, id: l.tail.id, from: from, mark: l.tail.mark, until: toMarker, committed: true, dropped: dropped,
+		partition: l.tail.partition, id: l.tail.id, from: from, mark: l.tail.mark, until: l.tail.until, committed: true, dropped: dropped,
 		visit: func(h recordbatch.Header, batch []byte) error {
 			return visit(recordbatch.Batch{Header: h, Bytes: batch})
 		},

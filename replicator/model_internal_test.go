@@ -44,11 +44,12 @@ func (m markersFor) any() bool { return m != markersFor{} }
 
 // bounds limit how often something happens.
 type bounds struct {
-	crashes int // of an owner
-	doubts  int // requests, of one or of all partitions, whose answer is lost
-	rivals  int // owners that start while another one lives
-	forgets int // times that a broker forgets the producer of a partition for which a late batch is on its way, or one behind a refused one
-	refuses int // batches that a broker refuses alone
+	crashes int  // of an owner
+	doubts  int  // requests, of one or of all partitions, whose answer is lost
+	rivals  int  // owners that start while another one lives
+	forgets int  // times that a broker forgets the producer of a partition for which a late batch is on its way, or one behind a refused one
+	refuses int  // batches that a broker refuses alone
+	claims  bool // the target has no transactions
 }
 
 // event is one thing that happens: to an owner, a partition, and the n-th of something.
@@ -225,7 +226,7 @@ func (w *world) choices() (list []event) {
 	for n := range w.journal.network {
 		list = append(list, event{what: "deliver", at: modelJournal, n: n, optional: true})
 	}
-	if len(w.owners) == 0 || len(w.owners) == 1 && w.used.rivals < w.rivals {
+	if len(w.owners) == 0 || len(w.owners) == 1 && w.used.rivals < w.rivals && (!w.claims || w.owners[0].isCopying()) {
 		if !w.markers.any() { // else CONCURRENT_TRANSACTIONS
 			list = append(list, event{what: "start", optional: len(w.owners) > 0})
 		}
@@ -244,6 +245,9 @@ func (w *world) choicesOfReplaced() (list []event) {
 		return nil
 	}
 	list = w.owners[0].choices(w, 0)
+	if w.claims { // what it sends may land, at any time
+		return slices.DeleteFunc(list, func(e event) bool { return e.what != "answer" })
+	}
 	for i := range w.partitions {
 		for n, r := range w.partitions[i].network {
 			if slices.Contains(w.owners[0].sent[i], r) && w.used.forgets == w.forgets { // else it may land
@@ -277,7 +281,9 @@ func (w *world) do(e event) string {
 			w.used.rivals++
 		}
 		w.owners = append(w.owners, w.product.newOwner())
-		w.fence(len(w.owners) - 1)
+		if !w.claims {
+			w.fence(len(w.owners) - 1)
+		}
 	case "crash":
 		w.used.crashes++
 		w.end(e.owner)
@@ -375,7 +381,7 @@ func (w *world) append(i int, r *simRequest, b recordbatch.Batch) string {
 	r.base, p.end = p.end, b.NextOffset()
 	p.log = append(p.log, b)
 	switch {
-	case b.ProducerEpoch < p.marked && w.used.forgets > 0, r.number > len(p.copied) && w.used.forgets > 0 && w.used.refuses > 0:
+	case b.ProducerEpoch < p.marked && (w.claims || w.used.forgets > 0), r.number > len(p.copied) && w.used.forgets > 0 && w.used.refuses > 0:
 		p.late = append(p.late, r.base)
 	case b.ProducerEpoch < p.marked:
 		return fmt.Sprintf("partition %d: a batch with epoch %d lands behind the marker of epoch %d", i, b.ProducerEpoch, p.marked)

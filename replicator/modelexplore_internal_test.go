@@ -208,7 +208,7 @@ var withRaceDetector bool
 
 // Every order of fence, marker, produce, acknowledgement, journal, lost answer, crash and second owner, for two partitions and three batches:
 // nothing is lost, nothing is twice, everything is in order, every map is exact, and no earlier owner writes the journal. A batch that a broker
-// accepts after its owner was replaced, because it has forgotten the producer, is noticed. MILENA_MODEL=deep tries more, for many minutes.
+// accepts after its owner was replaced, because it has forgotten the producer or there are no transactions, is noticed. MILENA_MODEL=deep tries more, for many minutes.
 func TestModelOfTakeovers(t *testing.T) {
 	if withRaceDetector {
 		t.Skip("a world has one goroutine, and the race detector makes it twenty times slower")
@@ -224,6 +224,9 @@ func TestModelOfTakeovers(t *testing.T) {
 		{bounds{refuses: 1}, 50},
 		{bounds{refuses: 1, forgets: 1}, 120},
 		{bounds{refuses: 1, doubts: 1}, 9_000},
+		{bounds{claims: true, crashes: 1}, 10_000},
+		{bounds{claims: true, doubts: 1}, 1_800},
+		{bounds{claims: true, rivals: 1}, 20_000},
 	}
 	if os.Getenv("MILENA_MODEL") == "deep" {
 		for _, b := range []bounds{{crashes: 1, doubts: 1}, {rivals: 1, doubts: 1}, {rivals: 1, crashes: 1}, {rivals: 1, forgets: 1, doubts: 1}} {
@@ -235,7 +238,7 @@ func TestModelOfTakeovers(t *testing.T) {
 	for _, test := range tests {
 		group.Go(func() {
 			start := time.Now()
-			e := &explorer{bounds: test.bounds, product: newModelProduct(), schedules: make(map[[32]byte]float64)}
+			e := &explorer{bounds: test.bounds, product: newModelProduct(test.claims), schedules: make(map[[32]byte]float64)}
 			n := e.explore(newWorld(test.bounds, e.product), nil)
 			t.Logf("%+v: %.3g schedules in %d states, %.1f s", test.bounds, n, len(e.schedules), time.Since(start).Seconds())
 			if e.problem != "" {

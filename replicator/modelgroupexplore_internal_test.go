@@ -104,7 +104,7 @@ type groupExplorer struct {
 
 // exploreGroup tries everything, until it finds a problem.
 func exploreGroup(b groupBounds, wrong broken) *groupExplorer {
-	e := &groupExplorer{groupBounds: b, broken: wrong, product: newModelProduct(), seen: make(map[[sha256.Size]byte]bool)}
+	e := &groupExplorer{groupBounds: b, broken: wrong, product: newModelProduct(false), seen: make(map[[sha256.Size]byte]bool)}
 	e.explore(newGroupWorld(b, wrong, e.product), nil)
 	return e
 }
@@ -266,10 +266,10 @@ func TestModelOfTheGroupAfterRareEvents(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if problem := newGroupWorld(test.groupBounds, broken{}, newModelProduct()).rest(test.events); problem != "" {
+			if problem := newGroupWorld(test.groupBounds, broken{}, newModelProduct(false)).rest(test.events); problem != "" {
 				t.Error(problem)
 			}
-			if problem := newGroupWorld(test.groupBounds, test.broken, newModelProduct()).rest(test.events); problem == "" {
+			if problem := newGroupWorld(test.groupBounds, test.broken, newModelProduct(false)).rest(test.events); problem == "" {
 				t.Errorf("the model does not notice %+v", test.broken)
 			} else {
 				t.Log(problem)

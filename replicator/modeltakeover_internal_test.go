@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/match"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
@@ -46,13 +47,16 @@ type modelProduct struct {
 	first *simWrite // to the journal: the empty maps of both partitions
 }
 
-func newModelProduct() *modelProduct {
+func newModelProduct(claims bool) *modelProduct { //nolint:revive // what the target is, not a flag
 	m := newFlowMetrics(prometheus.NewRegistry())
 	f := &Flow{
 		log: slog.New(slog.DiscardHandler), metrics: m, budget: newBudget(1 << 30), rules: rules{writers: soleWriter{}},
 		takeovers: newTakeovers(1), refreshes: newRefreshes(),
 	}
 	f.warnings.log = f.log
+	if claims {
+		f.config.Fence = config.FenceLease
+	}
 	product := &modelProduct{flow: f, topic: &topicLink{source: "t", target: "a.t", metrics: m.forTopic("t", &totals{})}}
 	o := product.newOwner()
 	for _, p := range o.partitions {
@@ -98,7 +102,7 @@ func (o *owner) choices(w *world, n int) (list []event) {
 	mayLose := w.used.doubts < w.doubts
 	hasChanges := func(p *partition) bool { return p.progress.hasChanges() }
 	if o.step == stepIdle && o.shard.ownership.isCertain() && slices.ContainsFunc(o.partitions[:], hasChanges) {
-		if w.forgets == 0 && (o.epoch < w.epoch || w.mayRead()) { // where brokers forget, the journal is as old as it can be
+		if w.forgets == 0 && !(w.claims && w.rivals > 0) && (o.epoch < w.epoch || w.mayRead()) { // where late batches land, the journal is as old as it can be
 			list = append(list, event{what: "journal", owner: n})
 		}
 		if mayLose {
@@ -107,6 +111,9 @@ func (o *owner) choices(w *world, n int) (list []event) {
 	}
 	waiting := 0
 	for i, p := range o.partitions {
+		if o.awaitsQuietEnd(p) {
+			list = append(list, event{what: "quiet", owner: n, at: i})
+		}
 		for k, r := range o.sent[i] {
 			if r.answered {
 				list = append(list, event{what: "answer", owner: n, at: i, n: k})
@@ -141,7 +148,12 @@ func (w *world) act(o *owner, e event) string {
 	}
 	switch e.what {
 	case "fence":
+		if w.claims {
+			return w.claim(o)
+		}
 		w.fence(e.owner)
+	case "quiet":
+		return w.readToQuietEnd(o, e.at)
 	case "add":
 		w.adding, o.step = markersFor{modelJournal: true}, stepEnd
 		for _, p := range o.recovery.known {
@@ -229,7 +241,7 @@ func (o *owner) recover() string {
 func (w *world) goOn() string {
 	for _, o := range w.owners {
 		for i, p := range o.partitions {
-			if p.state == recovering {
+			if p.state == recovering && !o.awaitsQuietEnd(p) {
 				if problem := o.settle(&w.partitions[i], p); problem != "" {
 					return fmt.Sprintf("partition %d: %s", i, problem)
 				}
@@ -278,7 +290,7 @@ func (o *owner) settle(log *simPartition, p *partition) string {
 
 // readTail reads the log of the target from the end of the copy to our marker, if that is written.
 func (o *owner) readTail(log *simPartition, p *partition, hashes bool) *copyTail { //nolint:revive // not a flag: the second reading
-	until := int64(toMarker)
+	until := p.recovery.tailEnd()
 	if slices.Contains(p.recovery.fresh, p) {
 		until = p.targetLast
 	}
@@ -293,6 +305,9 @@ func (o *owner) readTail(log *simPartition, p *partition, hashes bool) *copyTail
 		if t.addBatch(b, nil); t.isFinished() {
 			break
 		}
+	}
+	if until == toQuiet {
+		t.done, t.end, t.sealed, t.quiet.since = true, max(t.next, t.from), t.mark.epoch, modelTime
 	}
 	return t
 }
@@ -356,6 +371,9 @@ func (w *world) answer(o *owner, i, n int) string {
 	rp.ErrorCode, rp.BaseOffset = r.code, r.base
 	if err := o.flow.handleAnswer(r.sent, &rp, modelTime); err != nil {
 		return fmt.Sprintf("partition %d: %v", i, err)
+	}
+	if w.claims && o.epoch < w.epoch {
+		return "" // its map has its late batches, and it cannot journal that any more
 	}
 	return mapProblem(&w.partitions[i], o.partitions[i])
 }

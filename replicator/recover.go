@@ -99,6 +99,9 @@ func (r *recovery) partitions() []*partition {
 
 // fenceLocked fences the shard and its known partitions, and reads the journal if necessary. The shard's lock is held.
 func (r *recovery) fenceLocked(ctx context.Context) error {
+	if r.flow.claims() {
+		return r.claimLocked(ctx)
+	}
 	s := r.shard
 	wanted := []offsets.TopicPartition{s.journal()}
 	for _, p := range r.known {
@@ -120,7 +123,7 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 		if !r.reload {
 			break
 		}
-		if r.loaded, err = s.loadJournalLocked(ctx, mark); err != nil {
+		if r.loaded, err = s.loadJournalLocked(ctx, s.journalTail(mark)); err != nil {
 			return err
 		}
 		if s.number == 0 && r.flow.instance.how() == claimed && r.flow.isOwnedElsewhere(s.before) {
@@ -201,7 +204,7 @@ func (r *recovery) restoreAll() (map[*logTail]*copyTail, error) {
 		return nil
 	}
 	for _, p := range r.known {
-		if err := restore(p, toMarker); err != nil {
+		if err := restore(p, r.tailEnd()); err != nil {
 			return nil, err
 		}
 	}
@@ -303,6 +306,14 @@ func (r *recovery) sourceRecreatedLocked(p *partition) {
 // toMarker means that a log tail is read up to the marker of the fence, not up to an offset.
 const toMarker = -1
 
+// tailEnd says up to where the log tails of known partitions are read.
+func (r *recovery) tailEnd() int64 {
+	if r.flow.claims() {
+		return toQuiet
+	}
+	return toMarker
+}
+
 // tailOf returns the log tail that must be read on the target before this partition may continue. It returns nil if nothing must be read:
 // the partition is ready then, or not recovering any more.
 func (r *recovery) tailOf(p *partition, until int64) *copyTail {
@@ -316,7 +327,7 @@ func (r *recovery) tailOf(p *partition, until int64) *copyTail {
 	if !durable && p.origin != originAccepted {
 		t.unknown, t.from = true, p.targetFirst // records of unknown origin must be found before anything is appended
 	}
-	if until != toMarker && t.from >= until {
+	if t.isBounded() && t.from >= until {
 		if !durable {
 			p.progress.decideStart(p.targetEnd)
 		}

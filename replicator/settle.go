@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -96,6 +97,9 @@ func (r *recovery) noteTarget(t *copyTail, known tailKnowledge) {
 
 // fenceStep returns the marker of the fence, and by how much a fence raises the epoch: by one, and by one more if its end did so (KIP-890).
 func (r *recovery) fenceStep(t *copyTail) fenced {
+	if r.flow.claims() { // no claim writes a marker, so none can be missing, however often the epoch was raised
+		return fenced{marker: r.mark, step: math.MaxInt16}
+	}
 	return fenced{marker: marker{r.mark.producerID, t.sealed}, step: 1 + t.sealed - r.mark.epoch}
 }
 

@@ -42,6 +42,7 @@ type shard struct {
 	journalLimit int            // maximum bytes of a journal batch, lowered when the topic refuses it
 	journalFails bool           // the last write failed
 	producerIDs  []int64        // all producer ids that the shard ever had
+	claim        *offsets.Claim // the newest one, see claim.go; nil if there never was one
 	before       *offsets.Owner // the newest owner record when the journal was read, nil if there was none
 	ownerAt      time.Time      // when an owner record was last added
 	journalTime  time.Time      // when an earlier process last wrote the journal, zero before it is loaded
@@ -170,12 +171,17 @@ func (s *shard) fenceLocked(ctx context.Context, partitions []offsets.TopicParti
 			mark, outside, err = s.fencer.fence(ctx, partitions)
 		}
 	}
+	s.noteProducer(before)
+	return mark, outside, err
+}
+
+// noteProducer lets all members wait for another takeover if the producer id is a new one. The shard's lock is held.
+func (s *shard) noteProducer(before int64) {
 	s.producer.Store(s.fencer.producerID)
 	if s.ownership.isOwned() && s.fencer.producerID != before {
 		s.doubtMembers() // a partition that a takeover is about to start notices it there
 		s.flow.requestTakeover(s)
 	}
-	return mark, outside, err
 }
 
 // doubtMembers lets every partition of the shard wait for the next takeover, so that all get the same epoch. Kafka keeps the producer epoch

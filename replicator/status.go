@@ -39,6 +39,8 @@ type Status struct {
 	Unused []policy.UnusedItem `json:"unused,omitempty"`
 	// Throttled has the brokers whose quotas throttled the flow within the last minute.
 	Throttled []client.ThrottleStatus `json:"throttled,omitempty"`
+	// Fence is what keeps an earlier owner of a shard from writing: transactions or lease.
+	Fence string `json:"fence"`
 	// Certificates are sentences about files of the TLS sections that cannot be used now, and about own certificates that expire soon.
 	Certificates []string `json:"certificates,omitempty"`
 	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others, without those that a cluster
@@ -135,7 +137,7 @@ func (f *Flow) Status() Status {
 		s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
 	}
 	s.Throttled = f.throttles.Status(now)
-	s.Certificates = f.certificates(now)
+	s.Certificates, s.Fence = f.certificates(now), f.config.Fence
 	s.NotReady = f.notReady(c, s.Shards, now)
 	s.Ready = len(s.NotReady) == 0
 	return s

@@ -155,6 +155,9 @@ func (p *program) printStatus(o overview) {
 	for _, t := range o.Throttled {
 		p.printf("  %s\n", t.Text)
 	}
+	if o.Fence == "lease" {
+		p.printf("  fence: lease: records that an earlier owner sends late may be twice, and are reported as foreign_write\n")
+	}
 	for _, text := range o.Certificates {
 		p.printf("  %s\n", indented(text, "    "))
 	}

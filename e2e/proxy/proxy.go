@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Mode is how the proxy treats connections.
@@ -58,6 +60,7 @@ type Proxy struct {
 	listener net.Listener  // nil while refusing
 	links    map[*link]struct{}
 	accepted int64
+	hidden   []kmsg.Key
 }
 
 // Start listens on listen and forwards to backend until ctx ends.
@@ -222,6 +225,14 @@ func (l *link) run() {
 	p.mu.Lock()
 	usable := !l.dead && !l.closed
 	p.mu.Unlock()
+	filter := p.filter()
+	pump := func(from, to *net.TCPConn, what direction) {
+		if filter != nil {
+			l.pumpFrames(from, to, what, filter)
+		} else {
+			l.pump(from, to, what)
+		}
+	}
 	if usable {
 		broker, err := net.DialTimeout("tcp4", p.backend, time.Second) //nolint:noctx // ends with the connection, not with a caller
 		p.mu.Lock()
@@ -232,12 +243,12 @@ func (l *link) run() {
 			if l.closed || l.dead {
 				_ = broker.Close()
 			} else {
-				go l.pump(l.broker, l.client, responses)
+				go pump(l.broker, l.client, responses)
 			}
 		}
 		p.mu.Unlock()
 	}
-	l.pump(l.client, l.broker, requests)
+	pump(l.client, l.broker, requests)
 }
 
 // direction is what a pump forwards.

@@ -143,11 +143,23 @@ func (c *check) checkTransactions(ctx context.Context) {
 		return
 	}
 	for _, broker := range versions.Sorted() {
-		for _, key := range []kmsg.Key{kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.EndTxn, kmsg.IncrementalAlterConfigs} {
-			if _, ok := broker.KeyMaxVersion(int16(key)); !ok && broker.Err == nil {
-				c.warn("broker %d of cluster %s does not support %s requests (needs Kafka 2.3)", broker.NodeID, c.flow.Target, key.Name())
-			}
+		key := kmsg.IncrementalAlterConfigs
+		if _, ok := broker.KeyMaxVersion(int16(key)); !ok && broker.Err == nil {
+			c.warn("broker %d of cluster %s does not support %s requests (needs Kafka 2.3)", broker.NodeID, c.flow.Target, key.Name())
 		}
+	}
+	refused, warning, err := topics.CheckFence(ctx, c.targetClient, c.flow)
+	if err != nil {
+		c.warn("it is not known whether cluster %s has transactions: %v", c.flow.Target, err)
+	}
+	if warning != "" {
+		c.warn("%s", warning)
+	}
+	if refused != "" {
+		c.refuse("%s", refused)
+	}
+	if refused != "" || c.flow.Fence == config.FenceLease {
+		return
 	}
 	id := "milena." + c.flow.Name + ".0"
 	err = findCoordinator(ctx, func(ctx context.Context) error { return admin.FindTxnCoordinators(ctx, id)[id].Err })

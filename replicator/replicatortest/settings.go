@@ -19,7 +19,7 @@ func FastJournal(f *config.Flow) { f.JournalInterval = 100 * time.Millisecond }
 
 // ShortPauses lets a partition wait for moments only before something is tried again.
 func (c *Clusters) ShortPauses() {
-	c.Pauses = replicator.Pauses{Refused: 20 * time.Millisecond, Starved: 50 * time.Millisecond, Marker: 200 * time.Millisecond}
+	c.Pauses = replicator.Pauses{Refused: 20 * time.Millisecond, Starved: 50 * time.Millisecond, Quiet: 50 * time.Millisecond, Marker: 200 * time.Millisecond}
 }
 
 // OnAnomaly sets the action for one kind of anomaly.
@@ -29,6 +29,9 @@ func OnAnomaly(kind, action string) func(*config.Flow) {
 
 // MigrateFromMirrorMaker makes the flow continue the copies of a MirrorMaker 2 that kept its connector offsets in ConnectorOffsetsTopic.
 func MigrateFromMirrorMaker(f *config.Flow) { f.MigrateFrom = ConnectorOffsetsTopic }
+
+// WithoutTransactions lets the flow rely on its group and its lease instead of fences.
+func WithoutTransactions(f *config.Flow) { f.Fence = config.FenceLease }
 
 // OneInstance lets a flow run without a group: a second one takes all shards over, and the first one ends.
 func OneInstance(f *config.Flow) { f.Instances = config.InstancesOne }

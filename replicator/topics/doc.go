@@ -8,6 +8,7 @@
 //	own.go      the topics that milena keeps for itself
 //	configs.go  compares configs and alters those that differ; the limits that follow for batches
 //	transactions.go  which broker config keeps a cluster from having transactions
+//	fence.go         whether the target has the requests that the fence of a flow needs
 //	migratefrom.go   whether the topic that migrate_from names is there
 //	acls.go     compares ACLs, creates and deletes them; package policy decides which
 //	bounds.go   first and last offsets of all partitions
