@@ -71,6 +71,8 @@ type interceptor struct {
 	epochs epochs
 	hidden hiddenIDs
 
+	creations sync.RWMutex // held while a topic is deleted and created again
+
 	mu       sync.Mutex
 	see      func(client string, request kmsg.Request)
 	key      kmsg.Key
@@ -88,11 +90,21 @@ func (i *interceptor) observer() func(client string, request kmsg.Request) {
 	return i.see
 }
 
+// await lets a request to create topics wait while the test recreates one.
+func (i *interceptor) await(frame []byte) {
+	if keyOf(frame) == kmsg.CreateTopics && !bytes.Contains(frame, []byte(testClientID)) {
+		i.creations.RLock()
+		defer i.creations.RUnlock()
+	}
+}
+
+func keyOf(frame []byte) kmsg.Key { return kmsg.Key(binary.BigEndian.Uint16(frame[4:])) }
+
 // catch says whether a request is spoiled, and how.
 func (i *interceptor) catch(frame []byte) (Spoil, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.left == 0 || int16(binary.BigEndian.Uint16(frame[4:])) != int16(i.key) || !bytes.Contains(frame, i.contains) {
+	if i.left == 0 || keyOf(frame) != i.key || !bytes.Contains(frame, i.contains) {
 		return 0, false
 	}
 	i.left--
@@ -163,6 +175,7 @@ func (c *conn) Read(b []byte) (int, error) {
 			return 0, err
 		}
 		c.inspect(frame)
+		c.interceptor.await(frame)
 		how, ok := c.interceptor.catch(frame)
 		c.hangs = c.hangs || ok && how == Swallow
 		switch {
