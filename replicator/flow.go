@@ -238,10 +238,10 @@ func (f *Flow) isThisProcess(o *offsets.Owner) bool {
 // once.
 //
 // A clean stop ends fetching, discards what was not sent yet, waits for batches in flight (at most ShutdownTimeout), writes the journal (at
-// most 5 s more), and closes the clients. Batches in flight that were not acknowledged by then are reconciled at the next start.
+// most 5 s more), leaves the group of the instances (at most 7 s more, if the group is just joined), and closes the clients. Batches in flight that were not acknowledged by then are reconciled at the next start.
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.connections.close()
-	defer f.closeMembership(context.WithoutCancel(ctx))
+	defer f.leave(context.WithoutCancel(ctx)) // for a flow that has not begun or has failed; nothing is written any more
 	soft, cancel := context.WithCancel(ctx)
 	f.cancel = cancel
 	defer cancel()
@@ -363,8 +363,8 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 		deadline, cancel = context.WithTimeout(f.hard, finalJournalTimeout) // a drain that ran into its deadline leaves the most to journal
 		f.released.Store(true)
 		f.syncJournal(deadline)
-		f.leave(deadline)
 		cancel()
+		f.leave(f.hard)
 		if left > 0 {
 			f.log.Warn("batches were still in flight at the shutdown timeout; the next start reconciles them with the target", "count", left)
 		}

@@ -306,14 +306,7 @@ func (f *Flow) standDown() {
 	}
 }
 
-// closeMembership leaves the group, if that was not done. Nothing is written any more.
-func (f *Flow) closeMembership(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, finalJournalTimeout)
-	defer cancel()
-	f.leave(ctx)
-}
-
-// leave leaves the group, once all shards are journaled, so that they go to others at once.
+// leave leaves the group, once all shards are journaled, so that they go to others at once. It does nothing if that was done.
 func (f *Flow) leave(ctx context.Context) {
 	member := f.instance.member.Load()
 	if member == nil {
