@@ -15,6 +15,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/membership"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
@@ -61,6 +62,30 @@ func TestInstancesStartAtOnce(t *testing.T) {
 	stop()
 	flows.UntilCopied("orders")
 	flows.Stop()
+	c.Verify("orders", "a.orders", 12)
+}
+
+// An instance is stopped while it joins the group, which does not tell its member id before the join is complete. It waits for that, and leaves:
+// otherwise the group would give shards to it, and find out after the session timeout.
+func TestInstanceThatIsStoppedWhileItJoinsLeaves(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 12)
+	stop := c.Source.Load("orders", 12)
+	stays := c.Start()
+	replicatortest.Flows{stays}.UntilShared(64)
+	joins := c.Target.Spoil(kmsg.JoinGroup, nil, replicatortest.SlowResponse, 1)
+	comes := c.Start()
+	replicatortest.Await(t, "the other one joins", joins)
+	comes.Stop()
+	group, err := membership.Describe(t.Context(), c.Target.Client, membership.GroupName("a-b"))
+	if err != nil || len(group.Instances) != 1 {
+		t.Errorf("after the stop, the group is %+v, %v", group, err)
+	}
+	replicatortest.Flows{stays}.UntilShared(64)
+	stop()
+	stays.UntilCopied("orders")
+	stays.Stop()
 	c.Verify("orders", "a.orders", 12)
 }
 

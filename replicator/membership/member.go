@@ -66,14 +66,14 @@ type Member struct {
 	id       string // the member id under which the shards were assigned, empty if none are
 	shards   map[int32]bool
 	leaving  bool
-	over     bool   // this process is no member any more, and does not become one
-	failures int    // of attempts to join or to stay
-	reason   string // of the last failure, empty since the group has assigned
+	over     bool // this process is no member any more, and does not become one
+	failures int             // of attempts to join or to stay
+	reasons  map[string]bool // of the failures since the group last assigned
 }
 
 // Join begins to join the group and does not wait for it. The membership ends with ctx.
 func Join(ctx context.Context, cfg Config) (*Member, error) {
-	m := &Member{cfg: cfg, shards: make(map[int32]bool), plans: newAssignor(cfg.Info)}
+	m := newMember(cfg)
 	ctx, m.cancel = context.WithCancel(ctx)
 	var err error
 	m.client, err = kgo.NewClient(append(slices.Clone(cfg.Options), kgo.WithContext(ctx),
@@ -90,19 +90,23 @@ func Join(ctx context.Context, cfg Config) (*Member, error) {
 	return m, nil
 }
 
+func newMember(cfg Config) *Member {
+	return &Member{cfg: cfg, plans: newAssignor(cfg.Info), shards: make(map[int32]bool), reasons: make(map[string]bool)}
+}
+
 func (m *Member) onAssigned(_ context.Context, cl *kgo.Client, added map[string][]int32) {
 	id, _ := cl.GroupMetadata()
 	m.mu.Lock()
 	for _, k := range added[m.cfg.Topic] {
 		m.shards[k] = true
 	}
-	all, leaving, reason := slices.Sorted(maps.Keys(m.shards)), m.leaving, m.reason
-	m.reason = ""
+	all, leaving, failed := slices.Sorted(maps.Keys(m.shards)), m.leaving, len(m.reasons) > 0
+	clear(m.reasons)
 	m.mu.Unlock()
 	if leaving {
 		return
 	}
-	if reason != "" {
+	if failed {
 		m.cfg.Log.Info("joined the group again", "group", m.cfg.Group)
 	}
 	m.cfg.Assigned(all)
@@ -181,14 +185,14 @@ type manageErrors struct{ *Member }
 // OnGroupManageError implements kgo.HookGroupManageError.
 func (m manageErrors) OnGroupManageError(err error) { m.fail(err) }
 
-// fail reports an error: as fatal if a retry cannot help. While attempts fail for the same reason, it logs the first one.
+// fail reports an error: as fatal if a retry cannot help. Of an outage, it logs each reason once.
 func (m *Member) fail(err error) {
 	removed := errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.FencedInstanceID)
 	explained := m.explain(err)
 	m.mu.Lock()
-	over, known := m.leaving || m.over, m.reason == reasonOf(err)
+	over, known := m.leaving || m.over, m.reasons[reasonOf(err)]
 	m.over = m.over || removed || explained != nil
-	m.reason = reasonOf(err)
+	m.reasons[reasonOf(err)] = true
 	m.failures++
 	m.mu.Unlock()
 	switch {
