@@ -66,7 +66,7 @@ type Member struct {
 	id       string // the member id under which the shards were assigned, empty if none are
 	shards   map[int32]bool
 	leaving  bool
-	over     bool // this process is no member any more, and does not become one
+	over     bool            // this process is no member any more, and does not become one
 	failures int             // of attempts to join or to stay
 	reasons  map[string]bool // of the failures since the group last assigned
 }
