@@ -302,12 +302,20 @@ func (f *Flow) begin(ctx context.Context) error {
 		return err
 	}
 	f.log.Info("copying", "source_cluster", f.sourceID(), "target_cluster", f.targetID(), "shards", f.config.Shards, "version", f.options.Version)
+	// Whoever claims all shards joins at once, so that those who start a moment later find it in the group. The others join after the topic sync: what is
+	// handed over to them is taken over at once.
+	if f.instance.how() == claimed {
+		if err := f.join(f.hard); err != nil { //nolint:contextcheck // it is a member until it is drained
+			return err
+		}
+	}
 	err := f.syncTopics(ctx)
 	f.noteSync(err)
 	if err != nil && isFatal(err) {
+		f.standBack(ctx)
 		return err
 	}
-	return f.join(f.hard) //nolint:contextcheck // it is a member until it is drained
+	return f.join(f.hard) //nolint:contextcheck // as above
 }
 
 // noteSync keeps since when topic syncs have failed, and why.
