@@ -303,8 +303,8 @@ func (f *Flow) begin(ctx context.Context) error {
 	}
 	f.log.Info("copying", "source_cluster", f.sourceID(), "target_cluster", f.targetID(), "shards", f.config.Shards, "version", f.options.Version)
 	// Whoever claims all shards joins at once, so that those who start a moment later find it in the group. The others join after the topic sync: what is
-	// handed over to them is taken over at once.
-	if f.instance.how() == claimed {
+	// handed over to them is taken over at once. So does the first one of a cluster without a coordinator, which is busy for seconds when it gets one.
+	if f.instance.how() == claimed && f.instance.seen.Load() != nil {
 		if err := f.join(f.hard); err != nil { //nolint:contextcheck // it is a member until it is drained
 			return err
 		}
