@@ -237,8 +237,9 @@ func (f *Flow) isThisProcess(o *offsets.Owner) bool {
 // or an error that no retry can fix. While the flow has not begun, Options.Began decides whether such an error ends it. It blocks and may be called
 // once.
 //
-// A clean stop ends fetching, discards what was not sent yet, waits for batches in flight (at most ShutdownTimeout), writes the journal (at
-// most 5 s more), leaves the group of the instances (at most 7 s more, if the group is just joined), and closes the clients. Batches in flight that were not acknowledged by then are reconciled at the next start.
+// A clean stop ends fetching, discards what was not sent yet, waits for batches in flight (at most ShutdownTimeout), writes the journal (at most 5 s
+// more), leaves the group of the instances (at most 7 s more, if it is still joining), and closes the clients. Batches in flight that were not
+// acknowledged by then are reconciled at the next start.
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.connections.close()
 	defer f.leave(context.WithoutCancel(ctx)) // for a flow that has not begun or has failed; nothing is written any more
