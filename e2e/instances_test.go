@@ -1,11 +1,15 @@
 package e2e_test
 
 import (
+	"context"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/e2e/daemon"
@@ -96,6 +100,21 @@ func (s *shared) waitHeldOnce(d time.Duration, list ...*milena) time.Duration {
 	return time.Since(began)
 }
 
+// waitMember waits until an instance is a member of the group, which it is before the group has assigned shards to it.
+func (s *shared) waitMember(d time.Duration, id string) {
+	s.t.Helper()
+	ctx := within(s.t, d, id+" joins the group")
+	const group = "milena.source-target"
+	for {
+		described, err := kadm.NewClient(s.targetClient).DescribeGroups(ctx, group)
+		check(s.t, err)
+		if slices.ContainsFunc(described[group].Members, func(m kadm.DescribedGroupMember) bool { return m.InstanceID != nil && *m.InstanceID == id }) {
+			return
+		}
+		check(s.t, context.Cause(ctx))
+	}
+}
+
 func daemons(list []*milena) []*daemon.Daemon {
 	var ds []*daemon.Daemon
 	for _, m := range list {
@@ -159,6 +178,25 @@ func TestThreeInstances(t *testing.T) {
 				i, left.Seconds(), back.Seconds(), stop.Took().Seconds(), start.Took().Seconds())
 			if longest := max(stop.Took(), start.Took()); longest > 5*time.Second {
 				t.Errorf("a planned restart delayed a partition by %v", longest)
+			}
+		}
+	})
+	t.Run("one that is stopped while it joins hardly delays a partition", func(t *testing.T) {
+		s := in(t)
+		for i := range 3 {
+			began := time.Now()
+			id := fmt.Sprintf("late-%d", i)
+			late := s.instance(id, id)
+			late.start()
+			s.waitMember(20*time.Second, id)
+			late.stop()
+			s.waitHeldOnce(20*time.Second, s.list...)
+			s.verifyShared(s.list...)
+			longest := s.longestStandstill(began)
+			joined := strings.Contains(late.Output(), "the group has assigned shards to this instance")
+			t.Logf("longest standstill %.2f s, of partition %d; the join was complete: %v", longest.Took().Seconds(), longest.Partition, joined)
+			if longest.Took() > 5*time.Second {
+				t.Errorf("it delayed a partition by %v", longest.Took())
 			}
 		}
 	})

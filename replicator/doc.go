@@ -120,8 +120,10 @@
 //   - An instance that was not heard of for the session timeout has lost its shards. When it learns that, it drops them and joins again.
 //   - A member id is of one stay in the group. A heartbeat with the id under which the shards were assigned confirms the lease for all of them.
 //   - Whoever finds its shard fenced, and is still a member, fences again without naming an epoch. Whoever is not gives it up.
-//   - An instance that finds the group empty claims all shards, as brokers hold back the first join for seconds. Until the group assigns them, shard 0
-//     decides between claims: who loses it gives everything up and waits for the group.
+//   - An instance that finds the group empty claims all shards, as brokers hold back the first join for seconds. It joins before its first topic sync,
+//     which may take seconds too, so that those who start a moment later find it. Until the group assigns the shards, shard 0 decides between claims:
+//     who loses it gives everything up and waits for the group.
+//   - An instance that stops while it joins waits for its member id, and leaves. Otherwise the group would give it shards.
 //
 // The holder of shard 0 does the work that needs one doer, as long as its lease holds: it creates topics (topicsync.go), keeps configs and ACLs
 // in sync (configsync.go, aclsync.go), and translates and commits groups and writes the internal topics (package groups, behind

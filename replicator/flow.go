@@ -238,11 +238,12 @@ func (f *Flow) isThisProcess(o *offsets.Owner) bool {
 // or an error that no retry can fix. While the flow has not begun, Options.Began decides whether such an error ends it. It blocks and may be called
 // once.
 //
-// A clean stop ends fetching, discards what was not sent yet, waits for batches in flight (at most ShutdownTimeout), writes the journal (at
-// most 5 s more), and closes the clients. Batches in flight that were not acknowledged by then are reconciled at the next start.
+// A clean stop ends fetching, discards what was not sent yet, waits for batches in flight (at most ShutdownTimeout), writes the journal (at most 5 s
+// more), leaves the group of the instances (at most 7 s more, if it is still joining), and closes the clients. Batches in flight that were not
+// acknowledged by then are reconciled at the next start.
 func (f *Flow) Run(ctx context.Context) error {
 	defer f.connections.close()
-	defer f.closeMembership(context.WithoutCancel(ctx))
+	defer f.leave(context.WithoutCancel(ctx)) // for a flow that has not begun or has failed; nothing is written any more
 	soft, cancel := context.WithCancel(ctx)
 	f.cancel = cancel
 	defer cancel()
@@ -303,12 +304,20 @@ func (f *Flow) begin(ctx context.Context) error {
 		return err
 	}
 	f.log.Info("copying", "source_cluster", f.sourceID(), "target_cluster", f.targetID(), "shards", f.config.Shards, "version", f.options.Version)
+	// Whoever claims all shards joins at once, so that those who start a moment later find it in the group. The others join after the topic sync: what is
+	// handed over to them is taken over at once. So does the first one of a cluster without a coordinator, which is busy for seconds when it gets one.
+	if f.instance.how() == claimed && f.instance.seen.Load() != nil {
+		if err := f.join(f.hard); err != nil { //nolint:contextcheck // it is a member until it is drained
+			return err
+		}
+	}
 	err := f.syncTopics(ctx)
 	f.noteSync(err)
 	if err != nil && isFatal(err) {
+		f.standBack(ctx)
 		return err
 	}
-	return f.join(f.hard) //nolint:contextcheck // it is a member until it is drained
+	return f.join(f.hard) //nolint:contextcheck // as above
 }
 
 // noteSync keeps since when topic syncs have failed, and why.
@@ -364,8 +373,8 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 		deadline, cancel = context.WithTimeout(f.hard, finalJournalTimeout) // a drain that ran into its deadline leaves the most to journal
 		f.released.Store(true)
 		f.syncJournal(deadline)
-		f.leave(deadline)
 		cancel()
+		f.leave(f.hard)
 		if left > 0 {
 			f.log.Warn("batches were still in flight at the shutdown timeout; the next start reconciles them with the target", "count", left)
 		}

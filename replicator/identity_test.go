@@ -23,8 +23,9 @@ type crash struct {
 	fault *kfake.FaultHandle
 }
 
-// beginCrash starts a flow, and lets its journal fail once the topic's first records are journaled. Until its end nothing fences the shard, neither a
-// refused write of the journal nor a new heartbeats topic: with kfake, which has one epoch per producer, the copy would get a new epoch too.
+// beginCrash starts a flow, and lets its journal fail once the topic's first records are journaled. Until its end nothing fences the shard: with kfake,
+// which has one epoch per producer, the copy would get a new epoch too. So there is no new heartbeats topic, and the journal is refused for a reason
+// that leaves no doubt, however often it is tried.
 func beginCrash(t *testing.T, topic string, configs ...string) *crash {
 	t.Helper()
 	c := &crash{Clusters: replicatortest.NewClusters(t, 1)}
@@ -32,10 +33,10 @@ func beginCrash(t *testing.T, topic string, configs ...string) *crash {
 	c.Instance = "node"             // as a process that is started again
 	c.Source.CreateTopic(topic, 1, configs...)
 	c.Source.Produce(topic, 1, 10, "journaled")
-	c.flow = c.Start(func(f *config.Flow) { f.Heartbeats, f.JournalInterval = false, 5*time.Second })
+	c.flow = c.Start(replicatortest.FastJournal, func(f *config.Flow) { f.Heartbeats = false })
 	c.flow.UntilCopied(topic)
 	c.flow.UntilJournaled(topic)
-	c.fault = c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: offsets.JournalTopic("a-b"), Err: kerr.NotEnoughReplicas, Count: -1})
+	c.fault = c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: offsets.JournalTopic("a-b"), Err: kerr.TopicAuthorizationFailed, Count: -1})
 	return c
 }
 

@@ -178,9 +178,9 @@ func (f *Flow) holdAll() {
 	}
 }
 
-// join begins to join the group. It comes after the first topic sync, so that shards that others hand over are taken over at once.
+// join begins to join the group, if that was not done.
 func (f *Flow) join(ctx context.Context) error {
-	if f.instance.how() == alone {
+	if f.instance.how() == alone || f.instance.member.Load() != nil {
 		return nil
 	}
 	options, err := f.connections.memberOptions(f.options.Clusters)
@@ -193,9 +193,12 @@ func (f *Flow) join(ctx context.Context) error {
 		Failed: func(err error) { f.fail(&fatalError{fmt.Errorf("flow %s: %w", f.config.Name, err)}) },
 		Log:    f.log,
 	})
+	if err != nil {
+		return err
+	}
 	f.instance.member.Store(member)
 	f.instance.joinedAt.Store(time.Now().UnixNano())
-	return err
+	return nil
 }
 
 // instanceInfo is what the other instances learn of this one when it joins.
@@ -306,14 +309,20 @@ func (f *Flow) standDown() {
 	}
 }
 
-// closeMembership leaves the group, if that was not done. Nothing is written any more.
-func (f *Flow) closeMembership(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, finalJournalTimeout)
-	defer cancel()
+// standBack leaves the group, because the flow cannot begin. It may try again.
+func (f *Flow) standBack(ctx context.Context) {
 	f.leave(ctx)
+	f.instance.mu.Lock()
+	defer f.instance.mu.Unlock()
+	if f.instance.how() == alone {
+		return
+	}
+	f.instance.member.Store(nil)
+	f.instance.holding.Store(int32(joining))
+	f.giveUp(f.held.take(f.held.numbers()))
 }
 
-// leave leaves the group, once all shards are journaled, so that they go to others at once.
+// leave leaves the group, once all shards are journaled, so that they go to others at once. It does nothing if that was done.
 func (f *Flow) leave(ctx context.Context) {
 	member := f.instance.member.Load()
 	if member == nil {

@@ -17,7 +17,9 @@ func (f *Flow) instanceLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-f.instance.lost: // begin as a process does that starts: what it claims must be told when it joins
-			f.instance.member.Load().Close()
+			if member := f.instance.member.Swap(nil); member != nil {
+				member.Close()
+			}
 			if err := f.joinAgain(ctx); err != nil && ctx.Err() == nil {
 				f.fail(err)
 			}
@@ -149,13 +151,14 @@ func (f *Flow) confirmLoop(ctx context.Context) {
 }
 
 func (f *Flow) confirmMembership(ctx context.Context) {
-	if !f.instance.isAssigned() {
+	member := f.instance.member.Load()
+	if !f.instance.isAssigned() || member == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	began := f.lease.now()
-	if err := f.instance.member.Load().Confirm(ctx); err != nil {
+	if err := member.Confirm(ctx); err != nil {
 		f.log.Debug("the membership is not confirmed", "err", err)
 		return
 	}

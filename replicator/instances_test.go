@@ -3,8 +3,8 @@ package replicator_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +15,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/membership"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
@@ -64,6 +65,30 @@ func TestInstancesStartAtOnce(t *testing.T) {
 	c.Verify("orders", "a.orders", 12)
 }
 
+// An instance is stopped while it joins the group, which does not tell its member id before the join is complete. It waits for that, and leaves:
+// otherwise the group would give shards to it, and find out after the session timeout.
+func TestInstanceThatIsStoppedWhileItJoinsLeaves(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 12)
+	stop := c.Source.Load("orders", 12)
+	stays := c.Start()
+	replicatortest.Flows{stays}.UntilShared(64)
+	joins := c.Target.Spoil(kmsg.JoinGroup, nil, replicatortest.SlowResponse, 1)
+	comes := c.Start()
+	replicatortest.Await(t, "the other one joins", joins)
+	comes.Stop()
+	group, err := membership.Describe(t.Context(), c.Target.Client, membership.GroupName("a-b"))
+	if err != nil || len(group.Instances) != 1 {
+		t.Errorf("after the stop, the group is %+v, %v", group, err)
+	}
+	replicatortest.Flows{stays}.UntilShared(64)
+	stop()
+	stays.UntilCopied("orders")
+	stays.Stop()
+	c.Verify("orders", "a.orders", 12)
+}
+
 // The coordinator removes an instance. It gives its shards up at once, joins again, and gets shards again.
 func TestRemovedInstanceJoinsAgain(t *testing.T) {
 	t.Parallel()
@@ -108,23 +133,32 @@ func TestHangingCreationDoesNotDelayAHandOver(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 12)
+	var creator atomic.Pointer[string]
+	c.Target.Observe(func(client string, request kmsg.Request) {
+		if create, ok := request.(*kmsg.CreateTopicsRequest); ok && create.Topics[0].Topic == "a.late" {
+			creator.CompareAndSwap(nil, &client)
+		}
+	})
 	two := func(f *config.Flow) { f.Shards, f.TopicsInterval = 2, 100*time.Millisecond }
-	stay, leave := c.Start(two), c.Start(two)
-	replicatortest.Flows{stay, leave}.UntilShared(1)
-	isDoer := func(p replicator.PartitionStatus) bool { return p.Shard == 0 }
-	if slices.ContainsFunc(replicatortest.Partitions(leave.Status(), "orders"), isDoer) {
-		stay, leave = leave, stay
-	}
-	hangs := c.Target.Spoil(kmsg.CreateTopics, nil, replicatortest.NeverRespond, 1)
+	flows := replicatortest.Flows{c.Start(two), c.Start(two)}
+	flows.UntilShared(1)
+	hangs := c.Target.Spoil(kmsg.CreateTopics, []byte("a.late"), replicatortest.Swallow, replicatortest.All)
 	c.Source.CreateTopic("late", 1)
 	replicatortest.Await(t, "the topic is being created", hangs)
-	leave.Stop()
-	c.Source.Produce("orders", 12, 10, "later")
-	stay.UntilCopied("orders")
-	if late := replicatortest.Partitions(stay.Status(), "late"); len(late) > 0 {
-		t.Errorf("the shard waited for the creation: %+v", late)
+	waits, leaves := flows[0], flows[1]
+	if *creator.Load() == leaves.ClientID {
+		waits, leaves = leaves, waits
 	}
-	stay.Stop()
+	syncs := func() float64 { return waits.Metric("milena_passes_total", "pass", "topics") }
+	before := syncs()
+	flows.UntilHeld(1) // the shards may have changed hands since
+	leaves.Stop()
+	c.Source.Produce("orders", 12, 10, "later")
+	waits.UntilCopied("orders")
+	if syncs() != before {
+		t.Error("the shard waited for the creation")
+	}
+	waits.Stop()
 	c.Verify("orders", "a.orders", 12)
 }
 

@@ -162,7 +162,7 @@ func newJournalFlow(t testing.TB, leaders ...int32) (*Flow, *journalLog, *bytes.
 	f := &Flow{
 		config:       config.Flow{Name: "f", Source: "a", Target: "b", Lease: 10 * time.Second, JournalInterval: time.Millisecond},
 		journalTopic: journal, log: slog.New(slog.NewTextHandler(said, nil)),
-		metrics: newFlowMetrics(prometheus.NewRegistry()), topology: newTopology(), takeovers: newTakeovers(int32(len(leaders))), lease: newLease(10*time.Second, newClock(bootTime(), time.Now).now),
+		metrics: newFlowMetrics(prometheus.NewRegistry()), topology: newTopology(), takeovers: newTakeovers(int32(len(leaders))), lease: newLease(time.Hour, newClock(bootTime(), time.Now).now),
 		connections: &connections{targetWire: l, journal: newJournalLines(2500*time.Millisecond, &journalConnection{journalLog: l}, l.line)},
 	}
 	f.warnings.log = f.log

@@ -159,8 +159,9 @@ func TestConnectionIsLostWhileManyBatchesAreInFlight(t *testing.T) {
 				flow := c.Start(changes...)
 				flow.UntilReady()
 				for range 3 {
-					replicatortest.Await(t, "a request is spoiled", c.Target.SpoilTopic(kmsg.Produce, "a.tiny", how, 1))
+					spoiled := c.Target.SpoilTopic(kmsg.Produce, "a.tiny", how, 1)
 					writeTiny(t, c.Source, "tiny", 300, recordbatch.None)
+					replicatortest.Await(t, "a request is spoiled", spoiled)
 				}
 				flow.UntilCopied("tiny")
 				flow.Stop()

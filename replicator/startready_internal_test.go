@@ -51,7 +51,7 @@ func flowWithJournal(t *testing.T, w *journalWire) (*Flow, *shard) {
 	f := &Flow{
 		config: config.Flow{Name: "f", Source: "a", Target: "b"}, journalTopic: journal, log: slog.New(slog.DiscardHandler),
 		metrics: newFlowMetrics(prometheus.NewRegistry()), topology: newTopology(), takeovers: newTakeovers(1),
-		connections: &connections{targetWire: w, journal: newJournalLines(time.Second, w, nil)}, lease: newLease(10*time.Second, newClock(bootTime(), time.Now).now),
+		connections: &connections{targetWire: w, journal: newJournalLines(time.Second, w, nil)}, lease: newLease(time.Hour, newClock(bootTime(), time.Now).now),
 	}
 	f.warnings.log, f.hard = f.log, t.Context()
 	f.topology.targetRead = time.Now().Add(time.Hour) // no metadata request

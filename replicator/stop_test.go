@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
@@ -60,7 +61,7 @@ func TestStopDiscardsWhatWasNotSent(t *testing.T) {
 			const records = 100
 			c := replicatortest.NewClusters(t, 1)
 			c.Source.CreateTopic("orders", 1)
-			flow := c.Start()
+			flow := c.Start(func(f *config.Flow) { f.Heartbeats = false }) // or a batch of theirs may be in flight too
 			flow.UntilCopied("orders")
 			release := make(chan struct{})
 			arrived := holdProduce(c.Target, "a.orders", release, test.with)

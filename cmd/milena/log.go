@@ -15,10 +15,14 @@ func (p *program) logger(c config.Log) *slog.Logger {
 		level = slog.LevelInfo // the config is validated; only the empty Log of a test gets here
 	}
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: withUnit}
-	if c.Format == "text" || c.Format == "auto" && isTerminal(p.stderr) {
+	if !p.logsJSON(c) {
 		return slog.New(slog.NewTextHandler(p.stderr, options))
 	}
 	return slog.New(slog.NewJSONHandler(p.stderr, options))
+}
+
+func (p *program) logsJSON(c config.Log) bool {
+	return c.Format != "text" && (c.Format != "auto" || !isTerminal(p.stderr))
 }
 
 // withUnit writes durations with their unit, as 2s, in JSON too: slog's JSON handler writes a bare number of nanoseconds.

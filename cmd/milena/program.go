@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/spf13/pflag"
 
@@ -43,6 +44,7 @@ type program struct {
 	stdout, messages io.Writer
 	stderr, terminal io.Writer
 	env              func(string) (string, bool)
+	log              *slog.Logger // of milena run, if it logs JSON: the error that ends it is a line of JSON too
 }
 
 func newProgram(stdout, stderr io.Writer, env func(string) (string, bool)) *program {
@@ -67,6 +69,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(
 	case errors.As(err, &wrongLine), errors.As(err, &unreadable):
 		p.complain("milena: " + indented(err.Error(), "  "))
 		return exitUsage
+	case p.log != nil:
+		p.log.Error("milena ends", "err", err)
+		return exitFailed
 	default:
 		p.complain("milena: " + indented(err.Error(), "  "))
 		return exitFailed

@@ -63,6 +63,9 @@ func (p *program) run(ctx context.Context, args []string) error {
 		c.HTTP.Listen = *listen
 	}
 	log := p.logger(c.Log)
+	if p.logsJSON(c.Log) {
+		p.log = log
+	}
 	for _, text := range insecure(c) {
 		log.Warn("a connection is not secure", "why", text)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -84,6 +85,11 @@ http: {listen: %q}
 	code, _, stderr := milena(t, "run", "-c", path)
 	if code != exitFailed || !strings.Contains(stderr, "address already in use; stop the process that uses it") {
 		t.Errorf("exit %d: %s", code, stderr)
+	}
+	for line := range strings.Lines(stderr) { // the log is JSON, and so is the reason of the end
+		if !json.Valid([]byte(line)) {
+			t.Errorf("a line is not JSON: %s", line)
+		}
 	}
 }
 

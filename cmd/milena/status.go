@@ -124,6 +124,9 @@ func getStatus(ctx context.Context, url string) ([]byte, error) {
 		return nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("%s has not answered for %v: the process is paused, or its host has no CPU left", req.URL, statusTimeout)
+	}
 	if err != nil {
 		return nil, err
 	}

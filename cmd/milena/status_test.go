@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -162,5 +164,30 @@ func TestStatusPrintsNoControlCharacters(t *testing.T) {
 	_, stdout, _ := milena(t, "status", "--url", server.URL)
 	if !strings.Contains(stdout, ":\n    POLICY_VIOLATION\n") {
 		t.Errorf("the second line of a reason is not indented:\n%s", stdout)
+	}
+}
+
+// A process that is paused accepts connections and does not answer.
+func TestStatusOfAProcessThatIsPaused(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := getStatus(ctx, "http://"+l.Addr().String()); err == nil || !strings.Contains(err.Error(), "the process is paused") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// Whoever loses patience with clusters that do not answer learns what was waited for.
+func TestStatusThatIsInterruptedSaysWhatItWaitedFor(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr strings.Builder
+	code := run(ctx, []string{"status", "-c", twoClusters(t)}, &stdout, &stderr, func(string) (string, bool) { return "", false })
+	if want := "milena: status: interrupted while it waited for the clusters of flow a-b: "; code != exitFailed || !strings.HasPrefix(stderr.String(), want) {
+		t.Errorf("exit %d: %s", code, stderr.String())
 	}
 }

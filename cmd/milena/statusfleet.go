@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -53,8 +52,8 @@ func (p *program) fleetStatus(ctx context.Context, f *pflag.FlagSet, q fleetQues
 		cancel()
 		result := fleetResult{Flow: flow.Name, Report: &report}
 		switch {
-		case ctx.Err() != nil:
-			return errors.New("status: interrupted")
+		case ctx.Err() != nil && err != nil:
+			return fmt.Errorf("status: interrupted while it waited for the clusters of flow %s: %w", flow.Name, err)
 		case err != nil:
 			result.Report, result.Error = nil, err.Error()
 			bad++

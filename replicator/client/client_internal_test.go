@@ -104,17 +104,23 @@ func writeFile(t *testing.T, path, content string) {
 // reach connects as milena does and sends one request.
 func reach(t *testing.T, c config.Cluster) error {
 	t.Helper()
+	return reachWithin(t, c, 30*time.Second)
+}
+
+// reachWithin gives a broker that long to answer a request.
+func reachWithin(t *testing.T, c config.Cluster, patience time.Duration) error {
+	t.Helper()
 	opts, err := Options(c, &Dials{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	// The retries end well before the context, so that the last error is not the deadline of a dial.
-	client, err := kgo.NewClient(append(opts, kgo.RetryTimeout(200*time.Millisecond), kgo.RequestTimeoutOverhead(time.Second))...)
+	client, err := kgo.NewClient(append(opts, kgo.RetryTimeout(200*time.Millisecond), kgo.RequestTimeoutOverhead(patience))...)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	_, err = client.Request(ctx, kmsg.NewPtrMetadataRequest())
 	return Explain(err, "dr", c)
@@ -224,7 +230,8 @@ func TestClients_explainWhatIsWrong(t *testing.T) {
 	})
 	t.Run("a broker that hangs", func(t *testing.T) {
 		address := listenRaw(t, func(net.Conn) {})
-		if err := reach(t, config.Cluster{Brokers: []string{address}}); err == nil || !strings.Contains(err.Error(), "no answer in time") {
+		err := reachWithin(t, config.Cluster{Brokers: []string{address}}, time.Second)
+		if err == nil || !strings.Contains(err.Error(), "no answer in time") {
 			t.Errorf("err = %v", err)
 		}
 	})

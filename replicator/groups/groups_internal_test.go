@@ -109,6 +109,32 @@ func TestASyncWritesCheckpointsAndCommits(t *testing.T) {
 	}
 }
 
+// The topic is created while a sync runs that began without it. What the sync would write there is written by the next one: if the topic were deleted
+// in between, nobody would know that the checkpoint is gone.
+func TestCheckpointsGoToTheTopicWithWhichTheSyncBegan(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.newSyncer()
+	write := func() *position {
+		p := &position{group: "app", source: offsets.TopicPartition{Topic: "orders"}, target: offsets.TopicPartition{Topic: "a.orders"}}
+		s.checkpoints.write(t.Context(), []*position{p}, time.Now())
+		return p
+	}
+	if s.checkpoints.recreated() {
+		t.Error("there was no topic, and there is none")
+	}
+	kafkatest.CreateTopic(t, w.target, "a.checkpoints.internal", 1, nil)
+	if p := write(); p.checkpointed || !p.unpublished || len(w.records("a.checkpoints.internal")) > 0 {
+		t.Errorf("the checkpoint was written: %+v", p)
+	}
+	if !s.checkpoints.recreated() {
+		t.Error("the next sync does not know that the topic is another one")
+	}
+	if p := write(); !p.checkpointed || len(w.records("a.checkpoints.internal")) != 1 {
+		t.Errorf("the checkpoint was not written: %+v", p)
+	}
+}
+
 func TestAPositionIsNeverBelowTheLogStart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -243,7 +269,7 @@ func TestAProblemWithAnInternalTopicIsLoggedOnce(t *testing.T) {
 	topic := newInternalTopic(&w.deps, offsets.Target, offsets.HeartbeatsTopic)
 	write := func() error {
 		now := time.Now()
-		_, err := topic.write(t.Context(), now, []record{offsets.Heartbeat{Source: "a", Target: "b", At: now}})
+		_, err := topic.write(t.Context(), topic.id(), now, []record{offsets.Heartbeat{Source: "a", Target: "b", At: now}})
 		return err
 	}
 	if err := write(); !errors.Is(err, errCreated) {

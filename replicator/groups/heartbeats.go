@@ -43,7 +43,7 @@ func (h *Heartbeats) loop(ctx context.Context, topic *internalTopic, from, to st
 	for {
 		if h.deps.Host.Leads() {
 			now := time.Now()
-			_, _ = topic.write(ctx, now, []record{offsets.Heartbeat{Source: from, Target: to, At: now}}) // the internal topic reports its errors
+			_, _ = topic.write(ctx, topic.id(), now, []record{offsets.Heartbeat{Source: from, Target: to, At: now}}) // the internal topic reports its errors
 		}
 		select {
 		case <-ctx.Done():

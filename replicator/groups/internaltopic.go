@@ -57,9 +57,10 @@ func (t *internalTopic) view() topics.View { return t.deps.Host.View(t.side) }
 // id returns the topic's id as last seen, zero if it does not exist.
 func (t *internalTopic) id() [16]byte { return t.view().ByName[t.name].ID }
 
-// write appends records with one timestamp, and creates the topic first if it does not exist. It returns how many of them, from the first one,
-// are acknowledged. After an error, the others may or may not be there, and must be written again. It reports the error itself.
-func (t *internalTopic) write(ctx context.Context, at time.Time, records []record) (written int, err error) {
+// write appends records with one timestamp to the topic with an id, and creates the topic first if it does not exist. If it has another id by now, it
+// writes nothing: whoever notes what is written must know in which topic it is. It returns how many of the records, from the first one, are
+// acknowledged. After an error, the others may or may not be there, and must be written again. It reports the error itself.
+func (t *internalTopic) write(ctx context.Context, id [16]byte, at time.Time, records []record) (written int, err error) {
 	var batch []recordbatch.Record
 	bytes := 0
 	for i, r := range records {
@@ -69,7 +70,7 @@ func (t *internalTopic) write(ctx context.Context, at time.Time, records []recor
 		if i+1 < len(records) && bytes < maxBatchBytes {
 			continue
 		}
-		if err := t.writeBatch(ctx, batch); err != nil {
+		if err := t.writeBatch(ctx, id, batch); err != nil {
 			if !errors.Is(context.Cause(ctx), context.Canceled) { // a stop is not a problem
 				t.reportError(err)
 			}
@@ -83,7 +84,7 @@ func (t *internalTopic) write(ctx context.Context, at time.Time, records []recor
 	return written, nil
 }
 
-func (t *internalTopic) writeBatch(ctx context.Context, records []recordbatch.Record) error {
+func (t *internalTopic) writeBatch(ctx context.Context, id [16]byte, records []recordbatch.Record) error {
 	batch, err := recordbatch.Encode(records, recordbatch.None)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", t.name, err)
@@ -95,13 +96,15 @@ func (t *internalTopic) writeBatch(ctx context.Context, records []recordbatch.Re
 	}
 	leader := view.Leader(offsets.TopicPartition{Topic: t.name})
 	switch {
+	case topic.ID != id:
+		return errCreated
 	case leader < 0:
 		t.deps.Host.RefreshSoon()
 		return fmt.Errorf("topic %s on cluster %s has no leader", t.name, t.alias)
 	case t.deps.Throttles.Left(string(t.side), leader) > writeTimeout:
 		return errThrottled
 	}
-	return t.produce(ctx, leader, topic.ID, batch)
+	return t.produce(ctx, leader, id, batch)
 }
 
 func (t *internalTopic) produce(ctx context.Context, leader int32, id [16]byte, batch []byte) error {

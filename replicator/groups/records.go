@@ -14,7 +14,7 @@ import (
 type checkpoints struct {
 	topic *internalTopic
 	seed  maphash.Seed
-	id    [16]byte // of the topic when the sync began
+	id    [16]byte // of the topic when the sync began, to which it writes
 }
 
 // newCheckpoints returns nil if checkpoints are off.
@@ -58,7 +58,7 @@ func (c *checkpoints) write(ctx context.Context, positions []*position, began ti
 	if len(records) == 0 {
 		return
 	}
-	written, err := c.topic.write(ctx, time.Now(), records)
+	written, err := c.topic.write(ctx, c.id, time.Now(), records)
 	took := time.Since(began).Seconds()
 	for _, p := range changed[:written] {
 		c.topic.deps.Metrics.CheckpointLatency.Observe(took)
@@ -138,7 +138,7 @@ func (s *offsetSyncs) write(ctx context.Context) {
 	if len(records) == 0 {
 		return
 	}
-	if _, err := s.topic.write(ctx, time.Now(), records); err == nil {
+	if _, err := s.topic.write(ctx, s.id, time.Now(), records); err == nil {
 		maps.Copy(s.written, changed)
 	}
 }

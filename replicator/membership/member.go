@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -61,16 +62,18 @@ type Member struct {
 	cancel context.CancelFunc
 	plans  *assignor
 
-	mu      sync.Mutex
-	id      string // the member id under which the shards were assigned, empty if none are
-	shards  map[int32]bool
-	leaving bool
-	lost    bool
+	mu       sync.Mutex
+	id       string // the member id under which the shards were assigned, empty if none are
+	shards   map[int32]bool
+	leaving  bool
+	over     bool            // this process is no member any more, and does not become one
+	failures int             // of attempts to join or to stay
+	reasons  map[string]bool // of the failures since the group last assigned
 }
 
 // Join begins to join the group and does not wait for it. The membership ends with ctx.
 func Join(ctx context.Context, cfg Config) (*Member, error) {
-	m := &Member{cfg: cfg, shards: make(map[int32]bool), plans: newAssignor(cfg.Info)}
+	m := newMember(cfg)
 	ctx, m.cancel = context.WithCancel(ctx)
 	var err error
 	m.client, err = kgo.NewClient(append(slices.Clone(cfg.Options), kgo.WithContext(ctx),
@@ -87,16 +90,24 @@ func Join(ctx context.Context, cfg Config) (*Member, error) {
 	return m, nil
 }
 
+func newMember(cfg Config) *Member {
+	return &Member{cfg: cfg, plans: newAssignor(cfg.Info), shards: make(map[int32]bool), reasons: make(map[string]bool)}
+}
+
 func (m *Member) onAssigned(_ context.Context, cl *kgo.Client, added map[string][]int32) {
 	id, _ := cl.GroupMetadata()
 	m.mu.Lock()
 	for _, k := range added[m.cfg.Topic] {
 		m.shards[k] = true
 	}
-	all, leaving := slices.Sorted(maps.Keys(m.shards)), m.leaving
+	all, leaving, failed := slices.Sorted(maps.Keys(m.shards)), m.leaving, len(m.reasons) > 0
+	clear(m.reasons)
 	m.mu.Unlock()
 	if leaving {
 		return
+	}
+	if failed {
+		m.cfg.Log.Info("joined the group again", "group", m.cfg.Group)
 	}
 	m.cfg.Assigned(all)
 	m.mu.Lock()
@@ -174,23 +185,38 @@ type manageErrors struct{ *Member }
 // OnGroupManageError implements kgo.HookGroupManageError.
 func (m manageErrors) OnGroupManageError(err error) { m.fail(err) }
 
-// fail reports an error: as fatal if a retry cannot help.
+// fail reports an error: as fatal if a retry cannot help. Of an outage, it logs each reason once.
 func (m *Member) fail(err error) {
 	removed := errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.FencedInstanceID)
+	explained := m.explain(err)
 	m.mu.Lock()
-	over := m.leaving || m.lost
-	m.lost = m.lost || removed
+	over, known := m.leaving || m.over, m.reasons[reasonOf(err)]
+	m.over = m.over || removed || explained != nil
+	m.reasons[reasonOf(err)] = true
+	m.failures++
 	m.mu.Unlock()
-	switch explained := m.explain(err); {
+	switch {
 	case over || errors.Is(err, context.Canceled):
 	case explained != nil:
 		m.cfg.Failed(explained)
 	case removed:
 		m.cancel() // or the client joins again, and replaces another process that has joined with the same id
 		m.cfg.Lost(err)
-	default:
+	case !known:
 		m.cfg.Log.Warn("the membership of the group ended, joining again", "group", m.cfg.Group, "err", err)
 	}
+}
+
+// reasonOf is the same text for two errors with the same reason. The text of a network error has a local port, which differs each time, and the
+// address of a broker.
+func reasonOf(err error) string {
+	if code, ok := errors.AsType[*kerr.Error](err); ok {
+		return code.Message
+	}
+	if network, ok := errors.AsType[*net.OpError](err); ok {
+		return network.Op + ": " + network.Err.Error()
+	}
+	return err.Error()
 }
 
 // explain returns what to do about an error after which a retry does not help, nil for all others.
@@ -212,14 +238,65 @@ func (m *Member) explain(err error) error {
 	return nil
 }
 
+// LeaveTimeout is how long Leave may block: until a join is complete, for which the other members have the rebalance timeout, and a little longer.
+const LeaveTimeout = rebalanceTimeout + time.Second
+
+// errNotJoined means that the group did not complete the join in time.
+var errNotJoined = errors.New("the group did not tell the member id of this instance in time")
+
 // Leave leaves the group, so that the shards of this instance go to others at once. They must be given up before. A member that just ends keeps its
 // place until the session timeout (KIP-345), for the case that it comes back. The request is sent with a client of the target, and names the member, so
 // that it does not remove another process with the same instance id.
+//
+// A member that still joins learns its id when the join is complete. Until then it waits: the group gives shards to it, gone or not.
 func (m *Member) Leave(ctx context.Context, with *kgo.Client) error {
-	id, _ := m.client.GroupMetadata()
-	if !m.end() || id == "" {
+	ctx, cancel := context.WithTimeout(ctx, LeaveTimeout)
+	defer cancel()
+	if !m.beginEnd() {
 		return nil
 	}
+	id := m.awaitID(ctx)
+	m.close()
+	switch {
+	case id != "":
+		return m.leaveAs(ctx, id, with)
+	case m.isOver():
+		return nil
+	}
+	return errNotJoined
+}
+
+// awaitID returns the member id, once the coordinator has told it; empty if it does not.
+func (m *Member) awaitID(ctx context.Context) string {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	failures := m.failed()
+	for {
+		if id, _ := m.client.GroupMetadata(); id != "" || m.isOver() || m.failed() > failures {
+			return id
+		}
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-tick.C:
+		}
+	}
+}
+
+func (m *Member) isOver() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.over
+}
+
+// failed counts the attempts to join that have failed.
+func (m *Member) failed() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failures
+}
+
+func (m *Member) leaveAs(ctx context.Context, id string, with *kgo.Client) error {
 	request := kmsg.NewPtrLeaveGroupRequest()
 	request.Group = m.cfg.Group
 	leaver := kmsg.NewLeaveGroupRequestMember()
@@ -240,18 +317,23 @@ func (m *Member) Leave(ctx context.Context, with *kgo.Client) error {
 }
 
 // Close ends the membership and keeps its place in the group until the session timeout.
-func (m *Member) Close() { m.end() }
+func (m *Member) Close() {
+	if m.beginEnd() {
+		m.close()
+	}
+}
 
-// end ends the client, first of all so that it does not join again. It reports whether it did, which it does once.
-func (m *Member) end() bool {
+// beginEnd ends what the member does for the flow. It reports whether it did, which it does once.
+func (m *Member) beginEnd() bool {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	before := m.leaving
 	m.leaving = true
-	m.mu.Unlock()
-	if before {
-		return false
-	}
+	return !before
+}
+
+// close ends the client, so that it does not join again.
+func (m *Member) close() {
 	m.cancel() // or Close would wait for the end of a rebalance
 	m.client.Close()
-	return true
 }

@@ -43,13 +43,16 @@ func NewCluster(t testing.TB, id string, brokers int) *Cluster {
 	return c
 }
 
+// testClientID is that of the clients of tests.
+const testClientID = "the-test"
+
 // newClient connects one more client, closed at the end of the test at the latest.
 func (c *Cluster) newClient(opts ...kgo.Opt) *kgo.Client {
 	c.t.Helper()
 	versions := kversion.Stable() // with names of topics, which work also while the cluster hides ids
 	versions.SetMaxKeyVersion(int16(kmsg.Fetch), versionByID-1)
 	versions.SetMaxKeyVersion(int16(kmsg.Produce), versionByID-1)
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.MaxVersions(versions)}, opts...)...)
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.ClientID(testClientID), kgo.MaxVersions(versions)}, opts...)...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -78,9 +81,11 @@ func (c *Cluster) DeleteTopic(name string) {
 	c.Client.PurgeTopicsFromClient(name)
 }
 
-// RecreateTopic deletes a topic and creates an empty one of that name.
+// RecreateTopic deletes a topic and creates an empty one of that name. No flow creates it in between.
 func (c *Cluster) RecreateTopic(name string, partitions int32) {
 	c.t.Helper()
+	c.requests.creations.Lock()
+	defer c.requests.creations.Unlock()
 	c.DeleteTopic(name)
 	c.CreateTopic(name, partitions)
 	c.Client.PurgeTopicsFromClient(name)

@@ -16,8 +16,9 @@ import (
 // Flow is a replication flow that runs in the background of a test.
 type Flow struct {
 	*Running[replicator.Status]
-	Config  config.Flow
-	Metrics *prometheus.Registry
+	Config   config.Flow
+	ClientID string // of its requests; no other flow has it
+	Metrics  *prometheus.Registry
 
 	source *Cluster
 	logged *logged
@@ -25,13 +26,18 @@ type Flow struct {
 
 func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
 	c.t.Helper()
-	f := &Flow{Config: parsed.Flows[0], Metrics: prometheus.NewRegistry(), source: source, logged: &logged{also: c.t.Output()}}
+	number := flows.Add(1)
+	f := &Flow{
+		Config: parsed.Flows[0], ClientID: fmt.Sprintf("milena-%d", number), Metrics: prometheus.NewRegistry(), source: source, logged: &logged{also: c.t.Output()},
+	}
+	from, to := parsed.Clusters[f.Config.Source], parsed.Clusters[f.Config.Target]
+	from.ClientID, to.ClientID = f.ClientID, f.ClientID
 	flow, err := replicator.New(replicator.Options{
 		Clusters: client.Clusters{
-			Flow: f.Config, Reverse: c.reverseOf(f.Config), Source: parsed.Clusters[f.Config.Source], Target: parsed.Clusters[f.Config.Target],
+			Flow: f.Config, Reverse: c.reverseOf(f.Config), Source: from, Target: to,
 			Log: slog.New(slog.NewTextHandler(f.logged, nil)),
 		},
-		Registerer: f.Metrics, Instance: cmp.Or(c.Instance, instanceID()),
+		Registerer: f.Metrics, Instance: cmp.Or(c.Instance, fmt.Sprintf("instance-%d", number)),
 		Buffer: int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap, BootTime: c.BootTime, Pauses: c.Pauses,
 	})
 	if err != nil {
@@ -186,7 +192,5 @@ func (f *Flow) Metric(name string, labels ...string) float64 {
 	return sum
 }
 
-// instanceIDs counts the flows of all tests.
-var instanceIDs atomic.Int64 //nolint:gochecknoglobals // an id that no other flow has
-
-func instanceID() string { return fmt.Sprintf("instance-%d", instanceIDs.Add(1)) }
+// flows counts the flows of all tests.
+var flows atomic.Int64 //nolint:gochecknoglobals // an id that no other flow has

@@ -35,6 +35,20 @@ func (s Flows) UntilShared(least int) {
 	})
 }
 
+// UntilHeld waits until the group has assigned all shards, and each instance holds at least least of them. They may be taking them over.
+func (s Flows) UntilHeld(least int) {
+	s[0].t.Helper()
+	s.until("the instances hold all shards", func(statuses []replicator.Status) (bool, string) {
+		held, all, detail := 0, true, ""
+		for _, status := range statuses {
+			held += status.Instance.Held
+			all = all && status.Instance.Held >= least && (status.Instance.State == "assigned" || status.Instance.State == "standby")
+			detail += fmt.Sprintf("%+v; ", status.Instance)
+		}
+		return all && held == int(s[0].Config.Shards), detail
+	})
+}
+
 // UntilCopied waits until everything that a source topic holds now is acknowledged by the target, whichever instance has the partition.
 func (s Flows) UntilCopied(topic string) {
 	s[0].t.Helper()

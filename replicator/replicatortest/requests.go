@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -24,20 +25,27 @@ const (
 	DropRequest
 	// NeverRespond handles the request and leaves the connection open without an answer.
 	NeverRespond
+	// Swallow neither handles nor answers the request, nor what follows it on its connection, as a broker that hangs.
+	Swallow
 	// SlowResponse delays the answer by two seconds, as a slow link delays a large one.
 	SlowResponse
 )
 
 const slowness = 2 * time.Second
 
+// All is the count of requests that are spoiled until something else is ordered.
+const All = math.MaxInt
+
 // Spoil spoils the next count requests with the given key whose bytes contain the given ones (all, if nil), and replaces what an earlier call
-// ordered. The channel is closed when the last of them arrives; a count of 0 ends the spoiling.
+// ordered. The channel is closed when the first of them arrives; a count of 0 ends the spoiling.
 func (c *Cluster) Spoil(key kmsg.Key, contains []byte, how Spoil, count int) <-chan struct{} {
 	i := c.requests
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.key, i.contains, i.how, i.left, i.spoiled = key, contains, how, count, make(chan struct{})
-	return i.spoiled
+	i.key, i.contains, i.how, i.left = key, contains, how, count
+	first := make(chan struct{})
+	i.arrived = sync.OnceFunc(func() { close(first) })
+	return first
 }
 
 // SpoilTopic is Spoil for requests that name a topic by its id.
@@ -63,13 +71,15 @@ type interceptor struct {
 	epochs epochs
 	hidden hiddenIDs
 
+	creations sync.RWMutex // held while a topic is deleted and created again
+
 	mu       sync.Mutex
 	see      func(client string, request kmsg.Request)
 	key      kmsg.Key
 	contains []byte
 	how      Spoil
 	left     int
-	spoiled  chan struct{} // closed when nothing is left
+	arrived  func() // at each that is spoiled
 
 	listeners []*listener // by node
 }
@@ -80,16 +90,25 @@ func (i *interceptor) observer() func(client string, request kmsg.Request) {
 	return i.see
 }
 
+// await lets a request to create topics wait while the test recreates one.
+func (i *interceptor) await(frame []byte) {
+	if keyOf(frame) == kmsg.CreateTopics && !bytes.Contains(frame, []byte(testClientID)) {
+		i.creations.RLock()
+		defer i.creations.RUnlock()
+	}
+}
+
+func keyOf(frame []byte) kmsg.Key { return kmsg.Key(binary.BigEndian.Uint16(frame[4:])) }
+
 // catch says whether a request is spoiled, and how.
 func (i *interceptor) catch(frame []byte) (Spoil, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.left == 0 || int16(binary.BigEndian.Uint16(frame[4:])) != int16(i.key) || !bytes.Contains(frame, i.contains) {
+	if i.left == 0 || keyOf(frame) != i.key || !bytes.Contains(frame, i.contains) {
 		return 0, false
 	}
-	if i.left--; i.left == 0 {
-		close(i.spoiled)
-	}
+	i.left--
+	i.arrived()
 	return i.how, true
 }
 
@@ -99,6 +118,7 @@ type conn struct {
 	interceptor *interceptor
 	listener    *listener
 	rest        []byte // of the request that the cluster is reading
+	hangs       bool   // nothing more is handled
 
 	mu            sync.Mutex
 	spoiled       map[uint32]Spoil        // by correlation id
@@ -144,7 +164,7 @@ func (c *conn) inspect(frame []byte) {
 }
 
 func (c *conn) Read(b []byte) (int, error) {
-	if len(c.rest) == 0 {
+	for len(c.rest) == 0 {
 		var size [4]byte
 		if _, err := io.ReadFull(c.Conn, size[:]); err != nil {
 			return 0, err
@@ -155,10 +175,15 @@ func (c *conn) Read(b []byte) (int, error) {
 			return 0, err
 		}
 		c.inspect(frame)
-		if how, ok := c.interceptor.catch(frame); ok {
-			if how == DropRequest {
-				return 0, errors.New("the request is dropped")
-			}
+		c.interceptor.await(frame)
+		how, ok := c.interceptor.catch(frame)
+		c.hangs = c.hangs || ok && how == Swallow
+		switch {
+		case c.hangs:
+			continue
+		case ok && how == DropRequest:
+			return 0, errors.New("the request is dropped")
+		case ok:
 			c.mu.Lock()
 			c.spoiled[binary.BigEndian.Uint32(frame[8:])] = how
 			c.mu.Unlock()
