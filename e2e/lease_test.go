@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"testing"
 	"time"
 
@@ -14,7 +16,6 @@ import (
 	"github.com/milena-kafka/milena/e2e/load"
 	"github.com/milena-kafka/milena/e2e/verify"
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/replicator/recordbatch"
 )
 
 // startWithoutTransactions starts clusters of which the target, by its proxies, has no transactions. It returns a config with fence: lease.
@@ -110,10 +111,7 @@ func TestLateBatchOfAnEarlierOwner(t *testing.T) {
 	m.start()
 	m.waitReady(30 * time.Second)
 	late := func(topic string, partition int32, sequence int32) error {
-		batch, err := recordbatch.Encode([]recordbatch.Record{{Timestamp: time.Now().UnixMilli(), Key: []byte("late"), Value: []byte("late")}}, recordbatch.None)
-		check(t, err)
-		recordbatch.Rewrite(batch, before.Producer.ID, before.Producer.Epoch, sequence)
-		return produceRaw(t, p.targetClient, topic, partition, batch)
+		return produceRaw(t, p.targetClient, topic, partition, batchOf(*before.Producer, sequence))
 	}
 	if err := late(offsets.JournalTopic("source-target"), before.shard, 0); !errors.Is(err, kerr.InvalidProducerEpoch) {
 		t.Errorf("a late write to the journal: %v", err)
@@ -152,6 +150,21 @@ func (p *pair) journalOf(topic string, partition int32) (found journaled) {
 		p.t.Fatalf("the journal has no producer of %s[%d]", topic, partition)
 	}
 	return found
+}
+
+// batchOf is a batch of one record from a producer, with another sequence.
+func batchOf(producer offsets.Producer, sequence int32) []byte {
+	now := time.Now().UnixMilli()
+	r := kmsg.Record{Key: []byte("late"), Value: []byte("late")}
+	r.Length = int32(len(r.AppendTo(nil)) - 1) // without the length itself, which takes one byte
+	b := kmsg.RecordBatch{
+		PartitionLeaderEpoch: -1, Magic: 2, FirstTimestamp: now, MaxTimestamp: now, NumRecords: 1, Records: r.AppendTo(nil),
+		ProducerID: producer.ID, ProducerEpoch: producer.Epoch, FirstSequence: sequence,
+	}
+	bytes := b.AppendTo(nil)
+	binary.BigEndian.PutUint32(bytes[8:], uint32(len(bytes)-12))
+	binary.BigEndian.PutUint32(bytes[17:], crc32.Checksum(bytes[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return bytes
 }
 
 // produceRaw sends one batch as it is.

@@ -10,9 +10,9 @@ import (
 const Version uint16 = 2
 
 const (
-	// producerFormat is the format of a [PartitionState] with a Producer.
+	// ProducerFormat is the format of a [PartitionState] with a Producer.
 	producerFormat uint16 = 2
-	// claimFormat is the format of a [ShardState] with a Claim. All other entries have format 1.
+	// ClaimFormat is the format of a [ShardState] with a Claim. All other entries have format 1.
 	claimFormat uint16 = 2
 )
 

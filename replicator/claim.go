@@ -90,7 +90,7 @@ func (s *shard) claimLocked(ctx context.Context, end int64) error {
 func (s *shard) verifyClaim(ctx context.Context, at int64, entries []journalEntry) error {
 	i := 0
 	err := s.readJournal(ctx, &logTail{from: at, until: at + int64(len(entries))}, func(r recordbatch.Record) error {
-		if i < len(entries) && !(bytes.Equal(r.Key, entries[i].key) && bytes.Equal(r.Value, entries[i].value)) {
+		if i < len(entries) && (!bytes.Equal(r.Key, entries[i].key) || !bytes.Equal(r.Value, entries[i].value)) {
 			return fmt.Errorf("%w: another process has claimed the shard at offset %d of its journal", errEpochTaken, at)
 		}
 		i++

@@ -102,7 +102,7 @@ func (o *owner) choices(w *world, n int) (list []event) {
 	mayLose := w.used.doubts < w.doubts
 	hasChanges := func(p *partition) bool { return p.progress.hasChanges() }
 	if o.step == stepIdle && o.shard.ownership.isCertain() && slices.ContainsFunc(o.partitions[:], hasChanges) {
-		if w.forgets == 0 && !(w.claims && w.rivals > 0) && (o.epoch < w.epoch || w.mayRead()) { // where late batches land, the journal is as old as it can be
+		if w.forgets == 0 && (!w.claims || w.rivals == 0) && (o.epoch < w.epoch || w.mayRead()) { // where late batches land, the journal is as old as it can be
 			list = append(list, event{what: "journal", owner: n})
 		}
 		if mayLose {

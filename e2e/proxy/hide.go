@@ -49,7 +49,7 @@ func (l *link) pumpFrames(from, to *net.TCPConn, what direction, f *filter) {
 			return
 		}
 		l.proxy.await()
-		ok := true
+		var ok bool
 		if what == requests {
 			ok = f.note(frame)
 		} else {
