@@ -139,10 +139,10 @@ func startACLSync(t *testing.T) *aclSync {
 	}
 	security := &kafka.Security{CA: ca, Users: users}
 	classes := t.TempDir()
-	check(t, requireKafka(t).Compile(t.Context(), filepath.Join("testdata", "Policy.java"), classes))
+	check(t, requireKafka(t).Policies(t.Context(), classes))
 	authorized := map[string]string{"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users": "User:ANONYMOUS"}
 	strict := maps.Clone(authorized)
-	strict["alter.config.policy.class.name"] = "Policy"
+	strict["alter.config.policy.class.name"] = kafka.Policy
 	a := &aclSync{ca: ca, pair: startPair(t, kafka.Options{Security: security, Properties: authorized}, kafka.Options{Security: security, Properties: strict, Classes: classes})}
 	a.createTopic("orders", 1, 1)
 	a.createTopic("stock", 1, 1, "file.delete.delay.ms=3000", "retention.ms=7200000")

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/milena-kafka/milena/e2e/instances"
 	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/load"
 )
 
 // The broker that coordinates the group of the instances is killed. What the others lead should hardly notice.
@@ -57,5 +59,40 @@ func TestCoordinatorsBrokerIsKilled(t *testing.T) {
 	s.verifyShared(s.list...)
 	for _, m := range s.list {
 		m.stop()
+	}
+}
+
+// A cluster that never had a group is healthy: check has nothing to say about it. Where brokers can never create the topic of their groups, check
+// and run name the broker's config, records are copied, and status does not say that all is well.
+func TestTargetWithoutGroups(t *testing.T) {
+	const key = "set offsets.topic.replication.factor to at most 1"
+	for _, tt := range []struct {
+		name   string
+		target kafka.Options
+		broken bool
+	}{
+		{"none yet", kafka.Options{}, false},
+		{"none ever", kafka.Options{Properties: map[string]string{"offsets.topic.replication.factor": "3"}}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := startPair(t, kafka.Options{}, tt.target)
+			p.createTopic("orders", 1, 1)
+			check(t, p.writer(load.Options{Topic: "orders", Partitions: 1}).Write(t.Context(), 100))
+			code, output := p.runVerb(t, "check", p.config("orders"))
+			if code != 0 || strings.Contains(output, "warning: ") != tt.broken || strings.Contains(output, key) != tt.broken {
+				t.Errorf("check: exit code %d\n%s", code, output)
+			}
+			m := p.startMilena(p.config("orders"))
+			p.waitAndVerify(m, 30*time.Second, 100, "orders")
+			if tt.broken {
+				s := m.waitSignals(30*time.Second, "status names the broker's config", func(s signals) bool { return strings.Contains(s.status, key) })
+				if s.statusCode != 1 || strings.Contains(s.status, "no partition needs attention") || !strings.Contains(m.Output(), key) {
+					t.Errorf("status: exit code %d\n%s", s.statusCode, s.status)
+				}
+			} else {
+				m.waitSignals(30*time.Second, "all is well", func(s signals) bool { return s.isGood() && s.flow.Instance.State == "assigned" })
+			}
+			m.stop()
+		})
 	}
 }

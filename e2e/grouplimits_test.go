@@ -30,6 +30,7 @@ import (
 type groupLimits struct {
 	*pair
 	m      *milena
+	config daemon.Map
 	copies []logRecord // the copies of topic t
 }
 
@@ -40,7 +41,7 @@ func TestGroupsOnlyMoveForward(t *testing.T) {
 	g.writeTopics()
 	c := syncGroupsOften(p.config("t", "big"))
 	c["flows"].([]daemon.Map)[0]["configs_exclude"] = []string{`max\.message\.bytes`}
-	g.m = p.startMilena(c)
+	g.config, g.m = c, p.startMilena(c)
 	p.waitCopied(g.m, time.Minute, "t")
 	g.waitHaltedAtLargeRecord()
 	g.copies = readContents(t, p.targetClient, remoteTopic("t"))[0]
@@ -161,11 +162,16 @@ func (g *groupLimits) refusedByTarget(t *testing.T) {
 	check(t, joinGroupAs(t.Context(), g.targetClient, "worker", "connect"))
 	commitOffset(t, g.sourceAdmin, "worker", "t", 0, 10, "")
 	commitOffset(t, g.sourceAdmin, "long", "t", 0, 10, strings.Repeat("x", 200)) // over the target's offset.metadata.max.bytes
-	g.waitRefusals(t, map[string]string{"worker": "kind", "long": "failed", "reset": "own"})
-	for _, reason := range []string{"kind", "failed", "own"} {
+	g.waitRefusals(t, map[string]string{"worker": "kind", "long": "metadata", "reset": "own"})
+	for _, reason := range []string{"kind", "metadata", "own"} {
 		g.m.waitMetric(10*time.Second, 1, "milena_group_positions_refused", `reason="`+reason+`"`)
 		g.m.waitMetric(10*time.Second, 1, "milena_group_refusals_total", `reason="`+reason+`"`)
 	}
+	code, output := g.runVerb(t, "check", g.config)
+	if code != 0 {
+		t.Errorf("check: exit code %d", code)
+	}
+	wantOutput(t, output, "group long on cluster source has committed an offset with 200 bytes of metadata, and cluster target accepts 100")
 	if g.at("worker", "t") >= 0 {
 		t.Error("an offset was committed for a Connect worker")
 	}

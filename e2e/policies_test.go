@@ -25,15 +25,24 @@ func wantOutput(t *testing.T, output string, want ...string) {
 	}
 }
 
-// A target whose policies refuse small segments and one topic gets the rest. What check says is what run does.
+// A target whose policies refuse small segments, one topic, and more than a few topics per request gets the rest. What check says is what run does.
 func TestTargetWithCreatePolicy(t *testing.T) {
 	classes := t.TempDir()
-	check(t, requireKafka(t).Compile(t.Context(), filepath.Join("testdata", "Policy.java"), classes))
-	p := startPair(t, kafka.Options{}, kafka.Options{Properties: map[string]string{"create.topic.policy.class.name": "Policy"}, Classes: classes})
+	check(t, requireKafka(t).Policies(t.Context(), classes))
+	p := startPair(t, kafka.Options{}, kafka.Options{Classes: classes, Properties: map[string]string{
+		"create.topic.policy.class.name": kafka.Policy, "authorizer.class.name": kafka.Requests,
+	}})
 	p.createTopic("small", 2, 1, "segment.bytes=16777216", "retention.ms=7200000")
 	check(t, p.writer(load.Options{Topic: "small", Partitions: 2}).Write(t.Context(), 100))
 
-	settings := p.config("small")
+	all := []string{"small"}
+	for i := range kafka.MostTopics + 1 {
+		topic := fmt.Sprint("many-", i)
+		p.createTopic(topic, 1, 1)
+		check(t, p.writer(load.Options{Topic: topic, Partitions: 1}).Write(t.Context(), 10))
+		all = append(all, topic)
+	}
+	settings := p.config("small", "many-.*")
 	code, output := p.runVerb(t, "check", settings)
 	if code != 0 {
 		t.Errorf("check: exit code %d", code)
@@ -41,7 +50,7 @@ func TestTargetWithCreatePolicy(t *testing.T) {
 	wantOutput(t, output, "topic source.small is created without segment.bytes", "Config property 'segment.bytes' must be at least 52428800",
 		"topic milena.source-target.journal is created without segment.ms", "Config property 'segment.ms' is not allowed")
 	m := p.startMilena(settings)
-	p.waitAndVerify(m, 30*time.Second, 200, "small")
+	p.waitAndVerify(m, 30*time.Second, 200+10*(kafka.MostTopics+1), all...)
 	if own := ownConfigs(t, p.targetAdmin, "milena.source-target.journal"); !maps.Equal(own, map[string]string{"cleanup.policy": "compact"}) {
 		t.Errorf("the journal has %v", own)
 	}

@@ -39,6 +39,8 @@ const (
 	RefusedRecreated Refusal = "recreated"
 	// RefusedRights means that milena lacks permissions on the group.
 	RefusedRights Refusal = "rights"
+	// RefusedMetadata means that the metadata of a committed offset is longer than the target accepts.
+	RefusedMetadata Refusal = "metadata"
 	// RefusedFailed means that a request failed. The next group sync retries.
 	RefusedFailed Refusal = "failed"
 )
@@ -47,7 +49,7 @@ const (
 func Refusals() []Refusal {
 	return []Refusal{
 		RefusedActive, RefusedAhead, RefusedOwn, RefusedNotPut, RefusedKind, RefusedNotCopied, RefusedBeforeStart, RefusedRecovering, RefusedRecreated,
-		RefusedRights, RefusedFailed,
+		RefusedRights, RefusedMetadata, RefusedFailed,
 	}
 }
 
@@ -74,12 +76,17 @@ func (r Refusal) Explain() string {
 		return "has committed offsets in a topic that was deleted and created again, or whose records were truncated"
 	case RefusedRights:
 		return "cannot be read or written: grant READ on the group to milena's user"
+	case RefusedMetadata:
+		return "has metadata with its committed offset that is longer than the target accepts: raise offset.metadata.max.bytes in its brokers' server.properties, or shorten what the consumers commit"
 	case RefusedFailed:
 		return "could not be read or written, retrying"
 	default:
 		return "is in sync"
 	}
 }
+
+// ByTarget reports whether the target refuses the group until somebody changes rights or configs there.
+func (r Refusal) ByTarget() bool { return r == RefusedRights || r == RefusedMetadata }
 
 // Groups holds which consumer groups of one flow are translated. It is immutable.
 type Groups struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/membership"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // holding is how this process came to hold the shards that it holds.
@@ -53,6 +54,7 @@ type instance struct {
 	leaving bool       // nothing more is held; guarded by mu
 	holding atomic.Int32
 	seen    atomic.Pointer[membership.Group] // as the group was last described
+	problem atomic.Pointer[string]           // why the membership last ended, nil once the group has assigned shards
 }
 
 func (i *instance) init(id string, flow config.Flow) {
@@ -190,8 +192,9 @@ func (f *Flow) join(ctx context.Context) error {
 	member, err := membership.Join(ctx, membership.Config{
 		Options: options, Cluster: f.config.Target, Group: f.instance.group, Topic: f.journalTopic, Instance: f.instance.id, Info: f.instanceInfo,
 		Assigned: f.assigned, Settled: func() { requestSoon(f.instance.changed) }, Revoked: f.revoked, Lost: f.lost,
-		Failed: func(err error) { f.fail(&fatalError{fmt.Errorf("flow %s: %w", f.config.Name, err)}) },
-		Log:    f.log,
+		Failed:  func(err error) { f.fail(&fatalError{fmt.Errorf("flow %s: %w", f.config.Name, err)}) },
+		Retried: f.rejoins,
+		Log:     f.log,
 	})
 	if err != nil {
 		return err
@@ -200,6 +203,21 @@ func (f *Flow) join(ctx context.Context) error {
 	f.instance.joinedAt.Store(time.Now().UnixNano())
 	return nil
 }
+
+// rejoins reports why the membership ended, after which this process joins again, with the broker config that is the cause, if one is.
+func (f *Flow) rejoins(err error) {
+	ctx, cancel := context.WithTimeout(f.hard, explainTimeout)
+	defer cancel()
+	if cause := topics.ExplainGroups(ctx, f.target, f.config.Target, err); cause != nil {
+		err = fmt.Errorf("%w (%w)", cause, err)
+	}
+	text := err.Error()
+	f.instance.problem.Store(&text)
+	f.log.Warn("the membership of the group ended, joining again", "group", f.instance.group, "err", err)
+}
+
+// explainTimeout is how long it may take to find out why brokers have no coordinator.
+const explainTimeout = 5 * time.Second
 
 // instanceInfo is what the other instances learn of this one when it joins.
 func (f *Flow) instanceInfo() membership.Info {
@@ -219,6 +237,7 @@ func (f *Flow) assigned(numbers []int32) {
 		return
 	}
 	was := f.instance.how()
+	f.instance.problem.Store(nil)
 	f.instance.holding.Store(int32(assigned))
 	if !f.lease.holds() { // others may have had since what this process holds
 		f.giveUp(f.held.take(f.held.numbers()))

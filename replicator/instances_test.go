@@ -109,6 +109,29 @@ func TestRemovedInstanceJoinsAgain(t *testing.T) {
 	c.Verify("orders", "a.orders", 12)
 }
 
+// Brokers that have no coordinator for the group let nobody join. Records are copied all the same, and the status says that the instance is not in
+// the group until it is.
+func TestInstanceThatCannotJoinIsVisible(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	fault := c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.CoordinatorNotAvailable, Count: -1})
+	f := c.Start()
+	c.Source.Produce("orders", 1, 10, "alone")
+	f.UntilCopied("orders")
+	replicatortest.Eventually(t, "the status says why the instance is not in the group", func() (bool, string) {
+		i := f.Status().Instance
+		return i.State == "claimed" && strings.Contains(i.Problem, "COORDINATOR_NOT_AVAILABLE"), fmt.Sprint(i)
+	})
+	fault.Remove()
+	replicatortest.Flows{f}.UntilShared(64)
+	if problem := f.Status().Instance.Problem; problem != "" {
+		t.Errorf("the instance is in the group, and the status says: %s", problem)
+	}
+	f.Stop()
+	c.Verify("orders", "a.orders", 1)
+}
+
 // Somebody fences a shard that the group assigns to this instance, as a process that was paused does. It fences it back.
 func TestAssignedShardIsFencedBack(t *testing.T) {
 	t.Parallel()

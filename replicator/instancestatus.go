@@ -1,6 +1,10 @@
 package replicator
 
-import "github.com/milena-kafka/milena/replicator/membership"
+import (
+	"fmt"
+
+	"github.com/milena-kafka/milena/replicator/membership"
+)
 
 // InstanceStatus is this process among the instances of the flow.
 type InstanceStatus struct {
@@ -8,6 +12,8 @@ type InstanceStatus struct {
 	ID string `json:"id,omitempty"`
 	// State is alone (instances: one), joining, claimed (alone in the group, which has not assigned yet), assigned, or standby: assigned nothing.
 	State string `json:"state"`
+	// Problem is why this instance cannot join the group, empty if it is in it. One that has claimed the shards copies all the same.
+	Problem string `json:"problem,omitempty"`
 	// Held counts the shards of this instance, and Shards those of the flow.
 	Held   int   `json:"held"`
 	Shards int32 `json:"shards"`
@@ -24,6 +30,9 @@ func (f *Flow) instanceStatus() InstanceStatus {
 	}
 	if f.instance.how() == alone {
 		s.ID = ""
+	}
+	if text := f.instance.problem.Load(); text != nil && !f.instance.isAssigned() {
+		s.Problem = fmt.Sprintf("not in group %s on cluster %s: %s", f.instance.group, f.config.Target, *text)
 	}
 	if group := f.instance.seen.Load(); group != nil {
 		s.Instances = group.Instances

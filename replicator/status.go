@@ -241,7 +241,11 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 		reasons = append(reasons, "topics cannot be synced: "+failure.text)
 	}
 	if f.instance.how() == joining {
-		reasons = append(reasons, fmt.Sprintf("waiting until group %s on cluster %s assigns shards to this instance", f.instance.group, f.config.Target))
+		text := fmt.Sprintf("waiting until group %s on cluster %s assigns shards to this instance", f.instance.group, f.config.Target)
+		if problem := f.instance.problem.Load(); problem != nil {
+			text += ": " + *problem
+		}
+		reasons = append(reasons, text)
 	}
 	reasons = append(reasons, f.notBegun(now)...)
 	if c.unseen > 0 {

@@ -20,6 +20,8 @@ type overview struct {
 	AttentionCount int             `json:"attention_count"` // partitions
 	Attention      attentionList   `json:"attention"`
 	Topics         []topicOverview `json:"topics"`
+	// AllIsWell says that nothing about the flow needs attention.
+	AllIsWell bool `json:"all_is_well"`
 	// Hidden counts the partitions and topics that need attention and are not in Attention.
 	Hidden int `json:"attention_hidden"`
 }
@@ -61,6 +63,7 @@ func newOverview(s replicator.Status) overview {
 	o.TopicCount = len(o.Topics)
 	o.Hidden = o.Attention.choose()
 	o.chooseTopics()
+	o.AllIsWell = o.allIsWell()
 	if s.Groups != nil {
 		groups := *s.Groups
 		groups.Refusals = groups.Refusals[:min(maxShown, len(groups.Refusals))]
@@ -68,6 +71,21 @@ func newOverview(s replicator.Status) overview {
 		o.Groups = &groups
 	}
 	return o
+}
+
+// allIsWell reports whether nothing about the flow needs attention.
+func (o *overview) allIsWell() bool {
+	problems := len(o.Certificates)
+	if o.Groups != nil {
+		problems += len(o.Groups.Problems)
+	}
+	if o.Configs != nil {
+		problems += len(o.Configs.Problems)
+	}
+	if o.ACLs != nil {
+		problems += len(o.ACLs.Problems)
+	}
+	return healthy([]replicator.Status{o.Status}) == nil && len(o.Attention)+problems == 0
 }
 
 // sum adds the partitions to their topics and collects those that need attention.

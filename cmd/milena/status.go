@@ -26,7 +26,8 @@ With -c FILE it asks the clusters of the file instead of a milena, from anywhere
 instances of each flow with their shards, the lag of the whole flow, and what needs attention.
 Instances journal their progress every few seconds, so the lag is a little above the real one.
 
-The exit code is 0 if every flow is ready, no partition is halted and every selected topic is copied, else 1.
+The exit code is 0 if every flow is ready, no partition is halted, every selected topic is copied, the
+target refuses no consumer group, and the instance is in the group of the flow, else 1.
 
 Examples:
   milena status
@@ -93,7 +94,8 @@ func readStatus(ctx context.Context, url string) ([]byte, []replicator.Status, e
 	return body, flows, nil
 }
 
-// healthy is nil if every flow is ready, no partition is halted, and every selected topic is copied.
+// healthy is nil if every flow is ready, no partition is halted, every selected topic is copied, the target refuses no group, and the instance can
+// join the others.
 func healthy(flows []replicator.Status) error {
 	if len(flows) == 0 {
 		return errors.New("status: not ready")
@@ -101,11 +103,16 @@ func healthy(flows []replicator.Status) error {
 	bad := 0
 	for _, s := range flows {
 		halted := slices.ContainsFunc(s.Partitions, func(p replicator.PartitionStatus) bool { return p.Anomaly != nil })
-		if !s.Ready || halted || len(s.NotCopied) > 0 {
+		if !s.Ready || halted || len(s.NotCopied) > 0 || refusesGroups(s.Groups) || s.Instance.Problem != "" {
 			bad++
 		}
 	}
 	return needsAttention(bad, len(flows))
+}
+
+// refusesGroups reports whether the target refuses a group until somebody changes rights or configs there.
+func refusesGroups(g *groups.Status) bool {
+	return g != nil && slices.ContainsFunc(g.Refusals, func(r groups.Refusal) bool { return policy.Refusal(r.Reason).ByTarget() })
 }
 
 // needsAttention is the error of a command that shows flows, nil if none needs attention.
@@ -149,6 +156,9 @@ func (p *program) printStatus(o overview) {
 	}
 	if i := o.Instance; i.ID != "" {
 		p.printf("  instance %s: %s, holds %d of %s\n", i.ID, i.State, i.Held, count(int64(i.Shards), "shard"))
+		if i.Problem != "" {
+			p.printf("  %s\n", indented(i.Problem, "    "))
+		}
 		if n := len(i.Instances); n > 1 {
 			p.printf("  %s share the flow, and this is what one of them has; milena status -c FILE shows all%s\n", count(n, "instance"), syncsElsewhere(i))
 		}
@@ -262,7 +272,7 @@ func (p *program) printProblems(problems []string) {
 
 func (p *program) printAttention(o overview) {
 	if len(o.Attention) == 0 {
-		if o.Ready { // otherwise the reasons are at the top
+		if o.AllIsWell { // otherwise the reasons are above
 			p.printf("  no partition needs attention\n")
 		}
 		p.printf("\n")

@@ -116,6 +116,9 @@ func TestStatusExitCode(t *testing.T) {
 		{"one of two is not ready", []replicator.Status{{Flow: "a-b", Ready: true}, {Flow: "c-b"}}, exitFailed},
 		{"halted", []replicator.Status{{Flow: "a-b", Ready: true, Partitions: []replicator.PartitionStatus{good, {State: "halted", Anomaly: &replicator.AnomalyState{}}}}}, exitFailed},
 		{"a topic is not copied", []replicator.Status{{Flow: "a-b", Ready: true, NotCopied: map[string]string{"secret": "create topic a.secret: POLICY_VIOLATION"}}}, exitFailed},
+		{"an instance cannot join the group", []replicator.Status{{Flow: "a-b", Ready: true, Instance: replicator.InstanceStatus{ID: "i", Problem: "not in group milena.a-b"}}}, exitFailed},
+		{"the target refuses a group", []replicator.Status{{Flow: "a-b", Ready: true, Groups: &groups.Status{Refusals: []groups.Refusal{{Group: "g", Reason: "metadata"}}}}}, exitFailed},
+		{"a group consumes on the target", []replicator.Status{{Flow: "a-b", Ready: true, Groups: &groups.Status{Refusals: []groups.Refusal{{Group: "g", Reason: "own"}}}}}, exitClean},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := newAdmin(newRegistry(), config.HTTP{})

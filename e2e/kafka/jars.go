@@ -194,8 +194,8 @@ func (j Jars) classpath() string {
 	return libs + string(filepath.ListSeparator) + j.classes
 }
 
-// Compile compiles a Java source file against Kafka's jars into a directory, for Options.Classes.
-func (j Jars) Compile(ctx context.Context, source, into string) error {
+// compile compiles a Java source file against Kafka's jars into a directory.
+func (j Jars) compile(ctx context.Context, source, into string) error {
 	javac := exec.CommandContext(ctx, "javac", "-cp", j.classpath(), "-d", into, source)
 	if out, err := javac.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile %s: %w\n%s", source, err, out)

@@ -4,6 +4,9 @@
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 4h -run TestThousandFaults      run one
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 4h -run TestManyPartitions      run one that needs no Java: two minutes
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestBrokersOfManyAges   all pairs of Kafka versions: seven minutes
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestLimitsOfServices    the limits of managed services on 3.9 and 4.4: four minutes
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestPartitionsPer       more partitions than a controller creates at once: several minutes
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestHeartbeatsOn        a source before 2.4: half a minute
 //	MILENA_LONG=1 MILENA_E2E_SEED=17 go test ./e2e/long -v -timeout 4h -run ...  repeat the faults of a run; its log has the seed
 //
 // Without MILENA_LONG they are skipped. They need what the package e2e needs, and understand the same environment variables.

@@ -59,3 +59,48 @@ func TestOldFormatOnTarget(t *testing.T) {
 	o.Dir = t.TempDir()
 	versions.OldFormatOnTarget(t, o)
 }
+
+// The limits of managed services, on the versions that they have: each is told in the brokers' words, and costs no more than it must.
+func TestLimitsOfServices(t *testing.T) {
+	o := versionOptions(t)
+	for _, target := range []versions.Age{versions.Kafka39ZooKeeper(), versions.Kafka39KRaft(), versions.Kafka44()} {
+		for _, limit := range []struct {
+			name string
+			run  func(*testing.T, versions.Options, versions.Age)
+		}{
+			{"policies", versions.Limits},
+			{"no transactions", versions.NoTransactions},
+			{"no groups", versions.NoGroups},
+		} {
+			t.Run(target.Name+"/"+limit.name, func(t *testing.T) {
+				in := o
+				in.Dir = t.TempDir()
+				limit.run(t, in, target)
+			})
+		}
+	}
+}
+
+// More partitions than KRaft controllers create in one request.
+func TestPartitionsPerRequest(t *testing.T) {
+	o := versionOptions(t)
+	for _, target := range []versions.Age{versions.Kafka39KRaft(), versions.Kafka44()} {
+		t.Run(target.Name, func(t *testing.T) {
+			in := o
+			in.Dir = t.TempDir()
+			versions.PartitionsPerRequest(t, in, target)
+		})
+	}
+}
+
+// Sources before 2.4, without a default for replication factors, get the topic heartbeats.
+func TestHeartbeatsOnOldSources(t *testing.T) {
+	o := versionOptions(t)
+	for name, factor := range map[string]int{"no replication_factor": 0, "that of the brokers": -1} {
+		t.Run(name, func(t *testing.T) {
+			in := o
+			in.Dir = t.TempDir()
+			versions.Heartbeats(t, in, versions.Kafka11(), factor)
+		})
+	}
+}

@@ -1,11 +1,7 @@
 package versions
 
 import (
-	"errors"
-	"os/exec"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/milena-kafka/milena/e2e/kafka"
 )
@@ -20,10 +16,10 @@ func OldFormatOnTarget(t *testing.T, o Options) {
 	s.createTopic(plain, 1, 1)
 	s.newMilena(o, nil)
 	for _, verb := range []string{"check", "run"} {
-		out, err := exec.CommandContext(s.within(time.Minute, verb+" ends"), s.milena.Binary(), verb, "-c", s.milena.Config()).CombinedOutput()
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "set log.message.format.version in the brokers' server.properties to 0.11.0 or later") {
-			t.Errorf("%s: %v\n%s", verb, err, out)
+		code, out := s.verb(verb, "-c", s.milena.Config())
+		if code != 1 {
+			t.Errorf("%s: exit code %d", verb, code)
 		}
+		s.wantText(verb, out, "set log.message.format.version in the brokers' server.properties to 0.11.0 or later")
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,11 +116,17 @@ func (s *scene) writer(o load.Options) *load.Writer {
 // newMilena prepares a milena that copies all topics of the scene, with more settings of the flow.
 func (s *scene) newMilena(o Options, settings daemon.Map) {
 	s.t.Helper()
+	s.newMilenaOf(o, s.source.Addrs(), settings)
+}
+
+// newMilenaOf is newMilena with the addresses of another source.
+func (s *scene) newMilenaOf(o Options, source []string, settings daemon.Map) {
+	s.t.Helper()
 	flow := daemon.Map{"source": "source", "target": "target", "topics": s.topics, "groups_interval": "200ms"}
 	maps.Copy(flow, settings)
 	var err error
 	s.milena, err = daemon.New(s.t.Context(), o.Binary, filepath.Join(o.Dir, "milena"), daemon.Map{
-		"clusters": daemon.Map{"source": daemon.Map{"brokers": s.source.Addrs()}, "target": daemon.Map{"brokers": s.target.Addrs()}},
+		"clusters": daemon.Map{"source": daemon.Map{"brokers": source}, "target": daemon.Map{"brokers": s.target.Addrs()}},
 		"flows":    []daemon.Map{flow},
 	})
 	s.check(err)
@@ -149,6 +157,36 @@ func (s *scene) stopMilena() {
 	s.t.Helper()
 	if code, err := s.milena.Stop(s.within(time.Minute, "milena stops")); err != nil || code != 0 {
 		s.t.Errorf("after SIGTERM: exit code %d, %v\n%s", code, err, s.milena.Tail(20))
+	}
+}
+
+// verb runs a verb of milena and returns its exit code and output.
+func (s *scene) verb(name string, args ...string) (code int, output string) {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.within(time.Minute, name+" ends"), s.milena.Binary(), append([]string{name}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		s.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// wantText fails the test unless output has all of these texts, and rejectText if it has one of them.
+func (s *scene) wantText(where, output string, texts ...string) {
+	s.t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(output, text) {
+			s.t.Errorf("%s does not say %q:\n%s", where, text, output)
+		}
+	}
+}
+
+func (s *scene) rejectText(where, output string, texts ...string) {
+	s.t.Helper()
+	for _, text := range texts {
+		if strings.Contains(output, text) {
+			s.t.Errorf("%s says %q:\n%s", where, text, output)
+		}
 	}
 }
 

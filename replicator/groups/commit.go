@@ -225,6 +225,8 @@ func refuseAll(list []*position, err error) {
 		why = policy.RefusedActive // it became active after it was listed
 	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed):
 		why = policy.RefusedRights
+	case errors.Is(err, kerr.OffsetMetadataTooLarge):
+		why = policy.RefusedMetadata
 	}
 	for _, q := range list {
 		q.refuse(why, fmt.Sprintf("%s: %v", q.target, err))

@@ -63,7 +63,8 @@ func (p *position) settled() bool {
 	switch p.refusal {
 	case "", policy.RefusedOwn, policy.RefusedNotPut, policy.RefusedKind, policy.RefusedBeforeStart, policy.RefusedRights:
 		return true
-	case policy.RefusedActive, policy.RefusedAhead, policy.RefusedNotCopied, policy.RefusedRecovering, policy.RefusedRecreated, policy.RefusedFailed:
+	case policy.RefusedActive, policy.RefusedAhead, policy.RefusedNotCopied, policy.RefusedRecovering, policy.RefusedRecreated,
+		policy.RefusedMetadata, policy.RefusedFailed:
 	}
 	return false
 }

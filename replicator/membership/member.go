@@ -51,7 +51,9 @@ type Config struct {
 	Lost func(err error)
 	// Failed is called with an error after which this instance cannot be a member. A retry does not help.
 	Failed func(err error)
-	// Log gets what is tried again.
+	// Retried is called with any other error, after which this instance joins again: once per reason, until it is assigned shards.
+	Retried func(err error)
+	// Log gets that it has joined again.
 	Log *slog.Logger
 }
 
@@ -185,7 +187,7 @@ type manageErrors struct{ *Member }
 // OnGroupManageError implements kgo.HookGroupManageError.
 func (m manageErrors) OnGroupManageError(err error) { m.fail(err) }
 
-// fail reports an error: as fatal if a retry cannot help. Of an outage, it logs each reason once.
+// fail reports an error: as fatal if a retry cannot help. Of an outage, it reports each reason once.
 func (m *Member) fail(err error) {
 	removed := errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.FencedInstanceID)
 	explained := m.explain(err)
@@ -203,7 +205,7 @@ func (m *Member) fail(err error) {
 		m.cancel() // or the client joins again, and replaces another process that has joined with the same id
 		m.cfg.Lost(err)
 	case !known:
-		m.cfg.Log.Warn("the membership of the group ended, joining again", "group", m.cfg.Group, "err", err)
+		m.cfg.Retried(err)
 	}
 }
 

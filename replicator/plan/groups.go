@@ -29,6 +29,7 @@ func (c *check) checkGroups(ctx context.Context) {
 		return
 	}
 	c.checkWayBack(ctx)
+	c.checkGroupMetadata(ctx, selected)
 	own, err := c.ownGroups(ctx, selected)
 	if err != nil {
 		c.warn("it is not known which groups on cluster %s are not milena's: %v", c.flow.Target, err)

@@ -10,12 +10,22 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/membership"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-// checkInstances checks whether this process may join the group of the flow's instances, or whether others do that it must not run beside.
+// checkInstances checks whether this process may join the group of the flow's instances, or whether others do that it must not run beside. On a
+// cluster that never had a group, the first request for its coordinator creates the topic that the coordinator needs.
 func (c *check) checkInstances(ctx context.Context) {
 	name := membership.GroupName(c.flow.Name)
-	group, err := membership.Describe(ctx, c.targetClient, name)
+	var group membership.Group
+	err := findCoordinator(ctx, func(ctx context.Context) (err error) {
+		group, err = membership.Describe(ctx, c.targetClient, name)
+		return err
+	})
+	if cause := topics.ExplainGroups(ctx, c.targetClient, c.flow.Target, err); cause != nil {
+		c.explainNoGroups(cause)
+		return
+	}
 	if c.flow.Instances == config.InstancesOne {
 		if n := len(group.Instances); err == nil && n > 0 {
 			c.refuse("the flow has instances: one, and %s of it run as group %s on cluster %s, such as %s; stop them, or remove instances: one",
@@ -30,6 +40,18 @@ func (c *check) checkInstances(ctx context.Context) {
 		c.warn("it is not known whether this process may join group %s on cluster %s: %v", name, c.flow.Target, err)
 	case !c.mayJoin(ctx, name):
 		c.refuse("milena may not READ group %s on cluster %s, so it cannot share the flow with other instances; grant READ, or set instances: one, and run one process", name, c.flow.Target)
+	}
+}
+
+// explainNoGroups says what a flow lacks on a target that can have no groups, for a cause.
+func (c *check) explainNoGroups(cause error) {
+	switch {
+	case c.flow.Instances == config.InstancesOne:
+		c.warn("%v; until then no group is moved there", cause)
+	case c.flow.Fence == config.FenceLease:
+		c.refuse("%v; with fence: lease nothing is copied until then", cause)
+	default:
+		c.warn("%v; until then no group is moved there, and this process copies without other instances that would replace it", cause)
 	}
 }
 

@@ -175,7 +175,7 @@ func (c *check) checkTransactions(ctx context.Context) {
 	}
 }
 
-// coordinatorWait is how long a cluster may take to find a coordinator. The first request creates the transaction log.
+// coordinatorWait is how long a cluster may take to find a coordinator. The first request creates the topic that the coordinator needs.
 const coordinatorWait = 4 * time.Second
 
 // findCoordinator asks for a coordinator until there is one. If there is none in time, it returns the cluster's last answer, not that the next one
@@ -189,7 +189,7 @@ func findCoordinator(ctx context.Context, find func(context.Context) error) erro
 		if err != nil && ctx.Err() != nil && last != nil {
 			return last
 		}
-		if !errors.Is(err, kerr.CoordinatorNotAvailable) {
+		if !errors.Is(err, kerr.CoordinatorNotAvailable) && !errors.Is(err, kerr.NotCoordinator) && !errors.Is(err, kerr.CoordinatorLoadInProgress) {
 			return err
 		}
 		last = err

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // The time is over while the last request is under way. What the cluster has said before is the reason, not the deadline.
@@ -24,4 +26,14 @@ func TestMissingCoordinatorIsTheReasonAlsoAtTheDeadline(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 	})
+}
+
+// The first request for a group makes brokers create the topic of their groups, and for a moment they have no coordinator. That is healthy.
+func TestCheck_clusterThatNeverHadAGroup(t *testing.T) {
+	test := newCheckTest(t, nil)
+	test.create(test.source, "orders", 1, nil)
+	test.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Group: "milena.primary-dr", Err: kerr.CoordinatorNotAvailable, Count: 2})
+	if plan := test.check(); len(plan.Warnings)+len(plan.Refused) > 0 {
+		t.Errorf("%q, %q", plan.Warnings, plan.Refused)
+	}
 }
