@@ -213,7 +213,7 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var seen []int64
 	for positions, err := range client.Watch(ctx, "a", "app") {

@@ -125,7 +125,7 @@ func TestNewestConnectorOffsetWins(t *testing.T) {
 	}
 	write("mm2-offset-syncs.A.internal", 0, 9, []byte("foreign"), []byte("x"))
 
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	got, err := offsets.ReadMM2Progress(ctx, client, "mm2-offsets.A.internal", "A", client, "mm2-offset-syncs.A.internal")
 	if err != nil {

@@ -314,7 +314,7 @@ func (f *Flow) begin(ctx context.Context) error {
 	err := f.syncTopics(ctx)
 	f.noteSync(err)
 	if err != nil && isFatal(err) {
-		f.standBack(ctx)
+		f.standBack(f.hard) //nolint:contextcheck // also if the start is cancelled
 		return err
 	}
 	return f.join(f.hard) //nolint:contextcheck // as above

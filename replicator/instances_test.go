@@ -3,6 +3,7 @@ package replicator_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -158,11 +159,12 @@ func TestHangingCreationDoesNotDelayAHandOver(t *testing.T) {
 	c.Source.CreateTopic("orders", 12)
 	var creator atomic.Pointer[string]
 	c.Target.Observe(func(client string, request kmsg.Request) {
-		if create, ok := request.(*kmsg.CreateTopicsRequest); ok && create.Topics[0].Topic == "a.late" {
+		create, ok := request.(*kmsg.CreateTopicsRequest)
+		if ok && slices.ContainsFunc(create.Topics, func(topic kmsg.CreateTopicsRequestTopic) bool { return topic.Topic == "a.late" }) {
 			creator.CompareAndSwap(nil, &client)
 		}
 	})
-	two := func(f *config.Flow) { f.Shards, f.TopicsInterval = 2, 100*time.Millisecond }
+	two := func(f *config.Flow) { f.Shards, f.TopicsInterval, f.Heartbeats = 2, 100*time.Millisecond, false }
 	flows := replicatortest.Flows{c.Start(two), c.Start(two)}
 	flows.UntilShared(1)
 	hangs := c.Target.Spoil(kmsg.CreateTopics, []byte("a.late"), replicatortest.Swallow, replicatortest.All)

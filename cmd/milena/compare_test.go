@@ -84,7 +84,7 @@ func TestComparisonIsRedrawn(t *testing.T) {
 		defer close(shown)
 		p.watchComparison(ctx, []*compare.Comparison{c})
 	}()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for strings.Count(out.String(), "flow a-b: a -> b, reading the topics") < 2 {

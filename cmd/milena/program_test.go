@@ -33,13 +33,16 @@ func file(t *testing.T, text string) string {
 	return path
 }
 
+// patience is how long a test waits for an event before it fails.
+const patience = 2 * time.Minute
+
 // within polls until ok is true.
 func within(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not after 10 s: %s", what)
+			t.Fatalf("not after %v: %s", patience, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

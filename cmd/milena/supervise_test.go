@@ -53,7 +53,7 @@ func (s *process) exit(t *testing.T) int {
 	select {
 	case code := <-s.done:
 		return code
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("run does not end: %s", s.stderr)
 		return 0
 	}

@@ -253,7 +253,7 @@ func (w *world) records(topic string) []*kgo.Record {
 		w.t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
 	var list []*kgo.Record
 	for int64(len(list)) < end.Offset && ctx.Err() == nil {

@@ -22,7 +22,7 @@ import (
 
 const (
 	flowGroup = "milena.flow"
-	patience  = time.Minute
+	patience  = 3 * time.Minute
 )
 
 // groupTest is a group over a journal of 64 partitions on a fake cluster.

@@ -62,6 +62,7 @@ type Member struct {
 	cfg    Config
 	client *kgo.Client
 	cancel context.CancelFunc
+	ended  <-chan struct{} // closed when the client has ended
 	plans  *assignor
 
 	mu       sync.Mutex
@@ -77,6 +78,7 @@ type Member struct {
 func Join(ctx context.Context, cfg Config) (*Member, error) {
 	m := newMember(cfg)
 	ctx, m.cancel = context.WithCancel(ctx)
+	m.ended = ctx.Done()
 	var err error
 	m.client, err = kgo.NewClient(append(slices.Clone(cfg.Options), kgo.WithContext(ctx),
 		kgo.ConsumerGroup(cfg.Group), kgo.ConsumeTopics(cfg.Topic), kgo.InstanceID(cfg.Instance), kgo.Balancers(m.plans),
@@ -279,6 +281,8 @@ func (m *Member) awaitID(ctx context.Context) string {
 		}
 		select {
 		case <-ctx.Done():
+			return ""
+		case <-m.ended:
 			return ""
 		case <-tick.C:
 		}

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Patience is how long a test waits for an event before it fails. It is long because tests run in parallel, also under the race detector.
-const Patience = time.Minute
+// Patience is how long a test waits for an event before it fails. It is long because tests run in parallel, also under the race detector
+// and on slow machines.
+const Patience = 3 * time.Minute
 
 const pollInterval = 5 * time.Millisecond
 

@@ -294,7 +294,7 @@ func (s *sends) next(t testing.TB) outcome {
 	select {
 	case o := <-s.ended:
 		return o
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("a request does not end")
 		return outcome{}
 	}
