@@ -107,6 +107,7 @@ func (m mapPlaces) reverse(_ context.Context, target int64) (int64, error) {
 // copied is a partition and its copy, with the map between them.
 type copied struct {
 	t              *testing.T
+	fail           func(...any)
 	source, target memoryLog
 	places         mapPlaces
 	records        []recordbatch.Record // of the source, all
@@ -120,7 +121,7 @@ type copied struct {
 
 func newCopied(t *testing.T) *copied {
 	t.Helper()
-	return &copied{t: t, places: mapPlaces{offsets.NewMap(0, 0)}, codec: recordbatch.LZ4, maxBytes: 4 << 10, part: 1}
+	return &copied{t: t, fail: t.Fatal, places: mapPlaces{offsets.NewMap(0, 0)}, codec: recordbatch.LZ4, maxBytes: 4 << 10, part: 1}
 }
 
 // record is the record number n.
@@ -140,10 +141,9 @@ func records(from, n int) []recordbatch.Record {
 }
 
 func (c *copied) encode(list []recordbatch.Record) []byte {
-	c.t.Helper()
 	batch, err := recordbatch.Encode(list, c.codec)
 	if err != nil {
-		c.t.Fatal(err)
+		c.fail(err)
 	}
 	return batch
 }
@@ -179,9 +179,8 @@ func (c *copied) rebuild(list []recordbatch.Record, parts ...int) {
 }
 
 func (c *copied) mapped(source, target, n int64) {
-	c.t.Helper()
 	if err := c.places.Append(source, target, n); err != nil {
-		c.t.Fatal(err)
+		c.fail(err)
 	}
 }
 
@@ -202,6 +201,15 @@ func (c *copied) verify() Partition {
 
 func (c *copied) verifyPartition(from, to offsets.Pair) Partition {
 	c.t.Helper()
+	p, v := c.partition(from, to)
+	if err := p.verify(c.t.Context(), v); err != nil {
+		c.t.Fatal(err)
+	}
+	return p.report()
+}
+
+// partition is the partition and what verifies it.
+func (c *copied) partition(from, to offsets.Pair) (*partition, *Verification) {
 	view := topics.View{ByName: map[string]topics.Topic{"orders": {Name: "orders", Partitions: []topics.Partition{{Leader: 1}}}}}
 	v := &Verification{sample: sample{part: c.part, seed: 5}}
 	v.source = &cluster{side: offsets.Source, alias: "a", fetcher: &c.source, bounds: c.source.bounds, isolation: wire.ReadCommitted, maxBytes: c.maxBytes, view: view}
@@ -210,10 +218,7 @@ func (c *copied) verifyPartition(from, to offsets.Pair) Partition {
 		source: logRange{TopicPartition: tp}, target: logRange{TopicPartition: tp}, from: from, to: to, position: from, places: c.places, facts: c.facts, pending: true,
 	}
 	p.cleaned.source.compacted, p.cleaned.target.compacted = c.sourceCompacted, c.targetCompacted
-	if err := p.verify(c.t.Context(), v); err != nil {
-		c.t.Fatal(err)
-	}
-	return p.report()
+	return p, v
 }
 
 // wantEqual verifies, and checks that everything is equal: so many records by their bytes, and so many by their content.
