@@ -13,10 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
 	"github.com/milena-kafka/milena/e2e/load"
 	"github.com/milena-kafka/milena/e2e/proc"
+	"github.com/milena-kafka/milena/e2e/verify"
 )
 
 // verification is the JSON that milena verify prints.
@@ -68,25 +72,14 @@ func (p *pair) milenaVerify(d *daemon.Daemon, args ...string) (int, verification
 	return cmd.ProcessState.ExitCode(), v
 }
 
-// of is the result of one partition.
-func (v verification) of(t *testing.T, topic string, partition int32) verifiedPartition {
-	t.Helper()
-	for _, p := range v.Partitions {
-		if p.Topic == topic && p.Partition == partition {
-			return p
-		}
-	}
-	t.Fatalf("no %s-%d in %+v", topic, partition, v)
-	return verifiedPartition{}
-}
-
 // While milena copies under load, is killed and is replaced, milena verify finds no difference. It finds what is changed in the log files of the target,
 // at its offset, and nothing else. Killed itself, it goes on where it was.
 func TestVerify(t *testing.T) {
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
-	topics := []string{"plain", "transactions", "compacted", "flipped", "forged", "hidden"}
+	topics := []string{"plain", "transactions", "compacted", "cleaned", "flipped", "forged", "hidden"}
 	compact(t, p, "compacted")
+	p.createCleaned()
 	p.createTopic("plain", 4, 1)
 	p.createTopic("transactions", 2, 1)
 	keyed := load.Keyed("some key", load.Sized(300))
@@ -128,6 +121,7 @@ func TestVerify(t *testing.T) {
 	}
 	t.Logf("%d records, %d by bytes, %.1f MB in %.2f s", v.Records, v.ByBytes, float64(v.Bytes)/1e6, v.Seconds)
 	p.verifyGoesOn(m, v)
+	p.verifyCleaned(m)
 	p.plantFaults()
 	p.wantPlantedFaults(m)
 }
@@ -191,6 +185,50 @@ func (p *pair) verifyGoesOn(m *milena, whole verification) {
 	}
 	if _, err := os.Stat(state); !errors.Is(err, os.ErrNotExist) {
 		p.t.Errorf("the progress of a complete run is kept: %v", err)
+	}
+}
+
+// createCleaned creates a compacted topic that its log cleaner leaves alone, with many records of few keys.
+func (p *pair) createCleaned() {
+	p.t.Helper()
+	p.createTopic("cleaned", 1, 1, "cleanup.policy=compact", "segment.bytes=1048576", "min.cleanable.dirty.ratio=0.01", "min.compaction.lag.ms=86400000", "delete.retention.ms=0")
+	shapes := make([]load.Shape, 53)
+	for i := range shapes {
+		shapes[i] = load.Keyed(fmt.Sprintf("key-%d", i), load.Sized(1<<10))
+		if i%10 == 9 {
+			shapes[i] = load.Keyed(fmt.Sprintf("key-%d", i), load.Tombstone)
+		}
+	}
+	w := p.writer(load.Options{Topic: "cleaned", Partitions: 1, Shapes: shapes})
+	check(p.t, w.Write(p.t.Context(), 5000))
+}
+
+// verifyCleaned lets the log cleaner of the target work, then that of the source too: what one of them has removed and the other not yet is no difference.
+func (p *pair) verifyCleaned(m *milena) {
+	p.t.Helper()
+	now := "0"
+	for _, one := range []struct {
+		admin  *kadm.Client
+		client *kgo.Client
+		topic  string
+	}{{p.targetAdmin, p.targetClient, remoteTopic("cleaned")}, {p.sourceAdmin, p.sourceClient, "cleaned"}} {
+		altered, err := one.admin.AlterTopicConfigs(p.t.Context(), []kadm.AlterConfig{{Name: "min.compaction.lag.ms", Value: &now}}, one.topic)
+		check(p.t, err)
+		_, err = altered.On(one.topic, nil)
+		check(p.t, err)
+		eventually(p.t, time.Minute, "the cleaner of "+one.topic+" has run", func() (bool, string) {
+			c, err := verify.Contents(p.t.Context(), one.client, one.topic)
+			return err == nil && c[0].Records < 4000, fmt.Sprint(c, err)
+		})
+		code, v := p.milenaVerify(m.Daemon, "--topic", "cleaned")
+		if code != 0 || len(v.Partitions) != 1 {
+			p.t.Fatalf("exit code %d, %+v", code, v)
+		}
+		part := v.Partitions[0]
+		p.t.Logf("%s is cleaned: %d records are equal, %d cleaned on the source only, %d on the target only", one.topic, part.Records, part.CleanedOnSource, part.CleanedOnTarget)
+		if one.admin == p.targetAdmin && part.CleanedOnTarget == 0 {
+			p.t.Errorf("nothing was cleaned: %+v", part)
+		}
 	}
 }
 

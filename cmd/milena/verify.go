@@ -177,24 +177,27 @@ func (p *program) runVerification(ctx context.Context, o verify.Options, flags v
 	case err != nil:
 		return &unverifiedError{fmt.Errorf("verify: %w", err)}
 	case report.Result == verify.NotVerified:
-		return &unverifiedError{fmt.Errorf("verify: no difference found, but %s could not be verified", count(notVerified(report), "topic or partition"))}
+		return &unverifiedError{fmt.Errorf("verify: no difference found, but not everything could be verified: %s", notVerified(report))}
 	}
 	return nil
 }
 
-// notVerified counts what could not be verified.
-func notVerified(r *verify.Report) int {
-	n := len(r.NotCopied)
+// notVerified says how much could not be verified.
+func notVerified(r *verify.Report) string {
+	partitions := 0
 	for i := range r.Partitions {
 		if r.Partitions[i].NotVerified != "" {
-			n++
+			partitions++
 		}
 	}
-	return n
+	if len(r.NotCopied) > 0 {
+		return fmt.Sprintf("%s, and %s that is not copied", count(partitions, "partition"), count(len(r.NotCopied), "topic"))
+	}
+	return count(partitions, "partition")
 }
 
 const (
-	// progressInterval is how often the progress is drawn on a terminal.
+	// How often the progress is drawn on a terminal.
 	progressInterval = 500 * time.Millisecond
 	progressBar      = 30 // characters
 )
@@ -266,8 +269,11 @@ func (p *program) printVerification(r *verify.Report, output string) error {
 		text    string
 	}{
 		{r.WithoutTimestamp, "without their timestamps, which the target's broker set"},
-		{r.CleanedOnSource, "removed by the log cleaner of the source only"}, {r.CleanedOnTarget, "removed by the log cleaner of the target only"},
-		{r.Aborted, "of aborted transactions, which are not copied"}, {r.Skipped, "skipped or accepted by an anomaly"}, {r.Foreign, "of others, which provenance allows"},
+		{r.CleanedOnSource, "removed by the log cleaner of the source only"},
+		{r.CleanedOnTarget, "removed by the log cleaner of the target only"},
+		{r.Aborted, "of aborted transactions, which are not copied"},
+		{r.Skipped, "skipped or accepted by an anomaly"},
+		{r.Foreign, "of others, which provenance allows"},
 	} {
 		if one.records > 0 {
 			p.printf("  %s %s\n", count(one.records, "record"), one.text)

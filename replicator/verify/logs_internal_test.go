@@ -110,7 +110,6 @@ type copied struct {
 	fail           func(...any)
 	source, target memoryLog
 	places         mapPlaces
-	records        []recordbatch.Record // of the source, all
 	codec          recordbatch.Codec
 
 	maxBytes                         int32

@@ -111,14 +111,12 @@ func (v *Verification) resume(s *saved) {
 
 // keepSaving saves the progress now and then until ctx ends.
 func (v *Verification) keepSaving(ctx context.Context) error {
-	for {
-		if client.Sleep(ctx, saveInterval) != nil {
-			return nil
-		}
+	for client.Sleep(ctx, saveInterval) == nil {
 		if err := v.save(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // save saves the progress.

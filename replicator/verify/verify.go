@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// partitionsAtOnce is how many partitions are verified at a time. Each holds up to three responses of each side: one that is looked at, one that waits,
+	// How many partitions are verified at a time. Each holds up to three responses of each side: one that is looked at, one that waits,
 	// and one that is on its way.
 	partitionsAtOnce = 8
 	// How often progress is saved.

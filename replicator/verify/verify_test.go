@@ -237,8 +237,12 @@ func TestVerifyARangeOfTime(t *testing.T) {
 		from, to time.Time
 		records  int64
 	}{
-		{begin.Add(10 * time.Minute), begin.Add(20 * time.Minute), 10}, {begin.Add(50 * time.Minute), time.Time{}, 10}, {time.Time{}, begin.Add(5 * time.Minute), 5},
-		{begin.Add(2 * time.Hour), time.Time{}, 0}, {time.Time{}, begin, 0}, {begin, begin.Add(2 * time.Hour), 60},
+		{begin.Add(10 * time.Minute), begin.Add(20 * time.Minute), 10},
+		{begin.Add(50 * time.Minute), time.Time{}, 10},
+		{time.Time{}, begin.Add(5 * time.Minute), 5},
+		{begin.Add(2 * time.Hour), time.Time{}, 0},
+		{time.Time{}, begin, 0},
+		{begin, begin.Add(2 * time.Hour), 60},
 	} {
 		o := options(c)
 		o.Question.From, o.Question.To = q.from, q.to
