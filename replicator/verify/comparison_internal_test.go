@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -220,6 +222,48 @@ func TestACommittedTransactionThatWasTakenForAborted(t *testing.T) {
 	c.source.add(15, marker(9, 1))
 	c.forward(records(16, 10)...)
 	c.wantDifferences("not_copied 10 - 5")
+}
+
+// Messages of an old format, single or in a compressed wrapper whose offset is that of its last message, are compared by content.
+func TestOldFormats(t *testing.T) {
+	t.Parallel()
+	c := newCopied(t)
+	plain := func(offset int64, r recordbatch.Record) []byte {
+		return message(offset, 0, r.Timestamp, r.Key, r.Value)
+	}
+	list := records(0, 12)
+	for i := range list {
+		list[i].Headers = nil
+	}
+	for i, r := range list[:4] {
+		c.source.addOld(plain(int64(i), r), int64(i)+1)
+	}
+	var inner []byte
+	for i, r := range list[4:9] {
+		inner = append(inner, plain(int64(i), r)...)
+	}
+	var wrapped bytes.Buffer
+	w := gzip.NewWriter(&wrapped)
+	_, _ = w.Write(inner)
+	_ = w.Close()
+	c.source.addOld(message(8, 1, list[8].Timestamp, nil, wrapped.Bytes()), 9)
+	for i, r := range list[9:] {
+		c.source.addOld(plain(int64(i)+9, r), int64(i)+10)
+	}
+	c.target.end = 3
+	c.mapped(0, 3, 12)
+	c.foreign(list[:5]...)
+	c.foreign(list[5:]...)
+	c.wantEqual(0, 12)
+	got := c.verifyPartition(offsets.Pair{Source: 6, Target: 9}, offsets.Pair{Source: 11, Target: 14})
+	if got.Result != Equal || got.Records != 5 {
+		t.Errorf("from inside a wrapper: %+v, %s", got, texts(got.Differences))
+	}
+	list[6].Value = []byte("other")
+	c.target.batches = c.target.batches[:1]
+	c.target.end = 8
+	c.foreign(list[5:]...)
+	c.wantDifferences("value 6 9 1")
 }
 
 // The target's broker sets the timestamps of a topic with LogAppendTime: they are not compared, and counted.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -39,6 +40,26 @@ func (l *memoryLog) add(base int64, batch []byte) {
 		panic(err)
 	}
 	l.end = h.NextOffset()
+}
+
+// addOld appends a message of an old format. Next is the offset behind it.
+func (l *memoryLog) addOld(m []byte, next int64) {
+	l.batches = append(l.batches, m)
+	l.end = next
+}
+
+// message is a message of format 1.
+func message(offset int64, attributes byte, timestamp int64, key, value []byte) []byte {
+	field := func(b, f []byte) []byte {
+		if f == nil {
+			return binary.BigEndian.AppendUint32(b, math.MaxUint32)
+		}
+		return append(binary.BigEndian.AppendUint32(b, uint32(len(f))), f...)
+	}
+	body := field(field(binary.BigEndian.AppendUint64([]byte{1, attributes}, uint64(timestamp)), key), value)
+	b := binary.BigEndian.AppendUint64(nil, uint64(offset))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(body)+4))
+	return append(binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(body)), body...)
 }
 
 // Fetch implements wire.Fetcher.

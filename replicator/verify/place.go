@@ -116,6 +116,9 @@ func (v *Verification) choose(ctx context.Context, pl *placing, p *partition, st
 			return err
 		}
 	}
+	if begin := from.Source; begin > source.Start && begin > first {
+		note("the map begins at source offset %d, so what is before it is not verified", begin)
+	}
 	if source.Start > max(first, from.Source) {
 		first = source.Start
 		note("the source has deleted what is below offset %d", source.Start)
