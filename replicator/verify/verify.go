@@ -63,7 +63,6 @@ type Verification struct {
 	lines          []*wire.Lines
 	sourceID       string // cluster id
 	targetID       string
-	reading        *offsets.Reading
 	sample         sample
 	began          time.Time
 
@@ -160,9 +159,7 @@ func (v *Verification) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(ctx, metadataTimeout)
-	defer cancel()
-	pairs, err := v.selectTopics(limited)
+	pairs, err := v.selectTopics(ctx)
 	if err != nil {
 		return err
 	}
@@ -171,12 +168,14 @@ func (v *Verification) begin(ctx context.Context) error {
 	for _, p := range v.partitions {
 		tps = append(tps, p.source.TopicPartition)
 	}
-	// The journal is read before the logs, so that they have what it says.
-	v.reading = v.read(ctx, tps)
-	pl := &placing{reading: v.reading, question: v.options.Question, compacted: v.readCompaction(limited, pairs), pairs: make(map[string]topics.Pair, len(pairs))}
+	// The journal is read before the bounds of the logs, so that these have what it says.
+	pl := &placing{reading: v.read(ctx, tps), question: v.options.Question, pairs: make(map[string]topics.Pair, len(pairs))}
 	for _, pair := range pairs {
 		pl.pairs[pair.Source.Name] = pair
 	}
+	limited, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
+	pl.compacted = v.readCompaction(limited, pairs)
 	pl.bounds = topics.ListBounds(limited, v.source.client, v.target.client, pairs, func(offsets.TopicPartition) bool { return true })
 	if err := v.place(ctx, pl); err != nil {
 		return err
@@ -195,6 +194,8 @@ func (v *Verification) read(ctx context.Context, tps []offsets.TopicPartition) *
 
 // selectTopics reads the metadata of both clusters and returns the topics that are verified.
 func (v *Verification) selectTopics(ctx context.Context) ([]topics.Pair, error) {
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
 	var views [2]topics.View
 	var group errgroup.Group
 	for i, c := range []*cluster{v.source, v.target} {

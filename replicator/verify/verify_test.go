@@ -350,6 +350,39 @@ func TestVerifyGoesOn(t *testing.T) {
 	}
 }
 
+// Leaders move while their logs are read: the new ones are found.
+func TestVerifyFollowsLeaders(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 3)
+	c.Source.CreateTopic("orders", 4)
+	value := make([]byte, 10_000)
+	for range 40 {
+		_, _ = rand.Read(value)
+		for p := range int32(4) {
+			c.Source.Write(&kgo.Record{Topic: "orders", Partition: p, Value: value})
+		}
+	}
+	f := c.Start(noHeartbeats)
+	f.UntilJournaled("orders")
+	f.Stop()
+	o := options(c)
+	o.Rate, o.Patience = 500_000, time.Minute
+	v, err := verify.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := replicatortest.Run(t, v.Run, v.Progress)
+	for _, offsets := range []int64{10, 50, 90} {
+		r.Until("more is verified", func(p verify.Progress) bool { return p.Offsets >= offsets })
+		c.Source.ShufflePartitionLeaders()
+		c.Target.ShufflePartitionLeaders()
+	}
+	if err := r.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, v.Report(), 160)
+}
+
 // The progress of another verification is not taken for this one's.
 func TestVerifyRefusesTheProgressOfAnotherQuestion(t *testing.T) {
 	t.Parallel()
