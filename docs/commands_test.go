@@ -70,7 +70,7 @@ func TestCommandsRun(t *testing.T) {
 		t.Run(b.where, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
-			if strings.Contains(b.text, "milena translate") || strings.Contains(b.text, "milena rollback") {
+			if strings.Contains(b.text, "milena translate") || strings.Contains(b.text, "milena rollback") || strings.Contains(b.text, "milena verify") {
 				file := "milena.yaml"
 				if strings.Contains(b.text, "mm2.properties") {
 					file = "mm2.properties"

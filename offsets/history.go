@@ -130,6 +130,49 @@ func (h *history) translate(side Side, wanted int64, loaded loadedChunk) (offset
 	return offset, false, nil, err
 }
 
+// segment returns the segment that has a source offset, or the first one behind it, without what is beyond the end; its Count is 0 if there is none. A
+// chunk that is needed and not in memory is returned as missing, as by translate.
+func (h *history) segment(source int64, loaded loadedChunk) (found Segment, missing *chunkRef, err error) {
+	end := h.state.End.Source
+	begin := h.state.Start
+	switch {
+	case len(h.refs) == 0:
+		return Segment{}, nil, h.corrupt("has no chunks")
+	case h.refs[0].previous != noChunk:
+		begin = h.refs[0].begin // the oldest chunks were deleted from the journal
+	}
+	if source < begin.Source {
+		return Segment{}, nil, &BeforeStartError{Side: Source, Wanted: source, Start: begin.Source, Begin: begin}
+	}
+	for c := chunkAt(h.refs, Source, source); c < len(h.refs); c++ {
+		ref := h.refs[c]
+		if why := h.problem(c); why != "" {
+			return Segment{}, nil, h.corrupt("chunk %d %s", ref.first, why)
+		}
+		if ref.empty || source >= ref.end.Source {
+			continue // it is in the next chunk
+		}
+		segments := loaded.segments
+		if loaded.ref != ref {
+			kept := ref.segments.Load()
+			if kept == nil {
+				return Segment{}, ref, nil
+			}
+			segments = *kept
+		}
+		i := segmentAt(segments, Source, source)
+		if i < 0 || segments[i].SourceEnd() <= source {
+			i++
+		}
+		if found = segments[i]; found.Source >= end { // the open chunk may be ahead of the state
+			return Segment{}, nil, nil
+		}
+		found.Count = min(found.Count, end-found.Source)
+		return found, nil, nil
+	}
+	return Segment{}, nil, nil
+}
+
 // translateEdge answers for offsets outside of the chunks: at or above the end, and below the start. The done result is false if a
 // chunk has to answer.
 func (h *history) translateEdge(side Side, wanted int64) (offset int64, exact, done bool, err error) {

@@ -197,19 +197,29 @@ func (j *Journal) translateIn(ctx context.Context, key partitionKey, side Side, 
 
 // translateShard translates with one partition of the journal. Since is when a [Reading] began, zero without one.
 func (j *Journal) translateShard(ctx context.Context, s *journalShard, key partitionKey, side Side, wanted int64, since time.Time) (Translation, error) {
+	return askShard(ctx, j, s, key, since, func(loaded loadedChunk) (Translation, time.Time, *chunkRef, error) {
+		t, missing, err := j.answer(s, key, side, wanted, loaded)
+		return t, t.AsOf, missing, err
+	})
+}
+
+// askShard asks one partition of the journal. It loads the chunks that the answer needs, and reads the journal forward if the answer may be out
+// of date. Since is when a [Reading] began, zero without one. An answer says as of when it is.
+func askShard[T any](ctx context.Context, j *Journal, s *journalShard, key partitionKey, since time.Time, answer func(loadedChunk) (T, time.Time, *chunkRef, error)) (T, error) {
+	var none T
 	var loaded loadedChunk
 	reread := false
 	for fresh := false; ; {
-		t, missing, err := j.answer(s, key, side, wanted, loaded)
+		t, asOf, missing, err := answer(loaded)
 		if missing != nil {
 			if loaded, err = s.load(ctx, key, missing); err != nil {
-				return Translation{}, err
+				return none, err
 			}
 			continue
 		}
 		var corrupt *CorruptError
 		switch {
-		case !fresh && j.isStale(t.AsOf, since, err):
+		case !fresh && j.isStale(asOf, since, err):
 		case !reread && errors.As(err, &corrupt):
 			// After a long pause, some tombstones of chunks that were deleted in between are there and some are not any more.
 			var failed error
@@ -220,7 +230,7 @@ func (j *Journal) translateShard(ctx context.Context, s *journalShard, key parti
 			return t, err
 		}
 		if err := j.follow(ctx, s); err != nil {
-			return Translation{}, err
+			return none, err
 		}
 		fresh = true
 	}

@@ -66,6 +66,45 @@ func (r *Reading) Forward(ctx context.Context, tp TopicPartition, source int64) 
 	})
 }
 
+// Reverse translates an offset of the copy of a partition of the source back. It fails as [Journal.Reverse] does.
+func (r *Reading) Reverse(ctx context.Context, tp TopicPartition, target int64) (Translation, error) {
+	return retryResharded(func() (Translation, error) {
+		s, err := r.read(ctx, tp)
+		if err != nil {
+			return Translation{}, err
+		}
+		t, err := r.journal.translateShard(ctx, s, partitionKey{tp.Topic, tp.Partition}, Target, target, r.since)
+		return t, r.note(s, err)
+	})
+}
+
+// Segment returns the segment of the map of a partition of the source that has a source offset, or else the first one behind it. Its Count is 0 if
+// there is none below the end of the map. Errors: *[NotReplicatedError], *[BeforeStartError], *[CorruptError], and why the journal cannot be read.
+func (r *Reading) Segment(ctx context.Context, tp TopicPartition, source int64) (Segment, error) {
+	return retryResharded(func() (Segment, error) {
+		s, err := r.read(ctx, tp)
+		if err != nil {
+			return Segment{}, err
+		}
+		found, err := askShard(ctx, r.journal, s, partitionKey{tp.Topic, tp.Partition}, r.since, func(loaded loadedChunk) (Segment, time.Time, *chunkRef, error) {
+			return s.segment(partitionKey{tp.Topic, tp.Partition}, source, loaded)
+		})
+		return found, r.note(s, err)
+	})
+}
+
+// segment answers [Reading.Segment] from memory, or returns the chunk that has to be loaded first.
+func (s *journalShard) segment(key partitionKey, source int64, loaded loadedChunk) (Segment, time.Time, *chunkRef, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	h := s.partitions[key]
+	if h == nil || h.state == nil {
+		return Segment{}, s.asOf, nil, &NotReplicatedError{Flow: s.journal.flow, Topic: key.topic, Partition: key.partition}
+	}
+	found, missing, err := h.segment(source, loaded)
+	return found, s.asOf, missing, err
+}
+
 // read returns the partition of the journal with the map of a partition, after reading it forward.
 func (r *Reading) read(ctx context.Context, tp TopicPartition) (*journalShard, error) {
 	s, err := r.shardOf(ctx, tp)

@@ -2,6 +2,7 @@ package offsets_test
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -69,6 +70,69 @@ func TestAReadingReadsTheJournalForwardOnce(t *testing.T) {
 	}
 	if got, err := r.Forward(t.Context(), tp, k.end.Source); err != nil || got.Target != k.end.Target {
 		t.Errorf("the next reading translates the end to %+v, %v", got, err)
+	}
+}
+
+// The segments of a map are found one after the other, up to its end, over all of its chunks, also while few of them fit into memory. The result is
+// what was copied, record by record, and Reverse agrees.
+func TestAReadingFindsSegments(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.create("milena.a-b.journal", shards)
+	k := newCopier(c, "orders", 7)
+	tp := offsets.TopicPartition{Topic: "orders"}
+	k.copies(3*offsets.ChunkSegments + 5)
+	k.journals()
+	r := offsets.NewJournal(c.client, "milena.a-b.journal", offsets.JournalOptions{Memory: 1}).Reading()
+	journaled := k.end
+	wanted := slices.Clone(k.records)
+	k.copies(3) // not journaled
+	var found []offsets.Pair
+	for next := int64(0); ; {
+		s, err := r.Segment(t.Context(), tp, next)
+		if err != nil {
+			t.Fatalf("segment at %d: %v", next, err)
+		}
+		if s.Count == 0 {
+			break
+		}
+		for n := range s.Count {
+			found = append(found, offsets.Pair{Source: s.Source + n, Target: s.Target + n})
+		}
+		if again, err := r.Segment(t.Context(), tp, s.SourceEnd()-1); err != nil || again != s {
+			t.Fatalf("the segment of its last offset is %+v, %v; want %+v", again, err, s)
+		}
+		if back, err := r.Reverse(t.Context(), tp, s.Target); err != nil || back.Source != s.Source || !back.Exact {
+			t.Fatalf("reverse %d: %+v, %v", s.Target, back, err)
+		}
+		next = s.SourceEnd()
+	}
+	if !slices.Equal(found, wanted) {
+		t.Errorf("%d records are in segments, %d are copied", len(found), len(wanted))
+	}
+	if s, err := r.Segment(t.Context(), tp, journaled.Source+1000); err != nil || s.Count != 0 {
+		t.Errorf("behind the end: %+v, %v", s, err)
+	}
+	var unknown *offsets.NotReplicatedError
+	if _, err := r.Segment(t.Context(), offsets.TopicPartition{Topic: "none"}, 0); !errors.As(err, &unknown) {
+		t.Errorf("a topic that is not copied: %v", err)
+	}
+}
+
+// Before the start of a map there is no segment, and the error says where it begins.
+func TestAReadingHasNoSegmentsFromBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.create("milena.a-b.journal", shards)
+	k := newCopier(c, "orders", 1)
+	k.end = offsets.Pair{Source: 100, Target: 50}
+	k.m = offsets.NewMap(100, 50)
+	k.copies(3)
+	k.journals()
+	var early *offsets.BeforeStartError
+	r := offsets.NewJournal(c.client, "milena.a-b.journal", offsets.JournalOptions{}).Reading()
+	if _, err := r.Segment(t.Context(), offsets.TopicPartition{Topic: "orders"}, 99); !errors.As(err, &early) || early.Begin != (offsets.Pair{Source: 100, Target: 50}) {
+		t.Errorf("from before the start: %v", err)
 	}
 }
 

@@ -3,7 +3,7 @@
 //
 // This package is the engine. Each neighbour is a package of its own and does not know the engine: wire (requests and error codes), client
 // (connections), recordbatch (batches as bytes), match (which records of two logs are the same), topics, groups, mm2, plan, fleet (all
-// instances as the clusters show them), compare.
+// instances as the clusters show them), compare, verify (are copies equal to their source).
 //
 // # The life of a batch
 //

@@ -4,6 +4,7 @@
 //	milena run --compare -c FILE   compare with a running MirrorMaker 2; write nothing
 //	milena check -c FILE           print what run would do; change nothing
 //	milena status [-c FILE]        show lag and the partitions that need attention
+//	milena verify -c FILE          prove that the copies are equal to their source; write nothing
 //	milena translate -c FILE       translate offsets between the source and the target
 //	milena convert FILE            print an mm2.properties file as a milena.yaml
 //	milena rollback -c FILE        compute where MirrorMaker 2 resumes a stopped flow
@@ -16,8 +17,9 @@
 // # Exit codes
 //
 //	0  success, or a clean stop after a signal
-//	1  failure, run --compare found a difference, or status found something that needs attention; stderr says what and what to do
+//	1  failure, run --compare or verify found a difference, or status found something that needs attention; stderr says what and what to do
 //	2  the command line or the config is wrong; all problems are listed
+//	3  verify found no difference, and could not verify everything
 //
 // # Signals
 //

@@ -14,9 +14,10 @@ import (
 
 // The exit codes.
 const (
-	exitClean  = 0
-	exitFailed = 1
-	exitUsage  = 2
+	exitClean      = 0
+	exitFailed     = 1
+	exitUsage      = 2
+	exitUnverified = 3
 )
 
 const usage = `milena replicates Apache Kafka clusters.
@@ -26,6 +27,7 @@ Usage:
   milena run --compare -c FILE   compare with a running MirrorMaker 2; write nothing
   milena check -c FILE           print what run would do; change nothing
   milena status [-c FILE]        show lag and the partitions that need attention
+  milena verify -c FILE          prove that the copies are equal to their source
   milena translate -c FILE       translate a group, an offset or a timestamp between the clusters
   milena convert FILE            print the config of a MirrorMaker 2 as a milena.yaml
   milena rollback -c FILE        compute where MirrorMaker 2 resumes a stopped flow; --write stores it
@@ -35,7 +37,8 @@ Usage:
 
 FILE is a milena.yaml, or the config of a MirrorMaker 2: its mm2.properties, a Strimzi resource or connectors as JSON.
 milena COMMAND --help prints the flags of a command.
-Exit codes: 0 success, 1 failure, difference or something that needs attention, 2 wrong command line or config.
+Exit codes: 0 success, 1 failure, difference or something that needs attention, 2 wrong command line or config,
+3 verify found no difference, and could not verify everything.
 `
 
 // program is the world around a command: its output streams and environment variables. What a command prints goes to stdout and messages,
@@ -59,6 +62,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(
 		wrongLine   *usageError
 		unreadable  *fileError
 		wrongConfig *config.Error
+		unverified  *unverifiedError
 	)
 	switch {
 	case err == nil || errors.Is(err, pflag.ErrHelp):
@@ -69,6 +73,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(
 	case errors.As(err, &wrongLine), errors.As(err, &unreadable):
 		p.complain("milena: " + indented(err.Error(), "  "))
 		return exitUsage
+	case errors.As(err, &unverified):
+		p.complain("milena: " + indented(err.Error(), "  "))
+		return exitUnverified
 	case p.log != nil:
 		p.log.Error("milena ends", "err", err)
 		return exitFailed
@@ -92,6 +99,8 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 		return p.check(ctx, rest)
 	case "status":
 		return p.status(ctx, rest)
+	case "verify":
+		return p.verify(ctx, rest)
 	case "translate":
 		return p.translate(ctx, rest)
 	case "convert":

@@ -117,21 +117,21 @@ func (q *question) check(f *pflag.FlagSet) error {
 		return wrong(f, "--at already prints the offsets of both clusters; remove --reverse")
 	}
 	if q.at != "" {
-		if _, err := parseTime(q.at); err != nil {
+		if _, err := parseTime("at", q.at); err != nil {
 			return wrong(f, "%v", err)
 		}
 	}
 	return nil
 }
 
-// parseTime reads RFC 3339 or milliseconds since 1970.
-func parseTime(text string) (time.Time, error) {
+// parseTime reads the value of a flag: RFC 3339 or milliseconds since 1970.
+func parseTime(flag, text string) (time.Time, error) {
 	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return time.UnixMilli(ms), nil
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("--at %q is neither a time like 2026-01-31T15:04:05Z nor a number of milliseconds", text)
+		return time.Time{}, fmt.Errorf("--%s %q is neither a time like 2026-01-31T15:04:05Z nor a number of milliseconds", flag, text)
 	}
 	return at, nil
 }
@@ -166,7 +166,7 @@ func (p *program) translateOffsets(ctx context.Context, t *groups.Translator, q 
 
 func lookUp(ctx context.Context, t *groups.Translator, q question) ([]groups.Answer, error) {
 	if q.at != "" {
-		at, err := parseTime(q.at)
+		at, err := parseTime("at", q.at)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package recordbatch
 
 import (
+	"bytes"
 	"errors"
 	"iter"
 )
@@ -35,4 +36,14 @@ func Each(data []byte) iter.Seq2[Batch, error] {
 			data = rest
 		}
 	}
+}
+
+// Verify returns a *[CorruptError] unless the bytes of the batch match its checksum. It reads the whole batch.
+func (b Batch) Verify() error { return verify(b.Bytes, b.Header) }
+
+// HasSameRecords reports whether two version 2 batches have the same records, byte for byte: the same number with the same offset deltas and create
+// times, compressed alike. It does not look at the checksums, the producers and who set the timestamps.
+func (b Batch) HasSameRecords(other Batch) bool {
+	return b.Magic == 2 && other.Magic == 2 && b.Length == other.Length && b.Count == other.Count && b.LastOffsetDelta == other.LastOffsetDelta &&
+		b.BaseTimestamp == other.BaseTimestamp && b.Attributes.Codec() == other.Attributes.Codec() && bytes.Equal(b.Bytes[HeaderSize:], other.Bytes[HeaderSize:])
 }

@@ -308,7 +308,7 @@ func limitsOf(configs []policy.TopicConfig) Limits {
 		case "compression.type":
 			limits.CompressionType = c.Value
 		case "cleanup.policy":
-			limits.Compacted = isCompacted(c.Value)
+			limits.Compacted = IsCompacted(c.Value)
 		case "delete.retention.ms":
 			limits.DeleteRetention = milliseconds(c.Value)
 		}
@@ -321,7 +321,7 @@ func (l *Limits) setSource(configs []policy.TopicConfig) {
 	for _, c := range configs {
 		switch c.Name {
 		case "cleanup.policy":
-			l.SourceNotCompacted = !isCompacted(c.Value)
+			l.SourceNotCompacted = !IsCompacted(c.Value)
 		case "delete.retention.ms":
 			l.SourceDeleteRetention = milliseconds(c.Value)
 		}
@@ -337,7 +337,7 @@ func milliseconds(value string) time.Duration {
 	return time.Duration(min(n, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
 }
 
-// isCompacted reports whether a cleanup.policy, a list, contains compact.
-func isCompacted(cleanup string) bool {
+// IsCompacted reports whether a cleanup.policy, a list, contains compact.
+func IsCompacted(cleanup string) bool {
 	return slices.Contains(strings.Split(strings.ReplaceAll(cleanup, " ", ""), ","), "compact")
 }

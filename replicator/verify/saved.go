@@ -1,0 +1,148 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
+)
+
+// Store keeps the progress of one verification: a small document. Its methods block.
+type Store interface {
+	// Load returns what was saved, nil if nothing is.
+	Load(ctx context.Context) ([]byte, error)
+	// Save replaces what was saved, as a whole or not at all.
+	Save(ctx context.Context, document []byte) error
+	// Remove removes what was saved.
+	Remove(ctx context.Context) error
+}
+
+// savedVersion is the version of the format of progress.
+const savedVersion = 1
+
+// saved is the progress of a verification.
+type saved struct {
+	Version    int      `json:"version"`
+	Flow       string   `json:"flow"`
+	Source     string   `json:"source_cluster_id"`
+	Target     string   `json:"target_cluster_id"`
+	Question   Question `json:"question"`
+	Seed       uint64   `json:"seed"`
+	Partitions []Saved  `json:"partitions"`
+}
+
+// Saved is the progress of one partition.
+type Saved struct {
+	Found      Partition    `json:"found"`
+	Position   offsets.Pair `json:"position"`   // everything below is judged
+	Generation uint32       `json:"generation"` // of the map
+	SourceID   [16]byte     `json:"source_id"`
+	TargetID   [16]byte     `json:"target_id"`
+}
+
+// OtherQuestionError says that the progress that was saved is that of another verification.
+type OtherQuestionError struct{ Field string }
+
+func (e *OtherQuestionError) Error() string {
+	return fmt.Sprintf("the saved progress is that of a verification with another %s: finish that one, or keep this one elsewhere", e.Field)
+}
+
+// load reads the progress of an earlier run, nil if there is none. The times and the sample are those that it began with.
+func (v *Verification) load(ctx context.Context) (*saved, error) {
+	if v.options.Store == nil {
+		return nil, nil
+	}
+	document, err := v.options.Store.Load(ctx)
+	if err != nil || document == nil {
+		return nil, err
+	}
+	var s saved
+	if err := json.Unmarshal(document, &s); err != nil {
+		return nil, fmt.Errorf("the saved progress cannot be read: %w", err)
+	}
+	q := v.options.Question
+	switch {
+	case s.Version != savedVersion:
+		return nil, fmt.Errorf("the saved progress has format %d, and this milena reads %d: continue with the milena that wrote it, or remove it", s.Version, savedVersion)
+	case s.Flow != v.options.Flow.Name:
+		return nil, &OtherQuestionError{"flow"}
+	case !slices.Equal(s.Question.Topics, q.Topics):
+		return nil, &OtherQuestionError{"list of topics"}
+	case s.Question.Sample != q.Sample:
+		return nil, &OtherQuestionError{"sample"}
+	case !s.Question.From.Equal(q.From) && !v.options.Relative || s.Question.From.IsZero() != q.From.IsZero() || !s.Question.To.Equal(q.To):
+		return nil, &OtherQuestionError{"range of time"}
+	}
+	v.options.Question, v.sample.seed = s.Question, s.Seed
+	return &s, nil
+}
+
+// resume lets the partitions go on where an earlier run was, if they are still the same ones.
+func (v *Verification) resume(s *saved) {
+	if s == nil || s.Source != v.sourceID || s.Target != v.targetID {
+		return
+	}
+	byPartition := make(map[offsets.TopicPartition]*Saved, len(s.Partitions))
+	for i := range s.Partitions {
+		of := &s.Partitions[i]
+		byPartition[offsets.TopicPartition{Topic: of.Found.Topic, Partition: of.Found.Partition}] = of
+	}
+	for _, p := range v.partitions {
+		of := byPartition[p.source.TopicPartition]
+		if of == nil || !p.pending || of.Generation != p.generation || of.SourceID != p.source.id || of.TargetID != p.target.id || of.Found.Verified == nil {
+			continue
+		}
+		if of.Position.Source < p.from.Source || of.Position.Target < p.from.Target || of.Position.Source > p.to.Source || of.Position.Target > p.to.Target {
+			continue
+		}
+		notes := slices.Concat(of.Found.Notes, p.found.Notes)
+		slices.Sort(notes)
+		p.found, p.position = of.Found, of.Position
+		p.found.Notes, p.found.NotVerified, p.found.Result = slices.Compact(notes), "", Equal
+		p.from = offsets.Pair{Source: of.Found.Verified.SourceFrom, Target: of.Found.Verified.TargetFrom}
+		p.cleaned.source.explained, p.cleaned.target.explained = of.Found.CleanedOnSource, of.Found.CleanedOnTarget
+		p.publish()
+	}
+}
+
+// keepSaving saves the progress now and then until ctx ends.
+func (v *Verification) keepSaving(ctx context.Context) error {
+	for client.Sleep(ctx, saveInterval) == nil {
+		if err := v.save(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// save saves the progress.
+func (v *Verification) save(ctx context.Context) error {
+	if v.options.Store == nil || v.partitions == nil {
+		return nil
+	}
+	s := saved{Version: savedVersion, Flow: v.options.Flow.Name, Source: v.sourceID, Target: v.targetID, Question: v.options.Question, Seed: v.sample.seed}
+	for _, p := range v.partitions {
+		p.mu.Lock()
+		if p.resumable.Found.Verified != nil {
+			s.Partitions = append(s.Partitions, p.resumable)
+		}
+		p.mu.Unlock()
+	}
+	var document bytes.Buffer
+	if err := json.NewEncoder(&document).Encode(s); err != nil {
+		return err
+	}
+	return v.options.Store.Save(ctx, document.Bytes())
+}
+
+// forget removes the progress of a run that is complete.
+func (v *Verification) forget(ctx context.Context) error {
+	if v.options.Store == nil {
+		return nil
+	}
+	return v.options.Store.Remove(ctx)
+}
