@@ -40,7 +40,7 @@ var log4j1 []byte
 type Jars struct {
 	version   string
 	dir       string
-	classes   string // a directory that is added to the class path
+	classes   string // a directory before the jars on the class path
 	zooKeeper bool   // the cluster keeps its metadata in ZooKeeper
 }
 
@@ -191,7 +191,7 @@ func (j Jars) classpath() string {
 	if j.classes == "" {
 		return libs
 	}
-	return libs + string(filepath.ListSeparator) + j.classes
+	return j.classes + string(filepath.ListSeparator) + libs
 }
 
 // Compile compiles a Java source file against Kafka's jars into a directory, for Options.Classes.
