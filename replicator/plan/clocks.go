@@ -75,18 +75,17 @@ func controllerClock(ctx context.Context, cl *kgo.Client) (controller int32, clo
 	if err != nil {
 		return 0, time.Time{}, err
 	}
-	for _, t := range response.Topics {
-		for _, p := range t.Partitions {
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return 0, time.Time{}, err
-			}
-			for _, voter := range p.CurrentVoters {
-				if voter.ReplicaID == p.LeaderID && voter.LastCaughtUpTimestamp > 0 {
-					return voter.ReplicaID, time.UnixMilli(voter.LastCaughtUpTimestamp), nil
-				}
-			}
-			return p.LeaderID, time.Time{}, nil
+	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
+		return 0, time.Time{}, errors.New("the response does not have the partition")
+	}
+	quorum := response.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(quorum.ErrorCode); err != nil {
+		return 0, time.Time{}, err
+	}
+	for _, voter := range quorum.CurrentVoters {
+		if voter.ReplicaID == quorum.LeaderID && voter.LastCaughtUpTimestamp > 0 {
+			return voter.ReplicaID, time.UnixMilli(voter.LastCaughtUpTimestamp), nil
 		}
 	}
-	return 0, time.Time{}, errors.New("the response has no partition")
+	return quorum.LeaderID, time.Time{}, nil
 }

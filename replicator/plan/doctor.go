@@ -26,7 +26,6 @@ type doctor struct {
 	expected  map[string]topics.Expected
 	diagnosis *Diagnosis
 	now       time.Time
-	expiry    time.Duration // how long a certificate must be good for
 }
 
 // side is one of the two clusters.
@@ -44,6 +43,16 @@ type side struct {
 func (s *side) knows(key kmsg.Key) bool {
 	for _, b := range s.brokers {
 		if b.versions != nil && kversion.FromApiVersionsResponse(b.versions).HasKey(int16(key)) {
+			return true
+		}
+	}
+	return false
+}
+
+// isDisturbed reports whether a broker of the cluster did not answer.
+func (s *side) isDisturbed() bool {
+	for _, b := range s.brokers {
+		if b.err != nil {
 			return true
 		}
 	}
@@ -86,21 +95,21 @@ func newDoctor(o client.Clusters, source, target *kgo.Client) *doctor {
 			{name: "target", alias: o.Flow.Target, config: o.Target, client: target, explain: o.TargetError},
 		},
 		diagnosis: &Diagnosis{Flow: o.Flow.Name, Findings: []Finding{}},
-		now:       time.Now(), expiry: certificateDays * 24 * time.Hour,
+		now:       time.Now(),
 	}
 }
 
-// examine looks at everything. Each step is independent of the findings of the others.
+// examine looks at everything. The brokers come first, because they tell which requests they know.
 func (d *doctor) examine(ctx context.Context) {
 	if !d.readMetadata(ctx) {
 		return
 	}
+	d.examineBrokers(ctx)
 	d.selectTopics()
 	var sourceErrs, targetErrs map[string]error
 	d.expected, sourceErrs, targetErrs = d.topics.Expect(ctx, d.pairs)
 	d.notDescribed(d.sourceSide(), sourceErrs)
 	d.notDescribed(d.targetSide(), targetErrs)
-	d.examineBrokers(ctx)
 	d.examineClocks(ctx)
 	d.examineReplicas(ctx)
 	d.examineTransactions(ctx)
@@ -130,7 +139,7 @@ func (d *doctor) readMetadata(ctx context.Context) bool {
 		}
 	}
 	if len(d.diagnosis.Findings) == 0 {
-		what, todo := halves(err)
+		what, todo := halves(err) // both sides are one cluster
 		d.add(Finding{ID: ClusterUnreachable, Severity: SeverityError, Cluster: d.flow.Source, Meaning: what, Mend: todo})
 	}
 	return false
@@ -163,9 +172,13 @@ func (d *doctor) add(f Finding) { d.diagnosis.Findings = append(d.diagnosis.Find
 func (d *doctor) notExamined(s *side, what, right string, err error) {
 	f := Finding{ID: NotExamined, Severity: SeverityNote, Cluster: s.alias}
 	f.Meaning = sentence(fmt.Sprintf("It is not known %s: %v", what, err))
-	f.Mend = "Run doctor again; if this stays, see the log of the brokers."
-	if isAuthorization(err) {
+	switch {
+	case isAuthorization(err):
 		f.Mend = fmt.Sprintf("Grant milena's user %s.", right)
+	case s.isDisturbed():
+		f.Mend = "Mend the brokers that cannot be reached, then run doctor again."
+	default:
+		f.Mend = "Run doctor again; if this stays, see the log of the brokers."
 	}
 	d.add(f)
 }

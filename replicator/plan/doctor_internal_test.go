@@ -3,6 +3,8 @@ package plan
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/kafkatest"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
@@ -407,6 +410,10 @@ func TestDoctor_certificates(t *testing.T) {
 		want   [][3]string
 	}{
 		"good for long": {until: time.Now().Add(99 * 24 * time.Hour)},
+		"in ten days": {
+			until: time.Now().Add(10 * 24 * time.Hour),
+			want:  [][3]string{{"warning certificate-expires dr", `The certificate "serial number 7" of broker 0 (127.0.0.1:`, "Issue a new certificate"}},
+		},
 		"another CA": {
 			until: time.Now().Add(99 * 24 * time.Hour), change: func(c *config.TLS) { c.CAFile = "" },
 			want: [][3]string{{"error cluster-unreachable dr", "is not signed by a CA that the system trusts", "tls.ca_file"}},
@@ -431,6 +438,23 @@ func TestDoctor_certificates(t *testing.T) {
 			wantFindings(t, test.diagnose(), c.want...)
 		})
 	}
+}
+
+// A broker that cannot be reached is named with its address, and with what to check. If its certificate is why, that is said instead.
+func TestDoctor_reach(t *testing.T) {
+	d := examined()
+	s := d.targetSide()
+	s.explain = func(err error) error { return fmt.Errorf("cluster dr: %w; check the network", err) }
+	d.examineReach(s, "broker 2 (b:9093) of the target", brokerAnswer{err: kerr.NetworkException})
+	d.examineReach(s, "broker 3 (b:9094) of the target", brokerAnswer{})
+	if !d.examineCertificate(s, "broker 4 (b:9095) of the target", client.Presented{Invalid: errors.New("the certificate is for others; issue another one")}) {
+		t.Error("an invalid certificate is not why a broker cannot be reached")
+	}
+	d.diagnosis.sort()
+	wantFindings(t, d.diagnosis,
+		[3]string{"error broker-unreachable dr", "Partitions that broker 2 (b:9093) of the target leads wait, because it cannot be reached from here: Cluster dr: ", "Check the network."},
+		[3]string{"error certificate-invalid dr", "broker 4 (b:9095) of the target leads wait, because its certificate is refused: The certificate is for others.", "Issue another one."},
+	)
 }
 
 // With TLS or SASL, Kafka's tools need a file with the login.

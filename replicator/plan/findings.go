@@ -23,7 +23,7 @@ const (
 	SeverityNote Severity = "note"
 )
 
-// FindingID names what is wrong. docs/doctor.md has a section about each.
+// FindingID names what is wrong. The page docs/doctor.md has a section about each.
 type FindingID string
 
 // The ids of findings.
@@ -123,7 +123,7 @@ func alterTopic(c config.Cluster, topic, name, value string) string {
 }
 
 // harmless matches what a shell takes as it is.
-var harmless = regexp.MustCompile(`^[A-Za-z0-9._:@/+-]+$`) //nolint:gochecknoglobals // compiled once
+var harmless = regexp.MustCompile(`^[A-Za-z0-9._:@/+-]+$`)
 
 // word is a word of a shell.
 func word(s string) string {

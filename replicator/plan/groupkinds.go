@@ -35,17 +35,21 @@ func (d *doctor) examineGroups(ctx context.Context) {
 			if todo == "" {
 				todo = "leave it out of groups of the flow"
 			}
-			d.add(Finding{ID: GroupNotFollowed, Severity: SeverityNote, Cluster: s.alias,
-				Meaning: fmt.Sprintf("Group %s is not followed: it %s.", g.Group, why), Mend: sentence(todo)})
+			d.add(Finding{
+				ID: GroupNotFollowed, Severity: SeverityNote, Cluster: s.alias,
+				Meaning: fmt.Sprintf("Group %s is not followed: it %s.", g.Group, why), Mend: sentence(todo),
+			})
 		case strings.EqualFold(g.GroupType, "consumer"):
 			next = append(next, g.Group)
 		}
 	}
 	if len(next) > 0 && len(d.targetSide().brokers) > 0 && !d.targetSide().knows(kmsg.ConsumerGroupHeartbeat) {
-		d.add(Finding{ID: GroupProtocol, Severity: SeverityWarning, Cluster: d.flow.Target,
+		d.add(Finding{
+			ID: GroupProtocol, Severity: SeverityWarning, Cluster: d.flow.Target,
 			Meaning: fmt.Sprintf("The protocol of KIP-848 is that of %s of the source, such as %s: the offsets are followed, but cluster %s does not have the protocol, so the consumers cannot join there.",
 				counted(len(next), "group"), next[0], d.flow.Target),
-			Mend: "Upgrade the cluster to Kafka 4.0 or later, or set group.protocol=classic in the consumers before they fail over."})
+			Mend: "Upgrade the cluster to Kafka 4.0 or later, or set group.protocol=classic in the consumers before they fail over.",
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -76,17 +78,22 @@ func presentedBy(ctx context.Context, s *side) map[int32]client.Presented {
 func (d *doctor) examineCertificate(s *side, broker string, presented client.Presented) bool {
 	if presented.Invalid != nil {
 		what, todo := halves(presented.Invalid)
-		d.add(Finding{ID: CertificateInvalid, Severity: SeverityError, Cluster: s.alias, Mend: todo,
-			Meaning: fmt.Sprintf("Partitions that %s leads wait, because its certificate is refused: %s", broker, what)})
+		d.add(Finding{
+			ID: CertificateInvalid, Severity: SeverityError, Cluster: s.alias, Mend: todo,
+			Meaning: fmt.Sprintf("Partitions that %s leads wait, because its certificate is refused: %s", broker, what),
+		})
 		return true
 	}
-	for _, c := range presented.Chain {
-		if d.now.Add(d.expiry).Before(c.NotAfter) || string(c.RawSubject) == string(c.RawIssuer) {
-			continue // the root that a broker may present is not the one that is trusted
+	for i, c := range presented.Chain {
+		isRoot := i > 0 && bytes.Equal(c.RawSubject, c.RawIssuer) // what the broker presents is not what is trusted
+		if isRoot || d.now.Add(certificateDays*24*time.Hour).Before(c.NotAfter) {
+			continue
 		}
-		d.add(Finding{ID: CertificateExpires, Severity: SeverityWarning, Cluster: s.alias,
+		d.add(Finding{
+			ID: CertificateExpires, Severity: SeverityWarning, Cluster: s.alias,
 			Meaning: fmt.Sprintf("The certificate %q of %s expires on %s, and then milena cannot connect to it any more.", subject(c), broker, c.NotAfter.UTC().Format("2006-01-02 15:04 UTC")),
-			Mend:    "Issue a new certificate and put it into the key store of the broker, which reads it again at its next start or when its keystore location is set again with kafka-configs.sh."})
+			Mend:    "Issue a new certificate and put it into the key store of the broker, which reads it again at its next start or when its keystore location is set again with kafka-configs.sh.",
+		})
 		break
 	}
 	return false
@@ -107,7 +114,7 @@ func (d *doctor) examineReach(s *side, broker string, answer brokerAnswer) {
 	d.add(Finding{
 		ID: BrokerUnreachable, Severity: SeverityError, Cluster: s.alias,
 		Meaning: fmt.Sprintf("Partitions that %s leads wait, because it cannot be reached from here: %s", broker, what),
-		Mend:    "Check that the broker runs, its advertised.listeners, and the network. " + todo,
+		Mend:    todo,
 	})
 }
 
@@ -132,9 +139,11 @@ func (d *doctor) examineVersions(s *side) {
 		same[requests], versions[requests] = append(same[requests], id), known.VersionGuess()
 	}
 	if len(old) > 0 {
-		d.add(Finding{ID: BrokerVersion, Severity: SeverityWarning, Cluster: s.alias,
+		d.add(Finding{
+			ID: BrokerVersion, Severity: SeverityWarning, Cluster: s.alias,
 			Meaning: fmt.Sprintf("The Kafka of brokers %s is older than %s, and such a %s is not tested.", list(old), o.version, s.name),
-			Mend:    fmt.Sprintf("Upgrade the brokers to Kafka %s or later.", o.version)})
+			Mend:    fmt.Sprintf("Upgrade the brokers to Kafka %s or later.", o.version),
+		})
 	}
 	if len(same) > 1 {
 		var texts []string
@@ -142,9 +151,11 @@ func (d *doctor) examineVersions(s *side) {
 			texts = append(texts, fmt.Sprintf("brokers %s have %s", list(ids), versions[requests]))
 		}
 		slices.Sort(texts)
-		d.add(Finding{ID: MixedVersions, Severity: SeverityWarning, Cluster: s.alias,
+		d.add(Finding{
+			ID: MixedVersions, Severity: SeverityWarning, Cluster: s.alias,
 			Meaning: fmt.Sprintf("The brokers have several versions of Kafka, so what works depends on which broker is asked: %s.", strings.Join(texts, ", ")),
-			Mend:    "Finish the upgrade of the cluster."})
+			Mend:    "Finish the upgrade of the cluster.",
+		})
 	}
 }
 

@@ -30,9 +30,11 @@ func (d *doctor) examineReplicas(ctx context.Context) {
 	}
 	for _, p := range d.pairs {
 		if from, to, fewer := p.Fewer(); fewer {
-			d.add(Finding{ID: FewerReplicas, Severity: SeverityWarning, Cluster: d.flow.Target, Topic: p.TargetName,
+			d.add(Finding{
+				ID: FewerReplicas, Severity: SeverityWarning, Cluster: d.flow.Target, Topic: p.TargetName,
 				Meaning: fmt.Sprintf("The copy has %s and its source has %d, so it is lost with fewer brokers than its source.", counted(int(to), "replica"), from),
-				Mend:    d.moreReplicas(int(from))})
+				Mend:    d.moreReplicas(int(from)),
+			})
 		}
 	}
 	d.examineOwnReplicas()
@@ -59,14 +61,18 @@ func (d *doctor) examineLeaders(s *side, topic topics.Topic) {
 		}
 	}
 	if len(offline) > 0 {
-		d.add(Finding{ID: Offline, Severity: SeverityError, Cluster: s.alias, Topic: topic.Name,
+		d.add(Finding{
+			ID: Offline, Severity: SeverityError, Cluster: s.alias, Topic: topic.Name,
 			Meaning: fmt.Sprintf("Partitions %s have no leader, so they can neither be read nor written.", list(offline)),
-			Mend:    "Start the brokers that have their replicas. This shows which they are:", Command: tool("kafka-topics.sh", s.config, "--describe --topic "+topic.Name)})
+			Mend:    "Start the brokers that have their replicas. This shows which they are:", Command: tool("kafka-topics.sh", s.config, "--describe --topic "+topic.Name),
+		})
 	}
 	if len(behind) > 0 {
-		d.add(Finding{ID: UnderReplicated, Severity: SeverityWarning, Cluster: s.alias, Topic: topic.Name,
+		d.add(Finding{
+			ID: UnderReplicated, Severity: SeverityWarning, Cluster: s.alias, Topic: topic.Name,
 			Meaning: fmt.Sprintf("Partitions %s have replicas that are not in sync, so one broker more that fails may stop them or lose records.", list(behind)),
-			Mend:    "Start the brokers that are down, or see why they are behind. This shows which they are:", Command: tool("kafka-topics.sh", s.config, "--describe --topic "+topic.Name)})
+			Mend:    "Start the brokers that are down, or see why they are behind. This shows which they are:", Command: tool("kafka-topics.sh", s.config, "--describe --topic "+topic.Name),
+		})
 	}
 }
 
@@ -78,9 +84,11 @@ func (d *doctor) examineOwnReplicas() {
 	}
 	for _, name := range append(d.ownTopics(s), brokerTopics()...) {
 		if topic := s.view.ByName[name]; topic.Exists() && slices.ContainsFunc(topic.Partitions, func(p topics.Partition) bool { return p.Replicas == 1 }) {
-			d.add(Finding{ID: SingleReplica, Severity: SeverityWarning, Cluster: s.alias, Topic: name,
+			d.add(Finding{
+				ID: SingleReplica, Severity: SeverityWarning, Cluster: s.alias, Topic: name,
 				Meaning: fmt.Sprintf("The topic has one replica on a cluster of %d brokers, so the flow stops while its broker is down, and what it holds is lost with the broker.", len(s.view.Brokers)),
-				Mend:    fmt.Sprintf("Add replicas with kafka-reassign-partitions.sh, up to %d.", min(3, len(s.view.Brokers)))})
+				Mend:    fmt.Sprintf("Add replicas with kafka-reassign-partitions.sh, up to %d.", min(3, len(s.view.Brokers))),
+			})
 		}
 	}
 }
@@ -115,19 +123,25 @@ func (d *doctor) judgeMinISR(s *side, topic topics.Topic, least int) {
 		}
 	}
 	if len(below) > 0 {
-		d.add(Finding{ID: BelowMinISR, Severity: SeverityError, Cluster: s.alias, Topic: topic.Name,
+		d.add(Finding{
+			ID: BelowMinISR, Severity: SeverityError, Cluster: s.alias, Topic: topic.Name,
 			Meaning: fmt.Sprintf("Partitions %s have fewer replicas in sync than min.insync.replicas=%d asks for, so brokers refuse all writes to them.", list(below), least),
-			Mend:    "Start the brokers that are down. This shows which they are:", Command: tool("kafka-topics.sh", s.config, "--describe --topic "+topic.Name)})
+			Mend:    "Start the brokers that are down. This shows which they are:", Command: tool("kafka-topics.sh", s.config, "--describe --topic "+topic.Name),
+		})
 	}
 	const mend = "Add replicas with kafka-reassign-partitions.sh, or ask for fewer in sync:"
 	command := alterTopic(s.config, topic.Name, "min.insync.replicas", strconv.Itoa(max(1, int(fewest)-1)))
 	switch {
 	case least > int(fewest):
-		d.add(Finding{ID: MinISR, Severity: SeverityWarning, Cluster: s.alias, Topic: topic.Name, Mend: mend, Command: command,
-			Meaning: fmt.Sprintf("min.insync.replicas=%d is more than the %s of the topic: older brokers refuse all writes to it, newer ones while any replica is not in sync.", least, counted(int(fewest), "replica"))})
+		d.add(Finding{
+			ID: MinISR, Severity: SeverityWarning, Cluster: s.alias, Topic: topic.Name, Mend: mend, Command: command,
+			Meaning: fmt.Sprintf("min.insync.replicas=%d is more than the %s of the topic: older brokers refuse all writes to it, newer ones while any replica is not in sync.", least, counted(int(fewest), "replica")),
+		})
 	case least == int(fewest) && fewest > 1:
-		d.add(Finding{ID: MinISR, Severity: SeverityWarning, Cluster: s.alias, Topic: topic.Name, Mend: mend, Command: command,
-			Meaning: fmt.Sprintf("min.insync.replicas=%d is as many as the replicas of the topic, so writes to it stop while any broker that has one is down.", least)})
+		d.add(Finding{
+			ID: MinISR, Severity: SeverityWarning, Cluster: s.alias, Topic: topic.Name, Mend: mend, Command: command,
+			Meaning: fmt.Sprintf("min.insync.replicas=%d is as many as the replicas of the topic, so writes to it stop while any broker that has one is down.", least),
+		})
 	}
 }
 
