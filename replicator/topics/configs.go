@@ -53,6 +53,8 @@ type Limits struct {
 	DeleteRetention time.Duration
 	// SourceNotCompacted says that the log of the source topic is known not to be compacted.
 	SourceNotCompacted bool
+	// SourceRetention is how long the source keeps records; 0 if it keeps them by size only, or for ever, or if that is not known.
+	SourceRetention time.Duration
 	// SourceDeleteRetention is how long the source keeps tombstones; 0 if unknown.
 	SourceDeleteRetention time.Duration
 }
@@ -334,10 +336,18 @@ func (l *Limits) setDifference(c policy.TopicConfig) {
 
 // setSource adds how the source cleans its log, as far as it is known.
 func (l *Limits) setSource(configs []policy.TopicConfig) {
+	deletes := false
+	defer func() {
+		if !deletes {
+			l.SourceRetention = 0
+		}
+	}()
 	for _, c := range configs {
 		switch c.Name {
 		case "cleanup.policy":
-			l.SourceNotCompacted = !isCompacted(c.Value)
+			l.SourceNotCompacted, deletes = !isCompacted(c.Value), has(c.Value, "delete")
+		case "retention.ms":
+			l.SourceRetention = max(0, milliseconds(c.Value))
 		case "delete.retention.ms":
 			l.SourceDeleteRetention = milliseconds(c.Value)
 		}
@@ -354,6 +364,8 @@ func milliseconds(value string) time.Duration {
 }
 
 // isCompacted reports whether a cleanup.policy, a list, contains compact.
-func isCompacted(cleanup string) bool {
-	return slices.Contains(strings.Split(strings.ReplaceAll(cleanup, " ", ""), ","), "compact")
+func isCompacted(cleanup string) bool { return has(cleanup, "compact") }
+
+func has(cleanup, policy string) bool {
+	return slices.Contains(strings.Split(strings.ReplaceAll(cleanup, " ", ""), ","), policy)
 }
