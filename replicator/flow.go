@@ -132,10 +132,11 @@ func (l *lifecycle) failed() error {
 
 // reports are results of the syncs, for the status.
 type reports struct {
-	totals   totals
-	troubles sourceTroubles
-	firsts   firstRecords
-	synced   syncTimes
+	totals      totals
+	troubles    sourceTroubles
+	firsts      firstRecords
+	standstills standstills
+	synced      syncTimes
 
 	predecessorAlive atomic.Int64                         // when the flow last ran before this process, in Unix milliseconds, 0 if never or not known yet
 	problem          atomic.Pointer[string]               // why the flow has not started
@@ -367,7 +368,7 @@ func (f *Flow) startLoops(soft context.Context) {
 		f.background.Go(func() { f.describeLoop(soft) })
 		f.background.Go(func() { f.confirmLoop(f.hard) }) // also while a stop waits for batches in flight
 	}
-	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.agesLoop, f.throttles.Loop} {
+	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.agesLoop, f.transactionsLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	f.background.Go(func() { refreshLoop(soft, f.refreshes.source, f.refreshSource) })

@@ -5,13 +5,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
-// A process that begins with a halted partition has copied nothing of it. How old the records behind the halt are, it asks the source.
-func TestTimeToLossIsKnownOfAHaltedPartition(t *testing.T) {
+// A process that has copied nothing of a partition since it began asks the source how old the records are that it has to copy.
+func TestTimeToLossIsKnownBeforeTheFirstRecord(t *testing.T) {
 	t.Parallel()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 1, "retention.ms", "86400000")
@@ -26,10 +29,9 @@ func TestTimeToLossIsKnownOfAHaltedPartition(t *testing.T) {
 	flow.UntilJournaled("orders")
 	flow.Stop()
 	write()
-	c.Source.DeleteRecords("orders", 0, 15)
+	c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "a.orders", Err: kerr.NotEnoughReplicas, Count: -1})
 
 	flow = c.Start(replicatortest.FastJournal)
-	flow.UntilHaltedBy("retention_gap", "orders", 0)
 	replicatortest.Eventually(t, "the time to loss is known", func() (bool, string) {
 		families, err := flow.Metrics.Gather()
 		if err != nil {
