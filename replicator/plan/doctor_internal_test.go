@@ -208,6 +208,13 @@ func TestDoctor_transactions(t *testing.T) {
 	}
 }
 
+// A flow that does without transactions on a target that has them is a warning.
+func TestDoctor_fence(t *testing.T) {
+	test := newCheckTest(t, func(f *config.Flow) { noConfigsSync(f); f.Fence = config.FenceLease })
+	test.create(test.source, "a", 1, nil)
+	wantFindings(t, test.diagnose(), [3]string{"warning transaction-log dr", "Cluster dr has transactions; remove fence: lease", "remove fence: lease"})
+}
+
 // A cluster that does not answer is the only finding, also if both do not.
 func TestDoctor_unreachable(t *testing.T) {
 	test := newCheckTest(t, nil)

@@ -169,8 +169,7 @@ func (d *doctor) examineTransactions(ctx context.Context) {
 		d.add(f)
 	}
 	if t.weak != "" {
-		what, todo := halves(errors.New(t.weak))
-		f.Severity, f.Meaning, f.Mend = SeverityWarning, what, todo
+		f.Severity, f.Meaning, f.Mend = SeverityWarning, sentence(t.weak), "Where the target has transactions, remove fence: lease."
 		d.add(f)
 	}
 	for _, err := range []error{t.unknown, t.pending} {
