@@ -15,9 +15,9 @@ import (
 // began, the age of that record itself is looked for in the source's index of timestamps.
 
 const (
-	// listAgesEvery is how often ages are looked for.
+	// ListAgesEvery is how often ages are looked for.
 	listAgesEvery = 5 * time.Second
-	// ageSteps is how often the interval that has the age is halved: to a thousandth of the retention.
+	// AgeSteps is how often the interval that has the age is halved: to a thousandth of the retention.
 	ageSteps = 10
 )
 

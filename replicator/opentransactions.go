@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// listTransactionsEvery is how often open transactions are looked at. One that holds up a partition for longer is looked for.
+	// ListTransactionsEvery is how often open transactions are looked at. One that holds up a partition for longer is looked for.
 	listTransactionsEvery = 5 * time.Second
-	// transactionsAtOnce is for how many partitions a look asks the source at most. The others follow in the next one.
+	// TransactionsAtOnce is for how many partitions a look asks the source at most. The others follow in the next one.
 	transactionsAtOnce = 100
 )
 
