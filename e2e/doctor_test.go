@@ -17,6 +17,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
@@ -240,6 +241,18 @@ func TestDoctorFindsSickBrokers(t *testing.T) {
 	check(t, kafka.AssignTopic(t.Context(), p.targetClient, "source.orders", [][]int32{{1, 2}, {2, 1}}, "min.insync.replicas=2"))
 	check(t, kafka.AssignTopic(t.Context(), p.targetClient, "source.gone", [][]int32{{2}}))
 	check(t, kafka.AssignTopic(t.Context(), p.targetClient, "heartbeats", [][]int32{{1}}, "cleanup.policy=compact"))
+	eventually(t, 30*time.Second, "both brokers know the topics", func() (bool, string) {
+		for id := 1; id <= 2; id++ {
+			response, err := p.targetClient.Broker(id).Request(t.Context(), kmsg.NewPtrMetadataRequest())
+			if err != nil {
+				return false, err.Error()
+			}
+			if !slices.ContainsFunc(response.(*kmsg.MetadataResponse).Topics, func(topic kmsg.MetadataResponseTopic) bool { return *topic.Topic == "heartbeats" }) {
+				return false, fmt.Sprintf("broker %d does not have the last one", id)
+			}
+		}
+		return true, ""
+	})
 	pem := filepath.Join(p.dir, "ca.pem")
 	check(t, os.WriteFile(pem, ca.PEM, 0o600))
 	config := p.config("orders", "gone")
