@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/plan"
 )
 
 var update = flag.Bool("update", false, "rewrite the tables of configuration.md")
@@ -166,6 +167,23 @@ func TestSymptomsAreMessagesOfTheCode(t *testing.T) {
 				t.Errorf("troubleshooting.md: no message of the code contains %q, of %q", strings.TrimSpace(part), s[1])
 			}
 		}
+	}
+}
+
+// doctor.md has a section about each finding, and about no other.
+func TestDoctorPageHasEveryFinding(t *testing.T) {
+	t.Parallel()
+	var want, got []string
+	for _, id := range plan.FindingIDs() {
+		want = append(want, string(id))
+	}
+	for _, m := range regexp.MustCompile("(?m)^### `(.*)`$").FindAllStringSubmatch(read(t, "doctor.md"), -1) {
+		got = append(got, m[1])
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("doctor.md (-code +page):\n%s", diff)
 	}
 }
 

@@ -36,6 +36,7 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 			continue
 		}
 		wait = f.config.ACLsInterval
+		began := time.Now()
 		err := f.acls.Sync(ctx, clashes, f.leads)
 		switch {
 		case ctx.Err() != nil:
@@ -44,6 +45,7 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 			f.metrics.syncs.WithLabelValues("acls", "failed").Inc()
 		default:
 			f.metrics.syncs.WithLabelValues("acls", "done").Inc()
+			f.synced.set("acls", began)
 		}
 	}
 }

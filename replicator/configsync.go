@@ -51,6 +51,9 @@ func (f *Flow) syncConfigs(ctx context.Context) error {
 	}
 	report.Changed, report.Took = int(f.configsChanged.Swap(0)), time.Since(report.LastPass).Seconds()
 	f.configs.Store(report)
+	if len(errs) == 0 {
+		f.synced.set("configs", report.LastPass)
+	}
 	f.updateLimits(limits)
 	return nil
 }

@@ -132,8 +132,11 @@ func (l *lifecycle) failed() error {
 
 // reports are results of the syncs, for the status.
 type reports struct {
-	totals   totals
-	troubles sourceTroubles
+	totals      totals
+	troubles    sourceTroubles
+	firsts      firstRecords
+	standstills standstills
+	synced      syncTimes
 
 	predecessorAlive atomic.Int64                         // when the flow last ran before this process, in Unix milliseconds, 0 if never or not known yet
 	problem          atomic.Pointer[string]               // why the flow has not started
@@ -141,6 +144,28 @@ type reports struct {
 	configs          atomic.Pointer[topics.ConfigsStatus] // of the last sync of topic configs
 	configsChanged   atomic.Int64                         // since the previous sync
 	unused           *topics.Unused                       // items of the topic lists
+}
+
+// syncTimes are when the last syncs began that left no problem, by what they sync.
+type syncTimes struct {
+	mu     sync.Mutex
+	byPass map[string]time.Time
+}
+
+func (t *syncTimes) set(pass string, began time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byPass == nil {
+		t.byPass = make(map[string]time.Time)
+	}
+	t.byPass[pass] = began
+}
+
+// of returns the zero time before the first such sync.
+func (t *syncTimes) of(pass string) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byPass[pass]
 }
 
 // lasting is a failure that lasts.
@@ -343,7 +368,7 @@ func (f *Flow) startLoops(soft context.Context) {
 		f.background.Go(func() { f.describeLoop(soft) })
 		f.background.Go(func() { f.confirmLoop(f.hard) }) // also while a stop waits for batches in flight
 	}
-	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.throttles.Loop} {
+	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.agesLoop, f.transactionsLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	f.background.Go(func() { refreshLoop(soft, f.refreshes.source, f.refreshSource) })

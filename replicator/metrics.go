@@ -16,6 +16,7 @@ type flowMetrics struct {
 	bytes           *prometheus.CounterVec // topic
 	anomalies       *prometheus.CounterVec // topic, kind, action
 	latency         prometheus.Histogram
+	topicLatency    *prometheus.SummaryVec // topic; without quantiles: two series for each
 	recordAge       prometheus.Histogram
 	checkpoints     prometheus.Histogram
 	requests        *prometheus.HistogramVec // cluster, request
@@ -81,6 +82,9 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		return h
 	}
 	m.latency = ages("latency_seconds", "Time from a batch's newest record timestamp to the target's acknowledgement.")
+	m.topicLatency = prometheus.NewSummaryVec(prometheus.SummaryOpts{
+		Name: "milena_topic_latency_seconds", Help: "Time from a batch's newest record timestamp to the target's acknowledgement: sum and count of batches.",
+	}, []string{"topic"})
 	m.recordAge = ages("record_age_seconds", "Age of a batch's newest record when it was read from the source.")
 	m.checkpoints = ages("checkpoint_latency_seconds", "Time from reading a group's committed offset on the source to the acknowledgement of its checkpoint.")
 	m.takeoverSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -89,7 +93,7 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 	m.requests = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "milena_request_seconds", Help: "Duration of fetch and produce requests. A fetch waits up to half a second for records.", Buckets: prometheus.ExponentialBuckets(.0005, 2, 16),
 	}, []string{"cluster", "request"})
-	r.MustRegister(m.takeoverSeconds, m.requests)
+	r.MustRegister(m.takeoverSeconds, m.requests, m.topicLatency)
 	return m
 }
 
@@ -116,6 +120,7 @@ type topicMetrics struct {
 	forwarded      prometheus.Counter
 	merged         prometheus.Counter
 	records, bytes prometheus.Counter
+	latency        prometheus.Observer
 	totals         *totals
 }
 
@@ -125,6 +130,7 @@ func (m *flowMetrics) forTopic(topic string, t *totals) *topicMetrics {
 		forwarded: m.batches.WithLabelValues(topic, recordbatch.RouteForward.String(), ""),
 		merged:    m.batches.WithLabelValues(topic, "merge", ""),
 		records:   m.records.WithLabelValues(topic), bytes: m.bytes.WithLabelValues(topic),
+		latency: m.topicLatency.WithLabelValues(topic),
 	}
 }
 
@@ -147,6 +153,8 @@ func (t *topicMetrics) countAcked(b prepared, now time.Time) {
 	t.totals.records.Add(int64(b.count))
 	t.totals.bytes.Add(int64(b.size))
 	if b.maxTimestamp > 0 {
-		t.flow.latency.Observe(max(0, float64(now.UnixMilli()-b.maxTimestamp)/1000))
+		seconds := max(0, float64(now.UnixMilli()-b.maxTimestamp)/1000)
+		t.flow.latency.Observe(seconds)
+		t.latency.Observe(seconds)
 	}
 }

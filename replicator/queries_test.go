@@ -47,6 +47,9 @@ func series(t *testing.T, flow *replicatortest.Flow) map[string][]string {
 		name, _, _ := strings.Cut(rest, `"`)
 		has := append(strings.Split(labels.FindStringSubmatch(d.String())[1], ","), "flow", "instance", "job")
 		all[name] = has
+		if types[name] == "SUMMARY" {
+			all[name+"_sum"], all[name+"_count"] = has, has
+		}
 		if types[name] == "HISTOGRAM" {
 			all[name+"_sum"], all[name+"_count"], all[name+"_bucket"] = has, has, append(has, "le")
 		}

@@ -37,6 +37,7 @@ func newCollector(f *Flow) *collector {
 	add("topic_lag_records", "Sum of lag_records over the partitions of a topic whose lag is known.", "topic")
 	add("topic_lag_bytes", "Sum of lag_bytes over the partitions of a topic whose lag is known.", "topic")
 	add("topic_lag_seconds", "The largest lag_seconds of the partitions of a topic.", "topic")
+	add("topic_time_to_loss_seconds", "Time until the source deletes records of a topic that are not copied, once half of its retention.ms has passed.", "topic")
 	add("flow_lag_records", "Sum of lag_records over the partitions whose lag is known.")
 	add("flow_lag_bytes", "Sum of lag_bytes over the partitions whose lag is known.")
 	add("lag_unknown_partitions", "Partitions that should be copied and whose lag is not known.")
@@ -49,6 +50,7 @@ func newCollector(f *Flow) *collector {
 	add("groups_last_pass_timestamp_seconds", "When the last sync of groups began.")
 	add("configs_last_pass_timestamp_seconds", "When the last sync of topic configs began.")
 	add("acls_last_pass_timestamp_seconds", "When the last sync of ACLs began.")
+	add("last_successful_pass_timestamp_seconds", "When the last sync began that left no problem.", "pass")
 	add("buffer_bytes", "Bytes of batches held between source and target.")
 	add("ready", "1 when every shard is owned and recovered.")
 	return c
@@ -71,10 +73,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	counted := s.collectPartitions(now)
 	s.collectUnbegun()
 	s.collectSums()
+	s.collectSync("topics", f.synced.of("topics"))
 	if f.isDoer() { // what an instance did before another one got shard 0 would stand still
 		translated := f.groups.Status(f.heartbeats.Problems()...)
 		collectGroups(translated, gauge)
 		collectSyncs(translated, f.configs.Load(), f.acls.Status(), gauge)
+		s.collectSync("configs", f.synced.of("configs"))
+		s.collectSync("acls", f.synced.of("acls"))
+		s.collectSync("groups", translated.LastPass)
 	}
 	shards := make(map[string]int)
 	ready := 0.0
@@ -101,11 +107,12 @@ type scrape struct {
 	unknown int            // partitions with a lag that is not known
 	topics  map[string]*lag
 	total   lag
+	losses  map[string]time.Duration // time to loss by topic
 }
 
 func newScrape(f *Flow, gauge setGauge) *scrape {
 	return &scrape{
-		flow: f, gauge: gauge, series: f.options.PartitionSeries, topics: make(map[string]*lag),
+		flow: f, gauge: gauge, series: f.options.PartitionSeries, topics: make(map[string]*lag), losses: make(map[string]time.Duration),
 		states: map[string]int{waiting.String(): 0, recovering.String(): 0, replicating.String(): 0, halted.String(): 0},
 	}
 }
@@ -119,15 +126,19 @@ type partitionGauges struct {
 	acked, journaled, targetEnd int64
 	progressed                  time.Time
 	lag                         lag
+	left                        time.Duration // to loss
+	atRisk                      bool
 }
 
-func (p *partition) gauges(now time.Time) partitionGauges {
+func (p *partition) gauges(firsts *firstRecords, now time.Time) partitionGauges {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return partitionGauges{
+	g := partitionGauges{
 		state: p.state, seen: p.isSourceSeen(now), wait: p.waitState(), end: p.sourceEnd, open: p.sourceOpen,
 		acked: p.acked, journaled: p.journaled, targetEnd: p.targetEnd, progressed: p.lastProgress, lag: p.lagLocked(now),
 	}
+	g.left, g.atRisk = p.timeToLossLocked(firsts, g.lag, now)
+	return g
 }
 
 // isInStep reports whether nothing about the partition needs attention: it is copied, and nothing is known to be left to copy.
@@ -139,13 +150,16 @@ func (g *partitionGauges) isInStep() bool {
 func (s *scrape) collectPartitions(now time.Time) census {
 	c := newCensus()
 	for _, p := range s.flow.partitions() {
-		g := p.gauges(now)
+		g := p.gauges(&s.flow.firsts, now)
 		c.addState(p, g.state)
 		if !g.seen {
 			c.addUnseen(p)
 		}
 		s.states[g.state.String()]++
 		s.addLag(p.topic.source, g.lag)
+		if least, ok := s.losses[p.topic.source]; g.atRisk && (!ok || g.left < least) {
+			s.losses[p.topic.source] = g.left
+		}
 		if s.series == config.SeriesAll || s.series == config.SeriesLagging && !g.isInStep() {
 			s.collectPartition(p.topic.source, strconv.Itoa(int(p.number)), &g)
 		}
@@ -219,6 +233,9 @@ func (s *scrape) collectSums() {
 			s.gauge("topic_lag_seconds", l.seconds, topic)
 		}
 	}
+	for topic, left := range s.losses {
+		s.gauge("topic_time_to_loss_seconds", left.Seconds(), topic)
+	}
 	if s.total.known {
 		s.gauge("flow_lag_records", float64(s.total.records))
 		s.gauge("flow_lag_bytes", float64(s.total.bytes))
@@ -239,6 +256,13 @@ func collectGroups(status *groups.Status, gauge setGauge) {
 	}
 	for reason, n := range refused {
 		gauge("group_positions_refused", float64(n), reason)
+	}
+}
+
+// collectSync sets when the last sync of a kind began that left no problem.
+func (s *scrape) collectSync(pass string, at time.Time) {
+	if !at.IsZero() {
+		s.gauge("last_successful_pass_timestamp_seconds", float64(at.UnixMilli())/1000, pass)
 	}
 }
 

@@ -71,6 +71,8 @@ type PartitionStatus struct {
 	// OpenTransactionRecords counts the records behind SourceEnd that cannot be read yet, because a transaction before them is open. It is the
 	// high watermark less the last stable offset; with read_uncommitted it is absent.
 	OpenTransactionRecords *int64 `json:"open_transaction_records,omitempty"`
+	// OpenTransaction is that transaction, absent until the last stable offset has stood still for some seconds.
+	OpenTransaction *OpenTransaction `json:"open_transaction,omitempty"`
 
 	Next      int64 `json:"next"`
 	Acked     int64 `json:"acked"`
@@ -186,6 +188,7 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	lag := int64(0)
 	for _, p := range partitions {
 		ps, state, seen := p.status(now, f.isolation)
+		ps.OpenTransaction = f.standstills.of(p)
 		c.addState(p, state)
 		if !seen {
 			c.addUnseen(p)

@@ -34,6 +34,7 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 			}
 			early++
 		}
+		began := time.Now()
 		err := f.syncTopics(ctx)
 		f.noteSync(err)
 		switch {
@@ -41,6 +42,7 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 			return
 		case err == nil:
 			f.metrics.syncs.WithLabelValues("topics", "done").Inc()
+			f.synced.set("topics", began)
 		case isFatal(err):
 			f.fail(err)
 			return

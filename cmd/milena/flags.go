@@ -8,6 +8,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// The values of --output.
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+)
+
 // usageError says that the command line is wrong.
 type usageError struct{ text string }
 

@@ -26,6 +26,7 @@ Usage:
   milena run -c FILE             copy topics until stopped by a signal
   milena run --compare -c FILE   compare with a running MirrorMaker 2; write nothing
   milena check -c FILE           print what run would do; change nothing
+  milena doctor -c FILE          look for what endangers a flow, and print what mends it
   milena status [-c FILE]        show lag and the partitions that need attention
   milena verify -c FILE          prove that the copies are equal to their source
   milena translate -c FILE       translate a group, an offset or a timestamp between the clusters
@@ -97,6 +98,8 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 		return p.run(ctx, rest)
 	case "check":
 		return p.check(ctx, rest)
+	case "doctor":
+		return p.doctor(ctx, rest)
 	case "status":
 		return p.status(ctx, rest)
 	case "verify":

@@ -27,12 +27,6 @@ Examples:
   milena verify -c milena.yaml --sample 1% --output json
 `
 
-// The values of --output.
-const (
-	outputTable = "table"
-	outputJSON  = "json"
-)
-
 // unverifiedError says that something could not be verified.
 type unverifiedError struct{ err error }
 

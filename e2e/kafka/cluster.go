@@ -40,7 +40,7 @@ type Options struct {
 	Lines int
 	// Security adds a SASL_SSL or SSL listener.
 	Security *Security
-	// Classes is a directory of Java classes that is added to the brokers' class path.
+	// Classes is a directory of Java classes that the brokers look at before their own.
 	Classes string
 	// Version is the version of Kafka, if it is not that of the jars that Start gets. Before 4.0 the cluster runs with ZooKeeper, without a proxy
 	// and without security, unless KRaft is set, which needs 3.7.

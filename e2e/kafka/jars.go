@@ -40,7 +40,7 @@ var log4j1 []byte
 type Jars struct {
 	version   string
 	dir       string
-	classes   string // a directory that is added to the class path
+	classes   string // a directory before the jars on the class path
 	zooKeeper bool   // the cluster keeps its metadata in ZooKeeper
 }
 
@@ -191,11 +191,11 @@ func (j Jars) classpath() string {
 	if j.classes == "" {
 		return libs
 	}
-	return libs + string(filepath.ListSeparator) + j.classes
+	return j.classes + string(filepath.ListSeparator) + libs
 }
 
-// compile compiles a Java source file against Kafka's jars into a directory.
-func (j Jars) compile(ctx context.Context, source, into string) error {
+// Compile compiles a Java source file against Kafka's jars into a directory.
+func (j Jars) Compile(ctx context.Context, source, into string) error {
 	javac := exec.CommandContext(ctx, "javac", "-cp", j.classpath(), "-d", into, source)
 	if out, err := javac.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile %s: %w\n%s", source, err, out)

@@ -25,5 +25,5 @@ func (j Jars) Policies(ctx context.Context, into string) error {
 	if err := os.WriteFile(source, policy, 0o644); err != nil {
 		return err
 	}
-	return j.compile(ctx, source, into)
+	return j.Compile(ctx, source, into)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -45,24 +46,44 @@ func (c *check) checkCertificates(now time.Time) {
 
 // unreachable asks every broker of a cluster, and returns a sentence about each that does not answer.
 func unreachable(ctx context.Context, side, alias string, cl *kgo.Client, view topics.View, explain func(error) error) (sentences []string) {
+	answers := askBrokers(ctx, cl, view)
+	for _, id := range slices.Sorted(maps.Keys(answers)) {
+		if err := answers[id].err; err != nil {
+			sentences = append(sentences, fmt.Sprintf("broker %d (%s) of the %s, cluster %s, cannot be reached from here, so partitions that it leads would wait; "+
+				"check the broker, its advertised.listeners and the network: %v", id, view.Brokers[id], side, alias, explain(err)))
+		}
+	}
+	return sentences
+}
+
+// brokerAnswer is which requests a broker knows, or why it does not answer.
+type brokerAnswer struct {
+	versions *kmsg.ApiVersionsResponse
+	err      error
+}
+
+// askBrokers asks every broker of a cluster, all in parallel.
+func askBrokers(ctx context.Context, cl *kgo.Client, view topics.View) map[int32]brokerAnswer {
 	ctx, cancel := context.WithTimeout(ctx, brokerTimeout)
 	defer cancel()
 	var mu sync.Mutex
 	var wait sync.WaitGroup
-	failed := make(map[int32]error)
+	answers := make(map[int32]brokerAnswer)
 	for id := range view.Brokers {
 		wait.Go(func() {
-			if _, err := cl.Broker(int(id)).Request(ctx, kmsg.NewPtrApiVersionsRequest()); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed[id] = err
+			var answer brokerAnswer
+			request := kmsg.NewPtrApiVersionsRequest()
+			request.ClientSoftwareName, request.ClientSoftwareVersion = "milena", "1" // brokers refuse empty ones (KIP-511)
+			response, err := cl.Broker(int(id)).Request(ctx, request)
+			if answer.err = err; err == nil {
+				answer.versions = response.(*kmsg.ApiVersionsResponse)
+				answer.err = kerr.ErrorForCode(answer.versions.ErrorCode)
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			answers[id] = answer
 		})
 	}
 	wait.Wait()
-	for _, id := range slices.Sorted(maps.Keys(failed)) {
-		sentences = append(sentences, fmt.Sprintf("broker %d (%s) of the %s, cluster %s, cannot be reached from here, so partitions that it leads would wait; "+
-			"check the broker, its advertised.listeners and the network: %v", id, view.Brokers[id], side, alias, explain(failed[id])))
-	}
-	return sentences
+	return answers
 }

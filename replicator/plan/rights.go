@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -66,6 +67,24 @@ func (c *check) checkRights(ctx context.Context) {
 // checkInternalTopics checks the internal topics of MirrorMaker 2 that milena writes, as far as they exist. Records are copied without them, so
 // problems are warnings.
 func (c *check) checkInternalTopics(ctx context.Context) {
+	internal := c.internalTopics()
+	for _, side := range []struct {
+		alias  string
+		client *kgo.Client
+		view   topics.View
+	}{{c.flow.Source, c.sourceClient, c.source}, {c.flow.Target, c.targetClient, c.target}} {
+		existing := slices.DeleteFunc(internal[side.alias], func(topic string) bool { return !side.view.ByName[topic].Exists() })
+		c.checkRightsOn(ctx, side.client, side.alias, existing, c.warn, kmsg.ACLOperationWrite)
+		for _, topic := range existing {
+			if n := len(side.view.ByName[topic].Partitions); n != 1 {
+				c.warn("topic %s on cluster %s has %d partitions; MirrorMaker 2 and its clients only read the first one", topic, side.alias, n)
+			}
+		}
+	}
+}
+
+// internalTopics are the internal topics of MirrorMaker 2 that the flow writes, by the alias of their cluster.
+func (c *check) internalTopics() map[string][]string {
 	names := c.clusters.InternalTopics()
 	internal := map[string][]string{}
 	if c.flow.Checkpoints {
@@ -81,19 +100,7 @@ func (c *check) checkInternalTopics(ctx context.Context) {
 	case config.OffsetSyncsSource:
 		internal[c.flow.Source] = append(internal[c.flow.Source], names.OffsetSyncs(c.flow.Target))
 	}
-	for _, side := range []struct {
-		alias  string
-		client *kgo.Client
-		view   topics.View
-	}{{c.flow.Source, c.sourceClient, c.source}, {c.flow.Target, c.targetClient, c.target}} {
-		existing := slices.DeleteFunc(internal[side.alias], func(topic string) bool { return !side.view.ByName[topic].Exists() })
-		c.checkRightsOn(ctx, side.client, side.alias, existing, c.warn, kmsg.ACLOperationWrite)
-		for _, topic := range existing {
-			if n := len(side.view.ByName[topic].Partitions); n != 1 {
-				c.warn("topic %s on cluster %s has %d partitions; MirrorMaker 2 and its clients only read the first one", topic, side.alias, n)
-			}
-		}
-	}
+	return internal
 }
 
 // rightsPerRequest is the largest number of topics in one request for rights.
@@ -148,31 +155,47 @@ func (c *check) checkTransactions(ctx context.Context) {
 			c.warn("broker %d of cluster %s does not support %s requests (needs Kafka 2.3)", broker.NodeID, c.flow.Target, key.Name())
 		}
 	}
-	refused, warning, err := topics.CheckFence(ctx, c.targetClient, c.flow)
-	if err != nil {
-		c.warn("it is not known whether cluster %s has transactions: %v", c.flow.Target, err)
+	transactions := c.transactions(ctx)
+	if transactions.weak != "" {
+		c.warn("%s", transactions.weak)
 	}
-	if warning != "" {
-		c.warn("%s", warning)
+	if transactions.refused != nil {
+		c.refuse("%v", transactions.refused)
 	}
+	if transactions.unknown != nil {
+		c.warn("it is not known whether cluster %s has transactions: %v", c.flow.Target, transactions.unknown)
+	}
+	if transactions.pending != nil {
+		c.warn("no transaction coordinator on cluster %s yet; this is normal on a new cluster: %v", c.flow.Target, transactions.pending)
+	}
+}
+
+// transactions are what is known of the target's transactions. What is not so is empty or nil.
+type transactions struct {
+	refused error  // why nothing can be copied
+	weak    string // what works and is weaker than it could be
+	pending error  // why there is no coordinator yet
+	unknown error  // why it is not known what the brokers support
+}
+
+// transactions looks up what the brokers of the target support and the coordinator of a shard's transactional id.
+func (c *check) transactions(ctx context.Context) (t transactions) {
+	refused, weak, err := topics.CheckFence(ctx, c.targetClient, c.flow)
+	t.weak, t.unknown = weak, err
 	if refused != "" {
-		c.refuse("%s", refused)
+		t.refused = errors.New(refused)
 	}
 	if refused != "" || c.flow.Fence == config.FenceLease {
-		return
+		return t
 	}
-	id := "milena." + c.flow.Name + ".0"
+	admin, id := kadm.NewClient(c.targetClient), "milena."+c.flow.Name+".0"
 	err = findCoordinator(ctx, func(ctx context.Context) error { return admin.FindTxnCoordinators(ctx, id)[id].Err })
 	if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
-		c.refuse("transactional id %s on cluster %s: grant WRITE on transactional ids with the prefix milena.%s. to milena's user", id, c.flow.Target, c.flow.Name)
-		return
+		t.refused = fmt.Errorf("transactional id %s on cluster %s: grant WRITE on transactional ids with the prefix milena.%s. to milena's user", id, c.flow.Target, c.flow.Name)
+	} else if t.refused = topics.ExplainTransactions(ctx, c.targetClient, c.flow.Target, err); t.refused == nil {
+		t.pending = err
 	}
-	switch cause := topics.ExplainTransactions(ctx, c.targetClient, c.flow.Target, err); {
-	case cause != nil:
-		c.refuse("%v", cause)
-	case err != nil:
-		c.warn("no transaction coordinator on cluster %s yet; this is normal on a new cluster: %v", c.flow.Target, err)
-	}
+	return t
 }
 
 // coordinatorWait is how long a cluster may take to find a coordinator. The first request creates the topic that the coordinator needs.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -95,8 +97,8 @@ func (b sideBounds) list(ctx context.Context, side offsets.Side, cl *kgo.Client,
 			continue
 		}
 		wait.Go(func() {
-			starts := query{side, cl, leader, earliest, 0}.all(ctx, list)
-			ends := query{side, cl, leader, latest, 0}.all(ctx, list)
+			starts := query{side: side, client: cl, leader: leader, timestamp: earliest}.all(ctx, list)
+			ends := query{side: side, client: cl, leader: leader, timestamp: latest}.all(ctx, list)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, tp := range list {
@@ -128,7 +130,8 @@ type query struct {
 	client    *kgo.Client
 	leader    int32
 	timestamp int64
-	isolation int8 // with read committed, the latest offset is the last stable offset (KIP-98)
+	isolation int8                             // with read committed, the latest offset is the last stable offset (KIP-98)
+	after     map[offsets.TopicPartition]int64 // a timestamp for each partition, instead of one for all; nil without
 }
 
 // all requests one offset of each partition, which the broker leads.
@@ -197,6 +200,9 @@ func (q query) request(list []offsets.TopicPartition) *kmsg.ListOffsetsRequest {
 		}
 		rp := kmsg.NewListOffsetsRequestTopicPartition()
 		rp.Partition, rp.Timestamp = tp.Partition, q.timestamp
+		if q.after != nil {
+			rp.Timestamp = q.after[tp]
+		}
 		request.Topics[i].Partitions = append(request.Topics[i].Partitions, rp)
 	}
 	return request
@@ -225,7 +231,7 @@ func (b sideBounds) of(side offsets.Side, tp offsets.TopicPartition) (Bound, *Un
 func ListEnds(ctx context.Context, cl *kgo.Client, leader int32, isolation int8, list []offsets.TopicPartition) (map[offsets.TopicPartition]int64, error) {
 	ends := make(map[offsets.TopicPartition]int64, len(list))
 	var first error
-	for tp, l := range (query{offsets.Source, cl, leader, latest, isolation}).all(ctx, list) {
+	for tp, l := range (query{side: offsets.Source, client: cl, leader: leader, timestamp: latest, isolation: isolation}).all(ctx, list) {
 		if l.err == nil {
 			ends[tp] = l.offset
 		} else if first == nil {
@@ -233,6 +239,20 @@ func ListEnds(ctx context.Context, cl *kgo.Client, leader int32, isolation int8,
 		}
 	}
 	return ends, first
+}
+
+// ListAfter requests, from the broker that leads the partitions, the offset of the first record of each that has a timestamp (Unix milliseconds) or a later
+// one, -1 if there is none. The error is of the first partition without an answer.
+func ListAfter(ctx context.Context, cl *kgo.Client, leader int32, timestamps map[offsets.TopicPartition]int64) (map[offsets.TopicPartition]int64, error) {
+	found := make(map[offsets.TopicPartition]int64, len(timestamps))
+	q := query{side: offsets.Source, client: cl, leader: leader, after: timestamps}
+	for tp, l := range q.all(ctx, slices.Collect(maps.Keys(timestamps))) {
+		if l.err != nil {
+			return nil, l.err
+		}
+		found[tp] = l.offset
+	}
+	return found, nil
 }
 
 // ListStarts requests the log starts of partitions from the brokers that lead them, from all brokers in parallel. Partitions whose log start is
@@ -249,7 +269,7 @@ func ListStarts(ctx context.Context, cl *kgo.Client, view View, list []offsets.T
 	var wait sync.WaitGroup
 	for leader, list := range byLeader {
 		wait.Go(func() {
-			found := query{offsets.Source, cl, leader, earliest, 0}.all(ctx, list)
+			found := query{side: offsets.Source, client: cl, leader: leader, timestamp: earliest}.all(ctx, list)
 			mu.Lock()
 			defer mu.Unlock()
 			for tp, l := range found {

@@ -47,10 +47,14 @@ type Limits struct {
 	// TimestampBefore and TimestampAfter are how far the timestamp of a record may be before and after the broker's clock, in milliseconds; 0
 	// if that is not limited.
 	TimestampBefore, TimestampAfter int64
+	// TimestampBeforeBy and TimestampAfterBy are the names of the configs that limit them, empty if none does.
+	TimestampBeforeBy, TimestampAfterBy string
 	// DeleteRetention is how long the target keeps tombstones; 0 if unknown.
 	DeleteRetention time.Duration
 	// SourceNotCompacted says that the log of the source topic is known not to be compacted.
 	SourceNotCompacted bool
+	// SourceRetention is how long the source keeps records; 0 if it keeps them by size only, or for ever, or if that is not known.
+	SourceRetention time.Duration
 	// SourceDeleteRetention is how long the source keeps tombstones; 0 if unknown.
 	SourceDeleteRetention time.Duration
 }
@@ -279,16 +283,17 @@ func configNames(configs []policy.TopicConfig) map[string]bool {
 	return names
 }
 
-// timestampLimit reads a limit of timestamps. Kafka has no word for none.
-func timestampLimit(value string) int64 {
-	if n, err := strconv.ParseInt(value, 10, 64); err == nil && n != math.MaxInt64 {
-		return n
+// timestampLimit reads a limit of timestamps, and returns the name of its config. Kafka has no word for none: that is 0 and no name.
+func timestampLimit(c policy.TopicConfig) (limit int64, by string) {
+	if n, err := strconv.ParseInt(c.Value, 10, 64); err == nil && n != math.MaxInt64 {
+		return n, c.Name
 	}
-	return 0
+	return 0, ""
 }
 
 func limitsOf(configs []policy.TopicConfig) Limits {
 	var limits Limits
+	var difference policy.TopicConfig
 	for _, c := range configs {
 		switch c.Name {
 		case "max.message.bytes":
@@ -301,10 +306,12 @@ func limitsOf(configs []policy.TopicConfig) Limits {
 			}
 		case "message.timestamp.type":
 			limits.LogAppendTime = c.Value == "LogAppendTime"
+		case "message.timestamp.difference.max.ms": // until Kafka 3.9
+			difference = c
 		case "message.timestamp.before.max.ms":
-			limits.TimestampBefore = timestampLimit(c.Value)
+			limits.TimestampBefore, limits.TimestampBeforeBy = timestampLimit(c)
 		case "message.timestamp.after.max.ms":
-			limits.TimestampAfter = timestampLimit(c.Value)
+			limits.TimestampAfter, limits.TimestampAfterBy = timestampLimit(c)
 		case "compression.type":
 			limits.CompressionType = c.Value
 		case "cleanup.policy":
@@ -313,15 +320,34 @@ func limitsOf(configs []policy.TopicConfig) Limits {
 			limits.DeleteRetention = milliseconds(c.Value)
 		}
 	}
+	limits.setDifference(difference)
 	return limits
+}
+
+// setDifference takes a message.timestamp.difference.max.ms, which counts where the newer configs do not limit.
+func (l *Limits) setDifference(c policy.TopicConfig) {
+	if l.TimestampBefore == 0 {
+		l.TimestampBefore, l.TimestampBeforeBy = timestampLimit(c)
+	}
+	if l.TimestampAfter == 0 {
+		l.TimestampAfter, l.TimestampAfterBy = timestampLimit(c)
+	}
 }
 
 // setSource adds how the source cleans its log, as far as it is known.
 func (l *Limits) setSource(configs []policy.TopicConfig) {
+	deletes := false
+	defer func() {
+		if !deletes {
+			l.SourceRetention = 0
+		}
+	}()
 	for _, c := range configs {
 		switch c.Name {
 		case "cleanup.policy":
-			l.SourceNotCompacted = !IsCompacted(c.Value)
+			l.SourceNotCompacted, deletes = !IsCompacted(c.Value), has(c.Value, "delete")
+		case "retention.ms":
+			l.SourceRetention = max(0, milliseconds(c.Value))
 		case "delete.retention.ms":
 			l.SourceDeleteRetention = milliseconds(c.Value)
 		}
@@ -338,6 +364,8 @@ func milliseconds(value string) time.Duration {
 }
 
 // IsCompacted reports whether a cleanup.policy, a list, contains compact.
-func IsCompacted(cleanup string) bool {
-	return slices.Contains(strings.Split(strings.ReplaceAll(cleanup, " ", ""), ","), "compact")
+func IsCompacted(cleanup string) bool { return has(cleanup, "compact") }
+
+func has(cleanup, policy string) bool {
+	return slices.Contains(strings.Split(strings.ReplaceAll(cleanup, " ", ""), ","), policy)
 }

@@ -13,6 +13,7 @@
 //	acls.go     compares ACLs, creates and deletes them; package policy decides which
 //	bounds.go   first and last offsets of all partitions
 //	preview.go  what a sync would do, without changing anything, for milena check
+//	expect.go   the configs of topics and of their copies once they are in sync, for milena doctor
 //
 // The caller repeats each sync. The package starts no goroutine, and its calls block only for responses.
 package topics

@@ -16,6 +16,9 @@ import (
 	"github.com/milena-kafka/milena/policy"
 )
 
+// SmallSegmentBytes is segment.bytes of a topic of milena's own that has small segments.
+const SmallSegmentBytes = 16 << 20
+
 // Own is a topic that milena keeps for itself on a cluster: the journal, heartbeats, checkpoints or offset-syncs. They are all compacted, and
 // their other configs are wishes: a topic is created without those that the cluster refuses.
 type Own struct {
@@ -73,7 +76,7 @@ func defaultFormat(ctx context.Context, client *kgo.Client) string {
 func (o Own) create(ctx context.Context, client *kgo.Client, cluster string, how mode) (created bool, left []LeftOut, err error) {
 	configs := map[string]string{"cleanup.policy": "compact"}
 	if o.SmallSegments {
-		configs["segment.bytes"], configs["segment.ms"] = strconv.Itoa(16<<20), strconv.FormatInt(time.Hour.Milliseconds(), 10)
+		configs["segment.bytes"], configs["segment.ms"] = strconv.Itoa(SmallSegmentBytes), strconv.FormatInt(time.Hour.Milliseconds(), 10)
 	}
 	topic := kmsg.NewCreateTopicsRequestTopic()
 	topic.Topic, topic.NumPartitions = o.Name, o.Partitions

@@ -421,8 +421,8 @@ func TestTopics_syncConfigs(t *testing.T) {
 		t.Fatal(errs)
 	}
 	want := map[string]Limits{
-		"primary.a":    {MaxMessageBytes: 5000000, MinInSyncReplicas: 1, CompressionType: "producer", Compacted: true, DeleteRetention: 24 * time.Hour, SourceDeleteRetention: 24 * time.Hour},
-		"primary.same": {MaxMessageBytes: 1048588, MinInSyncReplicas: 1, CompressionType: "zstd", LogAppendTime: true, DeleteRetention: 24 * time.Hour, SourceNotCompacted: true, SourceDeleteRetention: 24 * time.Hour},
+		"primary.a":    {MaxMessageBytes: 5000000, MinInSyncReplicas: 1, CompressionType: "producer", Compacted: true, DeleteRetention: 24 * time.Hour, SourceRetention: 7 * 24 * time.Hour, SourceDeleteRetention: 24 * time.Hour},
+		"primary.same": {MaxMessageBytes: 1048588, MinInSyncReplicas: 1, CompressionType: "zstd", LogAppendTime: true, DeleteRetention: 24 * time.Hour, SourceNotCompacted: true, SourceRetention: 7 * 24 * time.Hour, SourceDeleteRetention: 24 * time.Hour},
 	}
 	if diff := cmp.Diff(want, limits); diff != "" {
 		t.Error(diff)
