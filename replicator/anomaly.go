@@ -228,7 +228,7 @@ func (f *Flow) raise(p *partition, kind policy.Kind, from, to int64, detail stri
 // raiseLocked reports an anomaly and halts the partition if policy says so. For every other action, which it returns, the caller does the
 // rest. The partition's lock is held.
 func (f *Flow) raiseLocked(p *partition, kind policy.Kind, from, to int64, detail string) policy.Action {
-	action := f.anomalies.Decide(p.topic.source, kind)
+	action := f.decide(p, kind, from)
 	f.reportAnomalyLocked(p, kind, action, from, to, detail)
 	return action
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -151,7 +152,8 @@ type partition struct {
 
 	mu      sync.Mutex
 	state   state
-	anomaly *anomaly // why it is halted, nil if it is not
+	anomaly *anomaly          // why it is halted, nil if it is not
+	pause   *control.Decision // by which it is not fetched, nil if it is
 	placement
 	cursor
 	outbox
@@ -304,6 +306,13 @@ func (p *partition) setHaltedLocked(a *anomaly) {
 	}
 }
 
+// endHaltLocked lets a halted partition wait for a takeover. The partition's lock is held.
+func (p *partition) endHaltLocked() {
+	if p.state == halted {
+		p.state, p.anomaly = waiting, nil
+	}
+}
+
 // retire ends all work on the partition, because its topic no longer exists under its id.
 func (p *partition) retire() {
 	p.mu.Lock()
@@ -346,7 +355,7 @@ func (p *partition) restartLocked(source, target int64) {
 // one at a time is.
 func (p *partition) fetchableLocked(now time.Time, free, limit int64) (ok, full bool) {
 	switch {
-	case p.state != replicating, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter):
+	case p.state != replicating, p.pause != nil, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter):
 		return false, false
 	case p.hold.isHeldBack():
 		return len(p.queue) == 0, false

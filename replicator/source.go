@@ -440,7 +440,7 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route rec
 // rebuild queues the batches that replace one that cannot be forwarded unchanged. The partition's lock is held.
 func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
 	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
-		From: rules.Wanted, MaxBytes: rules.MaxBytes, MaxRecords: rules.MaxRecords, SkipTooLarge: f.anomalies.Decide(p.topic.source, policy.RecordTooLarge) == policy.Skip,
+		From: rules.Wanted, MaxBytes: rules.MaxBytes, MaxRecords: rules.MaxRecords, SkipTooLarge: func(offset int64) bool { return f.decide(p, policy.RecordTooLarge, offset) == policy.Skip },
 		Provenance: f.writers.provenance(),
 	})
 	if err != nil {

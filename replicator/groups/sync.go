@@ -66,6 +66,9 @@ const journalMemory = 32 << 20
 // the flow. Much earlier, many offsets would be above the end of a copy that has just begun, and be held back until the next sync.
 const firstSync = 5 * time.Second
 
+// pausedWait is how soon a sync begins again that was paused.
+const pausedWait = 200 * time.Millisecond
+
 // Run syncs at the flow's interval until ctx ends, whenever this process leads. When it does not lead, it only writes the offset-syncs of its own
 // copies.
 func (s *Syncer) Run(ctx context.Context) {
@@ -75,6 +78,10 @@ func (s *Syncer) Run(ctx context.Context) {
 		if !s.deps.Host.Leads() {
 			s.lineage.lost()
 			s.syncAlone(ctx)
+			continue
+		}
+		if s.deps.Paused != nil && s.deps.Paused() {
+			wait = pausedWait
 			continue
 		}
 		s.syncAndCount(ctx)
