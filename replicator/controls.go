@@ -36,14 +36,14 @@ type controls struct {
 	acting
 
 	mu      sync.Mutex // a leaf: no other lock is taken with it
-	state   *control.State
+	state   control.State
 	problem string // why the flow cannot be controlled, empty if it can
 
-	permits map[offsets.TopicPartition]permit
+	permits map[offsets.TopicPartition][]permit
 }
 
 func newControls(log *control.Log) controls {
-	return controls{log: log, incoming: &control.State{}, state: &control.State{}, acting: newActing(), permits: make(map[offsets.TopicPartition]permit)}
+	return controls{log: log, incoming: &control.State{}, acting: newActing(), permits: make(map[offsets.TopicPartition][]permit)}
 }
 
 // openControls reads what people decided before anything is copied. A flow that may not read it is not controlled. Any other error is waited for, because
@@ -82,7 +82,7 @@ func (f *Flow) catchUp(ctx context.Context) error {
 		return f.options.TargetError(err)
 	}
 	c.mu.Lock()
-	c.state, c.incoming = c.incoming, nil
+	c.state, c.incoming = *c.incoming, nil
 	c.mu.Unlock()
 	f.noteOld()
 	f.applyControls(time.Now())
@@ -157,7 +157,7 @@ func (f *Flow) followControls(ctx context.Context) error {
 	}
 	changed := false
 	err := c.log.Read(ctx, c.wait(time.Now()), func(r control.Record) {
-		f.takeRecord(c.state, r)
+		f.takeRecord(&c.state, r)
 		changed = true
 	})
 	if err != nil {

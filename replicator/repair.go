@@ -3,6 +3,7 @@ package replicator
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -33,28 +34,38 @@ type permit struct {
 func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action {
 	c := &f.controls
 	c.mu.Lock()
-	permit, ok := c.permits[p.source()]
+	defer c.mu.Unlock()
 	if kind == policy.Shrunk && c.state.Skipped(p.source()) != nil { // which the journal cannot say, because the partition is gone
-		permit.kind, permit.action, ok = kind, policy.Skip, true
+		return policy.Skip
 	}
-	c.mu.Unlock()
-	exact := kind == policy.RecordTooLarge || kind == policy.RecordRefused
-	if ok && permit.kind == kind && (!exact || permit.from == from) {
-		return permit.action
+	for _, permit := range c.permits[p.source()] {
+		if permit.kind == kind && (!permit.isExact() || permit.from == from) {
+			return permit.action
+		}
 	}
 	return f.anomalies.Decide(p.topic.source, kind)
+}
+
+// isExact reports whether the permit is about one record.
+func (p *permit) isExact() bool {
+	return p.kind == policy.RecordTooLarge || p.kind == policy.RecordRefused
 }
 
 func (c *controls) permit(tp offsets.TopicPartition, what permit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.permits[tp] = what
+	c.permits[tp] = append(c.permits[tp], what)
 }
 
-func (c *controls) forbid(tp offsets.TopicPartition) {
+// forbid ends the permits of a partition that is copied up to an offset. One about a record behind it stays: the next one of its batch may have halted the
+// partition, and then the batch is rebuilt once more.
+func (c *controls) forbid(tp offsets.TopicPartition, acked int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.permits, tp)
+	c.permits[tp] = slices.DeleteFunc(c.permits[tp], func(p permit) bool { return !p.isExact() || p.from < acked })
+	if len(c.permits[tp]) == 0 {
+		delete(c.permits, tp)
+	}
 }
 
 // workOnRepairs repairs the partitions of a decision. It answers once it is known what became of all of them.
@@ -83,7 +94,7 @@ func (f *Flow) workOnRepairs(ctx context.Context, w *work) (control.Result, stri
 			r.result, r.text = f.repair(ctx, w.Decision, r)
 		}
 		if r.result != "" {
-			f.controls.forbid(r.tp)
+			f.controls.forbid(r.tp, f.ackedOf(r.tp))
 			over++
 		}
 	}
@@ -91,6 +102,17 @@ func (f *Flow) workOnRepairs(ctx context.Context, w *work) (control.Result, stri
 		return "", ""
 	}
 	return summary(w.repairs)
+}
+
+// ackedOf returns up to which source offset a partition is copied, the largest one if this process does not have it.
+func (f *Flow) ackedOf(tp offsets.TopicPartition) int64 {
+	p := f.partition(tp)
+	if p == nil {
+		return math.MaxInt64
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.acked
 }
 
 // isSettledIn reports whether every partition in a scope is recovered: what recovers may halt, and is repaired then.
@@ -149,6 +171,8 @@ func (f *Flow) repair(ctx context.Context, d *control.Decision, r *repair) (cont
 		return control.Refused, fmt.Sprintf("%s is halted by %s, which cannot be skipped; see restart-copy", r.tp, a.kind)
 	case d.What == control.Skip:
 		f.controls.permit(r.tp, permit{a.kind, policy.Skip, a.from})
+	case a.kind == policy.RecordTooLarge:
+		f.syncLimits(ctx, r.tp.Topic)
 	}
 	f.replace(p, r)
 	return "", ""
@@ -224,8 +248,7 @@ func (f *Flow) repairShrunk(d *control.Decision, r *repair, p *partition) (contr
 		return control.Refused, fmt.Sprintf("topic %s of cluster %s still has %d partitions", r.tp.Topic, f.config.Source, n)
 	}
 	f.replace(p, r)
-	switch {
-	case !r.replaced || d.What == control.Retry:
+	if !r.replaced || d.What == control.Retry {
 		return "", ""
 	}
 	return control.Done, fmt.Sprintf("the copy of %s is left as it is", r.tp)

@@ -2,6 +2,7 @@ package replicatortest
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
@@ -27,6 +28,27 @@ func (c *Clusters) Submit(decisions ...control.Decision) control.Submission {
 		c.t.Fatalf("not answered: %+v", s)
 	}
 	return s
+}
+
+// SubmitWithin is Submit for decisions that nobody need answer, within a time.
+func (c *Clusters) SubmitWithin(wait time.Duration, decisions ...control.Decision) control.Submission {
+	c.t.Helper()
+	s, err := control.Submit(c.t.Context(), c.clusters(), wait, decisions...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+// ControlState is what the control topic of the flow from Source to Target says.
+func (c *Clusters) ControlState() *control.State {
+	c.t.Helper()
+	_, state, done, err := control.Open(c.t.Context(), c.clusters())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	done()
+	return state
 }
 
 // Decide submits one decision, and fails the test unless all outcomes have the result.
