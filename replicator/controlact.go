@@ -118,9 +118,31 @@ func (f *Flow) workOn(ctx context.Context, w *work) (control.Result, string) {
 		return f.workOnPause(w)
 	case control.Retry, control.Skip, control.RestartCopy:
 		return f.workOnRepairs(ctx, w)
-	case control.Throttle, control.Adopt:
+	case control.Throttle:
+		f.wakeSources()
+		if w.Rate == 0 {
+			return control.Done, fmt.Sprintf("%s is not throttled", w.Scope)
+		}
+		return control.Done, fmt.Sprintf("this instance fetches %d bytes/s at most, for the %d of %s that it holds", int64(float64(w.Rate)*f.throttleShare()), len(f.held.all()), counted(int(f.config.Shards), "shard"))
+	case control.Adopt:
+		return f.workOnAdoption(w)
 	}
-	return control.Refused, "this version of milena does not do that"
+	return control.Refused, "this version of milena does not know it"
+}
+
+// workOnAdoption lets the sync of groups adopt a group.
+func (f *Flow) workOnAdoption(w *work) (control.Result, string) {
+	if !w.planned {
+		if f.config.GroupsInterval <= 0 || !f.config.GroupsSync || !f.writers.canTranslateGroups() {
+			return control.Refused, "the flow does not sync groups"
+		}
+		w.planned = true
+		f.groups.Adopt(w.Scope.Group)
+	}
+	if text, ok := f.groups.Adopted(w.Scope.Group); ok {
+		return control.Done, text
+	}
+	return "", ""
 }
 
 // covered returns the partitions of this process in a scope.

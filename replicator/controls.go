@@ -195,6 +195,7 @@ func (f *Flow) applyControls(now time.Time) {
 		pauses[i] = c.state.Paused(p.source(), now)
 	}
 	c.mu.Unlock()
+	f.applyThrottles(now)
 	for i, p := range list {
 		if p.setPause(pauses[i]) {
 			f.wakeSource(p)

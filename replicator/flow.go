@@ -87,6 +87,7 @@ type Flow struct {
 	held         shards
 	instance     instance
 	controls     controls
+	throttle     throttle // of all topics together
 	takeovers    takeovers
 	passes       journalPasses
 	topology     topology

@@ -58,6 +58,7 @@ func (s state) String() string {
 type topicLink struct {
 	source, target string
 	metrics        *topicMetrics
+	throttle       throttle
 	migrated       atomic.Bool // it was logged that the copy of MirrorMaker 2 is continued
 	missed         int         // syncs in a row that did not find the source topic; guarded by the topology's lock
 
@@ -355,7 +356,7 @@ func (p *partition) restartLocked(source, target int64) {
 // one at a time is.
 func (p *partition) fetchableLocked(now time.Time, free, limit int64) (ok, full bool) {
 	switch {
-	case p.state != replicating, p.pause != nil, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter):
+	case p.state != replicating, p.pause != nil, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter), p.throttleWait(now) > 0:
 		return false, false
 	case p.hold.isHeldBack():
 		return len(p.queue) == 0, false
@@ -368,6 +369,7 @@ func (p *partition) fetchableLocked(now time.Time, free, limit int64) (ok, full 
 
 // fetchSizeLocked returns how many bytes of the partition the next fetch may return.
 func (p *partition) fetchSizeLocked(limit int32) int32 {
+	limit = p.topic.throttle.size(p.shard.flow.throttle.size(limit))
 	if p.hold.isHeldBack() {
 		return min(p.hold.probe, limit)
 	}

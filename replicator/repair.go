@@ -140,8 +140,12 @@ func summary(list []*repair) (control.Result, string) {
 	return other.result, fmt.Sprintf("%d of %d partitions are copied again; %s", done, len(list), other.text)
 }
 
-// RepairPatience is how long the answer to a decision waits for a takeover and the first records behind it.
-const repairPatience = 4 * time.Second
+const (
+	// RepairPatience is how long the answer to a decision waits for the first records of a partition that is fetched again.
+	repairPatience = 4 * time.Second
+	// LongRepair is how long it waits for a takeover and the first fetch.
+	longRepair = 30 * time.Second
+)
 
 // repair goes on with one partition. The result is empty while it is not known what became of it.
 func (f *Flow) repair(ctx context.Context, d *control.Decision, r *repair) (control.Result, string) {
@@ -208,7 +212,7 @@ func (f *Flow) journalNow(s *shard) bool {
 // awaitRepair waits until a partition that is taken over again is copied, or halted again.
 func (f *Flow) awaitRepair(p *partition, r *repair) (control.Result, string) {
 	if p == nil {
-		if time.Since(r.since) > 2*repairPatience {
+		if time.Since(r.since) > longRepair {
 			return control.Failed, fmt.Sprintf("%s waits to be taken over again; see the status", r.tp)
 		}
 		return "", ""
@@ -219,11 +223,11 @@ func (f *Flow) awaitRepair(p *partition, r *repair) (control.Result, string) {
 	switch {
 	case p.state == halted && p.anomaly != nil:
 		return control.Failed, fmt.Sprintf("%s is halted again at offset %d: %s: %s", r.tp, p.acked, p.anomaly.kind, p.anomaly.detail)
-	case p.state == replicating && (p.acked > max(r.anomaly.from, r.anomaly.to-1) || p.sourceEnd >= 0 && p.acked >= p.sourceEnd || p.pause != nil || waited > repairPatience):
+	case p.state == replicating && (p.acked > max(r.anomaly.from, r.anomaly.to-1) || p.sourceEnd >= 0 && p.acked >= p.sourceEnd || p.pause != nil || waited > repairPatience && p.fetchedAt.After(r.since)):
 		f.noteRepairedLocked(p, r)
 		return control.Done, fmt.Sprintf("%s is copied again from offset %d on", r.tp, p.acked)
-	case waited > 2*repairPatience:
-		return control.Failed, fmt.Sprintf("%s is %s; see the status", r.tp, p.state)
+	case waited > longRepair:
+		return control.Failed, fmt.Sprintf("%s is %s, and nothing of it was copied since; see the status", r.tp, p.state)
 	}
 	return "", ""
 }

@@ -213,12 +213,15 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, share, ahead in
 			plan.requested = append(plan.requested, fetchTicket{p.ticketLocked(), p.next})
 		} else if after := p.fetchAfter.Sub(now); after > 0 {
 			retry = min(retry, after)
+		} else if after := p.throttleWait(now); after > 0 && p.state == replicating && p.pause == nil {
+			retry = min(retry, after)
+			poll = min(poll, max(after, shortPoll)) // the next request has it
 		}
 		anyFull = anyFull || full
 		p.mu.Unlock()
 	}
 	if anyFull {
-		poll = max(b.short, shortPoll)
+		poll = min(poll, max(b.short, shortPoll))
 		b.short = min(2*poll, longPoll)
 	}
 	return poll, retry
@@ -341,6 +344,7 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 	}
 	end := f.readableEnd(rp)
 	now := time.Now()
+	p.takeThrottled(len(rp.RecordBatches), now)
 	p.cursor.setSourceEnd(end, rp.HighWatermark-end, now)
 	p.notePauseLocked(now, rp.HighWatermark)
 	if len(rp.RecordBatches) == 0 {

@@ -305,6 +305,7 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 	}
 	if link == nil {
 		link = &topicLink{source: name, target: pair.TargetName, ids: idsOf(pair), metrics: f.metrics.forTopic(name, &f.totals)}
+		link.throttle.set(f.controls.rateOf(name))
 		t.links[name] = link
 	}
 	link.setLimits(limits)

@@ -76,6 +76,12 @@ func TestControlCommandLines(t *testing.T) {
 		{"skip --partition orders-0 --reason x --records 0", "at least 1"},
 		{"restart-copy --reason x", "needs a TOPIC"},
 		{"restart-copy orders", "needs --reason"},
+		{"throttle --reason x", "needs --rate"},
+		{"throttle --reason x --rate much", "not a number of bytes"},
+		{"throttle --reason x --rate 0 --until 1h", "remove --until"},
+		{"groups", "needs adopt GROUP"},
+		{"groups adopt", "needs adopt GROUP"},
+		{"groups adopt billing", "needs --reason"},
 	} {
 		args := append(strings.Fields(test.line), "-c", path)
 		if code, _, stderr := milena(t, args...); code != exitUsage || !strings.Contains(stderr, test.want) {

@@ -31,6 +31,8 @@ Usage:
   milena retry -c FILE           take halted partitions over again once the cause is removed
   milena skip -c FILE            let a halted partition continue behind what halted it
   milena restart-copy -c FILE    copy a topic again from its beginning
+  milena throttle -c FILE        limit the bytes per second of a flow or of topics
+  milena groups adopt GROUP      let milena move the positions of a group that others have put
   milena log -c FILE             show what people decided, and what became of it
   milena convert FILE            print the config of a MirrorMaker 2 as a milena.yaml
   milena rollback -c FILE        compute where MirrorMaker 2 resumes a stopped flow; --write stores it
@@ -109,6 +111,10 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 		return p.skip(ctx, rest)
 	case "restart-copy":
 		return p.restartCopy(ctx, rest)
+	case "throttle":
+		return p.throttle(ctx, rest)
+	case "groups":
+		return p.groups(ctx, rest)
 	case "log":
 		return p.decisions(ctx, rest)
 	case "convert":

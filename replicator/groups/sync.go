@@ -11,7 +11,6 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
-	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -23,6 +22,7 @@ type Syncer struct {
 	journal     *offsets.Journal // the flow's own, for copies that other processes have, and for offsets that are older than the maps in memory
 	memory      *memory
 	lineage     *lineage
+	adoptions   *adoptions
 	reverse     []*reverseFlow
 	checkpoints *checkpoints // nil if they are off
 	offsetSyncs *offsetSyncs // nil if they are off
@@ -51,7 +51,7 @@ func New(d Deps) (*Syncer, error) {
 		report:      &report{metrics: &d.Metrics},
 		unused:      topics.NewUnused(rules.Unused, d.Log),
 	}
-	s.lineage = newLineage(s)
+	s.lineage, s.adoptions = newLineage(s), newAdoptions()
 	if s.reverse, err = newReverseFlows(&d, rules); err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ const pausedWait = 200 * time.Millisecond
 // copies.
 func (s *Syncer) Run(ctx context.Context) {
 	soon := min(firstSync, s.deps.Flow.GroupsInterval)
-	for wait := soon; client.Sleep(ctx, wait) == nil; {
+	for wait := soon; s.adoptions.sleep(ctx, wait) == nil; {
 		wait = soon
 		if !s.deps.Host.Leads() {
 			s.lineage.lost()
@@ -148,6 +148,7 @@ func (s *Syncer) syncUntil(ctx context.Context, until time.Time) error {
 	if s.next = stopped; stopped != "" {
 		err = cmpErr(err, errOutOfTime)
 	} else if err == nil {
+		s.adoptions.endUnknown(names)
 		err = s.lineage.prune(ctx, p, names)
 	}
 	s.report.set(Status{Groups: len(names), NotFollowed: left, LastPass: s.round, Took: time.Since(began).Seconds()}, s.memory.all(), err)
