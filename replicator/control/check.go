@@ -21,8 +21,8 @@ const (
 )
 
 var (
-	idForm    = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)           //nolint:gochecknoglobals // a constant
-	topicForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)          //nolint:gochecknoglobals // a constant
+	idForm    = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
+	topicForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
 	yearFirst = time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
 	yearLast  = time.Date(2200, time.January, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
 )
@@ -51,11 +51,10 @@ func decode(value []byte, into any, version *int) error {
 		var v struct {
 			Version int `json:"v"`
 		}
-		if json.Unmarshal(value, &v) == nil && v.Version > Version { // whose fields may have other types
-			*version = v.Version
-		} else {
+		if json.Unmarshal(value, &v) != nil || v.Version <= Version { // a newer one may have fields of other types
 			return fmt.Errorf("the value is not a record of milena: %w", err)
 		}
+		*version = v.Version
 	}
 	switch {
 	case *version > Version:

@@ -22,10 +22,10 @@ import (
 const (
 	// Poll is how long a broker may keep a request for new records.
 	Poll = 5 * time.Second
-	// fetchBytes limits one response, and writeTimeout the wait of a broker for its replicas.
+	// FetchBytes limits one response, and writeTimeout the wait of a broker for its replicas.
 	fetchBytes   = 1 << 20
 	writeTimeout = 3 * time.Second
-	// writeAttempts is how often a write is sent while the leader moves.
+	// WriteAttempts is how often a write is sent while the leader moves.
 	writeAttempts = 5
 )
 
@@ -80,7 +80,7 @@ func (l *Log) locate(ctx context.Context) error {
 	}
 	listed, err := kadm.NewClient(l.client).ListTopics(ctx, l.topic)
 	if err != nil {
-		return err
+		return l.explain("read", err)
 	}
 	t := listed[l.topic]
 	switch {

@@ -14,12 +14,13 @@ import (
 const (
 	// MaxDecisions is the maximum number of decisions in a state.
 	MaxDecisions = 20_000
-	// MaxHistory is the number of decisions that the history keeps, and HistoryAge for how long.
+	// MaxHistory is the number of decisions that the history keeps.
 	MaxHistory = 1000
+	// HistoryAge is for how long it keeps them.
 	HistoryAge = 90 * 24 * time.Hour
-	// maxOutcomes is the maximum number of outcomes of one decision.
+	// MaxOutcomes is the maximum number of outcomes of one decision.
 	maxOutcomes = 100
-	// maxIgnored is how many ignored records a state names.
+	// MaxIgnored is how many ignored records a state names.
 	maxIgnored = 5
 )
 
