@@ -115,17 +115,14 @@ func (f *Flow) controlLoop(ctx context.Context) {
 		case errors.Is(err, control.ErrAnotherLog):
 			f.controls.incoming = &control.State{}
 			continue
+		case errors.Is(err, control.ErrNoTopic) && !f.isDoer(): // another instance creates it
 		case errors.Is(err, control.ErrNoTopic):
-			if f.isDoer() {
-				if err = f.createControls(ctx); err == nil {
-					pause = client.Backoff(2)
-					break
-				}
-				f.noteUncontrolled(err, time.Now())
+			if err = f.createControls(ctx); err == nil {
+				pause = client.Backoff(2)
+				break
 			}
-			if control.IsDenied(err) {
-				pause = deniedPause
-			}
+			f.noteUncontrolled(err, time.Now())
+			pause = deniedPause
 		default:
 			f.noteUncontrolled(err, time.Now())
 			if control.IsDenied(err) {
@@ -158,7 +155,7 @@ func (f *Flow) followControls(ctx context.Context) error {
 	changed := false
 	err := c.log.Read(ctx, c.wait(time.Now()), func(r control.Record) {
 		f.takeRecord(&c.state, r)
-		changed = true
+		changed = changed || r.IsDecision()
 	})
 	if err != nil {
 		return err

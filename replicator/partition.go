@@ -485,22 +485,6 @@ func (p *partition) getState() state {
 	return p.state
 }
 
-// anomaly is why a partition is halted. It concerns the offsets [from, to).
-type anomaly struct {
-	kind     policy.Kind
-	from, to int64
-	detail   string
-	since    time.Time
-}
-
-// state describes the anomaly for the status, nil if there is none.
-func (a *anomaly) state() *AnomalyState {
-	if a == nil {
-		return nil
-	}
-	return &AnomalyState{Kind: string(a.kind), Detail: a.detail, Hint: a.kind.Hint(), From: a.from, To: a.to, Since: a.since}
-}
-
 // hasAnomaly reports whether an anomaly of a kind halted the partition.
 func (p *partition) hasAnomaly(kind policy.Kind) bool {
 	p.mu.Lock()

@@ -225,6 +225,9 @@ func (f *Flow) awaitRepair(p *partition, r *repair) (control.Result, string) {
 		return control.Failed, fmt.Sprintf("%s is halted again at offset %d: %s: %s", r.tp, p.acked, p.anomaly.kind, p.anomaly.detail)
 	case p.state == replicating && (p.acked > max(r.anomaly.from, r.anomaly.to-1) || p.sourceEnd >= 0 && p.acked >= p.sourceEnd || p.pause != nil || waited > repairPatience && p.fetchedAt.After(r.since)):
 		f.noteRepairedLocked(p, r)
+		if p.pause != nil {
+			return control.Done, fmt.Sprintf("%s goes on at offset %d once it is resumed", r.tp, p.acked)
+		}
 		return control.Done, fmt.Sprintf("%s is copied again from offset %d on", r.tp, p.acked)
 	case waited > longRepair:
 		return control.Failed, fmt.Sprintf("%s is %s, and nothing of it was copied since; see the status", r.tp, p.state)

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
@@ -333,4 +336,109 @@ func TestDecisionsWaitForAProcess(t *testing.T) {
 		return len(state.Outcomes(submission.Decisions[0].ID)) == 1, ""
 	})
 	c.Decide(control.Refused, control.Retry, replicatortest.TP("bills", 7))
+}
+
+// What the source holds now is copied from where it was truncated.
+func TestSkipOfATruncation(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "first")
+	flow := c.Start(replicatortest.FastJournal)
+	flow.UntilJournaled("orders")
+	flow.Stop()
+	c.Source.Produce("orders", 1, 5, "second")
+	want := c.Source.Texts("orders", 1)[0]
+	want = append(want[:10:10], want[6:]...) // the source's log is the same again; kfake cannot truncate it, so two answers say that it was
+	id := c.Source.TopicInfo("orders").TopicID
+	var told atomic.Int64
+	c.Source.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		c.Source.KeepControl()
+		r := request.(*kmsg.FetchRequest)
+		if len(r.Topics) != 1 || r.Topics[0].TopicID != id || r.Topics[0].Partitions[0].FetchOffset != 10 || told.Add(1) > 2 {
+			return nil, nil, false
+		}
+		response := r.ResponseKind().(*kmsg.FetchResponse)
+		topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
+		topic.TopicID = id
+		partition.HighWatermark, partition.LastStableOffset = 15, 15
+		partition.DivergingEpoch.Epoch, partition.DivergingEpoch.EndOffset = 0, 6
+		topic.Partitions = append(topic.Partitions, partition)
+		response.Topics = append(response.Topics, topic)
+		return response, nil, true
+	})
+	flow = c.Start(func(f *config.Flow) { f.Heartbeats = false })
+	if a := flow.UntilHaltedBy("truncated", "orders", 0); a.From != 6 {
+		t.Errorf("%+v", a)
+	}
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	flow.UntilCopied("orders")
+	replicatortest.MustEqual(t, "the copy", want, c.Target.Texts("a.orders", 1)[0])
+	wantAfterRestart(t, c, flow)
+}
+
+// The end of a copy that cannot be matched is skipped: nothing is copied twice.
+func TestSkipOfAnUnmatchedEnd(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "before")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	flow.UntilJournaled("orders")
+	flow.Stop()
+	read := c.Target.SpoilTopic(kmsg.Fetch, "a.orders", replicatortest.DropRequest, 1)
+	flow = c.Start()
+	replicatortest.Await(t, "the takeover reads the copy", read)
+	c.Target.SpoilTopic(kmsg.Fetch, "a.orders", replicatortest.DropRequest, 1000)
+	c.Target.DeleteRecords("a.orders", 0, c.Target.EndOffsets("a.orders")[0])
+	c.Source.Produce("orders", 1, 10, "after") // or nothing would be missing
+	c.Target.Spoil(kmsg.Fetch, nil, replicatortest.DropRequest, 0)
+	a := flow.UntilHaltedBy("unmatched", "orders", 0)
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	c.Source.Produce("orders", 1, 10, "later")
+	flow.UntilCopied("orders")
+	source := c.Source.Texts("orders", 1)[0]
+	replicatortest.MustEqual(t, "what is copied after the decision", source[a.To:], c.Target.Texts("a.orders", 1)[0])
+	wantAfterRestart(t, c, flow)
+}
+
+// Tombstones that may be gone are skipped once.
+func TestSkipOfCleanedTombstones(t *testing.T) {
+	t.Parallel()
+	c, flow := pausedOverACleaning(t, "1")
+	flow.UntilHaltedBy("tombstones_cleaned", "users", 0)
+	c.Decide(control.Failed, control.Retry, replicatortest.TP("users", 0))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("users", 0))
+	flow.UntilCopied("users")
+	flow.Stop()
+	flow = c.Start()
+	flow.UntilCopied("users") // what was skipped is decided
+}
+
+// What the source still has is copied again, whatever halted the partition.
+func TestRestartOfACopyWithAGap(t *testing.T) {
+	t.Parallel()
+	c, flow, want := gapped(t)
+	c.Decide(control.Done, control.RestartCopy, replicatortest.TP("orders", 0))
+	flow.UntilCopied("orders")
+	replicatortest.MustEqual(t, "the copy", want, c.Target.Texts("a.orders", 1)[0])
+	wantAfterRestart(t, c, flow)
+}
+
+// A halted partition that is paused too is repaired, and copied once it is resumed.
+func TestRepairOfAPausedPartition(t *testing.T) {
+	t.Parallel()
+	c, flow, want := gapped(t)
+	tp := replicatortest.TP("orders", 0)
+	c.Decide(control.Done, control.Pause, tp)
+	s := c.Decide(control.Done, control.Skip, tp, leftOut(20, 30))
+	if d := s.Outcomes[0].Detail; d != "orders-0 goes on at offset 30 once it is resumed" {
+		t.Errorf("%q", d)
+	}
+	untilPaused(flow, "orders", 0)
+	c.Decide(control.Done, control.Resume, tp)
+	flow.UntilCopied("orders")
+	replicatortest.MustEqual(t, "the copy", want, c.Target.Texts("a.orders", 1)[0])
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,6 +31,9 @@ type Record struct {
 	Key    []byte
 	Value  []byte // nil for a tombstone
 }
+
+// IsDecision reports whether the record may change what holds.
+func (r *Record) IsDecision() bool { return bytes.HasPrefix(r.Key, []byte(decisionPrefix)) }
 
 // Ignored is a record that changed nothing, and why.
 type Ignored struct {
