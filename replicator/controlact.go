@@ -29,15 +29,15 @@ type work struct {
 	planned bool
 }
 
-// noteOld finds out which decisions an earlier process has acted on: those that do not hold any more, and a retry, which any start of a process is.
+// noteOld finds out which decisions need no answer of this process, because one answered before it began: whatever holds, holds for it too, and a
+// start is a retry.
 func (f *Flow) noteOld() {
 	c := &f.controls
-	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answered = make(map[string]bool)
 	for _, d := range c.state.Decisions() {
-		if !d.Holds(now) && (!d.What.IsCommand() || d.What == control.Retry) && len(c.state.Outcomes(d.ID)) > 0 {
+		if (!d.What.IsCommand() || d.What == control.Retry) && len(c.state.Outcomes(d.ID)) > 0 {
 			c.answered[d.ID] = true
 		}
 	}
