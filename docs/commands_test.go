@@ -416,10 +416,10 @@ func TestCommandsTableIsComplete(t *testing.T) {
 	}
 	defined := regexp.MustCompile(`(?m)^ +(?:-., )?--[a-z-]+`)
 	rows := make(map[string]string)
-	for _, row := range regexp.MustCompile("(?m)^\\| `milena ([a-z]+).*$").FindAllStringSubmatch(read(t, "operations.md"), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `milena ([a-z]+(?:-[a-z]+)*).*$").FindAllStringSubmatch(read(t, "operations.md"), -1) {
 		rows[row[1]] = row[0]
 	}
-	for _, verb := range regexp.MustCompile(`(?m)^  milena ([a-z]+)`).FindAllStringSubmatch(help("help"), -1) {
+	for _, verb := range regexp.MustCompile(`(?m)^  milena ([a-z]+(?:-[a-z]+)*)`).FindAllStringSubmatch(help("help"), -1) {
 		if verb[1] != "help" && rows[verb[1]] == "" {
 			t.Errorf("operations.md has no row for milena %s", verb[1])
 		}
@@ -436,7 +436,7 @@ func TestCommandsTableIsComplete(t *testing.T) {
 func TestCommandsInTextExist(t *testing.T) {
 	t.Parallel()
 	line := regexp.MustCompile("(?m)^[^#\n].*$") // headings may be messages
-	command := regexp.MustCompile("`(?:\\./)?milena ([a-z]+)([^`]*)`")
+	command := regexp.MustCompile("`(?:\\./)?milena ([a-z]+(?:-[a-z]+)*)([^`]*)`")
 	for _, page := range pages(t) {
 		if page == "../CHANGELOG.md" {
 			continue // it names commands that no longer exist

@@ -167,7 +167,7 @@ func (a *aclSync) createACLs() {
 	// What milena needs, as docs/security.md lists it.
 	createACLs(a.t, a.targetClient,
 		"ALLOW READ milena topic source.+", "ALLOW WRITE milena topic source.+", "ALLOW CREATE milena topic source.+", "ALLOW ALTER milena topic source.+",
-		"ALLOW ALTER_CONFIGS milena topic source.+", "ALLOW ALL milena topic milena.source-target.journal", "ALLOW WRITE milena txn milena.source-target.+",
+		"ALLOW ALTER_CONFIGS milena topic source.+", "ALLOW ALL milena topic milena.source-target.journal", "ALLOW ALL milena topic milena.source-target.control", "ALLOW WRITE milena txn milena.source-target.+",
 		"ALLOW CREATE milena topic heartbeats", "ALLOW WRITE milena topic heartbeats", "ALLOW ALL milena topic mm2-offset-syncs.source.internal",
 		"ALLOW READ milena group *", "ALLOW ALTER milena cluster kafka-cluster", "ALLOW DESCRIBE milena cluster kafka-cluster")
 	// ACLs that milena must never touch.

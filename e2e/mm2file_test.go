@@ -164,12 +164,12 @@ func (w *fixture) recordsBefore(d direction, output string) map[string]int {
 	return before
 }
 
-// ownTopics exist with one of the two replicators only: Connect's topics, and the journal.
-var ownTopics = regexp.MustCompile(`^(mm2-(configs|offsets|status)\.[ab]\.internal|milena\.[ab]-[ab]\.journal)$`)
+// ownTopics exist with one of the two replicators only: Connect's topics, the journal and the control topic.
+var ownTopics = regexp.MustCompile(`^(mm2-(configs|offsets|status)\.[ab]\.internal|milena\.[ab]-[ab]\.(journal|control))$`)
 
 // journal is the one deliberate difference. Java takes what precedes the first separator for a cluster alias, and with identity naming every
-// topic for one of the source. So it counts the journal among remote topics, with the separator "." as one of cluster milena.
-var journal = regexp.MustCompile(`(, )?milena\.[ab]-[ab]\.journal`)
+// topic for one of the source. So it counts the journal and the control topic among remote topics, with the separator "." as one of cluster milena.
+var journal = regexp.MustCompile(`(, )?milena\.[ab]-[ab]\.(journal|control)`)
 
 // facts are the lines about names, without the topics that only one replicator has.
 func facts(output string) string {

@@ -9,14 +9,16 @@ import (
 
 // IsInternal reports whether a topic is an internal topic, which no flow may copy: Kafka's (`__*`), those of
 // MirrorMaker 2 and its Connect workers by the rules of Kafka 4.0 (KIP-1074; before it, every user topic that ended
-// in "internal" was internal), and milena's journals. The separator is that of MirrorMaker 2 on these clusters. Names
+// in "internal" was internal), and milena's journals and control topics. The separator is that of MirrorMaker 2 on these clusters. Names
 // with '.' are always recognized, because KIP-949 lets internal topics keep '.', and Connect's topics always have it.
 func IsInternal(topic, separator string) bool {
 	if strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, ".") {
 		return true
 	}
-	if strings.HasPrefix(topic, "milena.") && strings.HasSuffix(topic, ".journal") && len(topic) > len("milena..journal") {
-		return true
+	for _, own := range []string{".journal", ".control"} {
+		if strings.HasPrefix(topic, "milena.") && strings.HasSuffix(topic, own) && len(topic) > len("milena.")+len(own) {
+			return true
+		}
 	}
 	for _, s := range []string{".", separator} {
 		if s == "" {

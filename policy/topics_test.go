@@ -79,6 +79,8 @@ func TestTopics_Target(t *testing.T) {
 		{"cycle, alias is not a prefix of a hop", prefix, "dr2.orders", "primary.dr2.orders", ""},
 
 		{"journal of milena", prefix, "milena.a-b.journal", "", policy.ReasonInternal},
+		{"control topic of milena", prefix, "milena.a-b.control", "", policy.ReasonInternal},
+		{"control topic without a flow is a user's", prefix, "milena.control", "primary.milena.control", ""},
 		{"journal without a flow is a user's", prefix, "milena.journal", "primary.milena.journal", ""},
 		{"offset syncs", prefix, "mm2-offset-syncs.dr.internal", "", policy.ReasonInternal},
 		{"offset syncs, custom separator", underscore, "mm2-offset-syncs_dr_internal", "", policy.ReasonInternal},

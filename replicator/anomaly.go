@@ -18,6 +18,22 @@ import (
 // errSourceNotReady means that a fetch must be retried later.
 var errSourceNotReady = errors.New("the source cannot serve this partition now")
 
+// anomaly is why a partition is halted. It concerns the offsets [from, to).
+type anomaly struct {
+	kind     policy.Kind
+	from, to int64
+	detail   string
+	since    time.Time
+}
+
+// state describes the anomaly for the status, nil if there is none.
+func (a *anomaly) state() *AnomalyState {
+	if a == nil {
+		return nil
+	}
+	return &AnomalyState{Kind: string(a.kind), Detail: a.detail, Hint: a.kind.Hint(), From: a.from, To: a.to, Since: a.since}
+}
+
 // checkSource checks the response to a fetch at an offset for records that the source lost since the last fetch, whose last batch had this leader
 // epoch. If it returns nil and nil, the records may be used. An error means that the fetch must be retried later.
 func (f *Flow) checkSource(ctx context.Context, p *partition, rp *kmsg.FetchResponseTopicPartition, offset int64, epoch int32) (*sourceLostError, error) {
@@ -228,7 +244,7 @@ func (f *Flow) raise(p *partition, kind policy.Kind, from, to int64, detail stri
 // raiseLocked reports an anomaly and halts the partition if policy says so. For every other action, which it returns, the caller does the
 // rest. The partition's lock is held.
 func (f *Flow) raiseLocked(p *partition, kind policy.Kind, from, to int64, detail string) policy.Action {
-	action := f.anomalies.Decide(p.topic.source, kind)
+	action := f.decide(p, kind, from)
 	f.reportAnomalyLocked(p, kind, action, from, to, detail)
 	return action
 }

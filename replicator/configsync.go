@@ -58,6 +58,19 @@ func (f *Flow) syncConfigs(ctx context.Context) error {
 	return nil
 }
 
+// syncLimits syncs the configs of one topic now, so that a limit that somebody has just raised counts.
+func (f *Flow) syncLimits(ctx context.Context, topic string) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	pairs, _ := f.topics.Select(f.sourceView(), f.targetView())
+	pairs = slices.DeleteFunc(pairs, func(p topics.Pair) bool { return p.Source.Name != topic })
+	limits, errs := f.topics.SyncConfigs(ctx, pairs)
+	for _, err := range errs {
+		f.warn("topic configs not synced", "topic", topic, "err", err)
+	}
+	f.updateLimits(limits)
+}
+
 // updateLimits sets the limits of the target topics.
 func (f *Flow) updateLimits(limits map[string]topics.Limits) {
 	t := &f.topology

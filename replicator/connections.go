@@ -22,6 +22,7 @@ import (
 type connections struct {
 	source, target *kgo.Client // for topics, groups and transactions
 	internal       *kgo.Client // of the target, for the journal
+	control        *kgo.Client // of the target, for the control topic, whose requests wait at the broker
 	// groupsSource and groupsTarget are for package groups alone: its requests are large, and giving one up closes the connection.
 	groupsSource, groupsTarget *kgo.Client
 
@@ -51,7 +52,7 @@ func newConnections(o client.Clusters, a addresses, guard client.Guard, log *slo
 		connections: c, side: "target", alias: o.Flow.Target, log: log, metrics: m, dials: c.targetDials,
 		series: kprom.NewMetrics("milena", kprom.Subsystem("target_client"), kprom.Registerer(r)),
 	}
-	c.source, c.target, c.internal = source.make(o), target.make(o), target.make(o)
+	c.source, c.target, c.internal, c.control = source.make(o), target.make(o), target.make(o), target.make(o)
 	c.groupsSource, c.groupsTarget = source.make(o), target.make(o)
 	c.targetWire = target.wire(c.internal)
 	c.journal = newJournalLines(o.Flow.Lease/4, target.wire(c.internal), func() (*journalLine, error) {

@@ -47,6 +47,12 @@ func (c *cursor) reset(next int64, epoch int32) {
 	c.epochRefused = false
 }
 
+// moveBack sets next to an offset below it, behind what is in flight. What was requested about that still counts, and what is being fetched does not,
+// because it is not at next.
+func (c *cursor) moveBack(next int64, epoch int32) {
+	c.next, c.fromEpoch, c.epochRefused = next, epoch, false
+}
+
 // beginFetch marks the partition as part of a request in flight.
 func (c *cursor) beginFetch() { c.fetching = true }
 

@@ -2,8 +2,8 @@
 // written exactly once, also after kill -9, a takeover by another process, and any fault of the network or of brokers.
 //
 // This package is the engine. Each neighbour is a package of its own and does not know the engine: wire (requests and error codes), client
-// (connections), recordbatch (batches as bytes), match (which records of two logs are the same), topics, groups, mm2, plan, fleet (all
-// instances as the clusters show them), compare, verify (are copies equal to their source).
+// (connections), recordbatch (batches as bytes), match (which records of two logs are the same), topics, groups, control (what people decided), mm2,
+// plan, fleet (all instances as the clusters show them), compare, verify (are copies equal to their source).
 //
 // # The life of a batch
 //
@@ -132,6 +132,14 @@
 //
 // With instances: one there is no group. A second process takes all shards over, and the first one ends with a [FencedError].
 //
+// # Control
+//
+// What people decided is in the control topic (package control), which controls.go follows: a pause takes effect in setPause (pause.go), a throttle when a
+// fetch is planned (throttle.go), and what is done once in controlact.go and repair.go. One loop reads the topic, acts, and writes what became of it. It is
+// read before the first fetch of a process. A pause is no state of a partition: it is taken over and fenced like any other, and only not fetched. A repair
+// replaces the partition by a new one, which is restored from the journal as after a restart. What it permits (permit) differs from policy for that long
+// only. What is left out or begun anew by a decision is in the journal, with the id of the decision, before anything behind it is copied.
+//
 // # Goroutines
 //
 //	one to four per source broker    sourceBroker.loop, by the number of partitions that it leads
@@ -142,6 +150,7 @@
 //	pruning of the journal           one loop (prune.go), which reads one shard at a time
 //	source ends                      one loop, for the partitions that no fetch confirms
 //	one per target broker            a pass over the journal partitions that it leads, every few seconds
+//	control topic                    one loop, which also acts on what people decided
 //	groups                           one loop; heartbeats: one per cluster
 //	instances                        three loops: what the group assigned is taken over, the membership is confirmed, the group is described; the group client has its own
 //	throttles                        one loop, which logs when throttling has ended
@@ -160,7 +169,7 @@
 //	topology.mu                       views of both clusters, topics, partitions, brokers
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request
-//	topology.brokersMu, shards.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
+//	topology.brokersMu, shards.mu, controls.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
 //
 // The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it only tries to take. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
 //

@@ -20,6 +20,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
@@ -85,6 +86,8 @@ type Flow struct {
 	lease        *lease
 	held         shards
 	instance     instance
+	controls     controls
+	throttle     throttle // of all topics together
 	takeovers    takeovers
 	passes       journalPasses
 	topology     topology
@@ -202,6 +205,7 @@ func New(o Options) (*Flow, error) {
 	if f.connections, err = newConnections(o.Clusters, f.addresses(), f.lease.permit, log, f.metrics, registerer); err != nil {
 		return nil, err
 	}
+	f.controls = newControls(control.NewLog(f.control, o.Flow.Target, o.Flow.Name))
 	if err := f.createParts(); err != nil {
 		f.connections.close()
 		return nil, err
@@ -325,6 +329,9 @@ func (f *Flow) begin(ctx context.Context) error {
 	if err := f.awaitMirrorMaker(ctx); err != nil {
 		return err
 	}
+	if err := f.openControls(ctx); err != nil {
+		return err
+	}
 	if err := f.lookAround(ctx); err != nil {
 		return err
 	}
@@ -368,7 +375,7 @@ func (f *Flow) startLoops(soft context.Context) {
 		f.background.Go(func() { f.describeLoop(soft) })
 		f.background.Go(func() { f.confirmLoop(f.hard) }) // also while a stop waits for batches in flight
 	}
-	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.agesLoop, f.transactionsLoop, f.throttles.Loop} {
+	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.controlLoop, f.agesLoop, f.transactionsLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	f.background.Go(func() { refreshLoop(soft, f.refreshes.source, f.refreshSource) })

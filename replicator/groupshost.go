@@ -92,7 +92,7 @@ func (f *Flow) groupsDeps() groups.Deps {
 	clusters := f.options.Clusters
 	clusters.Log = f.log
 	d := groups.Deps{
-		Clusters: clusters, Host: groupsHost{f}, Topics: f.topics.Rules,
+		Clusters: clusters, Host: groupsHost{f}, Topics: f.topics.Rules, Paused: func() bool { return f.controls.groupsPause() != nil },
 		SourceClient: f.groupsSource, TargetClient: f.groupsTarget, SourceMetadata: &f.topology.sourceReader, TargetMetadata: &f.topology.targetReader, Throttles: f.throttles, Warn: f.warn,
 		Metrics: groups.Metrics{
 			Syncs:             f.metrics.syncs.MustCurryWith(prometheus.Labels{"pass": "groups"}),

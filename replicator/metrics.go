@@ -31,6 +31,7 @@ type flowMetrics struct {
 	migrated        prometheus.Counter
 	journalWrites   *prometheus.CounterVec // result
 	journalCorrupt  prometheus.Counter
+	controlIgnored  prometheus.Counter
 	syncs           *prometheus.CounterVec // pass, result
 	configChanges   prometheus.Counter
 	aclChanges      *prometheus.CounterVec // change
@@ -66,6 +67,7 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		migrated:        counter("migrated_partitions_total", "Partitions that were migrated from MirrorMaker 2."),
 		journalWrites:   counters("journal_writes_total", "Writes to the journal by result.", "result"),
 		journalCorrupt:  counter("journal_unreadable_records_total", "Journal records that could not be read and were skipped."),
+		controlIgnored:  counter("control_ignored_records_total", "Records of the control topic that are no decisions and were ignored."),
 		syncs:           counters("passes_total", "Syncs of topics, configs, ACLs and groups by result.", "pass", "result"),
 		configChanges:   counter("topic_config_changes_total", "Topic configs altered on the target."),
 		aclChanges:      counters("acl_changes_total", "ACLs created and deleted on the target, and those that began to be refused there.", "change"),

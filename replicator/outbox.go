@@ -378,6 +378,9 @@ func (o *outbox) close() int {
 	return o.discard(len(o.unanswered()))
 }
 
+// dropUnsent discards the batches that were not sent yet, and returns how many they were.
+func (o *outbox) dropUnsent() int { return o.discard(len(o.unanswered())) }
+
 // discard removes all batches but the first n, and returns how many they were.
 func (o *outbox) discard(n int) int {
 	rest := o.queue[n:]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -57,6 +58,7 @@ func (s state) String() string {
 type topicLink struct {
 	source, target string
 	metrics        *topicMetrics
+	throttle       throttle
 	migrated       atomic.Bool // it was logged that the copy of MirrorMaker 2 is continued
 	missed         int         // syncs in a row that did not find the source topic; guarded by the topology's lock
 
@@ -151,7 +153,8 @@ type partition struct {
 
 	mu      sync.Mutex
 	state   state
-	anomaly *anomaly // why it is halted, nil if it is not
+	anomaly *anomaly          // why it is halted, nil if it is not
+	pause   *control.Decision // by which it is not fetched, nil if it is
 	placement
 	cursor
 	outbox
@@ -304,6 +307,13 @@ func (p *partition) setHaltedLocked(a *anomaly) {
 	}
 }
 
+// endHaltLocked lets a halted partition wait for a takeover. The partition's lock is held.
+func (p *partition) endHaltLocked() {
+	if p.state == halted {
+		p.state, p.anomaly = waiting, nil
+	}
+}
+
 // retire ends all work on the partition, because its topic no longer exists under its id.
 func (p *partition) retire() {
 	p.mu.Lock()
@@ -346,7 +356,7 @@ func (p *partition) restartLocked(source, target int64) {
 // one at a time is.
 func (p *partition) fetchableLocked(now time.Time, free, limit int64) (ok, full bool) {
 	switch {
-	case p.state != replicating, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter):
+	case p.state != replicating, p.pause != nil, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter), p.throttleWait(now) > 0:
 		return false, false
 	case p.hold.isHeldBack():
 		return len(p.queue) == 0, false
@@ -359,6 +369,7 @@ func (p *partition) fetchableLocked(now time.Time, free, limit int64) (ok, full 
 
 // fetchSizeLocked returns how many bytes of the partition the next fetch may return.
 func (p *partition) fetchSizeLocked(limit int32) int32 {
+	limit = p.topic.throttle.size(p.shard.flow.throttle.size(limit))
 	if p.hold.isHeldBack() {
 		return min(p.hold.probe, limit)
 	}
@@ -472,22 +483,6 @@ func (p *partition) getState() state {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.state
-}
-
-// anomaly is why a partition is halted. It concerns the offsets [from, to).
-type anomaly struct {
-	kind     policy.Kind
-	from, to int64
-	detail   string
-	since    time.Time
-}
-
-// state describes the anomaly for the status, nil if there is none.
-func (a *anomaly) state() *AnomalyState {
-	if a == nil {
-		return nil
-	}
-	return &AnomalyState{Kind: string(a.kind), Detail: a.detail, Hint: a.kind.Hint(), From: a.from, To: a.to, Since: a.since}
 }
 
 // hasAnomaly reports whether an anomaly of a kind halted the partition.

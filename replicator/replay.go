@@ -272,7 +272,7 @@ func (s partitionSource) rules() replayRules {
 	return replayRules{
 		Rules:      f.batchRules(s.copy.topic),
 		marks:      f.writers.provenance(),
-		leavesOut:  f.anomalies.Decide(topic, policy.RecordRefused) == policy.Skip || f.anomalies.Decide(topic, policy.RecordTooLarge) == policy.Skip,
+		leavesOut:  f.controls.skipped(s.copy.source()) || f.anomalies.Decide(topic, policy.RecordRefused) == policy.Skip || f.anomalies.Decide(topic, policy.RecordTooLarge) == policy.Skip,
 		settleTime: settleTime,
 	}
 }

@@ -52,6 +52,7 @@ func newCollector(f *Flow) *collector {
 	add("acls_last_pass_timestamp_seconds", "When the last sync of ACLs began.")
 	add("last_successful_pass_timestamp_seconds", "When the last sync began that left no problem.", "pass")
 	add("buffer_bytes", "Bytes of batches held between source and target.")
+	add("controllable", "1 when this instance can read what people decide about the flow, and answer.")
 	add("ready", "1 when every shard is owned and recovered.")
 	return c
 }
@@ -92,6 +93,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge("topics_not_copied", float64(len(f.notCopied())))
 	gauge("buffer_bytes", float64(f.budget.held()))
+	controllable := 0.0
+	if f.controls.isControllable() {
+		controllable = 1
+	}
+	gauge("controllable", controllable)
 	gauge("ready", ready)
 }
 
@@ -113,13 +119,14 @@ type scrape struct {
 func newScrape(f *Flow, gauge setGauge) *scrape {
 	return &scrape{
 		flow: f, gauge: gauge, series: f.options.PartitionSeries, topics: make(map[string]*lag), losses: make(map[string]time.Duration),
-		states: map[string]int{waiting.String(): 0, recovering.String(): 0, replicating.String(): 0, halted.String(): 0},
+		states: map[string]int{waiting.String(): 0, recovering.String(): 0, replicating.String(): 0, halted.String(): 0, statePaused: 0},
 	}
 }
 
 // partitionGauges are the values of a partition's series.
 type partitionGauges struct {
 	state                       state
+	name                        string // of the state
 	seen                        bool
 	wait                        *WaitState
 	end, open                   int64
@@ -134,7 +141,7 @@ func (p *partition) gauges(firsts *firstRecords, now time.Time) partitionGauges 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := partitionGauges{
-		state: p.state, seen: p.isSourceSeen(now), wait: p.waitState(), end: p.sourceEnd, open: p.sourceOpen,
+		state: p.state, name: p.stateNameLocked(), seen: p.isSourceSeen(now), wait: p.waitState(), end: p.sourceEnd, open: p.sourceOpen,
 		acked: p.acked, journaled: p.journaled, targetEnd: p.targetEnd, progressed: p.lastProgress, lag: p.lagLocked(now),
 	}
 	g.left, g.atRisk = p.timeToLossLocked(firsts, g.lag, now)
@@ -143,7 +150,7 @@ func (p *partition) gauges(firsts *firstRecords, now time.Time) partitionGauges 
 
 // isInStep reports whether nothing about the partition needs attention: it is copied, and nothing is known to be left to copy.
 func (g *partitionGauges) isInStep() bool {
-	return g.state == replicating && g.wait == nil && g.lag.known && g.lag.records == 0 && g.open == 0
+	return g.name == replicating.String() && g.wait == nil && g.lag.known && g.lag.records == 0 && g.open == 0
 }
 
 // collectPartitions sets the gauges of the partitions that are begun.
@@ -155,7 +162,7 @@ func (s *scrape) collectPartitions(now time.Time) census {
 		if !g.seen {
 			c.addUnseen(p)
 		}
-		s.states[g.state.String()]++
+		s.states[g.name]++
 		s.addLag(p.topic.source, g.lag)
 		if least, ok := s.losses[p.topic.source]; g.atRisk && (!ok || g.left < least) {
 			s.losses[p.topic.source] = g.left

@@ -213,12 +213,15 @@ func (b *sourceBroker) planFetch(plan *fetchPlan, now time.Time, share, ahead in
 			plan.requested = append(plan.requested, fetchTicket{p.ticketLocked(), p.next})
 		} else if after := p.fetchAfter.Sub(now); after > 0 {
 			retry = min(retry, after)
+		} else if after := p.throttleWait(now); after > 0 && p.state == replicating && p.pause == nil {
+			retry = min(retry, after)
+			poll = min(poll, max(after, shortPoll)) // the next request has it
 		}
 		anyFull = anyFull || full
 		p.mu.Unlock()
 	}
 	if anyFull {
-		poll = max(b.short, shortPoll)
+		poll = min(poll, max(b.short, shortPoll))
 		b.short = min(2*poll, longPoll)
 	}
 	return poll, retry
@@ -341,6 +344,7 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 	}
 	end := f.readableEnd(rp)
 	now := time.Now()
+	p.takeThrottled(len(rp.RecordBatches), now)
 	p.cursor.setSourceEnd(end, rp.HighWatermark-end, now)
 	p.notePauseLocked(now, rp.HighWatermark)
 	if len(rp.RecordBatches) == 0 {
@@ -440,7 +444,7 @@ func (f *Flow) route(p *partition, batch []byte, h recordbatch.Header, route rec
 // rebuild queues the batches that replace one that cannot be forwarded unchanged. The partition's lock is held.
 func (f *Flow) rebuild(p *partition, batch []byte, h recordbatch.Header, rules recordbatch.Rules) *prepareError {
 	parts, skipped, err := recordbatch.Rebuild(batch, recordbatch.RebuildRules{
-		From: rules.Wanted, MaxBytes: rules.MaxBytes, MaxRecords: rules.MaxRecords, SkipTooLarge: f.anomalies.Decide(p.topic.source, policy.RecordTooLarge) == policy.Skip,
+		From: rules.Wanted, MaxBytes: rules.MaxBytes, MaxRecords: rules.MaxRecords, SkipTooLarge: func(offset int64) bool { return f.decide(p, policy.RecordTooLarge, offset) == policy.Skip },
 		Provenance: f.writers.provenance(),
 	})
 	if err != nil {

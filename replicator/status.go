@@ -43,6 +43,8 @@ type Status struct {
 	Fence string `json:"fence"`
 	// Certificates are sentences about files of the TLS sections that cannot be used now, and about own certificates that expire soon.
 	Certificates []string `json:"certificates,omitempty"`
+	// Control is what people decided about the flow, and whether they can.
+	Control ControlStatus `json:"control"`
 	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others, without those that a cluster
 	// or a rule refuses.
 	LagRecords *int64            `json:"lag_records"`
@@ -84,9 +86,11 @@ type PartitionStatus struct {
 	// LagBytes is an estimate: the lag in records times their mean size lately.
 	LagBytes *int64 `json:"lag_bytes"`
 	// LagSeconds is the age of the newest acknowledged record while there is lag, else 0. It is null before the first record.
-	LagSeconds   *float64      `json:"lag_seconds"`
-	LastProgress time.Time     `json:"last_progress,omitzero"`
-	Anomaly      *AnomalyState `json:"anomaly,omitempty"`
+	LagSeconds   *float64  `json:"lag_seconds"`
+	LastProgress time.Time `json:"last_progress,omitzero"`
+	// Paused is the decision by which the partition is not fetched, absent if there is none. Its state is paused then, unless it is not replicating.
+	Paused  *DecisionStatus `json:"paused,omitempty"`
+	Anomaly *AnomalyState   `json:"anomaly,omitempty"`
 	// Gaps is the ledger of source offsets that were not copied as they should have been, oldest first.
 	Gaps []GapState `json:"gaps,omitempty"`
 }
@@ -138,6 +142,7 @@ func (f *Flow) Status() Status {
 	if s.Instance.Syncs || f.instance.how() == joining { // else another instance does that
 		s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
 	}
+	s.Control = f.controls.status(now)
 	s.Throttled = f.throttles.Status(now)
 	s.Certificates, s.Fence = f.certificates(now), f.config.Fence
 	s.NotReady = f.notReady(c, s.Shards, now)
@@ -286,9 +291,9 @@ func (p *partition) status(now time.Time, isolation int8) (s PartitionStatus, st
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s = PartitionStatus{
-		Topic: p.topic.source, TargetTopic: p.topic.target, Partition: p.number, Shard: p.shard.number, State: p.state.String(), Begun: true,
+		Topic: p.topic.source, TargetTopic: p.topic.target, Partition: p.number, Shard: p.shard.number, State: p.stateNameLocked(), Begun: true,
 		Wait: p.waitState(), Next: p.next, Acked: p.acked, Journaled: p.journaled, TargetEnd: p.targetEnd,
-		LastProgress: p.lastProgress, SourceSeen: p.sourceSeen, Anomaly: p.anomaly.state(), Gaps: p.progress.gaps(),
+		LastProgress: p.lastProgress, SourceSeen: p.sourceSeen, Anomaly: p.anomaly.state(), Gaps: p.progress.gaps(), Paused: statusOf(p.pause),
 	}
 	if p.sourceEnd < 0 {
 		return s, p.state, p.isSourceSeen(now)

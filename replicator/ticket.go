@@ -32,7 +32,7 @@ type fetchTicket struct {
 // apply is like [ticket.apply], and also requires that the partition is still fetched from the offset.
 func (t fetchTicket) apply(do func()) {
 	t.ticket.apply(func() {
-		if p := t.partition; p.state == replicating && p.next == t.offset && !p.closed {
+		if p := t.partition; p.state == replicating && p.next == t.offset && !p.closed && p.pause == nil {
 			do()
 		}
 	})

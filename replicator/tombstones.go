@@ -52,6 +52,16 @@ func (f *Flow) checkHoleLocked(p *partition, h recordbatch.Header) bool {
 // fetchedBefore is when an earlier process last fetched a partition that this one continues, as far as the journal tells: the partition's last
 // halt, or else the newest record of the shard or of the flow's owner. A pause that policy has not decided on has no end.
 func (f *Flow) fetchedBefore(state *offsets.PartitionState, journaled time.Time) time.Time {
+	alive := f.readBefore(state, journaled)
+	tp := offsets.TopicPartition{Topic: state.Topic, Partition: state.Partition}
+	if since := f.controls.pausedSince(tp, alive); !since.IsZero() && since.Before(alive) {
+		return since
+	}
+	return alive
+}
+
+// readBefore is fetchedBefore without the pauses that people decided.
+func (f *Flow) readBefore(state *offsets.PartitionState, journaled time.Time) time.Time {
 	alive := journaled
 	if owner := time.UnixMilli(f.predecessorAlive.Load()); owner.After(alive) {
 		alive = owner

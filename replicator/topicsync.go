@@ -307,6 +307,7 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 	}
 	if link == nil {
 		link = &topicLink{source: name, target: pair.TargetName, ids: idsOf(pair), metrics: f.metrics.forTopic(name, &f.totals)}
+		link.throttle.set(f.controls.rateOf(name))
 		t.links[name] = link
 	}
 	link.setLimits(limits)
@@ -333,6 +334,7 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 			start = source.End // topics and partitions that are created later are copied from their beginning, as all their records are new
 		}
 		p := newPartition(link, int32(n), s, listed{sourceStart: start, sourceLast: source.End, targetFirst: target.Start, targetLast: target.End})
+		p.pause = f.controls.pauseOf(tp) // under the topology's lock: later decisions find it there
 		t.put(p)
 		s.add(p)
 		begun = append(begun, p)

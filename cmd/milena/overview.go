@@ -22,6 +22,8 @@ type overview struct {
 	Topics         []topicOverview `json:"topics"`
 	// AllIsWell says that nothing about the flow needs attention.
 	AllIsWell bool `json:"all_is_well"`
+	// Decisions are sentences about what people decided that holds, and whether they can decide.
+	Decisions []string `json:"decisions,omitempty"`
 	// Hidden counts the partitions and topics that need attention and are not in Attention.
 	Hidden int `json:"attention_hidden"`
 }
@@ -59,6 +61,7 @@ func newOverview(s replicator.Status) overview {
 	o := overview{Status: s, PartitionCount: len(s.Partitions), Attention: attentionList{}, Topics: []topicOverview{}}
 	o.sum(s.Partitions)
 	o.Partitions = nil
+	o.Decisions = controlTexts(s.Control)
 	o.Attention.addNotCopied(o.NotCopied)
 	o.TopicCount = len(o.Topics)
 	o.Hidden = o.Attention.choose()
@@ -183,6 +186,8 @@ func topicState(p replicator.PartitionStatus) string {
 	switch {
 	case p.Anomaly != nil || p.State == "halted":
 		return "halted"
+	case p.State == "paused":
+		return "paused"
 	case p.State != "replicating" || p.LagRecords == nil:
 		return "waiting"
 	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
@@ -195,8 +200,38 @@ func topicState(p replicator.PartitionStatus) string {
 
 // worse returns the worse of two states. A topic has the worst state of its partitions.
 func worse(a, b string) string {
-	states := []string{"in_step", "copying", "catching_up", "waiting", "halted"}
+	states := []string{"in_step", "copying", "catching_up", "paused", "waiting", "halted"}
 	return states[max(slices.Index(states, a), slices.Index(states, b))]
+}
+
+// controlTexts are sentences about what people decided that holds, and whether they can decide.
+func controlTexts(c replicator.ControlStatus) (texts []string) {
+	for _, d := range c.InForce[:min(maxGroupRows, len(c.InForce))] {
+		texts = append(texts, inForceText(string(d.What), d.Scope, d.Who, d.Why, d.Since, d.Until, d.BytesPerSecond))
+	}
+	if n := len(c.InForce) - maxGroupRows; n > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more decisions hold; --json prints all", n))
+	}
+	if c.Problem != "" {
+		texts = append(texts, c.Problem)
+	}
+	if n := len(c.LastIgnored); n > 0 {
+		texts = append(texts, fmt.Sprintf("%s of the control topic are not decisions and are ignored; the last one is at %s", count(c.Ignored, "record"), c.LastIgnored[n-1]))
+	}
+	return texts
+}
+
+// inForceText is a decision that holds as a sentence.
+func inForceText(what, scope, who, why string, since, until time.Time, rate int64) string {
+	text := "paused: " + scope
+	if what == "throttle" {
+		text = fmt.Sprintf("throttled to %s/s: %s", size(rate), scope)
+	}
+	text += fmt.Sprintf(", by %s since %s", who, since.Local().Format(time.DateTime))
+	if !until.IsZero() {
+		text += " until " + until.Local().Format(time.DateTime)
+	}
+	return text + reasonOf(why)
 }
 
 // attentionSeconds is the lag from which a partition needs attention. Less is the normal variation of a busy flow.
@@ -209,6 +244,8 @@ func attention(p replicator.PartitionStatus) string {
 		return fmt.Sprintf("%s: %s. %s", p.Anomaly.Kind, p.Anomaly.Detail, p.Anomaly.Hint)
 	case p.Wait != nil:
 		return p.Wait.Detail
+	case p.State == "paused": // by somebody, and the decision is shown
+		return ""
 	case p.State != "replicating":
 		return "not replicating"
 	case p.Begun && p.LagRecords == nil && !p.SourceSeen.IsZero():

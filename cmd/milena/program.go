@@ -30,6 +30,13 @@ Usage:
   milena status [-c FILE]        show lag and the partitions that need attention
   milena verify -c FILE          prove that the copies are equal to their source
   milena translate -c FILE       translate a group, an offset or a timestamp between the clusters
+  milena pause -c FILE           stop copying a flow, topics or partitions; milena resume goes on
+  milena retry -c FILE           take halted partitions over again once the cause is removed
+  milena skip -c FILE            let a halted partition continue behind what halted it
+  milena restart-copy -c FILE    copy a topic again from its beginning
+  milena throttle -c FILE        limit the bytes per second of a flow or of topics
+  milena groups adopt GROUP      let milena move the positions of a group that others have put
+  milena log -c FILE             show what people decided, and what became of it
   milena convert FILE            print the config of a MirrorMaker 2 as a milena.yaml
   milena rollback -c FILE        compute where MirrorMaker 2 resumes a stopped flow; --write stores it
   milena demo                    replicate between two in-memory clusters and verify every record
@@ -106,6 +113,22 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 		return p.verify(ctx, rest)
 	case "translate":
 		return p.translate(ctx, rest)
+	case "pause":
+		return p.pause(ctx, rest)
+	case "resume":
+		return p.resume(ctx, rest)
+	case "retry":
+		return p.retry(ctx, rest)
+	case "skip":
+		return p.skip(ctx, rest)
+	case "restart-copy":
+		return p.restartCopy(ctx, rest)
+	case "throttle":
+		return p.throttle(ctx, rest)
+	case "groups":
+		return p.groups(ctx, rest)
+	case "log":
+		return p.decisions(ctx, rest)
 	case "convert":
 		return p.convert(rest)
 	case "rollback":

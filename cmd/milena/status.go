@@ -165,6 +165,7 @@ func (p *program) printStatus(o overview) {
 	}
 	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), lagText(o.LagRecords, o.LagUnknown), count(o.Records, "record"), size(o.Bytes))
+	p.printControl(o.Control)
 	for _, t := range o.Throttled {
 		p.printf("  %s\n", t.Text)
 	}
@@ -179,6 +180,13 @@ func (p *program) printStatus(o overview) {
 	p.printACLs(o.ACLs)
 	p.printUnused(o.Unused)
 	p.printAttention(o)
+}
+
+// printControl prints what people decided that holds, and whether they can decide.
+func (p *program) printControl(c replicator.ControlStatus) {
+	for _, text := range controlTexts(c) {
+		p.printf("  %s\n", indented(text, "    "))
+	}
 }
 
 // syncsElsewhere says that another instance syncs groups, topic configs and ACLs, if one does.

@@ -84,6 +84,9 @@ func (p *program) printFleet(result fleetResult) {
 	p.printf("flow %s: %s -> %s, %s\n", r.Flow, r.Source, r.Target, instancesText(r))
 	p.printInstances(r)
 	p.printf("  %s in %s, lag %s%s\n", count(len(r.Partitions), "partition"), count(topicsOf(r), "topic"), lagText(r.LagRecords, r.LagUnknown), asOf(r))
+	for _, d := range r.InForce {
+		p.printf("  %s\n", inForceText(string(d.What), d.Scope.String(), d.Who, d.Why, d.When, d.Until, d.Rate))
+	}
 	for _, problem := range r.Problems {
 		p.printf("  %s\n", indented(problem, "    "))
 	}

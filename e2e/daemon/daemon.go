@@ -220,6 +220,7 @@ type Status struct {
 	Throttled       []Throttle     `json:"throttled"`
 	Certificates    []string       `json:"certificates"`
 	Instance        Instance       `json:"instance"`
+	Control         Control        `json:"control"`
 	Configs         *Configs       `json:"configs"`
 	ACLs            *ACLs          `json:"acls"`
 }
@@ -291,8 +292,25 @@ type Partition struct {
 	Journaled   int64    `json:"journaled"`
 	LagRecords  *int64   `json:"lag_records"`
 	Anomaly     *Anomaly `json:"anomaly"`
+	Paused      *Paused  `json:"paused"`
 	Wait        *Wait    `json:"wait"`
 	Gaps        []Gap    `json:"gaps"`
+}
+
+// Paused is the JSON of the decision that pauses a partition.
+type Paused struct {
+	Who string `json:"who"`
+	Why string `json:"why"`
+}
+
+// Control is the JSON of what people decided.
+type Control struct {
+	Problem     string `json:"problem"`
+	Ignored     int    `json:"ignored"`
+	LastIgnored []struct {
+		Offset int64  `json:"offset"`
+		Why    string `json:"why"`
+	} `json:"last_ignored"`
 }
 
 // Wait is the JSON of what a partition waits for.

@@ -10,6 +10,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/fleet"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
@@ -149,6 +150,25 @@ func TestReport_halted(t *testing.T) {
 	f.UntilJournaled("orders")
 	if p := find(t, read(t, clusters), "orders", 0); p.Halted != nil || p.LagRecords == nil || *p.LagRecords != 0 {
 		t.Errorf("after the decision to skip: %+v", p)
+	}
+}
+
+// What people paused is in the report, which is as healthy as without.
+func TestReport_paused(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	c.Source.Produce("orders", 2, 20, "first")
+	f := c.Start(fewShards, replicatortest.FastJournal)
+	f.UntilCopied("orders")
+	f.UntilJournaled("orders")
+	id := c.Decide(control.Done, control.Pause, replicatortest.TP("orders", 1)).Decisions[0].ID
+	r := read(t, clustersOf(c.Config(fewShards)))
+	if len(r.InForce) != 1 || r.InForce[0].ID != id || find(t, r, "orders", 1).Paused != id || find(t, r, "orders", 0).Paused != "" {
+		t.Errorf("%+v", r)
+	}
+	if strings.Contains(strings.Join(r.Problems, " "), "paused") {
+		t.Errorf("%q", r.Problems)
 	}
 }
 

@@ -18,6 +18,7 @@ func (r *reading) join(p *picked) Report {
 	for _, refusal := range p.refused {
 		report.NotCopied[refusal.Topic] = refusal.Reason
 	}
+	report.InForce = r.decisions.InForce(now)
 	report.Mode, report.Instances = r.instances(now)
 	byShard := owners(len(r.journal), report.Instances)
 	if report.Mode != ModeUnknown && r.members.moving == "" {
@@ -32,6 +33,9 @@ func (r *reading) join(p *picked) Report {
 	}
 	for i := range report.Partitions {
 		r.complete(&report.Partitions[i], i, p, byShard)
+		if d := r.decisions.Paused(report.Partitions[i].topicPartition(), now); d != nil {
+			report.Partitions[i].Paused = d.ID
+		}
 	}
 	report.sum()
 	return report
@@ -58,6 +62,9 @@ func (r *reading) problems() (sentences []string) {
 	}
 	if r.members.moving != "" {
 		sentences = append(sentences, fmt.Sprintf("it is not known which instance has which shards: the group rebalances (%s); ask again", r.members.moving))
+	}
+	if r.undecided != nil {
+		sentences = append(sentences, fmt.Sprintf("it is not known what is paused: %v", r.undecided))
 	}
 	for k, s := range r.journal {
 		if s.err != nil {
@@ -105,7 +112,7 @@ func (r *reading) progressOf(p *Partition, byShard []string) (state progress, li
 	if shard.err != nil { // what was read may have been replaced since
 		return state, false, fmt.Sprintf("not known: the journal of shard %d was not read", p.Shard)
 	}
-	if state, listed = shard.partitions[offsets.TopicPartition{Topic: p.Topic, Partition: p.Partition}]; listed {
+	if state, listed = shard.partitions[p.topicPartition()]; listed {
 		return state, true, ""
 	}
 	switch copied := r.targetView.ByName[p.TargetTopic]; {
@@ -115,6 +122,10 @@ func (r *reading) progressOf(p *Partition, byShard []string) (state progress, li
 		return state, false, fmt.Sprintf("not begun: topic %s on cluster %s has %d partitions", p.TargetTopic, r.flow.Target, len(copied.Partitions))
 	}
 	return state, false, "not begun: the journal does not list it yet"
+}
+
+func (p *Partition) topicPartition() offsets.TopicPartition {
+	return offsets.TopicPartition{Topic: p.Topic, Partition: p.Partition}
 }
 
 // isAnotherTopic reports whether the journal is about another topic than the source has now.

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -37,6 +39,8 @@ type reading struct {
 	dark       error // why the source does not answer, nil if it does
 	sourceView topics.View
 	unused     []policy.UnusedItem
+	decisions  control.State
+	undecided  error // why the control topic was not read, nil if it was
 }
 
 // Read connects to both clusters of a flow and reads its report. An error means that there is none: the target does not answer, or an option is
@@ -76,10 +80,21 @@ func (r *reading) readTarget(ctx context.Context, describe describer) error {
 		return fmt.Errorf("the journal of flow %s cannot be read: %w", r.flow.Name, r.clusters.TargetError(err))
 	}
 	r.members = r.readMembers(ctx, describe)
+	r.readDecisions(ctx)
 	if err := r.readJournal(ctx); err != nil {
 		return fmt.Errorf("the journal of flow %s cannot be read: %w", r.flow.Name, r.clusters.TargetError(err))
 	}
 	return nil
+}
+
+// readDecisions reads what people decided.
+func (r *reading) readDecisions(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
+	defer cancel()
+	err := control.NewLog(r.target, r.flow.Target, r.flow.Name).ReadAll(ctx, func(record control.Record) { _ = r.decisions.Apply(record) })
+	if !errors.Is(err, control.ErrNoTopic) {
+		r.undecided = r.clusters.TargetError(err)
+	}
 }
 
 // readSource reads the metadata.

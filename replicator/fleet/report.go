@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/control"
 )
 
 // Mode is how the instances of a flow share its shards.
@@ -37,6 +38,8 @@ type Report struct {
 	Instances          []Instance `json:"instances"`
 	// JournaledAt is when an instance last wrote to the journal, by its clock. It is absent if none ever did.
 	JournaledAt time.Time `json:"journaled_at,omitzero"`
+	// InForce are the pauses and throttles that people decided and that hold.
+	InForce []*control.Decision `json:"in_force,omitempty"`
 	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others.
 	LagRecords *int64 `json:"lag_records"`
 	LagUnknown int    `json:"lag_unknown"`
@@ -82,6 +85,8 @@ type Partition struct {
 	Journaled *int64 `json:"journaled"`
 	// LagRecords is null if one of the two is not known, or if the journal is about an earlier topic of that name.
 	LagRecords *int64 `json:"lag_records"`
+	// Paused is the id of the decision that pauses the partition, absent if none does.
+	Paused string `json:"paused,omitempty"`
 	// Halted is the anomaly that waits for a decision, absent if there is none.
 	Halted *Halt `json:"halted,omitempty"`
 	// Why is why the partition is not listed or its lag is not known, empty if there is no such thing or [Report.Problems] says it for all.

@@ -137,7 +137,7 @@ func (q *position) follow(listed kadm.ListedGroup, now committed) (may, changed 
 
 // isPut reports whether milena has put the group at an offset of the target.
 func (q *position) isPut(at int64) bool {
-	return at >= 0 && (q.placed && (at == q.put || at == q.before) || slices.Contains(q.handed, at))
+	return at >= 0 && (q.adopted || q.placed && (at == q.put || at == q.before) || slices.Contains(q.handed, at))
 }
 
 // listing is the groups of the target, listed at most listingAge ago.

@@ -146,7 +146,7 @@ func (p *pass) recheckEvery() time.Duration { return min(time.Minute, 6*p.deps.F
 
 // isSettled reports whether there is nothing to do for a group.
 func (p *pass) isSettled(g *groupMemory, hash uint64) bool {
-	if !g.settled || g.read != hash || p.began.Sub(g.looked) >= p.recheckEvery() {
+	if p.adoptions.wants(g.name) || !g.settled || g.read != hash || p.began.Sub(g.looked) >= p.recheckEvery() {
 		return false
 	}
 	for i := range g.parts {
@@ -160,13 +160,14 @@ func (p *pass) isSettled(g *groupMemory, hash uint64) bool {
 // positionsOf returns the positions of a group that have a counterpart on the target.
 func (p *pass) positionsOf(g *groupMemory, answer *commits) []*position {
 	var positions []*position
+	adopted := p.adoptions.wants(g.name)
 	for _, t := range answer.topics {
 		var of []*position
 		for _, o := range t.Partitions {
 			if o.ErrorCode != 0 || o.Offset < 0 {
 				continue
 			}
-			position := &position{group: g.name, source: offsets.TopicPartition{Topic: t.Topic, Partition: o.Partition}, sourceOffset: o.Offset}
+			position := &position{group: g.name, adopted: adopted, source: offsets.TopicPartition{Topic: t.Topic, Partition: o.Partition}, sourceOffset: o.Offset}
 			if o.Metadata != nil {
 				position.metadata = *o.Metadata
 			}
@@ -247,6 +248,7 @@ func (p *pass) finish(g *groupMemory, hash uint64, positions []*position) {
 		}
 		g.settled = g.settled && q.settled()
 	}
+	p.adoptions.end(g.name, positions)
 	g.read, g.looked = hash, p.began
 	g.remember(positions)
 }

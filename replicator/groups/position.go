@@ -31,6 +31,8 @@ type position struct {
 	idle bool
 	// unfinished says that the next sync must look again even if the source still has the same offset.
 	unfinished bool
+	// adopted says that whatever is committed on the target counts as put by milena.
+	adopted bool
 	// unpublished says that its checkpoint could not be written, so that it is not committed yet.
 	unpublished bool
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
-	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -23,6 +22,7 @@ type Syncer struct {
 	journal     *offsets.Journal // the flow's own, for copies that other processes have, and for offsets that are older than the maps in memory
 	memory      *memory
 	lineage     *lineage
+	adoptions   *adoptions
 	reverse     []*reverseFlow
 	checkpoints *checkpoints // nil if they are off
 	offsetSyncs *offsetSyncs // nil if they are off
@@ -51,7 +51,7 @@ func New(d Deps) (*Syncer, error) {
 		report:      &report{metrics: &d.Metrics},
 		unused:      topics.NewUnused(rules.Unused, d.Log),
 	}
-	s.lineage = newLineage(s)
+	s.lineage, s.adoptions = newLineage(s), newAdoptions()
 	if s.reverse, err = newReverseFlows(&d, rules); err != nil {
 		return nil, err
 	}
@@ -66,15 +66,22 @@ const journalMemory = 32 << 20
 // the flow. Much earlier, many offsets would be above the end of a copy that has just begun, and be held back until the next sync.
 const firstSync = 5 * time.Second
 
+// pausedWait is how soon a sync begins again that was paused.
+const pausedWait = 200 * time.Millisecond
+
 // Run syncs at the flow's interval until ctx ends, whenever this process leads. When it does not lead, it only writes the offset-syncs of its own
 // copies.
 func (s *Syncer) Run(ctx context.Context) {
 	soon := min(firstSync, s.deps.Flow.GroupsInterval)
-	for wait := soon; client.Sleep(ctx, wait) == nil; {
+	for wait := soon; s.adoptions.sleep(ctx, wait) == nil; {
 		wait = soon
 		if !s.deps.Host.Leads() {
 			s.lineage.lost()
 			s.syncAlone(ctx)
+			continue
+		}
+		if s.deps.Paused != nil && s.deps.Paused() {
+			wait = pausedWait
 			continue
 		}
 		s.syncAndCount(ctx)
@@ -141,6 +148,7 @@ func (s *Syncer) syncUntil(ctx context.Context, until time.Time) error {
 	if s.next = stopped; stopped != "" {
 		err = cmpErr(err, errOutOfTime)
 	} else if err == nil {
+		s.adoptions.endUnknown(names)
 		err = s.lineage.prune(ctx, p, names)
 	}
 	s.report.set(Status{Groups: len(names), NotFollowed: left, LastPass: s.round, Took: time.Since(began).Seconds()}, s.memory.all(), err)

@@ -144,6 +144,7 @@ func newCheck(ctx context.Context, o client.Clusters, source, target *kgo.Client
 	c.compareConfigs(ctx)
 	c.compareACLs(ctx)
 	c.checkJournal(ctx)
+	c.checkControl(ctx)
 	c.checkRights(ctx)
 	c.checkInternalTopics(ctx)
 	return c, nil

@@ -178,6 +178,21 @@ func TestPlan_checksRights(t *testing.T) {
 		"topic primary.a on cluster dr: grant WRITE to milena's user",
 		"milena may not READ group milena.primary-dr on cluster dr",
 	)
+	const uncontrolled = "the flow runs and cannot be controlled (pause, retry, skip): "
+	wantLine(t, "warnings", plan.Warnings, uncontrolled+"create topic milena.primary-dr.control on cluster dr: not allowed; grant CREATE")
+	test.create(test.target, "milena.primary-dr.control", 1, map[string]string{"cleanup.policy": "delete"})
+	if plan, err = Check(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	wantLine(t, "warnings", plan.Warnings, uncontrolled)
+}
+
+// wantLine wants one of the lines to contain a text.
+func wantLine(t *testing.T, what string, lines []string, text string) {
+	t.Helper()
+	if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, text) }) {
+		t.Errorf("no %q in the %s:\n%s", text, what, strings.Join(lines, "\n"))
+	}
 }
 
 func TestPlan_nothingSelected(t *testing.T) {

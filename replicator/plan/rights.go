@@ -16,6 +16,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -44,6 +45,26 @@ func (c *check) checkJournal(ctx context.Context) {
 	}
 	if err != nil {
 		c.refuse("%v", err)
+	}
+}
+
+// checkControl checks that people can decide about the flow: that its control topic can be created, or read and written, and that it is compacted.
+// Without it the flow copies all the same, so problems are warnings.
+func (c *check) checkControl(ctx context.Context) {
+	own := control.Own(c.flow.Name, c.flow.ReplicationFactor, len(c.target.Brokers))
+	say := func(format string, args ...any) {
+		c.warn("the flow runs and cannot be controlled (pause, retry, skip): %s", fmt.Sprintf(format, args...))
+	}
+	if !c.target.ByName[own.Name].Exists() {
+		if _, err := own.Preview(ctx, c.targetClient, c.flow.Target); err != nil {
+			say("%v; READ and WRITE are needed too", err)
+		}
+		return
+	}
+	c.checkRightsOn(ctx, c.targetClient, c.flow.Target, []string{own.Name}, say, kmsg.ACLOperationRead, kmsg.ACLOperationWrite)
+	var wrong *topics.NotCompactedError
+	if err := own.Check(ctx, c.targetClient, c.flow.Target, c.clusters.Target.Brokers); errors.As(err, &wrong) {
+		c.warn("what people decided is lost after a while: %v", err)
 	}
 }
 

@@ -218,7 +218,7 @@ func FuzzRebuild(f *testing.F) {
 		if repair {
 			b = repaired(b)
 		}
-		rules := recordbatch.RebuildRules{From: from, MaxBytes: maxBytes, SkipTooLarge: skip}
+		rules := recordbatch.RebuildRules{From: from, MaxBytes: maxBytes, SkipTooLarge: func(int64) bool { return skip }}
 		parts, skipped, err := recordbatch.Rebuild(b, rules)
 		if err != nil {
 			checkError(t, err)

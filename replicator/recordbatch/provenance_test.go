@@ -77,7 +77,7 @@ func FuzzProvenance(f *testing.F) {
 		if repair {
 			b = repaired(b)
 		}
-		rules := recordbatch.RebuildRules{From: from, MaxBytes: maxBytes, SkipTooLarge: true, Provenance: &recordbatch.Provenance{From: source, To: target}}
+		rules := recordbatch.RebuildRules{From: from, MaxBytes: maxBytes, SkipTooLarge: func(int64) bool { return true }, Provenance: &recordbatch.Provenance{From: source, To: target}}
 		parts, skipped, err := recordbatch.Rebuild(b, rules)
 		if err != nil {
 			checkError(t, err)

@@ -10,8 +10,9 @@ type RebuildRules struct {
 	MaxBytes int32
 	// MaxRecords is the maximum number of records of a part. 0 means no limit.
 	MaxRecords int32
-	// SkipTooLarge leaves out records that exceed MaxBytes even in a batch of their own, and reports their offsets, instead of failing.
-	SkipTooLarge bool
+	// SkipTooLarge says of the record at an offset whether it is left out, and its offset reported, if it exceeds MaxBytes even in a batch of its own.
+	// Without it, or where it says no, that is an error.
+	SkipTooLarge func(offset int64) bool
 	// Provenance, unless nil, marks the records and leaves out those that have been on the target.
 	Provenance *Provenance
 }
@@ -44,7 +45,7 @@ type Part struct {
 //
 // The checksum is verified first: a damaged batch is a *[CorruptError] and never gets a new checksum. Bytes that cannot be decoded are a
 // *[FormatError], and so is a control batch, whose markers would become records. A record that is too large is a *[RecordTooLargeError]
-// unless rules.SkipTooLarge is set. With an error there are no parts.
+// unless rules.SkipTooLarge leaves it out. With an error there are no parts.
 func Rebuild(batch []byte, rules RebuildRules) (parts []Part, skipped []int64, err error) {
 	s := scratches.Get().(*scratch)
 	defer s.release()
@@ -116,7 +117,7 @@ func (r *rebuilder) add(entries []entry) error {
 			}
 		}
 		return nil
-	case r.rules.SkipTooLarge:
+	case r.rules.SkipTooLarge != nil && r.rules.SkipTooLarge(last):
 		r.skipped = append(r.skipped, last)
 		return nil
 	default:

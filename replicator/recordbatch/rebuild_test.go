@@ -189,7 +189,7 @@ func TestRebuildOfRecordsThatAreTooLarge(t *testing.T) {
 			if tooLarge.Offset != 100 || tooLarge.Max != 3000 || tooLarge.Size <= 3000 {
 				t.Errorf("%+v", tooLarge)
 			}
-			rules.SkipTooLarge = true
+			rules.SkipTooLarge = func(int64) bool { return true }
 			parts, skipped, err := recordbatch.Rebuild(batch, rules)
 			if err != nil || !slices.Equal(skipped, []int64{100, 113}) {
 				t.Fatalf("skipped %v, %v", skipped, err)

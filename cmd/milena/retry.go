@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+
+	"github.com/milena-kafka/milena/replicator/control"
+)
+
+const retryHelp = `milena retry lets halted partitions be taken over again, as a restart of milena would, after the cause
+was removed. What is not halted is left alone.
+
+Examples:
+  milena retry -c milena.yaml
+  milena retry -c milena.yaml --topic orders --reason "max.message.bytes was raised"
+  milena retry -c milena.yaml --partition orders-3
+`
+
+func (p *program) retry(ctx context.Context, args []string) error {
+	c := p.controlFlags("retry", retryHelp)
+	var s scopeFlags
+	s.add(c.flags)
+	clusters, err := c.parse(p, args, 0)
+	if err != nil {
+		return err
+	}
+	scopes, err := s.scopes(c.flags)
+	if err != nil {
+		return err
+	}
+	var decisions []control.Decision
+	for _, scope := range unique(scopes) {
+		decisions = append(decisions, p.decide(c, control.Retry, scope))
+	}
+	return p.submit(ctx, c, clusters, decisions)
+}

@@ -1,0 +1,70 @@
+// Package control keeps what people decided about a flow: pause, resume, throttle, retry, skip, restart-copy, adopt. Decisions are records of the
+// topic milena.<flow>.control on the target. So they survive restarts, reach all instances, need no HTTP, and are guarded by the ACLs of Kafka: who may
+// write to the topic may decide.
+//
+//	record.go   Decision, Outcome and their form in the topic
+//	scope.go    what a decision is about
+//	check.go    which records are nonsense
+//	state.go    State: what holds now, as the records of the topic say in their order
+//	log.go      Log: reads and writes the topic
+//	submit.go   Submit: writes decisions and waits until the instances say what they did; for the command line, and for whoever else decides
+//
+// # The topic
+//
+// It has one partition and is compacted. Keys are text, values are JSON objects, and there is no other encoding. Whoever writes a decision writes it
+// twice, in one batch: under the key of what it decides, and for the history under its id.
+//
+//	decision/<slot>/<scope>     the newest decision of its slot and scope
+//	history/<id>                the same, for `milena log`
+//	outcome/<id>/<instance>     what one instance did about the decision of that id
+//
+// A slot is pause (for pause and resume), throttle, retry, skip, restart-copy or adopt: a newer decision of a slot and a scope replaces the older one.
+// A scope is one of
+//
+//	flow
+//	topic/<topic>               of the source
+//	partition/<topic>/<number>  of the source
+//	groups                      the sync of all consumer groups
+//	group/<group>
+//
+// A decision has these fields. Times are RFC 3339 in UTC with milliseconds.
+//
+//	v          1: the version of the format. A record with another one is ignored
+//	id         unique: the time and random characters
+//	what       pause, resume, throttle, retry, skip, restart-copy or adopt
+//	scope      {kind, topic, partition, group}: kind is flow, topic, partition, groups or group
+//	who        who decided, as the writer says; only the ACLs say who may
+//	when       the time of the decision, by the clock of the writer
+//	why        the reason; optional for resume
+//	until      pause, throttle: when it ends by itself; optional
+//	began      resume: when the pause that it ends was decided; optional
+//	rate       throttle: bytes per second; 0 ends the throttle
+//	from, to   skip: the source offsets [from, to) that are left out; without them, what halted the partition
+//
+// An outcome has
+//
+//	v, id      the version, and the id of the decision
+//	instance   the instance id
+//	when       the time
+//	result     done, refused or failed
+//	detail     a sentence
+//
+// # What holds
+//
+// The records count in the order of the log, not by their times. A partition is paused while any pause holds that covers it: of the flow, of its topic, or
+// its own. A resume ends the pause of its own scope only. A tombstone of a decision is a decision like its end: somebody with the right to write has
+// deleted it.
+//
+// A record that is not such a record changes nothing: [State.Apply] says why, and whoever reads the topic names its offset and the reason. Who wrote it
+// cannot be known, because Kafka does not keep that. Compaction deletes what such a record replaces, so the newest good one is written again
+// ([State.Housekeep]).
+//
+// # Bounds
+//
+// The topic is kept short by the instance with shard 0: it keeps the newest [MaxHistory] entries of the history, none older than [HistoryAge], and
+// deletes outcomes with them. Decisions that have no effect any more go after the same time, but for skips: a restart must know them. A State has at most [MaxDecisions] decisions; what is beyond
+// that is ignored like nonsense.
+//
+// An instance reads with one long poll after the other, each of [Poll]: an idle flow costs a request every few seconds, and a decision reaches
+// all instances as soon as it is replicated.
+package control

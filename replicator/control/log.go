@@ -1,0 +1,253 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/recordbatch"
+	"github.com/milena-kafka/milena/replicator/topics"
+	"github.com/milena-kafka/milena/replicator/wire"
+)
+
+const (
+	// Poll is how long a broker may keep a request for new records.
+	Poll = 5 * time.Second
+	// FetchBytes limits one response, and writeTimeout the wait of a broker for its replicas.
+	fetchBytes   = 1 << 20
+	writeTimeout = 3 * time.Second
+	// WriteAttempts is how often a write is sent while the leader moves.
+	writeAttempts = 5
+)
+
+// Log reads and writes the control topic of a flow. Only one goroutine may use it.
+type Log struct {
+	client  *kgo.Client
+	cluster string // alias
+	topic   string
+
+	id     [16]byte
+	leader int32 // -1 if it is not known
+	next   int64 // -1: from the beginning
+}
+
+// NewLog returns a log that reads from the beginning. The client is for it alone, as its requests wait at the broker; the caller closes it.
+func NewLog(cl *kgo.Client, cluster, flow string) *Log {
+	return &Log{client: cl, cluster: cluster, topic: TopicName(flow), leader: -1, next: -1}
+}
+
+// Errors of a log.
+var (
+	// ErrNoTopic means that the control topic does not exist.
+	ErrNoTopic = errors.New("the control topic does not exist")
+	// ErrAnotherLog means that the topic was deleted and created again, or lost what was read. It is read from its beginning next, into a new [State].
+	ErrAnotherLog = errors.New("the control topic is another one now")
+	errNoLeader   = errors.New("no broker leads the control topic")
+)
+
+// IsDenied reports whether an error lasts until somebody grants a right.
+func IsDenied(err error) bool {
+	return errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed)
+}
+
+// Own returns the control topic of a flow as a topic of milena's own, on a cluster with so many brokers.
+func Own(flow string, replicas int16, brokers int) topics.Own {
+	return topics.Own{Name: TopicName(flow), Partitions: 1, ReplicationFactor: replicas, Brokers: brokers, SmallSegments: true}
+}
+
+// Create creates the topic unless it exists, and returns which configs were left out.
+func (l *Log) Create(ctx context.Context, flow string, replicas int16) (created bool, left []topics.LeftOut, err error) {
+	brokers, err := kadm.NewClient(l.client).ListBrokers(ctx)
+	if err != nil {
+		return false, nil, err
+	}
+	return Own(flow, replicas, len(brokers)).Create(ctx, l.client, l.cluster)
+}
+
+// locate finds the leader of the topic.
+func (l *Log) locate(ctx context.Context) error {
+	if l.leader >= 0 {
+		return nil
+	}
+	listed, err := kadm.NewClient(l.client).ListTopics(ctx, l.topic)
+	if err != nil {
+		return l.explain("read", err)
+	}
+	t := listed[l.topic]
+	switch {
+	case errors.Is(t.Err, kerr.UnknownTopicOrPartition):
+		return fmt.Errorf("%w: topic %s on cluster %s", ErrNoTopic, l.topic, l.cluster)
+	case t.Err != nil:
+		return l.explain("read", t.Err)
+	case t.Partitions[0].Leader < 0:
+		return errNoLeader
+	}
+	another := l.next >= 0 && offsets.IsAnotherTopic(l.id, t.ID)
+	l.id, l.leader = t.ID, t.Partitions[0].Leader
+	if another {
+		l.next = -1
+		return ErrAnotherLog
+	}
+	return nil
+}
+
+// explain names the topic in an error of a broker.
+func (l *Log) explain(what string, err error) error {
+	if IsDenied(err) {
+		return fmt.Errorf("%s %s on cluster %s: %w; grant READ and WRITE on it to milena's user", what, l.topic, l.cluster, err)
+	}
+	return fmt.Errorf("%s %s on cluster %s: %w", what, l.topic, l.cluster, err)
+}
+
+// lost forgets the leader after an error.
+func (l *Log) lost(err error) error {
+	l.leader = -1
+	return err
+}
+
+func (l *Log) partition() offsets.TopicPartition { return offsets.TopicPartition{Topic: l.topic} }
+
+// ReadAll reads to the end that the topic has now.
+func (l *Log) ReadAll(ctx context.Context, visit func(Record)) error {
+	if err := l.locate(ctx); err != nil {
+		return err
+	}
+	end, err := wire.ListOffset(ctx, l.client, l.leader, l.partition(), wire.Latest)
+	if err != nil {
+		return l.lost(l.explain("read", err))
+	}
+	for l.next < end {
+		if err := l.Read(ctx, 100*time.Millisecond, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Read reads the next records. It waits for them as long as wait at most, and returns nil if there are none. After [ErrAnotherLog] the next
+// records are the first ones.
+func (l *Log) Read(ctx context.Context, wait time.Duration, visit func(Record)) error {
+	if err := l.locate(ctx); err != nil {
+		return err
+	}
+	if l.next < 0 {
+		start, _, err := wire.Bounds(ctx, l.client, l.leader, l.partition())
+		if err != nil {
+			return l.lost(l.explain("read", err))
+		}
+		l.next = start
+	}
+	// What is in an open transaction counts too: else whoever may write could hold back all later decisions with one.
+	request := wire.NewFetchRequest(wait, fetchBytes, wire.ReadUncommitted)
+	request.Add(wire.FetchPartition{TopicPartition: l.partition(), FetchOffset: wire.FetchOffset{TopicID: l.id, Offset: l.next, LeaderEpoch: -1, LastEpoch: -1, MaxBytes: fetchBytes}})
+	response, err := l.client.Broker(int(l.leader)).Request(ctx, request)
+	if err != nil {
+		return l.lost(l.explain("read", err))
+	}
+	fetched := response.(*kmsg.FetchResponse)
+	rp := wire.IndexFetch(fetched).Of(l.partition(), l.id)
+	if rp == nil { // throttled, or the whole request was refused
+		if err := kerr.ErrorForCode(fetched.ErrorCode); err != nil {
+			return l.lost(l.explain("read", err))
+		}
+		return client.Sleep(ctx, min(wait, time.Duration(fetched.ThrottleMillis)*time.Millisecond))
+	}
+	switch err := kerr.ErrorForCode(rp.ErrorCode); {
+	case errors.Is(err, kerr.OffsetOutOfRange):
+		l.next = -1
+		return ErrAnotherLog
+	case err != nil:
+		return l.lost(l.explain("read", err))
+	}
+	return l.take(rp, visit)
+}
+
+// take visits the records of a response.
+func (l *Log) take(rp *kmsg.FetchResponseTopicPartition, visit func(Record)) error {
+	for batch, err := range recordbatch.Each(rp.RecordBatches) {
+		if err != nil {
+			return l.explain("read", err)
+		}
+		if batch.NextOffset() <= l.next {
+			continue
+		}
+		if !batch.Attributes.Control() && batch.Count > 0 {
+			l.takeBatch(batch, visit)
+		}
+		l.next = batch.NextOffset()
+	}
+	return nil
+}
+
+// takeBatch visits the records of a batch. One that cannot be decoded counts as one record that is nonsense.
+func (l *Log) takeBatch(batch recordbatch.Batch, visit func(Record)) {
+	records, err := recordbatch.Decode(batch.Bytes)
+	if err != nil {
+		visit(Record{Offset: batch.BaseOffset, Key: []byte("a batch that cannot be decoded")})
+		return
+	}
+	for _, r := range records {
+		if r.Offset >= l.next {
+			visit(Record{r.Offset, r.Key, r.Value})
+		}
+	}
+}
+
+// Write appends records as one batch: all of them, or none. After an error it is not known whether they are there, unless the broker refused them.
+// They may then be written again.
+func (l *Log) Write(ctx context.Context, entries ...Entry) error {
+	batch, err := encodeBatch(entries)
+	if err != nil {
+		return err
+	}
+	for attempt := 1; ; attempt++ {
+		err := l.write(ctx, batch)
+		if err == nil || attempt == writeAttempts || IsDenied(err) || errors.Is(err, ErrNoTopic) || errors.Is(err, ErrAnotherLog) {
+			return err
+		}
+		if client.Sleep(ctx, client.Backoff(attempt)) != nil {
+			return err
+		}
+	}
+}
+
+func encodeBatch(entries []Entry) ([]byte, error) {
+	now := time.Now().UnixMilli()
+	records := make([]recordbatch.Record, len(entries))
+	for i, e := range entries {
+		records[i] = recordbatch.Record{Timestamp: now, Offset: int64(i), Key: []byte(e.Key), Value: e.Value}
+	}
+	return recordbatch.Encode(records, recordbatch.None)
+}
+
+func (l *Log) write(ctx context.Context, batch []byte) error {
+	if err := l.locate(ctx); err != nil {
+		return err
+	}
+	request := wire.NewProduceRequest(writeTimeout)
+	request.Add(l.partition(), l.id, batch)
+	response, err := l.client.Broker(int(l.leader)).Request(ctx, request)
+	if err != nil {
+		return l.lost(l.explain("write", err))
+	}
+	rp := wire.IndexProduce(response.(*kmsg.ProduceResponse)).Of(l.partition(), l.id)
+	if rp == nil {
+		return l.lost(l.explain("write", errors.New("the answer does not name the partition")))
+	}
+	if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
+		if rp.ErrorMessage != nil && !IsDenied(err) {
+			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(*rp.ErrorMessage))
+		}
+		return l.lost(l.explain("write", err))
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package control
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+)
+
+// Version is that of the format.
+const Version = 1
+
+// TopicName returns the name of a flow's control topic, which is on the target.
+func TopicName(flow string) string { return "milena." + flow + ".control" }
+
+// Verb is what a decision demands.
+type Verb string
+
+// The verbs.
+const (
+	Pause       Verb = "pause"
+	Resume      Verb = "resume"
+	Throttle    Verb = "throttle"
+	Retry       Verb = "retry"
+	Skip        Verb = "skip"
+	RestartCopy Verb = "restart-copy"
+	Adopt       Verb = "adopt"
+)
+
+// slot is what a newer decision about the same scope replaces.
+func (v Verb) slot() string {
+	if v == Resume {
+		return string(Pause)
+	}
+	return string(v)
+}
+
+// IsCommand reports whether the verb is done once. The others hold until something ends them.
+func (v Verb) IsCommand() bool { return v == Retry || v == Skip || v == RestartCopy || v == Adopt }
+
+// Decision is what somebody decided about a flow. See the documentation of the package for its fields.
+type Decision struct {
+	Version int       `json:"v"`
+	ID      string    `json:"id"`
+	What    Verb      `json:"what"`
+	Scope   Scope     `json:"scope"`
+	Who     string    `json:"who"`
+	When    time.Time `json:"when"`
+	Why     string    `json:"why,omitempty"`
+	Until   time.Time `json:"until,omitzero"`
+	Began   time.Time `json:"began,omitzero"`
+	Rate    int64     `json:"rate,omitempty"`
+	From    *int64    `json:"from,omitempty"`
+	To      *int64    `json:"to,omitempty"`
+}
+
+// New returns a decision of now.
+func New(what Verb, scope Scope, who, why string) Decision {
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // it never fails
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	return Decision{Version: Version, ID: now.Format("20060102T150405.000Z") + "-" + hex.EncodeToString(random[:]), What: what, Scope: scope, Who: who, When: now, Why: why}
+}
+
+// Holds reports whether a pause or a throttle is in force.
+func (d *Decision) Holds(now time.Time) bool {
+	if d.What != Pause && (d.What != Throttle || d.Rate == 0) {
+		return false
+	}
+	return d.Until.IsZero() || now.Before(d.Until)
+}
+
+// Result is how a decision was acted on.
+type Result string
+
+// The results.
+const (
+	Done    Result = "done"
+	Refused Result = "refused" // it cannot be done, and nothing was
+	Failed  Result = "failed"  // something went wrong, and it may be tried again
+)
+
+// Outcome is what one instance did about a decision.
+type Outcome struct {
+	Version  int       `json:"v"`
+	ID       string    `json:"id"` // of the decision
+	Instance string    `json:"instance"`
+	When     time.Time `json:"when"`
+	Result   Result    `json:"result"`
+	Detail   string    `json:"detail"`
+}
+
+// Entry is a record to write. A nil value is a tombstone.
+type Entry struct {
+	Key   string
+	Value []byte
+}
+
+// Entries returns the two records of a decision.
+func (d Decision) Entries() []Entry {
+	value := encode(d)
+	return []Entry{{d.key(), value}, {historyPrefix + d.ID, value}}
+}
+
+// Entry returns the record of an outcome.
+func (o Outcome) Entry() Entry {
+	o.Version, o.When = Version, o.When.UTC().Truncate(time.Millisecond)
+	return Entry{o.key(), encode(o)}
+}
+
+// The prefixes of keys.
+const (
+	decisionPrefix = "decision/"
+	historyPrefix  = "history/"
+	outcomePrefix  = "outcome/"
+)
+
+func (d *Decision) key() string { return decisionPrefix + d.What.slot() + "/" + d.Scope.key() }
+
+func (o *Outcome) key() string { return outcomePrefix + o.ID + "/" + o.Instance }
+
+func encode(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil // times, strings and numbers have no error
+	}
+	return data
+}

@@ -1,0 +1,299 @@
+package control
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/milena-kafka/milena/offsets"
+)
+
+const (
+	// MaxDecisions is the maximum number of decisions in a state.
+	MaxDecisions = 20_000
+	// MaxHistory is the number of decisions that the history keeps.
+	MaxHistory = 1000
+	// HistoryAge is for how long it keeps them.
+	HistoryAge = 90 * 24 * time.Hour
+	// MaxOutcomes is the maximum number of outcomes of one decision.
+	maxOutcomes = 100
+	// MaxIgnored is how many ignored records a state names.
+	maxIgnored = 5
+)
+
+// Record is a record of the topic.
+type Record struct {
+	Offset int64
+	Key    []byte
+	Value  []byte // nil for a tombstone
+}
+
+// IsDecision reports whether the record may change what holds.
+func (r *Record) IsDecision() bool { return bytes.HasPrefix(r.Key, []byte(decisionPrefix)) }
+
+// Ignored is a record that changed nothing, and why.
+type Ignored struct {
+	Offset int64  `json:"offset"`
+	Why    string `json:"why"`
+}
+
+func (i Ignored) String() string { return fmt.Sprintf("offset %d: %s", i.Offset, i.Why) }
+
+// State is what the records of a topic say, in their order. It is not safe for concurrent use. The zero value is that of an empty topic.
+type State struct {
+	decisions map[string]*Decision          // by key; never changed
+	history   map[string]Decision           // by id
+	outcomes  map[string]map[string]Outcome // by id of the decision, and instance
+	spoiled   map[string]bool               // keys of decisions whose newest record is nonsense
+	ignored   int
+	last      []Ignored
+}
+
+// Apply takes the next record of the log. The error says why the record is ignored: it changed nothing.
+func (s *State) Apply(r Record) error {
+	err := s.apply(r)
+	if err != nil {
+		s.ignored++
+		s.last = append(s.last, Ignored{r.Offset, err.Error()})
+		s.last = s.last[max(0, len(s.last)-maxIgnored):]
+		if _, ok := s.decisions[string(r.Key)]; ok {
+			s.spoiled[string(r.Key)] = true
+		}
+	}
+	return err
+}
+
+func (s *State) apply(r Record) error {
+	if s.decisions == nil {
+		s.decisions, s.history = make(map[string]*Decision), make(map[string]Decision)
+		s.outcomes, s.spoiled = make(map[string]map[string]Outcome), make(map[string]bool)
+	}
+	key := string(r.Key)
+	switch {
+	case len(r.Key) > maxKey:
+		return fmt.Errorf("the key has %d bytes, more than %d", len(r.Key), maxKey)
+	case len(r.Value) > maxValue:
+		return fmt.Errorf("the value has %d bytes, more than %d", len(r.Value), maxValue)
+	case strings.HasPrefix(key, decisionPrefix):
+		return s.applyDecision(key, r.Value)
+	case strings.HasPrefix(key, historyPrefix):
+		return s.applyHistory(key, r.Value)
+	case strings.HasPrefix(key, outcomePrefix):
+		return s.applyOutcome(key, r.Value)
+	}
+	return fmt.Errorf("the key %.50q is not one of milena", key)
+}
+
+func (s *State) applyDecision(key string, value []byte) error {
+	if value == nil {
+		delete(s.decisions, key)
+		delete(s.spoiled, key)
+		return nil
+	}
+	d, err := decodeDecision(value)
+	if err != nil {
+		return err
+	}
+	if key != d.key() {
+		return fmt.Errorf("the key %.80q is not that of the value, %q", key, d.key())
+	}
+	if _, ok := s.decisions[key]; !ok && len(s.decisions) >= MaxDecisions {
+		return fmt.Errorf("there are %d decisions already; resume what is paused", len(s.decisions))
+	}
+	s.decisions[key] = &d
+	delete(s.spoiled, key)
+	return nil
+}
+
+func (s *State) applyHistory(key string, value []byte) error {
+	id := strings.TrimPrefix(key, historyPrefix)
+	if value == nil {
+		delete(s.history, id)
+		return nil
+	}
+	d, err := decodeDecision(value)
+	switch {
+	case err != nil:
+		return err
+	case d.ID != id:
+		return fmt.Errorf("the key %.80q is not that of the value, with id %q", key, d.ID)
+	case len(s.history) >= MaxDecisions:
+		return fmt.Errorf("the history has %d entries already", len(s.history))
+	}
+	s.history[id] = d
+	return nil
+}
+
+func (s *State) applyOutcome(key string, value []byte) error {
+	id, instance, ok := strings.Cut(strings.TrimPrefix(key, outcomePrefix), "/")
+	if !ok {
+		return fmt.Errorf("the key %.80q has no instance", key)
+	}
+	if value == nil {
+		delete(s.outcomes[id], instance)
+		if len(s.outcomes[id]) == 0 {
+			delete(s.outcomes, id)
+		}
+		return nil
+	}
+	o, err := decodeOutcome(value)
+	switch {
+	case err != nil:
+		return err
+	case key != o.key():
+		return fmt.Errorf("the key %.80q is not that of the value, %q", key, o.key())
+	case len(s.outcomes) >= MaxDecisions && s.outcomes[id] == nil, len(s.outcomes[id]) >= maxOutcomes:
+		return errors.New("there are too many outcomes")
+	}
+	if s.outcomes[id] == nil {
+		s.outcomes[id] = make(map[string]Outcome)
+	}
+	s.outcomes[id][instance] = o
+	return nil
+}
+
+// Ignored returns how many records changed nothing, and the last few of them.
+func (s *State) Ignored() (count int, last []Ignored) { return s.ignored, slices.Clone(s.last) }
+
+// find returns the decision of a slot and a scope.
+func (s *State) find(of Verb, scope Scope) *Decision {
+	return s.decisions[decisionPrefix+of.slot()+"/"+scope.key()]
+}
+
+// holding returns the decision of a slot and a scope, nil if it does not hold.
+func (s *State) holding(of Verb, scope Scope, now time.Time) *Decision {
+	if d := s.find(of, scope); d != nil && d.Holds(now) {
+		return d
+	}
+	return nil
+}
+
+// coverings are the scopes that cover a partition, the widest first.
+func coverings(tp offsets.TopicPartition) [3]Scope {
+	return [...]Scope{{Kind: Flow}, OfTopic(tp.Topic), OfPartition(tp)}
+}
+
+// PauseOf returns the pause of a scope itself, nil if it is not paused.
+func (s *State) PauseOf(scope Scope, now time.Time) *Decision { return s.holding(Pause, scope, now) }
+
+// Paused returns the pause of a partition, of the widest scope if there are several, nil if it is not paused.
+func (s *State) Paused(tp offsets.TopicPartition, now time.Time) *Decision {
+	if len(s.decisions) == 0 {
+		return nil
+	}
+	for _, scope := range coverings(tp) {
+		if d := s.holding(Pause, scope, now); d != nil {
+			return d
+		}
+	}
+	return nil
+}
+
+// PausedSince returns since when a partition has not been read because of pauses that hold now or ended after an instant. It returns the zero time if
+// there are none.
+func (s *State) PausedSince(tp offsets.TopicPartition, after, now time.Time) (since time.Time) {
+	for _, scope := range coverings(tp) {
+		d := s.find(Pause, scope)
+		if d == nil {
+			continue
+		}
+		began, ended := d.When, d.Until
+		if d.What == Resume {
+			began, ended = d.Began, d.When
+		}
+		if began.IsZero() || !ended.IsZero() && ended.Before(after) && !d.Holds(now) {
+			continue
+		}
+		if since.IsZero() || began.Before(since) {
+			since = began
+		}
+	}
+	return since
+}
+
+// Rate returns the throttle of a scope, nil if it has none.
+func (s *State) Rate(scope Scope, now time.Time) *Decision { return s.holding(Throttle, scope, now) }
+
+// InForce returns the pauses and throttles that hold, sorted by slot and scope.
+func (s *State) InForce(now time.Time) []*Decision {
+	var list []*Decision
+	for _, key := range slices.Sorted(maps.Keys(s.decisions)) {
+		if d := s.decisions[key]; d.Holds(now) {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// Decisions returns the newest decision of each slot and scope, in the order of their ids.
+func (s *State) Decisions() []*Decision {
+	return slices.SortedFunc(maps.Values(s.decisions), func(a, b *Decision) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// Skipped returns the newest decision to skip of a partition, nil if there is none.
+func (s *State) Skipped(tp offsets.TopicPartition) *Decision { return s.find(Skip, OfPartition(tp)) }
+
+// NextEnd returns when the next pause or throttle ends by itself, the zero time if none does.
+func (s *State) NextEnd(now time.Time) (at time.Time) {
+	for _, d := range s.decisions {
+		if d.Holds(now) && !d.Until.IsZero() && (at.IsZero() || d.Until.Before(at)) {
+			at = d.Until
+		}
+	}
+	return at
+}
+
+// Outcomes returns what the instances did about a decision, in the order of their times.
+func (s *State) Outcomes(id string) []Outcome {
+	return slices.SortedFunc(maps.Values(s.outcomes[id]), func(a, b Outcome) int { return a.When.Compare(b.When) })
+}
+
+// Outcome returns what one instance did about a decision.
+func (s *State) Outcome(id, instance string) (Outcome, bool) {
+	o, ok := s.outcomes[id][instance]
+	return o, ok
+}
+
+// History returns the decisions, the oldest first.
+func (s *State) History() []Decision {
+	return slices.SortedFunc(maps.Values(s.history), func(a, b Decision) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// Housekeep returns records that keep the topic short and right: tombstones of what is too old or too much, and decisions whose newest record is
+// nonsense. Whoever writes them reads them like any others.
+func (s *State) Housekeep(now time.Time) (entries []Entry) {
+	for _, key := range slices.Sorted(maps.Keys(s.spoiled)) {
+		entries = append(entries, Entry{key, encode(s.decisions[key])})
+	}
+	kept := make(map[string]bool)
+	history := s.History()
+	for i, d := range history {
+		if len(history)-i > MaxHistory || now.Sub(d.When) > HistoryAge {
+			entries = append(entries, Entry{Key: historyPrefix + d.ID})
+		} else {
+			kept[d.ID] = true
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.decisions)) {
+		d := s.decisions[key]
+		over := d.What == Resume || d.What == Throttle && d.Rate == 0 || !d.Until.IsZero() && !now.Before(d.Until) || d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0
+		if over && now.Sub(d.When) > HistoryAge && now.Sub(d.Until) > HistoryAge {
+			entries = append(entries, Entry{Key: key})
+		} else {
+			kept[d.ID] = true
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.outcomes)) {
+		if kept[id] {
+			continue
+		}
+		for instance := range s.outcomes[id] {
+			entries = append(entries, Entry{Key: outcomePrefix + id + "/" + instance})
+		}
+	}
+	return entries
+}

@@ -1,0 +1,153 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/membership"
+)
+
+// Submission is what became of decisions.
+type Submission struct {
+	Decisions []Decision `json:"decisions"`
+	// Outcomes are what the instances did about them, as far as they said so in time.
+	Outcomes []Outcome `json:"outcomes"`
+	// Missing are the instances that run, hold shards, and did not say what they did.
+	Missing []string `json:"missing"`
+	// Running says that an instance runs, as far as is known.
+	Running bool `json:"running"`
+}
+
+// IsAnswered reports whether every decision has an outcome, and none of them is a failure.
+func (s *Submission) IsAnswered() bool {
+	answered := make(map[string]bool)
+	for _, o := range s.Outcomes {
+		if o.Result != Done {
+			return false
+		}
+		answered[o.ID] = true
+	}
+	return len(answered) == len(s.Decisions)
+}
+
+// pollSubmission is how long one request for outcomes waits.
+const pollSubmission = 200 * time.Millisecond
+
+// Open reads the control topic of a flow to its end. It needs the target only. The caller closes the client of the log with the function that it returns.
+func Open(ctx context.Context, c client.Clusters) (*Log, *State, func(), error) {
+	cl, err := c.OpenTarget()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	l, state := NewLog(cl, c.Flow.Target, c.Flow.Name), &State{}
+	err = l.ReadAll(ctx, func(r Record) { _ = state.Apply(r) })
+	if err != nil && !errors.Is(err, ErrNoTopic) {
+		cl.Close()
+		return nil, nil, nil, c.TargetError(err)
+	}
+	return l, state, cl.Close, nil
+}
+
+// Submit writes decisions about a flow, and waits until the instances that run it have said what they did, for as long as wait at most. It creates the
+// control topic if it does not exist. A decision that no instance answers holds from the next start on.
+func Submit(ctx context.Context, c client.Clusters, wait time.Duration, decisions ...Decision) (Submission, error) {
+	s := Submission{Decisions: decisions, Outcomes: []Outcome{}, Missing: []string{}}
+	var entries []Entry
+	for i := range decisions {
+		if err := decisions[i].Check(); err != nil {
+			return s, err
+		}
+		entries = append(entries, decisions[i].Entries()...)
+	}
+	l, state, done, err := Open(ctx, c)
+	if err != nil {
+		return s, err
+	}
+	defer done()
+	if err := l.writeCreating(ctx, c, entries); err != nil {
+		return s, c.TargetError(err)
+	}
+	deadline := time.Now().Add(wait)
+	instances := runningInstances(ctx, c, l)
+	for {
+		s.note(state, instances)
+		if s.Running = len(instances)+len(s.Outcomes) > 0; s.isComplete(instances) || time.Now().After(deadline) {
+			return s, nil
+		}
+		err := l.Read(ctx, pollSubmission, func(r Record) { _ = state.Apply(r) })
+		switch {
+		case ctx.Err() != nil:
+			return s, ctx.Err()
+		case errors.Is(err, ErrAnotherLog):
+			state = &State{}
+		case err != nil:
+			if err := client.Sleep(ctx, pollSubmission); err != nil {
+				return s, err
+			}
+		}
+	}
+}
+
+// writeCreating writes, and creates the topic first if there is none.
+func (l *Log) writeCreating(ctx context.Context, c client.Clusters, entries []Entry) error {
+	err := l.Write(ctx, entries...)
+	if !errors.Is(err, ErrNoTopic) {
+		return err
+	}
+	if _, _, err := l.Create(ctx, c.Flow.Name, c.Flow.ReplicationFactor); err != nil {
+		return fmt.Errorf("create %s: %w", l.topic, err)
+	}
+	for attempt := 0; ; attempt++ { // until its brokers know it
+		if err = l.Write(ctx, entries...); err == nil || attempt == 2*writeAttempts {
+			return err
+		}
+		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
+			return err
+		}
+	}
+}
+
+// runningInstances returns the members of the flow's group that have shards. An instance outside a group is not among them.
+func runningInstances(ctx context.Context, c client.Clusters, l *Log) (ids []string) {
+	group, err := membership.Describe(ctx, l.client, membership.GroupName(c.Flow.Name))
+	if err != nil {
+		return nil
+	}
+	for _, i := range group.Instances {
+		if len(i.Shards) > 0 {
+			ids = append(ids, i.ID)
+		}
+	}
+	return ids
+}
+
+// note takes the outcomes that the topic has.
+func (s *Submission) note(state *State, instances []string) {
+	s.Outcomes, s.Missing = s.Outcomes[:0], s.Missing[:0]
+	for i := range s.Decisions {
+		s.Outcomes = append(s.Outcomes, state.Outcomes(s.Decisions[i].ID)...)
+	}
+	for _, id := range instances {
+		for i := range s.Decisions {
+			if _, ok := state.Outcome(s.Decisions[i].ID, id); !ok && s.Decisions[i].isForAll() {
+				s.Missing = append(s.Missing, id)
+				break
+			}
+		}
+	}
+}
+
+// isForAll reports whether every instance with shards says what it did. Else the one does that has the partition, or shard 0.
+func (d *Decision) isForAll() bool { return d.Scope.Kind == Flow || d.Scope.Kind == Topic }
+
+// isComplete reports whether nothing more is to be waited for.
+func (s *Submission) isComplete(instances []string) bool {
+	answered := make(map[string]bool)
+	for _, o := range s.Outcomes {
+		answered[o.ID] = true
+	}
+	return len(answered) == len(s.Decisions) && len(s.Missing) == 0 && (len(instances) > 0 || len(s.Outcomes) > 0)
+}

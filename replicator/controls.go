@@ -1,0 +1,278 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
+)
+
+const (
+	// BusyPoll is how long one request for new decisions waits while this process acts on some.
+	busyPoll = 100 * time.Millisecond
+	// ControlPause is how long the loop waits after an error.
+	controlPause = time.Second
+	// DeniedPause is how long it waits while a right is missing.
+	deniedPause = 5 * time.Second
+	// HousekeepEvery is how often the control topic is kept short.
+	housekeepEvery = time.Minute
+	// ControlDoubtful is how long the control topic must fail before that is a problem.
+	controlDoubtful = 10 * time.Second
+)
+
+// controls are what people decided about the flow, as its control topic says. One goroutine reads and writes the topic: that which begins the flow, and
+// then controlLoop.
+type controls struct {
+	log      *control.Log
+	incoming *control.State // what is read until the end of the topic is reached; nil once it is
+	kept     time.Time      // when the topic was last kept short
+	failing  time.Time      // since when it cannot be read; zero if it can
+	ends     time.Time      // when a pause or throttle ends by itself
+	acting
+
+	mu      sync.Mutex // a leaf: no other lock is taken with it
+	state   control.State
+	problem string // why the flow cannot be controlled, empty if it can
+
+	permits map[offsets.TopicPartition][]permit
+}
+
+func newControls(log *control.Log) controls {
+	return controls{log: log, incoming: &control.State{}, acting: newActing(), permits: make(map[offsets.TopicPartition][]permit)}
+}
+
+// openControls reads what people decided before anything is copied. A flow that may not read it is not controlled. Any other error is waited for, because
+// a partition that was paused must not be copied for the lack of an answer.
+func (f *Flow) openControls(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		err := f.catchUp(ctx)
+		switch {
+		case err == nil, errors.Is(err, control.ErrNoTopic):
+			f.problem.Store(nil)
+			return nil
+		case control.IsDenied(err):
+			f.noteUncontrolled(err, time.Now())
+			return nil
+		}
+		text := err.Error()
+		f.problem.Store(&text)
+		f.warn("waiting for the control topic", "err", err)
+		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
+			return err
+		}
+	}
+}
+
+// catchUp reads to the end of the topic, if that was not reached since its beginning.
+func (f *Flow) catchUp(ctx context.Context) error {
+	c := &f.controls
+	if c.incoming == nil {
+		return nil
+	}
+	err := c.log.ReadAll(ctx, func(r control.Record) { f.takeRecord(c.incoming, r) })
+	if errors.Is(err, control.ErrAnotherLog) {
+		c.incoming = &control.State{}
+	}
+	if err != nil {
+		return f.options.TargetError(err)
+	}
+	c.mu.Lock()
+	c.state, c.incoming = *c.incoming, nil
+	c.mu.Unlock()
+	f.noteOld()
+	f.applyControls(time.Now())
+	return nil
+}
+
+// takeRecord takes one record. One that is nonsense is named, but not who wrote it, as Kafka does not keep that.
+func (f *Flow) takeRecord(state *control.State, r control.Record) {
+	f.controls.mu.Lock()
+	err := state.Apply(r)
+	f.controls.mu.Unlock()
+	if err != nil {
+		f.metrics.controlIgnored.Inc()
+		f.warn("a record of the control topic is ignored", "topic", control.TopicName(f.config.Name), "cluster", f.config.Target, "err", fmt.Errorf("offset %d: %w", r.Offset, err))
+	}
+}
+
+// controlLoop follows the control topic until ctx ends, and acts on what it says.
+func (f *Flow) controlLoop(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := f.followControls(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		pause := controlPause
+		switch {
+		case err == nil:
+			f.noteControlled()
+			continue
+		case errors.Is(err, control.ErrAnotherLog):
+			f.controls.incoming = &control.State{}
+			continue
+		case errors.Is(err, control.ErrNoTopic) && !f.isDoer(): // another instance creates it
+		case errors.Is(err, control.ErrNoTopic):
+			if err = f.createControls(ctx); err == nil {
+				pause = client.Backoff(2)
+				break
+			}
+			f.noteUncontrolled(err, time.Now())
+			pause = deniedPause
+		default:
+			f.noteUncontrolled(err, time.Now())
+			if control.IsDenied(err) {
+				pause = deniedPause
+			}
+		}
+		f.endControls(time.Now())
+		_ = client.Sleep(ctx, pause) // the loop checks ctx
+	}
+}
+
+// createControls creates the topic.
+func (f *Flow) createControls(ctx context.Context) error {
+	created, left, err := f.controls.log.Create(ctx, f.config.Name, f.config.ReplicationFactor)
+	for _, l := range left {
+		f.log.Info("control topic config left out, which the target refuses", "topic", l.Topic, "config", l.Config, "err", l.Err)
+	}
+	if created {
+		f.log.Info("topic created", "cluster", f.config.Target, "topic", control.TopicName(f.config.Name))
+	}
+	return err
+}
+
+// followControls waits for records, takes them, and acts on them.
+func (f *Flow) followControls(ctx context.Context) error {
+	c := &f.controls
+	if err := f.catchUp(ctx); err != nil {
+		return err
+	}
+	changed := false
+	err := c.log.Read(ctx, c.wait(time.Now()), func(r control.Record) {
+		f.takeRecord(&c.state, r)
+		changed = changed || r.IsDecision()
+	})
+	if err != nil {
+		return err
+	}
+	if changed {
+		f.applyControls(time.Now())
+	} else {
+		f.endControls(time.Now())
+	}
+	f.act(ctx)
+	return f.housekeep(ctx)
+}
+
+// wait is how long the next request may wait.
+func (c *controls) wait(now time.Time) time.Duration {
+	wait := control.Poll
+	if len(c.work) > 0 || len(c.unwritten) > 0 {
+		wait = busyPoll
+	}
+	if !c.ends.IsZero() {
+		wait = min(wait, max(c.ends.Sub(now), 0)+time.Millisecond)
+	}
+	return wait
+}
+
+// applyControls lets what holds now take effect.
+func (f *Flow) applyControls(now time.Time) {
+	c := &f.controls
+	list := f.partitions()
+	pauses := make([]*control.Decision, len(list))
+	c.mu.Lock()
+	c.ends = c.state.NextEnd(now)
+	for i, p := range list {
+		pauses[i] = c.state.Paused(p.source(), now)
+	}
+	c.mu.Unlock()
+	f.applyThrottles(now)
+	for i, p := range list {
+		if p.setPause(pauses[i]) {
+			f.wakeSource(p)
+		}
+	}
+}
+
+// endControls lets what has ended by itself lose its effect.
+func (f *Flow) endControls(now time.Time) {
+	if ends := f.controls.ends; !ends.IsZero() && !now.Before(ends) {
+		f.applyControls(now)
+	}
+}
+
+// pauseOf returns the pause of a partition, nil if it is not paused.
+func (c *controls) pauseOf(tp offsets.TopicPartition) *control.Decision {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Paused(tp, time.Now())
+}
+
+// pausedSince returns since when a partition has not been read because of pauses that an earlier process may not have seen the end of. It was last
+// alive at an instant.
+func (c *controls) pausedSince(tp offsets.TopicPartition, alive time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.PausedSince(tp, alive, time.Now())
+}
+
+// groupsPause returns the pause of the group sync, nil if it is not paused.
+func (c *controls) groupsPause() *control.Decision {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.PauseOf(control.Scope{Kind: control.Groups}, time.Now())
+}
+
+// noteControlled records that the topic can be read.
+func (f *Flow) noteControlled() {
+	c := &f.controls
+	c.failing = time.Time{}
+	if !c.writeFailed.IsZero() {
+		return
+	}
+	if c.setProblem("") != "" {
+		f.log.Info("the flow can be controlled again")
+	}
+}
+
+// noteUncontrolled records why the topic cannot be read or created. What lasts only for moments is no problem.
+func (f *Flow) noteUncontrolled(err error, now time.Time) {
+	c := &f.controls
+	if c.failing.IsZero() {
+		c.failing = now
+	}
+	if control.IsDenied(err) || now.Sub(c.failing) > controlDoubtful {
+		c.setProblem("the flow runs and cannot be controlled: " + err.Error())
+		f.warn("the flow cannot be controlled", "err", err)
+	}
+}
+
+// setProblem returns the problem before.
+func (c *controls) setProblem(text string) (before string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before, c.problem = c.problem, text
+	return before
+}
+
+// housekeep keeps the topic short. The instance with shard 0 does it.
+func (f *Flow) housekeep(ctx context.Context) error {
+	c := &f.controls
+	if !f.leads() || time.Since(c.kept) < housekeepEvery {
+		return nil
+	}
+	c.kept = time.Now()
+	c.mu.Lock()
+	entries := c.state.Housekeep(time.Now())
+	c.mu.Unlock()
+	if len(entries) == 0 {
+		return nil
+	}
+	return c.log.Write(ctx, entries[:min(len(entries), maxNotes)]...)
+}
