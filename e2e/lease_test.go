@@ -61,17 +61,14 @@ func TestFenceByLease(t *testing.T) {
 
 	s.startInstances(3)
 	s.verifyShared(s.list...)
-	for i, m := range s.list {
-		began := time.Now()
-		m.stop()
-		rest := append(append([]*milena{}, s.list[:i]...), s.list[i+1:]...)
-		s.waitHeldOnce(time.Minute, rest...)
-		m.start()
-		s.waitHeldOnce(time.Minute, s.list...)
-		s.verifyShared(s.list...)
-		t.Logf("longest standstill of a planned restart: %.2f s", s.longestStandstill(began).Took().Seconds())
-	}
-	for range 3 {
+	began := time.Now()
+	s.list[0].stop()
+	s.waitHeldOnce(time.Minute, s.list[1:]...)
+	s.list[0].start()
+	s.waitHeldOnce(time.Minute, s.list...)
+	s.verifyShared(s.list...)
+	t.Logf("longest standstill of a planned restart: %.2f s", s.longestStandstill(began).Took().Seconds())
+	for range 2 {
 		began := time.Now()
 		s.list[1].Kill()
 		s.waitHeldOnce(time.Minute, s.list[0], s.list[2])
