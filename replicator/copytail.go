@@ -30,6 +30,9 @@ func (r *recovery) newCopyTail(p *partition, t *logTail) *copyTail {
 			}
 		}
 	}
+	if !r.flow.migrates() { // else what MirrorMaker 2 writes counts as well
+		t.disturbs = func(h recordbatch.Header) bool { return r.shard.ownsProducer(h.ProducerID) }
+	}
 	c.own.SetProducerStates(p.targetLast, r.states[t.partition])
 	c.own.Shared = !r.flow.writers.forbidsOthers()
 	t.visit = func(h recordbatch.Header, batch []byte) error {
