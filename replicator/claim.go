@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -68,9 +67,9 @@ func (s *shard) claimLocked(ctx context.Context, end int64) (behind int64, err e
 	}
 	s.ownership.doubt()
 	s.sequence, s.journalLimit = 0, journalBatchBytes
-	state := &offsets.ShardState{ProducerIDs: s.producerIDs, Claim: &offsets.Claim{ProducerID: s.fencer.producerID, Epoch: s.fencer.epoch}}
-	if !slices.Contains(s.producerIDs, s.fencer.producerID) {
-		state.ProducerIDs = append(slices.Clone(s.producerIDs), s.fencer.producerID)
+	state := &offsets.ShardState{
+		ProducerIDs: withNewest(s.producerIDs, s.fencer.producerID),
+		Claim:       &offsets.Claim{ProducerID: s.fencer.producerID, Epoch: s.fencer.epoch},
 	}
 	entries := []journalEntry{newJournalEntry(state), newJournalEntry(s.flow.ownerNow())}
 	w := newJournalWriter(s, nil)

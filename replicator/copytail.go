@@ -34,6 +34,7 @@ func (r *recovery) newCopyTail(p *partition, t *logTail) *copyTail {
 		t.disturbs = func(h recordbatch.Header) bool { return r.shard.ownsProducer(h.ProducerID) }
 	}
 	c.own.SetProducerStates(p.targetLast, r.states[t.partition])
+	c.own.Owners = r.shard.owners()
 	c.own.Shared = !r.flow.writers.forbidsOthers()
 	t.visit = func(h recordbatch.Header, batch []byte) error {
 		return r.classify(c, recordbatch.Batch{Header: h, Bytes: batch})
