@@ -27,7 +27,8 @@ import (
 //   - A copy is read to a quiet end. Its first batch carries the epoch of the claim, and from that batch on the broker refuses earlier owners.
 //
 // What is weaker than a fence: a batch of an earlier owner that arrives between the quiet end and that first batch. Then the first batch is not
-// where it was expected, the copy is read again, and the earlier owner's batch is a foreign_write.
+// where it was expected, the copy is read again, and the earlier owner's batch is a foreign_write. With provenance no batch is expected at an offset,
+// and that may go unnoticed.
 
 // claims reports whether shards are claimed instead of fenced.
 func (f *Flow) claims() bool { return f.config.Fence == config.FenceLease }
@@ -76,7 +77,7 @@ func (s *shard) claimLocked(ctx context.Context, end int64) (behind int64, err e
 	w.put(entries...)
 	_, err = s.flow.writeShardJournal(w)
 	switch {
-	case isFencing(err), end < 0 && errors.Is(err, kerr.OutOfOrderSequenceNumber): // a new epoch begins with sequence 0, unless another process has begun it
+	case isFencing(err), end < 0 && (errors.Is(err, kerr.OutOfOrderSequenceNumber) || errors.Is(err, kerr.DuplicateSequenceNumber)): // a new epoch begins with sequence 0, unless another process has begun it
 		return -1, fmt.Errorf("%w: %w", errEpochTaken, err)
 	case err != nil:
 		return -1, err

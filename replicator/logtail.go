@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -152,7 +153,11 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 		return false, true // the caller notices that ctx has ended
 	}
 	defer func() { f.budget.add(-share) }()
-	request := wire.NewFetchRequest(tailWait, int32(share), isolation)
+	wait := tailWait
+	if slices.ContainsFunc(group, func(t *logTail) bool { return t.until == toQuiet }) { // it finds nothing most of the time, and a wait holds up other shards
+		wait = 0
+	}
+	request := wire.NewFetchRequest(wait, int32(share), isolation)
 	view := f.targetView()
 	for _, t := range group {
 		if topic := view.ByName[t.partition.Topic]; topic.Exists() && topic.ID == [16]byte{} {
