@@ -69,8 +69,8 @@ var errTargetNotEmpty = errors.New("the target partition has records that the jo
 
 // markerOffset is the target offset of the marker that ends the tail, or where it would be.
 func (t *copyTail) markerOffset() int64 {
-	if t.quiet.since.IsZero() {
-		return max(t.end, t.from+1) - 1
+	if t.until == toQuiet {
+		return max(t.end, t.from)
 	}
-	return max(t.end, t.from)
+	return max(t.end, t.from+1) - 1
 }

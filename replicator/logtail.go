@@ -234,7 +234,9 @@ func (f *Flow) applyFetch(ctx context.Context, t *logTail, rp *kmsg.FetchRespons
 			return true
 		}
 	}
-	t.quiet.sees(rp.HighWatermark, time.Now())
+	if t.until == toQuiet {
+		t.quiet.sees(rp.HighWatermark, time.Now())
+	}
 	if t.next > began {
 		return true
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/recordbatch"
 	"github.com/milena-kafka/milena/replicator/wire"
@@ -77,7 +79,7 @@ func (f *Flow) askLogEnds(ctx context.Context, leader int32, tails []*logTail, n
 	for _, t := range tails {
 		end, ok := ends[t.partition]
 		switch outcome := wire.ClassifyFetch(end.Code); {
-		case err != nil || ok && (outcome == wire.Moved || outcome == wire.Gone):
+		case err != nil || ok && (outcome == wire.Moved || outcome == wire.Gone || end.Code == kerr.OffsetNotAvailable.Code):
 			t.quiet = quiet{} // a broker that does not answer may still have something to append
 			continue
 		case !ok || outcome != wire.Fetched:
