@@ -183,7 +183,7 @@ func TestTailTellsABatchOfAnOlderProducerID(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tail := NewTail(100, &offsets.Producer{ID: 8})
 			tail.Owners = test.owners
-			late := ownBatch{at: 100, n: 1, epoch: 4, sequence: 50}.encode()
+			late := ownBatch{at: 100, n: 1, epoch: 4, sequence: 0}.encode()
 			if own, err := tail.Add(late); own != test.own || err != nil {
 				t.Errorf("own %v, error %v", own, err)
 			}
