@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -122,6 +123,53 @@ func TestLateBatchOfAnEarlierOwner(t *testing.T) {
 	}
 	p.waitPartitionCopied(m, "orders", 1)
 	m.stop()
+}
+
+// A takeover reads a copy up to the end of its leader's log, because what is behind the high watermark may be replicated later. A leader tells that end to
+// the replica id of a debugging tool only.
+func TestLeaderTellsTheEndOfItsLog(t *testing.T) {
+	p := startPair(t, kafka.Options{}, kafka.Options{Brokers: 2})
+	check(t, kafka.CreateTopic(t.Context(), p.targetAdmin, "lagging", 1, 2, "min.insync.replicas=1"))
+	leader, follower := leaderOf(t, p.targetAdmin, "lagging")
+	oneAck, err := p.target.Client(kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite(), kgo.DefaultProduceTopic("lagging"))
+	check(t, err)
+	t.Cleanup(oneAck.Close)
+	check(t, oneAck.ProduceSync(t.Context(), kgo.StringRecord("replicated")).FirstErr())
+	end := func(replica int32) int64 {
+		request := kmsg.NewPtrListOffsetsRequest()
+		request.ReplicaID = replica
+		rt, rp := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Timestamp = -1
+		rt.Topic, rt.Partitions = "lagging", append(rt.Partitions, rp)
+		request.Topics = append(request.Topics, rt)
+		response, err := p.targetClient.Broker(int(leader)).Request(t.Context(), request)
+		check(t, err)
+		found := response.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
+		check(t, kerr.ErrorForCode(found.ErrorCode))
+		return found.Offset
+	}
+	eventually(t, 30*time.Second, "the first record is replicated", func() (bool, string) { return end(-1) == 1, "" })
+	broker := p.target.Broker(int(follower))
+	check(t, broker.Pause())
+	t.Cleanup(func() { _ = broker.Resume() })
+	check(t, oneAck.ProduceSync(t.Context(), kgo.StringRecord("not replicated")).FirstErr())
+	if high, log := end(-1), end(-2); high != 1 || log != 2 {
+		t.Errorf("the high watermark is %d and the end of the log %d, want 1 and 2", high, log)
+	}
+}
+
+// leaderOf returns the leader of a topic's first partition, and the other replica.
+func leaderOf(t *testing.T, admin *kadm.Client, topic string) (leader, follower int32) {
+	t.Helper()
+	listed, err := admin.ListTopics(t.Context(), topic)
+	check(t, err)
+	partition := listed[topic].Partitions[0]
+	for _, replica := range partition.Replicas {
+		if replica != partition.Leader {
+			follower = replica
+		}
+	}
+	return partition.Leader, follower
 }
 
 // journaled is what the journal says of a partition.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -24,10 +22,13 @@ import (
 //   - The journal partition is claimed: its log is read to a quiet end, and the claim is written with the next epoch. If the broker appends it
 //     right behind what was read, and a read finds this claim there and not that of another process, then nobody else has the epoch, and the
 //     broker refuses what earlier owners still send to the journal.
+//   - A producer id whose epochs run out is claimed once more with the last one, with which nothing else is written, and then a new id is claimed: a
+//     new one alone would not make the broker refuse the old one.
 //   - A copy is read to a quiet end. Its first batch carries the epoch of the claim, and from that batch on the broker refuses earlier owners.
 //
 // What is weaker than a fence: a batch of an earlier owner that arrives between the quiet end and that first batch. Then the first batch is not
-// where it was expected, the copy is read again, and the earlier owner's batch is a foreign_write.
+// where it was expected, the copy is read again, and the earlier owner's batch is a foreign_write. With provenance no batch is expected at an offset,
+// and that may go unnoticed.
 
 // claims reports whether shards are claimed instead of fenced.
 func (f *Flow) claims() bool { return f.config.Fence == config.FenceLease }
@@ -46,8 +47,11 @@ func (r *recovery) claimLocked(ctx context.Context) error {
 		f.raiseShrunk(s, r.loaded)
 	}
 	before := s.fencer.producerID
-	if err := s.claimLocked(ctx, end); err != nil {
-		return err
+	for claimed := false; !claimed; claimed = s.fencer.epoch < math.MaxInt16 {
+		var err error
+		if end, err = s.claimLocked(ctx, end); err != nil {
+			return err
+		}
 	}
 	r.reload, r.mark, s.fencer.claimed = false, marker{s.fencer.producerID, s.fencer.epoch}, true
 	s.ownership.refenced()
@@ -55,34 +59,37 @@ func (r *recovery) claimLocked(ctx context.Context) error {
 	return nil
 }
 
-// claimLocked claims the shard's journal partition. End is the target offset at which the claim must be, -1 if this process has claimed the
-// partition before, so that only its own batches can be behind what it knows.
-func (s *shard) claimLocked(ctx context.Context, end int64) error {
+// claimLocked claims the shard's journal partition, and returns the target offset behind the claim. End is the target offset at which the claim must
+// be, -1 if this process has claimed the partition before, so that only its own batches can be behind what it knows. Until the claim is certain, the
+// journal is in doubt: nothing is written with its epoch, which may be that of another process.
+func (s *shard) claimLocked(ctx context.Context, end int64) (behind int64, err error) {
 	if err := s.fencer.raise(ctx, s.claim); err != nil {
-		return err
+		return -1, err
 	}
+	s.ownership.doubt()
 	s.sequence, s.journalLimit = 0, journalBatchBytes
-	state := &offsets.ShardState{ProducerIDs: s.producerIDs, Claim: &offsets.Claim{ProducerID: s.fencer.producerID, Epoch: s.fencer.epoch}}
-	if !slices.Contains(s.producerIDs, s.fencer.producerID) {
-		state.ProducerIDs = append(slices.Clone(s.producerIDs), s.fencer.producerID)
+	state := &offsets.ShardState{
+		ProducerIDs: withNewest(s.producerIDs, s.fencer.producerID),
+		Claim:       &offsets.Claim{ProducerID: s.fencer.producerID, Epoch: s.fencer.epoch},
 	}
 	entries := []journalEntry{newJournalEntry(state), newJournalEntry(s.flow.ownerNow())}
 	w := newJournalWriter(s, nil)
 	w.put(entries...)
-	if _, err := s.flow.writeShardJournal(w); isFencing(err) {
-		return fmt.Errorf("%w: %w", errEpochTaken, err)
-	} else if err != nil {
-		return err
-	}
-	if end >= 0 && w.base != end {
-		return fmt.Errorf("%w: the journal was read up to offset %d, and the claim is at %d", errNotYet, end, w.base)
+	_, err = s.flow.writeShardJournal(w)
+	switch {
+	case isFencing(err), end < 0 && (errors.Is(err, kerr.OutOfOrderSequenceNumber) || errors.Is(err, kerr.DuplicateSequenceNumber)): // a new epoch begins with sequence 0, unless another process has begun it
+		return -1, fmt.Errorf("%w: %w", errEpochTaken, err)
+	case err != nil:
+		return -1, err
+	case end >= 0 && w.base != end:
+		return -1, fmt.Errorf("%w: the journal was read up to offset %d, and the claim is at %d", errNotYet, end, w.base)
 	}
 	if err := s.verifyClaim(ctx, w.base, entries); err != nil {
-		return err
+		return -1, err
 	}
 	s.claim = state.Claim
 	s.setProducerIDs(state.ProducerIDs)
-	return nil
+	return w.base + int64(s.sequence), nil
 }
 
 // verifyClaim reads a claim back. Two processes that claim the same epoch send the same sequence, and the broker takes the second batch for a repetition
@@ -131,17 +138,3 @@ func (f *fencer) raise(ctx context.Context, newest *offsets.Claim) error {
 
 // toQuiet means that a log tail is read to a quiet end, because no marker ends it.
 const toQuiet = -2
-
-// quiet says when the end of a log is quiet: it was seen for as long as a broker needs for what it has received, and nothing was appended meanwhile.
-type quiet struct {
-	end   int64 // as last seen
-	since time.Time
-}
-
-// sees takes the end of the log, as a fetch shows it, and returns for how long it has not moved.
-func (q *quiet) sees(end int64, now time.Time) time.Duration {
-	if q.since.IsZero() || end != q.end {
-		q.end, q.since = end, now
-	}
-	return now.Sub(q.since)
-}

@@ -2,6 +2,7 @@ package replicator_test
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,4 +108,35 @@ func TestDoubtsWithoutTransactions(t *testing.T) {
 	flow.UntilCopied("orders")
 	flow.Stop()
 	c.Verify("orders", "a.orders", 4)
+}
+
+// Other producers write to the copies all the time, so their logs are never quiet. Those writes are no reason to wait: they are not of an earlier owner.
+func TestTakeoverOfBusySharedTopicsWithoutTransactions(t *testing.T) {
+	t.Parallel()
+	c := clustersWithoutTransactions(t, 1)
+	c.Pauses.Quiet = time.Second // no load pauses for so long
+	c.Source.CreateTopic("orders", 2)
+	c.Target.CreateTopic("a.orders", 2)
+	c.Source.Produce("orders", 2, 20, "first")
+	others := c.Target.Load("a.orders", 2)
+	shared := func(f *config.Flow) { f.Provenance = true }
+	flow := c.Start(replicatortest.WithoutTransactions, shared)
+	flow.UntilCopied("orders")
+	flow.Stop()
+	c.Source.Produce("orders", 2, 20, "second")
+	flow = c.Start(replicatortest.WithoutTransactions, shared)
+	flow.UntilCopied("orders")
+	flow.Stop()
+	others()
+	for part, copied := range c.Target.Records("a.orders", 2) {
+		ours := 0
+		for _, r := range copied {
+			if !strings.HasPrefix(string(r.Value), "load-") {
+				ours++
+			}
+		}
+		if ours != 40 {
+			t.Errorf("partition %d has %d copied records, want 40", part, ours)
+		}
+	}
 }

@@ -30,7 +30,11 @@ func (r *recovery) newCopyTail(p *partition, t *logTail) *copyTail {
 			}
 		}
 	}
+	if !r.flow.migrates() { // else what MirrorMaker 2 writes counts as well
+		t.disturbs = func(h recordbatch.Header) bool { return r.shard.ownsProducer(h.ProducerID) }
+	}
 	c.own.SetProducerStates(p.targetLast, r.states[t.partition])
+	c.own.Owners = r.shard.owners()
 	c.own.Shared = !r.flow.writers.forbidsOthers()
 	t.visit = func(h recordbatch.Header, batch []byte) error {
 		return r.classify(c, recordbatch.Batch{Header: h, Bytes: batch})
@@ -65,8 +69,8 @@ var errTargetNotEmpty = errors.New("the target partition has records that the jo
 
 // markerOffset is the target offset of the marker that ends the tail, or where it would be.
 func (t *copyTail) markerOffset() int64 {
-	if t.quiet.since.IsZero() {
-		return max(t.end, t.from+1) - 1
+	if t.until == toQuiet {
+		return max(t.end, t.from)
 	}
-	return max(t.end, t.from)
+	return max(t.end, t.from+1) - 1
 }

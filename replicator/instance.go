@@ -267,6 +267,7 @@ func (f *Flow) revoked(numbers []int32) {
 
 // lost gives up all shards, because others may have them already.
 func (f *Flow) lost(err error) {
+	f.lease.lose() // before the lock, which a hand-over may hold for longer than others need to begin
 	f.instance.mu.Lock()
 	defer f.instance.mu.Unlock()
 	f.instance.holding.Store(int32(joining))

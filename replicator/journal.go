@@ -172,10 +172,8 @@ func (f *Flow) ownerNow() *offsets.Owner {
 // journalProducerLocked journals the shard's producer id before the first batch is produced with it. A batch with a producer id that the
 // journal does not list would later be taken for a foreign write. The shard's lock is held.
 func (s *shard) journalProducerLocked() error {
-	state := &offsets.ShardState{ProducerIDs: s.producerIDs, Claim: s.claim}
-	if !slices.Contains(s.producerIDs, s.fencer.producerID) {
-		state.ProducerIDs = append(slices.Clone(s.producerIDs), s.fencer.producerID)
-	} else if s.number != 0 {
+	state := &offsets.ShardState{ProducerIDs: withNewest(s.producerIDs, s.fencer.producerID), Claim: s.claim}
+	if slices.Equal(state.ProducerIDs, s.producerIDs) && s.number != 0 {
 		return nil
 	}
 	w := newJournalWriter(s, nil, state)
@@ -193,15 +191,27 @@ func (s *shard) setProducerIDs(ids []int64) {
 	s.producerIDs = ids
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
-	s.ownIDs = make(map[int64]bool, len(ids))
-	for _, id := range ids {
-		s.ownIDs[id] = true
-	}
+	s.ownIDs = ids
 }
 
 // ownsProducer reports whether a producer id belongs to this shard, including the ids of earlier owners.
 func (s *shard) ownsProducer(id int64) bool {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
-	return s.ownIDs[id]
+	return slices.Contains(s.ownIDs, id)
+}
+
+// owners returns all producer ids of the shard, the newest last.
+func (s *shard) owners() []int64 {
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	return s.ownIDs
+}
+
+// withNewest returns a list of producer ids that ends with one. An id may be in it already, from before the fence of the flow was changed.
+func withNewest(ids []int64, id int64) []int64 {
+	if n := len(ids); n > 0 && ids[n-1] == id {
+		return ids
+	}
+	return append(slices.DeleteFunc(slices.Clone(ids), func(other int64) bool { return other == id }), id)
 }

@@ -21,7 +21,8 @@ type lease struct {
 	now    func() instant
 
 	mu        sync.Mutex
-	confirmed instant       // when the request of the newest confirmation was sent; zero before the first one
+	confirmed instant       // when the request of the newest confirmation was sent; zero before the first one, and once it is lost
+	lost      instant       // when it was last known that this process is not the owner; confirmations from before count no more
 	changed   chan struct{} // closed and replaced at each confirmation
 }
 
@@ -33,11 +34,18 @@ func newLease(length time.Duration, now func() instant) *lease {
 func (l *lease) confirm(at instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if at > l.confirmed {
+	if at > l.confirmed && at > l.lost {
 		l.confirmed = at
 		close(l.changed)
 		l.changed = make(chan struct{})
 	}
+}
+
+// lose records that this process is not the owner: others may be, so nothing is sent until a later request confirms the lease.
+func (l *lease) lose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.confirmed, l.lost = 0, l.now()
 }
 
 // holds reports whether this process may write.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -50,6 +51,9 @@ type logTail struct {
 
 	// abandoned reports whether nobody needs the tail any more, as when its topic was deleted. Nil means that it is always needed.
 	abandoned func() bool
+
+	// disturbs reports whether a batch may be of an earlier owner, so that its log is not quiet. Nil means that all are.
+	disturbs func(h recordbatch.Header) bool
 
 	committed bool // skip records of aborted transactions, and wait for the end of open ones
 	// dropped receives the batches that committed keeps from visit.
@@ -149,7 +153,11 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 		return false, true // the caller notices that ctx has ended
 	}
 	defer func() { f.budget.add(-share) }()
-	request := wire.NewFetchRequest(tailWait, int32(share), isolation)
+	wait := tailWait
+	if slices.ContainsFunc(group, func(t *logTail) bool { return t.until == toQuiet }) { // it finds nothing most of the time, and a wait holds up other shards
+		wait = 0
+	}
+	request := wire.NewFetchRequest(wait, int32(share), isolation)
 	view := f.targetView()
 	for _, t := range group {
 		if topic := view.ByName[t.partition.Topic]; topic.Exists() && topic.ID == [16]byte{} {
@@ -180,7 +188,7 @@ func (f *Flow) fetchTails(ctx context.Context, leader int32, group []*logTail, p
 			moved = true
 		}
 	}
-	return moved, true
+	return f.endQuiet(ctx, leader, group) || moved, true
 }
 
 // reserveTails reserves the bytes of one fetch of log tails from the budget, as many takeovers may read tails at a time. It waits until they fit,
@@ -226,9 +234,8 @@ func (f *Flow) applyFetch(ctx context.Context, t *logTail, rp *kmsg.FetchRespons
 			return true
 		}
 	}
-	if t.until == toQuiet && t.quiet.sees(rp.HighWatermark, time.Now()) >= f.options.Pauses.Quiet && t.next >= rp.HighWatermark {
-		t.done, t.end, t.sealed = true, max(t.next, t.from), t.mark.epoch
-		return true
+	if t.until == toQuiet {
+		t.quiet.sees(rp.HighWatermark, time.Now())
 	}
 	if t.next > began {
 		return true
@@ -246,6 +253,7 @@ func (t *logTail) addBatch(batch recordbatch.Batch, aborted *recordbatch.Aborted
 		return // the fetch offset was within this batch
 	}
 	// Without a fence there is no marker to wait for: the zero mark would match those of producer 0, the first one of a cluster.
+	t.disturb(h)
 	if t.until == toMarker && h.Attributes.Control() && h.ProducerID == t.mark.producerID && h.ProducerEpoch >= t.mark.epoch {
 		t.done, t.end, t.sealed = true, h.NextOffset(), h.ProducerEpoch
 	} else if t.err = t.visitBatch(h, batch.Bytes, aborted); t.err != nil {

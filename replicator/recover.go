@@ -41,6 +41,9 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	slot := f.takeovers.slot()
+	if f.claims() {
+		slot = 1 // it waits for a quiet end most of the time, and needs no coordinator
+	}
 	if err := f.takeovers.slots.Acquire(ctx, slot); err != nil { // after the lock: nobody waits for a shard with a slot
 		return nil, err
 	}
@@ -48,6 +51,9 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 	first := !s.ownership.isOwned()
 	if first && (!f.isHosted(ctx, s.journal()) || !f.mayClaim(s)) {
 		return nil, errNotYet
+	}
+	if f.claims() && !f.lease.holds() {
+		return nil, errNotYet // a claim would not be sent, and use up an epoch
 	}
 	r := f.newRecovery(s)
 	if r.reload || len(r.known) > 0 || !s.ownership.isCertain() || s.fencer.open {

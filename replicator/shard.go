@@ -56,7 +56,7 @@ type shard struct {
 	partitions []*partition
 	changed    []*partition                    // those that may have something to journal
 	inJournal  map[offsets.TopicPartition]bool // partitions that the journal has, or may have, entries of
-	ownIDs     map[int64]bool                  // producerIDs as a set
+	ownIDs     []int64                         // producerIDs
 	problem    string                          // why the shard is not recovered, for the status
 }
 

@@ -22,6 +22,8 @@ type Tail struct {
 	// KeepsNewest says that the target has kept the newest record of each key that it was sent behind LogStart: nobody else writes the partition,
 	// and a tombstone of the tail cannot have been removed yet. Compaction promises no more, and this holds for every broker.
 	KeepsNewest bool
+	// Owners are the producer ids of the owners, the newest last. A batch behind one of a newer id is of an owner that was replaced.
+	Owners []int64
 	// LogStart is where the log of the target starts, if it has deleted the beginning of the tail.
 	LogStart int64
 
@@ -122,7 +124,7 @@ func (t *Tail) Hash() {
 }
 
 // Add adds the next batch with a producer id of the owners. It returns false if the batch cannot be one of theirs: it is older than what stands
-// before it, so an earlier owner wrote it after the broker had forgotten the producer.
+// before it, so an earlier owner wrote it after it was replaced, and the broker did not refuse that.
 func (t *Tail) Add(b recordbatch.Batch) (own bool, err error) {
 	hidden := t.hidden + max(0, b.BaseOffset-t.end)
 	first, ok := t.number(b.Header, hidden)
@@ -154,6 +156,8 @@ func (t *Tail) number(h recordbatch.Header, hidden int64) (first int64, ok bool)
 		number := t.lastNumber + int64((h.BaseSequence-last.Sequence)&math.MaxInt32)
 		return number, number >= t.count && number-t.count <= mostInFlight // else the sequence is lower, as that of an earlier batch
 	case last != nil && last.ID == h.ProducerID && last.Epoch > h.ProducerEpoch:
+		return 0, false
+	case last != nil && last.ID != h.ProducerID && slices.Index(t.Owners, h.ProducerID) < slices.Index(t.Owners, last.ID):
 		return 0, false
 	case last == nil && hidden == 0:
 		return 0, true

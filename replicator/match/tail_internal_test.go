@@ -169,3 +169,24 @@ func TestTailGivesTheSegmentsOfKnownRecords(t *testing.T) {
 		t.Errorf("%d unknown records, want 4", unknown)
 	}
 }
+
+// A shard got another producer id, as when the epochs of one run out. An epoch of the new id does not make brokers refuse the old one, so a batch of an
+// earlier owner may still arrive. It is not one of ours: its records would be counted instead of those that are missing.
+func TestTailTellsABatchOfAnOlderProducerID(t *testing.T) {
+	for name, test := range map[string]struct {
+		owners []int64
+		own    bool
+	}{
+		"an older id": {[]int64{7, 8}, false},
+		"a newer id":  {[]int64{8, 7}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tail := NewTail(100, &offsets.Producer{ID: 8})
+			tail.Owners = test.owners
+			late := ownBatch{at: 100, n: 1, epoch: 4, sequence: 0}.encode()
+			if own, err := tail.Add(late); own != test.own || err != nil {
+				t.Errorf("own %v, error %v", own, err)
+			}
+		})
+	}
+}

@@ -41,6 +41,43 @@ func ListOffset(ctx context.Context, cl *kgo.Client, leader int32, tp offsets.To
 	return 0, fmt.Errorf("list offsets of %s: the response holds no partition", tp)
 }
 
+// LogEnd is the end of a log, or the error code of a broker that did not tell it.
+type LogEnd struct {
+	Offset int64 // exclusive
+	Code   int16
+}
+
+// debugging is a replica id. To whoever has it, a broker of Kafka tells the end of its log and not the high watermark; others may tell that.
+const debugging = -2
+
+// LogEnds returns the ends of logs, with what is not replicated yet. The broker leader must lead the partitions.
+func LogEnds(ctx context.Context, cl *kgo.Client, leader int32, list []offsets.TopicPartition) (map[offsets.TopicPartition]LogEnd, error) {
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.ReplicaID = debugging
+	byTopic := make(map[string][]kmsg.ListOffsetsRequestTopicPartition)
+	for _, tp := range list {
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.Timestamp = tp.Partition, Latest
+		byTopic[tp.Topic] = append(byTopic[tp.Topic], rp)
+	}
+	for name, partitions := range byTopic {
+		rt := kmsg.NewListOffsetsRequestTopic()
+		rt.Topic, rt.Partitions = name, partitions
+		request.Topics = append(request.Topics, rt)
+	}
+	response, err := cl.Broker(int(leader)).Request(ctx, request)
+	if err != nil {
+		return nil, fmt.Errorf("list log ends: %w", err)
+	}
+	ends := make(map[offsets.TopicPartition]LogEnd, len(list))
+	for _, t := range response.(*kmsg.ListOffsetsResponse).Topics {
+		for _, p := range t.Partitions {
+			ends[offsets.TopicPartition{Topic: t.Topic, Partition: p.Partition}] = LogEnd{p.Offset, p.ErrorCode}
+		}
+	}
+	return ends, nil
+}
+
 // Bounds returns the first offset of a partition, inclusive, and its high watermark, exclusive. The broker leader must lead the
 // partition.
 func Bounds(ctx context.Context, cl *kgo.Client, leader int32, tp offsets.TopicPartition) (start, end int64, err error) {
