@@ -37,9 +37,10 @@
 //	when       the time of the decision, by the clock of the writer
 //	why        the reason; optional for resume
 //	until      pause, throttle: when it ends by itself; optional
-//	began      resume: when the pause that it ends was decided; optional
+//	began      resume, and pause of what is paused: since when it is paused; optional
 //	rate       throttle: bytes per second; 0 ends the throttle
 //	from, to   skip: the source offsets [from, to) that are left out; without them, what halted the partition
+//	halt       skip without from and to: {kind, from, to}, what halted the partition when it was decided. Another anomaly is not skipped
 //
 // An outcome has
 //
@@ -57,7 +58,7 @@
 //
 // A record that is not such a record changes nothing: [State.Apply] says why, and whoever reads the topic names its offset and the reason. Who wrote it
 // cannot be known, because Kafka does not keep that. Compaction deletes what such a record replaces, so the newest good one is written again
-// ([State.Housekeep]).
+// ([State.Housekeep]), unless a newer milena wrote what replaces it.
 //
 // # Bounds
 //

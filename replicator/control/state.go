@@ -19,8 +19,8 @@ const (
 	MaxHistory = 1000
 	// HistoryAge is for how long it keeps them.
 	HistoryAge = 90 * 24 * time.Hour
-	// MaxOutcomes is the maximum number of outcomes of one decision.
-	maxOutcomes = 100
+	// MaxOutcomes is the maximum number of outcomes of one decision, and maxAnswers that of all together.
+	maxOutcomes, maxAnswers = 100, 100_000
 	// MaxIgnored is how many ignored records a state names.
 	maxIgnored = 5
 )
@@ -49,6 +49,7 @@ type State struct {
 	history   map[string]Decision           // by id
 	outcomes  map[string]map[string]Outcome // by id of the decision, and instance
 	spoiled   map[string]bool               // keys of decisions whose newest record is nonsense
+	answers   int                           // outcomes of all decisions
 	ignored   int
 	last      []Ignored
 }
@@ -60,7 +61,10 @@ func (s *State) Apply(r Record) error {
 		s.ignored++
 		s.last = append(s.last, Ignored{r.Offset, err.Error()})
 		s.last = s.last[max(0, len(s.last)-maxIgnored):]
-		if _, ok := s.decisions[string(r.Key)]; ok {
+		_, replaces := s.decisions[string(r.Key)]
+		if _, newer := errors.AsType[*newerError](err); newer {
+			delete(s.spoiled, string(r.Key)) // to write the older one again would undo a decision
+		} else if replaces {
 			s.spoiled[string(r.Key)] = true
 		}
 	}
@@ -133,7 +137,11 @@ func (s *State) applyOutcome(key string, value []byte) error {
 	if !ok {
 		return fmt.Errorf("the key %.80q has no instance", key)
 	}
+	_, known := s.outcomes[id][instance]
 	if value == nil {
+		if known {
+			s.answers--
+		}
 		delete(s.outcomes[id], instance)
 		if len(s.outcomes[id]) == 0 {
 			delete(s.outcomes, id)
@@ -146,8 +154,11 @@ func (s *State) applyOutcome(key string, value []byte) error {
 		return err
 	case key != o.key():
 		return fmt.Errorf("the key %.80q is not that of the value, %q", key, o.key())
-	case len(s.outcomes) >= MaxDecisions && s.outcomes[id] == nil, len(s.outcomes[id]) >= maxOutcomes:
+	case known: // a newer one
+	case s.answers >= maxAnswers, len(s.outcomes) >= MaxDecisions && s.outcomes[id] == nil, len(s.outcomes[id]) >= maxOutcomes:
 		return errors.New("there are too many outcomes")
+	default:
+		s.answers++
 	}
 	if s.outcomes[id] == nil {
 		s.outcomes[id] = make(map[string]Outcome)
@@ -193,23 +204,33 @@ func (s *State) Paused(tp offsets.TopicPartition, now time.Time) *Decision {
 	return nil
 }
 
-// PausedSince returns since when a partition has not been read because of pauses that hold now or ended after an instant. It returns the zero time if
-// there are none.
+// PausedSince returns since when a partition has not been read because of pauses that hold now or ended after an instant, and of those that they
+// continue. It returns the zero time if there are none.
 func (s *State) PausedSince(tp offsets.TopicPartition, after, now time.Time) (since time.Time) {
+	type span struct{ began, ended time.Time } // no end: it holds
+	var earlier []span
 	for _, scope := range coverings(tp) {
 		d := s.find(Pause, scope)
 		if d == nil {
 			continue
 		}
-		began, ended := d.When, d.Until
+		p := span{d.Start(), d.Until}
 		if d.What == Resume {
-			began, ended = d.Began, d.When
+			p = span{d.Began, d.When}
 		}
-		if began.IsZero() || !ended.IsZero() && ended.Before(after) && !d.Holds(now) {
-			continue
+		switch {
+		case p.began.IsZero():
+		case !p.ended.IsZero() && p.ended.Before(after) && !d.Holds(now):
+			earlier = append(earlier, p)
+		case since.IsZero() || p.began.Before(since):
+			since = p.began
 		}
-		if since.IsZero() || began.Before(since) {
-			since = began
+	}
+	for range earlier { // each may continue any other
+		for _, p := range earlier {
+			if !p.ended.Before(since) && p.began.Before(since) {
+				since = p.began
+			}
 		}
 	}
 	return since

@@ -55,18 +55,21 @@ func Open(ctx context.Context, c client.Clusters) (*Log, *State, func(), error) 
 // control topic if it does not exist. A decision that no instance answers holds from the next start on.
 func Submit(ctx context.Context, c client.Clusters, wait time.Duration, decisions ...Decision) (Submission, error) {
 	s := Submission{Decisions: decisions, Outcomes: []Outcome{}, Missing: []string{}}
-	var entries []Entry
 	for i := range decisions {
 		if err := decisions[i].Check(); err != nil {
 			return s, err
 		}
-		entries = append(entries, decisions[i].Entries()...)
 	}
 	l, state, done, err := Open(ctx, c)
 	if err != nil {
 		return s, err
 	}
 	defer done()
+	var entries []Entry
+	for i := range decisions {
+		state.continuePause(&decisions[i], time.Now())
+		entries = append(entries, decisions[i].Entries()...)
+	}
 	if err := l.writeCreating(ctx, c, entries); err != nil {
 		return s, c.TargetError(err)
 	}
@@ -88,6 +91,16 @@ func Submit(ctx context.Context, c client.Clusters, wait time.Duration, decision
 				return s, err
 			}
 		}
+	}
+}
+
+// continuePause lets a pause or a resume say since when what it is about is paused.
+func (s *State) continuePause(d *Decision, now time.Time) {
+	if d.What != Pause && d.What != Resume {
+		return
+	}
+	if before := s.PauseOf(d.Scope, now); before != nil {
+		d.Began = before.Start()
 	}
 }
 
