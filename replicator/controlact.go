@@ -52,6 +52,7 @@ func (f *Flow) act(ctx context.Context) {
 	for id, w := range c.work {
 		if !f.isFor(w.Decision) { // another instance has it now
 			delete(c.work, id)
+			c.revoke(w.repairs)
 			continue
 		}
 		result, detail := f.workOn(ctx, w)
@@ -221,9 +222,17 @@ func (f *Flow) writeOutcomes(ctx context.Context) {
 	c.unwritten, c.writeFailed = c.unwritten[len(entries):], time.Time{}
 }
 
-// skipped reports whether somebody decided to leave out records of a partition. They may be missing in its copy.
-func (c *controls) skipped(tp offsets.TopicPartition) bool {
+// skipped reports whether somebody decided to leave out records of a partition behind a source offset. They may be missing in its copy.
+func (c *controls) skipped(tp offsets.TopicPartition, acked int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.Skipped(tp) != nil
+	switch d := c.state.Skipped(tp); {
+	case d == nil:
+		return false
+	case d.To != nil:
+		return *d.To > acked
+	case d.Halt != nil:
+		return max(d.Halt.From+1, d.Halt.To) > acked
+	}
+	return true
 }

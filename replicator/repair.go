@@ -35,7 +35,7 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kind == policy.Shrunk && c.state.Skipped(p.source()) != nil { // which the journal cannot say, because the partition is gone
+	if kind == policy.Shrunk && isAboutShrunk(c.state.Skipped(p.source())) { // which the journal cannot say, because the partition is gone
 		return policy.Skip
 	}
 	for _, permit := range c.permits[p.source()] {
@@ -46,6 +46,11 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 	return f.anomalies.Decide(p.topic.source, kind)
 }
 
+// isAboutShrunk reports whether a decision to skip, nil if there is none, may be about a partition that the source does not have any more.
+func isAboutShrunk(d *control.Decision) bool {
+	return d != nil && d.To == nil && (d.Halt == nil || d.Halt.Kind == string(policy.Shrunk))
+}
+
 // isExact reports whether the permit is about one record.
 func (p *permit) isExact() bool {
 	return p.kind == policy.RecordTooLarge || p.kind == policy.RecordRefused
@@ -54,7 +59,18 @@ func (p *permit) isExact() bool {
 func (c *controls) permit(tp offsets.TopicPartition, what permit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.permits[tp] = append(c.permits[tp], what)
+	if !slices.Contains(c.permits[tp], what) { // a repair that must wait is tried again
+		c.permits[tp] = append(c.permits[tp], what)
+	}
+}
+
+// revoke ends all permits of the partitions that a decision repairs, because another instance acts on it.
+func (c *controls) revoke(repairs []*repair) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range repairs {
+		delete(c.permits, r.tp)
+	}
 }
 
 // forbid ends the permits of a partition that is copied up to an offset. One about a record behind it stays: the next one of its batch may have halted the
@@ -169,6 +185,8 @@ func (f *Flow) repair(ctx context.Context, d *control.Decision, r *repair) (cont
 		return f.leaveOut(d, r, p)
 	case state != halted || a == nil:
 		return control.Done, fmt.Sprintf("%s is not halted; its state is %s", r.tp, state)
+	case d.Halt != nil && !d.Halt.Has(string(a.kind), a.from):
+		return control.Refused, fmt.Sprintf("%s is halted by %s at source offset %d now, and the decision is about %s", r.tp, a.kind, a.from, d.Halt)
 	case a.kind == policy.Shrunk:
 		return f.repairShrunk(d, r, p)
 	case d.What == control.Skip && !slices.Contains(a.kind.Actions(), policy.Skip):
@@ -311,7 +329,7 @@ func (f *Flow) leaveOutLocked(d *control.Decision, r *repair, p *partition) (con
 	if err := p.dropLocked(to, -1); err != nil {
 		return control.Failed, err.Error()
 	}
-	p.progress.addGap(offsets.Gap{Kind: kind, Action: string(policy.Skip), From: begin, To: to, At: time.Now(), Detail: byWhom("left out", d)})
+	p.progress.addDecided(offsets.Gap{Kind: kind, Action: string(policy.Skip), From: begin, To: to, At: time.Now(), Detail: byWhom("left out", d)})
 	return "", ""
 }
 
@@ -349,7 +367,7 @@ func (f *Flow) restartCopy(ctx context.Context, d *control.Decision, r *repair, 
 	case p.offsets == nil || p.stage != mapDurable || p.state != halted && p.state != replicating:
 		return "", ""
 	}
-	p.progress.addGap(offsets.Gap{Kind: "restarted", Action: string(policy.Restart), From: start, To: max(start, p.acked), At: time.Now(), Detail: detail})
+	p.progress.addDecided(offsets.Gap{Kind: "restarted", Action: string(policy.Restart), From: start, To: max(start, p.acked), At: time.Now(), Detail: detail})
 	p.endHaltLocked()
 	r.replaced, r.since, r.anomaly = true, time.Now(), anomaly{from: start, to: start}
 	f.rewindLocked(p, start)

@@ -61,6 +61,9 @@ func (p *program) skip(ctx context.Context, args []string) error {
 			return fmt.Errorf("skip: offset %d is beyond the end of %s on cluster %s, which is %s; nothing is left out before it is there", end, tp, clusters.Flow.Source, optional(at.SourceEnd))
 		}
 	}
+	if h := at.Halted; d.To == nil && h != nil && at.SourceEnd != nil && h.From >= 0 { // one that shrunk is not in the journal
+		d.Halt = &control.Halt{Kind: h.Kind, From: h.From, To: max(h.From, h.To)}
+	}
 	if !c.json {
 		p.printLeftOut(clusters, tp, at, &d)
 	}
