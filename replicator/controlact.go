@@ -15,6 +15,7 @@ type acting struct {
 	answered    map[string]bool  // ids of decisions that this process has acted on
 	unwritten   []control.Outcome
 	writeFailed time.Time // when an outcome could not be written, zero if the last one was
+	roundEnds   time.Time // what is not done by then waits until new decisions are read
 }
 
 func newActing() acting {
@@ -29,19 +30,23 @@ type work struct {
 	planned bool
 }
 
-// noteOld finds out which decisions need no answer of this process, because one answered before it began: whatever holds, holds for it too, and a
-// start is a retry.
+// noteOld finds out which decisions need no answer of this process, because it has acted on them, or one answered before it began: whatever holds, holds
+// for it too, and a start is a retry.
 func (f *Flow) noteOld() {
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	before := c.answered
 	c.answered = make(map[string]bool)
 	for _, d := range c.state.Decisions() {
-		if (!d.What.IsCommand() || d.What == control.Retry) && len(c.state.Outcomes(d.ID)) > 0 {
+		if before[d.ID] || (!d.What.IsCommand() || d.What == control.Retry) && len(c.state.Outcomes(d.ID)) > 0 {
 			c.answered[d.ID] = true
 		}
 	}
 }
+
+// actRound is for how long this process acts before it reads new decisions: a repair writes the journal, and there may be thousands.
+const actRound = 200 * time.Millisecond
 
 // act begins to act on new decisions, goes on with the others, and writes what became of them.
 func (f *Flow) act(ctx context.Context) {
@@ -49,7 +54,11 @@ func (f *Flow) act(ctx context.Context) {
 	if f.lease.holds() {
 		f.takeWork()
 	}
+	c.roundEnds = time.Now().Add(actRound)
 	for id, w := range c.work {
+		if time.Now().After(c.roundEnds) {
+			break
+		}
 		if !f.isFor(w.Decision) { // another instance has it now
 			delete(c.work, id)
 			c.revoke(w.repairs)
@@ -206,6 +215,7 @@ func (f *Flow) writeOutcomes(ctx context.Context) {
 	if len(c.unwritten) == 0 || time.Since(c.writeFailed) < controlPause {
 		return
 	}
+	c.unwritten = c.unwritten[max(0, len(c.unwritten)-maxNotes):]
 	var entries []control.Entry
 	for _, o := range c.unwritten[:min(len(c.unwritten), maxNotes)] {
 		entries = append(entries, o.Entry())
@@ -213,8 +223,7 @@ func (f *Flow) writeOutcomes(ctx context.Context) {
 	if err := c.log.Write(ctx, entries...); err != nil {
 		c.writeFailed = time.Now()
 		if control.IsDenied(err) {
-			c.unwritten = nil // the status and the log show what holds
-			c.setProblem("the flow does what the control topic says, and cannot answer: " + err.Error())
+			c.setProblem("the flow does what the control topic says, and cannot answer: " + err.Error()) // it is written once that is granted
 		}
 		f.warn("what became of a decision could not be written", "err", err)
 		return

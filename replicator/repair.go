@@ -16,9 +16,9 @@ import (
 // repair is what a decision does to one partition: it is taken over again as after a restart, with what was decided.
 type repair struct {
 	tp       offsets.TopicPartition
-	anomaly  anomaly // that halted it
-	replaced bool    // the partition is being taken over again
-	since    time.Time
+	anomaly  anomaly   // that halted it
+	replaced bool      // the partition is being taken over again
+	since    time.Time // when it began, and then when the partition was replaced
 	result   control.Result
 	text     string
 }
@@ -87,13 +87,13 @@ func (c *controls) forbid(tp offsets.TopicPartition, acked int64) {
 // workOnRepairs repairs the partitions of a decision. It answers once it is known what became of all of them.
 func (f *Flow) workOnRepairs(ctx context.Context, w *work) (control.Result, string) {
 	if !w.planned {
-		if !f.isSettledIn(w.Scope) && time.Since(w.began) < repairPatience {
+		if time.Since(w.began) < f.patienceWith(w.Scope) {
 			return "", ""
 		}
 		w.planned = true
 		for _, p := range f.covered(w.Scope) {
 			if w.What != control.Retry || w.Scope.Kind == control.Partition || p.getState() == halted {
-				w.repairs = append(w.repairs, &repair{tp: p.source()})
+				w.repairs = append(w.repairs, &repair{tp: p.source(), since: time.Now()})
 			}
 		}
 	}
@@ -106,7 +106,7 @@ func (f *Flow) workOnRepairs(ctx context.Context, w *work) (control.Result, stri
 	}
 	over := 0
 	for _, r := range w.repairs {
-		if r.result == "" {
+		if r.result == "" && time.Now().Before(f.controls.roundEnds) {
 			r.result, r.text = f.repair(ctx, w.Decision, r)
 		}
 		if r.result != "" {
@@ -129,6 +129,27 @@ func (f *Flow) ackedOf(tp offsets.TopicPartition) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.acked
+}
+
+// patienceWith returns how long the repair of a scope may wait for partitions that are not recovered yet, because they may halt, or not there yet,
+// because the shard was just given to this process, or another decision takes the partition over again.
+func (f *Flow) patienceWith(scope control.Scope) time.Duration {
+	tp := scope.TopicPartition()
+	if scope.Kind == control.Partition && f.partition(tp) == nil {
+		s := f.held.get(f.shardOf(tp))
+		switch {
+		case s == nil:
+			return 0
+		case !s.ownership.isOwned(), s.isInJournal(tp):
+			return longRepair
+		case int(tp.Partition) < len(f.sourceView().ByName[tp.Topic].Partitions):
+			return repairPatience
+		}
+	}
+	if f.isSettledIn(scope) {
+		return 0
+	}
+	return repairPatience
 }
 
 // isSettledIn reports whether every partition in a scope is recovered: what recovers may halt, and is repaired then.
@@ -168,6 +189,9 @@ func (f *Flow) repair(ctx context.Context, d *control.Decision, r *repair) (cont
 	p := f.partition(r.tp)
 	if r.replaced {
 		return f.awaitRepair(p, r)
+	}
+	if p == nil && time.Since(r.since) < longRepair && !f.elsewhere(r.tp) {
+		return "", "" // another decision takes it over again
 	}
 	if p == nil {
 		return control.Failed, fmt.Sprintf("%s is not with this instance any more", r.tp)
@@ -223,6 +247,9 @@ func (f *Flow) journalNow(s *shard) bool {
 		return false
 	}
 	defer s.mu.Unlock()
+	if !s.ownership.isCertain() || s.fencer.open {
+		return false // nothing would be written
+	}
 	_, err := f.journalShard(s)
 	return err == nil
 }

@@ -56,6 +56,8 @@
 // its own. A resume ends the pause of its own scope only. A tombstone of a decision is a decision like its end: somebody with the right to write has
 // deleted it.
 //
+// That the topic is gone, or lost records, is no decision: a process that runs keeps what held, and the instance with shard 0 writes it into the next one.
+//
 // A record that is not such a record changes nothing: [State.Apply] says why, and whoever reads the topic names its offset and the reason. Who wrote it
 // cannot be known, because Kafka does not keep that. Compaction deletes what such a record replaces, so the newest good one is written again
 // ([State.Housekeep]), unless a newer milena wrote what replaces it.

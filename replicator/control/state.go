@@ -48,7 +48,7 @@ type State struct {
 	decisions map[string]*Decision          // by key; never changed
 	history   map[string]Decision           // by id
 	outcomes  map[string]map[string]Outcome // by id of the decision, and instance
-	spoiled   map[string]bool               // keys of decisions whose newest record is nonsense
+	spoiled   map[string]bool               // keys of decisions whose newest record is nonsense, or not in the topic
 	answers   int                           // outcomes of all decisions
 	ignored   int
 	last      []Ignored
@@ -72,10 +72,7 @@ func (s *State) Apply(r Record) error {
 }
 
 func (s *State) apply(r Record) error {
-	if s.decisions == nil {
-		s.decisions, s.history = make(map[string]*Decision), make(map[string]Decision)
-		s.outcomes, s.spoiled = make(map[string]map[string]Outcome), make(map[string]bool)
-	}
+	s.begin()
 	key := string(r.Key)
 	switch {
 	case len(r.Key) > maxKey:
@@ -165,6 +162,26 @@ func (s *State) applyOutcome(key string, value []byte) error {
 	}
 	s.outcomes[id][instance] = o
 	return nil
+}
+
+// Continue takes over what held in the state of an earlier topic, and its skips, as far as this one does not decide about the same: that a topic is gone
+// is no decision. [State.Housekeep] writes it again.
+func (s *State) Continue(earlier *State, now time.Time) {
+	for key, d := range earlier.decisions {
+		if _, ok := s.decisions[key]; ok || !d.Holds(now) && d.What != Skip || len(s.decisions) >= MaxDecisions {
+			continue
+		}
+		s.begin()
+		s.decisions[key], s.spoiled[key] = d, true
+	}
+}
+
+// begin makes the maps of an empty state.
+func (s *State) begin() {
+	if s.decisions == nil {
+		s.decisions, s.history = make(map[string]*Decision), make(map[string]Decision)
+		s.outcomes, s.spoiled = make(map[string]map[string]Outcome), make(map[string]bool)
+	}
 }
 
 // Ignored returns how many records changed nothing, and the last few of them.
@@ -285,7 +302,7 @@ func (s *State) History() []Decision {
 }
 
 // Housekeep returns records that keep the topic short and right: tombstones of what is too old or too much, and decisions whose newest record is
-// nonsense. Whoever writes them reads them like any others.
+// nonsense or gone. Whoever writes them reads them like any others.
 func (s *State) Housekeep(now time.Time) (entries []Entry) {
 	for _, key := range slices.Sorted(maps.Keys(s.spoiled)) {
 		entries = append(entries, Entry{key, encode(s.decisions[key])})

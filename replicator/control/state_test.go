@@ -234,3 +234,21 @@ func TestTooManyOutcomes(t *testing.T) {
 		t.Errorf("one that replaces another is not taken: %v", err)
 	}
 }
+
+// What held in a topic that is gone holds on, unless the next one decides otherwise.
+func TestContinueAfterTheTopicIsGone(t *testing.T) {
+	t.Parallel()
+	var before, now control.State
+	apply(t, &before, decision(control.Pause, control.OfTopic("orders"), "holds", 0))
+	apply(t, &before, decision(control.Pause, control.OfTopic("bills"), "resumed", 0))
+	apply(t, &before, decision(control.Retry, control.OfTopic("orders"), "done", 0))
+	apply(t, &now, decision(control.Resume, control.OfTopic("bills"), "newer", 0))
+	now.Continue(&before, noon)
+	var keys []string
+	for _, e := range now.Housekeep(noon) {
+		keys = append(keys, e.Key)
+	}
+	if len(keys) != 1 || keys[0] != "decision/pause/topic/orders" || len(now.InForce(noon)) != 1 {
+		t.Errorf("%s are written, and %d hold", keys, len(now.InForce(noon)))
+	}
+}
