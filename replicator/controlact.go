@@ -3,7 +3,9 @@ package replicator
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/control"
@@ -30,16 +32,14 @@ type work struct {
 	planned bool
 }
 
-// noteOld finds out which decisions need no answer of this process, because it has acted on them, or one answered before it began: whatever holds, holds
-// for it too, and a start is a retry.
+// noteOld finds out which decisions need no answer of this process, because one answered before it began: whatever holds, holds for it too, and a
+// start is a retry.
 func (f *Flow) noteOld() {
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.answered
-	c.answered = make(map[string]bool)
 	for _, d := range c.state.Decisions() {
-		if before[d.ID] || (!d.What.IsCommand() || d.What == control.Retry) && len(c.state.Outcomes(d.ID)) > 0 {
+		if (!d.What.IsCommand() || d.What == control.Retry) && len(c.state.Outcomes(d.ID)) > 0 {
 			c.answered[d.ID] = true
 		}
 	}
@@ -76,8 +76,14 @@ func (f *Flow) act(ctx context.Context) {
 	f.writeOutcomes(ctx)
 }
 
-// clipped is a text that fits into an outcome.
+// clipped is a text that fits into an outcome: one line, and not too long.
 func clipped(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
 	if runes := []rune(text); len(runes) > 250 {
 		return string(runes[:249]) + "…"
 	}
@@ -217,7 +223,7 @@ func (f *Flow) writeOutcomes(ctx context.Context) {
 	}
 	c.unwritten = c.unwritten[max(0, len(c.unwritten)-maxNotes):]
 	var entries []control.Entry
-	for _, o := range c.unwritten[:min(len(c.unwritten), maxNotes)] {
+	for _, o := range c.unwritten[:min(len(c.unwritten), control.MaxEntries)] {
 		entries = append(entries, o.Entry())
 	}
 	if err := c.log.Write(ctx, entries...); err != nil {

@@ -53,6 +53,7 @@ func (f *Flow) openControls(ctx context.Context) error {
 		err := f.catchUp(ctx)
 		switch {
 		case err == nil, errors.Is(err, control.ErrNoTopic):
+			f.noteOld() // not later: a topic that is only created now has nothing old
 			f.problem.Store(nil)
 			return nil
 		case control.IsDenied(err):
@@ -86,7 +87,6 @@ func (f *Flow) catchUp(ctx context.Context) error {
 	c.state, c.incoming = *c.incoming, nil
 	c.mu.Unlock()
 	c.kept = time.Time{} // what the topic lacks is written at once
-	f.noteOld()
 	f.applyControls(time.Now())
 	return nil
 }
@@ -159,13 +159,13 @@ func (f *Flow) followControls(ctx context.Context) error {
 		f.takeRecord(&c.state, r)
 		changed = changed || r.IsDecision()
 	})
-	if err != nil {
-		return err
-	}
-	if changed {
+	if changed { // also if what follows cannot be read
 		f.applyControls(time.Now())
 	} else {
 		f.endControls(time.Now())
+	}
+	if err != nil {
+		return err
 	}
 	f.act(ctx)
 	return f.housekeep(ctx)
@@ -284,7 +284,7 @@ func (f *Flow) housekeep(ctx context.Context) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	if err := c.log.Write(ctx, entries[:min(len(entries), maxNotes)]...); err != nil && !control.IsDenied(err) { // without the right, outcomes say so
+	if err := c.log.Write(ctx, entries[:min(len(entries), control.MaxEntries)]...); err != nil && !control.IsDenied(err) { // without the right, outcomes say so
 		return err
 	}
 	return nil

@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -54,5 +55,12 @@ func TestRepairAwaitsAPartitionOfANewShard(t *testing.T) {
 	unknown := &work{Decision: skipOf("bills", 7), began: time.Now()}
 	if result, _ := f.workOnRepairs(t.Context(), unknown); result != control.Refused {
 		t.Errorf("what the flow does not copy: %q", result)
+	}
+}
+
+// An outcome that others would ignore as nonsense answers nothing, and the decision would be acted on again.
+func TestOutcomesAreOneLine(t *testing.T) {
+	if text := clipped("two\nlines\u00a0and " + strings.Repeat("x", 1000)); !strings.HasPrefix(text, "two lines and x") || len([]rune(text)) != 250 {
+		t.Errorf("%q", text)
 	}
 }

@@ -65,7 +65,8 @@
 // # Bounds
 //
 // The topic is kept short by the instance with shard 0: it keeps the newest [MaxHistory] entries of the history, none older than [HistoryAge], and
-// deletes outcomes with them. Decisions that have no effect any more go after the same time, but for skips: a restart must know them. A State has at most [MaxDecisions] decisions; what is beyond
+// deletes outcomes with them. Decisions that have no effect any more go after the same time, and of commands that were done all but the newest
+// [MaxHistory], but for skips: a restart must know them. A State has at most [MaxDecisions] decisions; what is beyond
 // that is ignored like nonsense.
 //
 // An instance reads with one long poll after the other, each of [Poll]: an idle flow costs a request every few seconds, and a decision reaches

@@ -301,6 +301,22 @@ func (s *State) History() []Decision {
 	return slices.SortedFunc(maps.Values(s.history), func(a, b Decision) int { return strings.Compare(a.ID, b.ID) })
 }
 
+// spare returns commands that were done, but for skips and the newest [MaxHistory]: else what was done once to many partitions would leave no room for
+// other decisions.
+func (s *State) spare() map[*Decision]bool {
+	var done []*Decision
+	for _, d := range s.Decisions() {
+		if d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0 {
+			done = append(done, d)
+		}
+	}
+	spare := make(map[*Decision]bool)
+	for _, d := range done[:max(0, len(done)-MaxHistory)] {
+		spare[d] = true
+	}
+	return spare
+}
+
 // Housekeep returns records that keep the topic short and right: tombstones of what is too old or too much, and decisions whose newest record is
 // nonsense or gone. Whoever writes them reads them like any others.
 func (s *State) Housekeep(now time.Time) (entries []Entry) {
@@ -316,10 +332,11 @@ func (s *State) Housekeep(now time.Time) (entries []Entry) {
 			kept[d.ID] = true
 		}
 	}
+	spare := s.spare()
 	for _, key := range slices.Sorted(maps.Keys(s.decisions)) {
 		d := s.decisions[key]
 		over := d.What == Resume || d.What == Throttle && d.Rate == 0 || !d.Until.IsZero() && !now.Before(d.Until) || d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0
-		if over && now.Sub(d.When) > HistoryAge && now.Sub(d.Until) > HistoryAge {
+		if over && now.Sub(d.When) > HistoryAge && now.Sub(d.Until) > HistoryAge || spare[d] {
 			entries = append(entries, Entry{Key: key})
 		} else {
 			kept[d.ID] = true

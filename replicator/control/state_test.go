@@ -252,3 +252,32 @@ func TestContinueAfterTheTopicIsGone(t *testing.T) {
 		t.Errorf("%s are written, and %d hold", keys, len(now.InForce(noon)))
 	}
 }
+
+// Commands that were done to many partitions leave room for other decisions.
+func TestHousekeepOfManyCommands(t *testing.T) {
+	t.Parallel()
+	var s control.State
+	for i := range control.MaxHistory + 10 {
+		d := decision(control.RestartCopy, control.OfPartition(offsets.TopicPartition{Topic: "orders", Partition: int32(i)}), fmt.Sprintf("%05d", i), 0)
+		apply(t, &s, d)
+		if i == 3 {
+			continue // it is not done yet
+		}
+		e := control.Outcome{ID: d.ID, Instance: "i", When: noon, Result: control.Done}.Entry()
+		if err := s.Apply(control.Record{Key: []byte(e.Key), Value: e.Value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := 0
+	for _, e := range s.Housekeep(noon) {
+		if strings.HasPrefix(e.Key, "decision/") {
+			gone++
+		}
+		if e.Value != nil || e.Key == "decision/restart-copy/partition/orders/3" {
+			t.Errorf("%s", e.Key)
+		}
+	}
+	if gone != 9 {
+		t.Errorf("%d are deleted", gone)
+	}
+}

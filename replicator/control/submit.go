@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/milena-kafka/milena/replicator/client"
@@ -70,8 +71,10 @@ func Submit(ctx context.Context, c client.Clusters, wait time.Duration, decision
 		state.continuePause(&decisions[i], time.Now())
 		entries = append(entries, decisions[i].Entries()...)
 	}
-	if err := l.writeCreating(ctx, c, entries); err != nil {
-		return s, c.TargetError(err)
+	for some := range slices.Chunk(entries, MaxEntries) { // an even number: the records of a decision stay together
+		if err := l.writeCreating(ctx, c, some); err != nil {
+			return s, c.TargetError(err)
+		}
 	}
 	deadline := time.Now().Add(wait)
 	instances := runningInstances(ctx, c, l)
