@@ -3,7 +3,9 @@ package replicator
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/control"
@@ -15,6 +17,7 @@ type acting struct {
 	answered    map[string]bool  // ids of decisions that this process has acted on
 	unwritten   []control.Outcome
 	writeFailed time.Time // when an outcome could not be written, zero if the last one was
+	roundEnds   time.Time // what is not done by then waits until new decisions are read
 }
 
 func newActing() acting {
@@ -35,7 +38,6 @@ func (f *Flow) noteOld() {
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.answered = make(map[string]bool)
 	for _, d := range c.state.Decisions() {
 		if (!d.What.IsCommand() || d.What == control.Retry) && len(c.state.Outcomes(d.ID)) > 0 {
 			c.answered[d.ID] = true
@@ -43,15 +45,23 @@ func (f *Flow) noteOld() {
 	}
 }
 
+// actRound is for how long this process acts before it reads new decisions: a repair writes the journal, and there may be thousands.
+const actRound = 200 * time.Millisecond
+
 // act begins to act on new decisions, goes on with the others, and writes what became of them.
 func (f *Flow) act(ctx context.Context) {
 	c := &f.controls
 	if f.lease.holds() {
 		f.takeWork()
 	}
+	c.roundEnds = time.Now().Add(actRound)
 	for id, w := range c.work {
+		if time.Now().After(c.roundEnds) {
+			break
+		}
 		if !f.isFor(w.Decision) { // another instance has it now
 			delete(c.work, id)
+			c.revoke(w.repairs)
 			continue
 		}
 		result, detail := f.workOn(ctx, w)
@@ -66,8 +76,14 @@ func (f *Flow) act(ctx context.Context) {
 	f.writeOutcomes(ctx)
 }
 
-// clipped is a text that fits into an outcome.
+// clipped is a text that fits into an outcome: one line, and not too long.
 func clipped(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
 	if runes := []rune(text); len(runes) > 250 {
 		return string(runes[:249]) + "…"
 	}
@@ -205,15 +221,15 @@ func (f *Flow) writeOutcomes(ctx context.Context) {
 	if len(c.unwritten) == 0 || time.Since(c.writeFailed) < controlPause {
 		return
 	}
+	c.unwritten = c.unwritten[max(0, len(c.unwritten)-maxNotes):]
 	var entries []control.Entry
-	for _, o := range c.unwritten[:min(len(c.unwritten), maxNotes)] {
+	for _, o := range c.unwritten[:min(len(c.unwritten), control.MaxEntries)] {
 		entries = append(entries, o.Entry())
 	}
 	if err := c.log.Write(ctx, entries...); err != nil {
 		c.writeFailed = time.Now()
 		if control.IsDenied(err) {
-			c.unwritten = nil // the status and the log show what holds
-			c.setProblem("the flow does what the control topic says, and cannot answer: " + err.Error())
+			c.setProblem("the flow does what the control topic says, and cannot answer: " + err.Error()) // it is written once that is granted
 		}
 		f.warn("what became of a decision could not be written", "err", err)
 		return
@@ -221,9 +237,17 @@ func (f *Flow) writeOutcomes(ctx context.Context) {
 	c.unwritten, c.writeFailed = c.unwritten[len(entries):], time.Time{}
 }
 
-// skipped reports whether somebody decided to leave out records of a partition. They may be missing in its copy.
-func (c *controls) skipped(tp offsets.TopicPartition) bool {
+// skipped reports whether somebody decided to leave out records of a partition behind a source offset. They may be missing in its copy.
+func (c *controls) skipped(tp offsets.TopicPartition, acked int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.Skipped(tp) != nil
+	switch d := c.state.Skipped(tp); {
+	case d == nil:
+		return false
+	case d.To != nil:
+		return *d.To > acked
+	case d.Halt != nil:
+		return max(d.Halt.From+1, d.Halt.To) > acked
+	}
+	return true
 }

@@ -269,3 +269,32 @@ func TestPauseOfGroups(t *testing.T) {
 	c.Decide(control.Done, control.Resume, groups)
 	flow.UntilGroupSyncs(2)
 }
+
+// That the control topic is deleted resumes nothing: what held is in the next one.
+func TestPauseOutlivesItsTopic(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "first")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	tp := replicatortest.TP("orders", 0)
+	first := c.Decide(control.Done, control.Pause, tp).Decisions[0].When
+	c.Decide(control.Done, control.Pause, tp)
+	if began := c.ControlState().PauseOf(tp, time.Now()).Began; !began.Equal(first) {
+		t.Errorf("a pause of what is paused began at %v, not at %v", began, first)
+	}
+	was := untilPaused(flow, "orders", 0)
+	c.Target.DeleteTopic(control.TopicName("a-b"))
+	c.Source.Produce("orders", 1, 10, "second")
+	replicatortest.Eventually(t, "the pause is in the next topic", func() (bool, string) {
+		return c.ControlState().PauseOf(tp, time.Now()) != nil, ""
+	})
+	if now := untilPaused(flow, "orders", 0); now.Acked != was.Acked {
+		t.Errorf("a paused partition went from %d to %d", was.Acked, now.Acked)
+	}
+	c.Decide(control.Done, control.Resume, tp)
+	flow.UntilCopied("orders")
+	flow.Stop()
+	c.Verify("orders", "a.orders", 1)
+}

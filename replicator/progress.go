@@ -280,6 +280,13 @@ func (g *progress) addGap(gap offsets.Gap) {
 	g.touched++
 }
 
+// addDecided adds an entry to the gap ledger for what a person decided. It is never a part of another one: each says who decided what.
+func (g *progress) addDecided(gap offsets.Gap) {
+	defer g.note()
+	g.record.AddGap(gap)
+	g.touched++
+}
+
 // gaps describes the gap ledger for the status.
 func (g *progress) gaps() []GapState {
 	var list []GapState

@@ -281,9 +281,13 @@ func (r *recovery) restoreMapLocked(p *partition, l *offsets.Restored) error {
 	if err != nil {
 		return &fatalError{fmt.Errorf("flow %s: journal of %s: %w", f.config.Name, p, err)}
 	}
+	fetched := p.fetchedAt // not zero if its map begins anew
+	if fetched.IsZero() {
+		fetched = r.shard.lastFetch(p.source())
+	}
 	p.progress.restore(m, state, time.UnixMilli(l.Written))
 	p.cursor.reset(p.acked, p.doneEpoch)
-	p.cursor.noteFetch(f.fetchedBefore(state, r.shard.journalTime))
+	p.cursor.noteFetch(f.fetchedBefore(&p.record, r.shard.journalTime, fetched))
 	return nil
 }
 

@@ -16,9 +16,9 @@ import (
 // repair is what a decision does to one partition: it is taken over again as after a restart, with what was decided.
 type repair struct {
 	tp       offsets.TopicPartition
-	anomaly  anomaly // that halted it
-	replaced bool    // the partition is being taken over again
-	since    time.Time
+	anomaly  anomaly   // that halted it
+	replaced bool      // the partition is being taken over again
+	since    time.Time // when it began, and then when the partition was replaced
 	result   control.Result
 	text     string
 }
@@ -35,7 +35,7 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kind == policy.Shrunk && c.state.Skipped(p.source()) != nil { // which the journal cannot say, because the partition is gone
+	if kind == policy.Shrunk && isAboutShrunk(c.state.Skipped(p.source())) { // which the journal cannot say, because the partition is gone
 		return policy.Skip
 	}
 	for _, permit := range c.permits[p.source()] {
@@ -46,6 +46,11 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 	return f.anomalies.Decide(p.topic.source, kind)
 }
 
+// isAboutShrunk reports whether a decision to skip, nil if there is none, may be about a partition that the source does not have any more.
+func isAboutShrunk(d *control.Decision) bool {
+	return d != nil && d.To == nil && (d.Halt == nil || d.Halt.Kind == string(policy.Shrunk))
+}
+
 // isExact reports whether the permit is about one record.
 func (p *permit) isExact() bool {
 	return p.kind == policy.RecordTooLarge || p.kind == policy.RecordRefused
@@ -54,7 +59,18 @@ func (p *permit) isExact() bool {
 func (c *controls) permit(tp offsets.TopicPartition, what permit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.permits[tp] = append(c.permits[tp], what)
+	if !slices.Contains(c.permits[tp], what) { // a repair that must wait is tried again
+		c.permits[tp] = append(c.permits[tp], what)
+	}
+}
+
+// revoke ends all permits of the partitions that a decision repairs, because another instance acts on it.
+func (c *controls) revoke(repairs []*repair) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range repairs {
+		delete(c.permits, r.tp)
+	}
 }
 
 // forbid ends the permits of a partition that is copied up to an offset. One about a record behind it stays: the next one of its batch may have halted the
@@ -71,13 +87,13 @@ func (c *controls) forbid(tp offsets.TopicPartition, acked int64) {
 // workOnRepairs repairs the partitions of a decision. It answers once it is known what became of all of them.
 func (f *Flow) workOnRepairs(ctx context.Context, w *work) (control.Result, string) {
 	if !w.planned {
-		if !f.isSettledIn(w.Scope) && time.Since(w.began) < repairPatience {
+		if time.Since(w.began) < f.patienceWith(w.Scope) {
 			return "", ""
 		}
 		w.planned = true
 		for _, p := range f.covered(w.Scope) {
 			if w.What != control.Retry || w.Scope.Kind == control.Partition || p.getState() == halted {
-				w.repairs = append(w.repairs, &repair{tp: p.source()})
+				w.repairs = append(w.repairs, &repair{tp: p.source(), since: time.Now()})
 			}
 		}
 	}
@@ -90,7 +106,7 @@ func (f *Flow) workOnRepairs(ctx context.Context, w *work) (control.Result, stri
 	}
 	over := 0
 	for _, r := range w.repairs {
-		if r.result == "" {
+		if r.result == "" && time.Now().Before(f.controls.roundEnds) {
 			r.result, r.text = f.repair(ctx, w.Decision, r)
 		}
 		if r.result != "" {
@@ -113,6 +129,27 @@ func (f *Flow) ackedOf(tp offsets.TopicPartition) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.acked
+}
+
+// patienceWith returns how long the repair of a scope may wait for partitions that are not recovered yet, because they may halt, or not there yet,
+// because the shard was just given to this process, or another decision takes the partition over again.
+func (f *Flow) patienceWith(scope control.Scope) time.Duration {
+	tp := scope.TopicPartition()
+	if scope.Kind == control.Partition && f.partition(tp) == nil {
+		s := f.held.get(f.shardOf(tp))
+		switch {
+		case s == nil:
+			return 0
+		case !s.ownership.isOwned(), s.isInJournal(tp):
+			return longRepair
+		case int(tp.Partition) < len(f.sourceView().ByName[tp.Topic].Partitions):
+			return repairPatience
+		}
+	}
+	if f.isSettledIn(scope) {
+		return 0
+	}
+	return repairPatience
 }
 
 // isSettledIn reports whether every partition in a scope is recovered: what recovers may halt, and is repaired then.
@@ -153,6 +190,9 @@ func (f *Flow) repair(ctx context.Context, d *control.Decision, r *repair) (cont
 	if r.replaced {
 		return f.awaitRepair(p, r)
 	}
+	if p == nil && time.Since(r.since) < longRepair && !f.elsewhere(r.tp) {
+		return "", "" // another decision takes it over again
+	}
 	if p == nil {
 		return control.Failed, fmt.Sprintf("%s is not with this instance any more", r.tp)
 	}
@@ -169,6 +209,8 @@ func (f *Flow) repair(ctx context.Context, d *control.Decision, r *repair) (cont
 		return f.leaveOut(d, r, p)
 	case state != halted || a == nil:
 		return control.Done, fmt.Sprintf("%s is not halted; its state is %s", r.tp, state)
+	case d.Halt != nil && !d.Halt.Has(string(a.kind), a.from):
+		return control.Refused, fmt.Sprintf("%s is halted by %s at source offset %d now, and the decision is about %s", r.tp, a.kind, a.from, d.Halt)
 	case a.kind == policy.Shrunk:
 		return f.repairShrunk(d, r, p)
 	case d.What == control.Skip && !slices.Contains(a.kind.Actions(), policy.Skip):
@@ -205,6 +247,9 @@ func (f *Flow) journalNow(s *shard) bool {
 		return false
 	}
 	defer s.mu.Unlock()
+	if !s.ownership.isCertain() || s.fencer.open {
+		return false // nothing would be written
+	}
 	_, err := f.journalShard(s)
 	return err == nil
 }
@@ -311,7 +356,7 @@ func (f *Flow) leaveOutLocked(d *control.Decision, r *repair, p *partition) (con
 	if err := p.dropLocked(to, -1); err != nil {
 		return control.Failed, err.Error()
 	}
-	p.progress.addGap(offsets.Gap{Kind: kind, Action: string(policy.Skip), From: begin, To: to, At: time.Now(), Detail: byWhom("left out", d)})
+	p.progress.addDecided(offsets.Gap{Kind: kind, Action: string(policy.Skip), From: begin, To: to, At: time.Now(), Detail: byWhom("left out", d)})
 	return "", ""
 }
 
@@ -349,7 +394,7 @@ func (f *Flow) restartCopy(ctx context.Context, d *control.Decision, r *repair, 
 	case p.offsets == nil || p.stage != mapDurable || p.state != halted && p.state != replicating:
 		return "", ""
 	}
-	p.progress.addGap(offsets.Gap{Kind: "restarted", Action: string(policy.Restart), From: start, To: max(start, p.acked), At: time.Now(), Detail: detail})
+	p.progress.addDecided(offsets.Gap{Kind: "restarted", Action: string(policy.Restart), From: start, To: max(start, p.acked), At: time.Now(), Detail: detail})
 	p.endHaltLocked()
 	r.replaced, r.since, r.anomaly = true, time.Now(), anomaly{from: start, to: start}
 	f.rewindLocked(p, start)

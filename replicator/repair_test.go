@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
@@ -448,4 +449,109 @@ func TestRepairOfAPausedPartition(t *testing.T) {
 	c.Decide(control.Done, control.Resume, tp)
 	flow.UntilCopied("orders")
 	replicatortest.MustEqual(t, "the copy", want, c.Target.Texts("a.orders", 1)[0])
+}
+
+// A skip is about the anomaly that was seen when it was decided. Another one, also one that comes later, halts.
+func TestSkipOfAnotherAnomaly(t *testing.T) {
+	t.Parallel()
+	c, flow, want := gapped(t)
+	tp := replicatortest.TP("orders", 0)
+	for _, other := range []control.Halt{{Kind: "foreign_write", From: 20, To: 20}, {Kind: "retention_gap", From: 10, To: 20}} {
+		s := c.Decide(control.Refused, control.Skip, tp, func(d *control.Decision) { d.Halt = &other })
+		if detail := s.Outcomes[0].Detail; !strings.Contains(detail, "halted by retention_gap at source offset 20 now, and the decision is about "+other.Kind) {
+			t.Errorf("the answer is %q", detail)
+		}
+	}
+	flow.UntilHaltedBy("retention_gap", "orders", 0)
+	c.Decide(control.Done, control.Skip, tp, func(d *control.Decision) { d.Halt = &control.Halt{Kind: "retention_gap", From: 20, To: 25} }) // more is gone since
+	flow.UntilCopied("orders")
+	replicatortest.MustEqual(t, "the copy without its gap", want, c.Target.Texts("a.orders", 1)[0])
+	flow.Stop()
+
+	// As if the process had been killed before it could say what it did, and something else had happened since.
+	id := c.ControlState().Skipped(offsets.TopicPartition{Topic: "orders"}).ID
+	for _, o := range c.ControlState().Outcomes(id) {
+		c.Target.Write(&kgo.Record{Topic: control.TopicName("a-b"), Key: []byte("outcome/" + id + "/" + o.Instance)})
+	}
+	c.Source.Produce("orders", 1, 10, "lost")
+	c.Source.DeleteRecords("orders", 0, 45)
+	flow = c.Start()
+	flow.UntilHaltedBy("retention_gap", "orders", 0)
+	replicatortest.Eventually(t, "the process answers", func() (bool, string) {
+		list := c.ControlState().Outcomes(id)
+		return len(list) == 1 && list[0].Result == control.Refused, fmt.Sprint(list)
+	})
+	flow.UntilHaltedBy("retention_gap", "orders", 0)
+}
+
+// A skip of something else does not say that a partition may vanish.
+func TestSkipIsNotAboutALaterShrink(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	c.Source.Produce("orders", 2, 20, "old")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	tp := replicatortest.TP("orders", 1)
+	c.Decide(control.Done, control.Pause, tp)
+	at := untilPaused(flow, "orders", 1).Acked
+	c.Source.Produce("orders", 2, 20, "more")
+	flow.UntilPartitions("the end of the source is known", "orders", 2, func(p replicator.PartitionStatus) bool { return *p.SourceEnd > at+2 })
+	c.Decide(control.Done, control.Skip, tp, leftOut(at, at+2))
+	c.Decide(control.Done, control.Resume, tp)
+	flow.UntilCopied("orders")
+	flow.Stop()
+	c.Source.RecreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "new")
+	flow = c.Start()
+	flow.UntilHaltedBy("shrunk", "orders", 1)
+}
+
+// Each restart of a copy is in the ledger with who decided it, so that none is done again.
+func TestSecondRestartOfACopy(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Instance = "node"
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 20, "first")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	once := c.Source.Texts("orders", 1)[0]
+	for n := range int64(2) {
+		c.Decide(control.Done, control.RestartCopy, replicatortest.TP("orders", 0))
+		flow.UntilPartitions("it is copied again", "orders", 1, func(p replicator.PartitionStatus) bool { return p.Acked == 20 && p.TargetEnd >= 20*(n+2) })
+	}
+	flow.UntilJournaled("orders")
+	id := c.ControlState().Decisions()[0].ID
+	if gaps := replicatortest.Partitions(flow.Status(), "orders")[0].Gaps; len(gaps) != 2 || !strings.Contains(gaps[1].Detail, id) {
+		t.Errorf("the ledger has %+v", gaps)
+	}
+	c.Target.Write(&kgo.Record{Topic: control.TopicName("a-b"), Key: []byte("outcome/" + id + "/node")})
+	wantAfterRestart(t, c, flow)
+	replicatortest.MustEqual(t, "the copy", slices.Concat(once, once, once), c.Target.Texts("a.orders", 1)[0])
+}
+
+// A repair takes a compacted topic over again without a doubt about tombstones: the process has read it all the time.
+func TestRetryOfACompactedTopic(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
+	c.Source.CreateTopic("orders", 1, "cleanup.policy", "compact")
+	refuseBad(c, kerr.InvalidRecord, true)
+	write := func(key, value string) {
+		c.Source.Write(&kgo.Record{Topic: "orders", Key: []byte(key), Value: []byte(value)})
+	}
+	write("first", "1")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	flow.UntilJournaled("orders")
+	writeWithBad(c, 3, 0)
+	flow.UntilHaltedBy("record_refused", "orders", 0)
+	write("ann", "1")
+	write("ann", "2")
+	write("ann", "3")
+	c.Source.Compact()
+	write("eve", "1")
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	flow.UntilCopied("orders")
 }

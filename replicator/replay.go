@@ -269,10 +269,13 @@ func isKafka(versions *kmsg.ApiVersionsResponse) bool {
 
 func (s partitionSource) rules() replayRules {
 	f, topic := s.flow, s.copy.topic.source
+	s.copy.mu.Lock()
+	acked := s.copy.acked
+	s.copy.mu.Unlock()
 	return replayRules{
 		Rules:      f.batchRules(s.copy.topic),
 		marks:      f.writers.provenance(),
-		leavesOut:  f.controls.skipped(s.copy.source()) || f.anomalies.Decide(topic, policy.RecordRefused) == policy.Skip || f.anomalies.Decide(topic, policy.RecordTooLarge) == policy.Skip,
+		leavesOut:  f.controls.skipped(s.copy.source(), acked) || f.anomalies.Decide(topic, policy.RecordRefused) == policy.Skip || f.anomalies.Decide(topic, policy.RecordTooLarge) == policy.Skip,
 		settleTime: settleTime,
 	}
 }

@@ -54,14 +54,17 @@ type shard struct {
 
 	partsMu    sync.Mutex
 	partitions []*partition
-	changed    []*partition                    // those that may have something to journal
-	inJournal  map[offsets.TopicPartition]bool // partitions that the journal has, or may have, entries of
-	ownIDs     []int64                         // producerIDs
-	problem    string                          // why the shard is not recovered, for the status
+	changed    []*partition                         // those that may have something to journal
+	inJournal  map[offsets.TopicPartition]bool      // partitions that the journal has, or may have, entries of
+	fetched    map[offsets.TopicPartition]time.Time // when this process last fetched partitions that it takes over again
+	ownIDs     []int64                              // producerIDs
+	problem    string                               // why the shard is not recovered, for the status
 }
 
 func newShard(f *Flow, number int32) *shard {
-	s := &shard{flow: f, number: number, inJournal: make(map[offsets.TopicPartition]bool), journalLimit: journalBatchBytes}
+	s := &shard{
+		flow: f, number: number, inJournal: make(map[offsets.TopicPartition]bool), fetched: make(map[offsets.TopicPartition]time.Time), journalLimit: journalBatchBytes,
+	}
 	s.tasks = newTasks(f.fail)
 	s.fencer = fencer{
 		client: f.target, cluster: f.config.Target, transactionalID: fmt.Sprintf("milena.%s.%d", f.config.Name, number), journal: f.journalTopic,
@@ -109,8 +112,15 @@ func (s *shard) add(p *partition) {
 // restored.
 func (s *shard) remove(p *partition) {
 	p.retire()
+	p.mu.Lock()
+	fetched := p.fetchedAt
+	if p.next < p.holesUntil {
+		fetched = time.UnixMilli(1) // the watch for holes goes on
+	}
+	p.mu.Unlock()
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
+	s.fetched[p.source()] = fetched
 	rest := make([]*partition, 0, len(s.partitions))
 	for _, q := range s.partitions {
 		if q != p {
@@ -119,6 +129,13 @@ func (s *shard) remove(p *partition) {
 	}
 	s.partitions = rest // a new slice, because members returns the old one to readers without the lock
 	s.inJournal[p.source()] = true
+}
+
+// lastFetch returns when this process last fetched a partition of that name that it has removed, the zero time if it did not.
+func (s *shard) lastFetch(tp offsets.TopicPartition) time.Time {
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	return s.fetched[tp]
 }
 
 // members returns all partitions of the shard.

@@ -17,13 +17,18 @@ type throttle struct {
 	free time.Time // when what was fetched is paid
 }
 
-// set sets the rate of all instances together.
+// set sets the rate of all instances together. What was fetched at another rate is paid.
 func (t *throttle) set(d *control.Decision) {
-	if d == nil {
-		t.rate.Store(0)
+	rate := int64(0)
+	if d != nil {
+		rate = d.Rate
+	}
+	if t.rate.Swap(rate) == rate {
 		return
 	}
-	t.rate.Store(d.Rate)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.free = time.Time{}
 }
 
 // take records that bytes were fetched, by an instance whose part of the rate is share.

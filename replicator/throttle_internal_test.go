@@ -37,6 +37,14 @@ func TestThrottle(t *testing.T) {
 	if w := h.wait(later); w > maxThrottle+time.Second {
 		t.Errorf("one response takes %v", w)
 	}
+	h.set(&control.Decision{What: control.Throttle, Rate: 1 << 20})
+	if h.wait(later) == 0 {
+		t.Error("the same rate once more forgives what was fetched")
+	}
+	h.set(&control.Decision{What: control.Throttle, Rate: 1 << 30})
+	if w := h.wait(later); w != 0 {
+		t.Errorf("at a higher rate, what was fetched at the lower one still takes %v", w)
+	}
 	h.set(nil)
 	if h.wait(later) != 0 {
 		t.Error("a throttle that has ended lasts")

@@ -49,9 +49,12 @@ func (f *Flow) checkHoleLocked(p *partition, h recordbatch.Header) bool {
 	return f.raiseLocked(p, policy.TombstonesCleaned, p.next, to, detail) != policy.Halt
 }
 
-// fetchedBefore is when an earlier process last fetched a partition that this one continues, as far as the journal tells: the partition's last
-// halt, or else the newest record of the shard or of the flow's owner. A pause that policy has not decided on has no end.
-func (f *Flow) fetchedBefore(state *offsets.PartitionState, journaled time.Time) time.Time {
+// fetchedBefore is when a partition that this process continues was last fetched: by this process, or else, as far as the journal tells, by an
+// earlier one: the partition's last halt, or else the newest record of the shard or of the flow's owner. A pause that policy has not decided on has no end.
+func (f *Flow) fetchedBefore(state *offsets.PartitionState, journaled, own time.Time) time.Time {
+	if n := len(state.Gaps); !own.IsZero() && (n == 0 || state.Gaps[n-1].Action != string(policy.Halt) || state.Gaps[n-1].Kind != string(policy.TombstonesCleaned)) {
+		return own
+	}
 	alive := f.readBefore(state, journaled)
 	tp := offsets.TopicPartition{Topic: state.Topic, Partition: state.Partition}
 	if since := f.controls.pausedSince(tp, alive); !since.IsZero() && since.Before(alive) {

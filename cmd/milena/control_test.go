@@ -11,6 +11,7 @@ import (
 
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/fleet"
 )
 
 // A flow is paused and resumed by commands, from before it runs on. Status, log and exit codes say so.
@@ -92,6 +93,27 @@ func TestControlCommandLines(t *testing.T) {
 	}
 	if code, _, stderr := milena(t, "skip", "-c", path, "--partition", "nothing-0", "--reason", "x"); code != exitFailed || !strings.Contains(stderr, "does not copy topic nothing") {
 		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
+// A skip names what halts the partition, so that nothing else is skipped.
+func TestHaltOfASkip(t *testing.T) {
+	t.Parallel()
+	end := int64(40)
+	gap := &fleet.Halt{Kind: "retention_gap", From: 20, To: 30}
+	for name, test := range map[string]struct {
+		at   fleet.Partition
+		want *control.Halt
+	}{
+		"halted":               {fleet.Partition{Halted: gap, SourceEnd: &end}, &control.Halt{Kind: "retention_gap", From: 20, To: 30}},
+		"not halted":           {fleet.Partition{SourceEnd: &end}, nil},
+		"not on the source":    {fleet.Partition{Halted: gap}, nil},
+		"an unknown end":       {fleet.Partition{Halted: &fleet.Halt{Kind: "unmatched", From: 20, To: -1}, SourceEnd: &end}, &control.Halt{Kind: "unmatched", From: 20, To: 20}},
+		"an unknown beginning": {fleet.Partition{Halted: &fleet.Halt{Kind: "unmatched", From: -1, To: -1}, SourceEnd: &end}, nil},
+	} {
+		if got := haltOf(&test.at); (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 

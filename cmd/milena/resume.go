@@ -69,7 +69,7 @@ func (p *program) resumptions(c *controlFlags, state *control.State, scopes []co
 			continue
 		}
 		d := p.decide(c, control.Resume, scope)
-		d.Began = paused.When
+		d.Began = paused.Start()
 		decisions = append(decisions, d)
 	}
 	return decisions

@@ -61,10 +61,22 @@ func (p *program) skip(ctx context.Context, args []string) error {
 			return fmt.Errorf("skip: offset %d is beyond the end of %s on cluster %s, which is %s; nothing is left out before it is there", end, tp, clusters.Flow.Source, optional(at.SourceEnd))
 		}
 	}
+	if d.To == nil {
+		d.Halt = haltOf(at)
+	}
 	if !c.json {
 		p.printLeftOut(clusters, tp, at, &d)
 	}
 	return p.submit(ctx, c, clusters, []control.Decision{d})
+}
+
+// haltOf is the anomaly that a skip is about, nil if the journal does not tell: it does not have that the source has the partition no more.
+func haltOf(at *fleet.Partition) *control.Halt {
+	h := at.Halted
+	if h == nil || at.SourceEnd == nil || h.From < 0 {
+		return nil
+	}
+	return &control.Halt{Kind: h.Kind, From: h.From, To: max(h.From, h.To)}
 }
 
 // printLeftOut prints what a decision to skip leaves out.

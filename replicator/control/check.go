@@ -22,6 +22,7 @@ const (
 
 var (
 	idForm    = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
+	haltForm  = regexp.MustCompile(`^[a-z_]{1,40}$`)
 	topicForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,249}$`)
 	yearFirst = time.Date(2020, time.January, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
 	yearLast  = time.Date(2200, time.January, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
@@ -58,11 +59,18 @@ func decode(value []byte, into any, version *int) error {
 	}
 	switch {
 	case *version > Version:
-		return fmt.Errorf("the record has version %d, and this milena knows up to %d; upgrade it", *version, Version)
+		return &newerError{*version}
 	case *version < 1:
 		return errors.New("the value has no version v")
 	}
 	return nil
+}
+
+// newerError means that a newer milena wrote the record. What it says is not known, and not nonsense.
+type newerError struct{ version int }
+
+func (e *newerError) Error() string {
+	return fmt.Sprintf("the record has version %d, and this milena knows up to %d; upgrade it", e.version, Version)
 }
 
 // Check returns why a decision is nonsense, nil if it is not.
@@ -88,6 +96,10 @@ func (d *Decision) Check() error {
 		return errors.New("from and to belong together")
 	case d.To != nil && (*d.From < 0 || *d.To <= *d.From):
 		return fmt.Errorf("to %d is not above from %d", *d.To, *d.From)
+	case d.Halt != nil && (d.What != Skip || d.To != nil):
+		return errors.New("halt belongs to a skip without from and to")
+	case d.Halt != nil && (!haltForm.MatchString(d.Halt.Kind) || d.Halt.From < 0 || d.Halt.To < d.Halt.From):
+		return fmt.Errorf("halt by %.50q at %d to %d is none", d.Halt.Kind, d.Halt.From, d.Halt.To)
 	}
 	return nil
 }

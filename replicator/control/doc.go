@@ -37,9 +37,10 @@
 //	when       the time of the decision, by the clock of the writer
 //	why        the reason; optional for resume
 //	until      pause, throttle: when it ends by itself; optional
-//	began      resume: when the pause that it ends was decided; optional
+//	began      resume, and pause of what is paused: since when it is paused; optional
 //	rate       throttle: bytes per second; 0 ends the throttle
 //	from, to   skip: the source offsets [from, to) that are left out; without them, what halted the partition
+//	halt       skip without from and to: {kind, from, to}, what halted the partition when it was decided. Another anomaly is not skipped
 //
 // An outcome has
 //
@@ -55,14 +56,17 @@
 // its own. A resume ends the pause of its own scope only. A tombstone of a decision is a decision like its end: somebody with the right to write has
 // deleted it.
 //
+// That the topic is gone, or lost records, is no decision: a process that runs keeps what held, and the instance with shard 0 writes it into the next one.
+//
 // A record that is not such a record changes nothing: [State.Apply] says why, and whoever reads the topic names its offset and the reason. Who wrote it
 // cannot be known, because Kafka does not keep that. Compaction deletes what such a record replaces, so the newest good one is written again
-// ([State.Housekeep]).
+// ([State.Housekeep]), unless a newer milena wrote what replaces it.
 //
 // # Bounds
 //
 // The topic is kept short by the instance with shard 0: it keeps the newest [MaxHistory] entries of the history, none older than [HistoryAge], and
-// deletes outcomes with them. Decisions that have no effect any more go after the same time, but for skips: a restart must know them. A State has at most [MaxDecisions] decisions; what is beyond
+// deletes outcomes with them. Decisions that have no effect any more go after the same time, and of commands that were done all but the newest
+// [MaxHistory], but for skips: a restart must know them. A State has at most [MaxDecisions] decisions; what is beyond
 // that is ignored like nonsense.
 //
 // An instance reads with one long poll after the other, each of [Poll]: an idle flow costs a request every few seconds, and a decision reaches

@@ -25,6 +25,8 @@ const (
 	// FetchBytes limits one response, and writeTimeout the wait of a broker for its replicas.
 	fetchBytes   = 1 << 20
 	writeTimeout = 3 * time.Second
+	// MaxEntries is how many entries may be written at a time, so that a batch stays below the usual max.message.bytes.
+	MaxEntries = 256
 	// WriteAttempts is how often a write is sent while the leader moves.
 	writeAttempts = 5
 )

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -52,6 +53,29 @@ type Decision struct {
 	Rate    int64     `json:"rate,omitempty"`
 	From    *int64    `json:"from,omitempty"`
 	To      *int64    `json:"to,omitempty"`
+	Halt    *Halt     `json:"halt,omitempty"`
+}
+
+// Halt is an anomaly that halted a partition, as whoever decides has seen it. It concerns the source offsets [From, To).
+type Halt struct {
+	Kind string `json:"kind"`
+	From int64  `json:"from"`
+	To   int64  `json:"to"`
+}
+
+// Has reports whether an anomaly of a kind that begins at a source offset is the one that was seen, or a part of it.
+func (h *Halt) Has(kind string, from int64) bool {
+	return h.Kind == kind && (from == h.From || from > h.From && from < h.To)
+}
+
+func (h *Halt) String() string { return fmt.Sprintf("%s at source offset %d", h.Kind, h.From) }
+
+// Start is since when what a pause covers has been paused without interruption: a pause may have replaced another one.
+func (d *Decision) Start() time.Time {
+	if d.Began.IsZero() {
+		return d.When
+	}
+	return d.Began
 }
 
 // New returns a decision of now.

@@ -28,6 +28,8 @@ func TestGoldenBytes(t *testing.T) {
 	pause.Until = noon.Add(2 * time.Hour)
 	skip := decision(control.Skip, control.OfPartition(orders), "two", time.Second)
 	skip.From, skip.To = number(10), number(12)
+	halted := decision(control.Skip, control.OfPartition(orders), "six", 0)
+	halted.Halt = &control.Halt{Kind: "retention_gap", From: 20, To: 30}
 	throttle := decision(control.Throttle, control.OfTopic("orders"), "three", 0)
 	throttle.Rate = 1 << 20
 	resume := decision(control.Resume, control.Scope{Kind: control.Flow}, "four", 0)
@@ -44,6 +46,7 @@ func TestGoldenBytes(t *testing.T) {
 		{"pause", pause.Entries()[0], "decision/pause/partition/orders/3", head + `one","what":"pause","scope":{"kind":"partition","topic":"orders","partition":3},` + tail + `0Z","why":"a test","until":"2026-03-01T14:00:00Z"}`},
 		{"history", pause.Entries()[1], "history/one", head + `one","what":"pause","scope":{"kind":"partition","topic":"orders","partition":3},` + tail + `0Z","why":"a test","until":"2026-03-01T14:00:00Z"}`},
 		{"skip", skip.Entries()[0], "decision/skip/partition/orders/3", head + `two","what":"skip","scope":{"kind":"partition","topic":"orders","partition":3},` + tail + `1Z","why":"a test","from":10,"to":12}`},
+		{"skip of a halt", halted.Entries()[0], "decision/skip/partition/orders/3", head + `six","what":"skip","scope":{"kind":"partition","topic":"orders","partition":3},` + tail + `0Z","why":"a test","halt":{"kind":"retention_gap","from":20,"to":30}}`},
 		{"throttle", throttle.Entries()[0], "decision/throttle/topic/orders", head + `three","what":"throttle","scope":{"kind":"topic","topic":"orders"},` + tail + `0Z","why":"a test","rate":1048576}`},
 		{"resume", resume.Entries()[0], "decision/pause/flow", head + `four","what":"resume","scope":{"kind":"flow"},` + tail + `0Z","began":"2026-03-01T11:00:00Z"}`},
 		{"adopt", adopt.Entries()[0], "decision/adopt/group/a/b", head + `five","what":"adopt","scope":{"kind":"group","group":"a/b"},` + tail + `0Z","why":"a test"}`},

@@ -19,8 +19,8 @@ const (
 	MaxHistory = 1000
 	// HistoryAge is for how long it keeps them.
 	HistoryAge = 90 * 24 * time.Hour
-	// MaxOutcomes is the maximum number of outcomes of one decision.
-	maxOutcomes = 100
+	// MaxOutcomes is the maximum number of outcomes of one decision, and maxAnswers that of all together.
+	maxOutcomes, maxAnswers = 100, 100_000
 	// MaxIgnored is how many ignored records a state names.
 	maxIgnored = 5
 )
@@ -48,7 +48,8 @@ type State struct {
 	decisions map[string]*Decision          // by key; never changed
 	history   map[string]Decision           // by id
 	outcomes  map[string]map[string]Outcome // by id of the decision, and instance
-	spoiled   map[string]bool               // keys of decisions whose newest record is nonsense
+	spoiled   map[string]bool               // keys of decisions whose newest record is nonsense, or not in the topic
+	answers   int                           // outcomes of all decisions
 	ignored   int
 	last      []Ignored
 }
@@ -60,7 +61,10 @@ func (s *State) Apply(r Record) error {
 		s.ignored++
 		s.last = append(s.last, Ignored{r.Offset, err.Error()})
 		s.last = s.last[max(0, len(s.last)-maxIgnored):]
-		if _, ok := s.decisions[string(r.Key)]; ok {
+		_, replaces := s.decisions[string(r.Key)]
+		if _, newer := errors.AsType[*newerError](err); newer {
+			delete(s.spoiled, string(r.Key)) // to write the older one again would undo a decision
+		} else if replaces {
 			s.spoiled[string(r.Key)] = true
 		}
 	}
@@ -68,10 +72,7 @@ func (s *State) Apply(r Record) error {
 }
 
 func (s *State) apply(r Record) error {
-	if s.decisions == nil {
-		s.decisions, s.history = make(map[string]*Decision), make(map[string]Decision)
-		s.outcomes, s.spoiled = make(map[string]map[string]Outcome), make(map[string]bool)
-	}
+	s.begin()
 	key := string(r.Key)
 	switch {
 	case len(r.Key) > maxKey:
@@ -133,7 +134,11 @@ func (s *State) applyOutcome(key string, value []byte) error {
 	if !ok {
 		return fmt.Errorf("the key %.80q has no instance", key)
 	}
+	_, known := s.outcomes[id][instance]
 	if value == nil {
+		if known {
+			s.answers--
+		}
 		delete(s.outcomes[id], instance)
 		if len(s.outcomes[id]) == 0 {
 			delete(s.outcomes, id)
@@ -146,14 +151,37 @@ func (s *State) applyOutcome(key string, value []byte) error {
 		return err
 	case key != o.key():
 		return fmt.Errorf("the key %.80q is not that of the value, %q", key, o.key())
-	case len(s.outcomes) >= MaxDecisions && s.outcomes[id] == nil, len(s.outcomes[id]) >= maxOutcomes:
+	case known: // a newer one
+	case s.answers >= maxAnswers, len(s.outcomes) >= MaxDecisions && s.outcomes[id] == nil, len(s.outcomes[id]) >= maxOutcomes:
 		return errors.New("there are too many outcomes")
+	default:
+		s.answers++
 	}
 	if s.outcomes[id] == nil {
 		s.outcomes[id] = make(map[string]Outcome)
 	}
 	s.outcomes[id][instance] = o
 	return nil
+}
+
+// Continue takes over what held in the state of an earlier topic, and its skips, as far as this one does not decide about the same: that a topic is gone
+// is no decision. [State.Housekeep] writes it again.
+func (s *State) Continue(earlier *State, now time.Time) {
+	for key, d := range earlier.decisions {
+		if _, ok := s.decisions[key]; ok || !d.Holds(now) && d.What != Skip || len(s.decisions) >= MaxDecisions {
+			continue
+		}
+		s.begin()
+		s.decisions[key], s.spoiled[key] = d, true
+	}
+}
+
+// begin makes the maps of an empty state.
+func (s *State) begin() {
+	if s.decisions == nil {
+		s.decisions, s.history = make(map[string]*Decision), make(map[string]Decision)
+		s.outcomes, s.spoiled = make(map[string]map[string]Outcome), make(map[string]bool)
+	}
 }
 
 // Ignored returns how many records changed nothing, and the last few of them.
@@ -193,23 +221,33 @@ func (s *State) Paused(tp offsets.TopicPartition, now time.Time) *Decision {
 	return nil
 }
 
-// PausedSince returns since when a partition has not been read because of pauses that hold now or ended after an instant. It returns the zero time if
-// there are none.
+// PausedSince returns since when a partition has not been read because of pauses that hold now or ended after an instant, and of those that they
+// continue. It returns the zero time if there are none.
 func (s *State) PausedSince(tp offsets.TopicPartition, after, now time.Time) (since time.Time) {
+	type span struct{ began, ended time.Time } // no end: it holds
+	var earlier []span
 	for _, scope := range coverings(tp) {
 		d := s.find(Pause, scope)
 		if d == nil {
 			continue
 		}
-		began, ended := d.When, d.Until
+		p := span{d.Start(), d.Until}
 		if d.What == Resume {
-			began, ended = d.Began, d.When
+			p = span{d.Began, d.When}
 		}
-		if began.IsZero() || !ended.IsZero() && ended.Before(after) && !d.Holds(now) {
-			continue
+		switch {
+		case p.began.IsZero():
+		case !p.ended.IsZero() && p.ended.Before(after) && !d.Holds(now):
+			earlier = append(earlier, p)
+		case since.IsZero() || p.began.Before(since):
+			since = p.began
 		}
-		if since.IsZero() || began.Before(since) {
-			since = began
+	}
+	for range earlier { // each may continue any other
+		for _, p := range earlier {
+			if !p.ended.Before(since) && p.began.Before(since) {
+				since = p.began
+			}
 		}
 	}
 	return since
@@ -263,8 +301,24 @@ func (s *State) History() []Decision {
 	return slices.SortedFunc(maps.Values(s.history), func(a, b Decision) int { return strings.Compare(a.ID, b.ID) })
 }
 
+// spare returns commands that were done, but for skips and the newest [MaxHistory]: else what was done once to many partitions would leave no room for
+// other decisions.
+func (s *State) spare() map[*Decision]bool {
+	var done []*Decision
+	for _, d := range s.Decisions() {
+		if d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0 {
+			done = append(done, d)
+		}
+	}
+	spare := make(map[*Decision]bool)
+	for _, d := range done[:max(0, len(done)-MaxHistory)] {
+		spare[d] = true
+	}
+	return spare
+}
+
 // Housekeep returns records that keep the topic short and right: tombstones of what is too old or too much, and decisions whose newest record is
-// nonsense. Whoever writes them reads them like any others.
+// nonsense or gone. Whoever writes them reads them like any others.
 func (s *State) Housekeep(now time.Time) (entries []Entry) {
 	for _, key := range slices.Sorted(maps.Keys(s.spoiled)) {
 		entries = append(entries, Entry{key, encode(s.decisions[key])})
@@ -278,10 +332,11 @@ func (s *State) Housekeep(now time.Time) (entries []Entry) {
 			kept[d.ID] = true
 		}
 	}
+	spare := s.spare()
 	for _, key := range slices.Sorted(maps.Keys(s.decisions)) {
 		d := s.decisions[key]
 		over := d.What == Resume || d.What == Throttle && d.Rate == 0 || !d.Until.IsZero() && !now.Before(d.Until) || d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0
-		if over && now.Sub(d.When) > HistoryAge && now.Sub(d.Until) > HistoryAge {
+		if over && now.Sub(d.When) > HistoryAge && now.Sub(d.Until) > HistoryAge || spare[d] {
 			entries = append(entries, Entry{Key: key})
 		} else {
 			kept[d.ID] = true

@@ -168,3 +168,116 @@ func TestTooManyDecisions(t *testing.T) {
 		t.Errorf("%v, and %d hold", err, len(s.InForce(noon)))
 	}
 }
+
+// What a newer milena has decided is not undone: the older decision that it replaces is not written again.
+func TestDecisionsOfANewerVersionAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	d := decision(control.Pause, control.OfTopic("orders"), "one", 0)
+	key := []byte(d.Entries()[0].Key)
+	var s control.State
+	apply(t, &s, d)
+	if err := s.Apply(control.Record{Key: key, Value: []byte("nonsense")}); err == nil {
+		t.Fatal("nonsense is taken")
+	}
+	if err := s.Apply(control.Record{Key: key, Value: []byte(`{"v":2,"id":7,"scope":"orders"}`)}); err == nil || !strings.Contains(err.Error(), "upgrade") {
+		t.Errorf("%v", err)
+	}
+	if entries := s.Housekeep(noon); len(entries) != 0 {
+		t.Errorf("the older decision is written over the newer one: %s", entries)
+	}
+}
+
+// A pause that replaces another one, or that begins under another scope before that one ends, continues it: nothing was read in between.
+func TestPausedSinceTheFirstOfSeveralPauses(t *testing.T) {
+	t.Parallel()
+	var s control.State
+	again := decision(control.Pause, control.OfTopic("orders"), "three", 72*time.Hour)
+	again.Began = noon.Add(24 * time.Hour)
+	apply(t, &s, again)
+	alive, now := noon.Add(73*time.Hour), noon.Add(74*time.Hour)
+	if since := s.PausedSince(orders, alive, now); !since.Equal(again.Began) {
+		t.Errorf("a pause that was made longer began at %v", since)
+	}
+	flow := decision(control.Resume, control.Scope{Kind: control.Flow}, "two", 48*time.Hour)
+	flow.Began = noon
+	apply(t, &s, flow)
+	if since := s.PausedSince(orders, alive, now); !since.Equal(noon) {
+		t.Errorf("paused with the flow first, and since %v", since)
+	}
+	flow.When = noon.Add(23 * time.Hour)
+	apply(t, &s, flow)
+	if since := s.PausedSince(orders, alive, now); !since.Equal(again.Began) {
+		t.Errorf("read for an hour in between, and paused since %v", since)
+	}
+}
+
+// Whoever floods the topic with outcomes costs bounded memory.
+func TestTooManyOutcomes(t *testing.T) {
+	t.Parallel()
+	var s control.State
+	taken, refused := 0, 0
+	for id := range 1100 {
+		for instance := range 100 {
+			e := control.Outcome{ID: fmt.Sprintf("id-%d", id), Instance: fmt.Sprintf("i-%d", instance), When: noon, Result: control.Done}.Entry()
+			if err := s.Apply(control.Record{Key: []byte(e.Key), Value: e.Value}); err != nil {
+				refused++
+			} else {
+				taken++
+			}
+		}
+	}
+	if taken != 100_000 || refused != 10_000 {
+		t.Errorf("%d are kept, %d are not", taken, refused)
+	}
+	e := control.Outcome{ID: "id-0", Instance: "i-0", When: noon, Result: control.Failed}.Entry()
+	if err := s.Apply(control.Record{Key: []byte(e.Key), Value: e.Value}); err != nil {
+		t.Errorf("one that replaces another is not taken: %v", err)
+	}
+}
+
+// What held in a topic that is gone holds on, unless the next one decides otherwise.
+func TestContinueAfterTheTopicIsGone(t *testing.T) {
+	t.Parallel()
+	var before, now control.State
+	apply(t, &before, decision(control.Pause, control.OfTopic("orders"), "holds", 0))
+	apply(t, &before, decision(control.Pause, control.OfTopic("bills"), "resumed", 0))
+	apply(t, &before, decision(control.Retry, control.OfTopic("orders"), "done", 0))
+	apply(t, &now, decision(control.Resume, control.OfTopic("bills"), "newer", 0))
+	now.Continue(&before, noon)
+	var keys []string
+	for _, e := range now.Housekeep(noon) {
+		keys = append(keys, e.Key)
+	}
+	if len(keys) != 1 || keys[0] != "decision/pause/topic/orders" || len(now.InForce(noon)) != 1 {
+		t.Errorf("%s are written, and %d hold", keys, len(now.InForce(noon)))
+	}
+}
+
+// Commands that were done to many partitions leave room for other decisions.
+func TestHousekeepOfManyCommands(t *testing.T) {
+	t.Parallel()
+	var s control.State
+	for i := range control.MaxHistory + 10 {
+		d := decision(control.RestartCopy, control.OfPartition(offsets.TopicPartition{Topic: "orders", Partition: int32(i)}), fmt.Sprintf("%05d", i), 0)
+		apply(t, &s, d)
+		if i == 3 {
+			continue // it is not done yet
+		}
+		e := control.Outcome{ID: d.ID, Instance: "i", When: noon, Result: control.Done}.Entry()
+		if err := s.Apply(control.Record{Key: []byte(e.Key), Value: e.Value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := 0
+	for _, e := range s.Housekeep(noon) {
+		if strings.HasPrefix(e.Key, "decision/") {
+			gone++
+		}
+		if e.Value != nil || e.Key == "decision/restart-copy/partition/orders/3" {
+			t.Errorf("%s", e.Key)
+		}
+	}
+	if gone != 9 {
+		t.Errorf("%d are deleted", gone)
+	}
+}

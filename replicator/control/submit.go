@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/milena-kafka/milena/replicator/client"
@@ -55,20 +56,25 @@ func Open(ctx context.Context, c client.Clusters) (*Log, *State, func(), error) 
 // control topic if it does not exist. A decision that no instance answers holds from the next start on.
 func Submit(ctx context.Context, c client.Clusters, wait time.Duration, decisions ...Decision) (Submission, error) {
 	s := Submission{Decisions: decisions, Outcomes: []Outcome{}, Missing: []string{}}
-	var entries []Entry
 	for i := range decisions {
 		if err := decisions[i].Check(); err != nil {
 			return s, err
 		}
-		entries = append(entries, decisions[i].Entries()...)
 	}
 	l, state, done, err := Open(ctx, c)
 	if err != nil {
 		return s, err
 	}
 	defer done()
-	if err := l.writeCreating(ctx, c, entries); err != nil {
-		return s, c.TargetError(err)
+	var entries []Entry
+	for i := range decisions {
+		state.continuePause(&decisions[i], time.Now())
+		entries = append(entries, decisions[i].Entries()...)
+	}
+	for some := range slices.Chunk(entries, MaxEntries) { // an even number: the records of a decision stay together
+		if err := l.writeCreating(ctx, c, some); err != nil {
+			return s, c.TargetError(err)
+		}
 	}
 	deadline := time.Now().Add(wait)
 	instances := runningInstances(ctx, c, l)
@@ -88,6 +94,16 @@ func Submit(ctx context.Context, c client.Clusters, wait time.Duration, decision
 				return s, err
 			}
 		}
+	}
+}
+
+// continuePause lets a pause or a resume say since when what it is about is paused.
+func (s *State) continuePause(d *Decision, now time.Time) {
+	if d.What != Pause && d.What != Resume {
+		return
+	}
+	if before := s.PauseOf(d.Scope, now); before != nil {
+		d.Began = before.Start()
 	}
 }
 
