@@ -277,7 +277,13 @@ func TestControlNeedsRights(t *testing.T) {
 		return flows[0].Control.Problem
 	}
 	eventually(t, 10*time.Second, "the status says so", func() (bool, string) { return strings.Contains(problem(), "grant READ and WRITE"), problem() })
-	createACLs(t, p.targetClient, "ALLOW READ milena topic "+controlTopic, "ALLOW WRITE milena topic "+controlTopic)
+	createACLs(t, p.targetClient, "ALLOW READ milena topic "+controlTopic)
+	out, _ = p.newMilena("anybody", p.config("orders")).tryCommand(t, "restart-copy", "orders", "--timeout", "2s", "--reason", "a test")
+	eventually(t, 20*time.Second, "with READ alone a command is refused that would be done again at each start", func() (bool, string) {
+		return strings.Contains(m.Output(), "would be done again at each start"), out
+	})
+	p.verify(remoteTopic, "orders")
+	createACLs(t, p.targetClient, "ALLOW WRITE milena topic "+controlTopic)
 	eventually(t, 20*time.Second, "with the rights it can be controlled", func() (bool, string) { return problem() == "", problem() })
 
 	if out, err := mallory.tryCommand(t, "pause", "--reason", "no right"); err == nil || !strings.Contains(out, "grant READ and WRITE") {

@@ -129,6 +129,16 @@ func (f *Flow) isFor(d *control.Decision) bool {
 
 // workOn goes on with a decision. The result is empty while it is not known what became of it.
 func (f *Flow) workOn(ctx context.Context, w *work) (control.Result, string) {
+	if !w.planned && w.What.IsCommand() && w.What != control.Retry {
+		may, err := f.controls.log.MayWrite(ctx)
+		switch {
+		case err != nil:
+			f.warn("a decision waits", "err", err)
+			return "", ""
+		case !may: // an answer keeps it from being done again
+			return control.Refused, fmt.Sprintf("milena may not write to the control topic that this was done, so that it would be done again at each start; grant WRITE on topic %s of cluster %s", control.TopicName(f.config.Name), f.config.Target)
+		}
+	}
 	switch w.What {
 	case control.Pause, control.Resume:
 		return f.workOnPause(w)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -100,6 +101,24 @@ func (l *Log) locate(ctx context.Context) error {
 		return ErrAnotherLog
 	}
 	return nil
+}
+
+// MayWrite reports whether milena's user may write the topic (KIP-430). A broker that does not tell its rights has no objection.
+func (l *Log) MayWrite(ctx context.Context) (bool, error) {
+	request := kmsg.NewPtrMetadataRequest()
+	request.IncludeTopicAuthorizedOperations = true
+	topic := kmsg.NewMetadataRequestTopic()
+	topic.Topic = &l.topic
+	request.Topics = append(request.Topics, topic)
+	response, err := request.RequestWith(ctx, l.client)
+	if err == nil && len(response.Topics) != 1 {
+		err = errors.New("the response does not contain the topic")
+	}
+	if err != nil {
+		return false, l.explain("check the rights on", err)
+	}
+	rights := response.Topics[0].AuthorizedOperations
+	return rights == math.MinInt32 || rights&(1<<kmsg.ACLOperationWrite) != 0, nil
 }
 
 // explain names the topic in an error of a broker.
