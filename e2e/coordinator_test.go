@@ -65,6 +65,7 @@ func TestCoordinatorsBrokerIsKilled(t *testing.T) {
 // A cluster that never had a group is healthy: check has nothing to say about it. Where brokers can never create the topic of their groups, check
 // and run name the broker's config, records are copied, and status does not say that all is well.
 func TestTargetWithoutGroups(t *testing.T) {
+	t.Parallel()
 	const key = "set offsets.topic.replication.factor to at most 1"
 	for _, tt := range []struct {
 		name   string

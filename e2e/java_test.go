@@ -65,6 +65,7 @@ func remoteNames() map[string]func(string) string {
 // Java's MirrorClient and RemoteClusterUtils find the same about milena's copies as about MirrorMaker 2's, except that milena's offsets are
 // exact.
 func TestMirrorClientReadsBothReplicators(t *testing.T) {
+	t.Parallel()
 	c := &mirrorClient{pair: startPair(t, kafka.Options{}, kafka.Options{}), topics: []string{"plain", "transactions"}}
 	random := seeded(t)
 	c.createTopic("plain", 3, 1)

@@ -38,6 +38,7 @@ func startWithoutTransactions(t *testing.T) (p *pair, lease func(topics ...strin
 
 // A target without transactions is refused with the way out. With it, instances that are stopped, killed and frozen lose nothing and copy nothing twice.
 func TestFenceByLease(t *testing.T) {
+	t.Parallel()
 	outer, lease := startWithoutTransactions(t)
 	s := outer.share("shared", 60)
 	s.settings = func() daemon.Map { return lease(s.topic) }
@@ -96,6 +97,7 @@ func TestFenceByLease(t *testing.T) {
 // A batch of an earlier owner arrives late, after its successor has read the copy. The successor finds it at its next batch and halts the partition.
 // From then on the broker refuses what the earlier owner still sends, as it does for the journal from the start.
 func TestLateBatchOfAnEarlierOwner(t *testing.T) {
+	t.Parallel()
 	p, lease := startWithoutTransactions(t)
 	p.createTopic("orders", 2, 1)
 	w := p.writer(load.Options{Topic: "orders", Partitions: 2})
@@ -128,6 +130,7 @@ func TestLateBatchOfAnEarlierOwner(t *testing.T) {
 // A takeover reads a copy up to the end of its leader's log, because what is behind the high watermark may be replicated later. A leader tells that end to
 // the replica id of a debugging tool only.
 func TestLeaderTellsTheEndOfItsLog(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{Brokers: 2})
 	check(t, kafka.CreateTopic(t.Context(), p.targetAdmin, "lagging", 1, 2, "min.insync.replicas=1"))
 	leader, follower := leaderOf(t, p.targetAdmin, "lagging")

@@ -141,6 +141,7 @@ func (g *migration) verifyMirrored(m *milena, atLeast int64) {
 
 // MirrorMaker 2 copies the first half of a load and stops. With the same file, milena copies the rest: no record is missing or duplicated.
 func TestMilenaContinuesMirrorMakersCopy(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name       string
 		properties map[string]string
@@ -190,6 +191,7 @@ func refusesBesideMirrorMaker(t *testing.T, m *milena) {
 
 // milena copies for a while and MirrorMaker 2 takes its work back, during a load. No record is missing or duplicated.
 func TestRollbackToMirrorMaker(t *testing.T) {
+	t.Parallel()
 	g, mirrorMaker := startMigration(t, map[string]string{"dr.offset.flush.interval.ms": "2000"})
 	g.waitMirrored(20_000)
 	stopMirrorMaker(t, mirrorMaker)
@@ -263,6 +265,7 @@ func (g *migration) behind(topic string) (parts []string) {
 // MirrorMaker 2 is killed twice within the minute between two commits of its offsets, so it leaves duplicates; it also skips aborted records.
 // With --rebuild-map, milena compares its copies from the beginning, adds no duplicate, and every offset translates, old ones too.
 func TestEveryOffsetTranslatesAfterMigration(t *testing.T) {
+	t.Parallel()
 	g, mirrorMaker := startMigration(t, map[string]string{"primary.consumer.isolation.level": "read_committed"})
 	ctx := t.Context()
 	g.waitMirrored(30_000)
