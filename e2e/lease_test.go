@@ -133,11 +133,11 @@ func TestLeaderTellsTheEndOfItsLog(t *testing.T) {
 	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{Brokers: 2})
 	check(t, kafka.CreateTopic(t.Context(), p.targetAdmin, "lagging", 1, 2, "min.insync.replicas=1"))
-	leader, follower := leaderOf(t, p.targetAdmin, "lagging")
 	oneAck, err := p.target.Client(kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite(), kgo.DefaultProduceTopic("lagging"))
 	check(t, err)
 	t.Cleanup(oneAck.Close)
 	check(t, oneAck.ProduceSync(t.Context(), kgo.StringRecord("replicated")).FirstErr())
+	leader, follower := leaderOf(t, p.targetAdmin, "lagging") // which is known now
 	end := func(replica int32) int64 {
 		request := kmsg.NewPtrListOffsetsRequest()
 		request.ReplicaID = replica
@@ -145,7 +145,7 @@ func TestLeaderTellsTheEndOfItsLog(t *testing.T) {
 		rp.Timestamp = -1
 		rt.Topic, rt.Partitions = "lagging", append(rt.Partitions, rp)
 		request.Topics = append(request.Topics, rt)
-		response, err := p.targetClient.Broker(int(leader)).Request(t.Context(), request)
+		response, err := oneAck.Broker(int(leader)).Request(t.Context(), request)
 		check(t, err)
 		found := response.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
 		check(t, kerr.ErrorForCode(found.ErrorCode))
