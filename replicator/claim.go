@@ -138,3 +138,11 @@ func (f *fencer) raise(ctx context.Context, newest *offsets.Claim) error {
 
 // toQuiet means that a log tail is read to a quiet end, because no marker ends it.
 const toQuiet = -2
+
+// tailEnd says up to where the log tails of known partitions are read.
+func (r *recovery) tailEnd() int64 {
+	if r.flow.claims() {
+		return toQuiet
+	}
+	return toMarker
+}

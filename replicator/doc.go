@@ -93,7 +93,7 @@
 // epoch itself. Then the group decides, or without a group the owner record in the journal: another owner is a [FencedError].
 //
 // A target without transactions has no fence (fence: lease). There the group gives a shard to one owner at a time, the log of its journal is read to a quiet
-// end and claimed with the next epoch, and a copy is read to a quiet end instead of a marker (claim.go says what is weaker).
+// end and claimed with the next epoch, and a copy is read to a quiet end instead of a marker (quiet.go; claim.go says what is weaker).
 //
 // A marker may be missing for good: the coordinator leaves it out of a partition without a leader, and DeleteRecords deletes it. When the coordinator
 // says that none is missing and none comes, the partition is fenced again (latemarkers.go).

@@ -252,8 +252,8 @@ func (t *logTail) addBatch(batch recordbatch.Batch, aborted *recordbatch.Aborted
 	if h.NextOffset() <= t.from {
 		return // the fetch offset was within this batch
 	}
-	// Without a fence there is no marker to wait for: the zero mark would match those of producer 0, the first one of a cluster.
 	t.disturb(h)
+	// Without a fence there is no marker to wait for: the zero mark would match those of producer 0, the first one of a cluster.
 	if t.until == toMarker && h.Attributes.Control() && h.ProducerID == t.mark.producerID && h.ProducerEpoch >= t.mark.epoch {
 		t.done, t.end, t.sealed = true, h.NextOffset(), h.ProducerEpoch
 	} else if t.err = t.visitBatch(h, batch.Bytes, aborted); t.err != nil {

@@ -316,14 +316,6 @@ func (r *recovery) sourceRecreatedLocked(p *partition) {
 // toMarker means that a log tail is read up to the marker of the fence, not up to an offset.
 const toMarker = -1
 
-// tailEnd says up to where the log tails of known partitions are read.
-func (r *recovery) tailEnd() int64 {
-	if r.flow.claims() {
-		return toQuiet
-	}
-	return toMarker
-}
-
 // tailOf returns the log tail that must be read on the target before this partition may continue. It returns nil if nothing must be read:
 // the partition is ready then, or not recovering any more.
 func (r *recovery) tailOf(p *partition, until int64) *copyTail {
