@@ -65,6 +65,8 @@ type Config struct {
 	Log Log `koanf:"log"`
 	// Metrics configures which series /metrics has.
 	Metrics Metrics `koanf:"metrics"`
+	// OTel sends metrics and traces to an OpenTelemetry collector.
+	OTel OTel `koanf:"otel"`
 	// Buffer limits the bytes of batches that one flow holds in memory.
 	Buffer Bytes `koanf:"buffer"`
 	// ShutdownTimeout limits how long a clean shutdown waits for batches in flight.
@@ -214,6 +216,13 @@ type Metrics struct {
 	// Partitions is all, lagging or none: which partitions have series of their own, about eight each. Lagging ones are those with lag, and those
 	// that are halted, wait, or have a lag that is not known. Sums by topic and flow count all partitions in any case.
 	Partitions string `koanf:"partitions"`
+}
+
+// OTel is where metrics and traces go besides /metrics.
+type OTel struct {
+	// Endpoint is the URL of a receiver of OTLP over HTTP, such as http://collector:4318. Empty sends nothing. Headers, timeouts and the interval are
+	// in OpenTelemetry's own environment variables (OTEL_EXPORTER_OTLP_HEADERS, OTEL_METRIC_EXPORT_INTERVAL and so on).
+	Endpoint string `koanf:"endpoint"`
 }
 
 // Log is the level and format of the log.

@@ -194,6 +194,7 @@ func TestAllKeysAreRead(t *testing.T) {
 		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
 		HTTP:  config.HTTP{Listen: ":8080", Hosts: []string{}, PProf: true},
 		Log:   config.Log{Level: "debug", Format: "json"}, Metrics: config.Metrics{Partitions: config.SeriesLagging},
+		OTel:   config.OTel{Endpoint: "https://collector:4318/otlp"},
 		Buffer: 64 << 20, ShutdownTimeout: time.Minute, Instance: "node-1",
 	}
 	f := &want.Flows[0]

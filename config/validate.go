@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/url"
 	"regexp"
 	"regexp/syntax"
 	"slices"
@@ -76,6 +77,7 @@ func (c *Config) validateProcess(found *problemList) {
 	}
 	found.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	found.oneOf("log.format", c.Log.Format, "auto", "text", "json")
+	c.OTel.validate(found)
 	found.oneOf("metrics.partitions", c.Metrics.Partitions, SeriesAll, SeriesLagging, SeriesNone)
 	if c.Buffer < 4*MiB {
 		found.add("buffer", "%v is too small; use at least %v, so that a fetch from each broker fits", c.Buffer, 4*MiB)
@@ -84,6 +86,19 @@ func (c *Config) validateProcess(found *problemList) {
 		found.add("instance", "the id %q %s", c.Instance, why)
 	}
 	found.atLeast("shutdown_timeout", c.ShutdownTimeout, time.Second, "so that batches in flight can be acknowledged")
+}
+
+func (o OTel) validate(found *problemList) {
+	if o.Endpoint == "" {
+		return
+	}
+	u, err := url.Parse(o.Endpoint)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "":
+		found.add("otel.endpoint", "this is not the URL of a receiver; use one such as http://collector:4318")
+	case u.User != nil:
+		found.add("otel.endpoint", "the URL has a password, which the log would show; set OTEL_EXPORTER_OTLP_HEADERS instead")
+	}
 }
 
 // names is the pattern of characters that Kafka allows in topic names. Aliases and flow names become parts of topic

@@ -210,6 +210,7 @@ func sections() []struct {
 		{"http", reflect.ValueOf(config.Default().HTTP)},
 		{"log", reflect.ValueOf(config.Default().Log)},
 		{"metrics", reflect.ValueOf(config.Default().Metrics)},
+		{"otel", reflect.ValueOf(config.Default().OTel)},
 	}
 }
 

@@ -37,7 +37,9 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 		}
 		wait = f.config.ACLsInterval
 		began := time.Now()
-		err := f.acls.Sync(ctx, clashes, f.leads)
+		traced, end := f.span(ctx, "sync ACLs")
+		err := f.acls.Sync(traced, clashes, f.leads)
+		end(err)
 		switch {
 		case ctx.Err() != nil:
 			return

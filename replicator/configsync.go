@@ -19,7 +19,9 @@ const configsShare = 5
 func (f *Flow) configsLoop(ctx context.Context) {
 	for took := time.Duration(0); client.Sleep(ctx, max(f.config.ConfigsInterval, configsShare*took)) == nil; {
 		began := time.Now()
-		err := f.syncConfigs(ctx)
+		traced, end := f.span(ctx, "sync configs")
+		err := f.syncConfigs(traced)
+		end(err)
 		took = time.Since(began)
 		if err != nil && ctx.Err() == nil {
 			f.metrics.syncs.WithLabelValues("configs", "failed").Inc()

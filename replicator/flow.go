@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/milena-kafka/milena/config"
@@ -47,6 +48,8 @@ type Options struct {
 	Began func(err error) (again bool)
 	// BootTime returns the time since boot, by which the lease is measured; that of the host, if nil.
 	BootTime func() time.Duration
+	// Tracer gets a span for each pass over topics, configs, ACLs and groups, and for each takeover; nil for none.
+	Tracer trace.Tracer
 	// Pauses are how long a partition waits before something is tried again; zero values are replaced by the usual ones.
 	Pauses Pauses
 }

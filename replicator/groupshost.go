@@ -93,7 +93,7 @@ func (f *Flow) groupsDeps() groups.Deps {
 	clusters.Log = f.log
 	d := groups.Deps{
 		Clusters: clusters, Host: groupsHost{f}, Topics: f.topics.Rules, Paused: func() bool { return f.controls.groupsPause() != nil },
-		SourceClient: f.groupsSource, TargetClient: f.groupsTarget, SourceMetadata: &f.topology.sourceReader, TargetMetadata: &f.topology.targetReader, Throttles: f.throttles, Warn: f.warn,
+		SourceClient: f.groupsSource, TargetClient: f.groupsTarget, SourceMetadata: &f.topology.sourceReader, TargetMetadata: &f.topology.targetReader, Throttles: f.throttles, Warn: f.warn, Span: f.span,
 		Metrics: groups.Metrics{
 			Syncs:             f.metrics.syncs.MustCurryWith(prometheus.Labels{"pass": "groups"}),
 			CheckpointLatency: f.metrics.checkpoints,

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -92,7 +93,9 @@ func (f *Flow) takeOver(ctx context.Context, s *shard) error {
 	for failures := 0; ; {
 		s.ownership.attend()
 		began := time.Now()
-		r, err := f.fenceShard(ctx, s)
+		traced, end := f.span(ctx, "fence shard", attribute.Int("milena.shard", int(s.number)))
+		r, err := f.fenceShard(traced, s)
+		end(err)
 		pause := time.Duration(0)
 		switch {
 		case err == nil:
@@ -186,7 +189,9 @@ func (f *Flow) reclaimAssigned(ctx context.Context, s *shard, cause error) error
 // recoverPartitions lets the partitions of a takeover continue. If that fails, it requests another takeover after a pause. An error is fatal.
 func (f *Flow) recoverPartitions(ctx context.Context, r *recovery, began time.Time) error {
 	s := r.shard
-	err := r.reconcile(ctx)
+	traced, end := f.span(ctx, "recover partitions", attribute.Int("milena.shard", int(s.number)))
+	err := r.reconcile(traced)
+	end(err)
 	switch {
 	case err == nil:
 		s.failures.Store(0)

@@ -35,7 +35,9 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 			early++
 		}
 		began := time.Now()
-		err := f.syncTopics(ctx)
+		traced, end := f.span(ctx, "sync topics")
+		err := f.syncTopics(traced)
+		end(err)
 		f.noteSync(err)
 		switch {
 		case ctx.Err() != nil:

@@ -87,9 +87,18 @@ func (p *program) runFlows(ctx context.Context, c *config.Config, list []config.
 		log.Info("listening", "address", a.address())
 	}
 	defer limitMemory(ctx, c, p.env)()
+	var t *telemetry
+	if c.OTel.Endpoint != "" {
+		var err error
+		if t, err = startTelemetry(ctx, c.OTel.Endpoint, p.instanceID(c), registry, log); err != nil {
+			return err
+		}
+	}
+	defer t.close(ctx)
 	s := newSupervisor(log, len(list))
 	flows, err := p.newFlows(c, list, log, registry, func(o *replicator.Options) {
 		adjust(o)
+		o.Tracer = t.tracer()
 		o.Began = func(err error) bool { return s.note(o.Flow.Name, err) }
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
@@ -168,7 +169,7 @@ func newWorld(t testing.TB) *world {
 	w.deps = Deps{
 		Clusters: client.Clusters{Flow: flow, Log: log}, Host: w.host, Topics: rules,
 		SourceClient: kafkatest.Client(t, w.source), TargetClient: kafkatest.Client(t, w.target),
-		SourceMetadata: new(topics.Reader), TargetMetadata: new(topics.Reader), Throttles: client.NewThrottles(log), Warn: log.Warn, Metrics: newMetrics(),
+		SourceMetadata: new(topics.Reader), TargetMetadata: new(topics.Reader), Throttles: client.NewThrottles(log), Warn: log.Warn, Span: noSpan, Metrics: newMetrics(),
 	}
 	return w
 }
@@ -290,4 +291,9 @@ func counted(t testing.TB, c prometheus.Counter) float64 {
 		t.Fatal(err)
 	}
 	return m.GetCounter().GetValue()
+}
+
+// noSpan traces nothing.
+func noSpan(ctx context.Context, _ string, _ ...attribute.KeyValue) (context.Context, func(error)) {
+	return ctx, func(error) {}
 }

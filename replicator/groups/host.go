@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
@@ -81,7 +82,8 @@ type Deps struct {
 	SourceClient, TargetClient     *kgo.Client
 	SourceMetadata, TargetMetadata *topics.Reader // shared with the flow, so that both keep one view
 	Throttles                      *client.Throttles
-	Warn                           func(msg string, attrs ...any) // logs a warning, but not the same one again and again
+	Warn                           func(msg string, attrs ...any)                                                                          // logs a warning, but not the same one again and again
+	Span                           func(ctx context.Context, name string, attributes ...attribute.KeyValue) (context.Context, func(error)) // traces a pass
 	Metrics                        Metrics
 }
 

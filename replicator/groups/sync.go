@@ -106,7 +106,9 @@ func (s *Syncer) Journal() *offsets.Journal { return s.journal }
 var errOutOfTime = errors.New("the sync ran out of time, and the next one goes on where it was")
 
 func (s *Syncer) syncAndCount(ctx context.Context) {
-	err := s.sync(ctx)
+	traced, end := s.deps.Span(ctx, "sync groups")
+	err := s.sync(traced)
+	end(err)
 	result := "done"
 	switch {
 	case ctx.Err() != nil:
