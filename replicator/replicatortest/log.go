@@ -34,3 +34,10 @@ func (f *Flow) UntilLogged(text string) {
 	f.t.Helper()
 	Eventually(f.t, fmt.Sprintf("the flow logs %q", text), func() (bool, string) { return f.logged.contains(text), "" })
 }
+
+// LogLines returns the lines that the flow has logged.
+func (f *Flow) LogLines() []string {
+	f.logged.mu.Lock()
+	defer f.logged.mu.Unlock()
+	return strings.SplitAfter(strings.TrimSuffix(f.logged.text.String(), "\n"), "\n")
+}
