@@ -54,6 +54,8 @@ func DecodeJournal(key, value []byte) (Entry, error) {
 		e = r.groupPositions(t)
 	case KindLineage:
 		e = r.lineage()
+	case KindHorizon:
+		e = r.horizon()
 	}
 	if r.reason == "" && len(r.rest) > 0 {
 		r.fail("%d bytes too many", len(r.rest))
@@ -76,7 +78,7 @@ func decodeKey(kind Kind, rest []byte) (*Tombstone, error) {
 	t := &Tombstone{Kind: kind}
 	r := &decoder{rest: rest}
 	switch kind {
-	case KindShard, KindOwner, KindLineage:
+	case KindShard, KindOwner, KindLineage, KindHorizon:
 	case KindGroup:
 		t.Group, t.Topic = r.string(), r.string()
 	case KindPartition, KindChunk:

@@ -134,6 +134,9 @@
 //	                                                       (0: no previous), n, n * segment
 //	GroupPositions 5, group, topic                         version, target topic id, n, n * position
 //	Lineage        6                                       version, began
+//	Horizon        7                                       version, at, n, n * behind, then those that have no room:
+//	                                                       their number as uvarint, and unless it is 0 their missing
+//	                                                       records as uvarint, seen, complete
 //	Tombstone      that of the entry it deletes            null
 //
 //	field          encoding
@@ -151,6 +154,7 @@
 //	segment        three numbers: source and target as uvarint, each minus the end of the previous segment; count as uvarint.
 //	               For the first segment: source minus the chunk's first, as uvarint; target minus the chunk's first, as varint
 //
+//	behind         topic, partition, acked, source end minus acked as uvarint, seen, complete
 //	position       partition minus the lowest possible one, source offset as uvarint; put minus source, before minus put as varint
 //
 // Every value has exactly one encoding: a number that is not in its shortest form, and extra bytes at the end, are errors.

@@ -23,7 +23,7 @@ func newestFormat(k Kind) uint16 {
 		return producerFormat
 	case KindShard:
 		return claimFormat
-	case KindOwner, KindChunk, KindGroup, KindLineage:
+	case KindOwner, KindChunk, KindGroup, KindLineage, KindHorizon:
 	}
 	return 1
 }
@@ -45,6 +45,8 @@ const (
 	KindGroup Kind = 5
 	// KindLineage is a [Lineage].
 	KindLineage Kind = 6
+	// KindHorizon is a [Horizon].
+	KindHorizon Kind = 7
 )
 
 func (k Kind) String() string {
@@ -61,12 +63,14 @@ func (k Kind) String() string {
 		return "group"
 	case KindLineage:
 		return "lineage"
+	case KindHorizon:
+		return "horizon"
 	}
 	return fmt.Sprintf("unknown kind %d", uint8(k))
 }
 
-// Entry is one record of a journal: *[ShardState], *[Owner], *[PartitionState], *[Chunk], *[GroupPositions], *[Lineage] or
-// *[Tombstone], and nothing else. Both methods append to b, return the result, and do not change the entry.
+// Entry is one record of a journal: *[ShardState], *[Owner], *[PartitionState], *[Chunk], *[GroupPositions], *[Lineage],
+// *[Horizon] or *[Tombstone], and nothing else. Both methods append to b, return the result, and do not change the entry.
 type Entry interface {
 	// AppendKey appends the record's key. The topic is compacted, so the newest record of a key is the valid one.
 	AppendKey(b []byte) []byte

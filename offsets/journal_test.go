@@ -99,6 +99,18 @@ func goldens() []golden {
 		},
 		{"a lineage", &offsets.Lineage{Began: at()}, "06", "0001 0000018cc251f400"},
 		{
+			"a horizon",
+			&offsets.Horizon{At: at(), Behind: []offsets.Behind{
+				{Topic: "t", Partition: 0, Acked: 300, SourceEnd: 310, Seen: at(), Complete: at()}, {Topic: "t", Partition: 2, Acked: 5, SourceEnd: 5, Seen: at()},
+			}},
+			"07", "0001 0000018cc251f400 02 0174 00000000 ac02 0a 0000018cc251f400 0000018cc251f400" +
+				"0174 00000002 05 00 0000018cc251f400 ffffc77cedd32800 00",
+		},
+		{
+			"a horizon of many partitions", &offsets.Horizon{More: &offsets.MoreBehind{Partitions: 3, Records: 300, Seen: at()}},
+			"07", "0001 ffffc77cedd32800 00 03 ac02 0000018cc251f400 ffffc77cedd32800",
+		},
+		{
 			"a group",
 			&offsets.GroupPositions{
 				Group: "app", Topic: "p.orders", TopicID: id(0x20), Placed: []offsets.PlacedOffset{

@@ -93,9 +93,9 @@ func (s *journalShard) addRecord(r *kgo.Record) error {
 			n.state, n.changed = nil, true
 		case KindChunk:
 			s.stageChunk(e.Topic, e.Partition, e.First, nil)
-		case KindShard, KindOwner, KindGroup, KindLineage:
+		case KindShard, KindOwner, KindGroup, KindLineage, KindHorizon:
 		}
-	case *ShardState, *Owner, *GroupPositions, *Lineage:
+	case *ShardState, *Owner, *GroupPositions, *Lineage, *Horizon:
 	}
 	return nil
 }

@@ -43,9 +43,9 @@ func (p *Pruner) Add(key, value []byte) error {
 			p.at(e.Topic, e.Partition).state = nil
 		case KindChunk:
 			delete(p.at(e.Topic, e.Partition).chunks, e.First)
-		case KindShard, KindOwner, KindGroup, KindLineage:
+		case KindShard, KindOwner, KindGroup, KindLineage, KindHorizon:
 		}
-	case *ShardState, *Owner, *GroupPositions, *Lineage:
+	case *ShardState, *Owner, *GroupPositions, *Lineage, *Horizon:
 	}
 	return nil
 }

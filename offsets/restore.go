@@ -11,6 +11,8 @@ type Restorer struct {
 	Claim       *Claim
 	// Owner is the newest owner record, nil if there is none.
 	Owner *Owner
+	// Horizon is the newest horizon, nil if there is none.
+	Horizon *Horizon
 	// Time is the timestamp of the record that is added next, if it is known.
 	Time int64
 
@@ -59,10 +61,12 @@ func (r *Restorer) Add(key, value []byte) error {
 			r.at(e.Topic, e.Partition).setState(nil)
 		case KindChunk:
 			r.at(e.Topic, e.Partition).deleteChunk(e.First)
-		case KindShard, KindOwner, KindGroup, KindLineage:
+		case KindShard, KindOwner, KindGroup, KindLineage, KindHorizon:
 		}
 	case *Owner:
 		r.Owner = e
+	case *Horizon:
+		r.Horizon = e
 	case *GroupPositions, *Lineage: // package groups of the replicator reads them itself
 	}
 	return nil

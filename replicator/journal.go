@@ -113,6 +113,7 @@ func (f *Flow) journalPass(ctx context.Context, leader int32, shards []*shard) (
 		}
 	}
 	f.putOwner(writers)
+	f.putHorizons(writers, time.Now())
 	f.writeJournals(ctx, leader, writers, func(w *journalWriter) { w.shard.mu.Unlock() })
 	return busy
 }

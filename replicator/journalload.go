@@ -38,7 +38,7 @@ func (s *shard) loadJournalLocked(ctx context.Context, t *logTail) (map[offsets.
 		return nil, err
 	}
 	s.noteJournalTime(newest)
-	s.before = found.Owner
+	s.before, s.horizon.found = found.Owner, found.Horizon
 	s.pruning.noteLoaded(&found, time.Now())
 	s.setProducerIDs(found.ProducerIDs)
 	s.claim = found.Claim

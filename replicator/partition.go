@@ -146,10 +146,10 @@ type listed struct {
 //
 // Invariant: journaled <= acked <= next, all exclusive source offsets.
 type partition struct {
-	topic  *topicLink
-	number int32
-	shard  *shard
+	topic *topicLink
+	shard *shard
 	listed
+	number int32
 
 	mu      sync.Mutex
 	state   state
@@ -159,6 +159,7 @@ type partition struct {
 	cursor
 	outbox
 	progress
+	sight *sight // apart, because a partition fills a size class of the allocator
 
 	outside  outside   // why it is left out of fences
 	recovery *recovery // the takeover that recovers it; what others find out about it counts no more
@@ -172,6 +173,7 @@ func newPartition(topic *topicLink, number int32, s *shard, l listed) *partition
 		topic: topic, number: number, shard: s, listed: l,
 		placement: placement{sourceLeader: -1, targetLeader: -1, requestIDs: topic.getIDs()},
 		cursor:    cursor{sourceEnd: l.sourceLast, sourceSeen: time.Now(), fromEpoch: -1},
+		sight:     new(sight),
 	}
 	p.progress = progress{doneEpoch: -1, changed: func() { s.noteChanged(p) }}
 	return p

@@ -286,6 +286,7 @@ func (r *recovery) restoreMapLocked(p *partition, l *offsets.Restored) error {
 		fetched = r.shard.lastFetch(p.source())
 	}
 	p.progress.restore(m, state, time.UnixMilli(l.Written))
+	p.sight.restore(r.shard.horizon.found, state)
 	p.cursor.reset(p.acked, p.doneEpoch)
 	p.cursor.noteFetch(f.fetchedBefore(&p.record, r.shard.journalTime, fetched))
 	return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
@@ -40,6 +41,8 @@ func newCollector(f *Flow) *collector {
 	add("topic_time_to_loss_seconds", "Time until the source deletes records of a topic that are not copied, once half of its retention.ms has passed.", "topic")
 	add("flow_lag_records", "Sum of lag_records over the partitions whose lag is known.")
 	add("flow_lag_bytes", "Sum of lag_bytes over the partitions whose lag is known.")
+	add("rpo_records", "Records that the target lacks at most, as far as the source was seen.")
+	add("rpo_seconds", "Time since which the copy is not complete, 0 at best: what a failover would lose.")
 	add("lag_unknown_partitions", "Partitions that should be copied and whose lag is not known.")
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
@@ -73,7 +76,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := newScrape(f, gauge)
 	counted := s.collectPartitions(now)
 	s.collectUnbegun()
-	s.collectSums()
+	s.collectSums(now)
 	s.collectSync("topics", f.synced.of("topics"))
 	if f.isDoer() { // what an instance did before another one got shard 0 would stand still
 		translated := f.groups.Status(f.heartbeats.Problems()...)
@@ -114,6 +117,7 @@ type scrape struct {
 	topics  map[string]*lag
 	total   lag
 	losses  map[string]time.Duration // time to loss by topic
+	rpo     offsets.RPO
 }
 
 func newScrape(f *Flow, gauge setGauge) *scrape {
@@ -164,6 +168,7 @@ func (s *scrape) collectPartitions(now time.Time) census {
 		}
 		s.states[g.name]++
 		s.addLag(p.topic.source, g.lag)
+		p.addTo(&s.rpo)
 		if least, ok := s.losses[p.topic.source]; g.atRisk && (!ok || g.left < least) {
 			s.losses[p.topic.source] = g.left
 		}
@@ -222,6 +227,7 @@ func (s *scrape) collectUnbegun() {
 		s.states[waiting.String()]++
 		if !u.final {
 			s.unknown++
+			s.rpo.AddUnknown(1)
 		}
 		if s.series != config.SeriesNone {
 			s.gauge("partition_waiting", 1, tp.Topic, strconv.Itoa(int(tp.Partition)), string(u.reason))
@@ -230,7 +236,7 @@ func (s *scrape) collectUnbegun() {
 }
 
 // collectSums sets the gauges of topics and of the flow.
-func (s *scrape) collectSums() {
+func (s *scrape) collectSums(now time.Time) {
 	for topic, l := range s.topics {
 		if l.known {
 			s.gauge("topic_lag_records", float64(l.records), topic)
@@ -251,6 +257,12 @@ func (s *scrape) collectSums() {
 		s.gauge("partitions", float64(n), state)
 	}
 	s.gauge("lag_unknown_partitions", float64(s.unknown))
+	if s.rpo.Partitions > 0 {
+		s.gauge("rpo_records", float64(s.rpo.MissingRecords))
+	}
+	if at := s.rpo.CompleteUpTo; !at.IsZero() {
+		s.gauge("rpo_seconds", max(0, now.Sub(at).Seconds()))
+	}
 }
 
 // collectGroups sets the gauges of consumer groups.

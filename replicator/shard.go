@@ -45,7 +45,8 @@ type shard struct {
 	claim        *offsets.Claim // the newest one, see claim.go; nil if there never was one
 	before       *offsets.Owner // the newest owner record when the journal was read, nil if there was none
 	ownerAt      time.Time      // when an owner record was last added
-	journalTime  time.Time      // when an earlier process last wrote the journal, zero before it is loaded
+	horizon      horizonState
+	journalTime  time.Time // when an earlier process last wrote the journal, zero before it is loaded
 
 	pruning pruning
 	load    shardLoad

@@ -313,6 +313,7 @@ func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopi
 	p.cursor.endFetch()
 	if rp == nil {
 		p.cursor.confirmFetched(now)
+		p.seeLocked(now)
 		p.growProbeLocked() // a response omits a partition if no batch of it fits
 	}
 	p.mu.Unlock()
@@ -346,6 +347,7 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 	now := time.Now()
 	p.takeThrottled(len(rp.RecordBatches), now)
 	p.cursor.setSourceEnd(end, rp.HighWatermark-end, now)
+	p.seeLocked(now)
 	p.notePauseLocked(now, rp.HighWatermark)
 	if len(rp.RecordBatches) == 0 {
 		p.growProbeLocked()

@@ -93,6 +93,7 @@ func (f *Flow) listEndsOf(ctx context.Context, leader int32, list []*partition) 
 		p.mu.Lock()
 		if p.sourceSeen.Before(began) { // a fetch since then knows better
 			p.cursor.setSourceEnd(end, mark-end, began)
+			p.seeLocked(began)
 		}
 		p.mu.Unlock()
 	}

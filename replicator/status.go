@@ -3,6 +3,7 @@ package replicator
 import (
 	"cmp"
 	"fmt"
+	"github.com/milena-kafka/milena/offsets"
 	"slices"
 	"time"
 
@@ -45,6 +46,8 @@ type Status struct {
 	Certificates []string `json:"certificates,omitempty"`
 	// Control is what people decided about the flow, and whether they can.
 	Control ControlStatus `json:"control"`
+	// RPO is what a failover would lose.
+	RPO offsets.RPO `json:"rpo"`
 	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others, without those that a cluster
 	// or a rule refuses.
 	LagRecords *int64            `json:"lag_records"`
@@ -192,6 +195,7 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	c := newCensus()
 	lag := int64(0)
 	for _, p := range partitions {
+		p.addTo(&s.RPO)
 		ps, state, seen := p.status(now, f.isolation)
 		ps.OpenTransaction = f.standstills.of(p)
 		c.addState(p, state)
@@ -206,17 +210,20 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	if s.LagUnknown = c.unseen; s.LagUnknown < len(partitions) || len(partitions) == 0 && !f.topology.isFirstSync() {
 		s.LagRecords = &lag
 	}
+	unbegun := 0
 	if len(missing) > 0 {
 		for tp, u := range missing {
 			s.Partitions = append(s.Partitions, u.status(tp, f.config.Shards))
 			if !u.final {
-				s.LagUnknown++
+				unbegun++
 			}
 		}
 		slices.SortFunc(s.Partitions, func(a, b PartitionStatus) int {
 			return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 		})
 	}
+	s.LagUnknown += unbegun
+	s.RPO.AddUnknown(unbegun)
 	return c
 }
 

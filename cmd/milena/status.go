@@ -165,6 +165,9 @@ func (p *program) printStatus(o overview) {
 	}
 	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), lagText(o.LagRecords, o.LagUnknown), count(o.Records, "record"), size(o.Bytes))
+	if text := rpoText(o.RPO, time.Now()); text != "" {
+		p.printf("  RPO: %s\n", text)
+	}
 	p.printControl(o.Control)
 	for _, t := range o.Throttled {
 		p.printf("  %s\n", t.Text)

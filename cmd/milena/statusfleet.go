@@ -84,6 +84,9 @@ func (p *program) printFleet(result fleetResult) {
 	p.printf("flow %s: %s -> %s, %s\n", r.Flow, r.Source, r.Target, instancesText(r))
 	p.printInstances(r)
 	p.printf("  %s in %s, lag %s%s\n", count(len(r.Partitions), "partition"), count(topicsOf(r), "topic"), lagText(r.LagRecords, r.LagUnknown), asOf(r))
+	if text := rpoText(r.RPO, r.At); text != "" {
+		p.printf("  RPO: %s\n", text)
+	}
 	for _, d := range r.InForce {
 		p.printf("  %s\n", inForceText(string(d.What), d.Scope.String(), d.Who, d.Why, d.When, d.Until, d.Rate))
 	}

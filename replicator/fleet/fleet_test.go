@@ -216,3 +216,45 @@ func TestReport_targetDown(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What a failover would lose is known without the source: nothing, while it was in step; and if it gets records that an instance still sees and the target
+// refuses, how many these are, and since when.
+func TestReport_rpo(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	c.Source.Produce("orders", 2, 30, "first")
+	changes := []func(*config.Flow){fewShards, replicatortest.FastJournal, func(f *config.Flow) { f.Heartbeats = false }}
+	clusters := clustersOf(c.Config(changes...))
+	if before := read(t, clusters); before.RPO.Unknown != 2 || !before.RPO.CompleteUpTo.IsZero() {
+		t.Errorf("before the flow ran: %+v", before.RPO)
+	}
+	f := c.Start(changes...)
+	f.UntilCopied("orders")
+	f.Until("the copy is complete", func(s replicator.Status) bool { return !s.RPO.CompleteUpTo.IsZero() && s.RPO.MissingRecords == 0 })
+
+	c.Decide(control.Done, control.Pause, replicatortest.TP("orders", 1))
+	paused := time.Now()
+	c.Source.Produce("orders", 2, 30, "second")
+	f.UntilAcked("orders", 90)
+	f.Until("the source end of the paused partition is listed", func(s replicator.Status) bool { return s.RPO.MissingRecords == 30 })
+	f.Stop()
+	c.Source.Cut()
+	r := read(t, clusters)
+	if p := find(t, r, "orders", 1); r.RPO.MissingRecords != 30 || r.RPO.Unknown != 0 || p.MissingRecords == nil || *p.MissingRecords != 30 || p.SourceEnd != nil {
+		t.Errorf("without its source: %+v, %+v", r.RPO, p)
+	}
+	if at := r.RPO.CompleteUpTo; at.IsZero() || at.After(paused) || !r.RPO.SeenAt.After(paused) {
+		t.Errorf("complete up to %v, and the partition was paused at %v; the source was seen at %v", at, paused, r.RPO.SeenAt)
+	}
+
+	c.Source.Restore()
+	f = c.Start(changes...)
+	f.UntilReady()
+	f.Until("a new process knows it too", func(s replicator.Status) bool {
+		return s.RPO.MissingRecords == 30 && s.RPO.CompleteUpTo.Equal(r.RPO.CompleteUpTo)
+	})
+	c.Decide(control.Done, control.Resume, replicatortest.TP("orders", 1))
+	f.UntilCopied("orders")
+	f.Until("the copy is complete again", func(s replicator.Status) bool { return s.RPO.MissingRecords == 0 && s.RPO.CompleteUpTo.After(paused) })
+}

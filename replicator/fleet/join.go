@@ -32,7 +32,7 @@ func (r *reading) join(p *picked) Report {
 		report.Partitions = []Partition{}
 	}
 	for i := range report.Partitions {
-		r.complete(&report.Partitions[i], i, p, byShard)
+		r.complete(&report.Partitions[i], i, p, byShard, &report.RPO, now)
 		if d := r.decisions.Paused(report.Partitions[i].topicPartition(), now); d != nil {
 			report.Partitions[i].Paused = d.ID
 		}
@@ -75,7 +75,7 @@ func (r *reading) problems() (sentences []string) {
 }
 
 // complete fills in the i-th partition.
-func (r *reading) complete(p *Partition, i int, from *picked, byShard []string) {
+func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, rpo *offsets.RPO, now time.Time) {
 	p.Shard = -1
 	v := &struct{ source, journaled, lag int64 }{} // one allocation, as there may be many partitions
 	end, known, why := from.end(i)
@@ -86,8 +86,10 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string) 
 	state, listed, missing := r.progressOf(p, byShard)
 	if !listed {
 		p.Why = missing
+		rpo.AddUnknown(1)
 		return
 	}
+	r.addBehind(rpo, p, state, now)
 	v.journaled = state.end
 	p.Listed, p.Journaled, p.Halted = true, &v.journaled, state.halted
 	switch {
@@ -99,6 +101,33 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string) 
 		v.lag = max(0, end-state.end)
 		p.LagRecords = &v.lag
 	}
+}
+
+// addBehind adds what the copy of a partition lacks. The horizon of its shard says what an instance saw of the source; the journal may be newer, and so
+// is the end of a source that answers.
+func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, now time.Time) {
+	b := offsets.Behind{Acked: state.end, SourceEnd: state.end}
+	if h := r.journal[p.Shard].horizon; h != nil {
+		switch seen, listed := h.Of(p.Topic, p.Partition); {
+		case seen != nil:
+			b.Acked = max(b.Acked, seen.Acked)
+			b.SourceEnd, b.Seen, b.Complete = max(b.Acked, seen.SourceEnd), seen.Seen, seen.Complete
+		case listed:
+			b.Seen, b.Complete = h.At, h.At
+		}
+	}
+	if p.SourceEnd != nil && !r.isAnotherTopic(p.Topic, state) {
+		if b.SourceEnd, b.Seen = max(b.Acked, *p.SourceEnd), now; b.Missing() == 0 {
+			b.Complete = now
+		}
+	}
+	if b.Seen.IsZero() {
+		rpo.AddUnknown(1)
+		return
+	}
+	missing := b.Missing()
+	p.MissingRecords, p.CompleteUpTo = &missing, b.Complete
+	rpo.Add(b)
 }
 
 // progressOf finds a partition in the journal, and its owner. It returns why the journal does not list it.

@@ -16,6 +16,7 @@ type journal []shardJournal
 type shardJournal struct {
 	err        error // why it was not read to its end
 	owner      *offsets.Owner
+	horizon    *offsets.Horizon
 	written    time.Time // timestamp of the newest record
 	partitions map[offsets.TopicPartition]progress
 }
@@ -68,6 +69,8 @@ func (j journal) visit(shard int32, e offsets.Entry, at time.Time) {
 	switch e := e.(type) {
 	case *offsets.Owner:
 		s.owner = e
+	case *offsets.Horizon:
+		s.horizon = e
 	case *offsets.PartitionState:
 		s.partitions[offsets.TopicPartition{Topic: e.Topic, Partition: e.Partition}] = newProgress(e)
 	case *offsets.Tombstone:

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"github.com/milena-kafka/milena/offsets"
 	"time"
 
 	"github.com/milena-kafka/milena/policy"
@@ -40,6 +41,8 @@ type Report struct {
 	JournaledAt time.Time `json:"journaled_at,omitzero"`
 	// InForce are the pauses and throttles that people decided and that hold.
 	InForce []*control.Decision `json:"in_force,omitempty"`
+	// RPO is what a failover would lose. It is known without the source, as of the last time that an instance saw it.
+	RPO offsets.RPO `json:"rpo"`
 	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others.
 	LagRecords *int64 `json:"lag_records"`
 	LagUnknown int    `json:"lag_unknown"`
@@ -83,6 +86,10 @@ type Partition struct {
 	SourceEnd *int64 `json:"source_end"`
 	// Journaled is up to where the copy has the source's records, according to the journal. Null if the journal does not say.
 	Journaled *int64 `json:"journaled"`
+	// MissingRecords is how many records the target lacks at most, as far as the source was seen, and CompleteUpTo the time up to which it has all. They
+	// are absent if nothing is known, or for the latter if the copy was never complete.
+	MissingRecords *int64    `json:"missing_records,omitempty"`
+	CompleteUpTo   time.Time `json:"complete_up_to,omitzero"`
 	// LagRecords is null if one of the two is not known, or if the journal is about an earlier topic of that name.
 	LagRecords *int64 `json:"lag_records"`
 	// Paused is the id of the decision that pauses the partition, absent if none does.

@@ -95,7 +95,7 @@ func (r *reverseFlow) add(e offsets.Entry, wanted func(group string) bool) {
 				r.groups[key.group]--
 			}
 		}
-	case *offsets.ShardState, *offsets.Owner, *offsets.PartitionState, *offsets.Chunk, *offsets.Lineage:
+	case *offsets.ShardState, *offsets.Owner, *offsets.PartitionState, *offsets.Chunk, *offsets.Lineage, *offsets.Horizon:
 	}
 }
 
