@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/pflag"
+
+	"github.com/milena-kafka/milena/config"
 )
 
 // The values of --output.
@@ -32,6 +35,7 @@ func (p *program) flags(command, help string) *pflag.FlagSet {
 	f := pflag.NewFlagSet(command, pflag.ContinueOnError)
 	f.SortFlags = false
 	f.SetOutput(io.Discard) // pflag prints errors as well as returning them
+	p.defined = definition{f, help}
 	f.Usage = func() {
 		p.printf("%s", help)
 		if f.HasFlags() {
@@ -56,7 +60,7 @@ func parseArgs(f *pflag.FlagSet, args []string, n int) error {
 	case errors.Is(err, pflag.ErrHelp):
 		return err
 	case err != nil:
-		return wrong(f, "%v", err)
+		return misread(f, err)
 	case f.NArg() > n && f.Lookup("config") != nil:
 		return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(n))
 	case f.NArg() > n:
@@ -66,4 +70,23 @@ func parseArgs(f *pflag.FlagSet, args []string, n int) error {
 		return wrong(f, "--timeout must be longer than 0s")
 	}
 	return nil
+}
+
+// misread is the usage error for flags that cannot be read. It names the flag that was probably meant by one that does not exist.
+func misread(f *pflag.FlagSet, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return wrong(f, "%v", err)
+	}
+	var names []string
+	f.VisitAll(func(flag *pflag.Flag) {
+		if !flag.Hidden {
+			names = append(names, flag.Name)
+		}
+	})
+	typed := cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName()) // -reason is read as seven shorthands
+	if near := config.Nearest(typed, names); near != "" {
+		return &usageError{fmt.Sprintf("%s: %v; did you mean --%s? See milena %s --help", f.Name(), err, near, f.Name())}
+	}
+	return wrong(f, "%v", err)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"runtime/debug"
 )
 
@@ -10,7 +11,7 @@ Example:
   milena version
 `
 
-func (p *program) version(args []string) error {
+func (p *program) version(_ context.Context, args []string) error {
 	f := p.flags("version", versionHelp)
 	if err := parse(f, args); err != nil {
 		return err
