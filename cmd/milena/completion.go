@@ -109,6 +109,8 @@ func (p *program) completeFlags(cmd *cobra.Command) {
 			return
 		case "flow":
 			values = p.flowNames
+		case "output":
+			values = cobra.FixedCompletions(outputs(), cobra.ShellCompDirectiveNoFileComp)
 		case "compare":
 			values = cobra.FixedCompletions([]cobra.Completion{compareNew, compareAll}, cobra.ShellCompDirectiveNoFileComp)
 		}

@@ -5,16 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/pflag"
 
 	"github.com/milena-kafka/milena/config"
-)
-
-// The values of --output.
-const (
-	outputTable = "table"
-	outputJSON  = "json"
 )
 
 // usageError says that the command line is wrong.
@@ -65,6 +60,9 @@ func parseArgs(f *pflag.FlagSet, args []string, n int) error {
 		return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(n))
 	case f.NArg() > n:
 		return wrong(f, "unexpected argument %q", f.Arg(n))
+	}
+	if format, err := f.GetString("output"); err == nil && !slices.Contains(outputs(), format) {
+		return wrong(f, "--output=%s must be table, json or yaml", format)
 	}
 	if timeout, err := f.GetDuration("timeout"); err == nil && timeout <= 0 {
 		return wrong(f, "--timeout must be longer than 0s")

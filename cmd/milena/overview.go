@@ -210,7 +210,7 @@ func controlTexts(c replicator.ControlStatus) (texts []string) {
 		texts = append(texts, inForceText(string(d.What), d.Scope, d.Who, d.Why, d.Since, d.Until, d.BytesPerSecond))
 	}
 	if n := len(c.InForce) - maxGroupRows; n > 0 {
-		texts = append(texts, fmt.Sprintf("and %d more decisions hold; --json prints all", n))
+		texts = append(texts, fmt.Sprintf("and %d more decisions hold; --output json prints all", n))
 	}
 	if c.Problem != "" {
 		texts = append(texts, c.Problem)

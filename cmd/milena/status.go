@@ -31,7 +31,7 @@ target refuses no consumer group, and the instance is in the group of the flow, 
 
 Examples:
   milena status
-  milena status --url http://milena-1:9644 --json
+  milena status --url http://milena-1:9644 --output json
   milena status -c milena.yaml
 `
 
@@ -44,7 +44,9 @@ func (p *program) status(ctx context.Context, args []string) error {
 	path := configFlag(f)
 	flow := f.String("flow", "", "`NAME` of the only flow to show; with -c")
 	timeout := f.Duration("timeout", 30*time.Second, "time limit for each flow, as a `DURATION` such as 2m; with -c")
-	asJSON := f.Bool("json", false, "print everything that is known, as JSON")
+	var output string
+	addOutput(f, &output)
+	f.Lookup("output").Usage = "`FORMAT` of the result: table, or json or yaml, which have everything that is known"
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -52,7 +54,7 @@ func (p *program) status(ctx context.Context, args []string) error {
 	case f.Changed("config") && f.Changed("url"):
 		return wrong(f, "--url asks one milena and -c the clusters of all; they cannot be combined")
 	case f.Changed("config"):
-		return p.fleetStatus(ctx, f, fleetQuestion{*path, *flow, *timeout, *asJSON})
+		return p.fleetStatus(ctx, f, fleetQuestion{*path, *flow, *timeout, output})
 	case f.Changed("flow") || f.Changed("timeout"):
 		return wrong(f, "--flow and --timeout need -c FILE")
 	}
@@ -66,8 +68,8 @@ func (p *program) status(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *asJSON {
-		if _, err := p.stdout.Write(body); err != nil {
+	if output != outputTable {
+		if err := p.printDocument(output, body); err != nil {
 			return err
 		}
 		return healthy(flows)
@@ -219,7 +221,7 @@ func lagText(records *int64, unknown int) string {
 	return count(*records, "record")
 }
 
-// maxGroupRows is how many groups the text output shows; --json prints all.
+// maxGroupRows is how many groups the text output shows; --output json prints all.
 const maxGroupRows = 20
 
 func (p *program) printGroups(g *groups.Status) {

@@ -20,7 +20,7 @@ type fleetQuestion struct {
 	config  string
 	flow    string // empty: all
 	timeout time.Duration
-	json    bool
+	output  string
 }
 
 // fleetResult is the report of one flow, or the reason why there is none.
@@ -62,8 +62,8 @@ func (p *program) fleetStatus(ctx context.Context, f *pflag.FlagSet, q fleetQues
 		}
 		results = append(results, result)
 	}
-	if q.json {
-		if err := p.printJSON(results); err != nil {
+	if q.output != outputTable {
+		if err := p.printAs(q.output, results); err != nil {
 			return err
 		}
 		return needsAttention(bad, len(results))
@@ -186,7 +186,7 @@ func partitionsWithoutOwner(r *fleet.Report) (n int) {
 	return n
 }
 
-// maxRanges bounds a list of numbers in the text output; --json prints all.
+// maxRanges bounds a list of numbers in the text output; --output json prints all.
 const maxRanges = 20
 
 // ranges is a sorted list of numbers, such as 0-3, 7.

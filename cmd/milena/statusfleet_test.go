@@ -121,7 +121,7 @@ func TestFleetStatusShowsWhatNeedsAttention(t *testing.T) {
 	for n := range int32(2 * (maxShown + 5)) {
 		r.Partitions = append(r.Partitions, fleet.Partition{Topic: "orders", Partition: n, Why: fmt.Sprintf("reason %d", n/2)})
 	}
-	if got := printed(r); strings.Count(got, "\n  orders ") != maxShown || !strings.Contains(got, "and 11 more; --json prints all\n") { // 5 pairs, and the topic that is not copied
+	if got := printed(r); strings.Count(got, "\n  orders ") != maxShown || !strings.Contains(got, "and 11 more; --output json prints all\n") { // 5 pairs, and the topic that is not copied
 		t.Errorf("%s", got)
 	}
 }
