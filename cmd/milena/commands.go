@@ -41,7 +41,7 @@ func commands() []command {
 		{"run -c FILE", "copy topics until stopped by a signal", groupCopy, (*program).run, nil},
 		{"check -c FILE", "print what run would do; change nothing", groupCopy, (*program).check, nil},
 		{"doctor -c FILE", "look for what endangers a flow, and print what mends it", groupCopy, (*program).doctor, nil},
-		{"status [-c FILE]", "show lag and the partitions that need attention", groupLook, (*program).status, nil},
+		{"status [-c FILE]", "show the topics, their lag and what needs attention; --watch shows it live", groupLook, (*program).status, nil},
 		{"verify -c FILE", "prove that the copies are equal to their source", groupLook, (*program).verify, nil},
 		{"translate -c FILE", "translate a group, an offset or a timestamp between the clusters", groupLook, (*program).translate, nil},
 		{"log -c FILE", "show what people decided, and what became of it", groupLook, (*program).decisions, nil},

@@ -25,13 +25,17 @@ const (
 type program struct {
 	stdout, messages io.Writer
 	stderr, terminal io.Writer
+	colours          bool // stdout shows them
 	env              func(string) (string, bool)
 	log              *slog.Logger // of milena run, if it logs JSON: the error that ends it is a line of JSON too
 	defined          definition   // of the command that was called last
 }
 
 func newProgram(stdout, stderr io.Writer, env func(string) (string, bool)) *program {
-	return &program{stdout: &printable{Writer: stdout}, messages: &printable{Writer: stderr}, stderr: stderr, terminal: stdout, env: env}
+	return &program{
+		stdout: &printable{Writer: stdout}, messages: &printable{Writer: stderr}, stderr: stderr,
+		terminal: stdout, colours: hasColours(stdout, env), env: env,
+	}
 }
 
 // run executes the command that args name and returns the exit code. It blocks until the command is done or ctx ends.

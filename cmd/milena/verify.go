@@ -232,8 +232,7 @@ func progressLine(first, now verify.Progress, took time.Duration) string {
 		return "reading the journal and the topics of both clusters"
 	}
 	part := min(1, float64(now.Offsets)/float64(now.Total))
-	full := int(part * progressBar)
-	line := fmt.Sprintf("[%s%s] %3.0f%%", strings.Repeat("#", full), strings.Repeat(".", progressBar-full), part*100)
+	line := fmt.Sprintf("%s %3.0f%%", bar(part, progressBar), part*100)
 	if seconds := took.Seconds(); seconds > 0 {
 		line += fmt.Sprintf("  %s/s", size(float64(now.Bytes-first.Bytes)/seconds))
 	}
