@@ -12,7 +12,8 @@ import (
 )
 
 const completionHelp = `milena completion prints a script for a shell: bash, zsh, fish or powershell. With it, the TAB key completes
-commands, flags, the names of flows, and values that are known.
+commands, flags, the names of flows, and values that are known. That of bash needs the package
+bash-completion.
 
 Examples:
   milena completion bash > /etc/bash_completion.d/milena

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ type topicOverview struct {
 	State       string   `json:"state"`
 	Note        string   `json:"note,omitempty"`        // who paused or throttled it, what it waits for, or the kind of the anomaly
 	Acked       int64    `json:"acked"`                 // sum of the partitions' acknowledged source offsets
-	Copied      int64    `json:"copied"`                // sum of the ends of the copies, 0 if they are not known
+	Copied      *int64   `json:"copied,omitempty"`      // sum of the ends of the copies; absent if they are not known
 	LagRecords  *int64   `json:"lag_records"`           // of the partitions whose lag is known; null if none is
 	LagUnknown  int      `json:"lag_unknown"`           // partitions
 	LagSeconds  *float64 `json:"lag_seconds,omitempty"` // of the partition with the most
@@ -43,7 +44,10 @@ type topicOverview struct {
 // add adds a partition of a running milena.
 func (t *topicOverview) add(p replicator.PartitionStatus, throttled throttles) {
 	t.Acked += p.Acked
-	t.Copied += p.TargetEnd
+	if t.Copied == nil {
+		t.Copied = new(int64)
+	}
+	*t.Copied += p.TargetEnd
 	state, note := stateOf(p)
 	if who := throttled.of(p.Topic); who != "" && (state == stateCopying || state == stateCatchingUp) {
 		state, note = stateThrottled, who
@@ -220,25 +224,31 @@ func (p *program) printTopics(topics []topicOverview, all int, paces paces) {
 		return
 	}
 	topics = chooseTopics(slices.Clone(topics), maxTopicRows)
-	head := cells("TOPIC", "PARTITIONS", "STATE", "LAG", "BEHIND")
-	if paces != nil {
-		head = cells("TOPIC", "PARTITIONS", "STATE", "COPIED", "LAG", "RECORDS/S", "CAUGHT UP IN")
+	var rows [][]cell
+	if paces == nil {
+		rows = append(rows, cells("TOPIC", "PARTITIONS", "STATE", "LAG", "BEHIND"))
+	} else {
+		rows = append(rows, cells("TOPIC", "PARTITIONS", "STATE", "LAG", "RECORDS/S", "CAUGHT UP IN", "COPIED"))
 	}
-	rows := [][]cell{head}
 	for i := range topics {
 		t := &topics[i]
 		state := t.State
 		if t.Note != "" {
 			state = fmt.Sprintf("%s (%s)", t.State, t.Note)
 		}
-		line := []cell{{text: t.Topic}, {text: fmt.Sprint(t.Partitions)}, {state, colourOf(t.State)}}
+		row := []cell{{text: t.Topic}, {text: strconv.Itoa(t.Partitions)}, {state, colourOf(t.State)}, {text: lagCell(t)}}
 		if paces == nil {
-			line = append(line, cells(lagCell(t), behindText(t.LagSeconds))...)
+			row = append(row, cells(behindText(t.LagSeconds))...)
 		} else {
 			pace := paces[t.Topic]
-			line = append(line, cells(copiedText(t), lagCell(t), rateText(pace), leftText(pace, t.lag()))...)
+			row = append(row, cells(rateText(pace), leftText(pace, t.lag()), copiedText(t))...)
 		}
-		rows = append(rows, line)
+		rows = append(rows, row)
+	}
+	if topics[0].Copied == nil && paces != nil { // by the journal, which does not have it
+		for i := range rows {
+			rows[i] = rows[i][:len(rows[i])-1]
+		}
 	}
 	p.printf("\n")
 	p.printGrid("  ", rows)
