@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -121,7 +122,7 @@ func lagOf(records *int64) int64 {
 // watch looks at something again after each interval and shows it, until ctx ends. What fails at first is an error; later it is shown, and what was
 // seen last with it. It rests at least as long as it looks, so that whoever it asks does so half of the time at most.
 func (p *program) watch(ctx context.Context, interval time.Duration, where string, look func(context.Context) (func(*program), error)) error {
-	s := screen{p: p, size: terminalHeight(p.terminal)}
+	s := screen{p: p, size: sizeOf(p.terminal)}
 	defer s.close()
 	var last func(*program)
 	for {
@@ -155,22 +156,22 @@ func (p *program) watch(ctx context.Context, interval time.Duration, where strin
 // screen shows one text after the other: on a terminal in the same place, else one behind the other.
 type screen struct {
 	p     *program
-	size  func() (lines int, ok bool) // of the terminal, not ok if it is none
+	size  func() (lines, columns int, ok bool) // of the terminal, not ok if it is none
 	drawn bool
 }
 
-// Control sequences. Lines that are too long are cut by the terminal while it does not wrap them.
+// Control sequences.
 const (
-	screenBegin = "\x1b[?25l\x1b[?7l\x1b[2J" // hide the cursor, do not wrap, clear
+	screenBegin = "\x1b[?25l\x1b[2J" // hide the cursor, clear
 	screenTop   = "\x1b[H"
-	lineEnd     = "\x1b[K\n"            // clear the rest of the line
-	screenRest  = "\x1b[J"              // clear the rest of the screen
-	screenEnd   = "\x1b[?7h\x1b[?25h\n" // behind the ^C of the terminal
+	clearLine   = "\x1b[K"      // its rest
+	clearRest   = "\x1b[J"      // of the screen
+	screenEnd   = "\x1b[?25h\n" // behind the ^C of the terminal
 )
 
 // draw shows what a function prints.
 func (s *screen) draw(show func(*program)) {
-	lines, ok := s.size()
+	lines, columns, ok := s.size()
 	if !ok {
 		show(s.p)
 		return
@@ -185,15 +186,35 @@ func (s *screen) draw(show func(*program)) {
 		s.drawn = true
 	}
 	b.WriteString(screenTop)
-	text := strings.Split(strings.TrimRight(frame.String(), "\n"), "\n")
-	if fit := max(2, lines-1); len(text) > fit {
-		text = append(text[:fit-1], fmt.Sprintf("  and %s more; they need a higher window", count(len(text)-fit+1, "line")))
+	for _, line := range fitting(strings.Split(strings.TrimRight(frame.String(), "\n"), "\n"), lines-1, columns) {
+		b.WriteString(line)
+		if n := columnsOf(line); n == 0 || n%columns > 0 { // else it fills its last row, and the cursor is still on its last character
+			b.WriteString(clearLine)
+		}
+		b.WriteString("\n")
 	}
-	for _, line := range text {
-		b.WriteString(line + lineEnd)
-	}
-	b.WriteString(screenRest)
+	b.WriteString(clearRest)
 	_, _ = io.WriteString(s.p.terminal, b.String())
+}
+
+// fitting returns the lines that fit into the rows of a terminal, which wraps those that are too long. The last one says how many do not fit.
+func fitting(text []string, rows, columns int) []string {
+	used, most := 0, 0 // most is how many fit with one line more
+	for i, line := range text {
+		used += max(1, (columnsOf(line)+columns-1)/columns)
+		switch {
+		case used > rows:
+			return append(text[:most:most], fmt.Sprintf("  and %s more; a larger window shows them", count(len(text)-most, "line")))
+		case used < rows:
+			most = i + 1
+		}
+	}
+	return text
+}
+
+// columnsOf is how wide a line is on a terminal.
+func columnsOf(line string) int {
+	return utf8.RuneCountInString(strings.NewReplacer(string(red), "", string(green), "", string(yellow), "", reset, "").Replace(line))
 }
 
 // close leaves the last text on the terminal, and gives it back as it was.
@@ -203,17 +224,17 @@ func (s *screen) close() {
 	}
 }
 
-// terminalHeight returns a function that returns the number of lines of a terminal.
-func terminalHeight(w io.Writer) func() (int, bool) {
+// sizeOf returns a function that returns the size of a terminal.
+func sizeOf(w io.Writer) func() (lines, columns int, ok bool) {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func() (int, bool) { return 0, false }
+		return func() (int, int, bool) { return 0, 0, false }
 	}
-	return func() (int, bool) {
-		_, lines, err := term.GetSize(int(f.Fd()))
-		if err != nil || lines == 0 {
-			lines = 24
+	return func() (int, int, bool) {
+		columns, lines, err := term.GetSize(int(f.Fd()))
+		if err != nil || lines < 2 || columns < 2 {
+			return 24, 80, true
 		}
-		return lines, true
+		return lines, columns, true
 	}
 }

@@ -149,23 +149,43 @@ func TestCopiedText(t *testing.T) {
 	}
 }
 
-// On a terminal a text takes the place of the last one, and fits.
+// On a terminal a text takes the place of the last one.
 func TestScreen(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
 	p := newProgram(&out, &out, noEnv)
 	p.colours = true
-	s := screen{p: p, size: func() (int, bool) { return 4, true }}
+	s := screen{p: p, size: func() (int, int, bool) { return 4, 16, true }}
 	s.draw(func(q *program) {
 		q.paint(red, "ha\x1b[2Jlted")
-		q.printf("\ntwo\n\n")
+		q.printf("\nfills its row !!\n\n")
 	})
 	s.draw(func(q *program) { q.printf("1\n2\n3\n4\n5\n") })
 	s.close()
-	want := screenBegin + screenTop + "\x1b[31mha\\u001b[2Jlted\x1b[0m" + lineEnd + "two" + lineEnd + screenRest +
-		screenTop + "1" + lineEnd + "2" + lineEnd + "  and 3 lines more; they need a higher window" + lineEnd + screenRest + screenEnd
+	want := screenBegin + screenTop + "\x1b[31mha\\u001b[2Jlted\x1b[0m" + clearLine + "\nfills its row !!\n" + clearRest +
+		screenTop + "1" + clearLine + "\n2" + clearLine + "\n  and 3 lines more; a larger window shows them" + clearLine + "\n" + clearRest + screenEnd
 	if out.String() != want {
 		t.Errorf("%q", out.String())
+	}
+}
+
+// Lines that are wrapped take several rows.
+func TestFitting(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		text []string
+		want string
+	}{
+		{[]string{"1", "2", "3"}, "1|2|3"},
+		{[]string{"1", "2", "3", "4"}, "1|2|  and 2 lines more; a larger window shows them"},
+		{[]string{"1", "0123456789x"}, "1|0123456789x"},
+		{[]string{"1", "\x1b[31m0123456789\x1b[0m", "3"}, "1|\x1b[31m0123456789\x1b[0m|3"},
+		{[]string{"1", "0123456789x", "3"}, "1|  and 2 lines more; a larger window shows them"},
+		{[]string{"0123456789 0123456789 0123456789"}, "  and 1 line more; a larger window shows them"},
+	} {
+		if got := strings.Join(fitting(test.text, 3, 10), "|"); got != test.want {
+			t.Errorf("%q is %q", test.text, got)
+		}
 	}
 }
 
