@@ -39,6 +39,7 @@ Examples:
   milena status --watch
   milena status --url http://milena-1:9644 --output json
   milena status -c milena.yaml
+  milena status -c milena.yaml --watch 10s
 `
 
 // statusTimeout bounds the request. The answer is ready at once, so a slow one means that the process does not serve.
@@ -67,6 +68,12 @@ func (s *statusFlags) add(f *pflag.FlagSet) {
 
 // check completes the flags and reports those that do not fit together.
 func (s *statusFlags) check(f *pflag.FlagSet) error {
+	if f.NArg() > 0 {
+		interval, err := time.ParseDuration(f.Arg(0))
+		if s.watch = interval; err != nil || !f.Changed("watch") { // --watch 10s
+			return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(0))
+		}
+	}
 	switch {
 	case f.Changed("config") && f.Changed("url"):
 		return wrong(f, "--url asks one milena and -c the clusters of all; they cannot be combined")
@@ -90,7 +97,7 @@ func (p *program) status(ctx context.Context, args []string) error {
 	var flags statusFlags
 	f := p.flags("status", statusHelp)
 	flags.add(f)
-	if err := parse(f, args); err != nil {
+	if err := parseArgs(f, args, 1); err != nil {
 		return err
 	}
 	if err := flags.check(f); err != nil {

@@ -71,6 +71,10 @@ func TestStatusWatchOfNothing(t *testing.T) {
 		stderr string
 	}{
 		"status --watch --url http://127.0.0.1:1":           {exitFailed, "check that milena is running"},
+		"status --watch 0s":                                 {exitUsage, "--watch must be longer than 0s"},
+		"status --watch often":                              {exitUsage, `unexpected argument "often"; name the config with -c FILE`},
+		"status 10s":                                        {exitUsage, `unexpected argument "10s"; name the config with -c FILE`},
+		"status --watch 10ms --url http://127.0.0.1:1":      {exitFailed, "check that milena is running"},
 		"status --watch=0s":                                 {exitUsage, "--watch must be longer than 0s"},
 		"status --watch=often":                              {exitUsage, "invalid argument"},
 		"status --watch -o yaml":                            {exitUsage, "--watch shows a table and cannot be combined with --output yaml"},
