@@ -125,7 +125,9 @@ func (p *program) printFindings(same []plan.Finding) {
 		if f.Topic != "" {
 			where += ", topic " + f.Topic
 		}
-		p.printf("  %s %s: %s\n", f.Severity, f.ID, where)
+		p.printf("  ")
+		p.paint(colourOf(string(f.Severity)), string(f.Severity))
+		p.printf(" %s: %s\n", f.ID, where)
 		for _, text := range []string{f.Meaning, f.Mend} {
 			if text != "" {
 				p.printf("    %s\n", indented(text, "    "))

@@ -4,6 +4,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/milena-kafka/milena/replicator/plan"
 )
 
 // colour is a control sequence that sets the colour of what follows.
@@ -17,12 +19,12 @@ const (
 	reset         = "\x1b[0m"
 )
 
-// colourOf is the colour of a state: red where somebody must act, yellow where records wait.
+// colourOf is the colour of a state or of a severity: red where somebody must act, yellow where records wait.
 func colourOf(state string) colour {
 	switch state {
-	case stateHalted, stateStopped:
+	case stateHalted, stateStopped, string(plan.SeverityError):
 		return red
-	case stateWaiting, statePaused, stateThrottled, stateDraining, "recovering", "unknown":
+	case stateWaiting, statePaused, stateThrottled, stateDraining, "recovering", "unknown", string(plan.SeverityWarning):
 		return yellow
 	case stateInStep:
 		return green

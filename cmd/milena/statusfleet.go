@@ -103,7 +103,9 @@ func (p *program) printFleet(result fleetResult) {
 
 // printUnread prints why there is no report.
 func (p *program) printUnread(result fleetResult) {
-	p.printf("flow %s\n  error: %s\n\n", result.Flow, indented(result.Error, "    "))
+	p.printf("flow %s\n  ", result.Flow)
+	p.paint(red, "error")
+	p.printf(": %s\n\n", indented(result.Error, "    "))
 }
 
 // printFleetProblems prints what people decided that holds, and what concerns the whole flow.

@@ -177,9 +177,9 @@ func (s *screen) draw(show func(*program)) {
 		return
 	}
 	var frame bytes.Buffer
-	q := *s.p
-	q.stdout, q.terminal = &printable{Writer: &frame}, &frame
-	show(&q)
+	q := newProgram(&frame, io.Discard, s.p.env)
+	q.colours = s.p.colours
+	show(q)
 	var b strings.Builder
 	if !s.drawn {
 		b.WriteString(screenBegin)
