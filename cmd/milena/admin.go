@@ -157,11 +157,14 @@ func (a *admin) statuses() []replicator.Status {
 	return []replicator.Status{}
 }
 
+// reasonStopping is why a process that stops is not ready. The command status knows it.
+const reasonStopping = "stopping"
+
 // notReady are the reasons why the process is not ready, one sentence each. Of are those of the flows.
 func (a *admin) notReady(of []string) []string {
 	var reasons []string
 	if a.ending.Load() {
-		reasons = append(reasons, "stopping")
+		reasons = append(reasons, reasonStopping)
 	}
 	if a.flows.Load() == nil {
 		reasons = append(reasons, "starting: no flows yet")

@@ -15,7 +15,7 @@ nothing and may run beside a running flow.
 
 Examples:
   milena check -c milena.yaml
-  milena check -c mm2.properties --timeout 30s --json
+  milena check -c mm2.properties --timeout 30s --output json
 `
 
 // checked is the result for one flow: a plan, or the reason why there is none.
@@ -28,7 +28,8 @@ type checked struct {
 func (p *program) check(ctx context.Context, args []string) error {
 	f := p.flags("check", checkHelp)
 	path := configFlag(f)
-	asJSON := f.Bool("json", false, "print the plans as JSON")
+	var output string
+	addOutput(f, &output)
 	timeout := f.Duration("timeout", 10*time.Second, "time limit for each flow, as a `DURATION` such as 30s")
 	if err := parse(f, args); err != nil {
 		return err
@@ -41,8 +42,8 @@ func (p *program) check(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *asJSON {
-		if err := p.printJSON(results); err != nil {
+	if output != outputTable {
+		if err := p.printAs(output, results); err != nil {
 			return err
 		}
 	} else {

@@ -16,7 +16,7 @@ import (
 type compareFlags struct {
 	mode     string // compareNew, compareAll, or "" to copy
 	duration time.Duration
-	json     bool
+	output   string
 }
 
 const (
@@ -27,7 +27,7 @@ const (
 // compareRefresh is how often the comparison is drawn on a terminal.
 const compareRefresh = 2 * time.Second
 
-// Longer lists are cut in the text output; --json prints all.
+// Longer lists are cut in the text output; --output json prints all.
 const (
 	maxPartitionRows = 20
 	maxSentences     = 30
@@ -37,7 +37,8 @@ func (c *compareFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&c.mode, "compare", "", "write nothing; compare the copies of a running MirrorMaker 2 with the source. `MODE` is new, from the newest offset-sync on, or all, from the oldest record on")
 	f.Lookup("compare").NoOptDefVal = compareNew
 	f.DurationVar(&c.duration, "for", 0, "with --compare: stop after this `DURATION`, such as 5m (default: until Ctrl-C)")
-	f.BoolVar(&c.json, "json", false, "with --compare: print only the result, as JSON")
+	addOutput(f, &c.output)
+	f.Lookup("output").Usage = "with --compare: `FORMAT` of the result: table, json or yaml, which print only the result"
 }
 
 // check reports flags that do not fit together.
@@ -45,7 +46,9 @@ func (c *compareFlags) check(f *pflag.FlagSet) error {
 	switch {
 	case c.mode == "" && f.Changed("compare"), c.mode != "" && c.mode != compareNew && c.mode != compareAll:
 		return wrong(f, "--compare=%s must be new or all", c.mode)
-	case c.mode == "" && (f.Changed("for") || c.json):
+	case c.mode == "" && f.Changed("output"):
+		return wrong(f, "--output needs --compare")
+	case c.mode == "" && (f.Changed("for") || f.Changed("json")):
 		return wrong(f, "--for and --json need --compare")
 	case c.duration < 0:
 		return wrong(f, "--for must not be negative")
@@ -72,7 +75,7 @@ func (p *program) runComparison(ctx context.Context, c *config.Config, flows []c
 		return err
 	}
 	stopWatching := func() {}
-	if !flags.json && isTerminal(p.stdout) {
+	if flags.output == outputTable && isTerminal(p.stdout) {
 		stopWatching = p.startWatching(ctx, comparisons)
 	}
 	err = runAll(ctx, comparisons, func() {
@@ -140,8 +143,8 @@ func (p *program) printResult(comparisons []*compare.Comparison, flags compareFl
 		all = append(all, result)
 		differences += len(result.Differences)
 	}
-	if flags.json {
-		if err := p.printJSON(all); err != nil {
+	if flags.output != outputTable {
+		if err := p.printAs(flags.output, all); err != nil {
 			return err
 		}
 	} else {

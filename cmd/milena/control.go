@@ -27,7 +27,7 @@ type controlFlags struct {
 	flow    string
 	reason  string
 	dryRun  bool
-	json    bool
+	output  string
 	timeout time.Duration
 }
 
@@ -38,7 +38,7 @@ func (p *program) controlFlags(command, help string) *controlFlags {
 	c.flags.StringVar(&c.flow, "flow", "", "`NAME` of the flow; needed if the config has several")
 	c.flags.StringVar(&c.reason, "reason", "", "`TEXT` that says why; status and log show it")
 	c.flags.BoolVar(&c.dryRun, "dry-run", false, "print what would be decided; write nothing")
-	c.flags.BoolVar(&c.json, "json", false, "print the decisions and the answers as JSON")
+	addOutput(c.flags, &c.output)
 	c.flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "time limit for the command, as a `DURATION` such as 1m")
 	return c
 }
@@ -151,8 +151,8 @@ func (p *program) submit(ctx context.Context, c *controlFlags, clusters client.C
 		}
 	}
 	if c.dryRun {
-		if c.json {
-			return p.printJSON(decisions)
+		if c.output != outputTable {
+			return p.printAs(c.output, decisions)
 		}
 		for _, d := range decisions {
 			p.printf("would %s\n", describeDecision(&d))
@@ -165,8 +165,8 @@ func (p *program) submit(ctx context.Context, c *controlFlags, clusters client.C
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if c.json {
-		err = p.printJSON(s)
+	if c.output != outputTable {
+		err = p.printAs(c.output, s)
 	} else {
 		p.printSubmission(&s)
 	}

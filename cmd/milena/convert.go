@@ -1,5 +1,7 @@
 package main
 
+import "context"
+
 const convertHelp = `milena convert prints the config of a MirrorMaker 2 as the milena.yaml that means the same, with a comment
 wherever a value is not milena's default. It reads an mm2.properties, a KafkaMirrorMaker2 resource of the
 Strimzi operator, or connectors of a Connect cluster as JSON.
@@ -9,7 +11,7 @@ Examples:
   kubectl get kafkamirrormaker2 NAME -o yaml | milena convert /dev/stdin > milena.yaml
 `
 
-func (p *program) convert(args []string) error {
+func (p *program) convert(_ context.Context, args []string) error {
 	f := p.flags("convert", convertHelp)
 	path := f.StringP("config", "c", "", "the `FILE`, instead of the argument")
 	if err := parseArgs(f, args, 1); err != nil {

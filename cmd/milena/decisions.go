@@ -14,7 +14,7 @@ It reads the control topic on the target.
 
 Examples:
   milena log -c milena.yaml
-  milena log -c milena.yaml --last 5 --json
+  milena log -c milena.yaml --last 5 --output json
 `
 
 // loggedDecision is a decision with what became of it.
@@ -29,7 +29,7 @@ func (p *program) decisions(ctx context.Context, args []string) error {
 	c.config = configFlag(c.flags)
 	c.flags.StringVar(&c.flow, "flow", "", "`NAME` of the flow; needed if the config has several")
 	last := c.flags.Int("last", 50, "the `NUMBER` of decisions to show, 0 for all")
-	c.flags.BoolVar(&c.json, "json", false, "print JSON")
+	addOutput(c.flags, &c.output)
 	c.flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "time limit for the command, as a `DURATION` such as 1m")
 	clusters, err := c.parse(p, args, 0)
 	if err != nil {
@@ -47,8 +47,8 @@ func (p *program) decisions(ctx context.Context, args []string) error {
 	for _, d := range history {
 		list = append(list, loggedDecision{d, state.Outcomes(d.ID)})
 	}
-	if c.json {
-		return p.printJSON(list)
+	if c.output != outputTable {
+		return p.printAs(c.output, list)
 	}
 	p.printDecisions(list)
 	if n, ignored := state.Ignored(); n > 0 {

@@ -149,7 +149,7 @@ func (d *demonstration) close() {
 func (d *demonstration) welcome(address string, duration time.Duration) {
 	d.p.printf("Started two in-memory Kafka clusters, %s and %s, and a flow from %s to %s.\n", demoSource, demoTarget, demoSource, demoTarget)
 	if address != "" {
-		d.p.printf("Open http://%s/ to watch it.\n", address)
+		d.p.printf("Open http://%s/ to watch it, or run in another terminal: milena status --watch --url http://%s\n", address, address)
 	}
 	if duration == 0 {
 		d.p.printf("Press Ctrl-C to stop the load and verify every record.\n")

@@ -1,18 +1,13 @@
 // Command milena replicates Kafka clusters.
 //
-//	milena run -c FILE             copy topics until stopped by a signal
-//	milena run --compare -c FILE   compare with a running MirrorMaker 2; write nothing
-//	milena check -c FILE           print what run would do; change nothing
-//	milena status [-c FILE]        show lag and the partitions that need attention
-//	milena verify -c FILE          prove that the copies are equal to their source; write nothing
-//	milena translate -c FILE       translate offsets between the source and the target
-//	milena convert FILE            print an mm2.properties file as a milena.yaml
-//	milena rollback -c FILE        compute where MirrorMaker 2 resumes a stopped flow
-//	milena demo                    replicate between two in-memory clusters and verify every record
-//	milena version                 print the version
+//	milena help            list all commands
+//	milena help COMMAND    print what a command does, examples and its flags
 //
-// Flags, signals, exit codes, environment variables and HTTP are handled in this package and nowhere else. Each command has a
-// file of its name; the work behind it is in package replicator.
+// The function commands has the list. Each command has a file of its name with a method of program, its verb, that defines its flags, reads them and does the
+// rest; the work behind it is in package replicator. Cobra finds the verb of a command line and hands it the arguments. It also completes command
+// lines and writes man pages, for which it asks a verb for its flags: called with --help, a verb does nothing but define and print them.
+//
+// Flags, signals, exit codes, environment variables and HTTP are handled in this package and nowhere else.
 //
 // # Exit codes
 //

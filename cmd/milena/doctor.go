@@ -24,13 +24,11 @@ func (p *program) doctor(ctx context.Context, args []string) error {
 	f := p.flags("doctor", doctorHelp)
 	path := configFlag(f)
 	name := f.String("flow", "", "examine only the flow with this `NAME`")
-	output := f.String("output", outputTable, "`FORMAT` of the output: table or json")
+	var output string
+	addOutput(f, &output)
 	timeout := f.Duration("timeout", time.Minute, "time limit for each flow, as a `DURATION` such as 2m")
 	if err := parse(f, args); err != nil {
 		return err
-	}
-	if *output != outputTable && *output != outputJSON {
-		return wrong(f, "--output is table or json, not %q", *output)
 	}
 	file, err := p.readConfig(*path)
 	if err != nil {
@@ -48,8 +46,8 @@ func (p *program) doctor(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *output == outputJSON {
-		if err := p.printJSON(results); err != nil {
+	if output != outputTable {
+		if err := p.printAs(output, results); err != nil {
 			return err
 		}
 	} else {
@@ -127,7 +125,9 @@ func (p *program) printFindings(same []plan.Finding) {
 		if f.Topic != "" {
 			where += ", topic " + f.Topic
 		}
-		p.printf("  %s %s: %s\n", f.Severity, f.ID, where)
+		p.printf("  ")
+		p.paint(colourOf(string(f.Severity)), string(f.Severity))
+		p.printf(" %s: %s\n", f.ID, where)
 		for _, text := range []string{f.Meaning, f.Mend} {
 			if text != "" {
 				p.printf("    %s\n", indented(text, "    "))

@@ -24,7 +24,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 
 func TestDoctorRefusesFlags(t *testing.T) {
 	path := twoClusters(t)
-	for _, c := range [][2]string{{"--output=yaml", `--output is table or json, not "yaml"`}, {"--flow=none", `unknown flow "none"`}, {"--timeout=0s", "--timeout must be longer than 0s"}} {
+	for _, c := range [][2]string{{"--output=xml", "--output=xml must be table, json or yaml"}, {"--flow=none", `unknown flow "none"`}, {"--timeout=0s", "--timeout must be longer than 0s"}} {
 		if code, _, stderr := milena(t, "doctor", "-c", path, c[0]); code != exitUsage || !strings.Contains(stderr, c[1]) {
 			t.Errorf("%s: exit %d, %s", c[0], code, stderr)
 		}

@@ -1,17 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/pflag"
-)
 
-// The values of --output.
-const (
-	outputTable = "table"
-	outputJSON  = "json"
+	"github.com/milena-kafka/milena/config"
 )
 
 // usageError says that the command line is wrong.
@@ -32,6 +30,7 @@ func (p *program) flags(command, help string) *pflag.FlagSet {
 	f := pflag.NewFlagSet(command, pflag.ContinueOnError)
 	f.SortFlags = false
 	f.SetOutput(io.Discard) // pflag prints errors as well as returning them
+	p.defined = definition{f, help}
 	f.Usage = func() {
 		p.printf("%s", help)
 		if f.HasFlags() {
@@ -56,14 +55,36 @@ func parseArgs(f *pflag.FlagSet, args []string, n int) error {
 	case errors.Is(err, pflag.ErrHelp):
 		return err
 	case err != nil:
-		return wrong(f, "%v", err)
+		return misread(f, err)
 	case f.NArg() > n && f.Lookup("config") != nil:
 		return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(n))
 	case f.NArg() > n:
 		return wrong(f, "unexpected argument %q", f.Arg(n))
 	}
+	if format, err := f.GetString("output"); err == nil && !slices.Contains(outputs(), format) {
+		return wrong(f, "--output=%s must be table, json or yaml", format)
+	}
 	if timeout, err := f.GetDuration("timeout"); err == nil && timeout <= 0 {
 		return wrong(f, "--timeout must be longer than 0s")
 	}
 	return nil
+}
+
+// misread is the usage error for flags that cannot be read. It names the flag that was probably meant by one that does not exist.
+func misread(f *pflag.FlagSet, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return wrong(f, "%v", err)
+	}
+	var names []string
+	f.VisitAll(func(flag *pflag.Flag) {
+		if !flag.Hidden {
+			names = append(names, flag.Name)
+		}
+	})
+	typed := cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName()) // -reason is read as seven shorthands
+	if near := config.Nearest(typed, names); near != "" {
+		return &usageError{fmt.Sprintf("%s: %v; did you mean --%s? See milena %s --help", f.Name(), err, near, f.Name())}
+	}
+	return wrong(f, "%v", err)
 }

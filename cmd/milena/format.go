@@ -1,19 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 )
-
-// printJSON writes v to stdout as indented JSON.
-func (p *program) printJSON(v any) error {
-	enc := json.NewEncoder(p.stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
 
 // table aligns cells that are separated by tabs. Flush it after the last row.
 func (p *program) table() *tabwriter.Writer { return tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0) }
@@ -31,7 +23,7 @@ func row(w *tabwriter.Writer, format string, args ...any) {
 // printMore says how many items a list leaves out, if any.
 func (p *program) printMore(indent string, n int, what string) {
 	if n > 0 {
-		p.printf("%sand %d more%s; --json prints all\n", indent, n, what)
+		p.printf("%sand %d more%s; --output json prints all\n", indent, n, what)
 	}
 }
 

@@ -26,6 +26,8 @@ type overview struct {
 	Decisions []string `json:"decisions,omitempty"`
 	// Hidden counts the partitions and topics that need attention and are not in Attention.
 	Hidden int `json:"attention_hidden"`
+
+	stopping bool // the process waits for batches in flight
 }
 
 // attentionEntry is one or more partitions of a topic that need attention for the same reason.
@@ -42,30 +44,18 @@ type attentionEntry struct {
 // attentionList sums up what needs attention, in the order in which it is added.
 type attentionList []attentionEntry
 
-type topicOverview struct {
-	Topic       string   `json:"topic"`
-	TargetTopic string   `json:"target_topic"`
-	Partitions  int      `json:"partitions"`
-	State       string   `json:"state"`
-	Acked       int64    `json:"acked"`                 // sum of the partitions' acknowledged source offsets
-	LagRecords  *int64   `json:"lag_records"`           // of the partitions whose lag is known; null if none is
-	LagUnknown  int      `json:"lag_unknown"`           // partitions
-	LagSeconds  *float64 `json:"lag_seconds,omitempty"` // of the partition with the most
-	Attention   int      `json:"attention"`             // partitions that need it
-}
-
 // maxShown bounds each list of an overview.
 const maxShown = 200
 
 func newOverview(s replicator.Status) overview {
 	o := overview{Status: s, PartitionCount: len(s.Partitions), Attention: attentionList{}, Topics: []topicOverview{}}
-	o.sum(s.Partitions)
+	o.sum(s.Partitions, throttlesOf(s.Control.InForce))
 	o.Partitions = nil
 	o.Decisions = controlTexts(s.Control)
 	o.Attention.addNotCopied(o.NotCopied)
 	o.TopicCount = len(o.Topics)
 	o.Hidden = o.Attention.choose()
-	o.chooseTopics()
+	o.Topics = chooseTopics(o.Topics, maxShown)
 	o.AllIsWell = o.allIsWell()
 	if s.Groups != nil {
 		groups := *s.Groups
@@ -92,7 +82,7 @@ func (o *overview) allIsWell() bool {
 }
 
 // sum adds the partitions to their topics and collects those that need attention.
-func (o *overview) sum(partitions []replicator.PartitionStatus) {
+func (o *overview) sum(partitions []replicator.PartitionStatus, throttled throttles) {
 	topics := make(map[string]*topicOverview)
 	for _, p := range partitions {
 		t := topics[p.Topic]
@@ -100,7 +90,7 @@ func (o *overview) sum(partitions []replicator.PartitionStatus) {
 			t = &topicOverview{Topic: p.Topic, TargetTopic: p.TargetTopic}
 			topics[p.Topic] = t
 		}
-		t.add(p)
+		t.add(p, throttled)
 		if why := attention(p); why != "" {
 			t.Attention++
 			o.AttentionCount++
@@ -156,61 +146,13 @@ func rank(e attentionEntry) int {
 	return 1
 }
 
-func (t *topicOverview) add(p replicator.PartitionStatus) {
-	t.Partitions++
-	t.Acked += p.Acked
-	t.State = worse(t.State, topicState(p))
-	if p.LagRecords == nil {
-		t.LagUnknown++
-	} else {
-		sum := *p.LagRecords
-		if t.LagRecords != nil {
-			sum += *t.LagRecords
-		}
-		t.LagRecords = &sum
-	}
-	if p.LagSeconds != nil && (t.LagSeconds == nil || *p.LagSeconds > *t.LagSeconds) {
-		t.LagSeconds = p.LagSeconds
-	}
-}
-
-func (t *topicOverview) lag() int64 {
-	if t.LagRecords == nil {
-		return 0
-	}
-	return *t.LagRecords
-}
-
-// topicState is what a partition contributes to the state of its topic.
-func topicState(p replicator.PartitionStatus) string {
-	switch {
-	case p.Anomaly != nil || p.State == "halted":
-		return "halted"
-	case p.State == "paused":
-		return "paused"
-	case p.State != "replicating" || p.LagRecords == nil:
-		return "waiting"
-	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
-		return "catching_up"
-	case *p.LagRecords > 0:
-		return "copying"
-	}
-	return "in_step"
-}
-
-// worse returns the worse of two states. A topic has the worst state of its partitions.
-func worse(a, b string) string {
-	states := []string{"in_step", "copying", "catching_up", "paused", "waiting", "halted"}
-	return states[max(slices.Index(states, a), slices.Index(states, b))]
-}
-
 // controlTexts are sentences about what people decided that holds, and whether they can decide.
 func controlTexts(c replicator.ControlStatus) (texts []string) {
 	for _, d := range c.InForce[:min(maxGroupRows, len(c.InForce))] {
 		texts = append(texts, inForceText(string(d.What), d.Scope, d.Who, d.Why, d.Since, d.Until, d.BytesPerSecond))
 	}
 	if n := len(c.InForce) - maxGroupRows; n > 0 {
-		texts = append(texts, fmt.Sprintf("and %d more decisions hold; --json prints all", n))
+		texts = append(texts, fmt.Sprintf("and %d more decisions hold; --output json prints all", n))
 	}
 	if c.Problem != "" {
 		texts = append(texts, c.Problem)
@@ -255,15 +197,4 @@ func attention(p replicator.PartitionStatus) string {
 	default:
 		return ""
 	}
-}
-
-// chooseTopics keeps the topics with the most attention and lag. Lag does not order them: rows that move cannot be read.
-func (o *overview) chooseTopics() {
-	slices.SortStableFunc(o.Topics, func(a, b topicOverview) int {
-		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(b.lag(), a.lag()))
-	})
-	o.Topics = o.Topics[:min(maxShown, len(o.Topics))]
-	slices.SortFunc(o.Topics, func(a, b topicOverview) int {
-		return cmp.Or(cmp.Compare(b.Attention, a.Attention), cmp.Compare(a.Topic, b.Topic))
-	})
 }

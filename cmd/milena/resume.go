@@ -49,10 +49,10 @@ func (p *program) resume(ctx context.Context, args []string) error {
 	decisions := p.resumptions(c, state, scopes)
 	if len(decisions) > 0 {
 		err = p.submit(ctx, c, clusters, decisions)
-	} else if c.json {
-		err = p.printJSON(control.Submission{Decisions: []control.Decision{}, Outcomes: []control.Outcome{}, Missing: []string{}})
+	} else if c.output != outputTable {
+		err = p.printAs(c.output, control.Submission{Decisions: []control.Decision{}, Outcomes: []control.Outcome{}, Missing: []string{}})
 	}
-	if !c.json {
+	if c.output == outputTable {
 		p.printStillPaused(state, scopes)
 	}
 	return err
@@ -63,7 +63,7 @@ func (p *program) resumptions(c *controlFlags, state *control.State, scopes []co
 	for _, scope := range scopes {
 		paused := state.PauseOf(scope, time.Now())
 		if paused == nil {
-			if !c.json {
+			if c.output == outputTable {
 				p.printf("%s is not paused\n", scope)
 			}
 			continue

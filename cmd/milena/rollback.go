@@ -23,7 +23,8 @@ func (p *program) rollback(ctx context.Context, args []string) error {
 	path := configFlag(f)
 	name := f.String("flow", "", "`NAME` of the flow; needed if the config has several")
 	write := f.Bool("write", false, "write the offsets to MirrorMaker 2's offsets topic on the target")
-	asJSON := f.Bool("json", false, "print the offsets as JSON")
+	var output string
+	addOutput(f, &output)
 	timeout := f.Duration("timeout", time.Minute, "time limit for the command, as a `DURATION` such as 30s")
 	if err := parse(f, args); err != nil {
 		return err
@@ -51,8 +52,8 @@ func (p *program) rollback(ctx context.Context, args []string) error {
 			return fmt.Errorf("rollback: %w", err)
 		}
 	}
-	if *asJSON {
-		return p.printJSON(r)
+	if output != outputTable {
+		return p.printAs(output, r)
 	}
 	p.printConnectorOffsets(r.Offsets)
 	switch n := count(len(r.Offsets), "offset"); {

@@ -36,3 +36,10 @@ func rpoText(r offsets.RPO, now time.Time) string {
 	}
 	return strings.Join(parts, "; ")
 }
+
+// printRPO prints what a failover would lose.
+func (p *program) printRPO(r offsets.RPO, now time.Time) {
+	if text := rpoText(r, now); text != "" {
+		p.printf("  RPO: %s\n", text)
+	}
+}

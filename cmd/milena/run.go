@@ -20,7 +20,7 @@ Examples:
   milena run -c mm2.properties --listen 127.0.0.1:9644
   milena run -c mm2.properties --clusters dr
   milena run -c mm2.properties --compare --for 5m
-  milena run -c mm2.properties --compare=all --json
+  milena run -c mm2.properties --compare=all --output json
 `
 
 func (p *program) run(ctx context.Context, args []string) error {

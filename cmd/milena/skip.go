@@ -64,7 +64,7 @@ func (p *program) skip(ctx context.Context, args []string) error {
 	if d.To == nil {
 		d.Halt = haltOf(at)
 	}
-	if !c.json {
+	if c.output == outputTable {
 		p.printLeftOut(clusters, tp, at, &d)
 	}
 	return p.submit(ctx, c, clusters, []control.Decision{d})

@@ -13,14 +13,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
-const statusHelp = `milena status asks a running milena over HTTP for the lag of its flows, the partitions that need
-attention, and the consumer groups, topic configs and ACLs that are not in sync.
+const statusHelp = `milena status asks a running milena over HTTP for the lag of its flows and the states of their topics, the
+partitions that need attention, and the consumer groups, topic configs and ACLs that are not in sync.
 
 With -c FILE it asks the clusters of the file instead of a milena, from anywhere: it shows all
 instances of each flow with their shards, the lag of the whole flow, and what needs attention.
@@ -29,56 +31,118 @@ Instances journal their progress every few seconds, so the lag is a little above
 The exit code is 0 if every flow is ready, no partition is halted, every selected topic is copied, the
 target refuses no consumer group, and the instance is in the group of the flow, else 1.
 
+With --watch it shows the topics live until Ctrl-C, with bars for how much of each is copied, and when it
+will be caught up; the exit code is 0 then.
+
 Examples:
   milena status
-  milena status --url http://milena-1:9644 --json
+  milena status --watch
+  milena status --url http://milena-1:9644 --output json
   milena status -c milena.yaml
+  milena status -c milena.yaml --watch 10s
 `
 
 // statusTimeout bounds the request. The answer is ready at once, so a slow one means that the process does not serve.
 const statusTimeout = 10 * time.Second
 
-func (p *program) status(ctx context.Context, args []string) error {
-	f := p.flags("status", statusHelp)
-	url := f.String("url", "http://127.0.0.1:9644", "`URL` of the running milena: its http.listen")
-	path := configFlag(f)
-	flow := f.String("flow", "", "`NAME` of the only flow to show; with -c")
-	timeout := f.Duration("timeout", 30*time.Second, "time limit for each flow, as a `DURATION` such as 2m; with -c")
-	asJSON := f.Bool("json", false, "print everything that is known, as JSON")
-	if err := parse(f, args); err != nil {
-		return err
+// statusFlags are the flags of status.
+type statusFlags struct {
+	url     string
+	config  *string // of the clusters to ask instead
+	flow    string  // empty: all
+	timeout time.Duration
+	watch   time.Duration // 0: once
+	output  string
+}
+
+func (s *statusFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&s.url, "url", "http://127.0.0.1:9644", "`URL` of the running milena: its http.listen")
+	s.config = configFlag(f)
+	f.StringVar(&s.flow, "flow", "", "`NAME` of the only flow to show; with -c")
+	f.DurationVar(&s.watch, "watch", 0, "show it live until Ctrl-C, again after each `INTERVAL`")
+	f.Lookup("watch").NoOptDefVal = "1s"
+	f.DurationVar(&s.timeout, "timeout", 30*time.Second, "time limit for each flow, as a `DURATION` such as 2m; with -c")
+	addOutput(f, &s.output)
+	f.Lookup("output").Usage = "`FORMAT` of the result: table, or json or yaml, which have everything that is known"
+}
+
+// check completes the flags and reports those that do not fit together.
+func (s *statusFlags) check(f *pflag.FlagSet) error {
+	if f.NArg() > 0 {
+		interval, err := time.ParseDuration(f.Arg(0))
+		if s.watch = interval; err != nil || !f.Changed("watch") { // --watch 10s
+			return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(0))
+		}
 	}
 	switch {
 	case f.Changed("config") && f.Changed("url"):
 		return wrong(f, "--url asks one milena and -c the clusters of all; they cannot be combined")
-	case f.Changed("config"):
-		return p.fleetStatus(ctx, f, fleetQuestion{*path, *flow, *timeout, *asJSON})
-	case f.Changed("flow") || f.Changed("timeout"):
+	case !f.Changed("config") && (f.Changed("flow") || f.Changed("timeout")):
 		return wrong(f, "--flow and --timeout need -c FILE")
+	case f.Changed("watch") && s.watch <= 0:
+		return wrong(f, "--watch must be longer than 0s")
+	case s.watch > 0 && s.output != outputTable:
+		return wrong(f, "--watch shows a table and cannot be combined with --output %s", s.output)
 	}
-	if _, _, err := net.SplitHostPort(*url); err == nil { // as in http.listen
-		*url = "http://" + *url
+	if _, _, err := net.SplitHostPort(s.url); err == nil { // as in http.listen
+		s.url = "http://" + s.url
 	}
-	if u, err := neturl.Parse(*url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return wrong(f, "--url %q is not a URL such as http://127.0.0.1:9644", *url)
+	if u, err := neturl.Parse(s.url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return wrong(f, "--url %q is not a URL such as http://127.0.0.1:9644", s.url)
 	}
-	body, flows, err := readStatus(ctx, *url)
+	return nil
+}
+
+func (p *program) status(ctx context.Context, args []string) error {
+	var flags statusFlags
+	f := p.flags("status", statusHelp)
+	flags.add(f)
+	if err := parseArgs(f, args, 1); err != nil {
+		return err
+	}
+	if err := flags.check(f); err != nil {
+		return err
+	}
+	if f.Changed("config") {
+		return p.fleetStatus(ctx, f, flags)
+	}
+	if flags.watch > 0 {
+		return p.watchStatus(ctx, flags)
+	}
+	body, flows, err := readStatus(ctx, flags.url)
 	if err != nil {
 		return err
 	}
-	if *asJSON {
-		if _, err := p.stdout.Write(body); err != nil {
+	if flags.output != outputTable {
+		if err := p.printDocument(flags.output, body); err != nil {
 			return err
 		}
 		return healthy(flows)
 	}
-	if len(flows) == 0 {
+	p.printStatuses(overviews(ctx, flags.url, flows))
+	return healthy(flows)
+}
+
+// overviews sums up the flows of a running milena.
+func overviews(ctx context.Context, url string, flows []replicator.Status) (list []overview) {
+	stops := isStopping(ctx, url)
+	for _, s := range flows {
+		o := newOverview(s)
+		if o.stopping = stops; stops {
+			drain(o.Topics)
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
+func (p *program) printStatuses(list []overview) {
+	if len(list) == 0 {
 		p.printf("milena is starting: it has no flows yet\n")
 	}
-	for _, s := range flows {
-		p.printStatus(newOverview(s))
+	for i := range list {
+		p.printStatus(&list[i])
 	}
-	return healthy(flows)
 }
 
 // readStatus asks one running milena. The first result is its answer as JSON.
@@ -124,54 +188,46 @@ func needsAttention(bad, flows int) error {
 }
 
 func getStatus(ctx context.Context, url string) ([]byte, error) {
+	code, body, err := getFrom(ctx, url, "/status")
+	if err == nil && code != http.StatusOK {
+		err = fmt.Errorf("%s/status answers %d %s", strings.TrimSuffix(url, "/"), code, http.StatusText(code))
+	}
+	return body, err
+}
+
+// isStopping reports whether a milena says that it is not ready because it stops.
+func isStopping(ctx context.Context, url string) bool {
+	code, body, err := getFrom(ctx, url, "/readyz")
+	return err == nil && code == http.StatusServiceUnavailable && slices.Contains(strings.Split(string(body), "\n"), reasonStopping)
+}
+
+// getFrom sends a GET to a running milena.
+func getFrom(ctx context.Context, url, path string) (code int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+path, nil)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, fmt.Errorf("%s has not answered for %v: the process is paused, or its host has no CPU left", req.URL, statusTimeout)
+		return 0, nil, fmt.Errorf("%s has not answered for %v: the process is paused, or its host has no CPU left", req.URL, statusTimeout)
 	}
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", req.URL, resp.Status)
-	}
-	return io.ReadAll(resp.Body)
+	body, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, body, err
 }
 
-// printStatus prints totals first, then what is not in sync, and last the partitions that need attention.
-func (p *program) printStatus(o overview) {
-	ready := "ready"
-	if !o.Ready {
-		ready = "not ready"
-	}
-	p.printf("flow %s: %s -> %s, %s\n", o.Flow, o.Source, o.Target, ready)
-	for _, reason := range o.NotReady {
-		p.printf("  %s\n", indented(reason, "    "))
-	}
-	if i := o.Instance; i.ID != "" {
-		p.printf("  instance %s: %s, holds %d of %s\n", i.ID, i.State, i.Held, count(int64(i.Shards), "shard"))
-		if i.Problem != "" {
-			p.printf("  %s\n", indented(i.Problem, "    "))
-		}
-		if n := len(i.Instances); n > 1 {
-			p.printf("  %s share the flow, and this is what one of them has; milena status -c FILE shows all%s\n", count(n, "instance"), syncsElsewhere(i))
-		}
-	}
+// printStatus prints totals first, then what is not in sync, then the topics, and last the partitions that need attention.
+func (p *program) printStatus(o *overview) {
+	p.printHeadline(o)
 	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), lagText(o.LagRecords, o.LagUnknown), count(o.Records, "record"), size(o.Bytes))
-	if text := rpoText(o.RPO, time.Now()); text != "" {
-		p.printf("  RPO: %s\n", text)
-	}
-	p.printControl(o.Control)
-	for _, t := range o.Throttled {
-		p.printf("  %s\n", t.Text)
-	}
+	p.printRPO(o.RPO, time.Now())
+	p.printLimits(o)
 	if o.Fence == "lease" {
 		p.printf("  fence: lease: records that an earlier owner sends late may be twice, and are reported as foreign_write\n")
 	}
@@ -182,7 +238,44 @@ func (p *program) printStatus(o overview) {
 	p.printConfigs(o.Configs)
 	p.printACLs(o.ACLs)
 	p.printUnused(o.Unused)
+	p.printTopics(o.Topics, o.TopicCount, nil)
 	p.printAttention(o)
+}
+
+// printHeadline prints whether the flow is ready, why not, and what this instance has of it.
+func (p *program) printHeadline(o *overview) {
+	p.printf("flow %s: %s -> %s, ", o.Flow, o.Source, o.Target)
+	switch {
+	case o.stopping:
+		p.paint(yellow, "stopping")
+	case o.Ready:
+		p.paint(green, "ready")
+	default:
+		p.paint(red, "not ready")
+	}
+	p.printf("\n")
+	for _, reason := range o.NotReady {
+		p.printf("  %s\n", indented(reason, "    "))
+	}
+	i := o.Instance
+	if i.ID == "" {
+		return
+	}
+	p.printf("  instance %s: %s, holds %d of %s\n", i.ID, i.State, i.Held, count(int64(i.Shards), "shard"))
+	if i.Problem != "" {
+		p.printf("  %s\n", indented(i.Problem, "    "))
+	}
+	if n := len(i.Instances); n > 1 {
+		p.printf("  %s share the flow, and this is what one of them has; milena status -c FILE shows all%s\n", count(n, "instance"), syncsElsewhere(i))
+	}
+}
+
+// printLimits prints what people decided that holds, and which brokers slow the flow down.
+func (p *program) printLimits(o *overview) {
+	p.printControl(o.Control)
+	for _, t := range o.Throttled {
+		p.printf("  %s\n", t.Text)
+	}
 }
 
 // printControl prints what people decided that holds, and whether they can decide.
@@ -222,7 +315,7 @@ func lagText(records *int64, unknown int) string {
 	return count(*records, "record")
 }
 
-// maxGroupRows is how many groups the text output shows; --json prints all.
+// maxGroupRows is how many groups the text output shows; --output json prints all.
 const maxGroupRows = 20
 
 func (p *program) printGroups(g *groups.Status) {
@@ -281,10 +374,10 @@ func (p *program) printProblems(problems []string) {
 	}
 }
 
-func (p *program) printAttention(o overview) {
+func (p *program) printAttention(o *overview) {
 	if len(o.Attention) == 0 {
 		if o.AllIsWell { // otherwise the reasons are above
-			p.printf("  no partition needs attention\n")
+			p.printf("\n  no partition needs attention\n")
 		}
 		p.printf("\n")
 		return
@@ -294,12 +387,11 @@ func (p *program) printAttention(o overview) {
 
 func (p *program) printEntries(list attentionList, hidden int) {
 	p.printf("\n")
-	w := p.table()
-	row(w, "  TOPIC\tPARTITION\tSTATE\tREASON")
+	rows := [][]cell{cells("TOPIC", "PARTITION", "STATE", "REASON")}
 	for _, e := range list {
-		row(w, "  %s\t%s\t%s\t%s", e.Topic, e.Partitions, e.State, e.Why)
+		rows = append(rows, []cell{{text: e.Topic}, {text: e.Partitions}, {e.State, colourOf(e.State)}, {text: e.Why}})
 	}
-	_ = w.Flush()
+	p.printGrid("  ", rows)
 	p.printMore("  ", hidden, "")
 	p.printf("\n")
 }

@@ -59,6 +59,10 @@ func TestStatusShowsWhatNeedsAttention(t *testing.T) {
   throttled by target broker 1: 41.0 s in the last minute
   cluster b: tls.ca_file: ca.pem holds no certificate
 
+  TOPIC   PARTITIONS  STATE                          LAG      BEHIND
+  orders  3           halted (truncated)             7+       1m30s
+  clicks  2           waiting (recovery and others)  unknown  -
+
   TOPIC   PARTITION  STATE        REASON
   orders  2          halted       truncated: lost 3 records. Skip them.
   orders  1          replicating  1m30s behind the source

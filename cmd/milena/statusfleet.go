@@ -15,14 +15,6 @@ import (
 	"github.com/milena-kafka/milena/replicator/fleet"
 )
 
-// fleetQuestion is what the flags of status -c ask.
-type fleetQuestion struct {
-	config  string
-	flow    string // empty: all
-	timeout time.Duration
-	json    bool
-}
-
 // fleetResult is the report of one flow, or the reason why there is none.
 type fleetResult struct {
 	Flow  string `json:"flow"`
@@ -31,39 +23,28 @@ type fleetResult struct {
 }
 
 // fleetStatus prints what the clusters of the flows say.
-func (p *program) fleetStatus(ctx context.Context, f *pflag.FlagSet, q fleetQuestion) error {
-	file, err := p.readConfig(q.config)
+func (p *program) fleetStatus(ctx context.Context, f *pflag.FlagSet, flags statusFlags) error {
+	file, err := p.readConfig(*flags.config)
 	if err != nil {
 		return err
 	}
 	flows := file.Config.Flows
-	if q.flow != "" {
-		flow, err := chooseFlow(f, file.Config, q.flow)
+	if flags.flow != "" {
+		flow, err := chooseFlow(f, file.Config, flags.flow)
 		if err != nil {
 			return err
 		}
 		flows = []config.Flow{flow}
 	}
-	var results []fleetResult
-	bad := 0
-	for _, flow := range flows {
-		flowCtx, cancel := context.WithTimeout(ctx, q.timeout)
-		report, err := fleet.Read(flowCtx, silent(file.Config, flow))
-		cancel()
-		result := fleetResult{Flow: flow.Name, Report: &report}
-		switch {
-		case ctx.Err() != nil && err != nil:
-			return fmt.Errorf("status: interrupted while it waited for the clusters of flow %s: %w", flow.Name, err)
-		case err != nil:
-			result.Report, result.Error = nil, err.Error()
-			bad++
-		case !report.IsHealthy():
-			bad++
-		}
-		results = append(results, result)
+	if flags.watch > 0 {
+		return p.watchFleet(ctx, file.Config, flows, flags)
 	}
-	if q.json {
-		if err := p.printJSON(results); err != nil {
+	results, bad, err := readFleets(ctx, file.Config, flows, flags.timeout)
+	if err != nil {
+		return err
+	}
+	if flags.output != outputTable {
+		if err := p.printAs(flags.output, results); err != nil {
 			return err
 		}
 		return needsAttention(bad, len(results))
@@ -74,19 +55,62 @@ func (p *program) fleetStatus(ctx context.Context, f *pflag.FlagSet, q fleetQues
 	return needsAttention(bad, len(results))
 }
 
-// printFleet prints the instances first, then totals, and last what needs attention.
+// readFleets asks the clusters of each flow. Bad counts the flows that need attention. Only an interrupt is an error.
+func readFleets(ctx context.Context, c *config.Config, flows []config.Flow, timeout time.Duration) (results []fleetResult, bad int, _ error) {
+	for _, flow := range flows {
+		flowCtx, cancel := context.WithTimeout(ctx, timeout)
+		report, err := fleet.Read(flowCtx, silent(c, flow))
+		cancel()
+		result := fleetResult{Flow: flow.Name, Report: &report}
+		switch {
+		case ctx.Err() != nil && err != nil:
+			return nil, 0, fmt.Errorf("status: interrupted while it waited for the clusters of flow %s: %w", flow.Name, err)
+		case err != nil:
+			result.Report, result.Error = nil, err.Error()
+			bad++
+		case !report.IsHealthy():
+			bad++
+		}
+		results = append(results, result)
+	}
+	return results, bad, nil
+}
+
+// printFleet prints the instances first, then totals and topics, and last what needs attention.
 func (p *program) printFleet(result fleetResult) {
 	r := result.Report
 	if r == nil {
-		p.printf("flow %s\n  error: %s\n\n", result.Flow, indented(result.Error, "    "))
+		p.printUnread(result)
 		return
 	}
 	p.printf("flow %s: %s -> %s, %s\n", r.Flow, r.Source, r.Target, instancesText(r))
 	p.printInstances(r)
 	p.printf("  %s in %s, lag %s%s\n", count(len(r.Partitions), "partition"), count(topicsOf(r), "topic"), lagText(r.LagRecords, r.LagUnknown), asOf(r))
-	if text := rpoText(r.RPO, r.At); text != "" {
-		p.printf("  RPO: %s\n", text)
+	p.printRPO(r.RPO, r.At)
+	p.printFleetProblems(r)
+	p.printUnused(r.Unused)
+	topics := fleetTopics(r)
+	p.printTopics(topics, len(topics), nil)
+	list := fleetAttention(r)
+	if hidden := list.choose(); len(list) > 0 {
+		p.printEntries(list, hidden)
+		return
 	}
+	if r.IsHealthy() { // otherwise the reasons are above
+		p.printf("\n  no partition needs attention\n")
+	}
+	p.printf("\n")
+}
+
+// printUnread prints why there is no report.
+func (p *program) printUnread(result fleetResult) {
+	p.printf("flow %s\n  ", result.Flow)
+	p.paint(red, "error")
+	p.printf(": %s\n\n", indented(result.Error, "    "))
+}
+
+// printFleetProblems prints what people decided that holds, and what concerns the whole flow.
+func (p *program) printFleetProblems(r *fleet.Report) {
 	for _, d := range r.InForce {
 		p.printf("  %s\n", inForceText(string(d.What), d.Scope.String(), d.Who, d.Why, d.When, d.Until, d.Rate))
 	}
@@ -98,16 +122,6 @@ func (p *program) printFleet(result fleetResult) {
 	} else if n := len(r.ShardsWithoutOwner); n > 0 {
 		p.printf("  nobody owns %s (%s) with %s\n", count(n, "shard"), ranges(r.ShardsWithoutOwner), count(partitionsWithoutOwner(r), "partition"))
 	}
-	p.printUnused(r.Unused)
-	list := fleetAttention(r)
-	if hidden := list.choose(); len(list) > 0 {
-		p.printEntries(list, hidden)
-		return
-	}
-	if r.IsHealthy() { // otherwise the reasons are above
-		p.printf("  no partition needs attention\n")
-	}
-	p.printf("\n")
 }
 
 func instancesText(r *fleet.Report) string {
@@ -189,7 +203,7 @@ func partitionsWithoutOwner(r *fleet.Report) (n int) {
 	return n
 }
 
-// maxRanges bounds a list of numbers in the text output; --json prints all.
+// maxRanges bounds a list of numbers in the text output; --output json prints all.
 const maxRanges = 20
 
 // ranges is a sorted list of numbers, such as 0-3, 7.

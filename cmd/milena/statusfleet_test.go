@@ -39,6 +39,10 @@ func TestFleetStatusFindsARunningMilena(t *testing.T) {
   \S+ +\S+ +\S+ +\d s ago +4 +\d+ +\d+ records?
 
   \d+ partitions in \d topics?, lag \d+ records?, by the journal as of \d s ago
+
+  TOPIC +PARTITIONS +STATE +LAG +BEHIND
+  seed-one +2 +\w+ +\d+ +-
+
   no partition needs attention
 
 $`)
@@ -97,6 +101,10 @@ func TestFleetStatusShowsWhatNeedsAttention(t *testing.T) {
   5 partitions in 2 topics, lag 7 records and unknown for 4 partitions, by the journal as of 3 s ago
   nobody owns 3 shards (4-5, 7) with 1 partition
 
+  TOPIC   PARTITIONS  STATE                LAG      BEHIND
+  orders  3           halted (truncated)   7+       -
+  clicks  2           waiting (not begun)  unknown  -
+
   TOPIC   PARTITION  STATE    REASON
   orders  2          halted   truncated: lost 3 records. Skip them.
   clicks  0-1        waiting  not begun: topic a.clicks does not exist on cluster b
@@ -121,7 +129,7 @@ func TestFleetStatusShowsWhatNeedsAttention(t *testing.T) {
 	for n := range int32(2 * (maxShown + 5)) {
 		r.Partitions = append(r.Partitions, fleet.Partition{Topic: "orders", Partition: n, Why: fmt.Sprintf("reason %d", n/2)})
 	}
-	if got := printed(r); strings.Count(got, "\n  orders ") != maxShown || !strings.Contains(got, "and 11 more; --json prints all\n") { // 5 pairs, and the topic that is not copied
+	if got := printed(r); strings.Count(got, "\n  orders ") != 1+maxShown || !strings.Contains(got, "and 11 more; --output json prints all\n") { // 5 pairs, and the topic that is not copied
 		t.Errorf("%s", got)
 	}
 }

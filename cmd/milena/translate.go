@@ -36,7 +36,7 @@ type question struct {
 	offset    int64 // -1 if not given
 	at        string
 	reverse   bool
-	json      bool
+	output    string
 	commit    bool
 	script    bool
 }
@@ -87,7 +87,7 @@ func (q *question) add(f *pflag.FlagSet) {
 	f.Int64Var(&q.offset, "offset", 0, "an `OFFSET` of the partition")
 	f.StringVar(&q.at, "at", "", "a `TIME`, as 2026-01-31T15:04:05Z or in milliseconds since 1970")
 	f.BoolVar(&q.reverse, "reverse", false, "translate from the target to the source")
-	f.BoolVar(&q.json, "json", false, "print JSON")
+	addOutput(f, &q.output)
 	f.BoolVar(&q.commit, "commit", false, "commit the translated offsets of the group: only forward, and only if the group has no members there")
 	f.BoolVar(&q.script, "reset-script", false, "print kafka-consumer-groups.sh commands that set the group's offsets")
 }
@@ -107,8 +107,8 @@ func (q *question) check(f *pflag.FlagSet) error {
 		return wrong(f, "--group translates all offsets of a group and cannot be combined with --topic, --partition, --offset or --at")
 	case q.group == "" && (q.commit || q.script):
 		return wrong(f, "--commit and --reset-script need --group")
-	case q.json && q.script:
-		return wrong(f, "--json and --reset-script cannot be combined")
+	case q.output != outputTable && q.script:
+		return wrong(f, "--output and --reset-script cannot be combined")
 	case q.topic != "" && q.at == "" && (q.partition < 0 || q.offset < 0):
 		return wrong(f, "--topic needs --partition and --offset, or --at")
 	case q.at != "" && f.Changed("offset"):
@@ -242,7 +242,7 @@ func (p *program) printGroup(positions []offsets.GroupOffset, text string, to si
 		}
 		rows = append(rows, r)
 	}
-	if text != "" && !q.json {
+	if text != "" && q.output == outputTable {
 		p.printf("%s\n", text)
 	}
 	return p.printTranslated(rows, q)
@@ -254,7 +254,7 @@ func (p *program) commit(ctx context.Context, t *groups.Translator, to side, pos
 	if err != nil {
 		return fmt.Errorf("translate: commit: %w", err)
 	}
-	if !q.json && !q.script {
+	if q.output == outputTable && !q.script {
 		p.printf("committed on %s: %s", to.alias, count(moved, "offset"))
 		if moved == 0 && len(refusals) == 0 && slices.ContainsFunc(positions, func(p offsets.GroupOffset) bool { return p.Err == nil }) {
 			p.printf("; the group has these offsets already")
@@ -321,8 +321,8 @@ func newTranslated(t offsets.Translation, err error) translated {
 const staleSeconds = 5
 
 func (p *program) printTranslated(rows []translated, q question) error {
-	if q.json {
-		return p.printJSON(rows)
+	if q.output != outputTable {
+		return p.printAs(q.output, rows)
 	}
 	if len(rows) == 0 {
 		return nil

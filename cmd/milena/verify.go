@@ -53,7 +53,7 @@ func (v *verifyFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&v.sample, "sample", "100%", "verify only this `PART` of the records of each partition, chosen at random, such as 1%")
 	f.StringVar(&v.rate, "rate", "", "read at most this many `BYTES` per second from each of the two clusters, such as 10MiB (default: no limit)")
 	f.StringVar(&v.state, "state", "", "keep the progress in this `FILE`, and go on from it if it exists; it is removed at the end")
-	f.StringVar(&v.output, "output", outputTable, "`FORMAT` of the result: table or json")
+	addOutput(f, &v.output)
 }
 
 // options reads the flags. An error is a usageError.
@@ -62,8 +62,6 @@ func (v *verifyFlags) options(f *pflag.FlagSet) (verify.Options, error) {
 	var err error
 	o.Question.Topics = slices.Compact(slices.Sorted(slices.Values(v.topics)))
 	switch {
-	case v.output != outputTable && v.output != outputJSON:
-		return o, wrong(f, "--output=%s must be table or json", v.output)
 	case v.last < 0, f.Changed("last") && v.last == 0:
 		return o, wrong(f, "--last must be longer than 0s")
 	case v.last > 0 && (v.from != "" || v.to != ""):
@@ -234,8 +232,7 @@ func progressLine(first, now verify.Progress, took time.Duration) string {
 		return "reading the journal and the topics of both clusters"
 	}
 	part := min(1, float64(now.Offsets)/float64(now.Total))
-	full := int(part * progressBar)
-	line := fmt.Sprintf("[%s%s] %3.0f%%", strings.Repeat("#", full), strings.Repeat(".", progressBar-full), part*100)
+	line := fmt.Sprintf("%s %3.0f%%", bar(part, progressBar), part*100)
 	if seconds := took.Seconds(); seconds > 0 {
 		line += fmt.Sprintf("  %s/s", size(float64(now.Bytes-first.Bytes)/seconds))
 	}
@@ -250,8 +247,8 @@ func progressLine(first, now verify.Progress, took time.Duration) string {
 }
 
 func (p *program) printVerification(r *verify.Report, output string) error {
-	if output == outputJSON {
-		return p.printJSON(r)
+	if output != outputTable {
+		return p.printAs(output, r)
 	}
 	p.printf("flow %s: %s -> %s, verified in %s\n", r.Flow, r.Source, r.Target, time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond))
 	p.printf("  %s equal (%d by bytes, %d by content) in %s of batches, %d differ\n", count(r.Records, "record"), r.ByBytes, r.ByContent, size(r.Bytes), r.Differing)

@@ -130,7 +130,7 @@ func TestVerifyWithWrongFlags(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--output", "xml"}, "--output=xml must be table or json"},
+		{[]string{"--output", "xml"}, "--output=xml must be table, json or yaml"},
 		{[]string{"--last", "-1h"}, "--last must be longer than 0s"},
 		{[]string{"--last", "1h", "--to", "0"}, "--last cannot be combined with --from or --to"},
 		{[]string{"--from", "yesterday"}, `--from "yesterday" is neither a time like 2026-01-31T15:04:05Z nor a number of milliseconds`},
