@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"os"
 	"sync"
@@ -94,7 +93,6 @@ type Flow struct {
 	throttle     throttle // of all topics together
 	takeovers    takeovers
 	passes       journalPasses
-	horizonSeed  maphash.Seed
 	topology     topology
 	refreshes    refreshes
 
@@ -196,7 +194,7 @@ func New(o Options) (*Flow, error) {
 	log := o.Log.With("flow", o.Flow.Name)
 	f := &Flow{
 		options: o, config: o.Flow, log: log, warnings: warnings{log: log}, metrics: newFlowMetrics(registerer),
-		journalTopic: offsets.JournalTopic(o.Flow.Name), horizonSeed: maphash.MakeSeed(), owner: newOwner(o),
+		journalTopic: offsets.JournalTopic(o.Flow.Name), owner: newOwner(o),
 		budget: newBudget(o.Buffer), lease: newLease(leaseOf(o.Flow), newClock(o.BootTime, time.Now).now), takeovers: newTakeovers(o.Flow.Shards), topology: newTopology(),
 		refreshes: newRefreshes(), held: newShards(o.Flow.Shards),
 	}

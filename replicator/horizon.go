@@ -1,7 +1,7 @@
 package replicator
 
 import (
-	"hash/maphash"
+	"bytes"
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -20,7 +20,7 @@ type horizonState struct {
 	found *offsets.Horizon // by an earlier owner, when the journal was read; nil if there was none
 	at    time.Time        // when the last one was written
 	count int              // partitions that it was about
-	sum   uint64           // of its bytes
+	value []byte           // of its record
 }
 
 // putHorizons adds the horizons that are due: those of an idle flow change with time alone, and those of a source that is gone do not change.
@@ -32,9 +32,8 @@ func (f *Flow) putHorizons(writers []*journalWriter, now time.Time) {
 			continue
 		}
 		entry := newJournalEntry(horizonOf(partitions))
-		sum := maphash.Bytes(f.horizonSeed, entry.value)
-		if s.horizon.at, s.horizon.count = now, len(partitions); len(partitions) > 0 && sum != s.horizon.sum {
-			s.horizon.sum = sum
+		if s.horizon.at, s.horizon.count = now, len(partitions); len(partitions) > 0 && !bytes.Equal(entry.value, s.horizon.value) {
+			s.horizon.value = entry.value
 			w.put(entry)
 		}
 	}
