@@ -55,7 +55,8 @@ type program struct {
 	stdout, messages io.Writer
 	stderr, terminal io.Writer
 	env              func(string) (string, bool)
-	log              *slog.Logger // of milena run, if it logs JSON: the error that ends it is a line of JSON too
+	level            slog.LevelVar // of the log, which a reload may change
+	log              *slog.Logger  // of milena run, if it logs JSON: the error that ends it is a line of JSON too
 }
 
 func newProgram(stdout, stderr io.Writer, env func(string) (string, bool)) *program {
