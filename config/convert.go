@@ -25,6 +25,7 @@ type File struct {
 
 	name    string
 	data    []byte
+	lines   map[string]int // of the paths of a milena.yaml
 	origins map[string]*property
 	secrets map[string]string
 }

@@ -23,6 +23,8 @@
 //	foreign.go strimzi.go                            turn a Strimzi resource, or connectors as JSON, into properties
 //	convert.go                                       writes the result as YAML
 //
+// What a running process can take of a changed file is in one table, in changes.go, which also finds what has changed.
+//
 // Whether two flows may select the same topic is decided exactly, in overlap.go.
 //
 // # Rules

@@ -54,14 +54,14 @@ func parse(name string, data []byte, env func(string) (string, bool)) (*File, er
 	if isProperties(name, data) {
 		return parseMM2(name, data, env)
 	}
-	c, notes, err := parseYAML(name, data, env)
+	c, lines, notes, err := parseYAML(name, data, env)
 	if err != nil {
 		return nil, err
 	}
-	return &File{Config: c, Notes: notes, name: name, data: data}, nil
+	return &File{Config: c, Notes: notes, name: name, data: data, lines: lines}, nil
 }
 
-func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Config, []Note, error) {
+func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Config, map[string]int, []Note, error) {
 	p := &parser{env: env, lines: make(map[string]int), wrong: make(map[string]bool)}
 	c := new(Config)
 	if err := load(c, data, p); err != nil {
@@ -81,9 +81,9 @@ func parseYAML(name string, data []byte, env func(string) (string, bool)) (*Conf
 		problems[i].File = name
 	}
 	if err := errorOf(problems); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return c, append(p.notes, c.assignHeartbeats(p.line)...), nil
+	return c, p.lines, append(p.notes, c.assignHeartbeats(p.line)...), nil
 }
 
 // load lets koanf merge the file over the defaults and fill the struct. Both are typed already, so koanf and

@@ -308,3 +308,24 @@ func TestConfigurationPageHasEveryKeyAndDefault(t *testing.T) {
 		t.Errorf("configuration.md is not what the code says; run go test ./docs -update (-code +page):\n%s", diff)
 	}
 }
+
+// The table of the keys that need a restart is that of the code.
+func TestDocsSayWhichKeysNeedARestart(t *testing.T) {
+	want := map[string][]string{}
+	for key, live := range config.LiveKeys() {
+		section, name := "top level", key
+		if flowKey, ok := strings.CutPrefix(key, "flows."); ok {
+			section, name = "`flows`", flowKey
+		}
+		if !live {
+			want[section] = append(want[section], "`"+name+"`")
+		}
+	}
+	page := read(t, "configuration.md")
+	for section, keys := range want {
+		slices.Sort(keys)
+		if row := "| " + section + " | " + strings.Join(keys, ", ") + " |"; !strings.Contains(page, row) {
+			t.Errorf("configuration.md does not have the row %s", row)
+		}
+	}
+}

@@ -14,8 +14,8 @@ import (
 )
 
 // aclsLoop syncs ACLs every ACLsInterval, and early after a topic was added, so that its readers need not wait for the interval.
-func (f *Flow) aclsLoop(ctx context.Context) {
-	soon := min(time.Second, f.config.ACLsInterval)
+func (f *Flow) aclsLoop(ctx context.Context, l *live) {
+	soon := min(time.Second, l.ACLsInterval)
 	unlisted := make(map[string]time.Time)
 	for wait := soon; ; {
 		timer := time.NewTimer(wait)
@@ -23,7 +23,7 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case <-f.acls.Requested():
+		case <-l.acls.Requested():
 			timer.Stop()
 		case <-timer.C:
 		}
@@ -31,14 +31,14 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 			clear(unlisted)
 			continue
 		}
-		clashes, known := f.nameClashes(ctx, unlisted)
+		clashes, known := f.nameClashes(ctx, l, unlisted)
 		if !known {
 			continue
 		}
-		wait = f.config.ACLsInterval
+		wait = l.ACLsInterval
 		began := time.Now()
 		traced, end := f.span(ctx, "sync ACLs")
-		err := f.acls.Sync(traced, clashes, f.leads)
+		err := l.acls.Sync(traced, clashes, f.leads)
 		end(err)
 		switch {
 		case ctx.Err() != nil:
@@ -55,13 +55,13 @@ func (f *Flow) aclsLoop(ctx context.Context) {
 // nameClashes returns the source topics whose target name belongs to an unrelated topic. With prefix naming there are none, because every
 // topic with the source's alias as its prefix belongs to the flow. With other naming they are known only when all shards are recovered. Of
 // partitions that are elsewhere the journal tells; unlisted keeps since when it does not list some of a topic.
-func (f *Flow) nameClashes(ctx context.Context, unlisted map[string]time.Time) (clashes map[string]bool, known bool) {
+func (f *Flow) nameClashes(ctx context.Context, l *live, unlisted map[string]time.Time) (clashes map[string]bool, known bool) {
 	if f.config.Naming == config.NamingPrefix {
 		return nil, true
 	}
 	known = len(f.NotReady()) == 0 // before the anomalies are read: they are complete only once the flow is ready
-	pairs, _ := f.topics.Select(f.sourceView(), f.targetView())
-	clashes, err := unlistedTopics(ctx, f.groups.Journal().Reading(), pairs, f.elsewhere)
+	pairs, _ := l.topics.Select(f.sourceView(), f.targetView())
+	clashes, err := unlistedTopics(ctx, l.groups.Journal().Reading(), pairs, f.elsewhere)
 	if err != nil {
 		f.warn("ACLs wait for the journal, retrying", "err", err)
 		return nil, false

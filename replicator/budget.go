@@ -10,10 +10,10 @@ import (
 // budget limits the bytes of batches that a flow holds. A fetch loop reserves bytes before it sends a request and returns those that the
 // response did not need. The rest is returned when the last batch of the response is done.
 type budget struct {
-	limit int64
 	short func() // called while a reservation waits for longer than shortAfter; it may return bytes. Nil for none
 
 	mu    sync.Mutex
+	limit int64
 	used  int64
 	freed chan struct{} // closed and replaced whenever bytes are returned
 	eased time.Time     // when short was called last
@@ -68,6 +68,22 @@ func (b *budget) ease() {
 	if due {
 		b.short()
 	}
+}
+
+// setLimit sets another limit. What is held above it stays held until it is returned.
+func (b *budget) setLimit(limit int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.limit = limit
+	close(b.freed)
+	b.freed = make(chan struct{})
+}
+
+// size returns the limit.
+func (b *budget) size() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.limit
 }
 
 // add changes the bytes held, without blocking. N is positive for rebuilt batches and negative for bytes that are returned.

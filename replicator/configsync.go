@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -17,7 +16,7 @@ const configsShare = 5
 // configsLoop syncs topic configs every ConfigsInterval, and less often if there are so many topics that a sync takes long. It also runs if
 // the flow copies no configs, because the limits of the target topics may change.
 func (f *Flow) configsLoop(ctx context.Context) {
-	for took := time.Duration(0); client.Sleep(ctx, max(f.config.ConfigsInterval, configsShare*took)) == nil; {
+	for took := time.Duration(0); f.sleepUntilReload(ctx, func(l *live) time.Duration { return max(l.ConfigsInterval, configsShare*took) }) == nil; {
 		began := time.Now()
 		traced, end := f.span(ctx, "sync configs")
 		err := f.syncConfigs(traced)
@@ -32,13 +31,29 @@ func (f *Flow) configsLoop(ctx context.Context) {
 	}
 }
 
+// sleepUntilReload sleeps for as long as the config in force says, or until another one is in force.
+func (f *Flow) sleepUntilReload(ctx context.Context, howLong func(*live) time.Duration) error {
+	l := f.live()
+	timer := time.NewTimer(howLong(l))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-l.replaced:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // syncConfigs copies the topic configs that differ, reports the result for the status, and updates the limits of the target topics.
 func (f *Flow) syncConfigs(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	report := &topics.ConfigsStatus{LastPass: time.Now()}
-	pairs, _ := f.topics.Select(f.sourceView(), f.targetView())
-	limits, errs := f.topics.SyncConfigs(ctx, pairs)
+	syncer := f.live().topics
+	pairs, _ := syncer.Select(f.sourceView(), f.targetView())
+	limits, errs := syncer.SyncConfigs(ctx, pairs)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -64,9 +79,10 @@ func (f *Flow) syncConfigs(ctx context.Context) error {
 func (f *Flow) syncLimits(ctx context.Context, topic string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	pairs, _ := f.topics.Select(f.sourceView(), f.targetView())
+	syncer := f.live().topics
+	pairs, _ := syncer.Select(f.sourceView(), f.targetView())
 	pairs = slices.DeleteFunc(pairs, func(p topics.Pair) bool { return p.Source.Name != topic })
-	limits, errs := f.topics.SyncConfigs(ctx, pairs)
+	limits, errs := syncer.SyncConfigs(ctx, pairs)
 	for _, err := range errs {
 		f.warn("topic configs not synced", "topic", topic, "err", err)
 	}

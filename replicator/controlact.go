@@ -9,6 +9,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/groups"
 )
 
 // acting is what this process does about decisions. The goroutine that follows the control topic uses it.
@@ -30,6 +31,7 @@ type work struct {
 	began   time.Time
 	repairs []*repair // of a retry, a skip or a restart: one per partition
 	planned bool
+	adopter *groups.Syncer // that was asked to adopt the group
 }
 
 // noteOld finds out which decisions need no answer of this process, because one answered before it began: whatever holds, holds for it too, and a
@@ -158,14 +160,15 @@ func (f *Flow) workOn(ctx context.Context, w *work) (control.Result, string) {
 
 // workOnAdoption lets the sync of groups adopt a group.
 func (f *Flow) workOnAdoption(w *work) (control.Result, string) {
-	if !w.planned {
-		if f.config.GroupsInterval <= 0 || !f.config.GroupsSync || !f.writers.canTranslateGroups() {
+	l := f.live()
+	if w.adopter != l.groups { // a reload may have replaced the one that was asked
+		if l.GroupsInterval <= 0 || !l.GroupsSync || !f.writers.canTranslateGroups() {
 			return control.Refused, "the flow does not sync groups"
 		}
-		w.planned = true
-		f.groups.Adopt(w.Scope.Group)
+		w.adopter = l.groups
+		l.groups.Adopt(w.Scope.Group)
 	}
-	if text, ok := f.groups.Adopted(w.Scope.Group); ok {
+	if text, ok := l.groups.Adopted(w.Scope.Group); ok {
 		return control.Done, text
 	}
 	return "", ""

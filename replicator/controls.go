@@ -138,7 +138,7 @@ func (f *Flow) controlLoop(ctx context.Context) {
 
 // createControls creates the topic.
 func (f *Flow) createControls(ctx context.Context) error {
-	created, left, err := f.controls.log.Create(ctx, f.config.Name, f.config.ReplicationFactor)
+	created, left, err := f.controls.log.Create(ctx, f.config.Name, f.live().ReplicationFactor)
 	for _, l := range left {
 		f.log.Info("control topic config left out, which the target refuses", "topic", l.Topic, "config", l.Config, "err", l.Err)
 	}

@@ -140,18 +140,31 @@
 // replaces the partition by a new one, which is restored from the journal as after a restart. What it permits (permit) differs from policy for that long
 // only. What is left out or begun anew by a decision is in the journal, with the id of the decision, before anything behind it is copied.
 //
+// # Reload
+//
+// What a running flow can change of its config is in one value that never changes, live (live.go). Whoever needs several things of it takes it once for a
+// pass. A reload (reconfigure.go) prepares another value, with parts of package topics and groups where they are concerned, and then puts it in force at once,
+// so it takes all or nothing. The rest is left to the topic syncs, which the reload requests:
+//
+//   - A topic that is not selected any more sends nothing more at once. When what is in flight is acknowledged, its shards are journaled and its partitions
+//     retire. If it is selected again, they are restored from the journal as after a restart, which fences whatever was still on its way.
+//   - A sync that began with the config before looks at the end whether it is still in force, and leaves what it added in between to the next one.
+//   - A halted partition whose anomaly has another action now is taken over again, as a retry does.
+//
+// Keys that cannot change are in Flow.config, and a test holds that no live key is read of it.
+//
 // # Goroutines
 //
 //	one to four per source broker    sourceBroker.loop, by the number of partitions that it leads
 //	two per lane of a target broker  targetBroker.send
 //	bounds of logs                   one per source broker, while an offset is out of range
 //	metadata                         one loop per cluster (refresh.go)
-//	topics, configs, journal, ACLs   one loop each
+//	topics, configs, journal         one loop each
 //	pruning of the journal           one loop (prune.go), which reads one shard at a time
 //	source ends                      one loop, for the partitions that no fetch confirms
 //	one per target broker            a pass over the journal partitions that it leads, every few seconds
 //	control topic                    one loop, which also acts on what people decided
-//	groups                           one loop; heartbeats: one per cluster
+//	parts                            one loop, which a reload makes begin anew the loops of groups, ACLs and heartbeats (one per cluster)
 //	instances                        three loops: what the group assigned is taken over, the membership is confirmed, the group is described; the group client has its own
 //	throttles                        one loop, which logs when throttling has ended
 //	TLS files                        one loop per cluster, which logs what changes and what cannot be read
@@ -167,9 +180,10 @@
 //	shard.mu                          one fence or journal write of a shard at a time; held over requests; a journal pass holds several, and waits for none
 //	pruning.mu                        which chunks of a shard's journal nobody needs
 //	topology.mu                       views of both clusters, topics, partitions, brokers
+//	changes.mu                        what a reload has left to the topic syncs
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request
-//	topology.brokersMu, shards.mu, controls.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
+//	topology.brokersMu, shards.mu, controls.mu, startTopics.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
 //
 // The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it only tries to take. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
 //

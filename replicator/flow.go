@@ -19,10 +19,8 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
-	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
 )
@@ -74,7 +72,9 @@ const finalJournalTimeout = 5 * time.Second
 // It connects the parts and owns what all of them need: the clients, the metadata of both clusters, the byte budget and the lease.
 type Flow struct {
 	options Options
-	config  config.Flow
+	config  config.Flow // the keys that cannot change while the flow runs; current has all
+	current atomic.Pointer[live]
+	changes changes
 	log     *slog.Logger
 	warnings
 	metrics *flowMetrics
@@ -96,17 +96,11 @@ type Flow struct {
 	topology     topology
 	refreshes    refreshes
 
-	topics     *topics.Syncer
-	atStart    map[string]int // partitions by source topic in the first topic sync, if the flow does not look for new ones
-	acls       *topics.ACLs
-	groups     *groups.Syncer
-	heartbeats *groups.Heartbeats
-	migration  migration
+	migration migration
 }
 
 // rules are the settings that apply to every batch.
 type rules struct {
-	anomalies policy.Anomalies
 	isolation int8
 	writers   writers
 }
@@ -149,7 +143,6 @@ type reports struct {
 	syncFailure      atomic.Pointer[lasting]              // why topic syncs fail, nil if the last one succeeded
 	configs          atomic.Pointer[topics.ConfigsStatus] // of the last sync of topic configs
 	configsChanged   atomic.Int64                         // since the previous sync
-	unused           *topics.Unused                       // items of the topic lists
 }
 
 // syncTimes are when the last syncs began that left no problem, by what they sync.
@@ -185,11 +178,7 @@ type totals struct{ records, bytes atomic.Int64 }
 
 // New checks the options and creates the clients. It does not connect.
 func New(o Options) (*Flow, error) {
-	o.PartitionSeries = cmp.Or(o.PartitionSeries, config.SeriesAll)
-	if o.BootTime == nil {
-		o.BootTime = bootTime()
-	}
-	o.Pauses = Pauses{cmp.Or(o.Pauses.Refused, time.Second), cmp.Or(o.Pauses.Starved, 2*time.Second), cmp.Or(o.Pauses.Quiet, time.Second), cmp.Or(o.Pauses.Marker, 10*time.Second)}
+	o = withDefaults(o)
 	registerer := prometheus.WrapRegistererWith(prometheus.Labels{"flow": o.Flow.Name}, o.Registerer)
 	log := o.Log.With("flow", o.Flow.Name)
 	f := &Flow{
@@ -201,50 +190,43 @@ func New(o Options) (*Flow, error) {
 	f.instance.init(o.Instance, o.Flow)
 	f.budget.short = f.compactQueues
 	f.migration = migration{flow: f, scans: semaphore.NewWeighted(maxScans)}
-	if err := f.setRules(); err != nil {
+	f.setRules()
+	l, err := newLive(o)
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	if f.connections, err = newConnections(o.Clusters, f.addresses(), f.lease.permit, log, f.metrics, registerer); err != nil {
 		return nil, err
 	}
 	f.controls = newControls(control.NewLog(f.control, o.Flow.Target, o.Flow.Name))
-	if err := f.createParts(); err != nil {
+	if l.parts, err = f.newParts(l); err != nil {
 		f.connections.close()
 		return nil, err
 	}
+	f.current.Store(l)
 	registerer.MustRegister(newCollector(f))
 	return f, nil
+}
+
+// withDefaults fills in what the caller has left out.
+func withDefaults(o Options) Options {
+	o.PartitionSeries = cmp.Or(o.PartitionSeries, config.SeriesAll)
+	if o.BootTime == nil {
+		o.BootTime = bootTime()
+	}
+	o.Pauses = Pauses{cmp.Or(o.Pauses.Refused, time.Second), cmp.Or(o.Pauses.Starved, 2*time.Second), cmp.Or(o.Pauses.Quiet, time.Second), cmp.Or(o.Pauses.Marker, 10*time.Second)}
+	return o
 }
 
 // Name is the name of the flow.
 func (f *Flow) Name() string { return f.config.Name }
 
 // setRules sets the rules from the config.
-func (f *Flow) setRules() (err error) {
-	f.anomalies, err = policy.NewAnomalies(f.config)
+func (f *Flow) setRules() {
 	f.writers = writersOf(f)
 	if f.config.Isolation == "read_committed" {
 		f.isolation = wire.ReadCommitted
 	}
-	return err
-}
-
-// createParts creates the parts that need the clients.
-func (f *Flow) createParts() (err error) {
-	if f.topics, err = topics.NewSyncer(f.source, f.target, f.config, f.log); err != nil {
-		return err
-	}
-	f.unused = topics.NewUnused(f.topics.Rules.Unused, f.log)
-	f.topics.Alters = f.isDoer
-	f.topics.Changed = func(n int) {
-		f.metrics.configChanges.Add(float64(n))
-		f.configsChanged.Add(int64(n))
-	}
-	f.acls = topics.NewACLs(f.topics, func(change string) { f.metrics.aclChanges.WithLabelValues(change).Inc() })
-	f.heartbeats = groups.NewHeartbeats(f.groupsDeps())
-	f.groups, err = groups.New(f.groupsDeps())
-	return err
 }
 
 // newOwner returns the owner record of this process. Without a group it has an instance name that no other process has.
@@ -378,18 +360,11 @@ func (f *Flow) startLoops(soft context.Context) {
 		f.background.Go(func() { f.describeLoop(soft) })
 		f.background.Go(func() { f.confirmLoop(f.hard) }) // also while a stop waits for batches in flight
 	}
-	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.controlLoop, f.agesLoop, f.transactionsLoop, f.throttles.Loop} {
+	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.controlLoop, f.agesLoop, f.transactionsLoop, f.partsLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	f.background.Go(func() { refreshLoop(soft, f.refreshes.source, f.refreshSource) })
 	f.background.Go(func() { refreshLoop(f.hard, f.refreshes.target, f.refreshTarget) })
-	if f.config.GroupsInterval > 0 && f.writers.canTranslateGroups() {
-		f.background.Go(func() { f.groups.Run(soft) })
-	}
-	if f.config.ACLs {
-		f.background.Go(func() { f.aclsLoop(soft) })
-	}
-	f.background.Go(func() { f.heartbeats.Run(soft) })
 	f.background.Go(func() { f.sourceDials.WatchFiles(soft, f.log.With("cluster", f.config.Source)) })
 	f.background.Go(func() { f.targetDials.WatchFiles(soft, f.log.With("cluster", f.config.Target)) })
 	f.startBrokers(soft)
@@ -402,7 +377,7 @@ func (f *Flow) stop(cut context.CancelFunc) error {
 		f.standDown()
 		f.closeOutboxes()
 		f.log.Info("stopping", "batches_in_flight", f.pending.Load())
-		deadline, cancel := context.WithTimeout(f.hard, f.options.ShutdownTimeout)
+		deadline, cancel := context.WithTimeout(f.hard, f.live().shutdownTimeout)
 		left := f.drain(deadline)
 		cancel()
 		deadline, cancel = context.WithTimeout(f.hard, finalJournalTimeout) // a drain that ran into its deadline leaves the most to journal

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
@@ -87,12 +88,13 @@ func (f *Flow) leads() bool {
 	return zero != nil && zero.ownership.isOwned() && f.lease.holds()
 }
 
-// groupsDeps returns the dependencies of package groups.
-func (f *Flow) groupsDeps() groups.Deps {
+// groupsDeps returns the dependencies of package groups with a config and the rules of its topics.
+func (f *Flow) groupsDeps(l *live, rules *policy.Topics) groups.Deps {
 	clusters := f.options.Clusters
+	clusters.Flow, clusters.Reverse = l.Flow, l.reverse
 	clusters.Log = f.log
 	d := groups.Deps{
-		Clusters: clusters, Host: groupsHost{f}, Topics: f.topics.Rules, Paused: func() bool { return f.controls.groupsPause() != nil },
+		Clusters: clusters, Host: groupsHost{f}, Topics: rules, Paused: func() bool { return f.controls.groupsPause() != nil },
 		SourceClient: f.groupsSource, TargetClient: f.groupsTarget, SourceMetadata: &f.topology.sourceReader, TargetMetadata: &f.topology.targetReader, Throttles: f.throttles, Warn: f.warn, Span: f.span,
 		Metrics: groups.Metrics{
 			Syncs:             f.metrics.syncs.MustCurryWith(prometheus.Labels{"pass": "groups"}),

@@ -16,7 +16,7 @@ func (f *Flow) ensureJournal(ctx context.Context) error {
 	if info, ok := f.targetView().ByName[f.journalTopic]; ok {
 		return f.checkJournal(ctx, info)
 	}
-	_, left, err := topics.Journal(f.config, f.targetView()).Create(ctx, f.target, f.config.Target)
+	_, left, err := topics.Journal(f.live().Flow, f.targetView()).Create(ctx, f.target, f.config.Target)
 	switch {
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return &fatalError{fmt.Errorf("create journal topic %s on cluster %s: %w; grant CREATE, READ and WRITE on it to milena's principal", f.journalTopic, f.config.Target, err)}
@@ -39,7 +39,7 @@ func (f *Flow) ensureJournal(ctx context.Context) error {
 func (f *Flow) checkJournal(ctx context.Context, info topics.Topic) error {
 	var wrong *topics.NotCompactedError
 	var old *topics.OldFormatError
-	switch err := topics.Journal(f.config, f.targetView()).Check(ctx, f.target, f.config.Target, f.options.Target.Brokers); {
+	switch err := topics.Journal(f.live().Flow, f.targetView()).Check(ctx, f.target, f.config.Target, f.options.Target.Brokers); {
 	case errors.As(err, &wrong), errors.As(err, &old):
 		return &fatalError{fmt.Errorf("flow %s: journal %w", f.config.Name, err)}
 	case err != nil:

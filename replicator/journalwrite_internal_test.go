@@ -166,6 +166,7 @@ func newJournalFlow(t testing.TB, leaders ...int32) (*Flow, *journalLog, *bytes.
 		connections: &connections{targetWire: l, journal: newJournalLines(2500*time.Millisecond, &journalConnection{journalLog: l}, l.line)},
 	}
 	f.warnings.log = f.log
+	f.current.Store(&live{Flow: f.config})
 	f.held = newShards(int32(len(leaders)))
 	f.lease.confirm(f.lease.now())
 	f.topology.targetRead = time.Now().Add(time.Hour) // no metadata request

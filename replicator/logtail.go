@@ -203,7 +203,7 @@ func (f *Flow) reserveTails(ctx context.Context, group []*logTail) (share int64,
 }
 
 // tailShare is how many bytes one fetch of log tails may have, if the budget has them.
-func (f *Flow) tailShare() int64 { return min(max(f.budget.limit/4, minTailBytes), maxTailBytes) }
+func (f *Flow) tailShare() int64 { return min(max(f.budget.size()/4, minTailBytes), maxTailBytes) }
 
 // applyFetch processes the part of a fetch response that belongs to a tail. It reports whether the tail progressed or failed.
 func (f *Flow) applyFetch(ctx context.Context, t *logTail, rp *kmsg.FetchResponseTopicPartition) bool {

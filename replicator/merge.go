@@ -15,7 +15,7 @@ const (
 // mergeNextLocked merges the next batches of a partition if they are tiny and many wait. If they cannot be merged, they are sent one by one: so a
 // damaged one is refused by the target, as it must be. The partition's lock is held.
 func (f *Flow) mergeNextLocked(p *partition) {
-	if !f.config.Merge || p.hold.isHeldBack() || p.refusal.times > 0 || p.split != (split{}) {
+	if !f.live().Merge || p.hold.isHeldBack() || p.refusal.times > 0 || p.split != (split{}) {
 		return
 	}
 	n := p.outbox.tinyBatches()

@@ -44,7 +44,7 @@ func (f *Flow) awaitMirrorMaker(ctx context.Context) error {
 
 // checkMigrateFrom returns a fatal error if migrate_from names a topic that does not exist, and there are copies to continue.
 func (f *Flow) checkMigrateFrom(ctx context.Context) error {
-	pairs, _ := f.topics.Select(f.sourceView(), f.targetView())
+	pairs, _ := f.live().topics.Select(f.sourceView(), f.targetView())
 	wrong := topics.CheckMigrateFrom(f.config, f.targetView(), pairs)
 	if wrong == nil {
 		return nil

@@ -54,6 +54,7 @@ func newModelProduct(claims bool) *modelProduct { //nolint:revive // what the ta
 		takeovers: newTakeovers(1), refreshes: newRefreshes(),
 	}
 	f.warnings.log = f.log
+	f.current.Store(&live{})
 	if claims {
 		f.config.Fence = config.FenceLease
 	}

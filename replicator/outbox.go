@@ -112,7 +112,7 @@ type outbox struct {
 	sentOn      targetLane // by which lane they were sent
 	confirmed   bool       // the target has acknowledged a batch of this producer on this lane
 	scheduled   bool       // the partition is in the ready list of a target broker
-	closed      bool       // nothing is queued any more, because the flow stops
+	closed      bool       // nothing is queued any more, because the flow stops or does not select the topic any more
 	confirmedAt int64      // when it has acknowledged the last one, in ms of Unix time
 	refused     *refused   // the first batch in flight was refused; nil if it was not
 	blocked     int64      // the partition is not fetched until the queue has fewer bytes than this, 0 if it does not wait

@@ -337,8 +337,8 @@ func (p *partition) resetLocked() {
 	p.cursor.reset(p.acked, p.doneEpoch)
 }
 
-// closeLocked ends what the partition sends, because the flow stops. The source is read again after the next start, so only what is in flight
-// matters.
+// closeLocked ends what the partition sends, because the flow stops or does not select the topic any more. The source is read again when the partition is taken
+// over again, so only what is in flight matters.
 func (p *partition) closeLocked() { p.shard.flow.pending.Add(-int64(p.outbox.close())) }
 
 // beginMapLocked begins an empty map at these offsets.
@@ -358,7 +358,7 @@ func (p *partition) restartLocked(source, target int64) {
 // one at a time is.
 func (p *partition) fetchableLocked(now time.Time, free, limit int64) (ok, full bool) {
 	switch {
-	case p.state != replicating, p.pause != nil, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter), p.throttleWait(now) > 0:
+	case p.state != replicating, p.pause != nil, p.closed, p.fetching, p.sourceGone, p.targetLeader < 0, now.Before(p.fetchAfter), p.throttleWait(now) > 0:
 		return false, false
 	case p.hold.isHeldBack():
 		return len(p.queue) == 0, false

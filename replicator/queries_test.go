@@ -41,7 +41,9 @@ func series(t *testing.T, flow *replicatortest.Flow) map[string][]string {
 		flow.Metrics.Describe(descs)
 		close(descs)
 	}()
-	all := make(map[string][]string)
+	all := map[string][]string{ // those of the process
+		"milena_config_last_reload_successful": {"instance", "job"}, "milena_config_last_reload_success_timestamp_seconds": {"instance", "job"},
+	}
 	for d := range descs {
 		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
 		name, _, _ := strings.Cut(rest, `"`)

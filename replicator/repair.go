@@ -43,7 +43,7 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 			return permit.action
 		}
 	}
-	return f.anomalies.Decide(p.topic.source, kind)
+	return f.live().anomalies.Decide(p.topic.source, kind)
 }
 
 // isAboutShrunk reports whether a decision to skip, nil if there is none, may be about a partition that the source does not have any more.
@@ -224,21 +224,11 @@ func (f *Flow) repair(ctx context.Context, d *control.Decision, r *repair) (cont
 	return "", ""
 }
 
-// replace lets a partition be taken over again from the journal, as after a restart. Its takeover finds what is behind the journal.
+// replace lets a partition be taken over again.
 func (f *Flow) replace(p *partition, r *repair) {
-	if !f.journalNow(p.shard) {
-		return // it is being fenced; the next round tries again
+	if now := time.Now(); f.retake(p) { // else the next round tries again
+		r.replaced, r.since = true, now
 	}
-	r.replaced, r.since = true, time.Now()
-	t := &f.topology
-	t.mu.Lock()
-	if t.partitions[r.tp] == p {
-		t.drop(r.tp)
-	}
-	t.settled = settledViews{}
-	t.mu.Unlock()
-	p.shard.remove(p)
-	f.syncTopicsSoon()
 }
 
 // journalNow journals a shard, unless it is being fenced. It reports whether it did.

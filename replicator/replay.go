@@ -269,13 +269,14 @@ func isKafka(versions *kmsg.ApiVersionsResponse) bool {
 
 func (s partitionSource) rules() replayRules {
 	f, topic := s.flow, s.copy.topic.source
+	anomalies := f.live().anomalies
 	s.copy.mu.Lock()
 	acked := s.copy.acked
 	s.copy.mu.Unlock()
 	return replayRules{
 		Rules:      f.batchRules(s.copy.topic),
 		marks:      f.writers.provenance(),
-		leavesOut:  f.controls.skipped(s.copy.source(), acked) || f.anomalies.Decide(topic, policy.RecordRefused) == policy.Skip || f.anomalies.Decide(topic, policy.RecordTooLarge) == policy.Skip,
+		leavesOut:  f.controls.skipped(s.copy.source(), acked) || anomalies.Decide(topic, policy.RecordRefused) == policy.Skip || anomalies.Decide(topic, policy.RecordTooLarge) == policy.Skip,
 		settleTime: settleTime,
 	}
 }

@@ -79,9 +79,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s.collectSums(now)
 	s.collectSync("topics", f.synced.of("topics"))
 	if f.isDoer() { // what an instance did before another one got shard 0 would stand still
-		translated := f.groups.Status(f.heartbeats.Problems()...)
+		l := f.live()
+		translated := l.groups.Status(l.heartbeats.Problems()...)
 		collectGroups(translated, gauge)
-		collectSyncs(translated, f.configs.Load(), f.acls.Status(), gauge)
+		collectSyncs(translated, f.configs.Load(), l.acls.Status(), gauge)
 		s.collectSync("configs", f.synced.of("configs"))
 		s.collectSync("acls", f.synced.of("acls"))
 		s.collectSync("groups", translated.LastPass)
@@ -122,7 +123,7 @@ type scrape struct {
 
 func newScrape(f *Flow, gauge setGauge) *scrape {
 	return &scrape{
-		flow: f, gauge: gauge, series: f.options.PartitionSeries, topics: make(map[string]*lag), losses: make(map[string]time.Duration),
+		flow: f, gauge: gauge, series: f.live().series, topics: make(map[string]*lag), losses: make(map[string]time.Duration),
 		states: map[string]int{waiting.String(): 0, recovering.String(): 0, replicating.String(): 0, halted.String(): 0, statePaused: 0},
 	}
 }

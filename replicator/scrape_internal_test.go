@@ -35,10 +35,17 @@ func idleFlow(t testing.TB) *Flow {
 	return f
 }
 
+// setSeries sets which partitions have series.
+func setSeries(f *Flow, series string) {
+	l := *f.live()
+	l.series = series
+	f.current.Store(&l)
+}
+
 // scrapedFlow returns a flow with one partition in each situation, by name of its topic.
 func scrapedFlow(t testing.TB, series string) *Flow {
 	f := idleFlow(t)
-	f.options.PartitionSeries = series
+	setSeries(f, series)
 	now := time.Now()
 	add := func(topic string, number int32, change func(p *partition)) {
 		link := f.topology.links[topic]
@@ -128,7 +135,7 @@ func BenchmarkScrape(b *testing.B) {
 	for _, series := range []string{config.SeriesAll, config.SeriesLagging, config.SeriesNone} {
 		b.Run(series, func(b *testing.B) {
 			f := manyPartitions(b, 10_000)
-			f.options.PartitionSeries = series
+			setSeries(f, series)
 			registry := prometheus.NewRegistry()
 			registry.MustRegister(newCollector(f))
 			for b.Loop() {

@@ -34,13 +34,13 @@ func (f *Flow) fetchShare(trip time.Duration) (least, most int64) {
 			large++
 		}
 	}
-	least = max(smallestShare, min(leastShare, f.budget.limit/(4*loops)))
-	left := f.budget.limit / 2
+	least = max(smallestShare, min(leastShare, f.budget.size()/(4*loops)))
+	left := f.budget.size() / 2
 	for _, b := range t.sourceBrokers {
 		left -= max(0, b.reserved.Load()-least)
 	}
 	t.mu.Unlock()
-	return least, max(least, min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), f.budget.limit/(2*max(1, large)), least+left))
+	return least, max(least, min(wire.MaxFetchBytes+2*(aheadOf(trip)-partitionBytes), f.budget.size()/(2*max(1, large)), least+left))
 }
 
 // reserveFetch reserves the bytes of a fetch from the budget: a power of two, as far as that leaves the least. Responses then have few sizes, and their

@@ -54,6 +54,7 @@ func flowWithJournal(t *testing.T, w *journalWire) (*Flow, *shard) {
 		connections: &connections{targetWire: w, journal: newJournalLines(time.Second, w, nil)}, lease: newLease(time.Hour, newClock(bootTime(), time.Now).now),
 	}
 	f.warnings.log, f.hard = f.log, t.Context()
+	f.current.Store(&live{Flow: f.config})
 	f.topology.targetRead = time.Now().Add(time.Hour) // no metadata request
 	f.topology.setTarget(topics.View{ByName: map[string]topics.Topic{journal: {Name: journal, Partitions: []topics.Partition{{Leader: 1}}}}})
 	s := newShard(f, 0)

@@ -44,6 +44,9 @@ type Status struct {
 	Fence string `json:"fence"`
 	// Certificates are sentences about files of the TLS sections that cannot be used now, and about own certificates that expire soon.
 	Certificates []string `json:"certificates,omitempty"`
+	// ConfigRefused is why the process refuses its config file as it is now, empty if it does not. The config that it read before is in force. The flow does not
+	// know it: who serves the status fills it in, for each flow the same.
+	ConfigRefused string `json:"config_refused,omitempty"`
 	// Control is what people decided about the flow, and whether they can.
 	Control ControlStatus `json:"control"`
 	// RPO is what a failover would lose.
@@ -138,12 +141,12 @@ func (f *Flow) Status() Status {
 		Instance: f.instanceStatus(), Shards: make(map[string]int),
 		Records: f.totals.records.Load(), Bytes: f.totals.bytes.Load(),
 	}
-	now := time.Now()
+	now, l := time.Now(), f.live()
 	s.NotCopied = f.notCopied()
-	s.Unused = append(f.unused.Items(), f.groups.Unused()...)
+	s.Unused = append(l.unused.Items(), l.groups.Unused()...)
 	c := f.addPartitionStatus(&s, now)
 	if s.Instance.Syncs || f.instance.how() == joining { // else another instance does that
-		s.Groups, s.Configs, s.ACLs = f.groups.Status(f.heartbeats.Problems()...), f.configs.Load(), f.acls.Status()
+		s.Groups, s.Configs, s.ACLs = l.groups.Status(l.heartbeats.Problems()...), f.configs.Load(), l.acls.Status()
 	}
 	s.Control = f.controls.status(now)
 	s.Throttled = f.throttles.Status(now)

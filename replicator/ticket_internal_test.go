@@ -35,7 +35,8 @@ func testFlow(t *testing.T) *Flow {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.rules = rules{anomalies: anomalies, isolation: wire.ReadCommitted, writers: soleWriter{}}
+	f.current.Store(&live{Flow: f.config, anomalies: anomalies})
+	f.rules = rules{isolation: wire.ReadCommitted, writers: soleWriter{}}
 	f.config.Shards, f.held = 1, newShards(1)
 	f.holdAll()
 	return f

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -20,16 +19,21 @@ import (
 
 // topicsLoop syncs topics every TopicsInterval, and early after a leader moved or a topic changed.
 func (f *Flow) topicsLoop(ctx context.Context) {
-	tick := time.NewTicker(f.config.TopicsInterval)
+	every := f.live().TopicsInterval
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for early := 0; ; {
+		if now := f.live().TopicsInterval; now != every { // a reload requests an early sync
+			every = now
+			tick.Reset(every)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			early = 0
 		case <-f.topology.early: // perhaps requested by many partitions, for a reason that may last: each early sync waits longer
-			if client.Sleep(ctx, min(refreshEvery<<min(early, 8), f.config.TopicsInterval)) != nil {
+			if client.Sleep(ctx, min(refreshEvery<<min(early, 8), every)) != nil {
 				return
 			}
 			early++
@@ -60,6 +64,7 @@ func (f *Flow) topicsLoop(ctx context.Context) {
 func (f *Flow) syncTopics(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	f.carryOut()
 	source, target, err := f.readTopics(ctx)
 	if err != nil {
 		return err
@@ -95,17 +100,20 @@ func (f *Flow) addHeld(ctx context.Context) error {
 // addMissing adds what both clusters have and the flow does not, and keeps what is missing, and why.
 func (f *Flow) addMissing(ctx context.Context, source, target topics.View) (err error) {
 	f.topology.unsettle()
-	w := newWaits()
+	w, l := newWaits(), f.live()
 	pairs, refusals := f.selectTopics(source, target)
 	defer func() {
+		if f.live() != l { // a reload has looked for what is not selected any more before this was added
+			f.noteUnselected()
+		}
 		f.noteUnbegun(source, pairs, refusals, w)
 		f.setNotCopied(w)
-		f.unused.Look(slices.Collect(maps.Keys(source.ByName)))
+		l.unused.Look(slices.Collect(maps.Keys(source.ByName)))
 		if err == nil {
 			f.topology.endFirstSync(pairs)
 		}
 		if err == nil && len(w.topics) == 0 {
-			f.topology.settle(source, target)
+			f.topology.settle(source, target, func() bool { return f.live() == l })
 		}
 	}()
 	for _, r := range refusals {
@@ -141,7 +149,7 @@ func (f *Flow) createMissing(ctx context.Context, source, target topics.View) (m
 		}
 		return made, nil
 	}
-	created, grown, errs := f.topics.CreateMissing(ctx, pairs)
+	created, grown, errs := f.live().topics.CreateMissing(ctx, pairs)
 	for _, name := range slices.Sorted(maps.Keys(errs)) {
 		f.warn("target topic not created, retrying", "topic", name, "err", errs[name])
 	}
@@ -157,23 +165,10 @@ func (f *Flow) isDoer() bool { return f.held.get(0) != nil }
 
 // selectTopics returns the topics to copy. If the flow does not look for new ones, they are the topics and partitions of its first sync.
 func (f *Flow) selectTopics(source, target topics.View) (pairs []topics.Pair, refused []topics.Refusal) {
-	pairs, refused = f.topics.Select(source, target)
-	if f.config.TopicsRefresh {
-		return pairs, refused
-	}
-	if f.atStart == nil {
-		f.atStart = make(map[string]int, len(pairs))
-		for _, pair := range pairs {
-			f.atStart[pair.Source.Name] = len(pair.Source.Partitions)
-		}
-		for _, r := range refused {
-			f.atStart[r.Topic] = math.MaxInt // all that it has once it is no longer refused
-		}
-	}
-	refused = slices.DeleteFunc(refused, func(r topics.Refusal) bool { return f.atStart[r.Topic] == 0 })
-	pairs = slices.DeleteFunc(pairs, func(pair topics.Pair) bool { return f.atStart[pair.Source.Name] == 0 })
-	for i, pair := range pairs {
-		pairs[i].Source.Partitions = pair.Source.Partitions[:min(len(pair.Source.Partitions), f.atStart[pair.Source.Name])]
+	l := f.live()
+	pairs, refused = l.topics.Select(source, target)
+	if !l.TopicsRefresh {
+		pairs, refused = l.start.limit(pairs, refused)
 	}
 	return pairs, refused
 }
@@ -238,7 +233,7 @@ func (f *Flow) addNewTopics(ctx context.Context, pairs []topics.Pair, w *waits) 
 		f.requestTakeover(s)
 	}
 	if len(touched) > 0 {
-		f.acls.SyncSoon()
+		f.live().acls.SyncSoon()
 	}
 }
 
@@ -257,7 +252,7 @@ func (f *Flow) limitsOf(ctx context.Context, pairs []topics.Pair) (limits map[st
 	if len(pairs) == 0 {
 		return known, nil
 	}
-	limits, errs = f.topics.SyncConfigs(ctx, pairs)
+	limits, errs = f.live().topics.SyncConfigs(ctx, pairs)
 	maps.Copy(limits, known)
 	return limits, errs
 }
@@ -332,7 +327,7 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 			continue
 		}
 		start := source.Start
-		if f.config.Start == config.StartLatest && t.isOld(tp, known) && (before == 0 || n < before) {
+		if f.live().Start == config.StartLatest && t.isOld(tp, known) && (before == 0 || n < before) {
 			start = source.End // topics and partitions that are created later are copied from their beginning, as all their records are new
 		}
 		p := newPartition(link, int32(n), s, listed{sourceStart: start, sourceLast: source.End, targetFirst: target.Start, targetLast: target.End})

@@ -40,8 +40,12 @@ func TestSettledViews(t *testing.T) {
 		change  func(*topology)
 		settled bool
 	}{
-		"nothing left to do":         {func(*topology) {}, true},
-		"the next sync has begun":    {func(l *topology) { l.settle(source, target); l.unsettle(); l.links["orders"] = &topicLink{missed: 1} }, false},
+		"nothing left to do": {func(*topology) {}, true},
+		"the next sync has begun": {func(l *topology) {
+			l.settle(source, target, func() bool { return true })
+			l.unsettle()
+			l.links["orders"] = &topicLink{missed: 1}
+		}, false},
 		"a partition is not begun":   {func(l *topology) { l.unbegun = map[offsets.TopicPartition]unbegun{{Topic: "orders"}: {}} }, false},
 		"a topic is missing":         {func(l *topology) { l.links["orders"] = &topicLink{missed: 1} }, false},
 		"the source moved meanwhile": {func(l *topology) { l.source = other }, false},
@@ -51,7 +55,7 @@ func TestSettledViews(t *testing.T) {
 			l := newTopology()
 			l.source, l.target = source, target
 			test.change(&l)
-			l.settle(source, target)
+			l.settle(source, target, func() bool { return true })
 			if got := l.isSettled(source, target); got != test.settled {
 				t.Errorf("settled: %v", got)
 			}

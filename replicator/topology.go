@@ -192,11 +192,12 @@ func (f *Flow) refreshTarget(ctx context.Context) (read bool) {
 	return true
 }
 
-// settle records that a topic sync succeeded. If it left nothing to do either, the next one has nothing to do until metadata changes.
-func (t *topology) settle(source, target topics.View) {
+// settle records that a topic sync succeeded. If it left nothing to do either, the next one has nothing to do until metadata changes, or the config. That of
+// the sync must still be in force, which is asked with the lock held.
+func (t *topology) settle(source, target topics.View, inForce func() bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.unbegun) == 0 && !t.missesTopics() {
+	if len(t.unbegun) == 0 && !t.missesTopics() && inForce() {
 		t.settled = settledViews{source, target}
 	}
 }

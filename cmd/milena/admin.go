@@ -33,6 +33,7 @@ type admin struct {
 	// flows is nil until the flows exist.
 	flows   atomic.Pointer[served]
 	ending  atomic.Bool
+	refusal atomic.Pointer[string] // why the config file is refused, nil if it is not
 	server  *http.Server
 	bound   net.Listener // nil when HTTP is off
 	serving chan struct{}
@@ -136,6 +137,16 @@ func (a *admin) serveStatuses(get func() []replicator.Status) {
 	a.flows.Store(&served{statuses: get, notReady: func() []string { return notReadyOf(get()) }})
 }
 
+// refuse shows from now on why the config file is refused, and that it is not if why is empty.
+func (a *admin) refuse(why string) { a.refusal.Store(&why) }
+
+func (a *admin) refused() string {
+	if why := a.refusal.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
 // stopping makes the process not ready, whatever its flows report.
 func (a *admin) stopping() { a.ending.Store(true) }
 
@@ -152,7 +163,7 @@ func (a *admin) close(ctx context.Context) {
 
 func (a *admin) statuses() []replicator.Status {
 	if flows := a.flows.Load(); flows != nil {
-		return flows.statuses()
+		return withConfigRefused(flows.statuses(), a.refused())
 	}
 	return []replicator.Status{}
 }

@@ -21,6 +21,9 @@
 // SIGINT and SIGTERM stop cleanly: stop fetching, wait for in-flight batches, write the journal, exit. A second signal kills the
 // process. Killing it is safe at any time: the next start only has to read more to recover.
 //
+// SIGHUP lets milena run read its config again, as it does by itself when the content of the file changes (reload.go). All changes are prepared before
+// the first one takes effect. If one of them is refused, the config in force stays as it is.
+//
 // # Start and stop
 //
 // HTTP is bound before anything else and closed last, so that probes and operators can see a start that waits and a stop that

@@ -10,15 +10,21 @@ import (
 
 // logger writes to stderr, by default as text to a terminal and as JSON to anything else.
 func (p *program) logger(c config.Log) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo // the config is validated; only the empty Log of a test gets here
-	}
-	options := &slog.HandlerOptions{Level: level, ReplaceAttr: withUnit}
+	p.setLevel(c)
+	options := &slog.HandlerOptions{Level: &p.level, ReplaceAttr: withUnit}
 	if !p.logsJSON(c) {
 		return slog.New(slog.NewTextHandler(p.stderr, options))
 	}
 	return slog.New(slog.NewJSONHandler(p.stderr, options))
+}
+
+// setLevel sets the level of the log.
+func (p *program) setLevel(c config.Log) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo // the config is validated; only the empty Log of a test gets here
+	}
+	p.level.Set(level)
 }
 
 func (p *program) logsJSON(c config.Log) bool {

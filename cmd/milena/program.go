@@ -27,8 +27,9 @@ type program struct {
 	stderr, terminal io.Writer
 	colours          bool // stdout shows them
 	env              func(string) (string, bool)
-	log              *slog.Logger // of milena run, if it logs JSON: the error that ends it is a line of JSON too
-	defined          definition   // of the command that was called last
+	level            slog.LevelVar // of the log, which a reload may change
+	log              *slog.Logger  // of milena run, if it logs JSON: the error that ends it is a line of JSON too
+	defined          definition    // of the command that was called last
 }
 
 func newProgram(stdout, stderr io.Writer, env func(string) (string, bool)) *program {

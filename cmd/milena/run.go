@@ -2,17 +2,19 @@ package main
 
 import (
 	"context"
-	"log/slog"
+	"os"
+	"os/signal"
 	"slices"
+	"syscall"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 )
 
-const runHelp = `milena run copies the flows of the config until SIGINT or SIGTERM. With --compare it writes nothing
+const runHelp = `milena run copies the flows of the config until SIGINT or SIGTERM. When the file changes, and at
+SIGHUP, it reads the config again. With --compare it writes nothing
 and reports how the copies of a running MirrorMaker 2 differ from what milena would write.
 
 Examples:
@@ -41,86 +43,38 @@ func (p *program) run(ctx context.Context, args []string) error {
 	if err := compare.check(f); err != nil {
 		return err
 	}
-	file, err := p.readConfig(*path)
-	if err != nil {
-		return err
+	hangups := make(chan os.Signal, 1)
+	source := &configSource{program: p, path: *path, flags: f, clusters: *clusters, hangups: hangups}
+	if f.Changed("listen") {
+		source.listen = listen
 	}
-	c := file.Config
-	flows, err := flowsTo(f, c, *clusters)
+	r, err := source.read()
 	if err != nil {
 		return err
 	}
 	if compare.mode != "" {
-		return p.runComparison(ctx, c, flows, compare)
+		return p.runComparison(ctx, r.config, r.flows, compare)
 	}
-	migrates := slices.ContainsFunc(flows, func(flow config.Flow) bool { return flow.MigrateFrom != "" })
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	migrates := slices.ContainsFunc(r.flows, func(flow config.Flow) bool { return flow.MigrateFrom != "" })
 	for _, name := range []string{"rebuild-map", "beside-mirrormaker"} {
 		if f.Changed(name) && !migrates {
 			return wrong(f, "--%s has no effect: no flow of the config has migrate_from", name)
 		}
 	}
-	if f.Changed("listen") {
-		c.HTTP.Listen = *listen
-	}
-	log := p.logger(c.Log)
-	if p.logsJSON(c.Log) {
+	log := p.logger(r.config.Log)
+	if p.logsJSON(r.config.Log) {
 		p.log = log
 	}
-	for _, text := range insecure(c) {
+	d := newDaemon(p, r, log, func(o *replicator.Options) { o.RebuildMap, o.BesideMirrorMaker = *rebuild, *beside })
+	for _, text := range insecure(r.config) {
 		log.Warn("a connection is not secure", "why", text)
 	}
-	for _, n := range file.Notes {
-		log.Info("note on a config key", "key", n.Key, "line", n.Line, "reason", n.Reason)
+	for _, n := range r.file.Notes {
+		d.logNote(n)
 	}
-	return p.runFlows(ctx, c, flows, log, func(o *replicator.Options) { o.RebuildMap, o.BesideMirrorMaker = *rebuild, *beside })
-}
-
-// runFlows serves HTTP and copies flows of the config until ctx ends or none of them can work.
-func (p *program) runFlows(ctx context.Context, c *config.Config, list []config.Flow, log *slog.Logger, adjust func(*replicator.Options)) error {
-	registry := newRegistry()
-	a := newAdmin(registry, c.HTTP)
-	if err := a.listen(ctx); err != nil {
-		return err
-	}
-	defer a.close(ctx)
-	if c.HTTP.Listen != "" {
-		log.Info("listening", "address", a.address())
-	}
-	defer limitMemory(ctx, c, p.env)()
-	var t *telemetry
-	if c.OTel.Endpoint != "" {
-		var err error
-		if t, err = startTelemetry(ctx, c.OTel.Endpoint, p.instanceID(c), registry, log); err != nil {
-			return err
-		}
-	}
-	defer t.close(ctx)
-	s := newSupervisor(log, len(list))
-	flows, err := p.newFlows(c, list, log, registry, func(o *replicator.Options) {
-		adjust(o)
-		o.Tracer = t.tracer()
-		o.Began = func(err error) bool { return s.note(o.Flow.Name, err) }
-	})
-	if err != nil {
-		return err
-	}
-	a.serveFlows(flows)
-	return runApart(ctx, s, flows, a.stopping)
-}
-
-// newFlows creates flows of the config. It does no I/O.
-func (p *program) newFlows(c *config.Config, list []config.Flow, log *slog.Logger, registry prometheus.Registerer, adjust func(*replicator.Options)) ([]*replicator.Flow, error) {
-	flows := make([]*replicator.Flow, 0, len(list))
-	for _, flow := range list {
-		o := p.options(c, flow, log, registry)
-		adjust(&o)
-		f, err := replicator.New(o)
-		if err != nil {
-			return nil, err
-		}
-		flows = append(flows, f)
-	}
-	return flows, nil
+	return d.run(ctx, source)
 }
 
 // runner blocks in Run until ctx ends or it fails.

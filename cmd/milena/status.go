@@ -29,7 +29,8 @@ instances of each flow with their shards, the lag of the whole flow, and what ne
 Instances journal their progress every few seconds, so the lag is a little above the real one.
 
 The exit code is 0 if every flow is ready, no partition is halted, every selected topic is copied, the
-target refuses no consumer group, and the instance is in the group of the flow, else 1.
+target refuses no consumer group, the instance is in the group of the flow, and the config file of the
+process is not refused, else 1.
 
 With --watch it shows the topics live until Ctrl-C, with bars for how much of each is copied, and when it
 will be caught up; the exit code is 0 then.
@@ -158,8 +159,8 @@ func readStatus(ctx context.Context, url string) ([]byte, []replicator.Status, e
 	return body, flows, nil
 }
 
-// healthy is nil if every flow is ready, no partition is halted, every selected topic is copied, the target refuses no group, and the instance can
-// join the others.
+// healthy is nil if every flow is ready, no partition is halted, every selected topic is copied, the target refuses no group, the instance can
+// join the others, and the process has not refused its config file.
 func healthy(flows []replicator.Status) error {
 	if len(flows) == 0 {
 		return errors.New("status: not ready")
@@ -167,7 +168,7 @@ func healthy(flows []replicator.Status) error {
 	bad := 0
 	for _, s := range flows {
 		halted := slices.ContainsFunc(s.Partitions, func(p replicator.PartitionStatus) bool { return p.Anomaly != nil })
-		if !s.Ready || halted || len(s.NotCopied) > 0 || refusesGroups(s.Groups) || s.Instance.Problem != "" {
+		if !s.Ready || halted || len(s.NotCopied) > 0 || refusesGroups(s.Groups) || s.Instance.Problem != "" || s.ConfigRefused != "" {
 			bad++
 		}
 	}
@@ -230,6 +231,9 @@ func (p *program) printStatus(o *overview) {
 	p.printLimits(o)
 	if o.Fence == "lease" {
 		p.printf("  fence: lease: records that an earlier owner sends late may be twice, and are reported as foreign_write\n")
+	}
+	if o.ConfigRefused != "" {
+		p.printf("  %s\n", indented(refusedText(o.ConfigRefused), "    "))
 	}
 	for _, text := range o.Certificates {
 		p.printf("  %s\n", indented(text, "    "))

@@ -161,7 +161,7 @@ func TestTheLastFlowThatEndsEndsMilena(t *testing.T) {
 	var stderr lockedBuffer
 	s := newSupervisor(slog.New(slog.NewTextHandler(&stderr, nil)), 2)
 	ended := make(chan error, 1)
-	go func() { ended <- runApart(t.Context(), s, []fakeFlow{a, b}, func() {}) }()
+	go func() { ended <- runApart(t.Context(), s, []fakeFlow{a, b}, func() {}, func(context.Context) {}) }()
 	close(a.released)
 	within(t, "the end of the first is logged", func() bool { return strings.Contains(stderr.String(), "the flow has ended and the others go on") })
 	select {

@@ -20,8 +20,10 @@ type Flow struct {
 	ClientID string // of its requests; no other flow has it
 	Metrics  *prometheus.Registry
 
-	source *Cluster
-	logged *logged
+	source  *Cluster
+	logged  *logged
+	options replicator.Options
+	prepare func(replicator.Options) (apply func(), err error)
 }
 
 func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
@@ -32,19 +34,37 @@ func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
 	}
 	from, to := parsed.Clusters[f.Config.Source], parsed.Clusters[f.Config.Target]
 	from.ClientID, to.ClientID = f.ClientID, f.ClientID
-	flow, err := replicator.New(replicator.Options{
+	f.options = replicator.Options{
 		Clusters: client.Clusters{
 			Flow: f.Config, Reverse: c.reverseOf(f.Config), Source: from, Target: to,
 			Log: slog.New(slog.NewTextHandler(f.logged, nil)),
 		},
 		Registerer: f.Metrics, Instance: cmp.Or(c.Instance, fmt.Sprintf("instance-%d", number)),
 		Buffer: int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap, BootTime: c.BootTime, Pauses: c.Pauses,
-	})
+	}
+	flow, err := replicator.New(f.options)
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	f.prepare = flow.Prepare
 	f.Running = Run(c.t, flow.Run, flow.Status)
 	return f
+}
+
+// Reconfigure changes the config of the flow while it runs. It returns the error if the flow refuses that.
+func (f *Flow) Reconfigure(changes ...func(*config.Flow)) error {
+	f.t.Helper()
+	o := f.options
+	o.Flow = f.Config
+	for _, change := range changes {
+		change(&o.Flow)
+	}
+	apply, err := f.prepare(o)
+	if err == nil {
+		apply()
+		f.Config = o.Flow
+	}
+	return err
 }
 
 // Partitions are the partitions of a source topic in a status, in order.
