@@ -1,22 +1,21 @@
 package verify
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 )
 
-// Store keeps the progress of one verification: a small document. Its methods block.
+// Store keeps the progress of one verification. Its methods block.
 type Store interface {
 	// Load returns what was saved, nil if nothing is.
-	Load(ctx context.Context) ([]byte, error)
-	// Save replaces what was saved, as a whole or not at all.
-	Save(ctx context.Context, document []byte) error
+	Load(ctx context.Context) (*Document, error)
+	// Save replaces what was saved. Each partition of the document may be saved or not by itself; it stays valid.
+	Save(ctx context.Context, d *Document) error
 	// Remove removes what was saved.
 	Remove(ctx context.Context) error
 }
@@ -24,15 +23,28 @@ type Store interface {
 // savedVersion is the version of the format of progress.
 const savedVersion = 1
 
-// saved is the progress of a verification.
-type saved struct {
-	Version    int      `json:"version"`
-	Flow       string   `json:"flow"`
-	Source     string   `json:"source_cluster_id"`
-	Target     string   `json:"target_cluster_id"`
-	Question   Question `json:"question"`
-	Seed       uint64   `json:"seed"`
-	Partitions []Saved  `json:"partitions"`
+// Document is the progress of a verification: what all partitions share, and the partitions.
+type Document struct {
+	Header
+	Partitions []Saved `json:"partitions"`
+}
+
+// Header is what the progress of all partitions of a verification shares.
+type Header struct {
+	Version  int       `json:"version"`
+	Flow     string    `json:"flow"`
+	Began    time.Time `json:"began,omitzero"`
+	Source   string    `json:"source_cluster_id"`
+	Target   string    `json:"target_cluster_id"`
+	Question Question  `json:"question"`
+	Seed     uint64    `json:"seed"`
+}
+
+// Resumption is what a verification found of an earlier run, and goes on from.
+type Resumption struct {
+	Began          time.Time // the earlier run
+	Offsets, Total int64     // source offsets that are judged already, and that are to be
+	Partitions     int       // that go on, or are complete
 }
 
 // Saved is the progress of one partition.
@@ -52,22 +64,23 @@ func (e *OtherQuestionError) Error() string {
 }
 
 // load reads the progress of an earlier run, nil if there is none. The times and the sample are those that it began with.
-func (v *Verification) load(ctx context.Context) (*saved, error) {
+func (v *Verification) load(ctx context.Context) (*Document, error) {
 	if v.options.Store == nil {
 		return nil, nil
 	}
-	document, err := v.options.Store.Load(ctx)
-	if err != nil || document == nil {
-		return nil, err
+	if v.options.Restart {
+		if err := v.options.Store.Remove(ctx); err != nil {
+			return nil, err
+		}
 	}
-	var s saved
-	if err := json.Unmarshal(document, &s); err != nil {
-		return nil, fmt.Errorf("the saved progress cannot be read: %w", err)
+	s, err := v.options.Store.Load(ctx)
+	if err != nil || s == nil {
+		return nil, err
 	}
 	q := v.options.Question
 	switch {
 	case s.Version != savedVersion:
-		return nil, fmt.Errorf("the saved progress has format %d, and this milena reads %d: continue with the milena that wrote it, or remove it", s.Version, savedVersion)
+		return nil, fmt.Errorf("the saved progress has format %d, and this milena reads %d: continue with the milena that wrote it, or begin anew with --restart", s.Version, savedVersion)
 	case s.Flow != v.options.Flow.Name:
 		return nil, &OtherQuestionError{"flow"}
 	case !slices.Equal(s.Question.Topics, q.Topics):
@@ -78,11 +91,14 @@ func (v *Verification) load(ctx context.Context) (*saved, error) {
 		return nil, &OtherQuestionError{"range of time"}
 	}
 	v.options.Question, v.sample.seed = s.Question, s.Seed
-	return &s, nil
+	if !s.Began.IsZero() {
+		v.first = s.Began
+	}
+	return s, nil
 }
 
 // resume lets the partitions go on where an earlier run was, if they are still the same ones.
-func (v *Verification) resume(s *saved) {
+func (v *Verification) resume(s *Document) {
 	if s == nil || s.Source != v.sourceID || s.Target != v.targetID {
 		return
 	}
@@ -91,6 +107,7 @@ func (v *Verification) resume(s *saved) {
 		of := &s.Partitions[i]
 		byPartition[offsets.TopicPartition{Topic: of.Found.Topic, Partition: of.Found.Partition}] = of
 	}
+	resumed := Resumption{Began: s.Began}
 	for _, p := range v.partitions {
 		of := byPartition[p.source.TopicPartition]
 		if of == nil || !p.pending || of.Generation != p.generation || of.SourceID != p.source.id || of.TargetID != p.target.id || of.Found.Verified == nil {
@@ -106,6 +123,12 @@ func (v *Verification) resume(s *saved) {
 		p.from = offsets.Pair{Source: of.Found.Verified.SourceFrom, Target: of.Found.Verified.TargetFrom}
 		p.cleaned.source.explained, p.cleaned.target.explained = of.Found.CleanedOnSource, of.Found.CleanedOnTarget
 		p.publish()
+		resumed.Partitions++
+	}
+	if v.options.Resumed != nil && resumed.Partitions > 0 {
+		now := v.Progress()
+		resumed.Offsets, resumed.Total = now.Offsets, now.Total
+		v.options.Resumed(resumed)
 	}
 }
 
@@ -124,19 +147,17 @@ func (v *Verification) save(ctx context.Context) error {
 	if v.options.Store == nil || v.partitions == nil {
 		return nil
 	}
-	s := saved{Version: savedVersion, Flow: v.options.Flow.Name, Source: v.sourceID, Target: v.targetID, Question: v.options.Question, Seed: v.sample.seed}
+	d := &Document{Header: Header{
+		Version: savedVersion, Flow: v.options.Flow.Name, Began: v.first.UTC().Truncate(time.Millisecond), Source: v.sourceID, Target: v.targetID, Question: v.options.Question, Seed: v.sample.seed,
+	}}
 	for _, p := range v.partitions {
 		p.mu.Lock()
 		if p.resumable.Found.Verified != nil {
-			s.Partitions = append(s.Partitions, p.resumable)
+			d.Partitions = append(d.Partitions, p.resumable)
 		}
 		p.mu.Unlock()
 	}
-	var document bytes.Buffer
-	if err := json.NewEncoder(&document).Encode(s); err != nil {
-		return err
-	}
-	return v.options.Store.Save(ctx, document.Bytes())
+	return v.options.Store.Save(ctx, d)
 }
 
 // forget removes the progress of a run that is complete.

@@ -37,6 +37,10 @@ type Options struct {
 	Rate int64
 	// Store keeps the progress, so that a later run goes on where this one was killed. nil keeps none.
 	Store Store
+	// Restart removes the progress of an earlier run and begins anew.
+	Restart bool
+	// Resumed is called, if it is set, when the verification goes on from the progress of an earlier run.
+	Resumed func(Resumption)
 	// Relative says that From is relative to when the verification began. A run that goes on keeps the time that the first one began with.
 	Relative bool
 	// Patience is how long a log may be unreadable before it is given up. 0 means a minute.
@@ -65,6 +69,7 @@ type Verification struct {
 	targetID       string
 	sample         sample
 	began          time.Time
+	first          time.Time // when the first of the runs began that this one goes on from
 
 	mu         sync.Mutex
 	partitions []*partition // set once, by topic and number
@@ -79,7 +84,7 @@ func New(o Options) (*Verification, error) {
 	if o.Patience <= 0 {
 		o.Patience = defaultPatience
 	}
-	v := &Verification{options: o, began: time.Now(), sample: sample{part: o.Question.Sample, seed: uint64(time.Now().UnixNano())}}
+	v := &Verification{options: o, began: time.Now(), first: time.Now(), sample: sample{part: o.Question.Sample, seed: uint64(time.Now().UnixNano())}}
 	source, target, err := o.Open()
 	if err != nil {
 		return nil, err
