@@ -26,8 +26,9 @@ With -c FILE it asks the clusters of the file instead of a milena, from anywhere
 instances of each flow with their shards, the lag of the whole flow, and what needs attention.
 Instances journal their progress every few seconds, so the lag is a little above the real one.
 
-The exit code is 0 if every flow is ready, no partition is halted, every selected topic is copied, the
-target refuses no consumer group, and the instance is in the group of the flow, else 1.
+The exit code is 0 if every flow is ready, no partition is halted, no copy is known to differ, every
+selected topic is copied, the target refuses no consumer group, and the instance is in the group of the
+flow, else 1.
 
 Examples:
   milena status
@@ -94,7 +95,7 @@ func readStatus(ctx context.Context, url string) ([]byte, []replicator.Status, e
 	return body, flows, nil
 }
 
-// healthy is nil if every flow is ready, no partition is halted, every selected topic is copied, the target refuses no group, and the instance can
+// healthy is nil if every flow is ready, no partition is halted, no copy is known to differ, every selected topic is copied, the target refuses no group, and the instance can
 // join the others.
 func healthy(flows []replicator.Status) error {
 	if len(flows) == 0 {
@@ -103,7 +104,8 @@ func healthy(flows []replicator.Status) error {
 	bad := 0
 	for _, s := range flows {
 		halted := slices.ContainsFunc(s.Partitions, func(p replicator.PartitionStatus) bool { return p.Anomaly != nil })
-		if !s.Ready || halted || len(s.NotCopied) > 0 || refusesGroups(s.Groups) || s.Instance.Problem != "" {
+		differs := s.Verify != nil && s.Verify.Differing > 0
+		if !s.Ready || halted || differs || len(s.NotCopied) > 0 || refusesGroups(s.Groups) || s.Instance.Problem != "" {
 			bad++
 		}
 	}
@@ -179,6 +181,13 @@ func (p *program) printStatus(o overview) {
 	p.printConfigs(o.Configs)
 	p.printACLs(o.ACLs)
 	p.printUnused(o.Unused)
+	if v := o.Verify; v != nil {
+		p.printf("  copies are verified in the background with %s/s at most\n", size(v.BytesPerSecond))
+		if v.Problem != "" {
+			p.printf("  %s\n", indented(v.Problem, "    "))
+		}
+	}
+	p.printVerified(o.Verified)
 	p.printAttention(o)
 }
 

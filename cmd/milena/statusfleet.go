@@ -96,6 +96,13 @@ func (p *program) printFleet(result fleetResult) {
 		p.printf("  nobody owns %s (%s) with %s\n", count(n, "shard"), ranges(r.ShardsWithoutOwner), count(partitionsWithoutOwner(r), "partition"))
 	}
 	p.printUnused(r.Unused)
+	var rows []verifiedRow
+	for i := range r.Partitions {
+		if of := &r.Partitions[i]; of.Verified != nil {
+			rows = append(rows, verifiedRow{of.Topic, of.Partition, of.Verified})
+		}
+	}
+	p.printVerified(rows)
 	list := fleetAttention(r)
 	if hidden := list.choose(); len(list) > 0 {
 		p.printEntries(list, hidden)
@@ -219,6 +226,8 @@ func fleetAttention(r *fleet.Report) (list attentionList) {
 			list.add(p.Topic, p.Partition, "waiting", p.Why)
 		case p.Why != "":
 			list.add(p.Topic, p.Partition, "unknown", p.Why)
+		case p.Verified.Problem() != "":
+			list.add(p.Topic, p.Partition, "differs", p.Verified.Problem())
 		}
 	}
 	list.addNotCopied(r.NotCopied)

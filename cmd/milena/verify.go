@@ -338,7 +338,7 @@ func (p *program) printVerifiedPartitions(r *verify.Report) {
 	for _, part := range list {
 		name := fmt.Sprintf("%s-%d", part.Topic, part.Partition)
 		for _, d := range part.Differences {
-			sentences = append(sentences, fmt.Sprintf("differs: %s: %s", name, differenceText(d)))
+			sentences = append(sentences, fmt.Sprintf("differs: %s: %s", name, d))
 		}
 		if part.NotVerified != "" {
 			sentences = append(sentences, fmt.Sprintf("not verified: %s: %s", name, part.NotVerified))
@@ -355,9 +355,4 @@ func (p *program) printVerifiedPartitions(r *verify.Report) {
 	if more := len(sentences) - maxSentences; more > 0 {
 		p.printf("  and %d more; --output=json prints all\n", more)
 	}
-}
-
-// differenceText is a difference in one line.
-func differenceText(d verify.Difference) string {
-	return fmt.Sprintf("%s from source offset %s, target offset %s on: %s: %s", count(d.Records, "record"), optional(d.SourceOffset), optional(d.TargetOffset), d.What, d.Detail)
 }

@@ -21,7 +21,7 @@ const (
 	ProgressAge = 30 * 24 * time.Hour
 	// MaxProgressValue is the maximum size of the progress of one partition, in bytes.
 	MaxProgressValue = 32 << 10
-	// maxRuns is the maximum number of runs, and maxProgressBytes that of the bytes of the progress of all partitions.
+	// At most so many runs, and so many bytes of the progress of all partitions.
 	maxRuns, maxProgressBytes = 100, 32 << 20
 )
 
@@ -52,20 +52,94 @@ func (r Run) Entry() Entry { return Entry{runPrefix + r.Slot, encode(r)} }
 
 // PartEntry returns the record of the progress of one partition of the run. The document is a JSON object; nil deletes it.
 func (r Run) PartEntry(tp offsets.TopicPartition, document []byte) Entry {
-	return partEntry(runPrefix+r.Slot+"/"+r.ID+"/", tp, document)
-}
-
-// OwnEntry returns the record of how far the flow itself has verified a partition. The document is a JSON object; nil deletes it.
-func OwnEntry(tp offsets.TopicPartition, document []byte) Entry {
-	return partEntry(ownPrefix, tp, document)
-}
-
-func partEntry(prefix string, tp offsets.TopicPartition, document []byte) Entry {
-	e := Entry{Key: prefix + tp.Topic + "/" + strconv.Itoa(int(tp.Partition))}
+	e := Entry{Key: runPrefix + r.Slot + "/" + r.ID + "/" + partName(tp)}
 	if document != nil {
 		e.Value = encode(part{Version, document})
 	}
 	return e
+}
+
+// Verified is how far the flow itself has verified a partition, and what it found. Times are UTC.
+type Verified struct {
+	Version int `json:"v"`
+	// Upto is the source offset below which everything was verified at least once, exclusive.
+	Upto int64 `json:"upto"`
+	// Checked is when the partition was last verified, Pass when the present pass over it began, and Whole when the last pass reached the end.
+	Checked time.Time `json:"checked"`
+	Pass    time.Time `json:"pass"`
+	Whole   time.Time `json:"whole,omitzero"`
+	// Differing are the records that differ by the last complete pass and the present one, and Differences the first of them, as sentences.
+	Differing   int64    `json:"differing,omitempty"`
+	Differences []string `json:"differences,omitempty"`
+	// Why is why the partition could not be verified, empty if it could.
+	Why string `json:"why,omitempty"`
+	// Last is what the last complete pass found, as far as the present one has not replaced it. Progress is where the present pass is. Both are opaque here.
+	Last     json.RawMessage `json:"last,omitempty"`
+	Progress json.RawMessage `json:"progress,omitempty"`
+}
+
+// VerifiedStatus is how far the copy of a partition was verified by the flow itself. Offsets are those of the source.
+type VerifiedStatus struct {
+	// Upto is the end of what was verified, exclusive. It is all equal if Differing is 0.
+	Upto int64 `json:"upto"`
+	// Checked is when something of the partition was last verified, and Whole when a pass last reached the end; absent if none did.
+	Checked time.Time `json:"checked"`
+	Whole   time.Time `json:"whole,omitzero"`
+	// Differing counts the records that differ, and Differences has the first of them.
+	Differing   int64    `json:"differing"`
+	Differences []string `json:"differences,omitempty"`
+	// NotVerified is why the partition, or the rest of it, could not be verified, empty if it could.
+	NotVerified string `json:"not_verified_because,omitempty"`
+}
+
+// Status is what people want to know of it, nil if nothing was tried yet.
+func (v *Verified) Status() *VerifiedStatus {
+	if v.Checked.IsZero() && v.Why == "" {
+		return nil
+	}
+	return &VerifiedStatus{v.Upto, v.Checked, v.Whole, v.Differing, v.Differences, v.Why}
+}
+
+// Problem is a sentence about a difference, empty if there is none.
+func (s *VerifiedStatus) Problem() string {
+	switch {
+	case s == nil || s.Differing == 0:
+		return ""
+	case len(s.Differences) == 0:
+		return fmt.Sprintf("the copy differs from the source: %d records", s.Differing)
+	}
+	return fmt.Sprintf("the copy differs from the source (%d of its records), first: %s", s.Differing, s.Differences[0])
+}
+
+// String is a clause that says how far the copy was verified.
+func (s *VerifiedStatus) String() string {
+	text := s.Problem()
+	if text == "" && s.Checked.IsZero() {
+		return "not verified: " + s.NotVerified
+	}
+	if text == "" {
+		text = fmt.Sprintf("equal up to %d", s.Upto)
+	}
+	text += ", checked at " + s.Checked.Format(time.RFC3339)
+	if s.NotVerified != "" {
+		text += "; what follows is not verified: " + s.NotVerified
+	}
+	return text
+}
+
+// OwnEntry returns the record of how far the flow itself has verified a partition; nil deletes it.
+func OwnEntry(tp offsets.TopicPartition, v *Verified) Entry {
+	e := Entry{Key: ownPrefix + partName(tp)}
+	if v != nil {
+		written := *v
+		written.Version = Version
+		e.Value = encode(written)
+	}
+	return e
+}
+
+func partName(tp offsets.TopicPartition) string {
+	return tp.Topic + "/" + strconv.Itoa(int(tp.Partition))
 }
 
 // Chunks splits entries into batches that a broker takes.
@@ -163,8 +237,12 @@ func (p *progress) applyPart(of, name string, value []byte) error {
 	if err := decode(value, &v, &v.Version); err != nil {
 		return err
 	}
-	if !known && of != ownPrefix && p.count >= MaxProgress || p.bytes+len(v.Document)-len(before) > maxProgressBytes {
+	if !known && of != ownPrefix && p.count >= MaxProgress || p.bytes+len(value)-len(before) > maxProgressBytes {
 		return errors.New("there is too much progress of verifications already")
+	}
+	kept := v.Document
+	if of == ownPrefix {
+		kept = value
 	}
 	if p.parts == nil {
 		p.parts = make(map[string]map[string]json.RawMessage)
@@ -175,8 +253,8 @@ func (p *progress) applyPart(of, name string, value []byte) error {
 	if !known {
 		p.add(of, 1, 0)
 	}
-	p.add(of, 0, len(v.Document)-len(before))
-	p.parts[of][name] = v.Document
+	p.add(of, 0, len(kept)-len(before))
+	p.parts[of][name] = kept
 	return nil
 }
 
@@ -233,7 +311,8 @@ func (s *State) ForgetRun(slot string) (entries []Entry) {
 	return entries
 }
 
-// Own returns how far the flow itself has verified a partition, as [OwnEntry] took it, nil if that is not known.
-func (s *State) Own(tp offsets.TopicPartition) json.RawMessage {
-	return s.progress.parts[ownPrefix][tp.Topic+"/"+strconv.Itoa(int(tp.Partition))]
+// Own returns how far the flow itself has verified a partition. It reports false if that is not known.
+func (s *State) Own(tp offsets.TopicPartition) (v Verified, ok bool) {
+	kept, ok := s.progress.parts[ownPrefix][partName(tp)]
+	return v, ok && json.Unmarshal(kept, &v) == nil
 }

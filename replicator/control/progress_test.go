@@ -3,6 +3,7 @@ package control_test
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -65,17 +66,18 @@ func TestRunsKeepTheirProgress(t *testing.T) {
 func TestOwnProgress(t *testing.T) {
 	t.Parallel()
 	var s control.State
-	if s.Own(orders) != nil {
+	if _, ok := s.Own(orders); ok {
 		t.Error("there is progress in an empty topic")
 	}
-	take(t, &s, control.OwnEntry(orders, []byte(`{"n":1}`)))
+	want := control.Verified{Version: 1, Upto: 17, Checked: noon, Pass: noon, Differing: 1, Differences: []string{"one"}, Progress: []byte(`{"n":1}`)}
+	take(t, &s, control.OwnEntry(orders, &want))
 	take(t, &s, s.Housekeep(time.Now().Add(10*control.ProgressAge))...)
-	if got := s.Own(orders); string(got) != `{"n":1}` {
-		t.Errorf("%s", got)
+	if got, ok := s.Own(orders); !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v %+v", ok, got)
 	}
 	take(t, &s, control.OwnEntry(orders, nil))
-	if got := s.Own(orders); got != nil {
-		t.Errorf("%s", got)
+	if got, ok := s.Own(orders); ok {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -87,8 +89,12 @@ func TestProgressIsBounded(t *testing.T) {
 	renamed := run.Entry()
 	renamed.Key = "verify/cd"
 	for _, e := range []control.Entry{
-		renamed, {"verify/xyz/1/orders/0", []byte(`{"v":1}`)}, {"verify/ab/" + run.ID + "/orders", []byte(`{"v":1}`)}, {"verify/ab/" + run.ID + "/orders/0", []byte(`{}`)},
-		{"verified/orders/x", []byte(`{"v":1}`)}, {"verify/ab", []byte("nonsense")},
+		renamed,
+		{"verify/xyz/1/orders/0", []byte(`{"v":1}`)},
+		{"verify/ab/" + run.ID + "/orders", []byte(`{"v":1}`)},
+		{"verify/ab/" + run.ID + "/orders/0", []byte(`{}`)},
+		{"verified/orders/x", []byte(`{"v":1}`)},
+		{"verify/ab", []byte("nonsense")},
 		run.PartEntry(orders, []byte(`"`+strings.Repeat("x", control.MaxProgressValue)+`"`)),
 	} {
 		if err := s.Apply(control.Record{Key: []byte(e.Key), Value: e.Value}); err == nil {
@@ -105,9 +111,9 @@ func TestProgressIsBounded(t *testing.T) {
 	if refused != 10 {
 		t.Errorf("%d are refused", refused)
 	}
-	large, taken := []byte(`"`+strings.Repeat("x", 30<<10)+`"`), 0
+	large, taken := strings.Repeat("x", 30<<10), 0
 	for i := range 1200 {
-		e := control.OwnEntry(offsets.TopicPartition{Topic: fmt.Sprint(i)}, large)
+		e := control.OwnEntry(offsets.TopicPartition{Topic: fmt.Sprint(i)}, &control.Verified{Why: large})
 		if s.Apply(control.Record{Key: []byte(e.Key), Value: e.Value}) == nil {
 			taken++
 		}

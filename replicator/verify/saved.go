@@ -40,6 +40,11 @@ type Header struct {
 	Seed     uint64    `json:"seed"`
 }
 
+// HeaderOf returns the header of the progress of all that a flow copies, between clusters of these ids.
+func HeaderOf(flow, source, target string) Header {
+	return Header{Version: savedVersion, Flow: flow, Source: source, Target: target, Question: Question{Sample: 1}}
+}
+
 // Resumption is what a verification found of an earlier run, and goes on from.
 type Resumption struct {
 	Began          time.Time // the earlier run
@@ -54,6 +59,8 @@ type Saved struct {
 	Generation uint32       `json:"generation"` // of the map
 	SourceID   [16]byte     `json:"source_id"`
 	TargetID   [16]byte     `json:"target_id"`
+
+	complete bool // up to the end of this run
 }
 
 // OtherQuestionError says that the progress that was saved is that of another verification.
@@ -134,10 +141,12 @@ func (v *Verification) resume(s *Document) {
 
 // keepSaving saves the progress now and then until ctx ends.
 func (v *Verification) keepSaving(ctx context.Context) error {
-	for client.Sleep(ctx, saveInterval) == nil {
+	for pause := saveInterval; client.Sleep(ctx, pause) == nil; {
+		began := time.Now()
 		if err := v.save(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
+		pause = max(saveInterval, saveShare*time.Since(began))
 	}
 	return nil
 }
@@ -149,16 +158,27 @@ func (v *Verification) save(ctx context.Context) error {
 	}
 	d := &Document{Header: Header{
 		Version: savedVersion, Flow: v.options.Flow.Name, Began: v.first.UTC().Truncate(time.Millisecond), Source: v.sourceID, Target: v.targetID, Question: v.options.Question, Seed: v.sample.seed,
-	}}
-	for _, p := range v.partitions {
+	}, Partitions: v.Saved()}
+	return v.options.Store.Save(ctx, d)
+}
+
+// Saved returns how far each partition is of which something is verified.
+func (v *Verification) Saved() (list []Saved) {
+	v.mu.Lock()
+	partitions := v.partitions
+	v.mu.Unlock()
+	for _, p := range partitions {
 		p.mu.Lock()
 		if p.resumable.Found.Verified != nil {
-			d.Partitions = append(d.Partitions, p.resumable)
+			list = append(list, p.resumable)
 		}
 		p.mu.Unlock()
 	}
-	return v.options.Store.Save(ctx, d)
+	return list
 }
+
+// IsComplete reports whether the partition was verified up to the end that the journal said when this process began with it.
+func (s *Saved) IsComplete() bool { return s.complete }
 
 // forget removes the progress of a run that is complete.
 func (v *Verification) forget(ctx context.Context) error {
