@@ -65,6 +65,7 @@ var liveKeys = map[string]bool{ //nolint:gochecknoglobals // a table
 	"flows.migrate_from":        false,
 	"flows.anomalies":           true,
 	"flows.anomalies_by_topic":  true,
+	"flows.verify":              true,
 }
 
 // Change is a difference between two configs.

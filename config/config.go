@@ -180,10 +180,18 @@ type Flow struct {
 	// own. It is the name of the topic on the target that holds MirrorMaker 2's connector offsets (Kafka Connect's
 	// offset.storage.topic). Empty means no migration. The key was take_over before, which is still read.
 	MigrateFrom string `koanf:"migrate_from"`
+	// Verify is the verification of the copies in the background.
+	Verify Verify `koanf:"verify"`
 	// Anomalies maps an anomaly's kind to its action: halt, skip or restart.
 	Anomalies map[string]string `koanf:"anomalies"`
 	// AnomaliesByTopic are other actions for some topics. The first item decides that matches the topic and names the kind.
 	AnomaliesByTopic []TopicAnomalies `koanf:"anomalies_by_topic"`
+}
+
+// Verify is the verification of the copies of a flow in the background.
+type Verify struct {
+	// Rate is how many bytes per second all instances together read for it from each of the two clusters. 0 turns it off.
+	Rate Bytes `koanf:"rate"`
 }
 
 // TopicAnomalies are the actions for the topics that match.

@@ -207,6 +207,7 @@ func TestAllKeysAreRead(t *testing.T) {
 	f.TopicsRefresh, f.GroupsRefresh, f.ConfigsSync, f.Checkpoints, f.Heartbeats = false, false, false, false, false
 	f.HeartbeatsInterval, f.OffsetSyncs, f.InternalSeparator, f.Provenance = 9*time.Second, config.OffsetSyncsSource, ".", true
 	f.Anomalies["recreated"], f.Anomalies["truncated"] = "restart", "skip"
+	f.Verify = config.Verify{Rate: 10 << 20}
 	f.AnomaliesByTopic = []config.TopicAnomalies{{Topics: []string{"logs-.*", "clicks"}, Anomalies: map[string]string{"retention_gap": "skip"}}}
 	f = &want.Flows[1]
 	f.Name, f.Fence, f.Naming, f.Rename = "renamed", config.FenceLease, config.NamingRename, map[string]string{"orders.v1": "orders", "clicks": "web-clicks"}

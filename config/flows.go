@@ -173,6 +173,9 @@ func (f *Flow) validateNumbers(path string, found *problemList) {
 	if f.Shards < 1 || f.Shards > 1024 {
 		found.add(path+".shards", "%d is not between 1 and 1024, the allowed number of partitions of the journal topic", f.Shards)
 	}
+	if f.Verify.Rate < 0 || f.Verify.Rate > 0 && f.Verify.Rate < 64*KiB {
+		found.add(path+".verify.rate", "%v is below 64KiB, which would take too long; write 0B to turn it off", f.Verify.Rate)
+	}
 	found.atLeast(path+".topics_interval", f.TopicsInterval, 100*time.Millisecond, "because each sync requests the metadata of all topics")
 	found.atLeast(path+".configs_interval", f.ConfigsInterval, time.Second, "because each sync requests the configs of all topics")
 	found.atLeast(path+".acls_interval", f.ACLsInterval, time.Second, "because each sync requests the ACLs of all topics from both clusters")

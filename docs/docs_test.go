@@ -205,6 +205,7 @@ func sections() []struct {
 		{"aws", reflect.ValueOf(config.AWS{})},
 		{"kerberos", reflect.ValueOf(config.DefaultKerberos())},
 		{"flow", reflect.ValueOf(flow)},
+		{"verify", reflect.ValueOf(flow.Verify)},
 		{"anomalies", reflect.ValueOf(flow.Anomalies)},
 		{"anomalies_by_topic", reflect.ValueOf(config.TopicAnomalies{})},
 		{"http", reflect.ValueOf(config.Default().HTTP)},

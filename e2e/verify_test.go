@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ type verification struct {
 	Bytes      int64               `json:"bytes"`
 	Seconds    float64             `json:"seconds"`
 	Partitions []verifiedPartition `json:"partitions"`
+
+	stderr string
 }
 
 type verifiedPartition struct {
@@ -69,6 +72,7 @@ func (p *pair) milenaVerify(d *daemon.Daemon, args ...string) (int, verification
 	if err := json.Unmarshal(out, &v); err != nil {
 		p.t.Fatalf("%v\n%s\n%s", err, out, &stderr)
 	}
+	v.stderr = stderr.String()
 	return cmd.ProcessState.ExitCode(), v
 }
 
@@ -161,31 +165,61 @@ func (p *pair) verifyUnderLoad(m *milena) {
 	m.waitReady(30 * time.Second)
 }
 
-// verifyGoesOn kills a throttled verification once it has kept some progress. The next one goes on, and has the sums of one run.
+// verifyGoesOn kills throttled verifications once they have kept some progress, in a file and in the control topic. The next one goes on, says so, and has
+// the sums of one run.
 func (p *pair) verifyGoesOn(m *milena, whole verification) {
 	p.t.Helper()
 	state := filepath.Join(p.dir, "verify.state")
-	killed, err := proc.Start(p.t.Context(), "verify", filepath.Join(p.dir, "verify.log"), []string{m.Binary(), "verify", "-c", m.Config(), "--topic", "plain", "--rate", "100KiB", "--state", state})
-	check(p.t, err)
-	var kept []byte
-	eventually(p.t, time.Minute, "some progress is kept", func() (bool, string) {
-		kept, err = os.ReadFile(state)
-		return err == nil && bytes.Contains(kept, []byte(`"records_by_bytes"`)) && killed.Running(), fmt.Sprint(err, killed.Output())
-	})
-	killed.Kill()
-	code, v := p.milenaVerify(m.Daemon, "--topic", "plain", "--state", state)
+	control := "milena.source-target.control"
+	before := p.endOf(control)
+	inFile := func() (bool, string) {
+		kept, err := os.ReadFile(state)
+		return err == nil && bytes.Contains(kept, []byte(`"records_by_bytes"`)), fmt.Sprint(err)
+	}
+	inTopic := func() (bool, string) {
+		end := p.endOf(control)
+		return end > before, fmt.Sprintf("%d records", end-before)
+	}
 	var want int64
 	for _, part := range whole.Partitions {
 		if part.Topic == "plain" {
 			want += part.Records
 		}
 	}
-	if code != 0 || v.Records != want {
-		p.t.Errorf("exit code %d, %d records, want %d", code, v.Records, want)
+	for _, one := range []struct {
+		name string
+		args []string
+		kept func() (bool, string)
+	}{{state, []string{"--topic", "plain", "--state", state}, inFile}, {control, []string{"--topic", "plain"}, inTopic}} {
+		argv := append([]string{m.Binary(), "verify", "-c", m.Config(), "--rate", "100KiB"}, one.args...)
+		killed, err := proc.Start(p.t.Context(), "verify", filepath.Join(p.dir, "verify.log"), argv)
+		check(p.t, err)
+		eventually(p.t, time.Minute, "some progress is kept in "+one.name, func() (bool, string) {
+			ok, state := one.kept()
+			return ok && killed.Running(), state + killed.Output()
+		})
+		killed.Kill()
+		code, v := p.milenaVerify(m.Daemon, one.args...)
+		if says := "goes on from the progress in "; code != 0 || v.Records != want || !strings.Contains(v.stderr, says) || !strings.Contains(v.stderr, one.name) {
+			p.t.Errorf("exit code %d, %d records, want %d:\n%s", code, v.Records, want, v.stderr)
+		}
+		p.t.Logf("%s", v.stderr)
+		if code, v := p.milenaVerify(m.Daemon, one.args...); code != 0 || v.Records != want || v.stderr != "" {
+			p.t.Errorf("the progress of a complete run is kept: exit code %d, %d records\n%s", code, v.Records, v.stderr)
+		}
 	}
 	if _, err := os.Stat(state); !errors.Is(err, os.ErrNotExist) {
 		p.t.Errorf("the progress of a complete run is kept: %v", err)
 	}
+}
+
+// endOf is the end of partition 0 of a topic of the target.
+func (p *pair) endOf(topic string) int64 {
+	p.t.Helper()
+	listed, err := p.targetAdmin.ListEndOffsets(p.t.Context(), topic)
+	check(p.t, err)
+	end, _ := listed.Lookup(topic, 0)
+	return end.Offset
 }
 
 // createCleaned creates a compacted topic that its log cleaner leaves alone, with many records of few keys.

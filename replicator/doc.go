@@ -153,6 +153,13 @@
 //
 // Keys that cannot change are in Flow.config, and a test holds that no live key is read of it.
 //
+// # Verification
+//
+// With verify.rate the flow verifies its own copies (verifying.go, package verify), round by round: each round is a verification of a few partitions that were
+// not verified for longest, with clients of its own, limited in rate and time, and held up while the byte budget is short. It reads by the journal, as
+// a verification from outside does, so it needs nothing of a partition but its name. How far each partition is, and what differs, is in the control topic,
+// from which the next owner of the shard goes on. That a copy differs changes nothing about how it is copied.
+//
 // # Goroutines
 //
 //	one to four per source broker    sourceBroker.loop, by the number of partitions that it leads
@@ -165,6 +172,9 @@
 //	one per target broker            a pass over the journal partitions that it leads, every few seconds
 //	control topic                    one loop, which also acts on what people decided
 //	parts                            one loop, which a reload makes begin anew the loops of groups, ACLs and heartbeats (one per cluster)
+//
+//	groups                           one loop; heartbeats: one per cluster
+//	verification                     one loop, with a goroutine per side while it reads
 //	instances                        three loops: what the group assigned is taken over, the membership is confirmed, the group is described; the group client has its own
 //	throttles                        one loop, which logs when throttling has ended
 //	TLS files                        one loop per cluster, which logs what changes and what cannot be read
@@ -184,6 +194,8 @@
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request
 //	topology.brokersMu, shards.mu, controls.mu, startTopics.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
+//
+//	topology.brokersMu, shards.mu, controls.mu, verifying.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
 //
 // The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it only tries to take. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
 //

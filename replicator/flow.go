@@ -58,6 +58,9 @@ type Pauses struct {
 	Starved time.Duration // before a copy that was below min.insync.replicas, or whose replicas did not follow, is fenced
 	Quiet   time.Duration // until the end of a log is quiet, on a target without transactions
 	Marker  time.Duration // at the end of a copy, before the coordinator is asked for the marker of the fence, and again before it counts as lost
+	Verify  time.Duration // before it is looked again whether a copy is to be verified
+	Turn    time.Duration // after a copy was verified, before what is new of it is
+	Pass    time.Duration // after a pass over a copy began, before the next one begins
 }
 
 // produceTimeout is how long the target may wait for its in-sync replicas before it answers a produce request.
@@ -90,6 +93,7 @@ type Flow struct {
 	held         shards
 	instance     instance
 	controls     controls
+	verifying    verifying
 	throttle     throttle // of all topics together
 	takeovers    takeovers
 	passes       journalPasses
@@ -198,6 +202,7 @@ func New(o Options) (*Flow, error) {
 	if f.connections, err = newConnections(o.Clusters, f.addresses(), f.lease.permit, log, f.metrics, registerer); err != nil {
 		return nil, err
 	}
+	f.verifying = newVerifying(f)
 	f.controls = newControls(control.NewLog(f.control, o.Flow.Target, o.Flow.Name))
 	if l.parts, err = f.newParts(l); err != nil {
 		f.connections.close()
@@ -214,7 +219,7 @@ func withDefaults(o Options) Options {
 	if o.BootTime == nil {
 		o.BootTime = bootTime()
 	}
-	o.Pauses = Pauses{cmp.Or(o.Pauses.Refused, time.Second), cmp.Or(o.Pauses.Starved, 2*time.Second), cmp.Or(o.Pauses.Quiet, time.Second), cmp.Or(o.Pauses.Marker, 10*time.Second)}
+	o.Pauses = Pauses{cmp.Or(o.Pauses.Refused, time.Second), cmp.Or(o.Pauses.Starved, 2*time.Second), cmp.Or(o.Pauses.Quiet, time.Second), cmp.Or(o.Pauses.Marker, 10*time.Second), cmp.Or(o.Pauses.Verify, verifyPause), cmp.Or(o.Pauses.Turn, turnPause), cmp.Or(o.Pauses.Pass, passEvery)}
 	return o
 }
 
@@ -360,7 +365,7 @@ func (f *Flow) startLoops(soft context.Context) {
 		f.background.Go(func() { f.describeLoop(soft) })
 		f.background.Go(func() { f.confirmLoop(f.hard) }) // also while a stop waits for batches in flight
 	}
-	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.controlLoop, f.agesLoop, f.transactionsLoop, f.partsLoop, f.throttles.Loop} {
+	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.controlLoop, f.agesLoop, f.transactionsLoop, f.partsLoop, f.verifyLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	f.background.Go(func() { refreshLoop(soft, f.refreshes.source, f.refreshSource) })

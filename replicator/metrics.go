@@ -32,6 +32,7 @@ type flowMetrics struct {
 	journalWrites   *prometheus.CounterVec // result
 	journalCorrupt  prometheus.Counter
 	controlIgnored  prometheus.Counter
+	differences     *prometheus.CounterVec // topic
 	syncs           *prometheus.CounterVec // pass, result
 	configChanges   prometheus.Counter
 	aclChanges      *prometheus.CounterVec // change
@@ -68,6 +69,7 @@ func newFlowMetrics(r prometheus.Registerer) *flowMetrics {
 		journalWrites:   counters("journal_writes_total", "Writes to the journal by result.", "result"),
 		journalCorrupt:  counter("journal_unreadable_records_total", "Journal records that could not be read and were skipped."),
 		controlIgnored:  counter("control_ignored_records_total", "Records of the control topic that are no decisions and were ignored."),
+		differences:     counters("verify_differences_total", "Records that were verified in the background and are not equal on both sides.", "topic"),
 		syncs:           counters("passes_total", "Syncs of topics, configs, ACLs and groups by result.", "pass", "result"),
 		configChanges:   counter("topic_config_changes_total", "Topic configs altered on the target."),
 		aclChanges:      counters("acl_changes_total", "ACLs created and deleted on the target, and those that began to be refused there.", "change"),

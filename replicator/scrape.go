@@ -35,6 +35,9 @@ func newCollector(f *Flow) *collector {
 	add("last_progress_timestamp_seconds", "When the copy of a partition last progressed.", partition...)
 	add("partition_waiting", "1 for each partition that should be copied and waits, with what it waits for.", "topic", "partition", "reason")
 	add("open_transaction_records", "Records behind the source's last stable offset, which cannot be read until a transaction before them ends.", partition...)
+	add("verified_offset", "Source offset below which the copy was verified in the background, exclusive.", partition...)
+	add("verified_timestamp_seconds", "When a pass of the verification in the background last reached the end of a partition.", partition...)
+	add("differing_partitions", "Partitions that were verified in the background and whose copies differ from the source.")
 	add("topic_lag_records", "Sum of lag_records over the partitions of a topic whose lag is known.", "topic")
 	add("topic_lag_bytes", "Sum of lag_bytes over the partitions of a topic whose lag is known.", "topic")
 	add("topic_lag_seconds", "The largest lag_seconds of the partitions of a topic.", "topic")
@@ -95,6 +98,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range shards {
 		gauge("shards", float64(n), state)
 	}
+	if of := f.verifying.status(); of != nil {
+		gauge("differing_partitions", float64(of.Differing))
+	}
 	gauge("topics_not_copied", float64(len(f.notCopied())))
 	gauge("buffer_bytes", float64(f.budget.held()))
 	controllable := 0.0
@@ -130,6 +136,7 @@ func newScrape(f *Flow, gauge setGauge) *scrape {
 
 // partitionGauges are the values of a partition's series.
 type partitionGauges struct {
+	number                      int32
 	state                       state
 	name                        string // of the state
 	seen                        bool
@@ -146,7 +153,8 @@ func (p *partition) gauges(firsts *firstRecords, now time.Time) partitionGauges 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := partitionGauges{
-		state: p.state, name: p.stateNameLocked(), seen: p.isSourceSeen(now), wait: p.waitState(), end: p.sourceEnd, open: p.sourceOpen,
+		number: p.number,
+		state:  p.state, name: p.stateNameLocked(), seen: p.isSourceSeen(now), wait: p.waitState(), end: p.sourceEnd, open: p.sourceOpen,
 		acked: p.acked, journaled: p.journaled, targetEnd: p.targetEnd, progressed: p.lastProgress, lag: p.lagLocked(now),
 	}
 	g.left, g.atRisk = p.timeToLossLocked(firsts, g.lag, now)
@@ -217,6 +225,12 @@ func (s *scrape) collectPartition(topic, number string, g *partitionGauges) {
 	s.gauge("acked_offset", float64(g.acked), topic, number)
 	s.gauge("journaled_offset", float64(g.journaled), topic, number)
 	s.gauge("target_end_offset", float64(g.targetEnd), topic, number)
+	if of := s.flow.verifying.of(offsets.TopicPartition{Topic: topic, Partition: g.number}); of != nil {
+		s.gauge("verified_offset", float64(of.Upto), topic, number)
+		if !of.Whole.IsZero() {
+			s.gauge("verified_timestamp_seconds", float64(of.Whole.UnixMilli())/1000, topic, number)
+		}
+	}
 	if !g.progressed.IsZero() {
 		s.gauge("last_progress_timestamp_seconds", float64(g.progressed.UnixMilli())/1000, topic, number)
 	}

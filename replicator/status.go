@@ -9,6 +9,7 @@ import (
 
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/groups"
 	"github.com/milena-kafka/milena/replicator/topics"
 	"github.com/milena-kafka/milena/replicator/wire"
@@ -51,6 +52,8 @@ type Status struct {
 	Control ControlStatus `json:"control"`
 	// RPO is what a failover would lose.
 	RPO offsets.RPO `json:"rpo"`
+	// Verify is the verification of the copies in the background, absent if the flow has none.
+	Verify *VerifyStatus `json:"verify,omitempty"`
 	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others, without those that a cluster
 	// or a rule refuses.
 	LagRecords *int64            `json:"lag_records"`
@@ -97,6 +100,8 @@ type PartitionStatus struct {
 	// Paused is the decision by which the partition is not fetched, absent if there is none. Its state is paused then, unless it is not replicating.
 	Paused  *DecisionStatus `json:"paused,omitempty"`
 	Anomaly *AnomalyState   `json:"anomaly,omitempty"`
+	// Verified is how far the copy was verified in the background, absent if nothing was.
+	Verified *control.VerifiedStatus `json:"verified,omitempty"`
 	// Gaps is the ledger of source offsets that were not copied as they should have been, oldest first.
 	Gaps []GapState `json:"gaps,omitempty"`
 }
@@ -148,7 +153,7 @@ func (f *Flow) Status() Status {
 	if s.Instance.Syncs || f.instance.how() == joining { // else another instance does that
 		s.Groups, s.Configs, s.ACLs = l.groups.Status(l.heartbeats.Problems()...), f.configs.Load(), l.acls.Status()
 	}
-	s.Control = f.controls.status(now)
+	s.Control, s.Verify = f.controls.status(now), f.verifying.status()
 	s.Throttled = f.throttles.Status(now)
 	s.Certificates, s.Fence = f.certificates(now), f.config.Fence
 	s.NotReady = f.notReady(c, s.Shards, now)
@@ -200,7 +205,7 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	for _, p := range partitions {
 		p.addTo(&s.RPO)
 		ps, state, seen := p.status(now, f.isolation)
-		ps.OpenTransaction = f.standstills.of(p)
+		ps.OpenTransaction, ps.Verified = f.standstills.of(p), f.verifying.of(p.source())
 		c.addState(p, state)
 		if !seen {
 			c.addUnseen(p)

@@ -24,6 +24,8 @@ type overview struct {
 	AllIsWell bool `json:"all_is_well"`
 	// Decisions are sentences about what people decided that holds, and whether they can decide.
 	Decisions []string `json:"decisions,omitempty"`
+	// Verified are the partitions whose copies are verified in the background, those first that were not for longest.
+	Verified []verifiedRow `json:"verified,omitempty"`
 	// Hidden counts the partitions and topics that need attention and are not in Attention.
 	Hidden int `json:"attention_hidden"`
 
@@ -56,6 +58,7 @@ func newOverview(s replicator.Status) overview {
 	o.TopicCount = len(o.Topics)
 	o.Hidden = o.Attention.choose()
 	o.Topics = chooseTopics(o.Topics, maxShown)
+	o.Verified = oldestVerified(o.Verified, maxShown)
 	o.AllIsWell = o.allIsWell()
 	if s.Groups != nil {
 		groups := *s.Groups
@@ -85,6 +88,9 @@ func (o *overview) allIsWell() bool {
 func (o *overview) sum(partitions []replicator.PartitionStatus, throttled throttles) {
 	topics := make(map[string]*topicOverview)
 	for _, p := range partitions {
+		if p.Verified != nil {
+			o.Verified = append(o.Verified, verifiedRow{p.Topic, p.Partition, p.Verified})
+		}
 		t := topics[p.Topic]
 		if t == nil {
 			t = &topicOverview{Topic: p.Topic, TargetTopic: p.TargetTopic}
@@ -187,11 +193,13 @@ func attention(p replicator.PartitionStatus) string {
 	case p.Wait != nil:
 		return p.Wait.Detail
 	case p.State == "paused": // by somebody, and the decision is shown
-		return ""
+		return p.Verified.Problem()
 	case p.State != "replicating":
 		return "not replicating"
 	case p.Begun && p.LagRecords == nil && !p.SourceSeen.IsZero():
 		return fmt.Sprintf("the source has not answered since %s, so the lag is unknown", p.SourceSeen.Local().Format(time.DateTime))
+	case p.Verified.Problem() != "":
+		return p.Verified.Problem()
 	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
 		return fmt.Sprintf("%v behind the source", time.Duration(*p.LagSeconds)*time.Second)
 	default:

@@ -28,9 +28,9 @@ With -c FILE it asks the clusters of the file instead of a milena, from anywhere
 instances of each flow with their shards, the lag of the whole flow, and what needs attention.
 Instances journal their progress every few seconds, so the lag is a little above the real one.
 
-The exit code is 0 if every flow is ready, no partition is halted, every selected topic is copied, the
-target refuses no consumer group, the instance is in the group of the flow, and the config file of the
-process is not refused, else 1.
+The exit code is 0 if every flow is ready, no partition is halted, no copy is known to differ, every
+selected topic is copied, the target refuses no consumer group, the instance is in the group of the flow,
+and the config file of the process is not refused, else 1.
 
 With --watch it shows the topics live until Ctrl-C, with bars for how much of each is copied, and when it
 will be caught up; the exit code is 0 then.
@@ -159,8 +159,8 @@ func readStatus(ctx context.Context, url string) ([]byte, []replicator.Status, e
 	return body, flows, nil
 }
 
-// healthy is nil if every flow is ready, no partition is halted, every selected topic is copied, the target refuses no group, the instance can
-// join the others, and the process has not refused its config file.
+// healthy is nil if every flow is ready, no partition is halted, no copy is known to differ, every selected topic is copied, the target refuses no group,
+// the instance can join the others, and the process has not refused its config file.
 func healthy(flows []replicator.Status) error {
 	if len(flows) == 0 {
 		return errors.New("status: not ready")
@@ -168,7 +168,8 @@ func healthy(flows []replicator.Status) error {
 	bad := 0
 	for _, s := range flows {
 		halted := slices.ContainsFunc(s.Partitions, func(p replicator.PartitionStatus) bool { return p.Anomaly != nil })
-		if !s.Ready || halted || len(s.NotCopied) > 0 || refusesGroups(s.Groups) || s.Instance.Problem != "" || s.ConfigRefused != "" {
+		differs := s.Verify != nil && s.Verify.Differing > 0
+		if !s.Ready || halted || differs || len(s.NotCopied) > 0 || refusesGroups(s.Groups) || s.Instance.Problem != "" || s.ConfigRefused != "" {
 			bad++
 		}
 	}
@@ -242,6 +243,13 @@ func (p *program) printStatus(o *overview) {
 	p.printConfigs(o.Configs)
 	p.printACLs(o.ACLs)
 	p.printUnused(o.Unused)
+	if v := o.Verify; v != nil {
+		p.printf("  copies are verified in the background with %s/s at most\n", size(v.BytesPerSecond))
+		if v.Problem != "" {
+			p.printf("  %s\n", indented(v.Problem, "    "))
+		}
+	}
+	p.printVerified(o.Verified)
 	p.printTopics(o.Topics, o.TopicCount, nil)
 	p.printAttention(o)
 }

@@ -89,6 +89,13 @@ func (p *program) printFleet(result fleetResult) {
 	p.printRPO(r.RPO, r.At)
 	p.printFleetProblems(r)
 	p.printUnused(r.Unused)
+	var rows []verifiedRow
+	for i := range r.Partitions {
+		if of := &r.Partitions[i]; of.Verified != nil {
+			rows = append(rows, verifiedRow{of.Topic, of.Partition, of.Verified})
+		}
+	}
+	p.printVerified(rows)
 	topics := fleetTopics(r)
 	p.printTopics(topics, len(topics), nil)
 	list := fleetAttention(r)
@@ -236,6 +243,8 @@ func fleetAttention(r *fleet.Report) (list attentionList) {
 			list.add(p.Topic, p.Partition, "waiting", p.Why)
 		case p.Why != "":
 			list.add(p.Topic, p.Partition, "unknown", p.Why)
+		case p.Verified.Problem() != "":
+			list.add(p.Topic, p.Partition, "differs", p.Verified.Problem())
 		}
 	}
 	list.addNotCopied(r.NotCopied)

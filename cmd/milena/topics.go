@@ -102,6 +102,8 @@ func stateOf(p replicator.PartitionStatus) (state, note string) {
 		return stateWaiting, p.State
 	case p.LagRecords == nil:
 		return stateWaiting, "lag unknown"
+	case p.Verified.Problem() != "":
+		return p.Verified.Problem(), ""
 	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
 		return stateCatchingUp, ""
 	case *p.LagRecords > 0:
@@ -188,6 +190,8 @@ func fleetState(r *fleet.Report, p *fleet.Partition, who map[string]string) (sta
 		return stateWaiting, "not begun"
 	case p.LagRecords == nil:
 		return stateWaiting, "lag unknown"
+	case p.Verified.Problem() != "":
+		return p.Verified.Problem(), ""
 	case *p.LagRecords > 0:
 		return stateCopying, ""
 	}

@@ -17,12 +17,14 @@ import (
 )
 
 const verifyHelp = `milena verify proves that the copies of a flow are equal to their source, while the flow runs or not. It
-reads both clusters and the journal, and writes to neither cluster. Exit codes: 0 equal, 1 different,
-3 no difference found but something could not be verified.
+reads both clusters and the journal, and writes nothing but its progress, to the control topic of the flow:
+killed, the same command goes on from there. Exit codes: 0 equal, 1 different, 3 no difference found but
+something could not be verified.
 
 Examples:
   milena verify -c milena.yaml
-  milena verify -c milena.yaml --topic orders,payments --rate 10MiB --state verify.json
+  milena verify -c milena.yaml --topic orders,payments --rate 10MiB
+  milena verify -c milena.yaml --restart
   milena verify -c milena.yaml --last 1h
   milena verify -c milena.yaml --sample 1% --output json
 `
@@ -41,6 +43,7 @@ type verifyFlags struct {
 	from, to     string
 	sample, rate string
 	state        string
+	restart      bool
 	output       string
 }
 
@@ -52,7 +55,8 @@ func (v *verifyFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&v.to, "to", "", "verify up to the first record that is not older than this `TIME`")
 	f.StringVar(&v.sample, "sample", "100%", "verify only this `PART` of the records of each partition, chosen at random, such as 1%")
 	f.StringVar(&v.rate, "rate", "", "read at most this many `BYTES` per second from each of the two clusters, such as 10MiB (default: no limit)")
-	f.StringVar(&v.state, "state", "", "keep the progress in this `FILE`, and go on from it if it exists; it is removed at the end")
+	f.StringVar(&v.state, "state", "", "keep the progress in this `FILE`, and go on from it if it exists; it is removed at the end (default: in the control topic, which needs WRITE)")
+	f.BoolVar(&v.restart, "restart", false, "begin anew, and forget the progress of an earlier run")
 	addOutput(f, &v.output)
 }
 
@@ -132,11 +136,39 @@ func (p *program) verify(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	o.Clusters = silent(file.Config, flow)
+	o.Clusters, o.Restart = silent(file.Config, flow), flags.restart
+	where := flags.state
 	if flags.state != "" {
 		o.Store = stateFile{flags.state}
+	} else {
+		store := &topicStore{
+			clusters: o.Clusters, slot: progressSlot(o.Question, flags.last), who: p.whoDecides(),
+			warn: func(err error) { p.say("verify: %v", err) },
+		}
+		defer func() {
+			if store.close != nil {
+				store.close()
+			}
+		}()
+		o.Store, where = store, store.where()
 	}
+	o.Resumed = func(r verify.Resumption) { p.say("verify: %s", resumedText(r, where)) }
 	return p.runVerification(ctx, o, flags)
+}
+
+// say prints a line beside the result.
+func (p *program) say(format string, args ...any) { _, _ = fmt.Fprintf(p.stderr, format+"\n", args...) }
+
+// resumedText says what a run goes on from.
+func resumedText(r verify.Resumption, where string) string {
+	text := fmt.Sprintf("goes on from the progress in %s: %s begun", where, count(r.Partitions, "partition"))
+	if r.Total > 0 {
+		text += fmt.Sprintf(", %.0f%% of the offsets verified", float64(r.Offsets)/float64(r.Total)*100)
+	}
+	if !r.Began.IsZero() {
+		text += ", since " + r.Began.Format(time.RFC3339)
+	}
+	return text + "; --restart begins anew"
 }
 
 // runVerification verifies, shows the progress, and prints the result.
@@ -160,10 +192,8 @@ func (p *program) runVerification(ctx context.Context, o verify.Options, flags v
 		return printed
 	}
 	switch {
-	case ctx.Err() != nil && flags.state != "":
-		return &unverifiedError{fmt.Errorf("verify: interrupted; the same command goes on from %s", flags.state)}
 	case ctx.Err() != nil:
-		return &unverifiedError{errors.New("verify: interrupted; with --state FILE the next run would go on from here")}
+		return &unverifiedError{errors.New("verify: interrupted; the same command goes on from here, if the progress could be kept")}
 	case report.Result == verify.Different:
 		return errors.Join(fmt.Errorf("verify: %s", count(report.Differing, "differing record")), err)
 	case err != nil:
@@ -305,7 +335,7 @@ func (p *program) printVerifiedPartitions(r *verify.Report) {
 	for _, part := range list {
 		name := fmt.Sprintf("%s-%d", part.Topic, part.Partition)
 		for _, d := range part.Differences {
-			sentences = append(sentences, fmt.Sprintf("differs: %s: %s", name, differenceText(d)))
+			sentences = append(sentences, fmt.Sprintf("differs: %s: %s", name, d))
 		}
 		if part.NotVerified != "" {
 			sentences = append(sentences, fmt.Sprintf("not verified: %s: %s", name, part.NotVerified))
@@ -322,9 +352,4 @@ func (p *program) printVerifiedPartitions(r *verify.Report) {
 	if more := len(sentences) - maxSentences; more > 0 {
 		p.printf("  and %d more; --output=json prints all\n", more)
 	}
-}
-
-// differenceText is a difference in one line.
-func differenceText(d verify.Difference) string {
-	return fmt.Sprintf("%s from source offset %s, target offset %s on: %s: %s", count(d.Records, "record"), optional(d.SourceOffset), optional(d.TargetOffset), d.What, d.Detail)
 }

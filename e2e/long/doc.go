@@ -7,11 +7,12 @@
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestLimitsOfServices    the limits of managed services on 3.9 and 4.4: four minutes
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestPartitionsPer       more partitions than a controller creates at once: several minutes
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestHeartbeatsOn        a source before 2.4: half a minute
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestVerifyTenGigabytes  milena verify of 10 GB, with planted faults: four minutes
 //	MILENA_LONG=1 MILENA_E2E_SEED=17 go test ./e2e/long -v -timeout 4h -run ...  repeat the faults of a run; its log has the seed
 //
 // Without MILENA_LONG they are skipped. They need what the package e2e needs, and understand the same environment variables.
 // MILENA_FAULTS sets the number of faults of TestThousandFaults, with 30 there is at least one of each kind, and MILENA_RTT the round-trip time to both
 // clusters in milliseconds. MILENA_MINUTES is how long each of the three parts of TestInstances lasts, and MILENA_FORGETFUL=1 lets its target forget
 // producers after 20 s. MILENA_SEGMENTS and MILENA_TRANSACTIONS set the size of the histories, MILENA_PARTITIONS the number of partitions of
-// TestManyPartitions.
+// TestManyPartitions, MILENA_GIGABYTES the size of what TestVerifyTenGigabytes verifies, 5 or more.
 package long

@@ -5,6 +5,7 @@
 //	record.go   Decision, Outcome and their form in the topic
 //	scope.go    what a decision is about
 //	check.go    which records are nonsense
+//	progress.go how far verifications are, which is no decision
 //	state.go    State: what holds now, as the records of the topic say in their order
 //	log.go      Log: reads and writes the topic
 //	submit.go   Submit: writes decisions and waits until the instances say what they did; for the command line, and for whoever else decides
@@ -17,6 +18,12 @@
 //	decision/<slot>/<scope>     the newest decision of its slot and scope
 //	history/<id>                the same, for `milena log`
 //	outcome/<id>/<instance>     what one instance did about the decision of that id
+//
+// It also has the progress of verifications, which package verify and the engine understand. A slot is a hash of what is verified.
+//
+//	verify/<slot>                            a run of `milena verify` that is not complete: {v, id, slot, who, when, document}
+//	verify/<slot>/<id>/<topic>/<partition>   how far that run is with a partition: {v, document}
+//	verified/<topic>/<partition>             how far the flow itself has verified a partition (Verified)
 //
 // A slot is pause (for pause and resume), throttle, retry, skip, restart-copy or adopt: a newer decision of a slot and a scope replaces the older one.
 // A scope is one of
@@ -67,7 +74,8 @@
 // The topic is kept short by the instance with shard 0: it keeps the newest [MaxHistory] entries of the history, none older than [HistoryAge], and
 // deletes outcomes with them. Decisions that have no effect any more go after the same time, and of commands that were done all but the newest
 // [MaxHistory], but for skips: a restart must know them. A State has at most [MaxDecisions] decisions; what is beyond
-// that is ignored like nonsense.
+// that is ignored like nonsense. So is progress beyond [MaxProgress] partitions; that of a run is kept for [ProgressAge], and as long as no newer run of its
+// slot begins.
 //
 // An instance reads with one long poll after the other, each of [Poll]: an idle flow costs a request every few seconds, and a decision reaches
 // all instances as soon as it is replicated.

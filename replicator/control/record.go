@@ -137,6 +137,8 @@ const (
 	decisionPrefix = "decision/"
 	historyPrefix  = "history/"
 	outcomePrefix  = "outcome/"
+	runPrefix      = "verify/"   // of a verification
+	ownPrefix      = "verified/" // of the flow's own one
 )
 
 func (d *Decision) key() string { return decisionPrefix + d.What.slot() + "/" + d.Scope.key() }

@@ -50,6 +50,7 @@ type State struct {
 	outcomes  map[string]map[string]Outcome // by id of the decision, and instance
 	spoiled   map[string]bool               // keys of decisions whose newest record is nonsense, or not in the topic
 	answers   int                           // outcomes of all decisions
+	progress  progress
 	ignored   int
 	last      []Ignored
 }
@@ -77,14 +78,18 @@ func (s *State) apply(r Record) error {
 	switch {
 	case len(r.Key) > maxKey:
 		return fmt.Errorf("the key has %d bytes, more than %d", len(r.Key), maxKey)
-	case len(r.Value) > maxValue:
-		return fmt.Errorf("the value has %d bytes, more than %d", len(r.Value), maxValue)
+	case len(r.Value) > limitOf(key):
+		return fmt.Errorf("the value has %d bytes, more than %d", len(r.Value), limitOf(key))
 	case strings.HasPrefix(key, decisionPrefix):
 		return s.applyDecision(key, r.Value)
 	case strings.HasPrefix(key, historyPrefix):
 		return s.applyHistory(key, r.Value)
 	case strings.HasPrefix(key, outcomePrefix):
 		return s.applyOutcome(key, r.Value)
+	case strings.HasPrefix(key, runPrefix):
+		return s.progress.applyRun(key, r.Value)
+	case strings.HasPrefix(key, ownPrefix):
+		return s.progress.applyPart(ownPrefix, strings.TrimPrefix(key, ownPrefix), r.Value)
 	}
 	return fmt.Errorf("the key %.50q is not one of milena", key)
 }
@@ -350,5 +355,5 @@ func (s *State) Housekeep(now time.Time) (entries []Entry) {
 			entries = append(entries, Entry{Key: outcomePrefix + id + "/" + instance})
 		}
 	}
-	return entries
+	return append(entries, s.progress.housekeep(now)...)
 }

@@ -72,7 +72,7 @@ func Submit(ctx context.Context, c client.Clusters, wait time.Duration, decision
 		entries = append(entries, decisions[i].Entries()...)
 	}
 	for some := range slices.Chunk(entries, MaxEntries) { // an even number: the records of a decision stay together
-		if err := l.writeCreating(ctx, c, some); err != nil {
+		if err := l.WriteCreating(ctx, c, some); err != nil {
 			return s, c.TargetError(err)
 		}
 	}
@@ -107,8 +107,8 @@ func (s *State) continuePause(d *Decision, now time.Time) {
 	}
 }
 
-// writeCreating writes, and creates the topic first if there is none.
-func (l *Log) writeCreating(ctx context.Context, c client.Clusters, entries []Entry) error {
+// WriteCreating writes, and creates the topic first if there is none.
+func (l *Log) WriteCreating(ctx context.Context, c client.Clusters, entries []Entry) error {
 	err := l.Write(ctx, entries...)
 	if !errors.Is(err, ErrNoTopic) {
 		return err

@@ -36,6 +36,9 @@ func (r *reading) join(p *picked) Report {
 		if d := r.decisions.Paused(report.Partitions[i].topicPartition(), now); d != nil {
 			report.Partitions[i].Paused = d.ID
 		}
+		if v, ok := r.decisions.Own(report.Partitions[i].topicPartition()); ok && r.flow.Verify.Rate > 0 {
+			report.Partitions[i].Verified = v.Status()
+		}
 	}
 	report.sum()
 	return report

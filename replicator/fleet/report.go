@@ -94,6 +94,8 @@ type Partition struct {
 	LagRecords *int64 `json:"lag_records"`
 	// Paused is the id of the decision that pauses the partition, absent if none does.
 	Paused string `json:"paused,omitempty"`
+	// Verified is how far the copy was verified in the background, absent if nothing was.
+	Verified *control.VerifiedStatus `json:"verified,omitempty"`
 	// Halted is the anomaly that waits for a decision, absent if there is none.
 	Halted *Halt `json:"halted,omitempty"`
 	// Why is why the partition is not listed or its lag is not known, empty if there is no such thing or [Report.Problems] says it for all.
@@ -110,14 +112,14 @@ type Halt struct {
 	Since  time.Time `json:"since"`
 }
 
-// IsHealthy reports whether every shard has an owner, every partition is begun and none is halted, every lag is known, and every selected topic is
-// copied.
+// IsHealthy reports whether every shard has an owner, every partition is begun and none is halted, every lag is known, no copy is known to differ, and
+// every selected topic is copied.
 func (r *Report) IsHealthy() bool {
 	if r.Shards == 0 || r.ShardsWithoutOwner == nil || len(r.ShardsWithoutOwner) > 0 || len(r.Problems) > 0 || len(r.NotCopied) > 0 {
 		return false
 	}
 	for i := range r.Partitions {
-		if p := &r.Partitions[i]; !p.Listed || p.Halted != nil || p.LagRecords == nil {
+		if p := &r.Partitions[i]; !p.Listed || p.Halted != nil || p.LagRecords == nil || p.Verified.Problem() != "" {
 			return false
 		}
 	}

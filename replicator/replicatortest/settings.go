@@ -19,7 +19,7 @@ func FastJournal(f *config.Flow) { f.JournalInterval = 100 * time.Millisecond }
 
 // ShortPauses lets a partition wait for moments only before something is tried again.
 func (c *Clusters) ShortPauses() {
-	c.Pauses = replicator.Pauses{Refused: 20 * time.Millisecond, Starved: 50 * time.Millisecond, Quiet: 50 * time.Millisecond, Marker: 200 * time.Millisecond}
+	c.Pauses = replicator.Pauses{Refused: 20 * time.Millisecond, Starved: 50 * time.Millisecond, Quiet: 50 * time.Millisecond, Marker: 200 * time.Millisecond, Verify: 20 * time.Millisecond, Turn: 20 * time.Millisecond, Pass: 300 * time.Millisecond}
 }
 
 // OnAnomaly sets the action for one kind of anomaly.

@@ -25,7 +25,7 @@ type comparison struct {
 	facts          facts
 	cleaned        *bothCleaned
 	found          *Partition
-	publish        func() // called now and then, when everything before both heads is judged
+	publish        func() error // called now and then, when everything before both heads is judged; an error ends the comparison
 
 	// segment is the first segment that one of the heads has not passed. Behind the last one it is nowhere.
 	segment offsets.Segment
@@ -76,7 +76,9 @@ func (c *comparison) run(ctx context.Context) error {
 			return nil
 		}
 		if steps%publishSteps == 0 {
-			c.publish()
+			if err := c.publish(); err != nil {
+				return err
+			}
 		}
 		for c.segment.SourceEnd() <= source && c.segment.TargetEnd() <= target {
 			if err := c.findSegment(ctx, c.segment.SourceEnd()); err != nil {

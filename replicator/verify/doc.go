@@ -1,5 +1,5 @@
-// Package verify proves that the copies of a flow are equal to their source, range by range, while the flow runs or not. It writes to neither cluster.
-// `milena verify` prints the [Report].
+// Package verify proves that the copies of a flow are equal to their source, range by range, while the flow runs or not. It writes to neither cluster,
+// but for what a [Store] keeps there. `milena verify` prints the [Report], and the engine verifies in the background.
 //
 //	verify.go      the verification: what is verified, and several partitions at a time
 //	place.go       the range of a partition that the journal and both logs have in common
@@ -32,6 +32,6 @@
 //
 // # Goroutines
 //
-// Eight partitions at a time, with one goroutine each and one per side that reads ahead. Memory is bounded by that: each holds three responses of 1 MiB
+// Eight partitions at a time, or [Options].AtOnce, with one goroutine each and one per side that reads ahead. Memory is bounded by that: each holds three responses of 1 MiB
 // per side, or of one batch if that is larger.
 package verify

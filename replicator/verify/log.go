@@ -50,6 +50,7 @@ type cluster struct {
 	limiter   *rate.Limiter // nil: unlimited
 	maxBytes  int32         // of a response
 	patience  time.Duration
+	wait      func(ctx context.Context) error // before each fetch; nil: not at all
 	// bounds returns the log start of a partition and the end of what can be read of it.
 	bounds func(ctx context.Context, tp offsets.TopicPartition) (topics.Bound, error)
 
@@ -175,6 +176,11 @@ func (c *cluster) follow(ctx context.Context, r logRange, chunks chan<- chunk) {
 // *[unreadableError] or a *[deletedError], or that of ctx.
 func (c *cluster) fetch(ctx context.Context, r logRange, offset int64) (chunk, int64, error) {
 	for began, empty := time.Now(), 0; ; {
+		if c.wait != nil {
+			if err := c.wait(ctx); err != nil {
+				return chunk{}, 0, err
+			}
+		}
 		asked := time.Now()
 		response, rp, err := c.ask(ctx, r, offset)
 		switch {

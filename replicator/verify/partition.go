@@ -16,6 +16,9 @@ import (
 // publishInterval is how often the progress of a partition is published.
 const publishInterval = 250 * time.Millisecond
 
+// errTurnOver ends the turn of a partition.
+var errTurnOver = errors.New("the turn is over")
+
 // partition is one partition and its copy.
 type partition struct {
 	source, target logRange // without offsets
@@ -23,8 +26,9 @@ type partition struct {
 	places         places
 	facts          facts
 	cleaned        bothCleaned
-	generation     uint32 // of the map
-	pending        bool   // something is to be verified
+	generation     uint32    // of the map
+	pending        bool      // something is to be verified
+	ends           time.Time // of its turn; zero: not limited
 
 	found    Partition    // what was found so far, by the goroutine that verifies
 	position offsets.Pair // everything below is judged
@@ -61,7 +65,13 @@ func (p *partition) verify(ctx context.Context, v *Verification) error {
 	if !p.pending {
 		return nil
 	}
+	if v.options.Turn > 0 {
+		p.ends = time.Now().Add(v.options.Turn)
+	}
 	err := p.verifyAll(ctx, v)
+	if errors.Is(err, errTurnOver) {
+		err = nil
+	}
 	if ctx.Err() != nil {
 		p.found.NotVerified = "the verification was interrupted"
 		p.found.conclude()
@@ -133,13 +143,17 @@ func (p *partition) verifySpan(ctx context.Context, v *Verification, r Range) er
 	defer c.target.close()
 	defer cancel()
 	due := dueEvery{interval: publishInterval}
-	c.publish = func() {
+	c.publish = func() error {
 		if due.isDue() {
 			p.setPosition(offsets.Pair{Source: min(c.source.head(), r.SourceTo), Target: min(c.target.head(), r.TargetTo)})
+			if !p.ends.IsZero() && time.Now().After(p.ends) && !p.cleaned.wait() { // else a later run begins earlier
+				return errTurnOver
+			}
 		}
+		return nil
 	}
 	err := c.run(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, errTurnOver) {
 		p.setPosition(offsets.Pair{Source: min(c.source.next, r.SourceTo), Target: min(c.target.next, r.TargetTo)})
 	}
 	return err
@@ -166,7 +180,7 @@ func (p *partition) publish() {
 	defer p.mu.Unlock()
 	p.published, p.seen = found, p.position
 	if p.pending && !p.cleaned.wait() { // what waits is not saved, so a later run has to find it again
-		p.resumable = Saved{Found: found, Position: p.position, Generation: p.generation, SourceID: p.source.id, TargetID: p.target.id}
+		p.resumable = Saved{Found: found, Position: p.position, Generation: p.generation, SourceID: p.source.id, TargetID: p.target.id, complete: p.position.Source >= p.to.Source && p.position.Target >= p.to.Target}
 	}
 }
 

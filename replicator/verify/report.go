@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -144,6 +145,21 @@ type Difference struct {
 	TargetOffset *int64 `json:"target_offset"`
 	Records      int64  `json:"records"`
 	Detail       string `json:"detail"`
+}
+
+// String is the difference in one line.
+func (d Difference) String() string {
+	offset := func(of *int64) string {
+		if of == nil {
+			return "-"
+		}
+		return fmt.Sprint(*of)
+	}
+	records := "1 record"
+	if d.Records != 1 {
+		records = fmt.Sprintf("%d records", d.Records)
+	}
+	return fmt.Sprintf("%s from source offset %s, target offset %s on: %s: %s", records, offset(d.SourceOffset), offset(d.TargetOffset), d.What, d.Detail)
 }
 
 // differ adds a difference. Offsets of -1 are not known. One that continues the last one is added to it.

@@ -1,22 +1,21 @@
 package verify
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 )
 
-// Store keeps the progress of one verification: a small document. Its methods block.
+// Store keeps the progress of one verification. Its methods block.
 type Store interface {
 	// Load returns what was saved, nil if nothing is.
-	Load(ctx context.Context) ([]byte, error)
-	// Save replaces what was saved, as a whole or not at all.
-	Save(ctx context.Context, document []byte) error
+	Load(ctx context.Context) (*Document, error)
+	// Save replaces what was saved. Each partition of the document may be saved or not by itself; it stays valid.
+	Save(ctx context.Context, d *Document) error
 	// Remove removes what was saved.
 	Remove(ctx context.Context) error
 }
@@ -24,15 +23,33 @@ type Store interface {
 // savedVersion is the version of the format of progress.
 const savedVersion = 1
 
-// saved is the progress of a verification.
-type saved struct {
-	Version    int      `json:"version"`
-	Flow       string   `json:"flow"`
-	Source     string   `json:"source_cluster_id"`
-	Target     string   `json:"target_cluster_id"`
-	Question   Question `json:"question"`
-	Seed       uint64   `json:"seed"`
-	Partitions []Saved  `json:"partitions"`
+// Document is the progress of a verification: what all partitions share, and the partitions.
+type Document struct {
+	Header
+	Partitions []Saved `json:"partitions"`
+}
+
+// Header is what the progress of all partitions of a verification shares.
+type Header struct {
+	Version  int       `json:"version"`
+	Flow     string    `json:"flow"`
+	Began    time.Time `json:"began,omitzero"`
+	Source   string    `json:"source_cluster_id"`
+	Target   string    `json:"target_cluster_id"`
+	Question Question  `json:"question"`
+	Seed     uint64    `json:"seed"`
+}
+
+// HeaderOf returns the header of the progress of all that a flow copies, between clusters of these ids.
+func HeaderOf(flow, source, target string) Header {
+	return Header{Version: savedVersion, Flow: flow, Source: source, Target: target, Question: Question{Sample: 1}}
+}
+
+// Resumption is what a verification found of an earlier run, and goes on from.
+type Resumption struct {
+	Began          time.Time // the earlier run
+	Offsets, Total int64     // source offsets that are judged already, and that are to be
+	Partitions     int       // that go on, or are complete
 }
 
 // Saved is the progress of one partition.
@@ -42,6 +59,8 @@ type Saved struct {
 	Generation uint32       `json:"generation"` // of the map
 	SourceID   [16]byte     `json:"source_id"`
 	TargetID   [16]byte     `json:"target_id"`
+
+	complete bool // up to the end of this run
 }
 
 // OtherQuestionError says that the progress that was saved is that of another verification.
@@ -52,22 +71,23 @@ func (e *OtherQuestionError) Error() string {
 }
 
 // load reads the progress of an earlier run, nil if there is none. The times and the sample are those that it began with.
-func (v *Verification) load(ctx context.Context) (*saved, error) {
+func (v *Verification) load(ctx context.Context) (*Document, error) {
 	if v.options.Store == nil {
 		return nil, nil
 	}
-	document, err := v.options.Store.Load(ctx)
-	if err != nil || document == nil {
-		return nil, err
+	if v.options.Restart {
+		if err := v.options.Store.Remove(ctx); err != nil {
+			return nil, err
+		}
 	}
-	var s saved
-	if err := json.Unmarshal(document, &s); err != nil {
-		return nil, fmt.Errorf("the saved progress cannot be read: %w", err)
+	s, err := v.options.Store.Load(ctx)
+	if err != nil || s == nil {
+		return nil, err
 	}
 	q := v.options.Question
 	switch {
 	case s.Version != savedVersion:
-		return nil, fmt.Errorf("the saved progress has format %d, and this milena reads %d: continue with the milena that wrote it, or remove it", s.Version, savedVersion)
+		return nil, fmt.Errorf("the saved progress has format %d, and this milena reads %d: continue with the milena that wrote it, or begin anew with --restart", s.Version, savedVersion)
 	case s.Flow != v.options.Flow.Name:
 		return nil, &OtherQuestionError{"flow"}
 	case !slices.Equal(s.Question.Topics, q.Topics):
@@ -78,11 +98,14 @@ func (v *Verification) load(ctx context.Context) (*saved, error) {
 		return nil, &OtherQuestionError{"range of time"}
 	}
 	v.options.Question, v.sample.seed = s.Question, s.Seed
-	return &s, nil
+	if !s.Began.IsZero() {
+		v.first = s.Began
+	}
+	return s, nil
 }
 
 // resume lets the partitions go on where an earlier run was, if they are still the same ones.
-func (v *Verification) resume(s *saved) {
+func (v *Verification) resume(s *Document) {
 	if s == nil || s.Source != v.sourceID || s.Target != v.targetID {
 		return
 	}
@@ -91,6 +114,7 @@ func (v *Verification) resume(s *saved) {
 		of := &s.Partitions[i]
 		byPartition[offsets.TopicPartition{Topic: of.Found.Topic, Partition: of.Found.Partition}] = of
 	}
+	resumed := Resumption{Began: s.Began}
 	for _, p := range v.partitions {
 		of := byPartition[p.source.TopicPartition]
 		if of == nil || !p.pending || of.Generation != p.generation || of.SourceID != p.source.id || of.TargetID != p.target.id || of.Found.Verified == nil {
@@ -106,15 +130,23 @@ func (v *Verification) resume(s *saved) {
 		p.from = offsets.Pair{Source: of.Found.Verified.SourceFrom, Target: of.Found.Verified.TargetFrom}
 		p.cleaned.source.explained, p.cleaned.target.explained = of.Found.CleanedOnSource, of.Found.CleanedOnTarget
 		p.publish()
+		resumed.Partitions++
+	}
+	if v.options.Resumed != nil && resumed.Partitions > 0 {
+		now := v.Progress()
+		resumed.Offsets, resumed.Total = now.Offsets, now.Total
+		v.options.Resumed(resumed)
 	}
 }
 
 // keepSaving saves the progress now and then until ctx ends.
 func (v *Verification) keepSaving(ctx context.Context) error {
-	for client.Sleep(ctx, saveInterval) == nil {
+	for pause := saveInterval; client.Sleep(ctx, pause) == nil; {
+		began := time.Now()
 		if err := v.save(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
+		pause = max(saveInterval, saveShare*time.Since(began))
 	}
 	return nil
 }
@@ -124,20 +156,29 @@ func (v *Verification) save(ctx context.Context) error {
 	if v.options.Store == nil || v.partitions == nil {
 		return nil
 	}
-	s := saved{Version: savedVersion, Flow: v.options.Flow.Name, Source: v.sourceID, Target: v.targetID, Question: v.options.Question, Seed: v.sample.seed}
-	for _, p := range v.partitions {
+	d := &Document{Header: Header{
+		Version: savedVersion, Flow: v.options.Flow.Name, Began: v.first.UTC().Truncate(time.Millisecond), Source: v.sourceID, Target: v.targetID, Question: v.options.Question, Seed: v.sample.seed,
+	}, Partitions: v.Saved()}
+	return v.options.Store.Save(ctx, d)
+}
+
+// Saved returns how far each partition is of which something is verified.
+func (v *Verification) Saved() (list []Saved) {
+	v.mu.Lock()
+	partitions := v.partitions
+	v.mu.Unlock()
+	for _, p := range partitions {
 		p.mu.Lock()
 		if p.resumable.Found.Verified != nil {
-			s.Partitions = append(s.Partitions, p.resumable)
+			list = append(list, p.resumable)
 		}
 		p.mu.Unlock()
 	}
-	var document bytes.Buffer
-	if err := json.NewEncoder(&document).Encode(s); err != nil {
-		return err
-	}
-	return v.options.Store.Save(ctx, document.Bytes())
+	return list
 }
+
+// IsComplete reports whether the partition was verified up to the end that the journal said when this process began with it.
+func (s *Saved) IsComplete() bool { return s.complete }
 
 // forget removes the progress of a run that is complete.
 func (v *Verification) forget(ctx context.Context) error {

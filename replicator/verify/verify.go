@@ -23,8 +23,9 @@ const (
 	// How many partitions are verified at a time. Each holds up to three responses of each side: one that is looked at, one that waits,
 	// and one that is on its way.
 	partitionsAtOnce = 8
-	// How often progress is saved.
-	saveInterval = 5 * time.Second
+	// How often progress is saved, and for how many times as long as saving it took it is not saved again.
+	saveInterval = time.Second
+	saveShare    = 20
 	// How long reading the metadata of both clusters may take.
 	metadataTimeout = 30 * time.Second
 )
@@ -37,8 +38,20 @@ type Options struct {
 	Rate int64
 	// Store keeps the progress, so that a later run goes on where this one was killed. nil keeps none.
 	Store Store
+	// Restart removes the progress of an earlier run and begins anew.
+	Restart bool
+	// Resumed is called, if it is set, when the verification goes on from the progress of an earlier run.
+	Resumed func(Resumption)
 	// Relative says that From is relative to when the verification began. A run that goes on keeps the time that the first one began with.
 	Relative bool
+	// Only says which partitions of the source are verified; nil means all.
+	Only func(offsets.TopicPartition) bool
+	// AtOnce is how many partitions are verified at a time. 0 means 8.
+	AtOnce int
+	// Turn is for how long one partition is verified. What is left then is not judged. 0 means to its end.
+	Turn time.Duration
+	// Wait is called, if it is set, before each request for records. It blocks for as long as there should be none, and returns only the error of ctx.
+	Wait func(ctx context.Context) error
 	// Patience is how long a log may be unreadable before it is given up. 0 means a minute.
 	Patience time.Duration
 }
@@ -65,6 +78,7 @@ type Verification struct {
 	targetID       string
 	sample         sample
 	began          time.Time
+	first          time.Time // when the first of the runs began that this one goes on from
 
 	mu         sync.Mutex
 	partitions []*partition // set once, by topic and number
@@ -79,7 +93,13 @@ func New(o Options) (*Verification, error) {
 	if o.Patience <= 0 {
 		o.Patience = defaultPatience
 	}
-	v := &Verification{options: o, began: time.Now(), sample: sample{part: o.Question.Sample, seed: uint64(time.Now().UnixNano())}}
+	if o.AtOnce <= 0 {
+		o.AtOnce = partitionsAtOnce
+	}
+	if o.Only == nil {
+		o.Only = func(offsets.TopicPartition) bool { return true }
+	}
+	v := &Verification{options: o, began: time.Now(), first: time.Now(), sample: sample{part: o.Question.Sample, seed: uint64(time.Now().UnixNano())}}
 	source, target, err := o.Open()
 	if err != nil {
 		return nil, err
@@ -108,7 +128,7 @@ func (v *Verification) connect(c *cluster, buffers *wire.Buffers) error {
 	}
 	lines := wire.NewLines(wire.Access{Network: network, Address: c.address, Observe: func(string, time.Duration, error) {}, Buffers: buffers})
 	v.lines = append(v.lines, lines)
-	c.fetcher, c.bounds, c.maxBytes, c.patience = lines, c.listBounds, fetchBytes, v.options.Patience
+	c.fetcher, c.bounds, c.maxBytes, c.patience, c.wait = lines, c.listBounds, fetchBytes, v.options.Patience, v.options.Wait
 	if limit := v.options.Rate; limit > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(limit), int(min(limit, fetchBytes)))
 		c.maxBytes = int32(min(limit, fetchBytes)) //nolint:gosec // at most fetchBytes
@@ -146,7 +166,7 @@ func (v *Verification) Run(ctx context.Context) error {
 
 func (v *Verification) verifyAll(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(partitionsAtOnce)
+	group.SetLimit(v.options.AtOnce)
 	for _, p := range v.partitions {
 		group.Go(func() error { return p.verify(ctx, v) })
 	}
@@ -176,7 +196,7 @@ func (v *Verification) begin(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
 	pl.compacted = v.readCompaction(limited, pairs)
-	pl.bounds = topics.ListBounds(limited, v.source.client, v.target.client, pairs, func(offsets.TopicPartition) bool { return true })
+	pl.bounds = topics.ListBounds(limited, v.source.client, v.target.client, pairs, v.options.Only)
 	if err := v.place(ctx, pl); err != nil {
 		return err
 	}
@@ -237,21 +257,32 @@ func (v *Verification) selectTopics(ctx context.Context) ([]topics.Pair, error) 
 	if len(wanted) > 0 {
 		pairs = slices.DeleteFunc(pairs, func(p topics.Pair) bool { return !slices.Contains(wanted, p.Source.Name) })
 	}
+	pairs = slices.DeleteFunc(pairs, func(p topics.Pair) bool { return len(v.partitionsOf(p)) == 0 && len(p.Source.Partitions) > 0 })
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.notCopied = notCopied
 	return pairs, nil
 }
 
+// partitionsOf returns the partitions of a topic that are verified.
+func (v *Verification) partitionsOf(pair topics.Pair) (list []int32) {
+	for n := range int32(len(pair.Source.Partitions)) {
+		if v.options.Only(offsets.TopicPartition{Topic: pair.Source.Name, Partition: n}) {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
 // addPartitions creates the partitions of the topics.
 func (v *Verification) addPartitions(pairs []topics.Pair) {
 	var list []*partition
 	for _, pair := range pairs {
-		for n := range pair.Source.Partitions {
+		for _, n := range v.partitionsOf(pair) {
 			p := &partition{
-				source: logRange{TopicPartition: offsets.TopicPartition{Topic: pair.Source.Name, Partition: int32(n)}, id: pair.Source.ID},
-				target: logRange{TopicPartition: offsets.TopicPartition{Topic: pair.TargetName, Partition: int32(n)}, id: pair.Target.ID},
-				found:  Partition{Topic: pair.Source.Name, TargetTopic: pair.TargetName, Partition: int32(n)},
+				source: logRange{TopicPartition: offsets.TopicPartition{Topic: pair.Source.Name, Partition: n}, id: pair.Source.ID},
+				target: logRange{TopicPartition: offsets.TopicPartition{Topic: pair.TargetName, Partition: n}, id: pair.Target.ID},
+				found:  Partition{Topic: pair.Source.Name, TargetTopic: pair.TargetName, Partition: n},
 			}
 			if v.options.Flow.Provenance {
 				p.facts.sourceID, p.facts.targetID = v.sourceID, v.targetID

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -253,17 +254,17 @@ func TestVerifyARangeOfTime(t *testing.T) {
 // memory is a store in memory.
 type memory struct {
 	mu       sync.Mutex
-	document []byte
+	document *verify.Document
 	removed  bool
 }
 
-func (m *memory) Load(context.Context) ([]byte, error) {
+func (m *memory) Load(context.Context) (*verify.Document, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.document, nil
 }
 
-func (m *memory) Save(_ context.Context, document []byte) error {
+func (m *memory) Save(_ context.Context, document *verify.Document) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.document = document
@@ -392,7 +393,11 @@ func TestVerifyRefusesTheProgressOfAnotherQuestion(t *testing.T) {
 		`{"version":1,"flow":"a-b","question":{"sample":1,"to":"2026-01-31T15:04:05Z"}}`,
 	} {
 		o := options(c)
-		o.Store = &memory{document: []byte(document)}
+		var d verify.Document
+		if err := json.Unmarshal([]byte(document), &d); err != nil {
+			t.Fatal(err)
+		}
+		o.Store = &memory{document: &d}
 		v, err := verify.New(o)
 		if err != nil {
 			t.Fatal(err)
