@@ -22,7 +22,7 @@ const (
 // colourOf is the colour of a state or of a severity: red where somebody must act, yellow where records wait.
 func colourOf(state string) colour {
 	switch state {
-	case stateHalted, stateStopped, string(plan.SeverityError):
+	case stateHalted, stateDiffers, stateStopped, string(plan.SeverityError):
 		return red
 	case stateWaiting, statePaused, stateThrottled, stateDraining, "recovering", "unknown", string(plan.SeverityWarning):
 		return yellow

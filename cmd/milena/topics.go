@@ -23,6 +23,7 @@ const (
 	statePaused     = "paused"      // by somebody
 	stateWaiting    = "waiting"     // for a cluster, or for milena itself
 	stateStopped    = "stopped"     // no instance copies it
+	stateDiffers    = "differs"     // the verification in the background found a difference
 	stateHalted     = "halted"      // by an anomaly; somebody must decide
 )
 
@@ -103,7 +104,7 @@ func stateOf(p replicator.PartitionStatus) (state, note string) {
 	case p.LagRecords == nil:
 		return stateWaiting, "lag unknown"
 	case p.Verified.Problem() != "":
-		return p.Verified.Problem(), ""
+		return stateDiffers, ""
 	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
 		return stateCatchingUp, ""
 	case *p.LagRecords > 0:
@@ -114,7 +115,7 @@ func stateOf(p replicator.PartitionStatus) (state, note string) {
 
 // worse returns the worse of two states.
 func worse(a, b string) string {
-	states := []string{stateInStep, stateCopying, stateCatchingUp, stateThrottled, stateDraining, statePaused, stateWaiting, stateStopped, stateHalted}
+	states := []string{stateInStep, stateCopying, stateCatchingUp, stateThrottled, stateDraining, statePaused, stateWaiting, stateDiffers, stateStopped, stateHalted}
 	return states[max(slices.Index(states, a), slices.Index(states, b))]
 }
 
@@ -191,7 +192,7 @@ func fleetState(r *fleet.Report, p *fleet.Partition, who map[string]string) (sta
 	case p.LagRecords == nil:
 		return stateWaiting, "lag unknown"
 	case p.Verified.Problem() != "":
-		return p.Verified.Problem(), ""
+		return stateDiffers, ""
 	case *p.LagRecords > 0:
 		return stateCopying, ""
 	}
