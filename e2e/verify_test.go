@@ -128,6 +128,34 @@ func TestVerify(t *testing.T) {
 	p.verifyCleaned(m)
 	p.plantFaults()
 	p.wantPlantedFaults(m)
+	p.verifyInBackground(topics...)
+}
+
+// verifyInBackground lets a flow verify its copies, which have the planted faults. It says so, copies on, and says so again after kill -9.
+func (p *pair) verifyInBackground(topics ...string) {
+	p.t.Helper()
+	config := p.config(topics...)
+	config["flows"].([]daemon.Map)[0]["verify"] = daemon.Map{"rate": "100MiB"}
+	m := p.newMilena("verifying", config)
+	for _, start := range []string{"the first start", "after kill -9"} {
+		m.start()
+		m.waitMetric(time.Minute, 3, "milena_differing_partitions")
+		check(p.t, p.writer(load.Options{Topic: "plain", Partitions: 4}).Write(p.t.Context(), 100))
+		ends := p.waitCopied(m, time.Minute, "plain")
+		for partition, end := range ends["plain"].End {
+			m.waitMetric(2*time.Minute, float64(end), "milena_verified_offset", "topic", "plain", "partition", fmt.Sprint(partition))
+		}
+		out, err := exec.CommandContext(p.t.Context(), m.Binary(), "status", "-c", m.Config()).CombinedOutput()
+		if exit := new(exec.ExitError); !errors.As(err, &exit) {
+			p.t.Errorf("%s: status -c of copies that differ: %v", start, err)
+		}
+		for _, text := range []string{"the copy differs from the source", ": value: the value is 300 bytes", "equal up to", "missing_on_target", "damaged_on_target"} {
+			if !strings.Contains(string(out), text) {
+				p.t.Errorf("%s: no %q in\n%s", start, text, out)
+			}
+		}
+		m.Kill()
+	}
 }
 
 // without sums up the records of all topics but one.

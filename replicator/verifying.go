@@ -269,12 +269,16 @@ func (v *verifying) take(at *verify.Saved) {
 	if !changed {
 		return
 	}
-	if n := at.Found.Differing - before.Differing; n > 0 {
-		v.flow.metrics.differences.WithLabelValues(tp.Topic).Add(float64(n))
+	n := at.Found.Differing - before.Differing
+	if n <= 0 {
+		return
 	}
-	for _, d := range at.Found.Differences[min(len(before.Differences), len(at.Found.Differences)):] {
-		v.flow.log.Error("the copy differs from the source", "topic", tp.Topic, "partition", tp.Partition, "difference", d.String())
+	v.flow.metrics.differences.WithLabelValues(tp.Topic).Add(float64(n))
+	first := "as before" // one that goes on, or is behind those that are listed
+	if fresh := at.Found.Differences[min(len(before.Differences), len(at.Found.Differences)):]; len(fresh) > 0 {
+		first = fresh[0].String()
 	}
+	v.flow.log.Error("the copy differs from the source", "topic", tp.Topic, "partition", tp.Partition, "records", n, "first", first)
 }
 
 // replace replaces the progress of a partition. It returns what the same pass had found before, and reports whether anything is new.

@@ -26,9 +26,9 @@ type partition struct {
 	places         places
 	facts          facts
 	cleaned        bothCleaned
-	generation     uint32    // of the map
-	pending        bool      // something is to be verified
-	ends           time.Time // of its turn; zero: not limited
+	generation     uint32 // of the map
+	pending        bool   // something is to be verified
+	turn           turn
 
 	found    Partition    // what was found so far, by the goroutine that verifies
 	position offsets.Pair // everything below is judged
@@ -66,7 +66,7 @@ func (p *partition) verify(ctx context.Context, v *Verification) error {
 		return nil
 	}
 	if v.options.Turn > 0 {
-		p.ends = time.Now().Add(v.options.Turn)
+		p.turn.from, p.turn.ends = p.position, time.Now().Add(v.options.Turn)
 	}
 	err := p.verifyAll(ctx, v)
 	if errors.Is(err, errTurnOver) {
@@ -146,7 +146,7 @@ func (p *partition) verifySpan(ctx context.Context, v *Verification, r Range) er
 	c.publish = func() error {
 		if due.isDue() {
 			p.setPosition(offsets.Pair{Source: min(c.source.head(), r.SourceTo), Target: min(c.target.head(), r.TargetTo)})
-			if !p.ends.IsZero() && time.Now().After(p.ends) && !p.cleaned.wait() { // else a later run begins earlier
+			if p.isTurnOver() {
 				return errTurnOver
 			}
 		}
@@ -157,6 +157,17 @@ func (p *partition) verifySpan(ctx context.Context, v *Verification, r Range) er
 		p.setPosition(offsets.Pair{Source: min(c.source.next, r.SourceTo), Target: min(c.target.next, r.TargetTo)})
 	}
 	return err
+}
+
+// turn is how long the partition is verified. Zero: to its end.
+type turn struct {
+	from offsets.Pair
+	ends time.Time
+}
+
+// isTurnOver reports whether the turn is over, which has come further, and of which nothing is lost.
+func (p *partition) isTurnOver() bool {
+	return !p.turn.ends.IsZero() && p.position != p.turn.from && !p.cleaned.wait() && time.Now().After(p.turn.ends)
 }
 
 // setPosition publishes what was found up to a position.
