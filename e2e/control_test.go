@@ -148,7 +148,7 @@ func TestControl(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 		eventually(t, 20*time.Second, "its halt is in the journal", func() (bool, string) {
-			out := m.command(t, "skip", "--partition", "gapped-0", "--reason", "expected", "--dry-run")
+			out, _ := m.tryCommand(t, "skip", "--partition", "gapped-0", "--reason", "expected", "--dry-run")
 			return strings.Contains(out, "left out: source offsets 500 to 599"), out
 		})
 		m.command(t, "skip", "--partition", "gapped-0", "--reason", "expected")

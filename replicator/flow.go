@@ -370,6 +370,7 @@ func (f *Flow) noteSync(err error) {
 
 // startLoops starts all loops. They run until the flow is stopped.
 func (f *Flow) startLoops(soft context.Context) {
+	f.noteEvent(control.Start, "", f.startDetail(), 0)
 	if f.instance.how() != assigned && f.held.get(0) != nil {
 		f.requestTakeover(f.held.get(0)) // the other shards follow once this one is owned
 	}

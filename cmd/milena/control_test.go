@@ -91,7 +91,7 @@ func TestControlCommandLines(t *testing.T) {
 			t.Errorf("%s: exit %d: %s", test.line, code, stderr)
 		}
 	}
-	if code, _, stderr := milena(t, "skip", "-c", path, "--partition", "nothing-0", "--reason", "x"); code != exitFailed || !strings.Contains(stderr, "does not copy topic nothing") {
+	if code, _, stderr := milena(t, "skip", "-c", path, "--partition", "nothing-0", "--reason", "x"); code != exitFailed || !strings.Contains(stderr, "does not copy nothing-0") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
@@ -107,9 +107,9 @@ func TestHaltOfASkip(t *testing.T) {
 	}{
 		"halted":               {fleet.Partition{Halted: gap, SourceEnd: &end}, &control.Halt{Kind: "retention_gap", From: 20, To: 30}},
 		"not halted":           {fleet.Partition{SourceEnd: &end}, nil},
-		"not on the source":    {fleet.Partition{Halted: gap}, nil},
+		"the source is dark":   {fleet.Partition{Halted: gap}, &control.Halt{Kind: "retention_gap", From: 20, To: 30}},
 		"an unknown end":       {fleet.Partition{Halted: &fleet.Halt{Kind: "unmatched", From: 20, To: -1}, SourceEnd: &end}, &control.Halt{Kind: "unmatched", From: 20, To: 20}},
-		"an unknown beginning": {fleet.Partition{Halted: &fleet.Halt{Kind: "unmatched", From: -1, To: -1}, SourceEnd: &end}, nil},
+		"an unknown beginning": {fleet.Partition{Halted: &fleet.Halt{Kind: "unmatched", From: -1, To: -1}, SourceEnd: &end}, &control.Halt{Kind: "unmatched", From: -1, To: -1}},
 	} {
 		if got := haltOf(&test.at); (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
 			t.Errorf("%s: %v", name, got)

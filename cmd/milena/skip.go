@@ -62,7 +62,9 @@ func (p *program) skip(ctx context.Context, args []string) error {
 		}
 	}
 	if d.To == nil {
-		d.Halt = haltOf(at)
+		if d.Halt = haltOf(at); d.Halt == nil {
+			return fmt.Errorf("skip: %s is not halted, as far as the journal says, and a skip names what it is about: see milena status; if it was halted a moment ago, try again after journal_interval; or name the offsets with --to or --records", tp)
+		}
 	}
 	if !c.json {
 		p.printLeftOut(clusters, tp, at, &d)
@@ -70,10 +72,10 @@ func (p *program) skip(ctx context.Context, args []string) error {
 	return p.submit(ctx, c, clusters, []control.Decision{d})
 }
 
-// haltOf is the anomaly that a skip is about, nil if the journal does not tell: it does not have that the source has the partition no more.
+// haltOf is the anomaly that a skip is about, nil if there is none.
 func haltOf(at *fleet.Partition) *control.Halt {
 	h := at.Halted
-	if h == nil || at.SourceEnd == nil || h.From < 0 {
+	if h == nil {
 		return nil
 	}
 	return &control.Halt{Kind: h.Kind, From: h.From, To: max(h.From, h.To)}
@@ -91,19 +93,18 @@ func (p *program) printLeftOut(clusters client.Clusters, tp offsets.TopicPartiti
 		p.printf("left out: source offsets %d to %d of %s on cluster %s, as anomalies.%s: skip does\n", at.Halted.From, at.Halted.To-1, tp, clusters.Flow.Source, at.Halted.Kind)
 	case at.Halted != nil:
 		p.printf("continues as with anomalies.%s: skip\n", at.Halted.Kind)
-	default:
-		p.printf("%s is not halted, as far as the journal says\n", tp)
 	}
 }
 
 // readPartition reads what the journal says of a partition.
 func (c *controlFlags) readPartition(ctx context.Context, clusters client.Clusters, tp offsets.TopicPartition) (*fleet.Partition, error) {
-	list, err := c.readTopic(ctx, clusters, tp.Topic)
+	report, err := c.readReport(ctx, clusters)
 	if err != nil {
 		return nil, err
 	}
+	list := append(report.Partitions, report.Shrunk...)
 	for i := range list {
-		if list[i].Partition == tp.Partition && list[i].Journaled != nil {
+		if list[i].Topic == tp.Topic && list[i].Partition == tp.Partition && list[i].Journaled != nil {
 			return &list[i], nil
 		}
 	}
@@ -112,11 +113,9 @@ func (c *controlFlags) readPartition(ctx context.Context, clusters client.Cluste
 
 // readTopic reads what the journal and the source say of the partitions of a topic.
 func (c *controlFlags) readTopic(ctx context.Context, clusters client.Clusters, topic string) (list []fleet.Partition, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	report, err := fleet.Read(ctx, clusters)
+	report, err := c.readReport(ctx, clusters)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.flags.Name(), err)
+		return nil, err
 	}
 	for _, p := range report.Partitions {
 		if p.Topic == topic {
@@ -127,4 +126,15 @@ func (c *controlFlags) readTopic(ctx context.Context, clusters client.Clusters, 
 		return nil, fmt.Errorf("%s: flow %s does not copy topic %s; see milena status -c FILE", c.flags.Name(), clusters.Flow.Name, topic)
 	}
 	return list, nil
+}
+
+// readReport reads what the journal and the source say of a flow.
+func (c *controlFlags) readReport(ctx context.Context, clusters client.Clusters) (fleet.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	report, err := fleet.Read(ctx, clusters)
+	if err != nil {
+		return report, fmt.Errorf("%s: %w", c.flags.Name(), err)
+	}
+	return report, nil
 }
