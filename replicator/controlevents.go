@@ -102,7 +102,7 @@ func (n *events) take(now time.Time, all bool) (due []control.Event) { //nolint:
 }
 
 // writeEvents writes the events that are due. What cannot be written waits for the next time, with what happens meanwhile.
-func (f *Flow) writeEvents(ctx context.Context, all bool) error { //nolint:revive // as above
+func (f *Flow) writeEvents(ctx context.Context, all bool) error {
 	c := &f.controls
 	due := c.events.take(time.Now(), all)
 	if len(due) == 0 {

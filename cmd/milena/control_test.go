@@ -53,9 +53,9 @@ func TestPauseAndResume(t *testing.T) {
 	if code != exitFailed || !strings.Contains(stdout, "refused: the flow does not copy partition nothing-7") || !strings.Contains(stderr, "retry: 1 answer of 1 not done") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
-	code, stdout, _ = milena(t, "log", "-c", path, "--json", "--last", "2")
-	var list []loggedDecision
-	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != exitClean || len(list) != 2 || list[1].What != control.Retry || len(list[0].Outcomes) != 1 {
+	code, stdout, _ = milena(t, "log", "-c", path, "--json", "--last", "2", "--kind", "decision")
+	var list []fleet.HistoryEntry
+	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != exitClean || len(list) != 2 || list[1].Decision.What != control.Retry || len(list[0].Outcomes) != 1 {
 		t.Errorf("exit %d, %v\n%s", code, err, stdout)
 	}
 }
@@ -72,6 +72,8 @@ func TestControlCommandLines(t *testing.T) {
 		{"pause --reason x --partition orders", "not a partition such as orders-3"},
 		{"pause --reason x --topic a/b", "not the name of a topic"},
 		{"pause --reason x extra", "unexpected argument"},
+		{"log --kind weather", "is none of decision, anomaly, start, stop, takeover, config"},
+		{"log --since yesterday", "neither a duration"},
 		{"resume --all --topic orders", "cannot be combined"},
 		{"skip --reason x", "needs --partition"},
 		{"skip --partition orders-0", "needs --reason"},

@@ -36,7 +36,7 @@ Usage:
   milena restart-copy -c FILE    copy a topic again from its beginning
   milena throttle -c FILE        limit the bytes per second of a flow or of topics
   milena groups adopt GROUP      let milena move the positions of a group that others have put
-  milena log -c FILE             show what people decided, and what became of it
+  milena log -c FILE             show what happened to a flow, and what people decided
   milena convert FILE            print the config of a MirrorMaker 2 as a milena.yaml
   milena rollback -c FILE        compute where MirrorMaker 2 resumes a stopped flow; --write stores it
   milena demo                    replicate between two in-memory clusters and verify every record
@@ -128,7 +128,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	case "groups":
 		return p.groups(ctx, rest)
 	case "log":
-		return p.decisions(ctx, rest)
+		return p.history(ctx, rest)
 	case "convert":
 		return p.convert(rest)
 	case "rollback":

@@ -34,7 +34,7 @@ type Event struct {
 const (
 	// MaxEvents is the number of events that the topic keeps, none older than [HistoryAge].
 	MaxEvents = 1000
-	// maxStateEvents is the maximum number of events in a state.
+	// MaxStateEvents is the maximum number of events in a state.
 	maxStateEvents = 10_000
 )
 
