@@ -128,7 +128,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	case "groups":
 		return p.groups(ctx, rest)
 	case "log":
-		return p.history(ctx, rest)
+		return p.decisions(ctx, rest)
 	case "convert":
 		return p.convert(rest)
 	case "rollback":

@@ -23,7 +23,7 @@ Examples:
 `
 
 // history is the command log.
-func (p *program) history(ctx context.Context, args []string) error {
+func (p *program) decisions(ctx context.Context, args []string) error {
 	c := &controlFlags{flags: p.flags("log", logHelp)}
 	c.config = configFlag(c.flags)
 	c.flags.StringVar(&c.flow, "flow", "", "`NAME` of the flow; needed if the config has several")
