@@ -220,6 +220,9 @@ func New(o Options) (*Flow, error) {
 // Name is the name of the flow.
 func (f *Flow) Name() string { return f.config.Name }
 
+// Clusters are the clusters of the flow, for requests besides it.
+func (f *Flow) Clusters() client.Clusters { return f.options.Clusters }
+
 // setRules sets the rules from the config.
 func (f *Flow) setRules() (err error) {
 	f.anomalies, err = policy.NewAnomalies(f.config)

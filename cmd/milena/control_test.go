@@ -123,7 +123,7 @@ func TestParseUntil(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Time{"": {}, "90m": now.Add(90 * time.Minute), "2026-03-01T14:00:00+01:00": now.Add(time.Hour)} {
-		if got, err := parseUntil(nil, text, now); err != nil || !got.Equal(want) {
+		if got, err := parseUntil(text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%q is %v, %v", text, got, err)
 		}
 	}

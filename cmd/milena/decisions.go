@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,16 +25,20 @@ Examples:
   milena log -c milena.yaml --last 5 --json
 `
 
-// history is the command log.
+// defaultLast is how many entries are shown.
+const defaultLast = 50
+
+// decisions is the command log.
 func (p *program) decisions(ctx context.Context, args []string) error {
 	c := &controlFlags{flags: p.flags("log", logHelp)}
 	c.config = configFlag(c.flags)
 	c.flags.StringVar(&c.flow, "flow", "", "`NAME` of the flow; needed if the config has several")
+	c.addURL()
 	since := c.flags.String("since", "", "show what happened since `WHEN`: a duration such as 2h, or a time such as 2026-01-31T15:04:05Z")
 	var filter fleet.HistoryFilter
 	c.flags.StringVar(&filter.Topic, "topic", "", "show what concerns this `TOPIC` of the source")
 	c.flags.StringSliceVar(&filter.Kinds, "kind", nil, "show only these `KINDS`, separated by commas: "+strings.Join(fleet.HistoryKinds(), ", "))
-	c.flags.IntVar(&filter.Last, "last", 50, "the `NUMBER` of entries to show, 0 for all")
+	c.flags.IntVar(&filter.Last, "last", defaultLast, "the `NUMBER` of entries to show, 0 for all")
 	c.flags.BoolVar(&c.json, "json", false, "print JSON")
 	c.flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "time limit for the command, as a `DURATION` such as 1m")
 	clusters, err := c.parse(p, args, 0)
@@ -46,7 +53,13 @@ func (p *program) decisions(ctx context.Context, args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	h, err := fleet.ReadHistory(ctx, clusters, filter)
+	var h fleet.History
+	if c.url != "" {
+		query := url.Values{"topic": {filter.Topic}, "since": {*since}, "kind": filter.Kinds, "last": {strconv.Itoa(filter.Last)}}
+		err = p.ask(ctx, c, http.MethodGet, "log?"+query.Encode(), nil, &h.Entries)
+	} else {
+		h, err = fleet.ReadHistory(ctx, clusters, filter)
+	}
 	if err != nil {
 		return fmt.Errorf("log: %w", err)
 	}

@@ -28,11 +28,13 @@ func TestLedgerSaysHowHaltsEnded(t *testing.T) {
 		"retried":          {40, []offsets.Gap{gap(0, "record_too_large", "halt", 20, 21), gap(5, "record_too_large", "retry", 20, 21)}, []string{"record_too_large halt false retry 12:05"}},
 		"policy continues": {40, []offsets.Gap{gap(0, "retention_gap", "skip", 20, 30)}, []string{"retention_gap skip false  -"}},
 		"halted again": {
-			25, []offsets.Gap{gap(0, "record_too_large", "halt", 20, 21), gap(5, "record_too_large", "halt", 25, 26)},
+			25,
+			[]offsets.Gap{gap(0, "record_too_large", "halt", 20, 21), gap(5, "record_too_large", "halt", 25, 26)},
 			[]string{"record_too_large halt false halt 12:05", "record_too_large halt true  -"},
 		},
 		"restarted": {
-			0, []offsets.Gap{gap(0, "target_recreated", "halt", 20, 20), gap(5, "restarted", "restart", 0, 20)},
+			0,
+			[]offsets.Gap{gap(0, "target_recreated", "halt", 20, 20), gap(5, "restarted", "restart", 0, 20)},
 			[]string{"target_recreated halt false restart 12:05", "restarted restart false  -"},
 		},
 	} {
