@@ -12,7 +12,7 @@
 //	milena version                 print the version
 //
 // Flags, signals, exit codes, environment variables and HTTP are handled in this package and nowhere else. Each command has a
-// file of its name; the work behind it is in package replicator.
+// file of its name; the work behind it is in package replicator. What controls a flow is an order (order.go), whether flags or a request (api.go) make it.
 //
 // # Exit codes
 //
