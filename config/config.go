@@ -210,6 +210,8 @@ type HTTP struct {
 	Hosts []string `koanf:"hosts"`
 	// PProf serves /debug/pprof/.
 	PProf bool `koanf:"pprof"`
+	// Tokens are the secrets by which users control flows, by the name of the user. Without any, nobody does by HTTP.
+	Tokens map[string]Secret `koanf:"tokens"`
 }
 
 // The partitions that have series of their own.

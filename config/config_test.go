@@ -192,7 +192,7 @@ func TestAllKeysAreRead(t *testing.T) {
 			"projected": oauthCluster("projected", config.OAuth{TokenFile: "/run/secrets/token"}),
 		},
 		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
-		HTTP:  config.HTTP{Listen: ":8080", Hosts: []string{}, PProf: true},
+		HTTP:  config.HTTP{Listen: ":8080", Hosts: []string{}, PProf: true, Tokens: map[string]config.Secret{"alice": "0123456789abcdef0123456789abcdef"}},
 		Log:   config.Log{Level: "debug", Format: "json"}, Metrics: config.Metrics{Partitions: config.SeriesLagging},
 		OTel:   config.OTel{Endpoint: "https://collector:4318/otlp"},
 		Buffer: 64 << 20, ShutdownTimeout: time.Minute, Instance: "node-1",
@@ -422,4 +422,23 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("error without problems: %v", err)
 		}
 	})
+}
+
+// A token that can be guessed, or that two users share, is none.
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ tokens, want string }{
+		"short":        {`{alice: secret}`, "http.tokens.alice: the token has 6 bytes"},
+		"shared":       {`{alice: 0123456789abcdef, bob: 0123456789abcdef}`, "alice has the same token"},
+		"no name":      {`{"": 0123456789abcdef}`, "the name of the user is empty"},
+		"a dotted one": {`{alice@x.example: 0123456789abcdef}`, ""},
+	} {
+		_, err := config.Parse("milena.yaml", []byte("clusters: {a: {brokers: [a:1]}, b: {brokers: [b:1]}}\nflows: [{source: a, target: b}]\nhttp: {tokens: "+test.tokens+"}\n"), nil)
+		switch {
+		case test.want == "" && err != nil, test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+			t.Errorf("%s: %v", name, err)
+		case err != nil && strings.Contains(err.Error(), "0123456789abcdef"):
+			t.Errorf("%s: the error shows a token: %v", name, err)
+		}
+	}
 }

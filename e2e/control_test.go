@@ -121,6 +121,13 @@ func TestControl(t *testing.T) {
 		check(t, err)
 		p.in(t).waitAndVerify(m, time.Minute, acked, "orders")
 	})
+	t.Run("the history outlives kill -9", func(t *testing.T) {
+		out := m.command(t, "log", "--kind", "start,takeover")
+		if !strings.Contains(out, "the process before did not stop, but ended") || !strings.Contains(out, "2 times until ") {
+			t.Errorf("log prints\n%s", out)
+		}
+		m.stop()
+	})
 	t.Run("a gap is skipped without a restart", func(t *testing.T) {
 		p := p.in(t)
 		p.createTopic("gapped", 1, 1)
@@ -148,7 +155,7 @@ func TestControl(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 		eventually(t, 20*time.Second, "its halt is in the journal", func() (bool, string) {
-			out := m.command(t, "skip", "--partition", "gapped-0", "--reason", "expected", "--dry-run")
+			out, _ := m.tryCommand(t, "skip", "--partition", "gapped-0", "--reason", "expected", "--dry-run")
 			return strings.Contains(out, "left out: source offsets 500 to 599"), out
 		})
 		m.command(t, "skip", "--partition", "gapped-0", "--reason", "expected")
@@ -156,9 +163,19 @@ func TestControl(t *testing.T) {
 			part := m.of("gapped")[0]
 			return part.State == "replicating" && part.Acked == 1000, fmt.Sprintf("%+v", part)
 		})
+		eventually(t, 20*time.Second, "the history has the anomaly and its repair", func() (bool, string) {
+			out := m.command(t, "log", "--kind", "anomaly", "--topic", "gapped")
+			return regexp.MustCompile(`gapped-0 +retention_gap, source offsets 500 to 599: .*halt, then (skip|retry) at `).MatchString(out), out
+		})
 		m.stop()
+		p.source.Broker(1).Kill()
+		out := m.command(t, "log", "--since", "1h") // neither the source nor a milena is there
+		for _, want := range []string{"start ", "takeover ", "stop ", "pause partition gapped-0: to lose records", "batches in flight"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("the history lacks %q:\n%s", want, out)
+			}
+		}
 	})
-	m.stop()
 }
 
 // readControl returns when records of the control topic were written, by the beginning of their keys.

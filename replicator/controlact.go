@@ -151,7 +151,7 @@ func (f *Flow) workOn(ctx context.Context, w *work) (control.Result, string) {
 		if w.Rate == 0 {
 			return control.Done, fmt.Sprintf("%s is not throttled", w.Scope)
 		}
-		return control.Done, fmt.Sprintf("this instance fetches %d bytes/s at most, for the %d of %s that it holds", int64(float64(w.Rate)*f.throttleShare()), len(f.held.all()), counted(int(f.config.Shards), "shard"))
+		return control.Done, fmt.Sprintf("this instance fetches %d bytes/s at most, for the %d of %s that it holds", int64(float64(w.Rate)*f.throttleShare()), len(f.held.all()), counted(int(f.config.Shards), "shard")) + w.skew()
 	case control.Adopt:
 		return f.workOnAdoption(w)
 	}
@@ -161,17 +161,29 @@ func (f *Flow) workOn(ctx context.Context, w *work) (control.Result, string) {
 // workOnAdoption lets the sync of groups adopt a group.
 func (f *Flow) workOnAdoption(w *work) (control.Result, string) {
 	l := f.live()
+	if text, ok := l.groups.Adopted(w.Scope.Group); ok && w.adopter == l.groups {
+		return control.Done, text
+	}
+	if pause := f.controls.groupsPause(); pause != nil { // else it would be answered after the pause, by whoever leads then
+		l.groups.Withdraw(w.Scope.Group)
+		return control.Refused, fmt.Sprintf("consumer groups are not synced, because %s paused that%s; milena resume --groups, and then groups adopt again", pause.Who, because(pause.Why))
+	}
 	if w.adopter != l.groups { // a reload may have replaced the one that was asked
 		if l.GroupsInterval <= 0 || !l.GroupsSync || !f.writers.canTranslateGroups() {
 			return control.Refused, "the flow does not sync groups"
 		}
-		w.adopter = l.groups
+		w.planned, w.adopter = true, l.groups
 		l.groups.Adopt(w.Scope.Group)
 	}
-	if text, ok := l.groups.Adopted(w.Scope.Group); ok {
-		return control.Done, text
-	}
 	return "", ""
+}
+
+// because is a reason as a part of a sentence.
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (" + why + ")"
 }
 
 // covered returns the partitions of this process in a scope.
@@ -219,13 +231,25 @@ func (f *Flow) workOnPause(w *work) (control.Result, string) {
 	case !w.Until.IsZero() && !now.Before(w.Until):
 		return control.Done, "it has ended by itself"
 	case w.What == control.Pause && flying > 0:
-		return control.Done, fmt.Sprintf("paused %s; batches of %d are still in flight", counted(paused, "partition"), flying)
+		return control.Done, fmt.Sprintf("paused %s; batches of %d are still in flight", counted(paused, "partition"), flying) + w.skew()
 	case w.What == control.Pause:
-		return control.Done, "paused " + counted(paused, "partition")
+		return control.Done, "paused " + counted(paused, "partition") + w.skew()
 	case paused > 0:
 		return control.Done, fmt.Sprintf("resumed %s; %d are still paused by other decisions", counted(len(list)-paused, "partition"), paused)
 	}
 	return control.Done, "resumed " + counted(len(list), "partition")
+}
+
+// tolerableSkew is a difference of clocks that nobody need know.
+const tolerableSkew = 2 * time.Second
+
+// skew says that the clock of whoever decided goes before that of this process, if what was decided ends by itself: it ends later then. That the other one
+// is behind cannot be told from a decision that waited.
+func (w *work) skew() string {
+	if ahead := w.When.Sub(w.began); !w.Until.IsZero() && ahead > tolerableSkew {
+		return fmt.Sprintf("; the clock of %s goes %v before that of this instance, by which it ends", w.Who, ahead.Round(time.Second))
+	}
+	return ""
 }
 
 // writeOutcomes writes what became of decisions. What cannot be written is written again later.
@@ -260,7 +284,7 @@ func (c *controls) skipped(tp offsets.TopicPartition, acked int64) bool {
 	case d.To != nil:
 		return *d.To > acked
 	case d.Halt != nil:
-		return max(d.Halt.From+1, d.Halt.To) > acked
+		return d.Halt.From < 0 || max(d.Halt.From+1, d.Halt.To) > acked
 	}
-	return true
+	return false
 }

@@ -33,6 +33,7 @@ type controls struct {
 	kept     time.Time      // when the topic was last kept short
 	failing  time.Time      // since when it cannot be read; zero if it can
 	ends     time.Time      // when a pause or throttle ends by itself
+	events   events
 	acting
 
 	mu      sync.Mutex // a leaf: no other lock is taken with it
@@ -47,26 +48,42 @@ func newControls(log *control.Log) controls {
 }
 
 // openControls reads what people decided before anything is copied. A flow that may not read it is not controlled. Any other error is waited for, because
-// a partition that was paused must not be copied for the lack of an answer.
+// a partition that was paused must not be copied for the lack of an answer. Until then this process takes no shard, so that those that know what is paused
+// go on with them.
 func (f *Flow) openControls(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
-		err := f.catchUp(ctx)
+		err := f.openControlsOnce(ctx)
 		switch {
 		case err == nil, errors.Is(err, control.ErrNoTopic):
 			f.noteOld() // not later: a topic that is only created now has nothing old
 			f.problem.Store(nil)
+			f.controls.setProblem("")
 			return nil
 		case control.IsDenied(err):
+			f.problem.Store(nil)
 			f.noteUncontrolled(err, time.Now())
 			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
 		}
-		text := err.Error()
+		text := fmt.Sprintf("waiting for topic %s of cluster %s, which says what is paused; nothing is copied before it is read: %v; bring its leader back, or delete the topic, and then nothing is paused",
+			control.TopicName(f.config.Name), f.config.Target, err)
 		f.problem.Store(&text)
+		f.controls.setProblem(text)
 		f.warn("waiting for the control topic", "err", err)
 		if err := client.Sleep(ctx, client.Backoff(attempt)); err != nil {
 			return err
 		}
 	}
+}
+
+// openTimeout is how long one attempt to read the control topic may take: a broker that hangs is asked again, and seen.
+const openTimeout = 30 * time.Second
+
+func (f *Flow) openControlsOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	return f.catchUp(ctx)
 }
 
 // catchUp reads to the end of the topic, if that was not reached since its beginning.
@@ -75,12 +92,18 @@ func (f *Flow) catchUp(ctx context.Context) error {
 	if c.incoming == nil {
 		return nil
 	}
-	err := c.log.ReadAll(ctx, func(r control.Record) { f.takeRecord(c.incoming, r) })
+	err := c.log.ReadAll(ctx, func(r control.Record) { _ = c.incoming.Apply(r) }) // what is nonsense is named below, unless it was replaced
 	if errors.Is(err, control.ErrAnotherLog) {
 		c.incoming = &control.State{}
 	}
 	if err != nil {
 		return f.options.TargetError(err)
+	}
+	c.incoming.Settle()
+	n, last := c.incoming.Ignored()
+	f.metrics.controlIgnored.Add(float64(n))
+	for _, i := range last {
+		f.warnIgnored(i.Offset, errors.New(i.Why))
 	}
 	c.mu.Lock()
 	c.incoming.Continue(&c.state, time.Now())
@@ -98,12 +121,17 @@ func (f *Flow) takeRecord(state *control.State, r control.Record) {
 	f.controls.mu.Unlock()
 	if err != nil {
 		f.metrics.controlIgnored.Inc()
-		f.warn("a record of the control topic is ignored", "topic", control.TopicName(f.config.Name), "cluster", f.config.Target, "err", fmt.Errorf("offset %d: %w", r.Offset, err))
+		f.warnIgnored(r.Offset, err)
 	}
+}
+
+func (f *Flow) warnIgnored(offset int64, err error) {
+	f.warn("a record of the control topic is ignored", "topic", control.TopicName(f.config.Name), "cluster", f.config.Target, "err", fmt.Errorf("offset %d: %w", offset, err))
 }
 
 // controlLoop follows the control topic until ctx ends, and acts on what it says.
 func (f *Flow) controlLoop(ctx context.Context) {
+	defer f.noteStop(ctx)
 	for ctx.Err() == nil {
 		err := f.followControls(ctx)
 		if ctx.Err() != nil {
@@ -168,7 +196,10 @@ func (f *Flow) followControls(ctx context.Context) error {
 		return err
 	}
 	f.act(ctx)
-	return f.housekeep(ctx)
+	if err := f.housekeep(ctx); err != nil {
+		return err
+	}
+	return f.writeEvents(ctx, false)
 }
 
 // wait is how long the next request may wait.
@@ -184,6 +215,9 @@ func (c *controls) wait(now time.Time) time.Duration {
 		if now.Sub(w.began) < longRepair { // what lasts longer waits for something that is not soon
 			wait = busyPoll
 		}
+	}
+	if due, ok := c.events.next(now); ok {
+		wait = min(wait, due+time.Millisecond)
 	}
 	if !c.ends.IsZero() {
 		wait = min(wait, max(c.ends.Sub(now), 0)+time.Millisecond)
@@ -274,6 +308,11 @@ func (c *controls) setProblem(text string) (before string) {
 // housekeep keeps the topic short. The instance with shard 0 does it.
 func (f *Flow) housekeep(ctx context.Context) error {
 	c := &f.controls
+	c.mu.Lock()
+	if c.state.IsUrgent() {
+		c.kept = time.Time{}
+	}
+	c.mu.Unlock()
 	if !f.leads() || time.Since(c.kept) < housekeepEvery {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 
 func skipOf(topic string, partition int32) *control.Decision {
 	d := control.New(control.Skip, control.OfPartition(offsets.TopicPartition{Topic: topic, Partition: partition}), "alice", "a test")
+	d.Halt = &control.Halt{Kind: string(policy.RetentionGap), From: 10, To: 20}
 	return &d
 }
 

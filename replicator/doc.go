@@ -135,7 +135,8 @@
 // # Control
 //
 // What people decided is in the control topic (package control), which controls.go follows: a pause takes effect in setPause (pause.go), a throttle when a
-// fetch is planned (throttle.go), and what is done once in controlact.go and repair.go. One loop reads the topic, acts, and writes what became of it. It is
+// fetch is planned (throttle.go), and what is done once in controlact.go and repair.go. What happened without a decision, such as takeovers, is noted there
+// too (controlevents.go): few records, whatever happens. Anomalies are not, because the journal has them. One loop reads the topic, acts, and writes what became of it. It is
 // read before the first fetch of a process. A pause is no state of a partition: it is taken over and fenced like any other, and only not fetched. A repair
 // replaces the partition by a new one, which is restored from the journal as after a restart. What it permits (permit) differs from policy for that long
 // only. What is left out or begun anew by a decision is in the journal, with the id of the decision, before anything behind it is copied.
@@ -193,9 +194,7 @@
 //	changes.mu                        what a reload has left to the topic syncs
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request
-//	topology.brokersMu, shards.mu, controls.mu, startTopics.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
-//
-//	topology.brokersMu, shards.mu, controls.mu, verifying.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
+//	topology.brokersMu, shards.mu, controls.mu, events.mu, startTopics.mu, verifying.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
 //
 // The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it only tries to take. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
 //

@@ -226,6 +226,13 @@ func withDefaults(o Options) Options {
 // Name is the name of the flow.
 func (f *Flow) Name() string { return f.config.Name }
 
+// Clusters are the clusters of the flow, with the config in force, for requests besides it.
+func (f *Flow) Clusters() client.Clusters {
+	c, l := f.options.Clusters, f.live()
+	c.Flow, c.Reverse = l.Flow, l.reverse
+	return c
+}
+
 // setRules sets the rules from the config.
 func (f *Flow) setRules() {
 	f.writers = writersOf(f)
@@ -357,6 +364,7 @@ func (f *Flow) noteSync(err error) {
 
 // startLoops starts all loops. They run until the flow is stopped.
 func (f *Flow) startLoops(soft context.Context) {
+	f.noteEvent(control.Start, "", f.startDetail(), 0)
 	if f.instance.how() != assigned && f.held.get(0) != nil {
 		f.requestTakeover(f.held.get(0)) // the other shards follow once this one is owned
 	}

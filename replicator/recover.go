@@ -21,6 +21,7 @@ type recovery struct {
 	// Known partitions may have been written by an earlier owner and are fenced. Fresh ones need no fence.
 	known, fresh []*partition
 	reload       bool // the journal must be read
+	cause        cause
 
 	loaded map[offsets.TopicPartition]*offsets.Restored  // from the journal, until all partitions are restored
 	states map[offsets.TopicPartition][]offsets.Producer // of copies whose log was empty before the fence
@@ -61,6 +62,7 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 			return nil, err
 		}
 	}
+	r.cause = r.causeOf(first)
 	s.ownership.own()
 	s.fencer.claimed = true
 	if first && s.number == 0 && !f.instance.isAssigned() {

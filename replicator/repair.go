@@ -35,8 +35,10 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kind == policy.Shrunk && isAboutShrunk(c.state.Skipped(p.source())) { // which the journal cannot say, because the partition is gone
-		return policy.Skip
+	if kind == policy.Shrunk { // which the journal cannot say, because the partition is gone
+		if d := c.state.Skipped(p.source()); d != nil && d.Halt != nil && d.Halt.Has(string(kind), from) {
+			return policy.Skip
+		}
 	}
 	for _, permit := range c.permits[p.source()] {
 		if permit.kind == kind && (!permit.isExact() || permit.from == from) {
@@ -46,13 +48,13 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 	return f.live().anomalies.Decide(p.topic.source, kind)
 }
 
-// isAboutShrunk reports whether a decision to skip, nil if there is none, may be about a partition that the source does not have any more.
-func isAboutShrunk(d *control.Decision) bool {
-	return d != nil && d.To == nil && (d.Halt == nil || d.Halt.Kind == string(policy.Shrunk))
+// isExact reports whether the permit is about what begins at its offset only. What else there is begins where the takeover finds it.
+func (p *permit) isExact() bool {
+	return p.isOfRecord() || p.kind == policy.RetentionGap || p.kind == policy.TombstonesCleaned
 }
 
-// isExact reports whether the permit is about one record.
-func (p *permit) isExact() bool {
+// isOfRecord reports whether the permit is about one record.
+func (p *permit) isOfRecord() bool {
 	return p.kind == policy.RecordTooLarge || p.kind == policy.RecordRefused
 }
 
@@ -78,7 +80,7 @@ func (c *controls) revoke(repairs []*repair) {
 func (c *controls) forbid(tp offsets.TopicPartition, acked int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.permits[tp] = slices.DeleteFunc(c.permits[tp], func(p permit) bool { return !p.isExact() || p.from < acked })
+	c.permits[tp] = slices.DeleteFunc(c.permits[tp], func(p permit) bool { return !p.isOfRecord() || p.from < acked })
 	if len(c.permits[tp]) == 0 {
 		delete(c.permits, tp)
 	}
@@ -209,7 +211,7 @@ func (f *Flow) repair(ctx context.Context, d *control.Decision, r *repair) (cont
 		return f.leaveOut(d, r, p)
 	case state != halted || a == nil:
 		return control.Done, fmt.Sprintf("%s is not halted; its state is %s", r.tp, state)
-	case d.Halt != nil && !d.Halt.Has(string(a.kind), a.from):
+	case d.What == control.Skip && (d.Halt == nil || !d.Halt.Has(string(a.kind), a.from)):
 		return control.Refused, fmt.Sprintf("%s is halted by %s at source offset %d now, and the decision is about %s", r.tp, a.kind, a.from, d.Halt)
 	case a.kind == policy.Shrunk:
 		return f.repairShrunk(d, r, p)

@@ -25,6 +25,12 @@ func leftOut(from, to int64) func(*control.Decision) {
 	return func(d *control.Decision) { d.From, d.To = &from, &to }
 }
 
+// asHalted lets a decision to skip name what halts a partition, as the command does.
+func asHalted(f *replicatortest.Flow, topic string, partition int32) func(*control.Decision) {
+	a := f.UntilHalted(topic, partition)
+	return func(d *control.Decision) { d.Halt = &control.Halt{Kind: a.Kind, From: a.From, To: max(a.From, a.To)} }
+}
+
 // wantGap checks that the ledger of a partition ends with a gap.
 func wantGap(t *testing.T, f *replicatortest.Flow, kind, action string, from, to int64) {
 	t.Helper()
@@ -74,7 +80,7 @@ func TestSkipOfARetentionGap(t *testing.T) {
 		t.Errorf("the answer is %q", d)
 	}
 	flow.UntilHalted("orders", 0)
-	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 	flow.UntilCopied("orders")
 	wantGap(t, flow, "retention_gap", "skip", 20, 30)
 	replicatortest.MustEqual(t, "the copy without its gap", want, c.Target.Texts("a.orders", 1)[0])
@@ -159,11 +165,11 @@ func TestRepairOfARecordThatIsTooLarge(t *testing.T) {
 			flow := c.Start(keepMessageLimit)
 			flow.UntilHaltedBy("record_too_large", "orders", 0)
 			if skips {
-				c.Decide(control.Failed, control.Skip, replicatortest.TP("orders", 0)) // the next one of the batch halts
+				c.Decide(control.Failed, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0)) // the next one of the batch halts
 				if a := flow.UntilHaltedBy("record_too_large", "orders", 0); a.From != 25 {
 					t.Errorf("the second halt is at %d", a.From)
 				}
-				c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+				c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 				want = slices.Concat(want[:20], want[21:25], want[26:])
 			} else {
 				c.Target.SetTopicConfig("a.orders", "max.message.bytes", "1000000")
@@ -186,7 +192,7 @@ func TestSkipOfARefusedRecord(t *testing.T) {
 	writeWithBad(c, 10, 4)
 	flow := c.Start()
 	flow.UntilHaltedBy("record_refused", "orders", 0)
-	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 	flow.UntilCopied("orders")
 	source := c.Source.Texts("orders", 1)[0]
 	replicatortest.MustEqual(t, "the copy", append(source[:4:4], source[5:]...), c.Target.Texts("a.orders", 1)[0])
@@ -208,7 +214,7 @@ func TestSkipOfAForeignWrite(t *testing.T) {
 	if d := s.Outcomes[0].Detail; !strings.Contains(d, "without --to") {
 		t.Errorf("the answer is %q", d)
 	}
-	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 	flow.UntilCopied("orders")
 	got := slices.DeleteFunc(c.Target.Texts("a.orders", 1)[0], func(s string) bool { return bytes.Contains([]byte(s), []byte("foreign")) })
 	replicatortest.MustEqual(t, "the copy around the foreign record", c.Source.Texts("orders", 1)[0], got)
@@ -225,7 +231,7 @@ func TestSkipOfATargetThatIsNotEmpty(t *testing.T) {
 	before := c.Target.Texts("a.orders", 1)[0]
 	flow := c.Start()
 	flow.UntilHaltedBy("target_not_empty", "orders", 0)
-	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 	flow.UntilCopied("orders")
 	replicatortest.MustEqual(t, "the copy behind what was there", append(before, c.Source.Texts("orders", 1)[0]...), c.Target.Texts("a.orders", 1)[0])
 	wantAfterRestart(t, c, flow)
@@ -245,7 +251,11 @@ func TestRepairOfARecreatedTopic(t *testing.T) {
 			c.Source.RecreateTopic("orders", 1)
 			c.Source.Produce("orders", 1, 30, "new")
 			flow.UntilHaltedBy("recreated", "orders", 0)
-			c.Decide(control.Done, verb, replicatortest.TP("orders", 0))
+			var change []func(*control.Decision)
+			if verb == control.Skip {
+				change = append(change, asHalted(flow, "orders", 0))
+			}
+			c.Decide(control.Done, verb, replicatortest.TP("orders", 0), change...)
 			c.Source.Produce("orders", 1, 5, "later")
 			flow.UntilCopied("orders")
 			fresh := c.Source.Texts("orders", 1)[0]
@@ -269,7 +279,7 @@ func TestRestartOfATargetThatWasRecreated(t *testing.T) {
 	c.Target.DeleteTopic("a.orders")
 	flow = c.Start()
 	flow.UntilHaltedBy("target_recreated", "orders", 0)
-	c.Decide(control.Refused, control.Skip, replicatortest.TP("orders", 0))
+	c.Decide(control.Refused, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 	c.Decide(control.Done, control.RestartCopy, replicatortest.TP("orders", 0))
 	flow.UntilCopied("orders")
 	c.Target.Client.PurgeTopicsFromClient("a.orders")
@@ -314,7 +324,7 @@ func TestSkipOfAShrunkTopic(t *testing.T) {
 	flow = c.Start()
 	flow.UntilHaltedBy("shrunk", "orders", 1)
 	c.Decide(control.Refused, control.Retry, replicatortest.TP("orders", 1))
-	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 1))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 1), asHalted(flow, "orders", 1))
 	c.Decide(control.Done, control.RestartCopy, replicatortest.TP("orders", 0))
 	flow.UntilCopied("orders")
 	wantAfterRestart(t, c, flow)
@@ -379,7 +389,7 @@ func TestSkipOfATruncation(t *testing.T) {
 	if a := flow.UntilHaltedBy("truncated", "orders", 0); a.From != 6 {
 		t.Errorf("%+v", a)
 	}
-	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 	flow.UntilCopied("orders")
 	replicatortest.MustEqual(t, "the copy", want, c.Target.Texts("a.orders", 1)[0])
 	wantAfterRestart(t, c, flow)
@@ -404,7 +414,7 @@ func TestSkipOfAnUnmatchedEnd(t *testing.T) {
 	c.Source.Produce("orders", 1, 10, "after") // or nothing would be missing
 	c.Target.Spoil(kmsg.Fetch, nil, replicatortest.DropRequest, 0)
 	a := flow.UntilHaltedBy("unmatched", "orders", 0)
-	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 	c.Source.Produce("orders", 1, 10, "later")
 	flow.UntilCopied("orders")
 	source := c.Source.Texts("orders", 1)[0]
@@ -418,7 +428,7 @@ func TestSkipOfCleanedTombstones(t *testing.T) {
 	c, flow := pausedOverACleaning(t, "1")
 	flow.UntilHaltedBy("tombstones_cleaned", "users", 0)
 	c.Decide(control.Failed, control.Retry, replicatortest.TP("users", 0))
-	c.Decide(control.Done, control.Skip, replicatortest.TP("users", 0))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("users", 0), asHalted(flow, "users", 0))
 	flow.UntilCopied("users")
 	flow.Stop()
 	flow = c.Start()
@@ -552,6 +562,6 @@ func TestRetryOfACompactedTopic(t *testing.T) {
 	write("ann", "3")
 	c.Source.Compact()
 	write("eve", "1")
-	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 	flow.UntilCopied("orders")
 }

@@ -197,6 +197,7 @@ func (f *Flow) recoverPartitions(ctx context.Context, r *recovery, began time.Ti
 		s.failures.Store(0)
 		f.metrics.takeovers.WithLabelValues("done").Inc()
 		f.metrics.takeoverSeconds.Observe(time.Since(began).Seconds())
+		f.noteTakeover(r, time.Since(began))
 		s.setProblem("")
 	case isFatal(err) || ctx.Err() != nil:
 		return err

@@ -1,6 +1,7 @@
 package replicator_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -69,4 +70,28 @@ func TestAdoptionOfAGroup(t *testing.T) {
 	if d := s.Outcomes[0].Detail; d != "group nobody is not one that the flow follows" {
 		t.Errorf("%q", d)
 	}
+}
+
+// While the sync of groups is paused, an adoption is refused at once, and has no effect later.
+func TestAdoptionWhileGroupsArePaused(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 20, "first")
+	flow := c.Start(func(f *config.Flow) { f.GroupsInterval, f.GroupsSync = 100*time.Millisecond, true })
+	flow.UntilCopied("orders")
+	groups, billing := control.Scope{Kind: control.Groups}, control.Scope{Kind: control.Group, Group: "billing"}
+	c.Decide(control.Done, control.Pause, groups)
+	s := c.Decide(control.Refused, control.Adopt, billing)
+	if d := s.Outcomes[0].Detail; !strings.Contains(d, "because alice paused that (a test)") || !strings.Contains(d, "milena resume --groups") {
+		t.Errorf("%q", d)
+	}
+	c.Target.Commit("billing", "a.orders", 0, 5)
+	c.Source.Commit("billing", "orders", 0, 10)
+	c.Decide(control.Done, control.Resume, groups)
+	flow.Until("the position of others is left alone", func(s replicator.Status) bool {
+		return s.Groups != nil && len(s.Groups.Refusals) == 1 && s.Groups.Refusals[0].Reason == "own"
+	})
+	c.Decide(control.Done, control.Adopt, billing)
+	c.Target.AwaitCommitted("billing", "a.orders", 0, c.TargetOffset("orders", 0, 10))
 }

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +23,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 //go:embed page.html
@@ -37,6 +40,7 @@ type admin struct {
 	server  *http.Server
 	bound   net.Listener // nil when HTTP is off
 	serving chan struct{}
+	calls   chan struct{} // one element per request of the API that is carried out
 }
 
 // newRegistry holds the metrics of the Go runtime, the process and the build; the flows add theirs.
@@ -51,13 +55,14 @@ func newRegistry() *prometheus.Registry {
 }
 
 func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
-	a := &admin{config: c, serving: make(chan struct{})}
+	a := &admin{config: c, serving: make(chan struct{}), calls: make(chan struct{}, maxCalls)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.servePage)
 	mux.HandleFunc("GET /status", a.serveStatus)
 	mux.HandleFunc("GET /overview", a.serveOverview)
 	mux.HandleFunc("GET /healthz", a.serveHealth)
 	mux.HandleFunc("GET /readyz", a.serveReady)
+	a.addAPI(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	if c.PProf {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -108,6 +113,7 @@ func (a *admin) address() string {
 type served struct {
 	statuses func() []replicator.Status
 	notReady func() []string // the same as the statuses say, at much less cost
+	clusters func(flow string) (client.Clusters, bool)
 }
 
 // serveFlows shows these flows from now on.
@@ -128,6 +134,15 @@ func (a *admin) serveFlows(flows []*replicator.Flow) {
 				}
 			}
 			return reasons
+		},
+		clusters: func(name string) (client.Clusters, bool) {
+			i := slices.IndexFunc(flows, func(f *replicator.Flow) bool { return f.Name() == name })
+			if i < 0 {
+				return client.Clusters{}, false
+			}
+			c := flows[i].Clusters()
+			c.Log = slog.New(slog.DiscardHandler) // its clients are those of a request
+			return c, true
 		},
 	})
 }

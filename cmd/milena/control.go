@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"os"
 	"os/user"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
 )
@@ -25,10 +22,10 @@ type controlFlags struct {
 	flags   *pflag.FlagSet
 	config  *string
 	flow    string
-	reason  string
-	dryRun  bool
+	url     string // of a milena to ask, instead of the clusters
 	output  string
 	timeout time.Duration
+	order   order
 }
 
 // controlFlags creates the flag set of a command that decides something.
@@ -36,17 +33,21 @@ func (p *program) controlFlags(command, help string) *controlFlags {
 	c := &controlFlags{flags: p.flags(command, help)}
 	c.config = configFlag(c.flags)
 	c.flags.StringVar(&c.flow, "flow", "", "`NAME` of the flow; needed if the config has several")
-	c.flags.StringVar(&c.reason, "reason", "", "`TEXT` that says why; status and log show it")
-	c.flags.BoolVar(&c.dryRun, "dry-run", false, "print what would be decided; write nothing")
+	c.addURL()
+	c.flags.StringVar(&c.order.Reason, "reason", "", "`TEXT` that says why; status and log show it")
+	c.flags.BoolVar(&c.order.DryRun, "dry-run", false, "print what would be decided; write nothing")
 	addOutput(c.flags, &c.output)
 	c.flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "time limit for the command, as a `DURATION` such as 1m")
 	return c
 }
 
-// parse reads the flags, up to n other arguments, and the config.
+// parse reads the flags, up to n other arguments, and the config, unless a milena is asked by its URL.
 func (c *controlFlags) parse(p *program, args []string, n int) (client.Clusters, error) {
 	if err := parseArgs(c.flags, args, n); err != nil {
 		return client.Clusters{}, err
+	}
+	if c.url != "" {
+		return client.Clusters{}, c.checkURL()
 	}
 	file, err := p.readConfig(*c.config)
 	if err != nil {
@@ -59,66 +60,10 @@ func (c *controlFlags) parse(p *program, args []string, n int) (client.Clusters,
 	return silent(file.Config, flow), nil
 }
 
-// needReason reports a missing --reason.
-func (c *controlFlags) needReason() error {
-	if strings.TrimSpace(c.reason) == "" {
-		return wrong(c.flags, "needs --reason TEXT: others see it in the status and in milena log")
-	}
-	return nil
-}
-
-// scopeFlags name what a decision is about.
-type scopeFlags struct {
-	topics, partitions []string
-}
-
-func (s *scopeFlags) add(f *pflag.FlagSet) {
-	f.StringSliceVar(&s.topics, "topic", nil, "`TOPICS` of the source, separated by commas")
-	f.StringSliceVar(&s.partitions, "partition", nil, "`PARTITIONS` of the source, such as orders-3, separated by commas")
-}
-
-// scopes returns what the flags name, the flow if they name nothing.
-func (s *scopeFlags) scopes(f *pflag.FlagSet) (list []control.Scope, err error) {
-	for _, topic := range s.topics {
-		list = append(list, control.OfTopic(topic))
-	}
-	for _, text := range s.partitions {
-		tp, err := parsePartition(f, text)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, control.OfPartition(tp))
-	}
-	if len(list) == 0 {
-		list = []control.Scope{{Kind: control.Flow}}
-	}
-	return list, nil
-}
-
-// parsePartition reads a partition such as orders-3.
-func parsePartition(f *pflag.FlagSet, text string) (offsets.TopicPartition, error) {
-	i := strings.LastIndex(text, "-")
-	if i > 0 {
-		if n, err := strconv.ParseInt(text[i+1:], 10, 32); err == nil && n >= 0 {
-			return offsets.TopicPartition{Topic: text[:i], Partition: int32(n)}, nil
-		}
-	}
-	return offsets.TopicPartition{}, wrong(f, "--partition %q is not a partition such as orders-3", text)
-}
-
-// parseUntil reads a duration or a time in the future.
-func parseUntil(f *pflag.FlagSet, text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
-	if d, notDuration := time.ParseDuration(text); notDuration == nil {
-		at, err = now.Add(d), nil
-	}
-	if err != nil || !at.After(now) {
-		return at, wrong(f, "--until %q is neither a duration such as 2h nor a time in the future such as 2026-01-31T15:04:05Z", text)
-	}
-	return at.UTC().Truncate(time.Millisecond), nil
+// addScopes adds the flags that name topics and partitions.
+func (c *controlFlags) addScopes() {
+	c.flags.StringSliceVar(&c.order.Topics, "topic", nil, "`TOPICS` of the source, separated by commas")
+	c.flags.StringSliceVar(&c.order.Partitions, "partition", nil, "`PARTITIONS` of the source, such as orders-3, separated by commas")
 }
 
 // whoDecides is the user of this process, as others see it. Only Kafka's ACLs say who may decide.
@@ -137,49 +82,64 @@ func (p *program) whoDecides() string {
 	return name + "@" + host
 }
 
-// decide returns a decision of now by the user of this process.
-func (p *program) decide(c *controlFlags, what control.Verb, scope control.Scope) control.Decision {
-	return control.New(what, scope, p.whoDecides(), strings.TrimSpace(c.reason))
-}
-
-// submit writes decisions, and prints what the instances did about them. A refusal is the error.
-func (p *program) submit(ctx context.Context, c *controlFlags, clusters client.Clusters, decisions []control.Decision) error {
-	name := c.flags.Name()
-	for i := range decisions {
-		if err := decisions[i].Check(); err != nil {
-			return wrong(c.flags, "%v", err)
-		}
-	}
-	if c.dryRun {
-		if c.output != outputTable {
-			return p.printAs(c.output, decisions)
-		}
-		for _, d := range decisions {
-			p.printf("would %s\n", describeDecision(&d))
-		}
-		return nil
-	}
+// carryOut carries out the order of the flags, and prints what the instances did about it. A refusal is the error.
+func (p *program) carryOut(ctx context.Context, c *controlFlags, verb control.Verb, clusters client.Clusters) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	s, err := control.Submit(ctx, clusters, answerWait, decisions...)
-	if err != nil {
+	name := c.flags.Name()
+	var a answer
+	var err error
+	if c.url != "" {
+		a, err = p.askToCarryOut(ctx, c, verb)
+	} else {
+		var made planned
+		if made, err = c.order.plan(ctx, verb, p.whoDecides(), clusters); err == nil {
+			a, err = made.carryOut(ctx, clusters, c.order.DryRun)
+		}
+	}
+	switch {
+	case isWrong(err):
+		return wrong(c.flags, "%v", err)
+	case err != nil:
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if c.output != outputTable {
-		err = p.printAs(c.output, s)
-	} else {
-		p.printSubmission(&s)
+	if err := p.printAnswer(c, &a); err != nil {
+		return err
 	}
 	bad := 0
-	for _, o := range s.Outcomes {
+	for _, o := range a.Outcomes {
 		if o.Result != control.Done {
 			bad++
 		}
 	}
-	if bad > 0 && err == nil {
-		return fmt.Errorf("%s: %s of %d not done; see above", name, count(bad, "answer"), len(s.Outcomes))
+	if bad > 0 {
+		return fmt.Errorf("%s: %s of %d not done; see above", name, count(bad, "answer"), len(a.Outcomes))
 	}
-	return err
+	return nil
+}
+
+// printAnswer prints what became of an order.
+func (p *program) printAnswer(c *controlFlags, a *answer) error {
+	switch {
+	case c.output != outputTable && c.order.DryRun:
+		return p.printAs(c.output, a.Decisions)
+	case c.output != outputTable:
+		return p.printAs(c.output, a)
+	}
+	for _, note := range a.Notes {
+		p.printf("%s\n", note)
+	}
+	if c.order.DryRun {
+		for i := range a.Decisions {
+			p.printf("would %s\n", describeDecision(&a.Decisions[i]))
+		}
+	} else {
+		p.printSubmission(&a.Submission)
+	}
+	for _, text := range a.StillPaused {
+		p.printf("%s\n", text)
+	}
+	return nil
 }
 
 // printSubmission prints the decisions with the answers.
@@ -225,27 +185,4 @@ func describeDecision(d *control.Decision) string {
 		text += ": " + d.Why
 	}
 	return text
-}
-
-// openState reads what people decided so far.
-func (c *controlFlags) openState(ctx context.Context, clusters client.Clusters) (*control.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	_, state, done, err := control.Open(ctx, clusters)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.flags.Name(), err)
-	}
-	done()
-	return state, nil
-}
-
-// unique removes scopes that are named twice.
-func unique(list []control.Scope) []control.Scope {
-	var found []control.Scope
-	for _, s := range list {
-		if !slices.Contains(found, s) {
-			found = append(found, s)
-		}
-	}
-	return found
 }

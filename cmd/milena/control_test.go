@@ -53,9 +53,9 @@ func TestPauseAndResume(t *testing.T) {
 	if code != exitFailed || !strings.Contains(stdout, "refused: the flow does not copy partition nothing-7") || !strings.Contains(stderr, "retry: 1 answer of 1 not done") {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
-	code, stdout, _ = milena(t, "log", "-c", path, "--json", "--last", "2")
-	var list []loggedDecision
-	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != exitClean || len(list) != 2 || list[1].What != control.Retry || len(list[0].Outcomes) != 1 {
+	code, stdout, _ = milena(t, "log", "-c", path, "--json", "--last", "2", "--kind", "decision")
+	var list []fleet.HistoryEntry
+	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != exitClean || len(list) != 2 || list[1].Decision.What != control.Retry || len(list[0].Outcomes) != 1 {
 		t.Errorf("exit %d, %v\n%s", code, err, stdout)
 	}
 }
@@ -72,6 +72,8 @@ func TestControlCommandLines(t *testing.T) {
 		{"pause --reason x --partition orders", "not a partition such as orders-3"},
 		{"pause --reason x --topic a/b", "not the name of a topic"},
 		{"pause --reason x extra", "unexpected argument"},
+		{"log --kind weather", "is none of decision, anomaly, start, stop, takeover, config"},
+		{"log --since yesterday", "neither a duration"},
 		{"resume --all --topic orders", "cannot be combined"},
 		{"skip --reason x", "needs --partition"},
 		{"skip --partition orders-0", "needs --reason"},
@@ -91,7 +93,7 @@ func TestControlCommandLines(t *testing.T) {
 			t.Errorf("%s: exit %d: %s", test.line, code, stderr)
 		}
 	}
-	if code, _, stderr := milena(t, "skip", "-c", path, "--partition", "nothing-0", "--reason", "x"); code != exitFailed || !strings.Contains(stderr, "does not copy topic nothing") {
+	if code, _, stderr := milena(t, "skip", "-c", path, "--partition", "nothing-0", "--reason", "x"); code != exitFailed || !strings.Contains(stderr, "does not copy nothing-0") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
@@ -107,9 +109,9 @@ func TestHaltOfASkip(t *testing.T) {
 	}{
 		"halted":               {fleet.Partition{Halted: gap, SourceEnd: &end}, &control.Halt{Kind: "retention_gap", From: 20, To: 30}},
 		"not halted":           {fleet.Partition{SourceEnd: &end}, nil},
-		"not on the source":    {fleet.Partition{Halted: gap}, nil},
+		"the source is dark":   {fleet.Partition{Halted: gap}, &control.Halt{Kind: "retention_gap", From: 20, To: 30}},
 		"an unknown end":       {fleet.Partition{Halted: &fleet.Halt{Kind: "unmatched", From: 20, To: -1}, SourceEnd: &end}, &control.Halt{Kind: "unmatched", From: 20, To: 20}},
-		"an unknown beginning": {fleet.Partition{Halted: &fleet.Halt{Kind: "unmatched", From: -1, To: -1}, SourceEnd: &end}, nil},
+		"an unknown beginning": {fleet.Partition{Halted: &fleet.Halt{Kind: "unmatched", From: -1, To: -1}, SourceEnd: &end}, &control.Halt{Kind: "unmatched", From: -1, To: -1}},
 	} {
 		if got := haltOf(&test.at); (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
 			t.Errorf("%s: %v", name, got)
@@ -121,7 +123,7 @@ func TestParseUntil(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Time{"": {}, "90m": now.Add(90 * time.Minute), "2026-03-01T14:00:00+01:00": now.Add(time.Hour)} {
-		if got, err := parseUntil(nil, text, now); err != nil || !got.Equal(want) {
+		if got, err := parseUntil(text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%q is %v, %v", text, got, err)
 		}
 	}

@@ -3,74 +3,192 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/fleet"
 )
 
-const logHelp = `milena log shows what people decided about a flow, the newest last, and what the instances did about it.
-It reads the control topic on the target.
+const logHelp = `milena log shows what happened to a flow, the newest last: what people decided and what the instances did
+about it, anomalies of partitions and when they were repaired, takeovers of shards, changes of the config,
+starts and stops of instances. It reads the control topic and the journal on the target, and nothing else.
 
 Examples:
   milena log -c milena.yaml
+  milena log -c milena.yaml --since 2h --topic orders
+  milena log -c milena.yaml --kind anomaly,takeover
   milena log -c milena.yaml --last 5 --output json
 `
 
-// loggedDecision is a decision with what became of it.
-type loggedDecision struct {
-	control.Decision
-	Outcomes []control.Outcome `json:"outcomes"`
-}
+// defaultLast is how many entries are shown.
+const defaultLast = 50
 
 // decisions is the command log.
 func (p *program) decisions(ctx context.Context, args []string) error {
 	c := &controlFlags{flags: p.flags("log", logHelp)}
 	c.config = configFlag(c.flags)
 	c.flags.StringVar(&c.flow, "flow", "", "`NAME` of the flow; needed if the config has several")
-	last := c.flags.Int("last", 50, "the `NUMBER` of decisions to show, 0 for all")
+	c.addURL()
+	since := c.flags.String("since", "", "show what happened since `WHEN`: a duration such as 2h, or a time such as 2026-01-31T15:04:05Z")
+	var filter fleet.HistoryFilter
+	c.flags.StringVar(&filter.Topic, "topic", "", "show what concerns this `TOPIC` of the source")
+	c.flags.StringSliceVar(&filter.Kinds, "kind", nil, "show only these `KINDS`, separated by commas: "+strings.Join(fleet.HistoryKinds(), ", "))
+	c.flags.IntVar(&filter.Last, "last", defaultLast, "the `NUMBER` of entries to show, 0 for all")
 	addOutput(c.flags, &c.output)
 	c.flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "time limit for the command, as a `DURATION` such as 1m")
 	clusters, err := c.parse(p, args, 0)
 	if err != nil {
 		return err
 	}
-	state, err := c.openState(ctx, clusters)
+	if filter.Since, err = parseSince(*since, time.Now()); err != nil {
+		return wrong(c.flags, "--since %v", err)
+	}
+	if err := checkKinds(filter.Kinds); err != nil {
+		return wrong(c.flags, "--kind %v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	var h fleet.History
+	if c.url != "" {
+		query := url.Values{"topic": {filter.Topic}, "since": {*since}, "kind": filter.Kinds, "last": {strconv.Itoa(filter.Last)}}
+		err = p.ask(ctx, c, http.MethodGet, "log?"+query.Encode(), nil, &h.Entries)
+	} else {
+		h, err = fleet.ReadHistory(ctx, clusters, filter)
+	}
 	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	if err := p.showHistory(c, control.TopicName(clusters.Flow.Name), clusters.Flow.Target, &h); err != nil {
 		return err
 	}
-	history := state.History()
-	if n := len(history); *last > 0 {
-		history = history[max(0, n-*last):]
+	if len(h.Problems) > 0 {
+		return fmt.Errorf("log: it is not all: %s", strings.Join(h.Problems, "; "))
 	}
-	list := make([]loggedDecision, 0, len(history))
-	for _, d := range history {
-		list = append(list, loggedDecision{d, state.Outcomes(d.ID)})
+	return nil
+}
+
+// parseSince reads a duration before now, or a time.
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
 	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return now.Add(-d), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return at, fmt.Errorf("%q is neither a duration such as 2h nor a time such as 2026-01-31T15:04:05Z", text)
+	}
+	return at, nil
+}
+
+func checkKinds(kinds []string) error {
+	for _, k := range kinds {
+		if !slices.Contains(fleet.HistoryKinds(), k) {
+			return fmt.Errorf("%q is none of %s", k, strings.Join(fleet.HistoryKinds(), ", "))
+		}
+	}
+	return nil
+}
+
+// showHistory prints a history.
+func (p *program) showHistory(c *controlFlags, topic, cluster string, h *fleet.History) error {
 	if c.output != outputTable {
-		return p.printAs(c.output, list)
+		if h.Entries == nil {
+			h.Entries = []fleet.HistoryEntry{}
+		}
+		return p.printAs(c.output, h.Entries)
 	}
-	p.printDecisions(list)
-	if n, ignored := state.Ignored(); n > 0 {
-		p.printf("%s of topic %s on cluster %s are not decisions and are ignored:\n", count(n, "record"), control.TopicName(clusters.Flow.Name), clusters.Flow.Target)
-		for _, i := range ignored {
+	p.printHistory(h.Entries)
+	if h.Ignored > 0 {
+		p.printf("%s of topic %s on cluster %s are ignored:\n", count(int64(h.Ignored), "record"), topic, cluster)
+		for _, i := range h.LastIgnored {
 			p.printf("  %s\n", i)
 		}
 	}
 	return nil
 }
 
-func (p *program) printDecisions(list []loggedDecision) {
+func (p *program) printHistory(list []fleet.HistoryEntry) {
 	if len(list) == 0 {
-		p.printf("nobody has decided anything\n")
+		p.printf("nothing has happened, as far as the target remembers\n")
 		return
 	}
 	w := p.table()
-	row(w, "WHEN\tWHO\tDECISION\tOUTCOME")
-	for _, d := range list {
-		row(w, "%s\t%s\t%s\t%s", d.When.Local().Format(time.DateTime), d.Who, describeDecision(&d.Decision), outcomesText(d.Outcomes))
+	row(w, "WHEN\tKIND\tWHO OR WHERE\tWHAT\tOUTCOME")
+	for i := range list {
+		e := &list[i]
+		where, what, outcome := describeEntry(e)
+		row(w, "%s\t%s\t%s\t%s\t%s", localTime(e.When), e.Kind, where, what, outcome)
 	}
 	_ = w.Flush()
+}
+
+func localTime(at time.Time) string { return at.Local().Format(time.DateTime) }
+
+// describeEntry describes an entry of the history in three columns.
+func describeEntry(e *fleet.HistoryEntry) (where, what, outcome string) {
+	switch {
+	case e.Decision != nil:
+		return e.Decision.Who, describeDecision(e.Decision), outcomesText(e.Outcomes)
+	case e.Anomaly != nil:
+		return describeAnomaly(e.Anomaly)
+	case e.Event != nil:
+		return describeEvent(e.Event)
+	}
+	return "", "", ""
+}
+
+func describeAnomaly(a *fleet.PastAnomaly) (where, what, outcome string) {
+	where = fmt.Sprintf("%s-%d", a.Topic, a.Partition)
+	what = fmt.Sprintf("%s: %s", a.Kind, a.Detail)
+	switch {
+	case a.From >= 0 && a.To > a.From:
+		what = fmt.Sprintf("%s, source offsets %d to %d: %s", a.Kind, a.From, a.To-1, a.Detail)
+	case a.From >= 0:
+		what = fmt.Sprintf("%s at source offset %d: %s", a.Kind, a.From, a.Detail)
+	}
+	if a.Merged > 0 {
+		what += fmt.Sprintf(" (and %d more)", a.Merged)
+	}
+	switch outcome = a.Action; {
+	case a.Halted:
+		outcome += ", not repaired yet"
+	case a.RepairedBy == fleet.RepairedByPassing:
+		outcome += ", over: the copy has passed it"
+	case a.RepairedBy != "":
+		outcome += fmt.Sprintf(", then %s at %s", a.RepairedBy, localTime(a.Repaired))
+	}
+	return where, what, outcome
+}
+
+func describeEvent(e *control.Event) (where, what, outcome string) {
+	where = e.Instance
+	if e.Who != "" {
+		where = e.Who
+	}
+	what = e.Detail
+	if e.Count > 1 && e.Detail != "" {
+		what = "last: " + e.Detail
+	}
+	if e.Why != "" {
+		what = strings.TrimPrefix(what+"; because "+e.Why, "; ")
+	}
+	var parts []string
+	if e.Count > 1 {
+		parts = append(parts, fmt.Sprintf("%d times until %s", e.Count, localTime(e.Latest())))
+	}
+	if took := time.Duration(e.TookMillis) * time.Millisecond; took > 0 && e.Count > 1 {
+		parts = append(parts, fmt.Sprintf("%v at most", took))
+	} else if took > 0 {
+		parts = append(parts, took.String())
+	}
+	return where, what, strings.Join(parts, ", ")
 }
 
 // outcomesText is what the instances did, in one line.

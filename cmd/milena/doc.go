@@ -8,6 +8,7 @@
 // lines and writes man pages, for which it asks a verb for its flags: called with --help, a verb does nothing but define and print them.
 //
 // Flags, signals, exit codes, environment variables and HTTP are handled in this package and nowhere else.
+// What controls a flow is an order (order.go), whether flags or a request (api.go) make it.
 //
 // # Exit codes
 //

@@ -23,8 +23,6 @@ func (p *program) groups(ctx context.Context, args []string) error {
 	case c.flags.NArg() != 2 || c.flags.Arg(0) != "adopt":
 		return wrong(c.flags, "needs adopt GROUP")
 	}
-	if err := c.needReason(); err != nil {
-		return err
-	}
-	return p.submit(ctx, c, clusters, []control.Decision{p.decide(c, control.Adopt, control.Scope{Kind: control.Group, Group: c.flags.Arg(1)})})
+	c.order.Group = c.flags.Arg(1)
+	return p.carryOut(ctx, c, control.Adopt, clusters)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/control"
 )
 
 // configSource is the config file with what the command line says about it.
@@ -131,6 +132,22 @@ func (d *daemon) reload(ctx context.Context, s *configSource) {
 		names = []string{"none"}
 	}
 	d.log.Info("config reloaded", "changes", strings.Join(names, ", "))
+	d.noteChanges(changes)
+}
+
+// noteChanges notes for the history of each flow what changed of it.
+func (d *daemon) noteChanges(changes []config.Change) {
+	for _, f := range d.flows {
+		var own []string
+		for _, c := range changes {
+			if c.Flow == f.Name() {
+				own = append(own, c.String())
+			}
+		}
+		if len(own) > 0 {
+			f.NoteEvent(control.Reload, "", strings.Join(own, ", "))
+		}
+	}
 }
 
 // prepare reads the file and prepares every change of it. Nothing has changed before apply, which cannot fail.

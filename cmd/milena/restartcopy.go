@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
 
-	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/control"
 )
 
@@ -26,22 +26,9 @@ func (p *program) restartCopy(ctx context.Context, args []string) error {
 	case c.flags.NArg() == 0:
 		return wrong(c.flags, "needs a TOPIC of the source")
 	}
-	if err := c.needReason(); err != nil {
-		return err
+	c.order.Topics = c.flags.Args()
+	if c.flags.Changed("partition") {
+		c.order.Partitions = []string{fmt.Sprintf("%s-%d", c.flags.Arg(0), *only)}
 	}
-	topic := c.flags.Arg(0)
-	list, err := c.readTopic(ctx, clusters, topic)
-	if err != nil {
-		return err
-	}
-	var decisions []control.Decision
-	for _, partition := range list {
-		if tp := (offsets.TopicPartition{Topic: topic, Partition: partition.Partition}); !c.flags.Changed("partition") || tp.Partition == *only {
-			decisions = append(decisions, p.decide(c, control.RestartCopy, control.OfPartition(tp)))
-		}
-	}
-	if len(decisions) == 0 {
-		return wrong(c.flags, "topic %s has no partition %d", topic, *only)
-	}
-	return p.submit(ctx, c, clusters, decisions)
+	return p.carryOut(ctx, c, control.RestartCopy, clusters)
 }

@@ -17,19 +17,10 @@ Examples:
 
 func (p *program) retry(ctx context.Context, args []string) error {
 	c := p.controlFlags("retry", retryHelp)
-	var s scopeFlags
-	s.add(c.flags)
+	c.addScopes()
 	clusters, err := c.parse(p, args, 0)
 	if err != nil {
 		return err
 	}
-	scopes, err := s.scopes(c.flags)
-	if err != nil {
-		return err
-	}
-	var decisions []control.Decision
-	for _, scope := range unique(scopes) {
-		decisions = append(decisions, p.decide(c, control.Retry, scope))
-	}
-	return p.submit(ctx, c, clusters, decisions)
+	return p.carryOut(ctx, c, control.Retry, clusters)
 }

@@ -21,7 +21,8 @@ func TestStatusShowsWhatIsVerified(t *testing.T) {
 	}
 	shown := func() string {
 		var out strings.Builder
-		(&program{stdout: &out}).printStatus(newOverview(s))
+		o := newOverview(s)
+		(&program{stdout: &out}).printStatus(&o)
 		return out.String()
 	}
 	text := shown()

@@ -36,6 +36,13 @@ func decodeDecision(value []byte) (d Decision, err error) {
 	return d, d.Check()
 }
 
+func decodeEvent(value []byte) (e Event, err error) {
+	if err := decode(value, &e, &e.Version); err != nil {
+		return e, err
+	}
+	return e, e.check()
+}
+
 func decodeOutcome(value []byte) (o Outcome, err error) {
 	if err := decode(value, &o, &o.Version); err != nil {
 		return o, err
@@ -49,13 +56,9 @@ func decode(value []byte, into any, version *int) error {
 		return errors.New("the value is not UTF-8")
 	}
 	if err := json.Unmarshal(value, into); err != nil {
-		var v struct {
-			Version int `json:"v"`
-		}
-		if json.Unmarshal(value, &v) != nil || v.Version <= Version { // a newer one may have fields of other types
+		if *version = versionOf(value); *version <= Version { // a newer one may have fields of other types
 			return fmt.Errorf("the value is not a record of milena: %w", err)
 		}
-		*version = v.Version
 	}
 	switch {
 	case *version > Version:
@@ -64,6 +67,17 @@ func decode(value []byte, into any, version *int) error {
 		return errors.New("the value has no version v")
 	}
 	return nil
+}
+
+// versionOf returns the version of a value, 0 if it has none.
+func versionOf(value []byte) int {
+	var v struct {
+		Version int `json:"v"`
+	}
+	if json.Unmarshal(value, &v) != nil {
+		return 0
+	}
+	return v.Version
 }
 
 // newerError means that a newer milena wrote the record. What it says is not known, and not nonsense.
@@ -98,7 +112,9 @@ func (d *Decision) Check() error {
 		return fmt.Errorf("to %d is not above from %d", *d.To, *d.From)
 	case d.Halt != nil && (d.What != Skip || d.To != nil):
 		return errors.New("halt belongs to a skip without from and to")
-	case d.Halt != nil && (!haltForm.MatchString(d.Halt.Kind) || d.Halt.From < 0 || d.Halt.To < d.Halt.From):
+	case d.What == Skip && d.Halt == nil && d.To == nil:
+		return errors.New("skip names neither offsets, from and to, nor what halted the partition, halt")
+	case d.Halt != nil && (!haltForm.MatchString(d.Halt.Kind) || d.Halt.From < -1 || d.Halt.To < d.Halt.From):
 		return fmt.Errorf("halt by %.50q at %d to %d is none", d.Halt.Kind, d.Halt.From, d.Halt.To)
 	}
 	return nil
@@ -160,6 +176,22 @@ func (o *Outcome) check() error {
 	}
 	if o.Result != Done && o.Result != Refused && o.Result != Failed {
 		return fmt.Errorf("there is no result %.50q", string(o.Result))
+	}
+	return nil
+}
+
+func (e *Event) check() error {
+	err := errors.Join(
+		matches("id", e.ID, idForm), matches("what", string(e.What), haltForm), text("instance", e.Instance, maxName, needed), text("who", e.Who, maxName, optional),
+		text("why", e.Why, maxText, optional), text("detail", e.Detail, maxText, optional), moment("when", e.When, needed), moment("last", e.Last, optional),
+	)
+	switch {
+	case err != nil:
+		return errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+	case e.Count < 1:
+		return fmt.Errorf("count %d is not at least 1", e.Count)
+	case e.TookMillis < 0:
+		return fmt.Errorf("took_ms %d is below 0", e.TookMillis)
 	}
 	return nil
 }

@@ -4,9 +4,11 @@
 //
 //	record.go   Decision, Outcome and their form in the topic
 //	scope.go    what a decision is about
+//	event.go    Event: what happened without a decision
 //	check.go    which records are nonsense
 //	progress.go how far verifications are, which is no decision
 //	state.go    State: what holds now, as the records of the topic say in their order
+//	housekeep.go  what keeps the topic short and right
 //	log.go      Log: reads and writes the topic
 //	submit.go   Submit: writes decisions and waits until the instances say what they did; for the command line, and for whoever else decides
 //
@@ -18,6 +20,7 @@
 //	decision/<slot>/<scope>     the newest decision of its slot and scope
 //	history/<id>                the same, for `milena log`
 //	outcome/<id>/<instance>     what one instance did about the decision of that id
+//	event/<id>                  what happened to an instance: it started, stopped, took shards over, or has another config
 //
 // It also has the progress of verifications, which package verify and the engine understand. A slot is a hash of what is verified.
 //
@@ -46,8 +49,8 @@
 //	until      pause, throttle: when it ends by itself; optional
 //	began      resume, and pause of what is paused: since when it is paused; optional
 //	rate       throttle: bytes per second; 0 ends the throttle
-//	from, to   skip: the source offsets [from, to) that are left out; without them, what halted the partition
-//	halt       skip without from and to: {kind, from, to}, what halted the partition when it was decided. Another anomaly is not skipped
+//	from, to   skip: the source offsets [from, to) that are left out
+//	halt       skip without from and to: {kind, from, to}, what halted the partition when it was decided. Nothing else is skipped
 //
 // An outcome has
 //
@@ -56,6 +59,18 @@
 //	when       the time
 //	result     done, refused or failed
 //	detail     a sentence
+//
+// An event has
+//
+//	v, id      the version, and its id
+//	what       start, stop, takeover or config
+//	instance   the instance id
+//	when, last, count  of the first and the last one, and how many there were: those of a kind and a reason that follow closely are one event
+//	who, why   who caused it and why, as far as that is known
+//	detail     a sentence about the last one
+//	took_ms    how long the longest one took, in milliseconds
+//
+// Anomalies are no events, because the gap ledger of the journal has them (offsets.Gap).
 //
 // # What holds
 //
@@ -67,12 +82,16 @@
 //
 // A record that is not such a record changes nothing: [State.Apply] says why, and whoever reads the topic names its offset and the reason. Who wrote it
 // cannot be known, because Kafka does not keep that. Compaction deletes what such a record replaces, so the newest good one is written again
-// ([State.Housekeep]), unless a newer milena wrote what replaces it.
+// ([State.Housekeep]), or the record deleted if there is none, unless a newer milena wrote it.
+//
+// Whoever decides may do so while housekeeping writes. A record of housekeeping has the header milena.read-to, the offset up to which the topic was read
+// before ([Entry]). It counts only if no record of its key came from there on. Else the state keeps what that record says, and the next housekeeping, which
+// is at once, writes it again.
 //
 // # Bounds
 //
 // The topic is kept short by the instance with shard 0: it keeps the newest [MaxHistory] entries of the history, none older than [HistoryAge], and
-// deletes outcomes with them. Decisions that have no effect any more go after the same time, and of commands that were done all but the newest
+// deletes outcomes with them, and the newest [MaxEvents] events. Decisions that have no effect any more go after the same time, and of commands that were done all but the newest
 // [MaxHistory], but for skips: a restart must know them. A State has at most [MaxDecisions] decisions; what is beyond
 // that is ignored like nonsense. So is progress beyond [MaxProgress] partitions; that of a run is kept for [ProgressAge], and as long as no newer run of its
 // slot begins.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +31,10 @@ const (
 	MaxEntries = 256
 	// WriteAttempts is how often a write is sent while the leader moves.
 	writeAttempts = 5
+	// MaxDecoded limits what a batch of others decompresses to. Milena writes none that is larger, and compresses none.
+	maxDecoded = 4 << 20
+	// HeaderReadTo is the header of a record with [Entry.ReadTo].
+	headerReadTo = "milena.read-to"
 )
 
 // Log reads and writes the control topic of a flow. Only one goroutine may use it.
@@ -41,6 +46,8 @@ type Log struct {
 	id     [16]byte
 	leader int32 // -1 if it is not known
 	next   int64 // -1: from the beginning
+	high   int64 // the end of the topic according to the last answer that had no records
+	empty  int   // such answers in a row, without progress
 }
 
 // NewLog returns a log that reads from the beginning. The client is for it alone, as its requests wait at the broker; the caller closes it.
@@ -137,7 +144,17 @@ func (l *Log) lost(err error) error {
 
 func (l *Log) partition() offsets.TopicPartition { return offsets.TopicPartition{Topic: l.topic} }
 
-// ReadAll reads to the end that the topic has now.
+const (
+	// EmptyAnswers is how often a leader must say that there is nothing up to its end before that is believed.
+	emptyAnswers = 3
+	// ReadPatience is for how long a read to the end goes on without progress.
+	readPatience = 15 * time.Second
+	// ReadWait is how long one of its requests may wait.
+	readWait = 100 * time.Millisecond
+)
+
+// ReadAll reads to the end that the topic has now. The last records before it may be gone: then there is nothing to read up to the end. An error says
+// that the end was not reached because the topic answers with nothing for too long; the next call goes on where this one was.
 func (l *Log) ReadAll(ctx context.Context, visit func(Record)) error {
 	if err := l.locate(ctx); err != nil {
 		return err
@@ -146,9 +163,16 @@ func (l *Log) ReadAll(ctx context.Context, visit func(Record)) error {
 	if err != nil {
 		return l.lost(l.explain("read", err))
 	}
-	for l.next < end {
-		if err := l.Read(ctx, 100*time.Millisecond, visit); err != nil {
+	l.empty = 0
+	for progressed := time.Now(); l.next < end && (l.empty < emptyAnswers || l.high < end); {
+		before := l.next
+		if err := l.Read(ctx, readWait, visit); err != nil {
 			return err
+		}
+		if l.next > before {
+			progressed = time.Now()
+		} else if time.Since(progressed) > readPatience {
+			return l.lost(l.explain("read", fmt.Errorf("broker %d has records up to offset %d and returns none from offset %d on", l.leader, end, l.next)))
 		}
 	}
 	return nil
@@ -189,7 +213,14 @@ func (l *Log) Read(ctx context.Context, wait time.Duration, visit func(Record)) 
 	case err != nil:
 		return l.lost(l.explain("read", err))
 	}
-	return l.take(rp, visit)
+	before := l.next
+	err = l.take(rp, visit)
+	if l.high = rp.HighWatermark; l.next > before || len(rp.RecordBatches) > 0 {
+		l.empty = 0
+	} else {
+		l.empty++
+	}
+	return err
 }
 
 // take visits the records of a response.
@@ -211,16 +242,26 @@ func (l *Log) take(rp *kmsg.FetchResponseTopicPartition, visit func(Record)) err
 
 // takeBatch visits the records of a batch. One that cannot be decoded counts as one record that is nonsense.
 func (l *Log) takeBatch(batch recordbatch.Batch, visit func(Record)) {
-	records, err := recordbatch.Decode(batch.Bytes)
+	records, err := recordbatch.DecodeUpTo(batch.Bytes, maxDecoded)
 	if err != nil {
-		visit(Record{Offset: batch.BaseOffset, Key: []byte("a batch that cannot be decoded")})
+		visit(Record{Offset: batch.BaseOffset, Unreadable: err})
 		return
 	}
 	for _, r := range records {
 		if r.Offset >= l.next {
-			visit(Record{r.Offset, r.Key, r.Value})
+			visit(Record{Offset: r.Offset, Key: r.Key, Value: r.Value, ReadTo: readTo(r.Headers)})
 		}
 	}
+}
+
+// readTo returns [Entry.ReadTo] of a record, 0 if it has none.
+func readTo(headers []recordbatch.RecordHeader) int64 {
+	for _, h := range headers {
+		if n, err := strconv.ParseInt(string(h.Value), 10, 64); h.Key == headerReadTo && err == nil && n > 0 {
+			return n
+		}
+	}
+	return 0
 }
 
 // Write appends records as one batch: all of them, or none. After an error it is not known whether they are there, unless the broker refused them.
@@ -246,6 +287,9 @@ func encodeBatch(entries []Entry) ([]byte, error) {
 	records := make([]recordbatch.Record, len(entries))
 	for i, e := range entries {
 		records[i] = recordbatch.Record{Timestamp: now, Offset: int64(i), Key: []byte(e.Key), Value: e.Value}
+		if e.ReadTo > 0 {
+			records[i].Headers = []recordbatch.RecordHeader{{Key: headerReadTo, Value: strconv.AppendInt(nil, e.ReadTo, 10)}}
+		}
 	}
 	return recordbatch.Encode(records, recordbatch.None)
 }

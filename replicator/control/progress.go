@@ -48,7 +48,7 @@ func NewRun(slot, who string, document []byte) Run {
 }
 
 // Entry returns the record of the run.
-func (r Run) Entry() Entry { return Entry{runPrefix + r.Slot, encode(r)} }
+func (r Run) Entry() Entry { return Entry{Key: runPrefix + r.Slot, Value: encode(r)} }
 
 // PartEntry returns the record of the progress of one partition of the run. The document is a JSON object; nil deletes it.
 func (r Run) PartEntry(tp offsets.TopicPartition, document []byte) Entry {
@@ -208,7 +208,7 @@ func (p *progress) applyRun(key string, value []byte) error {
 		return fmt.Errorf("the key %.80q is not that of the value, with slot %q", key, r.Slot)
 	}
 	if _, ok := p.runs[slot]; !ok && len(p.runs) >= maxRuns {
-		return fmt.Errorf("there are %d verifications already", len(p.runs))
+		return fmt.Errorf("%w: there are %d verifications already", errFull, len(p.runs))
 	}
 	if p.runs == nil {
 		p.runs = make(map[string]Run)
@@ -238,7 +238,7 @@ func (p *progress) applyPart(of, name string, value []byte) error {
 		return err
 	}
 	if !known && of != ownPrefix && p.count >= MaxProgress || p.bytes+len(value)-len(before) > maxProgressBytes {
-		return errors.New("there is too much progress of verifications already")
+		return fmt.Errorf("%w: there is too much progress of verifications already", errFull)
 	}
 	kept := v.Document
 	if of == ownPrefix {

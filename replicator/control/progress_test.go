@@ -90,11 +90,11 @@ func TestProgressIsBounded(t *testing.T) {
 	renamed.Key = "verify/cd"
 	for _, e := range []control.Entry{
 		renamed,
-		{"verify/xyz/1/orders/0", []byte(`{"v":1}`)},
-		{"verify/ab/" + run.ID + "/orders", []byte(`{"v":1}`)},
-		{"verify/ab/" + run.ID + "/orders/0", []byte(`{}`)},
-		{"verified/orders/x", []byte(`{"v":1}`)},
-		{"verify/ab", []byte("nonsense")},
+		{Key: "verify/xyz/1/orders/0", Value: []byte(`{"v":1}`)},
+		{Key: "verify/ab/" + run.ID + "/orders", Value: []byte(`{"v":1}`)},
+		{Key: "verify/ab/" + run.ID + "/orders/0", Value: []byte(`{}`)},
+		{Key: "verified/orders/x", Value: []byte(`{"v":1}`)},
+		{Key: "verify/ab", Value: []byte("nonsense")},
 		run.PartEntry(orders, []byte(`"`+strings.Repeat("x", control.MaxProgressValue)+`"`)),
 	} {
 		if err := s.Apply(control.Record{Key: []byte(e.Key), Value: e.Value}); err == nil {

@@ -56,7 +56,7 @@ type Decision struct {
 	Halt    *Halt     `json:"halt,omitempty"`
 }
 
-// Halt is an anomaly that halted a partition, as whoever decides has seen it. It concerns the source offsets [From, To).
+// Halt is an anomaly that halted a partition, as whoever decides has seen it. It concerns the source offsets [From, To); -1 is not known.
 type Halt struct {
 	Kind string `json:"kind"`
 	From int64  `json:"from"`
@@ -68,7 +68,12 @@ func (h *Halt) Has(kind string, from int64) bool {
 	return h.Kind == kind && (from == h.From || from > h.From && from < h.To)
 }
 
-func (h *Halt) String() string { return fmt.Sprintf("%s at source offset %d", h.Kind, h.From) }
+func (h *Halt) String() string {
+	if h.From < 0 {
+		return h.Kind + " at an offset that is not known"
+	}
+	return fmt.Sprintf("%s at source offset %d", h.Kind, h.From)
+}
 
 // Start is since when what a pause covers has been paused without interruption: a pause may have replaced another one.
 func (d *Decision) Start() time.Time {
@@ -80,10 +85,15 @@ func (d *Decision) Start() time.Time {
 
 // New returns a decision of now.
 func New(what Verb, scope Scope, who, why string) Decision {
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	return Decision{Version: Version, ID: newID(now), What: what, Scope: scope, Who: who, When: now, Why: why}
+}
+
+// newID returns an id that no other record has. Ids sort by time.
+func newID(now time.Time) string {
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // it never fails
-	now := time.Now().UTC().Truncate(time.Millisecond)
-	return Decision{Version: Version, ID: now.Format("20060102T150405.000Z") + "-" + hex.EncodeToString(random[:]), What: what, Scope: scope, Who: who, When: now, Why: why}
+	return now.Format("20060102T150405.000Z") + "-" + hex.EncodeToString(random[:])
 }
 
 // Holds reports whether a pause or a throttle is in force.
@@ -118,18 +128,21 @@ type Outcome struct {
 type Entry struct {
 	Key   string
 	Value []byte
+	// ReadTo is up to which offset, exclusive, the topic was read before the entry was decided on; 0 if that does not matter. Else the entry counts only
+	// if no record of its key came in between.
+	ReadTo int64
 }
 
 // Entries returns the two records of a decision.
 func (d Decision) Entries() []Entry {
 	value := encode(d)
-	return []Entry{{d.key(), value}, {historyPrefix + d.ID, value}}
+	return []Entry{{Key: d.key(), Value: value}, {Key: historyPrefix + d.ID, Value: value}}
 }
 
 // Entry returns the record of an outcome.
 func (o Outcome) Entry() Entry {
 	o.Version, o.When = Version, o.When.UTC().Truncate(time.Millisecond)
-	return Entry{o.key(), encode(o)}
+	return Entry{Key: o.key(), Value: encode(o)}
 }
 
 // The prefixes of keys.
@@ -139,6 +152,7 @@ const (
 	outcomePrefix  = "outcome/"
 	runPrefix      = "verify/"   // of a verification
 	ownPrefix      = "verified/" // of the flow's own one
+	eventPrefix    = "event/"
 )
 
 func (d *Decision) key() string { return decisionPrefix + d.What.slot() + "/" + d.Scope.key() }

@@ -35,6 +35,7 @@ func TestGoldenBytes(t *testing.T) {
 	resume := decision(control.Resume, control.Scope{Kind: control.Flow}, "four", 0)
 	resume.Began, resume.Why = noon.Add(-time.Hour), ""
 	adopt := decision(control.Adopt, control.Scope{Kind: control.Group, Group: "a/b"}, "five", 0)
+	event := control.Event{ID: "e1", What: control.Takeover, Instance: "milena-1", When: noon, Last: noon.Add(5 * time.Second), Count: 22, Why: "the process started", Detail: "shards 0-21", TookMillis: 140}
 	outcome := control.Outcome{ID: "one", Instance: "milena-1", When: noon, Result: control.Done, Detail: "paused 1 partition"}
 	head := `{"v":1,"id":"`
 	tail := `"who":"alice@host","when":"2026-03-01T12:00:0`
@@ -50,6 +51,7 @@ func TestGoldenBytes(t *testing.T) {
 		{"throttle", throttle.Entries()[0], "decision/throttle/topic/orders", head + `three","what":"throttle","scope":{"kind":"topic","topic":"orders"},` + tail + `0Z","why":"a test","rate":1048576}`},
 		{"resume", resume.Entries()[0], "decision/pause/flow", head + `four","what":"resume","scope":{"kind":"flow"},` + tail + `0Z","began":"2026-03-01T11:00:00Z"}`},
 		{"adopt", adopt.Entries()[0], "decision/adopt/group/a/b", head + `five","what":"adopt","scope":{"kind":"group","group":"a/b"},` + tail + `0Z","why":"a test"}`},
+		{"event", event.Entry(), "event/e1", `{"v":1,"id":"e1","what":"takeover","instance":"milena-1","when":"2026-03-01T12:00:00Z","last":"2026-03-01T12:00:05Z","count":22,"why":"the process started","detail":"shards 0-21","took_ms":140}`},
 		{"outcome", outcome.Entry(), "outcome/one/milena-1", `{"v":1,"id":"one","instance":"milena-1","when":"2026-03-01T12:00:00Z","result":"done","detail":"paused 1 partition"}`},
 	} {
 		if test.entry.Key != test.key || string(test.entry.Value) != test.value {
@@ -97,6 +99,7 @@ func TestNonsenseIsIgnored(t *testing.T) {
 		"a scope with more":   {key, good(func(d *control.Decision) { d.Scope.Topic = "orders" }), "fields of another"},
 		"a rate":              {key, good(func(d *control.Decision) { d.Rate = 5 }), "cannot have rate"},
 		"offsets":             {key, good(func(d *control.Decision) { d.From, d.To = number(1), number(2) }), "cannot have from"},
+		"a skip of nothing":   {"decision/skip/partition/orders/3", good(func(d *control.Decision) { d.What, d.Scope = control.Skip, control.OfPartition(orders) }), "names neither offsets"},
 		"a history of others": {"history/y", good(func(*control.Decision) {}), "is not that of the value"},
 		"an outcome of what":  {"outcome/x", `{}`, "has no instance"},
 		"a strange outcome":   {"outcome/x/i", `{"v":1,"id":"x","instance":"i","when":"2026-03-01T12:00:00Z","result":"perhaps"}`, "no result"},
@@ -113,6 +116,7 @@ func TestNonsenseIsIgnored(t *testing.T) {
 			if d := s.Paused(orders, noon); d == nil || d.ID != "first" {
 				t.Errorf("the pause is %+v", d)
 			}
+			s.Settle()
 			if n, last := s.Ignored(); n != 1 || last[0].Offset != 7 {
 				t.Errorf("%d ignored: %v", n, last)
 			}

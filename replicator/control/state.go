@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,6 +31,9 @@ type Record struct {
 	Offset int64
 	Key    []byte
 	Value  []byte // nil for a tombstone
+	ReadTo int64  // see [Entry]
+	// Unreadable is why a batch cannot be decoded. The record stands for all of it.
+	Unreadable error
 }
 
 // IsDecision reports whether the record may change what holds.
@@ -48,34 +52,81 @@ type State struct {
 	decisions map[string]*Decision          // by key; never changed
 	history   map[string]Decision           // by id
 	outcomes  map[string]map[string]Outcome // by id of the decision, and instance
-	spoiled   map[string]bool               // keys of decisions whose newest record is nonsense, or not in the topic
+	events    map[string]Event              // by id
 	answers   int                           // outcomes of all decisions
 	progress  progress
-	ignored   int
-	last      []Ignored
+	nonsense
+	housekeeping
+}
+
+// nonsense is what a state knows of records that changed nothing.
+type nonsense struct {
+	ignored int
+	last    []Ignored
+	newest  map[string]Ignored // by key, if nothing has replaced them
 }
 
 // Apply takes the next record of the log. The error says why the record is ignored: it changed nothing.
 func (s *State) Apply(r Record) error {
+	s.begin()
+	key := string(r.Key)
+	if s.isOvertaken(key, r.ReadTo) {
+		s.read(key, r.Offset)
+		s.spoil(key)
+		s.urgent = true
+		return nil
+	}
+	s.read(key, r.Offset)
 	err := s.apply(r)
-	if err != nil {
-		s.ignored++
-		s.last = append(s.last, Ignored{r.Offset, err.Error()})
-		s.last = s.last[max(0, len(s.last)-maxIgnored):]
-		_, replaces := s.decisions[string(r.Key)]
-		if _, newer := errors.AsType[*newerError](err); newer {
-			delete(s.spoiled, string(r.Key)) // to write the older one again would undo a decision
-		} else if replaces {
-			s.spoiled[string(r.Key)] = true
-		}
+	if err == nil {
+		delete(s.spoiled, key)
+		delete(s.newest, key)
+		return nil
+	}
+	if version := versionOf(r.Value); version > Version {
+		err = &newerError{version}
+	}
+	if r.Key == nil { // nothing can replace it
+		s.ignore(fmt.Sprintf("\x00%d", r.Offset), Ignored{r.Offset, err.Error()})
+		return err
+	}
+	s.ignore(key, Ignored{r.Offset, err.Error()})
+	_, newer := errors.AsType[*newerError](err)
+	switch {
+	case newer:
+		delete(s.spoiled, key) // to write what it replaces would undo what a newer milena did
+	case !errors.Is(err, errFull):
+		s.spoil(key)
 	}
 	return err
 }
 
+// errFull means that a state has no room for what a record says.
+var errFull = errors.New("the control topic has too much")
+
+// ignore notes a record that changed nothing.
+func (n *nonsense) ignore(key string, i Ignored) {
+	n.ignored++
+	n.last = append(n.last, i)
+	n.last = n.last[max(0, len(n.last)-maxIgnored):]
+	if _, known := n.newest[key]; known || len(n.newest) < maxSpoiled {
+		n.newest[key] = i
+	}
+}
+
+// Settle ends the reading of what the topic had at the start: nonsense that was replaced since does not count.
+func (s *State) Settle() {
+	list := slices.SortedFunc(maps.Values(s.newest), func(a, b Ignored) int { return cmp.Compare(a.Offset, b.Offset) })
+	s.ignored, s.last = len(list), list[max(0, len(list)-maxIgnored):]
+}
+
 func (s *State) apply(r Record) error {
-	s.begin()
 	key := string(r.Key)
 	switch {
+	case r.Unreadable != nil:
+		return fmt.Errorf("a batch cannot be decoded: %w", r.Unreadable)
+	case r.Value == nil && !isOurs(key):
+		return nil // nonsense was deleted
 	case len(r.Key) > maxKey:
 		return fmt.Errorf("the key has %d bytes, more than %d", len(r.Key), maxKey)
 	case len(r.Value) > limitOf(key):
@@ -86,6 +137,8 @@ func (s *State) apply(r Record) error {
 		return s.applyHistory(key, r.Value)
 	case strings.HasPrefix(key, outcomePrefix):
 		return s.applyOutcome(key, r.Value)
+	case strings.HasPrefix(key, eventPrefix):
+		return s.applyEvent(key, r.Value)
 	case strings.HasPrefix(key, runPrefix):
 		return s.progress.applyRun(key, r.Value)
 	case strings.HasPrefix(key, ownPrefix):
@@ -94,10 +147,14 @@ func (s *State) apply(r Record) error {
 	return fmt.Errorf("the key %.50q is not one of milena", key)
 }
 
+// isOurs reports whether a key is of a form that milena writes.
+func isOurs(key string) bool {
+	return len(key) <= maxKey && slices.ContainsFunc([]string{decisionPrefix, historyPrefix, outcomePrefix, eventPrefix, runPrefix, ownPrefix}, func(p string) bool { return strings.HasPrefix(key, p) })
+}
+
 func (s *State) applyDecision(key string, value []byte) error {
 	if value == nil {
 		delete(s.decisions, key)
-		delete(s.spoiled, key)
 		return nil
 	}
 	d, err := decodeDecision(value)
@@ -108,10 +165,9 @@ func (s *State) applyDecision(key string, value []byte) error {
 		return fmt.Errorf("the key %.80q is not that of the value, %q", key, d.key())
 	}
 	if _, ok := s.decisions[key]; !ok && len(s.decisions) >= MaxDecisions {
-		return fmt.Errorf("there are %d decisions already; resume what is paused", len(s.decisions))
+		return fmt.Errorf("%w: there are %d decisions already; resume what is paused", errFull, len(s.decisions))
 	}
 	s.decisions[key] = &d
-	delete(s.spoiled, key)
 	return nil
 }
 
@@ -128,15 +184,38 @@ func (s *State) applyHistory(key string, value []byte) error {
 	case d.ID != id:
 		return fmt.Errorf("the key %.80q is not that of the value, with id %q", key, d.ID)
 	case len(s.history) >= MaxDecisions:
-		return fmt.Errorf("the history has %d entries already", len(s.history))
+		return fmt.Errorf("%w: the history has %d entries already", errFull, len(s.history))
 	}
 	s.history[id] = d
+	return nil
+}
+
+func (s *State) applyEvent(key string, value []byte) error {
+	id := strings.TrimPrefix(key, eventPrefix)
+	if value == nil {
+		delete(s.events, id)
+		return nil
+	}
+	e, err := decodeEvent(value)
+	_, known := s.events[id]
+	switch {
+	case err != nil:
+		return err
+	case e.ID != id:
+		return fmt.Errorf("the key %.80q is not that of the value, with id %q", key, e.ID)
+	case !known && len(s.events) >= maxStateEvents:
+		return fmt.Errorf("%w: there are %d events already", errFull, len(s.events))
+	}
+	s.events[id] = e
 	return nil
 }
 
 func (s *State) applyOutcome(key string, value []byte) error {
 	id, instance, ok := strings.Cut(strings.TrimPrefix(key, outcomePrefix), "/")
 	if !ok {
+		if value == nil {
+			return nil // nonsense was deleted
+		}
 		return fmt.Errorf("the key %.80q has no instance", key)
 	}
 	_, known := s.outcomes[id][instance]
@@ -158,7 +237,7 @@ func (s *State) applyOutcome(key string, value []byte) error {
 		return fmt.Errorf("the key %.80q is not that of the value, %q", key, o.key())
 	case known: // a newer one
 	case s.answers >= maxAnswers, len(s.outcomes) >= MaxDecisions && s.outcomes[id] == nil, len(s.outcomes[id]) >= maxOutcomes:
-		return errors.New("there are too many outcomes")
+		return fmt.Errorf("%w: there are too many outcomes", errFull)
 	default:
 		s.answers++
 	}
@@ -177,7 +256,8 @@ func (s *State) Continue(earlier *State, now time.Time) {
 			continue
 		}
 		s.begin()
-		s.decisions[key], s.spoiled[key] = d, true
+		s.decisions[key] = d
+		s.spoil(key)
 	}
 }
 
@@ -185,7 +265,8 @@ func (s *State) Continue(earlier *State, now time.Time) {
 func (s *State) begin() {
 	if s.decisions == nil {
 		s.decisions, s.history = make(map[string]*Decision), make(map[string]Decision)
-		s.outcomes, s.spoiled = make(map[string]map[string]Outcome), make(map[string]bool)
+		s.outcomes, s.events = make(map[string]map[string]Outcome), make(map[string]Event)
+		s.spoiled, s.offsets, s.newest = make(map[string]bool), make(map[string]int64), make(map[string]Ignored)
 	}
 }
 
@@ -301,59 +382,24 @@ func (s *State) Outcome(id, instance string) (Outcome, bool) {
 	return o, ok
 }
 
+// Events returns the events, the oldest first.
+func (s *State) Events() []Event {
+	return slices.SortedFunc(maps.Values(s.events), func(a, b Event) int {
+		return cmp.Or(a.When.Compare(b.When), strings.Compare(a.ID, b.ID))
+	})
+}
+
+// LastEvent returns the newest event of an instance, of one of the kinds if any are named, nil if there is none.
+func (s *State) LastEvent(instance string, kinds ...EventKind) (last *Event) {
+	for _, e := range s.events {
+		if e.Instance == instance && (len(kinds) == 0 || slices.Contains(kinds, e.What)) && (last == nil || e.Latest().After(last.Latest())) {
+			last = &e
+		}
+	}
+	return last
+}
+
 // History returns the decisions, the oldest first.
 func (s *State) History() []Decision {
 	return slices.SortedFunc(maps.Values(s.history), func(a, b Decision) int { return strings.Compare(a.ID, b.ID) })
-}
-
-// spare returns commands that were done, but for skips and the newest [MaxHistory]: else what was done once to many partitions would leave no room for
-// other decisions.
-func (s *State) spare() map[*Decision]bool {
-	var done []*Decision
-	for _, d := range s.Decisions() {
-		if d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0 {
-			done = append(done, d)
-		}
-	}
-	spare := make(map[*Decision]bool)
-	for _, d := range done[:max(0, len(done)-MaxHistory)] {
-		spare[d] = true
-	}
-	return spare
-}
-
-// Housekeep returns records that keep the topic short and right: tombstones of what is too old or too much, and decisions whose newest record is
-// nonsense or gone. Whoever writes them reads them like any others.
-func (s *State) Housekeep(now time.Time) (entries []Entry) {
-	for _, key := range slices.Sorted(maps.Keys(s.spoiled)) {
-		entries = append(entries, Entry{key, encode(s.decisions[key])})
-	}
-	kept := make(map[string]bool)
-	history := s.History()
-	for i, d := range history {
-		if len(history)-i > MaxHistory || now.Sub(d.When) > HistoryAge {
-			entries = append(entries, Entry{Key: historyPrefix + d.ID})
-		} else {
-			kept[d.ID] = true
-		}
-	}
-	spare := s.spare()
-	for _, key := range slices.Sorted(maps.Keys(s.decisions)) {
-		d := s.decisions[key]
-		over := d.What == Resume || d.What == Throttle && d.Rate == 0 || !d.Until.IsZero() && !now.Before(d.Until) || d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0
-		if over && now.Sub(d.When) > HistoryAge && now.Sub(d.Until) > HistoryAge || spare[d] {
-			entries = append(entries, Entry{Key: key})
-		} else {
-			kept[d.ID] = true
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(s.outcomes)) {
-		if kept[id] {
-			continue
-		}
-		for instance := range s.outcomes[id] {
-			entries = append(entries, Entry{Key: outcomePrefix + id + "/" + instance})
-		}
-	}
-	return append(entries, s.progress.housekeep(now)...)
 }

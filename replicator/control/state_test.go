@@ -101,13 +101,13 @@ func TestSpoiledDecisionsAreWrittenAgain(t *testing.T) {
 	}
 	entries := s.Housekeep(noon)
 	if len(entries) != 1 || entries[0].Key != d.Entries()[0].Key || string(entries[0].Value) != string(d.Entries()[0].Value) {
-		t.Fatalf("%s", entries)
+		t.Fatalf("%v", entries)
 	}
 	if err := s.Apply(control.Record{Key: []byte(entries[0].Key), Value: entries[0].Value}); err != nil {
 		t.Fatal(err)
 	}
 	if entries := s.Housekeep(noon); len(entries) != 0 {
-		t.Errorf("written once more: %s", entries)
+		t.Errorf("written once more: %v", entries)
 	}
 }
 
@@ -125,7 +125,9 @@ func TestHousekeep(t *testing.T) {
 	put(decision(control.Pause, control.OfTopic("orders"), "0-holds", 0))
 	put(decision(control.Resume, control.OfTopic("bills"), "0-over", 0))
 	put(decision(control.Retry, control.OfPartition(orders), "0-done", 0))
-	put(decision(control.Skip, control.OfPartition(orders), "0-skip", 0))
+	skip := decision(control.Skip, control.OfPartition(orders), "0-skip", 0)
+	skip.Halt = &control.Halt{Kind: "retention_gap", From: 20, To: 30}
+	put(skip)
 	now := noon.Add(control.HistoryAge + time.Hour)
 	for i := range control.MaxHistory + 5 {
 		put(decision(control.Retry, control.Scope{Kind: control.Flow}, fmt.Sprintf("1-%05d", i), control.HistoryAge))
@@ -183,7 +185,7 @@ func TestDecisionsOfANewerVersionAreLeftAlone(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if entries := s.Housekeep(noon); len(entries) != 0 {
-		t.Errorf("the older decision is written over the newer one: %s", entries)
+		t.Errorf("the older decision is written over the newer one: %v", entries)
 	}
 }
 

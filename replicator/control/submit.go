@@ -49,6 +49,7 @@ func Open(ctx context.Context, c client.Clusters) (*Log, *State, func(), error) 
 		cl.Close()
 		return nil, nil, nil, c.TargetError(err)
 	}
+	state.Settle()
 	return l, state, cl.Close, nil
 }
 

@@ -45,6 +45,15 @@ func (s *Syncer) Adopted(group string) (text string, ok bool) {
 	return text, ok
 }
 
+// Withdraw ends an adoption that the sync has not begun.
+func (s *Syncer) Withdraw(group string) {
+	a := s.adoptions
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.left, group)
+	delete(a.done, group)
+}
+
 // wants reports whether the sync is to adopt a group.
 func (a *adoptions) wants(group string) bool {
 	a.mu.Lock()

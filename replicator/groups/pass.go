@@ -248,7 +248,9 @@ func (p *pass) finish(g *groupMemory, hash uint64, positions []*position) {
 		}
 		g.settled = g.settled && q.settled()
 	}
-	p.adoptions.end(g.name, positions)
+	if len(positions) == 0 || positions[0].adopted { // one that came while this pass was under way waits for the next
+		p.adoptions.end(g.name, positions)
+	}
 	g.read, g.looked = hash, p.began
 	g.remember(positions)
 }

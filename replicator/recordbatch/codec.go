@@ -2,6 +2,7 @@ package recordbatch
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -80,7 +81,8 @@ func newZstdWriter() *zstd.Encoder {
 
 // decompress returns the records section of a batch, or the message set of a wrapper, decompressed into a buffer of the scratch.
 func (s *scratch) decompress(src []byte, codec Codec, h Header) ([]byte, error) {
-	raw, err := decompress(s.raw[:0], src, codec)
+	limit := cmp.Or(s.limit, MaxDecodedBytes)
+	raw, err := decompress(s.raw[:0], src, codec, limit)
 	if err != nil {
 		return nil, &FormatError{Offset: h.BaseOffset, Problem: "decompress " + codec.String(), Err: err}
 	}
@@ -88,8 +90,8 @@ func (s *scratch) decompress(src []byte, codec Codec, h Header) ([]byte, error) 
 	return raw, nil
 }
 
-// decompress appends the decompressed src to dst, which must be empty; only its capacity is used.
-func decompress(dst, src []byte, codec Codec) ([]byte, error) {
+// decompress appends the decompressed src, at most limit bytes, to dst, which must be empty; only its capacity is used.
+func decompress(dst, src []byte, codec Codec, limit int) ([]byte, error) {
 	switch codec {
 	case None:
 		return append(dst, src...), nil
@@ -101,27 +103,27 @@ func decompress(dst, src []byte, codec Codec) ([]byte, error) {
 		if err := r.gzip.Reset(&r.src); err != nil {
 			return nil, err
 		}
-		return readAll(dst, &r.gzip)
+		return readAll(dst, &r.gzip, limit)
 	case Snappy:
-		return decompressSnappy(dst, src)
+		return decompressSnappy(dst, src, limit)
 	case LZ4:
-		return decompressLZ4(dst, src)
+		return decompressLZ4(dst, src, limit)
 	case Zstd:
-		return decompressZstd(dst, src)
+		return decompressZstd(dst, src, limit)
 	default:
 		return nil, errors.New("unknown codec")
 	}
 }
 
-// readAll reads r to its end, at most MaxDecodedBytes. The buffer doubles as needed, whatever size was declared.
-func readAll(dst []byte, r io.Reader) ([]byte, error) {
+// readAll reads r to its end, at most limit bytes. The buffer doubles as needed, whatever size was declared.
+func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 	for {
 		if len(dst) == cap(dst) {
-			dst = slices.Grow(dst, min(max(4096, len(dst)), MaxDecodedBytes+1-len(dst)))
+			dst = slices.Grow(dst, min(max(4096, len(dst)), max(1, limit+1-len(dst))))
 		}
 		n, err := r.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]
-		if len(dst) > MaxDecodedBytes {
+		if len(dst) > limit {
 			return nil, errTooMuch
 		}
 		if errors.Is(err, io.EOF) {
@@ -133,7 +135,7 @@ func readAll(dst []byte, r io.Reader) ([]byte, error) {
 	}
 }
 
-func decompressLZ4(dst, src []byte) ([]byte, error) {
+func decompressLZ4(dst, src []byte, limit int) ([]byte, error) {
 	if len(src) < 4 || binary.LittleEndian.Uint32(src) != 0x184D2204 { // the library also accepts legacy and skippable frames, Kafka does not
 		return nil, errLZ4Magic
 	}
@@ -142,7 +144,7 @@ func decompressLZ4(dst, src []byte) ([]byte, error) {
 	defer r.src.Reset(nil)
 	r.src.Reset(src)
 	r.lz4.Reset(&r.src)
-	dst, err := readAll(dst, r.lz4)
+	dst, err := readAll(dst, r.lz4, limit)
 	if err == nil && r.src.Len() > 0 {
 		err = errTrailing
 	}
@@ -155,9 +157,9 @@ var xerialMagic = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0} //nolint:gocheck
 
 const xerialHeaderSize = 16
 
-func decompressSnappy(dst, src []byte) ([]byte, error) {
+func decompressSnappy(dst, src []byte, limit int) ([]byte, error) {
 	if !bytes.HasPrefix(src, xerialMagic) {
-		return appendSnappy(dst, src)
+		return appendSnappy(dst, src, limit)
 	}
 	for len(src) > 0 {
 		if bytes.HasPrefix(src, xerialMagic) && len(src) >= xerialHeaderSize { // streams may be concatenated
@@ -173,7 +175,7 @@ func decompressSnappy(dst, src []byte) ([]byte, error) {
 			return nil, errXerial
 		}
 		var err error
-		if dst, err = appendSnappy(dst, src[:length]); err != nil {
+		if dst, err = appendSnappy(dst, src[:length], limit); err != nil {
 			return nil, err
 		}
 		src = src[length:]
@@ -183,7 +185,7 @@ func decompressSnappy(dst, src []byte) ([]byte, error) {
 
 // appendSnappy appends one decoded raw block to dst. The decoder allocates the declared length up front, so the length is checked first:
 // snappy encodes at most 64 bytes in 3.
-func appendSnappy(dst, block []byte) ([]byte, error) {
+func appendSnappy(dst, block []byte, limit int) ([]byte, error) {
 	const bestRatio = 22
 	length, err := s2.DecodedLen(block)
 	if err != nil {
@@ -192,7 +194,7 @@ func appendSnappy(dst, block []byte) ([]byte, error) {
 	if length > bestRatio*len(block) {
 		return nil, errClaim
 	}
-	if length > MaxDecodedBytes-len(dst) {
+	if length > limit-len(dst) {
 		return nil, errTooMuch
 	}
 	dst = slices.Grow(dst, length)
@@ -204,7 +206,7 @@ func appendSnappy(dst, block []byte) ([]byte, error) {
 
 // decompressZstd checks the declared content size before the decoder allocates it: a block of at least 4 bytes holds at most 128 KiB. The
 // decoder itself limits all frames together to MaxDecodedBytes.
-func decompressZstd(dst, src []byte) ([]byte, error) {
+func decompressZstd(dst, src []byte, limit int) ([]byte, error) {
 	const bestRatio = 128 << 10 / 4
 	var header zstd.Header
 	if err := header.Decode(src); err != nil {
@@ -213,9 +215,22 @@ func decompressZstd(dst, src []byte) ([]byte, error) {
 	if header.HasFCS && header.FrameContentSize > bestRatio*uint64(len(src)) {
 		return nil, errClaim
 	}
+	if limit < MaxDecodedBytes {
+		return decompressSmallZstd(dst, src, limit)
+	}
 	d := zstdReaders.Get().(*zstd.Decoder)
 	defer zstdReaders.Put(d)
 	return d.DecodeAll(src, dst)
+}
+
+// decompressSmallZstd decodes as a stream, which allocates no more than what is read and the window of a frame.
+func decompressSmallZstd(dst, src []byte, limit int) ([]byte, error) {
+	d, err := zstd.NewReader(bytes.NewReader(src), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(max(limit, zstd.MinWindowSize))))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return readAll(dst, d, limit)
 }
 
 // compress appends the compressed src to dst.

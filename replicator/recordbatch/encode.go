@@ -11,6 +11,7 @@ import (
 
 // scratch holds the buffers of one Decode, Encode, Rebuild or Merge.
 type scratch struct {
+	limit   int // of decompressed bytes, MaxDecodedBytes if 0
 	entries []entry
 	raw     []byte // decompressed records section or message set of the source
 	bodies  []byte // bodies of entries that do not alias a version 2 batch

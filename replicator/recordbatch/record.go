@@ -43,8 +43,11 @@ const minRecordSize = 7
 //
 // Keys, values and header values alias batch if it is uncompressed, otherwise a buffer that only the records refer to. A batch decompresses to
 // at most [MaxDecodedBytes].
-func Decode(batch []byte) ([]Record, error) {
-	var s scratch
+func Decode(batch []byte) ([]Record, error) { return DecodeUpTo(batch, MaxDecodedBytes) }
+
+// DecodeUpTo is [Decode] of a batch that decompresses to at most limit bytes. One that is larger is a *[FormatError].
+func DecodeUpTo(batch []byte, limit int) ([]Record, error) {
+	s := scratch{limit: limit}
 	_, entries, err := s.decode(batch)
 	if err != nil || len(entries) == 0 {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
 )
 
 // Flow is a replication flow that runs in the background of a test.
@@ -19,6 +20,9 @@ type Flow struct {
 	Config   config.Flow
 	ClientID string // of its requests; no other flow has it
 	Metrics  *prometheus.Registry
+
+	// NoteEvent is that of the replicator's flow.
+	NoteEvent func(what control.EventKind, why, detail string)
 
 	source  *Cluster
 	logged  *logged
@@ -46,7 +50,7 @@ func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	f.prepare = flow.Prepare
+	f.prepare, f.NoteEvent = flow.Prepare, flow.NoteEvent
 	f.Running = Run(c.t, flow.Run, flow.Status)
 	return f
 }
