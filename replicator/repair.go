@@ -373,8 +373,10 @@ func byWhom(what string, d *control.Decision) string {
 // restartCopy lets everything that the source has of a partition be copied again, behind what the copy has. The gap ledger says so in the same journal
 // write that begins the new map, so that it is done once.
 func (f *Flow) restartCopy(ctx context.Context, d *control.Decision, r *repair, p *partition) (control.Result, string) {
+	for _, kind := range []policy.Kind{policy.Recreated, policy.TargetRecreated} { // the copy may have been deleted for this, and nobody has noticed yet
+		f.controls.permit(r.tp, permit{kind: kind, action: policy.Restart})
+	}
 	if kind := r.anomaly.kind; kind == policy.Recreated || kind == policy.TargetRecreated {
-		f.controls.permit(r.tp, permit{kind, policy.Restart, r.anomaly.from})
 		f.replace(p, r)
 		return "", ""
 	}

@@ -555,3 +555,36 @@ func TestRetryOfACompactedTopic(t *testing.T) {
 	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0))
 	flow.UntilCopied("orders")
 }
+
+// Whatever halts a partition, its copy is exact again once the target topic is deleted and copied again.
+func TestRestartOfADiscardedCopy(t *testing.T) {
+	for name, halt := range map[string]func(*testing.T) (*replicatortest.Clusters, *replicatortest.Flow){
+		"recreated": func(t *testing.T) (*replicatortest.Clusters, *replicatortest.Flow) {
+			c := replicatortest.NewClusters(t, 1)
+			c.Source.CreateTopic("orders", 1)
+			c.Source.Produce("orders", 1, 20, "old")
+			flow := c.Start()
+			flow.UntilCopied("orders")
+			c.Source.RecreateTopic("orders", 1)
+			c.Source.Produce("orders", 1, 30, "new")
+			flow.UntilHaltedBy("recreated", "orders", 0)
+			return c, flow
+		},
+		"retention_gap": func(t *testing.T) (*replicatortest.Clusters, *replicatortest.Flow) {
+			c, flow, _ := gapped(t)
+			return c, flow
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, flow := halt(t)
+			c.Target.DeleteTopic("a.orders")
+			c.Decide(control.Done, control.RestartCopy, replicatortest.TP("orders", 0))
+			flow.UntilCopied("orders")
+			c.Target.Client.PurgeTopicsFromClient("a.orders")
+			want := c.Source.Texts("orders", 1)[0]
+			replicatortest.MustEqual(t, "the copy", want, c.Target.Texts("a.orders", 1)[0])
+			wantAfterRestart(t, c, flow)
+		})
+	}
+}
