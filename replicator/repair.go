@@ -268,7 +268,7 @@ func (f *Flow) awaitRepair(p *partition, r *repair) (control.Result, string) {
 	switch {
 	case p.state == halted && p.anomaly != nil:
 		return control.Failed, fmt.Sprintf("%s is halted again at offset %d: %s: %s", r.tp, p.acked, p.anomaly.kind, p.anomaly.detail)
-	case p.state == replicating && (p.acked > max(r.anomaly.from, r.anomaly.to-1) || p.sourceEnd >= 0 && p.acked >= p.sourceEnd || p.pause != nil || waited > repairPatience && p.fetchedAt.After(r.since)):
+	case p.state == replicating && (r.isPassedLocked(p) || p.pause != nil || waited > repairPatience && p.fetchedAt.After(r.since)):
 		f.noteRepairedLocked(p, r)
 		if p.pause != nil {
 			return control.Done, fmt.Sprintf("%s goes on at offset %d once it is resumed", r.tp, p.acked)
@@ -278,6 +278,15 @@ func (f *Flow) awaitRepair(p *partition, r *repair) (control.Result, string) {
 		return control.Failed, fmt.Sprintf("%s is %s, and nothing of it was copied since; see the status", r.tp, p.state)
 	}
 	return "", ""
+}
+
+// isPassedLocked reports whether a partition that is taken over again is behind what halted it. Records that the source has lost were copied before: only
+// the next fetch tells. The partition's lock is held.
+func (r *repair) isPassedLocked(p *partition) bool {
+	if r.anomaly.kind == policy.Truncated {
+		return p.fetchedAt.After(r.since) && p.acked <= p.sourceEnd
+	}
+	return p.acked > max(r.anomaly.from, r.anomaly.to-1) || p.sourceEnd >= 0 && p.acked >= p.sourceEnd
 }
 
 // actionRetry is what the gap ledger says of a halt that is over.

@@ -341,14 +341,24 @@ func TestDecisionsWaitForAProcess(t *testing.T) {
 
 // What the source holds now is copied from where it was truncated.
 func TestSkipOfATruncation(t *testing.T) {
-	t.Parallel()
+	for name, more := range map[string]int{"grown again": 5, "nothing is behind it": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			skipTruncation(t, more)
+		})
+	}
+}
+
+// skipTruncation is about a source whose log is cut at offset 6, and then has that many records more than were copied.
+func skipTruncation(t *testing.T, more int) {
+	t.Helper()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 1)
 	c.Source.Produce("orders", 1, 10, "first")
 	flow := c.Start(replicatortest.FastJournal)
 	flow.UntilJournaled("orders")
 	flow.Stop()
-	c.Source.Produce("orders", 1, 5, "second")
+	c.Source.Produce("orders", 1, more, "second")
 	want := c.Source.Texts("orders", 1)[0]
 	want = append(want[:10:10], want[6:]...) // the source's log is the same again; kfake cannot truncate it, so answers say that it was, until it is read from there
 	id := c.Source.TopicInfo("orders").TopicID
@@ -369,7 +379,7 @@ func TestSkipOfATruncation(t *testing.T) {
 		response := r.ResponseKind().(*kmsg.FetchResponse)
 		topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
 		topic.TopicID = id
-		partition.HighWatermark, partition.LastStableOffset = 15, 15
+		partition.HighWatermark, partition.LastStableOffset = 10+int64(more), 10+int64(more)
 		partition.DivergingEpoch.Epoch, partition.DivergingEpoch.EndOffset = 0, 6
 		topic.Partitions = append(topic.Partitions, partition)
 		response.Topics = append(response.Topics, topic)
