@@ -35,7 +35,7 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kind == policy.Shrunk && isAboutShrunk(c.state.Skipped(p.source())) { // which the journal cannot say, because the partition is gone
+	if kind == policy.Shrunk && control.LeavesShrunk(c.state.Skipped(p.source())) { // which the journal cannot say, because the partition is gone
 		return policy.Skip
 	}
 	for _, permit := range c.permits[p.source()] {
@@ -44,11 +44,6 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 		}
 	}
 	return f.anomalies.Decide(p.topic.source, kind)
-}
-
-// isAboutShrunk reports whether a decision to skip, nil if there is none, may be about a partition that the source does not have any more.
-func isAboutShrunk(d *control.Decision) bool {
-	return d != nil && d.To == nil && (d.Halt == nil || d.Halt.Kind == string(policy.Shrunk))
 }
 
 // isExact reports whether the permit is about one record.

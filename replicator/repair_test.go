@@ -320,6 +320,24 @@ func TestSkipOfAShrunkTopic(t *testing.T) {
 	wantAfterRestart(t, c, flow)
 }
 
+// A topic that is created again with fewer partitions while the flow runs is noticed at once.
+func TestShrunkTopicHaltsWhileItIsCopied(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	c.Source.Produce("orders", 2, 10, "old")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	flow.UntilJournaled("orders")
+	c.Source.RecreateTopic("orders", 1)
+	flow.UntilHaltedBy("shrunk", "orders", 1)
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 1))
+	c.Decide(control.Done, control.RestartCopy, replicatortest.TP("orders", 0))
+	c.Source.Produce("orders", 1, 10, "new")
+	flow.UntilCopied("orders")
+	wantAfterRestart(t, c, flow)
+}
+
 // Before any process runs, a decision waits for it. What concerns nothing is refused.
 func TestDecisionsWaitForAProcess(t *testing.T) {
 	t.Parallel()

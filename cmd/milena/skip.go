@@ -50,6 +50,9 @@ func (p *program) skip(ctx context.Context, args []string) error {
 	}
 	d := p.decide(c, control.Skip, control.OfPartition(tp))
 	if c.flags.Changed("to") || c.flags.Changed("records") {
+		if at.Journaled == nil {
+			return fmt.Errorf("skip: nothing of %s is copied yet; skip it without --to and --records", tp)
+		}
 		from, end := *at.Journaled, *to
 		if c.flags.Changed("records") {
 			end = from + *records
@@ -103,7 +106,7 @@ func (c *controlFlags) readPartition(ctx context.Context, clusters client.Cluste
 		return nil, err
 	}
 	for i := range list {
-		if list[i].Partition == tp.Partition && list[i].Journaled != nil {
+		if list[i].Partition == tp.Partition && (list[i].Journaled != nil || list[i].Halted != nil) {
 			return &list[i], nil
 		}
 	}

@@ -91,6 +91,8 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string) 
 	v.journaled = state.end
 	p.Listed, p.Journaled, p.Halted = true, &v.journaled, state.halted
 	switch {
+	case r.isShrunk(p):
+		p.Halted = r.shrunkHalt(p, state)
 	case !known:
 		p.Why = why
 	case r.isAnotherTopic(p.Topic, state):
