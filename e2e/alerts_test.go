@@ -319,7 +319,7 @@ func (a *firingAlert) fits(c alertCase) bool {
 // noAlerts waits until no alert is firing.
 func (x *alerts) noAlerts() {
 	x.t.Helper()
-	eventually(x.t, 90*time.Second, "no alert fires", func() (bool, string) {
+	eventually(x.t, 3*time.Minute, "no alert fires", func() (bool, string) {
 		list, err := x.alerts()
 		list = slices.DeleteFunc(list, func(a firingAlert) bool { return a.State != "firing" })
 		return err == nil && len(list) == 0, fmt.Sprintf("%v %+v", err, list)
