@@ -87,45 +87,57 @@ func (k Kind) Actions() []Action {
 	}
 }
 
-// Hint is one sentence for the operator who gets the alert: what the anomaly means and what to do.
-func (k Kind) Hint() string {
+// Place is the partition that an anomaly halts, as commands name it.
+type Place struct {
+	Topic     string
+	Partition int32
+	Target    string // the topic on the target
+}
+
+// Hint is for the operator who gets the alert: what the anomaly means and what to do, with the commands between backticks. FILE is milena's config,
+// TARGET a broker of the target cluster. The commands work while milena runs.
+func (k Kind) Hint(at Place) string {
+	skip := fmt.Sprintf("`milena skip -c FILE --partition %s-%d --reason TEXT`", at.Topic, at.Partition)
+	retry := fmt.Sprintf("`milena retry -c FILE --partition %s-%d`", at.Topic, at.Partition)
+	again := fmt.Sprintf("`milena restart-copy %s -c FILE --reason TEXT`", at.Topic)
+	discard := fmt.Sprintf("`kafka-topics.sh --bootstrap-server TARGET --delete --topic %s`", at.Target)
+	set := func(configs string) string {
+		return fmt.Sprintf("`kafka-configs.sh --bootstrap-server TARGET --alter --entity-type topics --entity-name %s --add-config %s`", at.Target, configs)
+	}
+	afresh := fmt.Sprintf("delete the target topic, %s, then copy everything that the source has, %s", discard, again)
 	switch k {
 	case Recreated:
-		return "The source topic was deleted and created again, so the remote topic holds records of the old one: set anomalies.recreated to restart to append the new topic from its start, " +
-			"to skip to copy only new records, or delete the target topic as well and set anomalies.target_recreated to restart."
+		return fmt.Sprintf("The source topic was deleted and created again, so the copy holds records of the old one. To append the new topic from its beginning: %s. To copy only new records: %s. To discard the old copy: %s.", again, skip, afresh)
 	case RetentionGap:
-		return "The source deleted records before they were copied, and they cannot be recovered: raise the source topic's retention or find out why milena lagged, " +
-			"then set anomalies.retention_gap to skip to continue with the oldest record that is left."
+		return fmt.Sprintf("The source deleted records before they were copied, and they cannot be recovered: raise the source topic's retention or find out why milena lagged. To continue with the oldest record that is left: %s.", skip)
 	case Truncated:
-		return "The source lost records that had been copied (an unclean leader election), so source and target differ from the reported offset on: decide which side is right, " +
-			"then set anomalies.truncated to skip to keep the copied records and continue with what the source holds now."
+		return fmt.Sprintf("One side lost records that had been copied (an unclean leader election), so source and target differ from the reported offset on: decide which side is right. "+
+			"If the source lost them, to keep the copied records and continue with what the source holds now: %s. If the target lost them, or to discard the copy: %s.", skip, afresh)
 	case ForeignWrite:
-		return "A producer other than milena wrote to the target partition: find it by the reported offsets and stop it (revoke its WRITE permission), " +
-			"then set anomalies.foreign_write to skip to continue after its records; if MirrorMaker 2 wrote them since milena stopped, do not skip, because those records would be duplicated: " +
-			"stop milena, delete its journal topic, and start it with migrate_from."
+		return fmt.Sprintf("A producer other than milena wrote to the target partition: find it by the reported offsets and stop it (revoke its WRITE permission). To continue after its records: %s. To discard the copy: %s. "+
+			"If MirrorMaker 2 wrote them since milena stopped, do not skip, because those records would be duplicated: stop milena, delete its journal topic, and start it with migrate_from.", skip, afresh)
 	case TargetRecreated:
-		return "The target topic was deleted and created again, so its copied records are gone: set anomalies.target_recreated to restart to copy everything that the source still holds."
+		return fmt.Sprintf("The target topic was deleted and created again, so its copied records are gone. To copy everything that the source still holds: %s.", again)
 	case Shrunk:
-		return "The source topic has fewer partitions than before, which happens only if a topic is deleted and created again: find out why, " +
-			"then set anomalies.shrunk to skip to leave the removed partitions as they are on the target."
+		return fmt.Sprintf("The source topic has fewer partitions than before, which happens only if a topic is deleted and created again: find out why. To leave the removed partition as it is on the target: %s.", skip)
 	case RecordTooLarge:
-		return "One record is larger than the target topic's max.message.bytes: raise that limit on the target (and the brokers' replica.fetch.max.bytes if need be), " +
-			"or set anomalies.record_too_large to skip to leave out such records."
+		return fmt.Sprintf("One record is larger than the target topic's max.message.bytes. To copy it, raise that limit to the size that it needs (and the brokers' replica.fetch.max.bytes if need be), %s, then %s. To leave it out: %s.",
+			set("max.message.bytes=SIZE"), retry, skip)
 	case RecordRefused:
-		return "The target's broker refuses a record for its content. No key in a compacted topic: set cleanup.policy=delete on the target topic and list cleanup\\.policy in configs_exclude. " +
-			"A timestamp out of range: run kafka-configs.sh --alter --entity-type topics --entity-name TOPIC --add-config message.timestamp.before.max.ms=9223372036854775807,message.timestamp.after.max.ms=9223372036854775807 on the target, which milena leaves as it is. " +
-			"Then restart milena, or set anomalies.record_refused to skip to leave out such records."
+		return fmt.Sprintf("The target's broker refuses a record for its content. To leave it out: %s. To copy a record whose timestamp is out of range, lift the limits, which milena leaves as they are, %s, then %s. "+
+			"To copy a record that has no key and a compacted target topic refuses: list cleanup\\.policy in configs_exclude, %s, then %s.",
+			skip, set(timestampBefore+"="+widestTimestamp+","+timestampAfter+"="+widestTimestamp), retry, set("cleanup.policy=delete"), retry)
 	case TargetNotEmpty:
-		return "The target partition had records before milena copied the first one: make sure that no other tool or flow writes to this topic, " +
-			"then delete the target topic, or set anomalies.target_not_empty to skip to append after those records; if MirrorMaker 2 wrote them, set migrate_from to its Connect offsets topic."
+		return fmt.Sprintf("The target partition had records before milena copied the first one: make sure that no other tool or flow writes to this topic. To discard them: delete the target topic, %s, then %s. To append after them: %s. "+
+			"If MirrorMaker 2 wrote them, set migrate_from to its Connect offsets topic.", discard, retry, skip)
 	case Unmatched:
-		return "The end of the copy was not journaled, and what both clusters still have does not tell which source records it holds: compare both sides at the reported offsets, " +
-			"then set anomalies.unmatched to skip to continue at the last of these source offsets, which copies nothing twice but may leave out records between them."
+		return fmt.Sprintf("The end of the copy was not journaled, and what both clusters still have does not tell which source records it holds: compare both sides at the reported offsets. "+
+			"To continue at the last of these source offsets, which copies nothing twice but may leave out records between them: %s. For an exact copy: %s.", skip, afresh)
 	case CopyDeleted:
 		return "The target deleted copied records within seconds (retention, or DeleteRecords), and milena does not copy them again: raise the target topic's retention if consumers need them."
 	case TombstonesCleaned:
-		return "The compacted source was not read for longer than its delete.retention.ms, so keys that were deleted there meanwhile may still be on the target: set anomalies.tombstones_cleaned to skip to continue, and compare the keys of both topics; " +
-			"or copy the topic again: delete the target topic, and set anomalies.target_recreated to restart; keep delete.retention.ms above the longest pause that you expect."
+		return fmt.Sprintf("The compacted source was not read for longer than its delete.retention.ms, so keys that were deleted there meanwhile may still be on the target. To continue, and compare the keys of both topics later: %s. "+
+			"For an exact copy: %s. Keep delete.retention.ms above the longest pause that you expect.", skip, afresh)
 	default:
 		return "This version does not know this anomaly kind."
 	}

@@ -118,19 +118,24 @@ func TestNewAnomalies_namesAllProblems(t *testing.T) {
 	}
 }
 
+// A hint proposes commands that name the partition, and no action that the kind does not have.
 func TestKind_Hint(t *testing.T) {
 	seen := map[string]policy.Kind{}
+	at := policy.Place{Topic: "orders", Partition: 3, Target: "primary.orders"}
 	for _, kind := range policy.Kinds() {
-		hint := kind.Hint()
-		if !strings.HasSuffix(hint, ".") || len(hint) < 80 || seen[hint] != "" {
+		hint := kind.Hint(at)
+		if !strings.HasSuffix(hint, ".") || seen[hint] != "" {
 			t.Errorf("%s: %q is not a unique sentence", kind, hint)
 		}
 		seen[hint] = kind
-		// A hint must not propose an action that the config refuses.
-		for _, action := range []policy.Action{policy.Skip, policy.Restart} {
-			if strings.Contains(hint, "anomalies."+string(kind)+" to "+string(action)) && !slices.Contains(kind.Actions(), action) {
-				t.Errorf("%s: the hint proposes %s", kind, action)
-			}
+		if got := strings.Contains(hint, "`milena skip -c FILE --partition orders-3 --reason TEXT`"); got != slices.Contains(kind.Actions(), policy.Skip) {
+			t.Errorf("%s: the hint proposes to skip: %v", kind, got)
+		}
+		if slices.Contains(kind.Actions(), policy.Restart) && !strings.Contains(hint, "`milena restart-copy orders -c FILE --reason TEXT`") {
+			t.Errorf("%s: the hint does not propose restart-copy", kind)
+		}
+		if strings.Contains(hint, "%!") || strings.Contains(hint, "restart milena") {
+			t.Errorf("%s: %s", kind, hint)
 		}
 	}
 }

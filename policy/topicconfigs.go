@@ -152,9 +152,9 @@ func DiffConfigs(source, target []TopicConfig, filter ConfigFilter) []ConfigChan
 			continue
 		}
 		switch {
-		case s.Name == maxMessageBytes && !larger(s.Value, t.Value):
+		case s.Name == maxMessageBytes && (!filter.sets(s) || !larger(s.Value, t.Value)):
 			// The copy must accept the batches that the source holds, some of which may be older than its limit. An operator raises the
-			// target's limit for a record that is too large.
+			// target's limit for a record that is too large, which the source's topic may have by the default of its brokers.
 		case filter.sets(s) && (!t.Dynamic || t.Value != s.Value):
 			changes = append(changes, ConfigChange{Name: s.Name, From: t.Value, To: s.Value})
 		case !filter.sets(s) && t.Dynamic:

@@ -105,6 +105,10 @@ func TestDiffConfigs(t *testing.T) {
 			source: configs{inherited("max.message.bytes", "5")}, target: configs{set("max.message.bytes", "9")},
 		},
 		{
+			name:   "the largest batch that an operator raised stays below the default of the source's brokers",
+			source: configs{inherited("max.message.bytes", "99")}, target: configs{set("max.message.bytes", "9")},
+		},
+		{
 			name:   "limits of timestamps are those of the target: a record that the source holds may be older than its limit",
 			source: configs{set("message.timestamp.before.max.ms", "604800000"), set("message.timestamp.difference.max.ms", "604800000"), inherited("message.timestamp.after.max.ms", "3600000")},
 			target: configs{inherited("message.timestamp.before.max.ms", "9"), inherited("message.timestamp.difference.max.ms", "9"), set("message.timestamp.after.max.ms", "9")},

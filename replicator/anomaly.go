@@ -26,12 +26,17 @@ type anomaly struct {
 	since    time.Time
 }
 
-// state describes the anomaly for the status, nil if there is none.
-func (a *anomaly) state() *AnomalyState {
+// state describes the anomaly of a partition for the status, nil if there is none.
+func (a *anomaly) state(p *partition) *AnomalyState {
 	if a == nil {
 		return nil
 	}
-	return &AnomalyState{Kind: string(a.kind), Detail: a.detail, Hint: a.kind.Hint(), From: a.from, To: a.to, Since: a.since}
+	return &AnomalyState{Kind: string(a.kind), Detail: a.detail, Hint: a.kind.Hint(p.where()), From: a.from, To: a.to, Since: a.since}
+}
+
+// where is the partition as the commands of hints name it.
+func (p *partition) where() policy.Place {
+	return policy.Place{Topic: p.topic.source, Partition: p.number, Target: p.topic.target}
 }
 
 // checkSource checks the response to a fetch at an offset for records that the source lost since the last fetch, whose last batch had this leader
@@ -258,7 +263,7 @@ func (f *Flow) haltLocked(p *partition, kind policy.Kind, from, to int64, detail
 // partition, which the status shows. The partition's lock is held.
 func (f *Flow) reportAnomalyLocked(p *partition, kind policy.Kind, action policy.Action, from, to int64, detail string) {
 	f.metrics.anomalies.WithLabelValues(p.topic.source, string(kind), string(action)).Inc()
-	attrs := append(p.logAttrs(), "kind", kind, "action", action, "from", from, "to", to, "detail", detail, "hint", kind.Hint())
+	attrs := append(p.logAttrs(), "kind", kind, "action", action, "from", from, "to", to, "detail", detail, "hint", kind.Hint(p.where()))
 	if action == policy.Halt {
 		f.log.Error("anomaly: partition halted", attrs...)
 		p.setHaltedLocked(&anomaly{kind: kind, from: from, to: to, detail: detail, since: time.Now()})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
@@ -57,7 +58,7 @@ func (p *partition) timeToLossLocked(firsts *firstRecords, l lag, now time.Time)
 	if retention <= 0 || !l.known || l.records == 0 {
 		return 0, false
 	}
-	oldest := firsts.of(p, p.acked)
+	oldest := firsts.of(p, p.firstOnSourceLocked())
 	if oldest.IsZero() && p.lastTimestamp > 0 {
 		oldest = time.UnixMilli(p.lastTimestamp)
 	}
@@ -66,6 +67,15 @@ func (p *partition) timeToLossLocked(firsts *firstRecords, l lag, now time.Time)
 		return 0, false
 	}
 	return max(0, retention-age), true
+}
+
+// firstOnSourceLocked is the offset of the first record that is not copied and that the source still has, or may have: those of a retention gap are lost
+// already. The partition's lock is held.
+func (p *partition) firstOnSourceLocked() int64 {
+	if a := p.anomaly; a != nil && a.kind == policy.RetentionGap {
+		return max(p.acked, a.to)
+	}
+	return p.acked
 }
 
 // agesLoop looks for the ages of first records.
@@ -91,7 +101,7 @@ func (f *Flow) listAges(ctx context.Context, now time.Time) {
 		retention := p.topic.getLimits().SourceRetention
 		behind := p.sourceEnd > p.acked && retention > 0 && p.sourceLeader >= 0
 		stale := p.lastTimestamp <= 0 || now.Sub(time.UnixMilli(p.lastTimestamp)) > retention/2
-		offset, leader := p.acked, p.sourceLeader
+		offset, leader := p.firstOnSourceLocked(), p.sourceLeader
 		p.mu.Unlock()
 		if !behind || !stale {
 			continue

@@ -49,3 +49,29 @@ func TestTimeToLossIsKnownBeforeTheFirstRecord(t *testing.T) {
 		return false, "no series"
 	})
 }
+
+// A partition that is halted by a retention gap has lost what is in the gap. It is at risk again once the records behind the gap are old.
+func TestTimeToLossIsAboutTheRecordsBehindAGap(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1, "retention.ms", "86400000")
+	write := func(age time.Duration) {
+		for i := range 10 {
+			c.Source.Write(&kgo.Record{Topic: "orders", Key: fmt.Append(nil, i), Timestamp: time.Now().Add(-age)})
+		}
+	}
+	write(0)
+	flow := c.Start(replicatortest.FastJournal)
+	flow.UntilCopied("orders")
+	flow.UntilJournaled("orders")
+	flow.Stop()
+	write(0)
+	write(20 * time.Hour)
+	c.Source.DeleteRecords("orders", 0, 20)
+	flow = c.Start(replicatortest.FastJournal)
+	flow.UntilHaltedBy("retention_gap", "orders", 0)
+	replicatortest.Eventually(t, "the time to loss is known", func() (bool, string) {
+		left := flow.Metric("milena_topic_time_to_loss_seconds", "topic", "orders")
+		return left > 3.8*3600 && left <= 4*3600, fmt.Sprint(left)
+	})
+}

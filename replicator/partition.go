@@ -347,10 +347,12 @@ func (p *partition) beginMapLocked(from origin, source, target int64) {
 	p.cursor.reset(source, -1)
 }
 
-// restartLocked begins an empty map of the next generation at these offsets.
+// restartLocked begins an empty map of the next generation at these offsets. No tombstone behind the first one can have been missed.
 func (p *partition) restartLocked(source, target int64) {
 	p.progress.restart(p.topic.getIDs(), source, target)
 	p.cursor.reset(source, -1)
+	p.cursor.noteFetch(time.Time{})
+	p.cursor.endWatch()
 }
 
 // fetchableLocked reports whether the next fetch may include this partition, or else whether it waits for room in its queue, which may have a limit

@@ -81,7 +81,7 @@ func (f *Flow) fenceShard(ctx context.Context, s *shard) (*recovery, error) {
 // newRecovery divides the waiting partitions of the shard into those that must be fenced and those that need no fence. The shard's lock is
 // held.
 func (f *Flow) newRecovery(s *shard) *recovery {
-	r := &recovery{flow: f, shard: s, late: lateMarkers{shard: s}, reload: !s.ownership.isOwned()}
+	r := &recovery{flow: f, shard: s, late: lateMarkers{shard: s}, reload: !s.ownership.isOwned() || s.isReread()}
 	if s.fencer.isNearlyExhausted() {
 		s.doubtMembers()
 	}

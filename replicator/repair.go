@@ -35,10 +35,8 @@ func (f *Flow) decide(p *partition, kind policy.Kind, from int64) policy.Action 
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kind == policy.Shrunk { // which the journal cannot say, because the partition is gone
-		if d := c.state.Skipped(p.source()); d != nil && d.Halt != nil && d.Halt.Has(string(kind), from) {
-			return policy.Skip
-		}
+	if kind == policy.Shrunk && control.LeavesShrunk(c.state.Skipped(p.source()), from) { // which the journal cannot say, because the partition is gone
+		return policy.Skip
 	}
 	for _, permit := range c.permits[p.source()] {
 		if permit.kind == kind && (!permit.isExact() || permit.from == from) {
@@ -260,7 +258,7 @@ func (f *Flow) awaitRepair(p *partition, r *repair) (control.Result, string) {
 	switch {
 	case p.state == halted && p.anomaly != nil:
 		return control.Failed, fmt.Sprintf("%s is halted again at offset %d: %s: %s", r.tp, p.acked, p.anomaly.kind, p.anomaly.detail)
-	case p.state == replicating && (p.acked > max(r.anomaly.from, r.anomaly.to-1) || p.sourceEnd >= 0 && p.acked >= p.sourceEnd || p.pause != nil || waited > repairPatience && p.fetchedAt.After(r.since)):
+	case p.state == replicating && (r.isPassedLocked(p) || p.pause != nil || waited > repairPatience && p.fetchedAt.After(r.since)):
 		f.noteRepairedLocked(p, r)
 		if p.pause != nil {
 			return control.Done, fmt.Sprintf("%s goes on at offset %d once it is resumed", r.tp, p.acked)
@@ -270,6 +268,15 @@ func (f *Flow) awaitRepair(p *partition, r *repair) (control.Result, string) {
 		return control.Failed, fmt.Sprintf("%s is %s, and nothing of it was copied since; see the status", r.tp, p.state)
 	}
 	return "", ""
+}
+
+// isPassedLocked reports whether a partition that is taken over again is behind what halted it. Records that the source has lost were copied before: only
+// the next fetch tells. The partition's lock is held.
+func (r *repair) isPassedLocked(p *partition) bool {
+	if r.anomaly.kind == policy.Truncated {
+		return p.fetchedAt.After(r.since) && p.acked <= p.sourceEnd
+	}
+	return p.acked > max(r.anomaly.from, r.anomaly.to-1) || p.sourceEnd >= 0 && p.acked >= p.sourceEnd
 }
 
 // actionRetry is what the gap ledger says of a halt that is over.
@@ -365,8 +372,10 @@ func byWhom(what string, d *control.Decision) string {
 // restartCopy lets everything that the source has of a partition be copied again, behind what the copy has. The gap ledger says so in the same journal
 // write that begins the new map, so that it is done once.
 func (f *Flow) restartCopy(ctx context.Context, d *control.Decision, r *repair, p *partition) (control.Result, string) {
+	for _, kind := range []policy.Kind{policy.Recreated, policy.TargetRecreated} { // the copy may have been deleted for this, and nobody has noticed yet
+		f.controls.permit(r.tp, permit{kind: kind, action: policy.Restart})
+	}
 	if kind := r.anomaly.kind; kind == policy.Recreated || kind == policy.TargetRecreated {
-		f.controls.permit(r.tp, permit{kind, policy.Restart, r.anomaly.from})
 		f.replace(p, r)
 		return "", ""
 	}

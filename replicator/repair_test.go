@@ -330,6 +330,24 @@ func TestSkipOfAShrunkTopic(t *testing.T) {
 	wantAfterRestart(t, c, flow)
 }
 
+// A topic that is created again with fewer partitions while the flow runs is noticed at once.
+func TestShrunkTopicHaltsWhileItIsCopied(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	c.Source.Produce("orders", 2, 10, "old")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	flow.UntilJournaled("orders")
+	c.Source.RecreateTopic("orders", 1)
+	flow.UntilHaltedBy("shrunk", "orders", 1)
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 1))
+	c.Decide(control.Done, control.RestartCopy, replicatortest.TP("orders", 0))
+	c.Source.Produce("orders", 1, 10, "new")
+	flow.UntilCopied("orders")
+	wantAfterRestart(t, c, flow)
+}
+
 // Before any process runs, a decision waits for it. What concerns nothing is refused.
 func TestDecisionsWaitForAProcess(t *testing.T) {
 	t.Parallel()
@@ -351,14 +369,24 @@ func TestDecisionsWaitForAProcess(t *testing.T) {
 
 // What the source holds now is copied from where it was truncated.
 func TestSkipOfATruncation(t *testing.T) {
-	t.Parallel()
+	for name, more := range map[string]int{"grown again": 5, "nothing is behind it": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			skipTruncation(t, more)
+		})
+	}
+}
+
+// skipTruncation is about a source whose log is cut at offset 6, and then has that many records more than were copied.
+func skipTruncation(t *testing.T, more int) {
+	t.Helper()
 	c := replicatortest.NewClusters(t, 1)
 	c.Source.CreateTopic("orders", 1)
 	c.Source.Produce("orders", 1, 10, "first")
 	flow := c.Start(replicatortest.FastJournal)
 	flow.UntilJournaled("orders")
 	flow.Stop()
-	c.Source.Produce("orders", 1, 5, "second")
+	c.Source.Produce("orders", 1, more, "second")
 	want := c.Source.Texts("orders", 1)[0]
 	want = append(want[:10:10], want[6:]...) // the source's log is the same again; kfake cannot truncate it, so answers say that it was, until it is read from there
 	id := c.Source.TopicInfo("orders").TopicID
@@ -379,7 +407,7 @@ func TestSkipOfATruncation(t *testing.T) {
 		response := r.ResponseKind().(*kmsg.FetchResponse)
 		topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
 		topic.TopicID = id
-		partition.HighWatermark, partition.LastStableOffset = 15, 15
+		partition.HighWatermark, partition.LastStableOffset = 10+int64(more), 10+int64(more)
 		partition.DivergingEpoch.Epoch, partition.DivergingEpoch.EndOffset = 0, 6
 		topic.Partitions = append(topic.Partitions, partition)
 		response.Topics = append(response.Topics, topic)
@@ -564,4 +592,37 @@ func TestRetryOfACompactedTopic(t *testing.T) {
 	write("eve", "1")
 	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 0), asHalted(flow, "orders", 0))
 	flow.UntilCopied("orders")
+}
+
+// Whatever halts a partition, its copy is exact again once the target topic is deleted and copied again.
+func TestRestartOfADiscardedCopy(t *testing.T) {
+	for name, halt := range map[string]func(*testing.T) (*replicatortest.Clusters, *replicatortest.Flow){
+		"recreated": func(t *testing.T) (*replicatortest.Clusters, *replicatortest.Flow) {
+			c := replicatortest.NewClusters(t, 1)
+			c.Source.CreateTopic("orders", 1)
+			c.Source.Produce("orders", 1, 20, "old")
+			flow := c.Start()
+			flow.UntilCopied("orders")
+			c.Source.RecreateTopic("orders", 1)
+			c.Source.Produce("orders", 1, 30, "new")
+			flow.UntilHaltedBy("recreated", "orders", 0)
+			return c, flow
+		},
+		"retention_gap": func(t *testing.T) (*replicatortest.Clusters, *replicatortest.Flow) {
+			c, flow, _ := gapped(t)
+			return c, flow
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, flow := halt(t)
+			c.Target.DeleteTopic("a.orders")
+			c.Decide(control.Done, control.RestartCopy, replicatortest.TP("orders", 0))
+			flow.UntilCopied("orders")
+			c.Target.Client.PurgeTopicsFromClient("a.orders")
+			want := c.Source.Texts("orders", 1)[0]
+			replicatortest.MustEqual(t, "the copy", want, c.Target.Texts("a.orders", 1)[0])
+			wantAfterRestart(t, c, flow)
+		})
+	}
 }

@@ -59,6 +59,7 @@ type shard struct {
 	inJournal  map[offsets.TopicPartition]bool      // partitions that the journal has, or may have, entries of
 	fetched    map[offsets.TopicPartition]time.Time // when this process last fetched partitions that it takes over again
 	ownIDs     []int64                              // producerIDs
+	rereads    bool                                 // the next takeover reads the journal, because the source lacks a partition that it has
 	problem    string                               // why the shard is not recovered, for the status
 }
 
@@ -137,6 +138,31 @@ func (s *shard) lastFetch(tp offsets.TopicPartition) time.Time {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
 	return s.fetched[tp]
+}
+
+// rereadShrunk lets the next takeover read the journal if it has partitions of a topic from a number on: the source does not have them any more.
+func (s *shard) rereadShrunk(topic string, from int32) (wanted bool) {
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	for tp := range s.inJournal {
+		wanted = wanted || tp.Topic == topic && tp.Partition >= from
+	}
+	s.rereads = s.rereads || wanted
+	return wanted
+}
+
+// isReread reports whether the next takeover must read the journal for the sake of partitions that the source lacks.
+func (s *shard) isReread() bool {
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	return s.rereads
+}
+
+// noteReread records that the journal was read.
+func (s *shard) noteReread() {
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	s.rereads = false
 }
 
 // members returns all partitions of the shard.

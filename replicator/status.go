@@ -308,7 +308,7 @@ func (p *partition) status(now time.Time, isolation int8) (s PartitionStatus, st
 	s = PartitionStatus{
 		Topic: p.topic.source, TargetTopic: p.topic.target, Partition: p.number, Shard: p.shard.number, State: p.stateNameLocked(), Begun: true,
 		Wait: p.waitState(), Next: p.next, Acked: p.acked, Journaled: p.journaled, TargetEnd: p.targetEnd,
-		LastProgress: p.lastProgress, SourceSeen: p.sourceSeen, Anomaly: p.anomaly.state(), Gaps: p.progress.gaps(), Paused: statusOf(p.pause),
+		LastProgress: p.lastProgress, SourceSeen: p.sourceSeen, Anomaly: p.anomaly.state(p), Gaps: p.progress.gaps(), Paused: statusOf(p.pause),
 	}
 	if p.sourceEnd < 0 {
 		return s, p.state, p.isSourceSeen(now)

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
@@ -65,4 +66,17 @@ func TestShortPauseOverACleaning(t *testing.T) {
 	t.Parallel()
 	_, flow := pausedOverACleaning(t, "86400000")
 	flow.UntilCopied("users")
+}
+
+// Once the copy is deleted and made again, there is no key left whose tombstone is missing.
+func TestRestartOfACopyWithCleanedTombstones(t *testing.T) {
+	t.Parallel()
+	c, flow := pausedOverACleaning(t, "1")
+	flow.UntilHaltedBy("tombstones_cleaned", "users", 0)
+	c.Target.DeleteTopic("a.users")
+	c.Decide(control.Done, control.RestartCopy, replicatortest.TP("users", 0))
+	flow.UntilCopied("users")
+	c.Target.Client.PurgeTopicsFromClient("a.users")
+	replicatortest.MustEqual(t, "the copy", c.Source.Texts("users", 1)[0], c.Target.Texts("a.users", 1)[0])
+	flow.Stop()
 }

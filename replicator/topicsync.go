@@ -306,6 +306,7 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 		link = &topicLink{source: name, target: pair.TargetName, ids: idsOf(pair), metrics: f.metrics.forTopic(name, &f.totals)}
 		link.throttle.set(f.controls.rateOf(name))
 		t.links[name] = link
+		f.lookForShrunk(name, int32(len(pair.Source.Partitions)))
 	}
 	link.setLimits(limits)
 	before := len(t.made.before.ByName[pair.TargetName].Partitions)
@@ -342,9 +343,19 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 	return begun
 }
 
+// lookForShrunk lets the journals of shards be read again that have partitions of a topic from a number on, which the source does not have.
+func (f *Flow) lookForShrunk(topic string, from int32) {
+	for _, s := range f.held.all() {
+		if s.ownership.isOwned() && s.rereadShrunk(topic, from) {
+			s.renew()
+		}
+	}
+}
+
 // raiseShrunk raises the anomaly of partitions that the journal has and the source no longer has, because a topic was recreated with fewer
 // partitions. The shard's lock is held.
 func (f *Flow) raiseShrunk(s *shard, loaded map[offsets.TopicPartition]*offsets.Restored) {
+	s.noteReread()
 	t := &f.topology
 	t.mu.Lock()
 	defer t.mu.Unlock()

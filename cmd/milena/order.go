@@ -293,6 +293,9 @@ func (o *planner) skip(ctx context.Context) (made planned, err error) {
 
 // leaveOut lets a skip name source offsets.
 func (o *planner) leaveOut(d *control.Decision, at *fleet.Partition, tp offsets.TopicPartition) error {
+	if at.Journaled == nil {
+		return refusedOrder("nothing of %s is copied yet; skip it without --to and --records", tp)
+	}
 	from := *at.Journaled
 	end := from
 	if o.To != nil {
@@ -348,10 +351,9 @@ func (o *planner) readPartition(ctx context.Context, tp offsets.TopicPartition) 
 	if err != nil {
 		return nil, err
 	}
-	list := slices.Concat(report.Partitions, report.Shrunk)
-	for i := range list {
-		if list[i].Topic == tp.Topic && list[i].Partition == tp.Partition && list[i].Journaled != nil {
-			return &list[i], nil
+	for i := range report.Partitions {
+		if p := &report.Partitions[i]; p.Topic == tp.Topic && p.Partition == tp.Partition && (p.Journaled != nil || p.Halted != nil) {
+			return p, nil
 		}
 	}
 	return nil, refusedOrder("flow %s does not copy %s, or its journal does not list it yet; see milena status", o.clusters.Flow.Name, tp)

@@ -8,6 +8,7 @@
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestPartitionsPer       more partitions than a controller creates at once: several minutes
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestHeartbeatsOn        a source before 2.4: half a minute
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestVerifyTenGigabytes  milena verify of 10 GB, with planted faults: four minutes
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestRepairsByTheStatus  a topic for each anomaly, repaired by what the status prints: two minutes
 //	MILENA_LONG=1 MILENA_E2E_SEED=17 go test ./e2e/long -v -timeout 4h -run ...  repeat the faults of a run; its log has the seed
 //
 // Without MILENA_LONG they are skipped. They need what the package e2e needs, and understand the same environment variables.

@@ -63,9 +63,10 @@ type Halt struct {
 	To   int64  `json:"to"`
 }
 
-// Has reports whether an anomaly of a kind that begins at a source offset is the one that was seen, or a part of it.
+// Has reports whether an anomaly of a kind that begins at a source offset is the one that was seen, or a part of it. One that was seen at an offset that is not
+// known is any of its kind: a target that is not empty has no offset.
 func (h *Halt) Has(kind string, from int64) bool {
-	return h.Kind == kind && (from == h.From || from > h.From && from < h.To)
+	return h.Kind == kind && (h.From < 0 || from == h.From || from > h.From && from < h.To)
 }
 
 func (h *Halt) String() string {

@@ -361,6 +361,12 @@ func (s *State) Decisions() []*Decision {
 // Skipped returns the newest decision to skip of a partition, nil if there is none.
 func (s *State) Skipped(tp offsets.TopicPartition) *Decision { return s.find(Skip, OfPartition(tp)) }
 
+// LeavesShrunk reports whether a decision to skip, nil if there is none, is about a partition that the source does not have any more, and whose copy ends
+// at a source offset.
+func LeavesShrunk(d *Decision, end int64) bool {
+	return d != nil && d.Halt != nil && d.Halt.Has("shrunk", end)
+}
+
 // NextEnd returns when the next pause or throttle ends by itself, the zero time if none does.
 func (s *State) NextEnd(now time.Time) (at time.Time) {
 	for _, d := range s.decisions {

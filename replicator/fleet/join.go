@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/policy"
 )
 
 // join makes the report of what was read.
@@ -42,28 +41,7 @@ func (r *reading) join(p *picked) Report {
 		}
 	}
 	report.sum()
-	report.Shrunk = r.shrunk()
 	return report
-}
-
-// shrunk returns what the journal lists and the source does not have any more, each halted by that.
-func (r *reading) shrunk() (list []Partition) {
-	if r.dark != nil {
-		return nil
-	}
-	for _, p := range r.journaledPartitions() {
-		n := len(r.sourceView.ByName[p.Topic].Partitions)
-		if n == 0 || int(p.Partition) < n {
-			continue // a topic that is gone has not shrunk
-		}
-		p.Shard = offsets.ShardOf(p.Topic, p.Partition, int32(len(r.journal)))
-		end := r.journal[p.Shard].partitions[p.topicPartition()].end
-		detail := fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", p.Topic, n, p.Partition, end)
-		p.Listed, p.Journaled = true, &end
-		p.Halted = &Halt{Kind: string(policy.Shrunk), Detail: detail, Hint: policy.Shrunk.Hint(), From: end, To: end}
-		list = append(list, p)
-	}
-	return list
 }
 
 // unowned returns the shards without an owner.
@@ -114,10 +92,14 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, 
 		rpo.AddUnknown(1)
 		return
 	}
-	r.addBehind(rpo, p, state, now)
+	if !r.isShrunk(p) {
+		r.addBehind(rpo, p, state, now)
+	}
 	v.journaled = state.end
 	p.Listed, p.Journaled, p.Halted = true, &v.journaled, state.halted
 	switch {
+	case r.isShrunk(p):
+		p.Halted = r.shrunkHalt(p, state)
 	case !known:
 		p.Why = why
 	case r.isAnotherTopic(p.Topic, state):

@@ -95,7 +95,8 @@ func haltOf(s *offsets.PartitionState) *Halt {
 	if g.Action != string(policy.Halt) || isPassed(g, s.End.Source) {
 		return nil
 	}
-	return &Halt{Kind: g.Kind, Detail: g.Detail, Hint: policy.Kind(g.Kind).Hint(), From: g.From, To: g.To, Since: g.At}
+	at := policy.Place{Topic: s.Topic, Partition: s.Partition, Target: s.TargetTopic}
+	return &Halt{Kind: g.Kind, Detail: g.Detail, Hint: policy.Kind(g.Kind).Hint(at), From: g.From, To: g.To, Since: g.At}
 }
 
 // isPassed reports whether a copy that ends before the source offset end has passed the offsets of a gap.

@@ -38,6 +38,7 @@ type reading struct {
 	members    members
 	dark       error // why the source does not answer, nil if it does
 	sourceView topics.View
+	anomalies  policy.Anomalies
 	unused     []policy.UnusedItem
 	decisions  control.State
 	undecided  error // why the control topic was not read, nil if it was
@@ -58,6 +59,9 @@ func read(ctx context.Context, c client.Clusters, describe describer) (Report, e
 	if r.syncer, err = topics.NewSyncer(source, target, c.Flow, c.Log); err != nil {
 		return Report{}, err
 	}
+	if r.anomalies, err = policy.NewAnomalies(c.Flow); err != nil {
+		return Report{}, err
+	}
 	var wait sync.WaitGroup
 	wait.Go(func() { r.readSource(ctx) })
 	err = r.readTarget(ctx, describe)
@@ -68,6 +72,7 @@ func read(ctx context.Context, c client.Clusters, describe describer) (Report, e
 	p := r.pick()
 	// The ends are newer than the journal. The other way round, a copy could be ahead of its source.
 	p.listEnds(ctx, source)
+	r.findOccupied(ctx, p)
 	return r.join(p), nil
 }
 

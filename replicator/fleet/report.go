@@ -54,8 +54,6 @@ type Report struct {
 	Problems []string `json:"problems,omitempty"`
 	// Partitions are those of the selected topics, by topic and number. If the source does not answer, they are those that the journal lists.
 	Partitions []Partition `json:"partitions"`
-	// Shrunk are partitions that the journal lists, of selected topics that have fewer partitions on the source now.
-	Shrunk []Partition `json:"-"`
 }
 
 // Instance is one running milena.

@@ -43,11 +43,16 @@ func (r *reading) pick() *picked {
 	}
 	pairs, refused := r.syncer.Select(r.sourceView, r.targetView)
 	p.refused = refused
+	shrunk := r.shrunk()
 	for _, pair := range pairs {
 		for n := range pair.Source.Partitions {
 			tp := offsets.TopicPartition{Topic: pair.Source.Name, Partition: int32(n)}
 			p.partitions = append(p.partitions, Partition{Topic: tp.Topic, TargetTopic: pair.TargetName, Partition: tp.Partition})
 			p.leaders = append(p.leaders, r.sourceView.Leader(tp))
+		}
+		for _, n := range shrunk[pair.Source.Name] {
+			p.partitions = append(p.partitions, Partition{Topic: pair.Source.Name, TargetTopic: pair.TargetName, Partition: n})
+			p.leaders = append(p.leaders, -1)
 		}
 	}
 	return p

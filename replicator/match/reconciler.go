@@ -283,7 +283,7 @@ func (r *Reconciler) matchRecord(record *recordbatch.Record, created int64, lead
 }
 
 // matching returns the possible counts behind a record, if before are those in front of it, and for which of them the tail has an equal record.
-// Only numbers below lack may be those of a record that the target no longer has. Certain says that the tail certainly holds the record.
+// Only numbers below lack, and those of a gap, may be those of a record that the target does not have. Certain says that the tail certainly holds the record.
 func (r *Reconciler) matching(before counts, source *copyHashes, lack int64) (after, equal counts, certain bool, err error) {
 	_, alone := before.single()
 	for _, c := range before {
@@ -291,7 +291,7 @@ func (r *Reconciler) matching(before counts, source *copyHashes, lack int64) (af
 			at := r.tail.at(number)
 			if !at.present {
 				until := min(at.until, c.to+1)
-				if number < lack {
+				if lack := max(lack, r.tail.refusedUntil(number)); number < lack {
 					after = after.add(number+1, min(until, lack))
 				}
 				number = until

@@ -47,6 +47,7 @@ type Tail struct {
 	hidden  int64            // target offsets behind the last own batch that no batch accounts for
 	doubts  []countDoubt
 	gaps    []Gap
+	refused []countRange // the numbers of these gaps, to is exclusive
 }
 
 // Gap are records that the target refused although it wrote what was sent behind them: the broker had forgotten the producer in between, and
@@ -133,6 +134,7 @@ func (t *Tail) Add(b recordbatch.Batch) (own bool, err error) {
 	}
 	if last := t.last; last != nil && last.ID == b.ProducerID && last.Epoch == b.ProducerEpoch && first > t.count+hidden {
 		t.gaps = append(t.gaps, Gap{Target: b.BaseOffset, Count: first - t.count - hidden})
+		t.refused = append(t.refused, countRange{t.count, first})
 	}
 	batch := tailBatch{
 		first: first, offset: b.BaseOffset, span: int64(b.LastOffsetDelta) + 1, count: b.Count, fingerprint: fingerprintOf(b),
@@ -395,6 +397,16 @@ func (t *Tail) mayLack(key uint64) int64 {
 		return t.count
 	}
 	return max(t.newest[key], t.LogStart-t.from)
+}
+
+// refusedUntil returns the end, exclusive, of the gap that a number is in, 0 if it is in none. The record was refused, whatever its key is.
+func (t *Tail) refusedUntil(number int64) int64 {
+	for _, r := range t.refused {
+		if r.from <= number && number < r.to {
+			return r.to
+		}
+	}
+	return 0
 }
 
 // looseAt returns the loose numbers that a number is one of, or else the next ones; they are at the count if there are none.

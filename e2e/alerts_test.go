@@ -1,0 +1,472 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/milena-kafka/milena/e2e/daemon"
+	"github.com/milena-kafka/milena/e2e/kafka"
+	"github.com/milena-kafka/milena/e2e/load"
+	"github.com/milena-kafka/milena/e2e/proc"
+	"github.com/milena-kafka/milena/e2e/proxy"
+)
+
+// alertCase is an alert of deploy/alerts.yaml, its cause and its cure.
+type alertCase struct {
+	name   string
+	labels map[string]string // besides job and flow
+	slow   bool              // it is left out unless MILENA_LONG is set
+	says   string            // what the commands that the description names print about the cause: a regular expression
+	plant  func(*alerts)
+	cure   func(*alerts)
+}
+
+// Each alert fires for a cause on real brokers, its description names a command that shows the cause, and it is inactive after the cure. Prometheus
+// scrapes the real process and loads the real rules, with shorter durations.
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	x := startAlerts(t)
+	t.Run("while milena runs", func(t *testing.T) { x.in(t).fireAndCure(whileMilenaRuns()) })
+	t.Run("while groups are paused", func(t *testing.T) { x.in(t).fireAndCure(whileGroupsArePaused()) })
+	t.Run("while the source does not answer", func(t *testing.T) { x.in(t).fireAndCure(withoutSource()) })
+	t.Run("without an instance", func(t *testing.T) { x.in(t).fireAndCure(withoutInstance()) })
+	t.Run("without a target at the start", func(t *testing.T) { x.in(t).fireAndCure(withoutTarget()) })
+	x.m.stop()
+}
+
+// whileMilenaRuns are those whose causes do not touch each other.
+func whileMilenaRuns() []alertCase {
+	return []alertCase{
+		{
+			name: "MilenaPartitionHalted", says: `gapped +0 +halted +retention_gap`,
+			plant: func(x *alerts) { x.overtake() },
+			cure: func(x *alerts) {
+				x.m.command(x.t, "skip", "--partition", "gapped-0", "--reason", "the alert says so")
+			},
+		},
+		{
+			name: "MilenaTopicNotCopied", says: `more than 249 characters`,
+			plant: func(x *alerts) { x.createTopic(strings.Repeat("l", 245), 1, 1) },
+			cure:  func(x *alerts) { x.deleteTopic(strings.Repeat("l", 245)) },
+		},
+		{
+			name: "MilenaNoProgress", labels: map[string]string{"topic": "paused", "partition": "0"}, says: `paused: topic paused`,
+			plant: func(x *alerts) {
+				x.m.command(x.t, "pause", "--topic", "paused", "--reason", "a test")
+				x.writeTo("paused", time.Now())
+			},
+			cure: func(x *alerts) { x.m.command(x.t, "resume", "--topic", "paused") },
+		},
+		{
+			name: "MilenaConfigsNotSynced", labels: map[string]string{"pass": "configs"}, says: `(?i)configs.*(not allowed|authoriz)`,
+			plant: func(x *alerts) {
+				createACLs(x.t, x.targetClient, "DENY ALTER_CONFIGS milena topic source.orders")
+				alterConfigs(x.t, x.sourceAdmin, "orders", "retention.ms=7200000")
+			},
+			cure: func(x *alerts) { x.allow("ALTER_CONFIGS") },
+		},
+		{
+			name: "MilenaTimeToLoss", labels: map[string]string{"topic": "ageing"}, says: `paused: topic ageing`,
+			plant: func(x *alerts) {
+				x.m.command(x.t, "pause", "--topic", "ageing", "--reason", "a test")
+				x.writeTo("ageing", time.Now().Add(-50*time.Minute))
+			},
+			cure: func(x *alerts) {
+				alterConfigs(x.t, x.sourceAdmin, "ageing", "retention.ms=864000000")
+				x.m.command(x.t, "resume", "--topic", "ageing")
+			},
+		},
+		{
+			name: "MilenaInternalTopicNotWritten", slow: true, labels: map[string]string{"cluster": "target"}, says: `mm2-offset-syncs`,
+			plant: func(x *alerts) {
+				createACLs(x.t, x.targetClient, "DENY WRITE milena topic mm2-offset-syncs.source.internal")
+			},
+			cure: func(x *alerts) { x.allow("WRITE") },
+		},
+		{
+			name: "MilenaTransactionHangs", slow: true, labels: map[string]string{"topic": "hanging", "partition": "0"}, says: `"open_transaction"`,
+			plant: func(x *alerts) { x.hang() },
+			cure:  func(x *alerts) { x.abort() },
+		},
+		{
+			name: "MilenaGroupsOwn", slow: true, says: `app`,
+			plant: func(x *alerts) { x.commitOn(x.targetAdmin, remoteTopic("orders"), 1) },
+			cure: func(x *alerts) {
+				deleted, err := x.targetAdmin.DeleteOffsets(x.t.Context(), "app", kadm.TopicsSet{remoteTopic("orders"): {0: {}}})
+				check(x.t, err)
+				check(x.t, deleted.Error())
+			},
+		},
+		{
+			name: "MilenaLagGrows", slow: true, labels: map[string]string{"topic": "flood", "partition": "0"}, says: `throttled to`,
+			plant: func(x *alerts) {
+				x.m.command(x.t, "throttle", "--topic", "flood", "--rate", "16KiB", "--reason", "a test")
+				x.flood = x.writer(load.Options{Topic: "flood", Partitions: 1}).Stream(x.owner.Context(), 500)
+			},
+			cure: func(x *alerts) {
+				x.m.command(x.t, "throttle", "--topic", "flood", "--rate", "0", "--reason", "a test")
+				_, err := x.flood.Stop(x.t.Context())
+				check(x.t, err)
+			},
+		},
+	}
+}
+
+// whileGroupsArePaused has the alert whose cause hides that of another one.
+func whileGroupsArePaused() []alertCase {
+	return []alertCase{
+		{
+			name: "MilenaGroupsNotSynced", slow: true, says: `paused: the group sync`,
+			plant: func(x *alerts) { x.m.command(x.t, "pause", "--groups", "--reason", "a test") },
+			cure:  func(x *alerts) { x.m.command(x.t, "resume", "--groups") },
+		},
+	}
+}
+
+func withoutSource() []alertCase {
+	unreachable := `(?i)source.*(no answer|not answer|refused|cannot be reached)`
+	cut := func(x *alerts) { check(x.t, x.source.Network(x.t.Context(), proxy.BlackHole)) }
+	join := func(x *alerts) { check(x.t, x.source.Network(x.t.Context(), proxy.Pass)) }
+	return []alertCase{
+		{name: "MilenaLagUnknown", slow: true, says: unreachable, plant: cut, cure: join},
+		{name: "MilenaNotReady", slow: true, says: unreachable, plant: cut, cure: join},
+	}
+}
+
+func withoutInstance() []alertCase {
+	return []alertCase{{
+		name: "MilenaNoInstance", says: `(?i)no instance`,
+		plant: func(x *alerts) { x.m.stop() },
+		cure: func(x *alerts) {
+			x.start()
+			x.m.waitReady(30 * time.Second)
+		},
+	}}
+}
+
+func withoutTarget() []alertCase {
+	return []alertCase{{
+		name: "MilenaShardsWithoutInstance", slow: true, says: `(?i)target`,
+		plant: func(x *alerts) {
+			x.m.stop()
+			check(x.t, x.target.Network(x.t.Context(), proxy.BlackHole))
+			x.start()
+		},
+		cure: func(x *alerts) {
+			check(x.t, x.target.Network(x.t.Context(), proxy.Pass))
+			x.m.waitReady(time.Minute)
+		},
+	}}
+}
+
+// alerts is a flow that Prometheus watches.
+type alerts struct {
+	*pair
+	m     *milena
+	url   string // of Prometheus
+	flood *load.Stream
+}
+
+func (x *alerts) in(t *testing.T) *alerts {
+	sub := *x
+	sub.pair, sub.m = x.pair.in(t), x.m.in(t)
+	return &sub
+}
+
+// start starts milena, which ends with the whole test.
+func (x *alerts) start() {
+	x.t.Helper()
+	check(x.t, x.m.Start(x.owner.Context()))
+}
+
+func startAlerts(t *testing.T) *alerts {
+	t.Helper()
+	requireKafka(t)
+	if _, err := exec.LookPath("prometheus"); err != nil {
+		if os.Getenv("MILENA_E2E") == "require" {
+			t.Fatal("needs prometheus in PATH: unpack Debian's package, as .ci/run does")
+		}
+		t.Skip("needs prometheus in PATH: unpack Debian's package, as .ci/run does")
+	}
+	ca, err := kafka.NewAuthority("the authority")
+	check(t, err)
+	target := kafka.Options{
+		Proxied: true, Security: &kafka.Security{CA: ca, Users: map[string]string{"milena": aclPassword}},
+		Properties: map[string]string{"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer", "super.users": "User:ANONYMOUS"},
+	}
+	x := &alerts{pair: startPair(t, kafka.Options{Proxied: true}, target)}
+	createACLs(t, x.targetClient, "ALLOW ALL milena topic *", "ALLOW ALL milena group *", "ALLOW ALL milena txn *", "ALLOW ALL milena cluster kafka-cluster")
+	for _, topic := range []string{"orders", "gapped", "paused", "hanging", "flood"} {
+		x.createTopic(topic, 1, 1)
+	}
+	x.createTopic("ageing", 1, 1, "retention.ms=3600000", "segment.ms=86400000")
+	orders := x.writer(load.Options{Topic: "orders", Partitions: 1})
+	check(t, orders.Write(t.Context(), 100))
+	x.commitOn(x.sourceAdmin, "orders", 50)
+	caFile := filepath.Join(x.dir, "ca.pem")
+	check(t, os.WriteFile(caFile, ca.PEM, 0o600))
+	config := x.config(".*")
+	config["clusters"] = daemon.Map{
+		"source": daemon.Map{"brokers": x.source.ProxyAddrs()},
+		"target": daemon.Map{
+			"brokers": x.target.SecureAddrs(), "tls": daemon.Map{"ca_file": caFile}, "sasl": daemon.Map{"mechanism": "PLAIN", "username": "milena", "password": aclPassword},
+		},
+	}
+	flow := config["flows"].([]daemon.Map)[0]
+	flow["configs_interval"], flow["groups_interval"] = "1s", "1s"
+	x.m = x.startMilena(config)
+	x.watch()
+	x.noAlerts()
+	return x
+}
+
+// watch starts a Prometheus that scrapes milena and evaluates the rules each second.
+func (x *alerts) watch() {
+	x.t.Helper()
+	rules, err := os.ReadFile("../deploy/alerts.yaml")
+	check(x.t, err)
+	dir := filepath.Join(x.dir, "prometheus")
+	check(x.t, os.MkdirAll(dir, 0o755))
+	check(x.t, os.WriteFile(filepath.Join(dir, "alerts.yaml"), []byte(shorten(string(rules))), 0o600))
+	config := fmt.Sprintf("global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\nrule_files: [alerts.yaml]\nscrape_configs:\n- {job_name: milena, static_configs: [{targets: [%q]}]}\n",
+		strings.TrimPrefix(x.m.URL(), "http://"))
+	check(x.t, os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config), 0o600))
+	ports, err := proc.FreePorts(x.t.Context(), 1)
+	check(x.t, err)
+	address := fmt.Sprintf("127.0.0.1:%d", ports[0])
+	x.url = "http://" + address
+	p, err := proc.Start(x.t.Context(), "prometheus", filepath.Join(dir, "log"), []string{
+		"prometheus", "--config.file=" + filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=" + address, "--query.lookback-delta=5s",
+	})
+	check(x.t, err)
+	x.t.Cleanup(func() {
+		if x.t.Failed() {
+			x.t.Logf("prometheus:\n%s", p.Tail(20))
+		}
+	})
+}
+
+var (
+	ruleDuration = regexp.MustCompile(`\b(\d+)(m|d)(\]|\b)`)
+	ruleAge      = regexp.MustCompile(`> (60|300|3600)\n`)
+)
+
+// shorten makes an hour of the rules a minute, and a minute a second: the durations of ranges, offsets, for and keep_firing_for, and the ages in seconds
+// that expressions compare with. The hour of MilenaConfigsNotSynced becomes ten seconds. The rest stays as it is.
+func shorten(rules string) string {
+	rules = ruleDuration.ReplaceAllStringFunc(rules, func(s string) string {
+		m := ruleDuration.FindStringSubmatch(s)
+		return m[1] + map[string]string{"m": "s", "d": "m"}[m[2]] + m[3]
+	})
+	return ruleAge.ReplaceAllStringFunc(rules, func(s string) string {
+		return map[string]string{"> 60\n": "> 1\n", "> 300\n": "> 5\n", "> 3600\n": "> 10\n"}[s]
+	})
+}
+
+// firingAlert is an alert in Prometheus' HTTP API.
+type firingAlert struct {
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+	State       string            `json:"state"`
+}
+
+// alerts are those that are pending or firing.
+func (x *alerts) alerts() (list []firingAlert, err error) {
+	ctx, cancel := context.WithTimeout(x.t.Context(), 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, x.url+"/api/v1/alerts", nil)
+	check(x.t, err)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	var answer struct {
+		Data struct {
+			Alerts []firingAlert `json:"alerts"`
+		} `json:"data"`
+	}
+	return answer.Data.Alerts, json.NewDecoder(response.Body).Decode(&answer)
+}
+
+// fits reports whether this is the alert of a case.
+func (a *firingAlert) fits(c alertCase) bool {
+	if a.State != "firing" || a.Labels["alertname"] != c.name || a.Labels["job"] != "milena" || a.Labels["flow"] != "source-target" {
+		return false
+	}
+	for name, value := range c.labels {
+		if a.Labels[name] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// noAlerts waits until no alert is firing.
+func (x *alerts) noAlerts() {
+	x.t.Helper()
+	eventually(x.t, 3*time.Minute, "no alert fires", func() (bool, string) {
+		list, err := x.alerts()
+		list = slices.DeleteFunc(list, func(a firingAlert) bool { return a.State != "firing" })
+		return err == nil && len(list) == 0, fmt.Sprintf("%v %+v", err, list)
+	})
+}
+
+// fireAndCure plants all causes, waits until each alert fires, follows what it says, cures all, and waits until no alert fires any more.
+func (x *alerts) fireAndCure(cases []alertCase) {
+	x.t.Helper()
+	cases = slices.DeleteFunc(cases, func(c alertCase) bool { return c.slow && os.Getenv("MILENA_LONG") == "" })
+	if len(cases) == 0 {
+		x.t.Skip("takes longer; run it with MILENA_LONG=1")
+	}
+	began := time.Now()
+	for _, c := range cases {
+		c.plant(x)
+	}
+	for _, c := range cases {
+		var found firingAlert
+		eventually(x.t, 90*time.Second, c.name+" fires", func() (bool, string) {
+			list, err := x.alerts()
+			i := slices.IndexFunc(list, func(a firingAlert) bool { return a.fits(c) })
+			if i >= 0 {
+				found = list[i]
+			}
+			return i >= 0, fmt.Sprintf("%v %+v", err, list)
+		})
+		x.t.Logf("%s after %.0f s: %s\n%s", c.name, time.Since(began).Seconds(), found.Annotations["summary"], found.Annotations["description"])
+		x.follow(c, found.Annotations["description"])
+	}
+	x.onlyAgeing()
+	for _, c := range cases {
+		c.cure(x)
+	}
+	cured := time.Now()
+	x.noAlerts()
+	x.t.Logf("inactive %.0f s after the cures", time.Since(cured).Seconds())
+}
+
+// onlyAgeing checks that only the topic whose records grow old is said to lose some. What a retention gap has lost is lost already.
+func (x *alerts) onlyAgeing() {
+	x.t.Helper()
+	list, err := x.alerts()
+	check(x.t, err)
+	for _, a := range list {
+		if a.Labels["alertname"] == "MilenaTimeToLoss" && a.Labels["topic"] != "ageing" {
+			x.t.Errorf("%+v", a)
+		}
+	}
+}
+
+// follow runs what the description of an alert names, and checks that it shows the cause.
+func (x *alerts) follow(c alertCase, description string) {
+	x.t.Helper()
+	var shown string
+	for word, ask := range map[string]func() string{
+		"`milena status`": func() string {
+			out, _ := exec.CommandContext(x.t.Context(), x.m.Binary(), "status", "--url", x.m.URL()).CombinedOutput()
+			return string(out)
+		},
+		"`milena status -c FILE`": func() string { out, _ := x.m.tryCommand(x.t, "status"); return out },
+		"/readyz":                 func() string { return x.read("/readyz") },
+		"`/status`":               func() string { return x.read("/status") },
+	} {
+		if strings.Contains(description, word) {
+			shown += ask()
+		}
+	}
+	if !regexp.MustCompile(c.says).MatchString(shown) {
+		x.t.Errorf("%s: what it names does not show %s:\n%s\n%.3000s", c.name, c.says, description, shown)
+	}
+}
+
+func (x *alerts) read(path string) string {
+	x.t.Helper()
+	request, err := http.NewRequestWithContext(x.t.Context(), http.MethodGet, x.m.URL()+path, nil)
+	check(x.t, err)
+	response, err := http.DefaultClient.Do(request)
+	check(x.t, err)
+	defer func() { _ = response.Body.Close() }()
+	var text strings.Builder
+	check(x.t, response.Write(&text))
+	return text.String()
+}
+
+// writeTo writes ten records with a timestamp.
+func (x *alerts) writeTo(topic string, at time.Time) {
+	x.t.Helper()
+	for i := range 10 {
+		check(x.t, x.sourceClient.ProduceSync(x.t.Context(), &kgo.Record{Topic: topic, Value: fmt.Appendf(nil, "record %d", i), Timestamp: at}).FirstErr())
+	}
+}
+
+// overtake deletes records before they are copied.
+func (x *alerts) overtake() {
+	x.t.Helper()
+	x.m.command(x.t, "pause", "--topic", "gapped", "--reason", "a test")
+	x.writeTo("gapped", time.Now())
+	gone := kadm.Offsets{}
+	gone.Add(kadm.Offset{Topic: "gapped", At: 5})
+	done, err := x.sourceAdmin.DeleteRecords(x.t.Context(), gone)
+	check(x.t, err)
+	check(x.t, done.Error())
+	x.m.command(x.t, "resume", "--topic", "gapped")
+}
+
+func (x *alerts) deleteTopic(topic string) {
+	x.t.Helper()
+	_, err := x.sourceAdmin.DeleteTopic(x.t.Context(), topic)
+	check(x.t, err)
+}
+
+// allow deletes the ACLs of milena on the target that deny an operation.
+func (x *alerts) allow(operation string) {
+	x.t.Helper()
+	op, err := kmsg.ParseACLOperation(operation)
+	check(x.t, err)
+	request, f := kmsg.NewPtrDeleteACLsRequest(), kmsg.NewDeleteACLsRequestFilter()
+	f.ResourceType, f.ResourcePatternType, f.Principal = kmsg.ACLResourceTypeAny, kmsg.ACLResourcePatternTypeAny, kmsg.StringPtr("User:milena")
+	f.Operation, f.PermissionType = op, kmsg.ACLPermissionTypeDeny
+	request.Filters = append(request.Filters, f)
+	_, err = request.RequestWith(x.t.Context(), x.targetClient)
+	check(x.t, err)
+}
+
+// commitOn commits an offset of group app.
+func (x *alerts) commitOn(admin *kadm.Client, topic string, offset int64) {
+	x.t.Helper()
+	at := kadm.Offsets{}
+	at.Add(kadm.Offset{Topic: topic, At: offset, LeaderEpoch: -1})
+	check(x.t, admin.CommitAllOffsets(x.t.Context(), "app", at))
+}
+
+// hang begins a transaction on the source that does not end.
+func (x *alerts) hang() {
+	x.t.Helper()
+	cl, err := x.source.Client(kgo.TransactionalID("hanging"), kgo.TransactionTimeout(10*time.Minute))
+	check(x.t, err)
+	x.owner.Cleanup(cl.Close)
+	check(x.t, cl.BeginTransaction())
+	check(x.t, cl.ProduceSync(x.t.Context(), &kgo.Record{Topic: "hanging", Value: []byte("does not end")}).FirstErr())
+}
+
+// abort ends the transaction with Kafka's tool.
+func (x *alerts) abort() {
+	x.t.Helper()
+	out, err := x.source.Jars().Tool(x.t.Context(), "org.apache.kafka.tools.TransactionsCommand", "--bootstrap-server", x.source.Addrs()[0], "abort", "--topic", "hanging", "--partition", "0", "--start-offset", "0")
+	x.t.Logf("%s", out)
+	check(x.t, err)
+}
