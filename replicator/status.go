@@ -3,10 +3,10 @@ package replicator
 import (
 	"cmp"
 	"fmt"
-	"github.com/milena-kafka/milena/offsets"
 	"slices"
 	"time"
 
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"

@@ -1,9 +1,9 @@
 package fleet
 
 import (
-	"github.com/milena-kafka/milena/offsets"
 	"time"
 
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/control"
 )
