@@ -341,7 +341,7 @@ func TestShrunkTopicHaltsWhileItIsCopied(t *testing.T) {
 	flow.UntilJournaled("orders")
 	c.Source.RecreateTopic("orders", 1)
 	flow.UntilHaltedBy("shrunk", "orders", 1)
-	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 1))
+	c.Decide(control.Done, control.Skip, replicatortest.TP("orders", 1), asHalted(flow, "orders", 1))
 	c.Decide(control.Done, control.RestartCopy, replicatortest.TP("orders", 0))
 	c.Source.Produce("orders", 1, 10, "new")
 	flow.UntilCopied("orders")
