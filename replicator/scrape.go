@@ -53,6 +53,7 @@ func newCollector(f *Flow) *collector {
 	add("groups", "Consumer groups of the source whose offsets are translated.")
 	add("group_positions", "Committed offsets of those groups in copied partitions.")
 	add("group_positions_refused", "Committed offsets that were not written on the target, by reason.", "reason")
+	add("group_lag_records", "Records of the copies that a group has yet to read on the target, from where milena put it.", "group")
 	add("groups_last_pass_timestamp_seconds", "When the last sync of groups began.")
 	add("configs_last_pass_timestamp_seconds", "When the last sync of topic configs began.")
 	add("acls_last_pass_timestamp_seconds", "When the last sync of ACLs began.")
@@ -290,6 +291,9 @@ func collectGroups(status *groups.Status, gauge setGauge) {
 	}
 	for reason, n := range refused {
 		gauge("group_positions_refused", float64(n), reason)
+	}
+	for group, n := range status.LagRecords {
+		gauge("group_lag_records", float64(n), group)
 	}
 }
 

@@ -80,6 +80,9 @@ func TestASyncWritesCheckpointsAndCommits(t *testing.T) {
 	if at := w.committed(w.host.target, "app", "a.orders"); at != 45 {
 		t.Errorf("committed at %d, want 45", at)
 	}
+	if lag, ok := status.LagRecords["app"]; lag != 60 || !ok {
+		t.Errorf("the group lags by %v on the target, want 60 of 105 records", status.LagRecords)
+	}
 	list := w.records("a.checkpoints.internal")
 	if len(list) != 1 {
 		t.Fatalf("%d checkpoints, want 1", len(list))
@@ -93,8 +96,11 @@ func TestASyncWritesCheckpointsAndCommits(t *testing.T) {
 	if diff := cmp.Diff(want, checkpoint); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	// Nothing changed: nothing is written.
-	w.sync(s)
+	// Nothing changed but the copy, which has grown: nothing is written, and the group lags more.
+	w.fill("a.orders", 10)
+	if status := w.sync(s); status.LagRecords["app"] != 70 {
+		t.Errorf("the group lags by %v on the target, want 70", status.LagRecords)
+	}
 	if n := len(w.records("a.checkpoints.internal")); n != 1 {
 		t.Errorf("%d checkpoints after a sync without changes", n)
 	}

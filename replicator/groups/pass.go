@@ -255,6 +255,25 @@ func (p *pass) finish(g *groupMemory, hash uint64, positions []*position) {
 	g.remember(positions)
 }
 
+// lags returns how many records of the copies each group has yet to read on the target, from where milena put it. Groups that milena put nowhere are left out.
+// No chunk is being synced.
+func (p *pass) lags() map[string]int64 {
+	var ends [][]int64 // by topic number and partition
+	for _, topic := range p.memory.known() {
+		ends = append(ends, p.bounds.byTopic[topic.name].end)
+	}
+	found := make(map[string]int64)
+	for _, g := range p.memory.all() {
+		for i := range g.parts {
+			t := &g.parts[i]
+			if end := at(ends[t.topic], t.partition); t.placed && t.refused == 0 && end >= 0 {
+				found[g.name] += max(0, end-t.put)
+			}
+		}
+	}
+	return found
+}
+
 func (p *pass) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -21,6 +21,8 @@ type Status struct {
 	Refusals []Refusal `json:"refusals,omitempty"`
 	// NotFollowed are the selected groups of the source that are not consumer groups. They are not counted in Groups.
 	NotFollowed []NotFollowed `json:"not_followed,omitempty"`
+	// LagRecords is by group how many records of the copies it has yet to read on the target, from where milena put it. Partitions with a refusal are left out.
+	LagRecords map[string]int64 `json:"lag_records,omitempty"`
 	// LastPass is when the last sync began that reached all groups without an error. Took is the duration of the last sync in seconds.
 	LastPass time.Time `json:"last_pass,omitzero"`
 	Took     float64   `json:"took_seconds"`

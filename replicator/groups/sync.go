@@ -153,7 +153,7 @@ func (s *Syncer) syncUntil(ctx context.Context, until time.Time) error {
 		s.adoptions.endUnknown(names)
 		err = s.lineage.prune(ctx, p, names)
 	}
-	s.report.set(Status{Groups: len(names), NotFollowed: left, LastPass: s.round, Took: time.Since(began).Seconds()}, s.memory.all(), err)
+	s.report.set(Status{Groups: len(names), NotFollowed: left, LagRecords: p.lags(), LastPass: s.round, Took: time.Since(began).Seconds()}, s.memory.all(), err)
 	return err
 }
 
