@@ -17,7 +17,9 @@ import (
 )
 
 const demoHelp = `milena demo starts two in-memory Kafka clusters in this process, copies a generated load from one to
-the other, and verifies every record at the end. It needs no Kafka and writes no files.
+the other, and verifies every record at the end. A consumer group follows its topic to the other cluster,
+and a record that is too large for it halts one partition until the demo repairs that. It needs no Kafka
+and writes no files.
 
 Examples:
   milena demo
@@ -97,10 +99,12 @@ type demonstration struct {
 	load           *load
 	flow           *replicator.Flow
 	announced      map[string]bool // topics
+	told           string          // why a partition is halted
+	uploaded       chan struct{}   // closed when upload returns
 }
 
 func (p *program) newDemonstration(registry prometheus.Registerer, rate int) (_ *demonstration, err error) {
-	d := &demonstration{p: p, announced: make(map[string]bool)}
+	d := &demonstration{p: p, announced: make(map[string]bool), uploaded: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -131,6 +135,8 @@ func demoConfig(sourceBrokers, targetBrokers []string) (*config.Config, error) {
 	c.Clusters = map[string]config.Cluster{demoSource: source, demoTarget: target}
 	flow := config.DefaultFlow(demoSource, demoTarget)
 	flow.Heartbeats = false // the source must not change any more while both sides are compared
+	flow.GroupsInterval = time.Second
+	flow.ConfigsExclude = append(flow.ConfigsExclude, "max.message.bytes") // so that a record can be too large
 	c.Flows = []config.Flow{flow}
 	return &c, c.Validate()
 }
@@ -173,12 +179,20 @@ func (d *demonstration) run(ctx context.Context, onStop func()) error {
 		defer stopLoad() // without a flow there is nothing to show
 		return d.flow.Run(flowCtx)
 	})
-	group.Go(func() error {
-		defer stopLoad()
-		return d.load.run(ctx)
-	})
+	for _, work := range []func(context.Context) error{d.load.run, d.consume, d.upload} {
+		group.Go(func() error {
+			err := work(ctx)
+			if err != nil {
+				stopLoad()
+			}
+			return err
+		})
+	}
 	d.watch(ctx)
 	behind := d.catchUp(alive)
+	if behind == nil {
+		behind = d.compareGroup(alive)
+	}
 	onStop()
 	stopFlow()
 	if err := group.Wait(); err != nil {
@@ -210,7 +224,8 @@ func (d *demonstration) watch(ctx context.Context) {
 			now.Sub(began).Seconds(), size(float64(s.Bytes-previous.Bytes)/took), float64(s.Records-previous.Records)/took,
 			optional(s.LagRecords), s.Records, o.PartitionCount)
 		for _, e := range o.Attention {
-			if e.State == "halted" {
+			if e.State == stateHalted && d.told != e.Why {
+				d.told = e.Why
 				d.p.printf("        %s-%s is halted: %s\n", e.Topic, e.Partitions, e.Why)
 			}
 		}
@@ -234,6 +249,10 @@ func (d *demonstration) catchUp(ctx context.Context) error {
 	defer cancel()
 	if err := d.load.wait(ctx); err != nil {
 		return err
+	}
+	select {
+	case <-d.uploaded:
+	case <-ctx.Done():
 	}
 	d.p.printf("\nThe load has stopped after %s. Copying the rest.\n", count(d.load.produced.Load(), "record"))
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -19,6 +19,19 @@ func TestDemoVerifiesItsCopy(t *testing.T) {
 	}
 }
 
+// A record that is too large halts its partition, the demo does what the hint says, and nothing is missing; a group follows its topic.
+func TestDemoRepairsAnAnomaly(t *testing.T) {
+	code, stdout, stderr := milena(t, "demo", "--for", "3s", "--rate", "2000", "--listen", "127.0.0.1:0")
+	for _, want := range []string{
+		"uploads-0 is halted: record_too_large", "milena retry --partition uploads-0", "done: uploads-0", "in 19 partitions: same bytes",
+		"group billing continues on dr with the same record as on primary, in 4 partitions of payments",
+	} {
+		if code != exitClean || !strings.Contains(stdout, want) {
+			t.Errorf("exit %d, without %q\n%s\n%s", code, want, stdout, stderr)
+		}
+	}
+}
+
 func TestDemoTakesAnotherPortIfItsOwnIsInUse(t *testing.T) {
 	var out bytes.Buffer
 	p := newProgram(&out, io.Discard, noEnv)
