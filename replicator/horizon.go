@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// HorizonEvery is how often the journal gets the horizon of a shard. What it says about the source is at most that much older than its end.
+	// HorizonEvery is about how often the journal gets the horizon of a shard: in a pass over the journal.
 	horizonEvery = 5 * time.Second
 	// Partitions that were complete within this time of each other share one time in the horizon. An idle partition is confirmed by each fetch, which
 	// waits for half a second, or else by listEnds.
@@ -28,7 +28,7 @@ func (f *Flow) putHorizons(writers []*journalWriter, now time.Time) {
 	for _, w := range writers {
 		s := w.shard
 		partitions := s.members()
-		if h := &s.horizon; s.journalFails || now.Sub(h.at) < horizonEvery && h.count == len(partitions) && !f.released.Load() {
+		if h := &s.horizon; s.journalFails || now.Sub(h.at) < horizonEvery-f.config.JournalInterval/2 && h.count == len(partitions) && !f.released.Load() {
 			continue
 		}
 		entry := newJournalEntry(horizonOf(partitions))
