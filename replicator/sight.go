@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
 )
 
 // sight is what was seen of a partition's source, and up to when its copy is complete: all that the source had at that time is on the target. It
@@ -31,8 +32,11 @@ func (s *sight) see(end, acked int64, generation uint32, now time.Time) {
 	}
 	at := now.UnixMilli()
 	s.known, s.generation, s.seenEnd, s.seenAt = true, generation, end, at
-	if end <= acked {
+	switch {
+	case end == acked:
 		s.completeAt, s.marks = at, nil
+		return
+	case end < acked: // the source has lost what was copied, or a new leader does not know its end yet
 		return
 	}
 	s.reach(acked)
@@ -48,6 +52,15 @@ func (s *sight) see(end, acked int64, generation uint32, now time.Time) {
 	}
 	s.marks = append(s.marks, mark{end, at})
 }
+
+// lack records that an end of the source was seen and that the copy lacks a number of records below it, whatever was copied before.
+func (s *sight) lack(end, acked, records int64, now time.Time) {
+	s.forget()
+	s.known, s.seenEnd, s.seenAt = true, max(end, acked+records), now.UnixMilli()
+}
+
+// forget records that the copy is not complete: what was copied before is of another log, or gone.
+func (s *sight) forget() { s.completeAt, s.marks = 0, nil }
 
 // reach records that the copy has everything below acked.
 func (s *sight) reach(acked int64) {
@@ -93,10 +106,24 @@ func (s *sight) behind(p *partition, acked int64) offsets.Behind {
 	return b
 }
 
-// seeLocked records the end of the source of a partition. The partition's lock is held.
+// seeLocked records the end of the source of a partition, as it was at a time. The partition's lock is held.
 func (p *partition) seeLocked(now time.Time) {
-	if p.sourceEnd >= 0 {
+	if p.sourceEnd < 0 || p.origin == originRewound { // whose map is about another log
+		return
+	}
+	if p.state != halted || p.anomaly == nil {
 		p.sight.see(p.sourceEnd, p.acked, p.record.Generation, now)
+		return
+	}
+	switch p.anomaly.kind {
+	case policy.Recreated, policy.TargetRecreated: // nothing of the one log is in the other
+		p.sight.lack(p.sourceEnd, p.acked, p.sourceEnd, now)
+	case policy.Truncated:
+		p.sight.lack(p.sourceEnd, p.acked, max(0, p.sourceEnd-p.anomaly.from), now)
+	default:
+		if p.sourceEnd > p.acked { // else it does not follow that the copy is complete
+			p.sight.see(p.sourceEnd, p.acked, p.record.Generation, now)
+		}
 	}
 }
 
