@@ -1,9 +1,14 @@
 package replicator
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 )
 
@@ -70,5 +75,80 @@ func TestACopyIsNotCompleteBeyondTheEndOfItsSource(t *testing.T) {
 	s.look(1, 95, 100)
 	if at := s.complete(100); at != 0 {
 		t.Errorf("it counts as complete up to second %d", at)
+	}
+}
+
+// What the journal refuses is written by the next pass, also if nothing has changed since, as when the source is gone.
+func TestAHorizonThatWasNotWrittenIsWrittenAgain(t *testing.T) {
+	f, log, _ := newJournalFlow(t, 1)
+	s := f.held.get(0)
+	p := addCopy(t, s, "orders", 10)
+	p.cursor.setSourceEnd(100, 0, time.Now())
+	p.seeLocked(time.Now())
+	f.syncJournal(t.Context()) // with its horizon
+	s.horizon.at = time.Time{}
+	p.cursor.setSourceEnd(200, 0, time.Now())
+	p.seeLocked(time.Now())
+	log.refuse = func(int32, int) int16 { return kerr.InvalidRecord.Code }
+	f.syncJournal(t.Context())
+	log.refuse = nil
+	f.syncJournal(t.Context()) // the pass after a failure writes no horizon
+	s.horizon.at = time.Time{}
+	f.syncJournal(t.Context())
+	h := log.horizon(t, 0)
+	if b, _ := h.Of("orders", 0); b == nil || b.SourceEnd != 200 {
+		t.Errorf("the journal has the horizon %+v, and the source was seen up to 200", h)
+	}
+}
+
+// horizon returns the newest horizon of a shard, nil if there is none.
+func (l *journalLog) horizon(t *testing.T, shard int32) (newest *offsets.Horizon) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.logs[shard] {
+		e, err := offsets.DecodeJournal(r.Key, r.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h, ok := e.(*offsets.Horizon); ok {
+			newest = h
+		}
+	}
+	return newest
+}
+
+// With thousands of long names that are behind, a horizon still fits into a record of the journal.
+func TestAHorizonOfLongNamesFits(t *testing.T) {
+	behind := make([]offsets.Behind, 2*offsets.MaxBehind)
+	for i := range behind {
+		behind[i] = offsets.Behind{Topic: fmt.Sprintf("%0249d", i), Partition: 100_000, Acked: 1 << 40, SourceEnd: 1<<40 + int64(i), Seen: time.Now()}
+	}
+	h := offsets.NewHorizon(time.Now(), behind)
+	entry := newJournalEntry(h)
+	if entry.size() > journalBatchBytes {
+		t.Errorf("%d bytes", entry.size())
+	}
+	if h.More == nil || len(h.Behind)+h.More.Partitions != 2*offsets.MaxBehind || len(h.Behind) < 1000 {
+		t.Errorf("%d are listed, and %+v are summed up", len(h.Behind), h.More)
+	}
+	if b, _ := h.Of(fmt.Sprintf("%0249d", 2*offsets.MaxBehind-1), 100_000); b == nil {
+		t.Error("the one that lacks most is not listed")
+	}
+}
+
+// A topic whose max.message.bytes is too low for the horizon gets everything else.
+func TestAHorizonThatDoesNotFitBlocksNothing(t *testing.T) {
+	f, log, said := newJournalFlow(t, 1)
+	for n := range 50 {
+		addCopy(t, f.held.get(0), fmt.Sprintf("orders-%0200d", n), 1)
+	}
+	log.maxBytes = 5_000
+	f.syncJournal(t.Context())
+	if n := len(log.restored(t, 0)); n != 50 {
+		t.Errorf("%d of 50 partitions are journaled: %s", n, said)
+	}
+	if !strings.Contains(said.String(), "max.message.bytes of topic milena.f.journal on cluster b") {
+		t.Errorf("the log does not name the cure: %s", said)
 	}
 }
