@@ -24,7 +24,7 @@ type Behind struct {
 	Topic     string
 	Partition int32
 	Acked     int64     // everything below is on the target
-	SourceEnd int64     // the end of what could be read on the source when it was last seen, at least Acked
+	SourceEnd int64     // the high watermark of the source when it was last seen, at least Acked
 	Seen      time.Time // when that was
 	Complete  time.Time // everything that the source had then is on the target; zero if that was never so
 }

@@ -152,3 +152,20 @@ func TestAHorizonThatDoesNotFitBlocksNothing(t *testing.T) {
 		t.Errorf("the log does not name the cure: %s", said)
 	}
 }
+
+// What is behind an open transaction cannot be read yet, and may have been committed by others: the target lacks it.
+func TestACopyLacksWhatIsBehindAnOpenTransaction(t *testing.T) {
+	f := testFlow(t)
+	p := replicatingPartition(f, 1000)
+	opened, now := time.Now().Add(-time.Minute).Truncate(time.Millisecond), time.Now()
+	p.cursor.setSourceEnd(1000, 0, opened)
+	p.seeLocked(opened)
+	p.cursor.setSourceEnd(1000, 50, now)
+	p.seeLocked(now)
+	if b := p.sight.behind(p, p.acked); b.Missing() != 50 || !b.Complete.Equal(opened) {
+		t.Errorf("%d records are missing, want 50; complete up to %v, and the transaction was opened after %v", b.Missing(), b.Complete, opened)
+	}
+	if b := p.sight.behind(p, 1050); !b.Complete.Equal(now.Truncate(time.Millisecond)) {
+		t.Errorf("with everything, it is complete up to %v, want %v", b.Complete, now)
+	}
+}

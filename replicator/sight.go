@@ -13,7 +13,7 @@ import (
 type sight struct {
 	known      bool
 	generation uint32 // of the map
-	seenEnd    int64  // the end of what could be read on the source
+	seenEnd    int64  // the end of the source: its high watermark
 	seenAt     int64  // when, in milliseconds, as all times here; it may be an earlier process that saw it
 	completeAt int64  // 0 if the copy was never complete
 	marks      []mark // ends that the copy has not reached, oldest first
@@ -111,18 +111,19 @@ func (p *partition) seeLocked(now time.Time) {
 	if p.sourceEnd < 0 || p.origin == originRewound { // whose map is about another log
 		return
 	}
+	end := p.sourceEnd + p.sourceOpen // what is behind an open transaction may be committed already
 	if p.state != halted || p.anomaly == nil {
-		p.sight.see(p.sourceEnd, p.acked, p.record.Generation, now)
+		p.sight.see(end, p.acked, p.record.Generation, now)
 		return
 	}
 	switch p.anomaly.kind {
 	case policy.Recreated, policy.TargetRecreated: // nothing of the one log is in the other
-		p.sight.lack(p.sourceEnd, p.acked, p.sourceEnd, now)
+		p.sight.lack(end, p.acked, end, now)
 	case policy.Truncated:
-		p.sight.lack(p.sourceEnd, p.acked, max(0, p.sourceEnd-p.anomaly.from), now)
+		p.sight.lack(end, p.acked, max(0, end-p.anomaly.from), now)
 	default:
-		if p.sourceEnd > p.acked { // else it does not follow that the copy is complete
-			p.sight.see(p.sourceEnd, p.acked, p.record.Generation, now)
+		if end > p.acked { // else it does not follow that the copy is complete
+			p.sight.see(end, p.acked, p.record.Generation, now)
 		}
 	}
 }
