@@ -1,6 +1,7 @@
 package offsets
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,7 @@ type Behind struct {
 	Topic     string
 	Partition int32
 	Acked     int64     // everything below is on the target
-	SourceEnd int64     // the end of what could be read on the source when it was last seen, at least Acked
+	SourceEnd int64     // the high watermark of the source when it was last seen, at least Acked
 	Seen      time.Time // when that was
 	Complete  time.Time // everything that the source had then is on the target; zero if that was never so
 }
@@ -36,8 +37,14 @@ type MoreBehind struct {
 	Complete   time.Time // the earliest, zero if one of them is
 }
 
-// MaxBehind is how many partitions a [Horizon] lists, so that it fits into a record. Those that lack most are listed.
+// MaxBehind is how many partitions a [Horizon] lists at most. Those that lack most are listed.
 const MaxBehind = 8192
+
+// A horizon lists no more partitions than fit into a record of the journal, whose batches have 512 KiB.
+const (
+	maxHorizonBytes = 400 << 10
+	behindBytes     = 50 // more than a partition takes besides its topic
+)
 
 // Missing returns how many offsets of the source the target lacks, as far as the source was seen.
 func (b *Behind) Missing() int64 { return b.SourceEnd - b.Acked }
@@ -45,12 +52,24 @@ func (b *Behind) Missing() int64 { return b.SourceEnd - b.Acked }
 // NewHorizon returns the horizon of a shard. It sorts the partitions that are behind, and may shorten the slice.
 func NewHorizon(at time.Time, behind []Behind) *Horizon {
 	h := &Horizon{At: at, Behind: behind}
-	if len(behind) > MaxBehind {
-		slices.SortFunc(behind, func(a, b Behind) int { return int(min(1, max(-1, b.Missing()-a.Missing()))) })
-		h.Behind, h.More = behind[:MaxBehind:MaxBehind], sumBehind(behind[MaxBehind:])
+	if countFitting(behind) < len(behind) {
+		slices.SortFunc(behind, func(a, b Behind) int { return cmp.Compare(b.Missing(), a.Missing()) })
+		n := countFitting(behind)
+		h.Behind, h.More = behind[:n:n], sumBehind(behind[n:])
 	}
 	slices.SortFunc(h.Behind, compareBehind)
 	return h
+}
+
+// countFitting returns how many of the first partitions fit into a horizon.
+func countFitting(behind []Behind) int {
+	bytes := 0
+	for i, b := range behind {
+		if bytes += behindBytes + len(b.Topic); i == MaxBehind || bytes > maxHorizonBytes {
+			return i
+		}
+	}
+	return len(behind)
 }
 
 func sumBehind(all []Behind) *MoreBehind {

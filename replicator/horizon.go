@@ -20,7 +20,7 @@ type horizonState struct {
 	found *offsets.Horizon // by an earlier owner, when the journal was read; nil if there was none
 	at    time.Time        // when the last one was written
 	count int              // partitions that it was about
-	value []byte           // of its record
+	value []byte           // of its record, once that is written
 }
 
 // putHorizons adds the horizons that are due: those of an idle flow change with time alone, and those of a source that is gone do not change.
@@ -33,7 +33,8 @@ func (f *Flow) putHorizons(writers []*journalWriter, now time.Time) {
 		}
 		entry := newJournalEntry(horizonOf(partitions))
 		if s.horizon.at, s.horizon.count = now, len(partitions); len(partitions) > 0 && !bytes.Equal(entry.value, s.horizon.value) {
-			s.horizon.value = entry.value
+			entry.what, entry.optional = "the horizon", true
+			entry.written = func() { s.horizon.value = entry.value }
 			w.put(entry)
 		}
 	}

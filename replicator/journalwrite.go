@@ -36,6 +36,7 @@ type journalEntry struct {
 	of         *partition // nil: of the shard itself
 	what       string     // for an error
 	written    func()     // called once it is written; may be nil
+	optional   bool       // it is left out if the topic does not accept it
 }
 
 func (e *journalEntry) size() int { return len(e.key) + len(e.value) + journalRecordBytes }
@@ -227,6 +228,10 @@ func (w *journalWriter) divide(code error) {
 	s, e := w.shard, w.sent[0]
 	err := fmt.Errorf("journal record of %d bytes, %s: %w; set max.message.bytes of topic %s on cluster %s to its default, 1048588",
 		e.size(), e.what, code, s.journal().Topic, s.flow.config.Target)
+	if e.optional {
+		s.flow.warn("a journal record is too large and is left out", "err", err)
+		return
+	}
 	if e.of == nil {
 		w.fail(err)
 		return

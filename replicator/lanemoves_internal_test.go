@@ -92,7 +92,7 @@ func TestNoMoveToAnotherLaneChangesTheOrder(t *testing.T) {
 			p.confirmedAt -= 2 * longestPause.Milliseconds()
 			p.mu.Unlock()
 		case 3, 4, 5, 6, 7, 8, 9:
-			p.ticketOfFetch().apply(func() { f.applyFetchedLocked(p, fetched(batchOf(t, fetchedTo, 2)), slab) })
+			p.ticketOfFetch().apply(func() { f.applyFetchedLocked(p, fetched(batchOf(t, fetchedTo, 2)), time.Now(), slab) })
 			fetchedTo += 2
 			f.schedule(p)
 		case 10, 11, 12, 13, 14, 15, 16, 17, 18:

@@ -62,7 +62,7 @@ func TestNothingIsSentAfterClose(t *testing.T) {
 			f.budget.add(1 << 10)
 			slab := newSlab(f.budget, 1<<10, nil)
 			for n := range int64(queued) {
-				p.ticketOfFetch().apply(func() { f.applyFetchedLocked(p, fetched(batchOf(t, start+n, 1)), slab) })
+				p.ticketOfFetch().apply(func() { f.applyFetchedLocked(p, fetched(batchOf(t, start+n, 1)), time.Now(), slab) })
 			}
 			slab.drop()
 			s, late := p.sent(), p.ticketOfFetch()
@@ -71,7 +71,7 @@ func TestNothingIsSentAfterClose(t *testing.T) {
 				t.Errorf("%d batches are in flight, %d in the queue, want 1", n, len(p.queue))
 			}
 			happens(f, p, s)
-			fetch := func() { f.applyFetchedLocked(p, fetched(batchOf(t, p.next, 1)), newSlab(f.budget, 0, nil)) }
+			fetch := func() { f.applyFetchedLocked(p, fetched(batchOf(t, p.next, 1)), time.Now(), newSlab(f.budget, 0, nil)) }
 			late.apply(fetch)
 			p.ticketOfFetch().apply(fetch)
 			if n := f.pending.Load(); n != 0 || p.sendableLocked() || len(p.queue) > 0 {
@@ -95,7 +95,7 @@ func TestFirstBatchAfterAPauseIsInFlightAlone(t *testing.T) {
 			p := replicatingPartition(f, 1000)
 			slab := newSlab(f.budget, 1<<10, nil)
 			for n := range int64(6) {
-				p.ticketOfFetch().apply(func() { f.applyFetchedLocked(p, fetched(batchOf(t, 1000+n, 1)), slab) })
+				p.ticketOfFetch().apply(func() { f.applyFetchedLocked(p, fetched(batchOf(t, 1000+n, 1)), time.Now(), slab) })
 			}
 			now, lane := time.Now(), p.targetLane
 			p.outbox.stampNext(lane, now)

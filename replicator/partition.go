@@ -350,6 +350,7 @@ func (p *partition) beginMapLocked(from origin, source, target int64) {
 // restartLocked begins an empty map of the next generation at these offsets. No tombstone behind the first one can have been missed.
 func (p *partition) restartLocked(source, target int64) {
 	p.progress.restart(p.topic.getIDs(), source, target)
+	p.sight.forget()
 	p.cursor.reset(source, -1)
 	p.cursor.noteFetch(time.Time{})
 	p.cursor.endWatch()

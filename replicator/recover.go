@@ -297,6 +297,7 @@ func (r *recovery) restoreMapLocked(p *partition, l *offsets.Restored) error {
 // targetRecreatedLocked raises the anomaly of a recreated target topic. If policy says restart, everything that the source still has is
 // copied.
 func (r *recovery) targetRecreatedLocked(p *partition) {
+	p.sight.forget()
 	detail := fmt.Sprintf("target topic %s was deleted and created again: the copies of all records below source offset %d are gone", p.topic.target, p.acked)
 	if r.flow.raiseLocked(p, policy.TargetRecreated, p.acked, p.acked, detail) == policy.Restart {
 		p.restartLocked(p.sourceStart, p.targetLast)
@@ -306,6 +307,7 @@ func (r *recovery) targetRecreatedLocked(p *partition) {
 // sourceRecreatedLocked raises the anomaly of a recreated source topic. If policy says so, the new topic is appended to the copy of the old
 // one: from its start (restart) or from its end (skip).
 func (r *recovery) sourceRecreatedLocked(p *partition) {
+	p.sight.forget()
 	detail := fmt.Sprintf("source topic %s was deleted and created again; the old topic was copied up to source offset %d", p.topic.source, p.acked)
 	switch r.flow.raiseLocked(p, policy.Recreated, p.acked, p.acked, detail) {
 	case policy.Restart:

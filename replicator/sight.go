@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/policy"
 )
 
 // sight is what was seen of a partition's source, and up to when its copy is complete: all that the source had at that time is on the target. It
@@ -12,7 +13,7 @@ import (
 type sight struct {
 	known      bool
 	generation uint32 // of the map
-	seenEnd    int64  // the end of what could be read on the source
+	seenEnd    int64  // the end of the source: its high watermark
 	seenAt     int64  // when, in milliseconds, as all times here; it may be an earlier process that saw it
 	completeAt int64  // 0 if the copy was never complete
 	marks      []mark // ends that the copy has not reached, oldest first
@@ -31,8 +32,11 @@ func (s *sight) see(end, acked int64, generation uint32, now time.Time) {
 	}
 	at := now.UnixMilli()
 	s.known, s.generation, s.seenEnd, s.seenAt = true, generation, end, at
-	if end <= acked {
+	switch {
+	case end == acked:
 		s.completeAt, s.marks = at, nil
+		return
+	case end < acked: // the source has lost what was copied, or a new leader does not know its end yet
 		return
 	}
 	s.reach(acked)
@@ -48,6 +52,15 @@ func (s *sight) see(end, acked int64, generation uint32, now time.Time) {
 	}
 	s.marks = append(s.marks, mark{end, at})
 }
+
+// lack records that an end of the source was seen and that the copy lacks a number of records below it, whatever was copied before.
+func (s *sight) lack(end, acked, records int64, now time.Time) {
+	s.forget()
+	s.known, s.seenEnd, s.seenAt = true, max(end, acked+records), now.UnixMilli()
+}
+
+// forget records that the copy is not complete: what was copied before is of another log, or gone.
+func (s *sight) forget() { s.completeAt, s.marks = 0, nil }
 
 // reach records that the copy has everything below acked.
 func (s *sight) reach(acked int64) {
@@ -93,10 +106,25 @@ func (s *sight) behind(p *partition, acked int64) offsets.Behind {
 	return b
 }
 
-// seeLocked records the end of the source of a partition. The partition's lock is held.
+// seeLocked records the end of the source of a partition, as it was at a time. The partition's lock is held.
 func (p *partition) seeLocked(now time.Time) {
-	if p.sourceEnd >= 0 {
-		p.sight.see(p.sourceEnd, p.acked, p.record.Generation, now)
+	if p.sourceEnd < 0 || p.origin == originRewound { // whose map is about another log
+		return
+	}
+	end := p.sourceEnd + p.sourceOpen // what is behind an open transaction may be committed already
+	if p.state != halted || p.anomaly == nil {
+		p.sight.see(end, p.acked, p.record.Generation, now)
+		return
+	}
+	switch p.anomaly.kind {
+	case policy.Recreated, policy.TargetRecreated: // nothing of the one log is in the other
+		p.sight.lack(end, p.acked, end, now)
+	case policy.Truncated:
+		p.sight.lack(end, p.acked, max(0, end-p.anomaly.from), now)
+	default:
+		if end > p.acked { // else it does not follow that the copy is complete
+			p.sight.see(end, p.acked, p.record.Generation, now)
+		}
 	}
 }
 

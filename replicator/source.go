@@ -58,6 +58,7 @@ type sourceBroker struct {
 
 	// Used by the loop only:
 	session wire.Session
+	asked   time.Time     // when the request in flight was begun: what it answers is at least that new
 	pace    client.Pace   // of its requests
 	short   time.Duration // the next short poll
 	behind  int           // partitions in the last plan that have more than was fetched, as far as is known
@@ -106,6 +107,7 @@ func (b *sourceBroker) loop(ctx context.Context) {
 		default:
 		}
 		began := time.Now()
+		b.asked = began
 		poll, retry := b.planFetch(&plan, began, share, aheadOf(trip))
 		planned := time.Since(began)
 		if len(plan.requested) == 0 {
@@ -313,23 +315,23 @@ func (b *sourceBroker) handlePartition(t fetchTicket, rp *kmsg.FetchResponseTopi
 	p.cursor.endFetch()
 	if rp == nil {
 		p.cursor.confirmFetched(now)
-		p.seeLocked(now)
+		p.seeLocked(b.asked)
 		p.growProbeLocked() // a response omits a partition if no batch of it fits
 	}
 	p.mu.Unlock()
 	if rp == nil {
 		return false
 	}
-	t.apply(func() { queued = f.applyFetchedLocked(p, rp, s) })
+	t.apply(func() { queued = f.applyFetchedLocked(p, rp, b.asked, s) })
 	if outcome == wire.Moved || outcome == wire.Gone {
 		f.refreshSourceSoon() // a recreated topic has a new id in the metadata
 	}
 	return queued
 }
 
-// applyFetchedLocked queues the fetched batches of a partition, or raises an anomaly. It reports whether there is a batch to send. The
-// partition's lock is held.
-func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicPartition, s *slab) (queued bool) {
+// applyFetchedLocked queues the fetched batches of a partition, which were asked for at a time, or raises an anomaly. It reports whether there is a batch
+// to send. The partition's lock is held.
+func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicPartition, asked time.Time, s *slab) (queued bool) {
 	if err := f.fetchError(p, rp); err != nil {
 		p.cursor.delay(2 * refreshEvery)
 		return false
@@ -347,7 +349,7 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 	now := time.Now()
 	p.takeThrottled(len(rp.RecordBatches), now)
 	p.cursor.setSourceEnd(end, rp.HighWatermark-end, now)
-	p.seeLocked(now)
+	p.seeLocked(asked)
 	p.notePauseLocked(now, rp.HighWatermark)
 	if len(rp.RecordBatches) == 0 {
 		p.growProbeLocked()
