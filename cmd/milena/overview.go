@@ -20,6 +20,8 @@ type overview struct {
 	AttentionCount int             `json:"attention_count"` // partitions
 	Attention      attentionList   `json:"attention"`
 	Topics         []topicOverview `json:"topics"`
+	// Loss is what a failover would lose, as a sentence; empty if nothing is copied.
+	Loss string `json:"loss,omitempty"`
 	// AllIsWell says that nothing about the flow needs attention.
 	AllIsWell bool `json:"all_is_well"`
 	// Decisions are sentences about what people decided that holds, and whether they can decide.
@@ -59,10 +61,11 @@ func newOverview(s replicator.Status) overview {
 	o.Hidden = o.Attention.choose()
 	o.Topics = chooseTopics(o.Topics, maxShown)
 	o.Verified = oldestVerified(o.Verified, maxShown)
-	o.AllIsWell = o.allIsWell()
+	o.AllIsWell, o.Loss = o.allIsWell(), rpoText(s.RPO, time.Now())
 	if s.Groups != nil {
 		groups := *s.Groups
 		groups.Refusals = groups.Refusals[:min(maxShown, len(groups.Refusals))]
+		groups.LagRecords = nil // there may be many groups; /status has it
 		groups.NotFollowed = groups.NotFollowed[:min(maxShown, len(groups.NotFollowed))]
 		o.Groups = &groups
 	}

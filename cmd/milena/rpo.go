@@ -37,9 +37,9 @@ func rpoText(r offsets.RPO, now time.Time) string {
 	return strings.Join(parts, "; ")
 }
 
-// printRPO prints what a failover would lose.
-func (p *program) printRPO(r offsets.RPO, now time.Time) {
-	if text := rpoText(r, now); text != "" {
+// printLoss prints what a failover would lose, as rpoText says it.
+func (p *program) printLoss(text string) {
+	if text != "" {
 		p.printf("  RPO: %s\n", text)
 	}
 }

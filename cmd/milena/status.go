@@ -228,7 +228,7 @@ func (p *program) printStatus(o *overview) {
 	p.printHeadline(o)
 	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), lagText(o.LagRecords, o.LagUnknown), count(o.Records, "record"), size(o.Bytes))
-	p.printRPO(o.RPO, time.Now())
+	p.printLoss(o.Loss)
 	p.printLimits(o)
 	if o.Fence == "lease" {
 		p.printf("  fence: lease: records that an earlier owner sends late may be twice, and are reported as foreign_write\n")
