@@ -197,3 +197,27 @@ func TestVerifiesNothingByDefault(t *testing.T) {
 		t.Errorf("%+v", s.Verify)
 	}
 }
+
+// What was verified of a copy says nothing about the next one: neither that of a topic that was created anew, nor that of a journal that was deleted.
+func TestVerifiedIsOfOneCopy(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
+	c.Pauses.Pass = time.Hour
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 50, "early")
+	again := replicatortest.OnAnomaly("recreated", "restart")
+	f := c.Start(verifying, replicatortest.FastJournal, again)
+	f.UntilPartitions("the first copy is verified", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 50 })
+	c.Source.RecreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 5, "another")
+	f.UntilPartitions("the next one is verified", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 5 })
+	f.Stop()
+
+	c.Target.DeleteTopic("a.orders")
+	c.Target.DeleteTopic("milena.a-b.journal")
+	c.Source.RecreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 2, "one more")
+	f = c.Start(verifying, replicatortest.FastJournal, again)
+	f.UntilPartitions("that of another journal is verified", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 2 })
+}
