@@ -114,10 +114,20 @@ func (v *verifying) round(ctx context.Context) {
 		return
 	}
 	f, chosen := v.flow, v.choosing
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rate := f.live().Verify.Rate
+	go func() { // a round may take an hour, and a reload of the config counts at once
+		for client.Sleep(ctx, f.options.Pauses.Verify) == nil {
+			if f.live().Verify.Rate != rate {
+				cancel()
+			}
+		}
+	}()
 	clusters := f.options.Clusters
 	clusters.Log = slog.New(slog.DiscardHandler) // what goes wrong is in the result
 	run, err := verify.New(verify.Options{
-		Clusters: clusters, Rate: max(1, int64(float64(f.live().Verify.Rate)*f.throttleShare())), Store: v, Wait: v.waitForBudget,
+		Clusters: clusters, Rate: max(1, int64(float64(rate)*f.throttleShare())), Store: v, Wait: v.waitForBudget,
 		Only: func(tp offsets.TopicPartition) bool { return chosen[tp] }, AtOnce: 1, Turn: turnLasts,
 	})
 	if err == nil {

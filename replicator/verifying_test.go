@@ -221,3 +221,19 @@ func TestVerifiedIsOfOneCopy(t *testing.T) {
 	f = c.Start(verifying, replicatortest.FastJournal, again)
 	f.UntilPartitions("that of another journal is verified", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 2 })
 }
+
+// Another rate counts at once, also while a slow one holds up the verification.
+func TestVerifyTakesAnotherRate(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
+	c.Source.CreateTopic("orders", 1)
+	for range 50 {
+		c.Source.Write(&kgo.Record{Topic: "orders", Value: make([]byte, 400<<10)})
+	}
+	f := c.Start(verifying, replicatortest.FastJournal, func(f *config.Flow) { f.Verify.Rate = 64 << 10 }) // that takes minutes
+	f.UntilJournaled("orders")
+	f.UntilPartitions("it is verified slowly", "orders", 1, func(p replicator.PartitionStatus) bool { return p.Verified != nil && p.Acked == 50 })
+	reconfigure(t, f, verifying, replicatortest.FastJournal)
+	f.UntilPartitions("it is verified fast", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 50 })
+}
