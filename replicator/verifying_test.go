@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -228,8 +229,11 @@ func TestVerifyTakesAnotherRate(t *testing.T) {
 	c := replicatortest.NewClusters(t, 1)
 	c.ShortPauses()
 	c.Source.CreateTopic("orders", 1)
+	random := rand.NewChaCha8([32]byte{}) // its values cannot be compressed
 	for range 50 {
-		c.Source.Write(&kgo.Record{Topic: "orders", Value: make([]byte, 400<<10)})
+		value := make([]byte, 400<<10)
+		_, _ = random.Read(value) // it never fails
+		c.Source.Write(&kgo.Record{Topic: "orders", Value: value})
 	}
 	f := c.Start(verifying, replicatortest.FastJournal, func(f *config.Flow) { f.Verify.Rate = 64 << 10 }) // that takes minutes
 	f.UntilJournaled("orders")
