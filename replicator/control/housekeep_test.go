@@ -217,3 +217,24 @@ func TestNonsenseInProgress(t *testing.T) {
 		}
 	}
 }
+
+// What the flow verified is kept as long as somebody verifies the partition.
+func TestVerifiedOfTopicsThatAreGoneIsDeleted(t *testing.T) {
+	t.Parallel()
+	l := &logged{t: t}
+	gone, kept := offsets.TopicPartition{Topic: "gone"}, offsets.TopicPartition{Topic: "kept"}
+	l.append(
+		control.OwnEntry(gone, &control.Verified{Upto: 7, Checked: noon.Add(-control.ProgressAge - time.Minute), Pass: noon.Add(-2 * control.ProgressAge)}),
+		control.OwnEntry(kept, &control.Verified{Upto: 7, Checked: noon.Add(-control.ProgressAge + time.Minute), Pass: noon.Add(-2 * control.ProgressAge)}),
+	)
+	l.append(l.state.Housekeep(noon)...)
+	if rest := l.state.Housekeep(noon); len(rest) > 0 {
+		t.Errorf("once more: %v", rest)
+	}
+	if _, ok := l.state.Own(gone); ok {
+		t.Error("that of a topic that is gone is kept")
+	}
+	if _, ok := l.state.Own(kept); !ok {
+		t.Error("that of a topic that is verified is deleted")
+	}
+}

@@ -313,6 +313,11 @@ func (p *progress) add(of string, parts, bytes int) {
 // housekeep returns tombstones of runs that are too old, of parts without a run, and of what the flow verified of partitions that it verifies no longer.
 func (p *progress) housekeep(now time.Time) (entries []Entry) {
 	kept := map[string]bool{ownPrefix: true}
+	for _, name := range slices.Sorted(maps.Keys(p.tried)) {
+		if now.Sub(p.tried[name]) > ProgressAge {
+			entries = append(entries, Entry{Key: ownPrefix + name})
+		}
+	}
 	for _, slot := range slices.Sorted(maps.Keys(p.runs)) {
 		if r := p.runs[slot]; now.Sub(r.When) > ProgressAge {
 			entries = append(entries, Entry{Key: runPrefix + slot})
