@@ -46,7 +46,7 @@ type Log struct {
 	id     [16]byte
 	leader int32 // -1 if it is not known
 	next   int64 // -1: from the beginning
-	high   int64 // the end of the topic according to the last answer that had no records
+	high   int64 // the end of the topic according to the last answer
 	empty  int   // such answers in a row, without progress
 }
 
@@ -222,6 +222,9 @@ func (l *Log) Read(ctx context.Context, wait time.Duration, visit func(Record)) 
 	}
 	return err
 }
+
+// IsRead reports whether all was read that the topic had at the last answer.
+func (l *Log) IsRead() bool { return l.next >= l.high }
 
 // take visits the records of a response.
 func (l *Log) take(rp *kmsg.FetchResponseTopicPartition, visit func(Record)) error {
