@@ -55,6 +55,9 @@ func newControls(log *control.Log) controls {
 func (f *Flow) openControls(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		err := f.openControlsOnce(ctx)
+		if errors.Is(err, control.ErrNoTopic) && f.controls.log.IsKnown(ctx) {
+			err = errors.New("one broker does not know the topic, and another one does")
+		}
 		switch {
 		case err == nil, errors.Is(err, control.ErrNoTopic):
 			f.noteOld() // not later: a topic that is only created now has nothing old
