@@ -21,7 +21,6 @@ import (
 )
 
 const (
-	apiPrefix = "/api/"
 	// ApiTimeout bounds carrying out a request, and apiMargin is what its answer may take longer.
 	apiTimeout, apiMargin = 50 * time.Second, 5 * time.Second
 	// MaxOrder bounds the body of a request, in bytes.
@@ -86,6 +85,9 @@ func (a *admin) begin(w http.ResponseWriter, r *http.Request) (c client.Clusters
 	}
 	select {
 	case a.calls <- struct{}{}:
+		connection := http.NewResponseController(w)                            // not every writer has deadlines
+		_ = connection.SetReadDeadline(time.Now().Add(apiTimeout + apiMargin)) // a read that times out in the background would end the request
+		_ = connection.SetWriteDeadline(time.Now().Add(apiTimeout + apiMargin))
 		return c, func() { <-a.calls }, true
 	default:
 		w.Header().Set("Retry-After", "5")
