@@ -67,6 +67,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"run", "--clus"}, "--clusters\tALIASES of target clusters"},
 		{[]string{"groups", ""}, "adopt\n"},
 		{[]string{"completion", "z"}, "zsh\n"},
+		{[]string{"log", "--kind", ""}, "decision\nanomaly\n"},
 		{[]string{"help", "ver"}, "verify\tprove that the copies are equal to their source\nversion\t"},
 		{[]string{"pause", "-c", path, "--flow", ""}, "a-b\ta to b\nb-a\tb to a\n"},
 		{[]string{"verify", "--state", ""}, ":0\n"}, // files

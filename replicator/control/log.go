@@ -252,8 +252,8 @@ func (l *Log) Read(ctx context.Context, wait time.Duration, visit func(Record)) 
 	return err
 }
 
-// IsRead reports whether all was read that the topic had at the last answer.
-func (l *Log) IsRead() bool { return l.next >= l.high }
+// IsRead reports whether all was read that the topic had at the last answer. The last records before the end may be gone.
+func (l *Log) IsRead() bool { return l.next >= l.high || l.empty > 0 }
 
 // take visits the records of a response.
 func (l *Log) take(rp *kmsg.FetchResponseTopicPartition, visit func(Record)) error {
