@@ -21,6 +21,8 @@ const (
 	deniedPause = 5 * time.Second
 	// HousekeepEvery is how often the control topic is kept short.
 	housekeepEvery = time.Minute
+	// HousekeepBatches is how many batches are written before new decisions are read.
+	housekeepBatches = 8
 	// ControlDoubtful is how long the control topic must fail before that is a problem.
 	controlDoubtful = 10 * time.Second
 )
@@ -53,6 +55,9 @@ func newControls(log *control.Log) controls {
 func (f *Flow) openControls(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		err := f.openControlsOnce(ctx)
+		if errors.Is(err, control.ErrNoTopic) && f.controls.log.IsKnown(ctx) {
+			err = errors.New("one broker does not know the topic, and another one does")
+		}
 		switch {
 		case err == nil, errors.Is(err, control.ErrNoTopic):
 			f.noteOld() // not later: a topic that is only created now has nothing old
@@ -313,7 +318,7 @@ func (f *Flow) housekeep(ctx context.Context) error {
 		c.kept = time.Time{}
 	}
 	c.mu.Unlock()
-	if !f.leads() || time.Since(c.kept) < housekeepEvery {
+	if !f.leads() || time.Since(c.kept) < housekeepEvery || !c.log.IsRead() { // else what was written last would be written again
 		return nil
 	}
 	c.kept = time.Now()
@@ -323,8 +328,16 @@ func (f *Flow) housekeep(ctx context.Context) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	if err := c.log.Write(ctx, entries[:min(len(entries), control.MaxEntries)]...); err != nil && !control.IsDenied(err) { // without the right, outcomes say so
-		return err
+	batches := control.Chunks(entries)
+	for _, some := range batches[:min(len(batches), housekeepBatches)] {
+		if err := c.log.Write(ctx, some...); control.IsDenied(err) { // outcomes say so
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(batches) > housekeepBatches {
+		c.kept = time.Time{} // the rest follows once these are read
 	}
 	return nil
 }

@@ -98,3 +98,18 @@ func TestStormOfEvents(t *testing.T) {
 		t.Errorf("%d events in %d records", found, now-written)
 	}
 }
+
+// A broker that has just started may not know the control topic yet. What is paused is not copied because of that.
+func TestStartDoesNotBelieveOneBroker(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 10, "first")
+	c.SubmitWithin(0, replicatortest.NewDecision(control.Pause, control.OfTopic("orders")))
+	ours := func(r kmsg.Request) bool { return len(r.(*kmsg.MetadataRequest).Topics) == 1 } // the others are about all topics
+	c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: control.TopicName("a-b"), Err: kerr.UnknownTopicOrPartition, Count: 1, When: ours})
+	flow := c.Start()
+	if p := untilPaused(flow, "orders", 0); p.Acked > 0 {
+		t.Errorf("a paused partition was copied up to %d", p.Acked)
+	}
+}

@@ -144,6 +144,7 @@ type partitionGauges struct {
 	wait                        *WaitState
 	end, open                   int64
 	acked, journaled, targetEnd int64
+	copy                        copyID
 	progressed                  time.Time
 	lag                         lag
 	left                        time.Duration // to loss
@@ -156,7 +157,7 @@ func (p *partition) gauges(firsts *firstRecords, now time.Time) partitionGauges 
 	g := partitionGauges{
 		number: p.number,
 		state:  p.state, name: p.stateNameLocked(), seen: p.isSourceSeen(now), wait: p.waitState(), end: p.sourceEnd, open: p.sourceOpen,
-		acked: p.acked, journaled: p.journaled, targetEnd: p.targetEnd, progressed: p.lastProgress, lag: p.lagLocked(now),
+		acked: p.acked, journaled: p.journaled, targetEnd: p.targetEnd, copy: p.copyLocked(), progressed: p.lastProgress, lag: p.lagLocked(now),
 	}
 	g.left, g.atRisk = p.timeToLossLocked(firsts, g.lag, now)
 	return g
@@ -226,7 +227,7 @@ func (s *scrape) collectPartition(topic, number string, g *partitionGauges) {
 	s.gauge("acked_offset", float64(g.acked), topic, number)
 	s.gauge("journaled_offset", float64(g.journaled), topic, number)
 	s.gauge("target_end_offset", float64(g.targetEnd), topic, number)
-	if of := s.flow.verifying.of(offsets.TopicPartition{Topic: topic, Partition: g.number}); of != nil {
+	if of := s.flow.verifying.of(offsets.TopicPartition{Topic: topic, Partition: g.number}, g.copy); of != nil {
 		s.gauge("verified_offset", float64(of.Upto), topic, number)
 		if !of.Whole.IsZero() {
 			s.gauge("verified_timestamp_seconds", float64(of.Whole.UnixMilli())/1000, topic, number)

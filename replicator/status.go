@@ -205,7 +205,7 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	for _, p := range partitions {
 		p.addTo(&s.RPO)
 		ps, state, seen := p.status(now, f.isolation)
-		ps.OpenTransaction, ps.Verified = f.standstills.of(p), f.verifying.of(p.source())
+		ps.OpenTransaction, ps.Verified = f.standstills.of(p), f.verifying.of(p.source(), p.presentCopy())
 		c.addState(p, state)
 		if !seen {
 			c.addUnseen(p)

@@ -53,8 +53,36 @@ type verifying struct {
 // verifiedCopy is what is known of one partition. It is never changed but by the loop.
 type verifiedCopy struct {
 	control.Verified
+	identity copyID       // what was verified; zero if nothing was
 	progress verify.Saved // decoded from Progress; zero if there is none
 	tried    time.Time    // when its last turn ended
+}
+
+// copyID tells one copy of a partition from the next one.
+type copyID struct {
+	begun          bool   // else it is not known
+	generation     uint32 // of the map
+	source, target [16]byte
+}
+
+// isAnother reports whether two copies are known to be two.
+func (c copyID) isAnother(o copyID) bool {
+	return c.begun && o.begun && (c.generation != o.generation || offsets.IsAnotherTopic(c.source, o.source) || offsets.IsAnotherTopic(c.target, o.target))
+}
+
+func copyOfSaved(s *verify.Saved) copyID {
+	return copyID{s.Found.Verified != nil, s.Generation, s.SourceID, s.TargetID}
+}
+
+// copyLocked is the present copy of the partition. The partition's lock is held.
+func (p *partition) copyLocked() copyID {
+	return copyID{p.offsets != nil, p.record.Generation, p.record.SourceTopicID, p.record.TargetTopicID}
+}
+
+func (p *partition) presentCopy() copyID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.copyLocked()
 }
 
 func newVerifying(f *Flow) verifying {
@@ -80,13 +108,26 @@ func (f *Flow) verifyLoop(ctx context.Context) {
 func (v *verifying) round(ctx context.Context) {
 	v.choosing = v.choose(time.Now())
 	if len(v.choosing) == 0 {
+		if len(v.unkept) > 0 { // what was forgotten
+			v.keep(ctx)
+		}
 		return
 	}
 	f, chosen := v.flow, v.choosing
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rate := f.live().Verify.Rate
+	go func() { // a round may take an hour, and a reload of the config counts at once
+		for client.Sleep(ctx, f.options.Pauses.Verify) == nil {
+			if f.live().Verify.Rate != rate {
+				cancel()
+			}
+		}
+	}()
 	clusters := f.Clusters()                     // with the topics of the config in force
 	clusters.Log = slog.New(slog.DiscardHandler) // what goes wrong is in the result
 	run, err := verify.New(verify.Options{
-		Clusters: clusters, Rate: max(1, int64(float64(f.live().Verify.Rate)*f.throttleShare())), Store: v, Wait: v.waitForBudget,
+		Clusters: clusters, Rate: max(1, int64(float64(rate)*f.throttleShare())), Store: v, Wait: v.waitForBudget,
 		Only: func(tp offsets.TopicPartition) bool { return chosen[tp] }, AtOnce: 1, Turn: turnLasts,
 	})
 	if err == nil {
@@ -126,11 +167,11 @@ func (v *verifying) choose(now time.Time) map[offsets.TopicPartition]bool {
 	var list []candidate
 	for _, p := range v.flow.partitions() {
 		p.mu.Lock()
-		journaled := p.journaled
+		journaled, present := p.journaled, p.copyLocked()
 		p.mu.Unlock()
 		tp := p.source()
 		held[tp] = true
-		c := v.copyOf(tp, now)
+		c := v.copyOf(tp, present, now)
 		v.flow.metrics.differences.WithLabelValues(tp.Topic).Add(0) // so that the first one is an increase
 		if now.Sub(c.tried) < v.flow.options.Pauses.Turn {
 			continue
@@ -159,23 +200,35 @@ func (v *verifying) choose(now time.Time) map[offsets.TopicPartition]bool {
 }
 
 // copyOf returns what is known of a partition. What it does not know yet is in the control topic.
-func (v *verifying) copyOf(tp offsets.TopicPartition, now time.Time) *verifiedCopy {
+// What is about an earlier copy is forgotten.
+func (v *verifying) copyOf(tp offsets.TopicPartition, present copyID, now time.Time) *verifiedCopy {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if c := v.copies[tp]; c != nil {
-		return c
+	c := v.copies[tp]
+	if c == nil {
+		c = v.keptOf(tp)
 	}
+	if c.identity.isAnother(present) {
+		c = &verifiedCopy{}
+		v.unkept[tp] = true
+	}
+	if c.Pass.IsZero() {
+		c.Pass = now.UTC()
+	}
+	v.copies[tp] = c
+	return c
+}
+
+// keptOf returns what the control topic has of a partition.
+func (v *verifying) keptOf(tp offsets.TopicPartition) *verifiedCopy {
 	c := &verifiedCopy{}
 	if own, ok := v.flow.controls.own(tp); ok {
 		c.Verified = own
 		if json.Unmarshal(own.Progress, &c.progress) != nil {
 			c.progress = verify.Saved{} // another version wrote it: the pass begins anew
 		}
+		c.identity = copyOfSaved(&c.progress)
 	}
-	if c.Pass.IsZero() {
-		c.Pass = now.UTC()
-	}
-	v.copies[tp] = c
 	return c
 }
 
@@ -288,7 +341,9 @@ func (v *verifying) replace(tp offsets.TopicPartition, at *verify.Saved, progres
 	c := v.copies[tp]
 	before := &c.progress
 	known := before.Found.Verified != nil
-	again := known && before.Generation == at.Generation
+	present := copyOfSaved(at)
+	isAnother := c.identity.isAnother(present)
+	again := known && !isAnother
 	isWhole := at.IsComplete() && !c.Whole.After(c.Pass)
 	if again && before.Position == at.Position && before.Found.Differing == at.Found.Differing && !isWhole {
 		return found, false
@@ -296,11 +351,11 @@ func (v *verifying) replace(tp offsets.TopicPartition, at *verify.Saved, progres
 	if again && at.Position.Source >= before.Position.Source {
 		found = before.Found
 	}
-	if known && !again { // the copy was begun anew
+	if isAnother { // the copy was begun anew
 		c.Upto, c.Last = 0, nil
 	}
 	now := time.Now().UTC()
-	c.progress, c.Progress, c.Checked, c.Upto = *at, progress, now, max(c.Upto, at.Position.Source)
+	c.identity, c.progress, c.Progress, c.Checked, c.Upto = present, *at, progress, now, max(c.Upto, at.Position.Source)
 	if at.IsComplete() {
 		c.Whole, c.Last = now, nil
 	}
@@ -339,7 +394,11 @@ func (v *verifying) keep(ctx context.Context) {
 	var entries []control.Entry
 	v.mu.Lock()
 	for tp := range v.unkept {
-		if c := v.copies[tp]; c != nil {
+		switch c := v.copies[tp]; {
+		case c == nil: // another instance has it
+		case c.Status() == nil:
+			entries = append(entries, control.OwnEntry(tp, nil))
+		default:
 			entries = append(entries, control.OwnEntry(tp, &c.Verified))
 		}
 	}
@@ -398,11 +457,11 @@ func (v *verifying) status() *VerifyStatus {
 	return s
 }
 
-// of describes one partition, nil if nothing of it was verified.
-func (v *verifying) of(tp offsets.TopicPartition) *control.VerifiedStatus {
+// of describes one partition, nil if nothing of its present copy was verified.
+func (v *verifying) of(tp offsets.TopicPartition, present copyID) *control.VerifiedStatus {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if c := v.copies[tp]; c != nil {
+	if c := v.copies[tp]; c != nil && !c.identity.isAnother(present) {
 		return c.Status()
 	}
 	return nil

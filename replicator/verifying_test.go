@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -196,4 +197,47 @@ func TestVerifiesNothingByDefault(t *testing.T) {
 	if s := f.Status(); s.Verify != nil || replicatortest.Partitions(s, "orders")[0].Verified != nil {
 		t.Errorf("%+v", s.Verify)
 	}
+}
+
+// What was verified of a copy says nothing about the next one: neither that of a topic that was created anew, nor that of a journal that was deleted.
+func TestVerifiedIsOfOneCopy(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
+	c.Pauses.Pass = time.Hour
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 50, "early")
+	again := replicatortest.OnAnomaly("recreated", "restart")
+	f := c.Start(verifying, replicatortest.FastJournal, again)
+	f.UntilPartitions("the first copy is verified", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 50 })
+	c.Source.RecreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 5, "another")
+	f.UntilPartitions("the next one is verified", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 5 })
+	f.Stop()
+
+	c.Target.DeleteTopic("a.orders")
+	c.Target.DeleteTopic("milena.a-b.journal")
+	c.Source.RecreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 2, "one more")
+	f = c.Start(verifying, replicatortest.FastJournal, again)
+	f.UntilPartitions("that of another journal is verified", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 2 })
+}
+
+// Another rate counts at once, also while a slow one holds up the verification.
+func TestVerifyTakesAnotherRate(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
+	c.Source.CreateTopic("orders", 1)
+	random := rand.NewChaCha8([32]byte{}) // its values cannot be compressed
+	for range 50 {
+		value := make([]byte, 400<<10)
+		_, _ = random.Read(value) // it never fails
+		c.Source.Write(&kgo.Record{Topic: "orders", Value: value})
+	}
+	f := c.Start(verifying, replicatortest.FastJournal, func(f *config.Flow) { f.Verify.Rate = 64 << 10 }) // that takes minutes
+	f.UntilJournaled("orders")
+	f.UntilPartitions("it is verified slowly", "orders", 1, func(p replicator.PartitionStatus) bool { return p.Verified != nil && p.Acked == 50 })
+	reconfigure(t, f, verifying, replicatortest.FastJournal)
+	f.UntilPartitions("it is verified fast", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 50 })
 }

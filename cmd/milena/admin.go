@@ -114,11 +114,17 @@ type served struct {
 	statuses func() []replicator.Status
 	notReady func() []string // the same as the statuses say, at much less cost
 	clusters func(flow string) (client.Clusters, bool)
+	names    []string // of the flows
 }
 
 // serveFlows shows these flows from now on.
 func (a *admin) serveFlows(flows []*replicator.Flow) {
+	names := make([]string, len(flows))
+	for i, f := range flows {
+		names[i] = f.Name()
+	}
 	a.flows.Store(&served{
+		names: names,
 		statuses: func() []replicator.Status {
 			all := make([]replicator.Status, len(flows))
 			for i, f := range flows {

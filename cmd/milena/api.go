@@ -21,7 +21,6 @@ import (
 )
 
 const (
-	apiPrefix = "/api/"
 	// ApiTimeout bounds carrying out a request, and apiMargin is what its answer may take longer.
 	apiTimeout, apiMargin = 50 * time.Second, 5 * time.Second
 	// MaxOrder bounds the body of a request, in bytes.
@@ -74,15 +73,21 @@ func (a *admin) authenticate(w http.ResponseWriter, r *http.Request) (name strin
 // begin finds the flow of a request, and lets it be carried out unless too many are. The caller calls the function that it returns when it is done.
 func (a *admin) begin(w http.ResponseWriter, r *http.Request) (c client.Clusters, done func(), ok bool) {
 	name := r.PathValue("flow")
-	if flows := a.flows.Load(); flows != nil && flows.clusters != nil {
-		c, ok = flows.clusters(name)
+	flows := a.flows.Load()
+	if flows == nil || flows.clusters == nil {
+		w.Header().Set("Retry-After", "5")
+		refuse(w, http.StatusServiceUnavailable, "this milena is starting, and its flows are not known yet; try again")
+		return c, nil, false
 	}
-	if !ok {
-		refuse(w, http.StatusNotFound, "this milena has no flow %q", name)
+	if c, ok = flows.clusters(name); !ok {
+		refuse(w, http.StatusNotFound, "this milena has no flow %q; its flows are %s", name, strings.Join(flows.names, ", "))
 		return c, nil, false
 	}
 	select {
 	case a.calls <- struct{}{}:
+		connection := http.NewResponseController(w)                            // not every writer has deadlines
+		_ = connection.SetReadDeadline(time.Now().Add(apiTimeout + apiMargin)) // a read that times out in the background would end the request
+		_ = connection.SetWriteDeadline(time.Now().Add(apiTimeout + apiMargin))
 		return c, func() { <-a.calls }, true
 	default:
 		w.Header().Set("Retry-After", "5")

@@ -74,7 +74,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"another scheme":      {api + "pause", good, header("Authorization", "Basic "+aliceToken), http.StatusUnauthorized, "no token"},
 		"a form of a page":    {api + "pause", good, header("Content-Type", "text/plain"), http.StatusUnsupportedMediaType, "application/json"},
 		"another host":        {api + "pause", good, func(r *http.Request) { r.Host = "evil.example" }, http.StatusMisdirectedRequest, "not called"},
-		"another flow":        {s.url + "/api/v1/flows/x/pause", good, nil, http.StatusNotFound, "no flow"},
+		"another flow":        {s.url + "/api/v1/flows/x/pause", good, nil, http.StatusNotFound, `no flow \"x\"; its flows are a-b"`},
 		"another verb":        {api + "explode", good, nil, http.StatusNotFound, ""},
 		"a GET":               {api + "pause", "", func(r *http.Request) { r.Method = http.MethodGet }, http.StatusMethodNotAllowed, ""},
 		"no reason":           {api + "pause", `{}`, nil, http.StatusBadRequest, "needs --reason"},
@@ -146,6 +146,9 @@ func TestCommandsByURL(t *testing.T) {
 	var list []fleet.HistoryEntry
 	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != exitClean || len(list) != 3 || list[0].Decision.Who != "alice" {
 		t.Errorf("exit %d, %v\n%s", code, err, stdout)
+	}
+	if code, _, stderr := milena(t, "log", "--flow", "a-b", "--url", "http://127.0.0.1:1"); code != exitFailed || !strings.Contains(stderr, "; check that milena is running and that --url is the address of its http.listen") {
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 	for line, want := range map[string]string{"pause --reason x --url nowhere --flow a-b": "is not a URL", "pause --reason x --url http://x": "needs --flow"} {
 		if code, _, stderr := milena(t, strings.Fields(line)...); code != exitUsage || !strings.Contains(stderr, want) {

@@ -39,6 +39,9 @@ func TestMistypedCommandsAndFlags(t *testing.T) {
 		"pause --resaon x":      `milena: pause: unknown flag: --resaon; did you mean --reason? See milena pause --help`,
 		"pause -reason x":       `milena: pause: unknown shorthand flag: 'r' in -reason; did you mean --reason? See milena pause --help`,
 		"status --colour":       `milena: status: unknown flag: --colour; see milena status --help`,
+		"pause orders -c x":     `milena: pause: unexpected argument "orders"; name topics with --topic and partitions with --partition; see milena pause --help`,
+		"verify orders -c x":    `milena: verify: unexpected argument "orders"; name topics with --topic; see milena verify --help`,
+		"check orders -c x":     `milena: check: unexpected argument "orders"; see milena check --help`,
 		"completion":            `milena: completion: needs a SHELL: bash, zsh, fish, powershell; see milena completion --help`,
 		"completion tcsh":       `milena: completion: unknown shell "tcsh"; there are bash, zsh, fish, powershell; see milena completion --help`,
 		"completion bash again": `milena: completion: unexpected argument "again"; see milena completion --help`,
@@ -64,6 +67,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"run", "--clus"}, "--clusters\tALIASES of target clusters"},
 		{[]string{"groups", ""}, "adopt\n"},
 		{[]string{"completion", "z"}, "zsh\n"},
+		{[]string{"log", "--kind", ""}, "decision\nanomaly\n"},
 		{[]string{"help", "ver"}, "verify\tprove that the copies are equal to their source\nversion\t"},
 		{[]string{"pause", "-c", path, "--flow", ""}, "a-b\ta to b\nb-a\tb to a\n"},
 		{[]string{"verify", "--state", ""}, ":0\n"}, // files

@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
+
+	"github.com/milena-kafka/milena/replicator/fleet"
 )
 
 const completionHelp = `milena completion prints a script for a shell: bash, zsh, fish or powershell. With it, the TAB key completes
@@ -112,6 +114,8 @@ func (p *program) completeFlags(cmd *cobra.Command) {
 			values = p.flowNames
 		case "output":
 			values = cobra.FixedCompletions(outputs(), cobra.ShellCompDirectiveNoFileComp)
+		case "kind":
+			values = cobra.FixedCompletions(fleet.HistoryKinds(), cobra.ShellCompDirectiveNoFileComp)
 		case "compare":
 			values = cobra.FixedCompletions([]cobra.Completion{compareNew, compareAll}, cobra.ShellCompDirectiveNoFileComp)
 		}

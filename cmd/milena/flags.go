@@ -56,8 +56,12 @@ func parseArgs(f *pflag.FlagSet, args []string, n int) error {
 		return err
 	case err != nil:
 		return misread(f, err)
-	case f.NArg() > n && f.Lookup("config") != nil:
+	case f.NArg() > n && f.Lookup("config") != nil && !f.Changed("config") && (f.Lookup("url") == nil || !f.Changed("url")):
 		return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(n))
+	case f.NArg() > n && f.Lookup("topic") != nil && f.Lookup("partition") != nil:
+		return wrong(f, "unexpected argument %q; name topics with --topic and partitions with --partition", f.Arg(n))
+	case f.NArg() > n && f.Lookup("topic") != nil:
+		return wrong(f, "unexpected argument %q; name topics with --topic", f.Arg(n))
 	case f.NArg() > n:
 		return wrong(f, "unexpected argument %q", f.Arg(n))
 	}

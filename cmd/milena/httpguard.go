@@ -27,9 +27,6 @@ func (a *admin) guard(next http.Handler) http.Handler {
 		}
 		c := http.NewResponseController(w) // not every writer has deadlines
 		switch {
-		case strings.HasPrefix(r.URL.Path, apiPrefix):
-			_ = c.SetReadDeadline(time.Now().Add(apiTimeout + apiMargin)) // a read that times out in the background would end the request
-			_ = c.SetWriteDeadline(time.Now().Add(apiTimeout + apiMargin))
 		case strings.HasPrefix(r.URL.Path, "/debug/pprof/"):
 			_ = c.SetReadDeadline(time.Time{}) // a profile takes as long as its request says, and a read that times out would end it
 		default:

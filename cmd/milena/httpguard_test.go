@@ -6,10 +6,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // listening is a server on a free loopback port.
@@ -104,5 +107,33 @@ func TestConnectionsAreBounded(t *testing.T) {
 		}
 	case <-time.After(time.Minute):
 		t.Fatal("the connection is not served after another one was closed")
+	}
+}
+
+// deadlines is a writer that knows when its connection is given up.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	read, write time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error  { d.read = at; return nil }
+func (d *deadlines) SetWriteDeadline(at time.Time) error { d.write = at; return nil }
+
+// Only who has a token may hold a connection for as long as an order takes: there are few.
+func TestStrangersHoldNoConnection(t *testing.T) {
+	a := newAdmin(newRegistry(), config.HTTP{Tokens: map[string]config.Secret{"alice": aliceToken}})
+	a.flows.Store(&served{clusters: func(string) (client.Clusters, bool) { return client.Clusters{Flow: config.Flow{Name: "a-b"}}, true }})
+	for token, patient := range map[string]bool{"nobody's": false, aliceToken: true} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost/api/v1/flows/a-b/pause", strings.NewReader(`{"reason":"x","until":"never"}`))
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Content-Type", "application/json")
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		a.server.Handler.ServeHTTP(w, r)
+		if got := w.read.After(time.Now()); got != patient {
+			t.Errorf("%d %s: the deadline for reading is %v", w.Code, w.Body, w.read)
+		}
+		if got := w.write.After(time.Now().Add(ioTimeout)); got != patient {
+			t.Errorf("%d %s: the deadline for writing is %v", w.Code, w.Body, w.write)
+		}
 	}
 }

@@ -73,7 +73,7 @@ func (p *program) ask(ctx context.Context, c *controlFlags, method, path string,
 	asking := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // a token goes where it was sent
 	response, err := asking.Do(request)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; check that milena is running and that --url is the address of its http.listen", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))

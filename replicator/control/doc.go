@@ -94,7 +94,7 @@
 // deletes outcomes with them, and the newest [MaxEvents] events. Decisions that have no effect any more go after the same time, and of commands that were done all but the newest
 // [MaxHistory], but for skips: a restart must know them. A State has at most [MaxDecisions] decisions; what is beyond
 // that is ignored like nonsense. So is progress beyond [MaxProgress] partitions; that of a run is kept for [ProgressAge], and as long as no newer run of its
-// slot begins.
+// slot begins; that of the flow itself for [ProgressAge] after it was last at the partition.
 //
 // An instance reads with one long poll after the other, each of [Poll]: an idle flow costs a request every few seconds, and a decision reaches
 // all instances as soon as it is replicated.

@@ -63,6 +63,9 @@ func (s *State) held(key string) []byte {
 	if e, ok := s.events[strings.TrimPrefix(key, eventPrefix)]; ok && strings.HasPrefix(key, eventPrefix) {
 		return encode(e)
 	}
+	if strings.HasPrefix(key, runPrefix) || strings.HasPrefix(key, ownPrefix) {
+		return s.progress.value(key)
+	}
 	id, instance, _ := strings.Cut(strings.TrimPrefix(key, outcomePrefix), "/")
 	if o, ok := s.outcomes[id][instance]; ok && strings.HasPrefix(key, outcomePrefix) {
 		return encode(o)

@@ -3,9 +3,11 @@ package control_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/control"
 )
 
@@ -14,6 +16,17 @@ type logged struct {
 	t     *testing.T
 	state control.State
 	next  int64
+	log   []control.Entry
+}
+
+// newest returns the newest record of each key, as compaction leaves it.
+func (l *logged) newest() (list []control.Entry) {
+	for i, e := range l.log {
+		if !slices.ContainsFunc(l.log[i+1:], func(o control.Entry) bool { return o.Key == e.Key }) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 func (l *logged) append(entries ...control.Entry) {
@@ -23,6 +36,7 @@ func (l *logged) append(entries ...control.Entry) {
 			l.t.Fatal(err)
 		}
 		l.next++
+		l.log = append(l.log, e)
 	}
 }
 
@@ -32,6 +46,7 @@ func (l *logged) nonsense(key, value string) {
 		l.t.Fatalf("%s is taken", key)
 	}
 	l.next++
+	l.log = append(l.log, control.Entry{Key: key, Value: []byte(value)})
 }
 
 // Housekeeping that was decided on before somebody decided otherwise does not count, whatever it does: what was decided is written again at once.
@@ -168,5 +183,58 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 	if one.Add(&two); one.Count != 4 || one.TookMillis != 9 || one.Detail != "second" || !one.Last.Equal(two.When) {
 		t.Errorf("%+v", one)
+	}
+}
+
+// Nonsense under the key of progress is deleted once, or replaced by the progress that it replaced.
+func TestNonsenseInProgress(t *testing.T) {
+	t.Parallel()
+	l := &logged{t: t}
+	run := control.NewRun("ab", "alice", []byte(`{"a":1}`))
+	tp := offsets.TopicPartition{Topic: "orders", Partition: 3}
+	own := control.OwnEntry(tp, &control.Verified{Upto: 7, Checked: noon, Pass: noon})
+	part := run.PartEntry(tp, []byte(`{"n":1}`))
+	l.append(run.Entry(), part, own)
+	for _, key := range []string{run.Entry().Key, part.Key, own.Key, "verify/NONE", "verify/NONE/x", "verify/ab/x y/orders/1", "verify/ab/x/orders", "verified/none", "verified/"} {
+		l.nonsense(key, "x")
+	}
+	l.append(l.state.Housekeep(noon)...)
+	if rest := l.state.Housekeep(noon); len(rest) > 0 {
+		t.Errorf("once more: %v", rest)
+	}
+	compacted := control.State{}
+	for _, e := range l.newest() {
+		if err := compacted.Apply(control.Record{Key: []byte(e.Key), Value: e.Value}); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, s := range map[string]*control.State{"the state": &l.state, "the topic": &compacted} {
+		if _, parts, ok := s.RunOf("ab", run.When); !ok || len(parts) != 1 || string(parts[0]) != `{"n":1}` {
+			t.Errorf("%s has lost the run: %v, %s", name, ok, parts)
+		}
+		if v, ok := s.Own(tp); !ok || v.Upto != 7 {
+			t.Errorf("%s has lost what was verified", name)
+		}
+	}
+}
+
+// What the flow verified is kept as long as somebody verifies the partition.
+func TestVerifiedOfTopicsThatAreGoneIsDeleted(t *testing.T) {
+	t.Parallel()
+	l := &logged{t: t}
+	gone, kept := offsets.TopicPartition{Topic: "gone"}, offsets.TopicPartition{Topic: "kept"}
+	l.append(
+		control.OwnEntry(gone, &control.Verified{Upto: 7, Checked: noon.Add(-control.ProgressAge - time.Minute), Pass: noon.Add(-2 * control.ProgressAge)}),
+		control.OwnEntry(kept, &control.Verified{Upto: 7, Checked: noon.Add(-control.ProgressAge + time.Minute), Pass: noon.Add(-2 * control.ProgressAge)}),
+	)
+	l.append(l.state.Housekeep(noon)...)
+	if rest := l.state.Housekeep(noon); len(rest) > 0 {
+		t.Errorf("once more: %v", rest)
+	}
+	if _, ok := l.state.Own(gone); ok {
+		t.Error("that of a topic that is gone is kept")
+	}
+	if _, ok := l.state.Own(kept); !ok {
+		t.Error("that of a topic that is verified is deleted")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ type Log struct {
 	id     [16]byte
 	leader int32 // -1 if it is not known
 	next   int64 // -1: from the beginning
-	high   int64 // the end of the topic according to the last answer that had no records
+	high   int64 // the end of the topic according to the last answer
 	empty  int   // such answers in a row, without progress
 }
 
@@ -108,6 +109,34 @@ func (l *Log) locate(ctx context.Context) error {
 		return ErrAnotherLog
 	}
 	return nil
+}
+
+// knownTimeout is how long brokers may take to say whether they know the topic.
+const knownTimeout = 3 * time.Second
+
+// IsKnown asks each broker for the topic, and reports whether one knows it. A broker that has just started may know no topics yet, so what one says is not
+// enough to believe that there is none.
+func (l *Log) IsKnown(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, knownTimeout)
+	defer cancel()
+	brokers := slices.Concat(l.client.DiscoveredBrokers(), l.client.SeedBrokers())
+	answers := make(chan bool, len(brokers))
+	for _, b := range brokers {
+		go func() {
+			request := kmsg.NewPtrMetadataRequest()
+			topic := kmsg.NewMetadataRequestTopic()
+			topic.Topic = &l.topic
+			request.Topics = append(request.Topics, topic)
+			response, err := request.RequestWith(ctx, b)
+			answers <- err == nil && len(response.Topics) == 1 && response.Topics[0].ErrorCode != kerr.UnknownTopicOrPartition.Code
+		}()
+	}
+	for range brokers {
+		if <-answers {
+			return true
+		}
+	}
+	return false
 }
 
 // MayWrite reports whether milena's user may write the topic (KIP-430). A broker that does not tell its rights has no objection.
@@ -222,6 +251,9 @@ func (l *Log) Read(ctx context.Context, wait time.Duration, visit func(Record)) 
 	}
 	return err
 }
+
+// IsRead reports whether all was read that the topic had at the last answer. The last records before the end may be gone.
+func (l *Log) IsRead() bool { return l.next >= l.high || l.empty > 0 }
 
 // take visits the records of a response.
 func (l *Log) take(rp *kmsg.FetchResponseTopicPartition, visit func(Record)) error {

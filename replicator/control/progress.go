@@ -175,10 +175,18 @@ type part struct {
 	Document json.RawMessage `json:"document"`
 }
 
+// ownPart is what a state wants to know of a [Verified].
+type ownPart struct {
+	Version int       `json:"v"`
+	Checked time.Time `json:"checked"`
+	Pass    time.Time `json:"pass"`
+}
+
 // progress is what verifications keep.
 type progress struct {
 	runs  map[string]Run                        // by slot
 	parts map[string]map[string]json.RawMessage // by slot and id of the run, then by partition; and the flow's own ones under ownPrefix
+	tried map[string]time.Time                  // when the flow was last at it, by partition of its own ones
 	count int                                   // of parts of runs
 	bytes int                                   // of all parts
 }
@@ -188,7 +196,7 @@ func (p *progress) applyRun(key string, value []byte) error {
 	slot, rest, isPart := strings.Cut(strings.TrimPrefix(key, runPrefix), "/")
 	if isPart {
 		id, name, _ := strings.Cut(rest, "/")
-		if !slotForm.MatchString(slot) || !idForm.MatchString(id) {
+		if value != nil && (!slotForm.MatchString(slot) || !idForm.MatchString(id)) { // else nonsense was deleted
 			return fmt.Errorf("the key %.80q has no run", key)
 		}
 		return p.applyPart(slot+"/"+id, name, value)
@@ -228,24 +236,26 @@ func (p *progress) applyPart(of, name string, value []byte) error {
 		if known {
 			p.add(of, -1, -len(before))
 		}
+		if of == ownPrefix {
+			delete(p.tried, name)
+		}
 		return nil
 	}
 	if !partForm.MatchString(name) {
 		return fmt.Errorf("%.80q is not a partition", name)
 	}
-	var v part
-	if err := decode(value, &v, &v.Version); err != nil {
+	kept, tried, err := decodePart(of, value)
+	if err != nil {
 		return err
 	}
 	if !known && of != ownPrefix && p.count >= MaxProgress || p.bytes+len(value)-len(before) > maxProgressBytes {
 		return fmt.Errorf("%w: there is too much progress of verifications already", errFull)
 	}
-	kept := v.Document
-	if of == ownPrefix {
-		kept = value
-	}
 	if p.parts == nil {
-		p.parts = make(map[string]map[string]json.RawMessage)
+		p.parts, p.tried = make(map[string]map[string]json.RawMessage), make(map[string]time.Time)
+	}
+	if of == ownPrefix {
+		p.tried[name] = tried
 	}
 	if p.parts[of] == nil {
 		p.parts[of] = make(map[string]json.RawMessage)
@@ -258,6 +268,41 @@ func (p *progress) applyPart(of, name string, value []byte) error {
 	return nil
 }
 
+// decodePart returns what is kept of the progress of a partition. All of the flow's own one is.
+func decodePart(of string, value []byte) (kept json.RawMessage, tried time.Time, err error) {
+	if of != ownPrefix {
+		var v part
+		err = decode(value, &v, &v.Version)
+		return v.Document, tried, err
+	}
+	var v ownPart
+	err = decode(value, &v, &v.Version)
+	if tried = v.Checked; v.Pass.After(tried) {
+		tried = v.Pass
+	}
+	return value, tried, err
+}
+
+// value returns the value that a key should have, nil for none.
+func (p *progress) value(key string) []byte {
+	if name, ok := strings.CutPrefix(key, ownPrefix); ok {
+		return p.parts[ownPrefix][name]
+	}
+	slot, rest, isPart := strings.Cut(strings.TrimPrefix(key, runPrefix), "/")
+	r, known := p.runs[slot]
+	if !known || !isPart {
+		if known {
+			return encode(r)
+		}
+		return nil
+	}
+	id, name, _ := strings.Cut(rest, "/")
+	if document := p.parts[slot+"/"+id][name]; document != nil && id == r.ID {
+		return encode(part{Version, document})
+	}
+	return nil
+}
+
 func (p *progress) add(of string, parts, bytes int) {
 	if of != ownPrefix {
 		p.count += parts
@@ -265,9 +310,14 @@ func (p *progress) add(of string, parts, bytes int) {
 	p.bytes += bytes
 }
 
-// housekeep returns tombstones of runs that are too old, and of parts without a run.
+// housekeep returns tombstones of runs that are too old, of parts without a run, and of what the flow verified of partitions that it verifies no longer.
 func (p *progress) housekeep(now time.Time) (entries []Entry) {
 	kept := map[string]bool{ownPrefix: true}
+	for _, name := range slices.Sorted(maps.Keys(p.tried)) {
+		if now.Sub(p.tried[name]) > ProgressAge {
+			entries = append(entries, Entry{Key: ownPrefix + name})
+		}
+	}
 	for _, slot := range slices.Sorted(maps.Keys(p.runs)) {
 		if r := p.runs[slot]; now.Sub(r.When) > ProgressAge {
 			entries = append(entries, Entry{Key: runPrefix + slot})

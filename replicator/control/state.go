@@ -178,12 +178,13 @@ func (s *State) applyHistory(key string, value []byte) error {
 		return nil
 	}
 	d, err := decodeDecision(value)
+	_, known := s.history[id]
 	switch {
 	case err != nil:
 		return err
 	case d.ID != id:
 		return fmt.Errorf("the key %.80q is not that of the value, with id %q", key, d.ID)
-	case len(s.history) >= MaxDecisions:
+	case !known && len(s.history) >= MaxDecisions:
 		return fmt.Errorf("%w: the history has %d entries already", errFull, len(s.history))
 	}
 	s.history[id] = d

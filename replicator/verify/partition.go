@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -28,6 +27,7 @@ type partition struct {
 	cleaned        bothCleaned
 	generation     uint32 // of the map
 	pending        bool   // something is to be verified
+	behind         string // what the source has behind the end, as a note of this run; a later one has an end of its own
 	turn           turn
 
 	found    Partition    // what was found so far, by the goroutine that verifies
@@ -181,6 +181,9 @@ func (p *partition) publish() {
 	found := p.found
 	found.CleanedOnSource, found.CleanedOnTarget = p.cleaned.source.explained, p.cleaned.target.explained
 	found.Differences, found.Notes = slices.Clone(p.found.Differences), slices.Clone(p.found.Notes)
+	if p.behind != "" {
+		found.Notes = append(found.Notes, p.behind)
+	}
 	if p.pending {
 		r := Range{}
 		r.begin(p.from)
@@ -191,6 +194,8 @@ func (p *partition) publish() {
 	defer p.mu.Unlock()
 	p.published, p.seen = found, p.position
 	if p.pending && !p.cleaned.wait() { // what waits is not saved, so a later run has to find it again
+		found := found
+		found.Notes = slices.Clone(p.found.Notes) // without what is behind
 		p.resumable = Saved{Found: found, Position: p.position, Generation: p.generation, SourceID: p.source.id, TargetID: p.target.id, complete: p.position.Source >= p.to.Source && p.position.Target >= p.to.Target}
 	}
 }
@@ -217,7 +222,7 @@ func (p *partition) moveStart(ctx context.Context, deleted *deletedError) error 
 	if err != nil {
 		return err
 	}
-	p.found.Notes = append(p.found.Notes, fmt.Sprintf("the %s deleted what is below its offset %d while it was verified, so source offsets [%d, %d) were not verified", deleted.side, deleted.start, p.position.Source, at.Source))
+	p.found.note("the %s deleted what is below its offset %d while it was verified, so source offsets [%d, %d) were not verified", deleted.side, deleted.start, p.position.Source, at.Source)
 	p.setPosition(at)
 	return nil
 }

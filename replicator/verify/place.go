@@ -81,7 +81,7 @@ func (v *Verification) placePartition(ctx context.Context, pl *placing, p *parti
 		return unreadable("the offsets to verify cannot be found: %v", err)
 	}
 	if source.End > p.to.Source && pl.question.To.IsZero() {
-		p.found.Notes = append(p.found.Notes, fmt.Sprintf("the source ends at offset %d; what is behind %d is not in the journal yet", source.End, p.to.Source))
+		p.behind = fmt.Sprintf("the source ends at offset %d; what is behind %d is not in the journal yet", source.End, p.to.Source)
 	}
 	p.pending, p.position = true, p.from
 	return nil
@@ -105,7 +105,7 @@ func (v *Verification) choose(ctx context.Context, pl *placing, p *partition, st
 	} else if err != nil {
 		return err
 	}
-	note := func(format string, args ...any) { p.found.Notes = append(p.found.Notes, fmt.Sprintf(format, args...)) }
+	note := p.found.note
 	first, end, err := v.offsetsOf(ctx, p.source.TopicPartition, pl.question)
 	if err != nil {
 		return err

@@ -193,6 +193,20 @@ func (d *Difference) continues(what What, at offsets.Pair) bool {
 	return d.What == what && behind(d.SourceOffset, at.Source) && behind(d.TargetOffset, at.Target)
 }
 
+// maxNotes is how many notes a partition has at most: retention may delete what is to be verified again and again.
+const maxNotes = 20
+
+// note adds a sentence about what limits the verified range.
+func (p *Partition) note(format string, args ...any) {
+	const more = "more was deleted before it was verified than these notes say"
+	switch n := len(p.Notes); {
+	case n < maxNotes-1:
+		p.Notes = append(p.Notes, fmt.Sprintf(format, args...))
+	case n == maxNotes-1:
+		p.Notes = append(p.Notes, more)
+	}
+}
+
 // conclude sets the result.
 func (p *Partition) conclude() {
 	switch {

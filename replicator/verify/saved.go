@@ -123,10 +123,8 @@ func (v *Verification) resume(s *Document) {
 		if of.Position.Source < p.from.Source || of.Position.Target < p.from.Target || of.Position.Source > p.to.Source || of.Position.Target > p.to.Target {
 			continue
 		}
-		notes := slices.Concat(of.Found.Notes, p.found.Notes)
-		slices.Sort(notes)
-		p.found, p.position = of.Found, of.Position
-		p.found.Notes, p.found.NotVerified, p.found.Result = slices.Compact(notes), "", Equal
+		p.found, p.position = of.Found, of.Position // with the notes about where the first run began, as this one goes on from it
+		p.found.Notes, p.found.NotVerified, p.found.Result = slices.Clone(of.Found.Notes), "", Equal
 		p.from = offsets.Pair{Source: of.Found.Verified.SourceFrom, Target: of.Found.Verified.TargetFrom}
 		p.cleaned.source.explained, p.cleaned.target.explained = of.Found.CleanedOnSource, of.Found.CleanedOnTarget
 		p.publish()
