@@ -58,12 +58,24 @@ func (r *reading) pick() *picked {
 	return p
 }
 
-// journaledPartitions are the partitions of the journal whose topics the config selects.
+// journaledPartitions are the partitions of the journal whose topics the config selects. The horizon also has those that are not begun yet.
 func (r *reading) journaledPartitions() (list []Partition) {
+	add := func(tp offsets.TopicPartition) {
+		if target, reason := r.syncer.Rules.Target(tp.Topic); reason == "" {
+			list = append(list, Partition{Topic: tp.Topic, TargetTopic: target, Partition: tp.Partition})
+		}
+	}
 	for _, s := range r.journal {
 		for tp := range s.partitions {
-			if target, reason := r.syncer.Rules.Target(tp.Topic); reason == "" {
-				list = append(list, Partition{Topic: tp.Topic, TargetTopic: target, Partition: tp.Partition})
+			add(tp)
+		}
+		if s.horizon == nil {
+			continue
+		}
+		for _, b := range s.horizon.Behind {
+			tp := offsets.TopicPartition{Topic: b.Topic, Partition: b.Partition}
+			if _, ok := s.partitions[tp]; !ok {
+				add(tp)
 			}
 		}
 	}
