@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -23,6 +24,7 @@ type picked struct {
 	leaders    []int32     // of the partitions, -1 for none; nil if the source does not answer
 	refused    []topics.Refusal
 	isolation  int8
+	asked      time.Time // when the ends were asked for
 	alias      string
 	explain    func(error) error
 
@@ -87,6 +89,7 @@ func (r *reading) journaledPartitions() (list []Partition) {
 
 // listEnds lists the ends of the partitions, from all leaders in parallel.
 func (p *picked) listEnds(ctx context.Context, source *kgo.Client) {
+	p.asked = time.Now()
 	byLeader := make(map[int32][]offsets.TopicPartition)
 	for i, leader := range p.leaders {
 		if leader >= 0 {
