@@ -114,6 +114,10 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, 
 // is the end of a source that answers. That the copy ends there too does not make it complete while it is halted, because it may be of another log, nor
 // if the end is that of what can be read, because an open transaction may hide what others have committed.
 func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, from *picked) {
+	if copied := r.targetView.ByName[p.TargetTopic]; int(p.Partition) >= len(copied.Partitions) || offsets.IsAnotherTopic(state.targetTopic, copied.ID) {
+		rpo.AddUnknown(1) // what the journal is about is gone
+		return
+	}
 	b, seenEnd := offsets.Behind{Acked: state.end, SourceEnd: state.end}, int64(0)
 	if h := r.journal[p.Shard].horizon; h != nil {
 		switch seen, listed := h.Of(p.Topic, p.Partition); {
