@@ -197,3 +197,18 @@ func TestVerifiesNothingByDefault(t *testing.T) {
 		t.Errorf("%+v", s.Verify)
 	}
 }
+
+// A topic that a reload selects is verified, like all others.
+func TestVerifiesATopicThatIsSelectedLater(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
+	for _, topic := range []string{"early", "late"} {
+		c.Source.CreateTopic(topic, 1)
+		c.Source.Produce(topic, 1, 50, "word")
+	}
+	f := c.Start(verifying, replicatortest.FastJournal, selects("early"))
+	f.UntilPartitions("the first topic is verified", "early", 1, isVerified)
+	reconfigure(t, f, selects("early", "late"))
+	f.UntilPartitions("the other topic is verified", "late", 1, isVerified)
+}
