@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -253,4 +254,33 @@ func TestAReloadNeedsAFlowAndAFile(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 	s.hasChanged() // does not block
+}
+
+// What is read is what two looks have seen, also if the file is written again in between: half a file may be a config with fewer flows.
+func TestAFileThatIsWrittenAgainIsNotReadHalf(t *testing.T) {
+	text := strings.Replace(reloadable(t), "shards: 2}", more, 1)
+	path := file(t, text)
+	f := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	s := &configSource{program: newProgram(io.Discard, io.Discard, noEnv), path: path, flags: f}
+	if _, err := s.readAgain(); err != nil {
+		t.Fatal(err)
+	}
+	whole := text + "\nbuffer: 64MiB\n"
+	rewrite(t, path, whole)
+	if s.hasChanged(); !s.hasChanged() {
+		t.Fatal("the change is not noticed")
+	}
+	s.settled = true
+	half, _, _ := strings.Cut(whole, "  - {source: a, target: c")
+	rewrite(t, path, half)
+	if r, err := s.readAgain(); !errors.Is(err, errUnsettled) {
+		t.Errorf("half of the file was read: %+v, %v", r, err)
+	}
+	rewrite(t, path, whole)
+	if s.hasChanged(); !s.hasChanged() {
+		t.Fatal("the change is not noticed")
+	}
+	if r, err := s.readAgain(); err != nil || len(r.flows) != 2 {
+		t.Errorf("the whole file: %+v, %v", r, err)
+	}
 }
