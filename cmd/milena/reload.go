@@ -208,6 +208,7 @@ func (d *daemon) prepare(s *configSource) (next *configReading, changes []config
 		f, err := d.newFlow(next.config, flow)
 		if err != nil {
 			for _, f := range added {
+				f.Discard()
 				f.metrics.unregister()
 			}
 			return nil, nil, nil, err
