@@ -83,7 +83,7 @@ func (v *verifying) round(ctx context.Context) {
 		return
 	}
 	f, chosen := v.flow, v.choosing
-	clusters := f.Clusters()                     // of the config in force
+	clusters := f.Clusters()
 	clusters.Log = slog.New(slog.DiscardHandler) // what goes wrong is in the result
 	run, err := verify.New(verify.Options{
 		Clusters: clusters, Rate: max(1, int64(float64(f.live().Verify.Rate)*f.throttleShare())), Store: v, Wait: v.waitForBudget,
