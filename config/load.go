@@ -37,7 +37,12 @@ func Read(path string, env func(string) (string, bool)) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the config: %w", err)
 	}
-	return parse(path, data, env)
+	return ReadData(path, data, env)
+}
+
+// ReadData is Read for bytes. The name is the name of the file in messages.
+func ReadData(name string, data []byte, env func(string) (string, bool)) (*File, error) {
+	return parse(name, data, env)
 }
 
 func parse(name string, data []byte, env func(string) (string, bool)) (*File, error) {

@@ -69,7 +69,7 @@ const produceTimeout = 10 * time.Second
 // finalJournalTimeout is how long a clean stop may write the journal after the drain.
 const finalJournalTimeout = 5 * time.Second
 
-// Flow copies one source cluster to one target cluster. Create it with [New] and run it once with [Flow.Run]. [Flow.Status] may be called at
+// Flow copies one source cluster to one target cluster. Create it with [New] and run it once with [Flow.Run], or [Flow.Discard] it. [Flow.Status] may be called at
 // any time.
 //
 // It connects the parts and owns what all of them need: the clients, the metadata of both clusters, the byte budget and the lease.
@@ -212,6 +212,9 @@ func New(o Options) (*Flow, error) {
 	registerer.MustRegister(newCollector(f))
 	return f, nil
 }
+
+// Discard closes the clients of a flow that is not going to run.
+func (f *Flow) Discard() { f.connections.close() }
 
 // withDefaults fills in what the caller has left out.
 func withDefaults(o Options) Options {

@@ -31,7 +31,7 @@ func (f *Flow) putHorizons(writers []*journalWriter, now time.Time) {
 		if h := &s.horizon; s.journalFails || now.Sub(h.at) < horizonEvery-f.config.JournalInterval/2 && h.count == len(partitions) && !f.released.Load() {
 			continue
 		}
-		entry := newJournalEntry(horizonOf(partitions))
+		entry := newJournalEntry(horizonOf(append(s.behind(partitions), f.absent(s, partitions)...)))
 		if s.horizon.at, s.horizon.count = now, len(partitions); len(partitions) > 0 && !bytes.Equal(entry.value, s.horizon.value) {
 			entry.what, entry.optional = "the horizon", true
 			entry.written = func() { s.horizon.value = entry.value }
@@ -40,15 +40,72 @@ func (f *Flow) putHorizons(writers []*journalWriter, now time.Time) {
 	}
 }
 
-// horizonOf returns what the copies of partitions lack. Most of them lack nothing and share one time.
-func horizonOf(partitions []*partition) *offsets.Horizon {
-	var complete, behind []offsets.Behind
-	var newest time.Time
+// behind returns what the copies of partitions lack that the source has. One that is not restored yet lacks what it did before.
+func (s *shard) behind(partitions []*partition) []offsets.Behind {
+	list := make([]offsets.Behind, 0, len(partitions))
 	for _, p := range partitions {
 		b, ok := p.behind()
-		if !ok {
-			continue
+		switch {
+		case !ok:
+		case !p.isRestored() && s.isInJournal(p.source()):
+			list = append(list, s.lastBehind(p.source()))
+		default:
+			list = append(list, b)
 		}
+	}
+	return list
+}
+
+// absent returns partitions of the source that the flow has copied, or should copy, and does not now: their topics are not selected any more, or they
+// cannot be begun yet. A horizon that left them out would say that they lack nothing. The shard's lock is held.
+func (f *Flow) absent(s *shard, partitions []*partition) (list []offsets.Behind) {
+	known := make(map[offsets.TopicPartition]bool, len(partitions))
+	for _, p := range partitions {
+		known[p.source()] = true
+	}
+	source := f.sourceView()
+	add := func(tp offsets.TopicPartition) {
+		if !known[tp] && int(tp.Partition) < len(source.ByName[tp.Topic].Partitions) {
+			known[tp] = true
+			list = append(list, s.lastBehind(tp))
+		}
+	}
+	for _, tp := range s.journaled() {
+		add(tp)
+	}
+	for tp, u := range f.unbegunPartitions() {
+		if !u.final && f.shardOf(tp) == s.number {
+			add(tp)
+		}
+	}
+	return list
+}
+
+// lastBehind returns what was known last of a partition that the shard does not have now. The shard's lock is held.
+func (s *shard) lastBehind(tp offsets.TopicPartition) offsets.Behind {
+	s.partsMu.Lock()
+	b, ok := s.left[tp]
+	inJournal := s.inJournal[tp]
+	s.partsMu.Unlock()
+	if ok {
+		return b
+	}
+	b = offsets.Behind{Topic: tp.Topic, Partition: tp.Partition}
+	if h := s.horizon.found; h != nil && inJournal {
+		if seen, listed := h.Of(tp.Topic, tp.Partition); seen != nil {
+			return *seen
+		} else if listed {
+			b.Seen, b.Complete = h.At, h.At
+		}
+	}
+	return b
+}
+
+// horizonOf returns the horizon of a shard. Most partitions lack nothing and share one time.
+func horizonOf(partitions []offsets.Behind) *offsets.Horizon {
+	var complete, behind []offsets.Behind
+	var newest time.Time
+	for _, b := range partitions {
 		if b.Missing() > 0 || b.Complete.IsZero() {
 			behind = append(behind, b)
 			continue

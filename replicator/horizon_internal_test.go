@@ -10,6 +10,7 @@ import (
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/topics"
 )
 
 // A response may be read long after the source has written it, because the line is long or the process was stopped. What it says was so when it was
@@ -167,5 +168,47 @@ func TestACopyLacksWhatIsBehindAnOpenTransaction(t *testing.T) {
 	}
 	if b := p.sight.behind(p, 1050); !b.Complete.Equal(now.Truncate(time.Millisecond)) {
 		t.Errorf("with everything, it is complete up to %v, want %v", b.Complete, now)
+	}
+}
+
+// A horizon does not say that a partition lacks nothing because the flow does not have it: one that cannot be begun, or that is not restored yet after a
+// restart.
+func TestAHorizonKnowsWhatTheFlowDoesNotHave(t *testing.T) {
+	f, log, _ := newJournalFlow(t, 1)
+	s := f.held.get(0)
+	seen := time.UnixMilli(1_000_000)
+	s.horizon.found = offsets.NewHorizon(seen, []offsets.Behind{{Topic: "waits", Acked: 5, SourceEnd: 9, Seen: seen}})
+	view := topics.View{ByName: make(map[string]topics.Topic)}
+	for _, name := range []string{"copied", "waits", "left", "dark", "new"} {
+		view.ByName[name] = topics.Topic{Name: name, Partitions: make([]topics.Partition, 1)}
+	}
+	f.topology.setSource(view)
+	for _, name := range []string{"waits", "left", "deleted", "dark"} {
+		s.markInJournal(offsets.TopicPartition{Topic: name})
+	}
+	f.config.Shards = 1
+	f.topology.unbegun = map[offsets.TopicPartition]unbegun{{Topic: "dark"}: {}, {Topic: "new"}: {}}
+	copied := addCopy(t, s, "copied", 10)
+	copied.cursor.setSourceEnd(copied.acked, 0, time.Now())
+	copied.seeLocked(time.Now())
+	s.add(newPartition(&topicLink{source: "waits"}, 0, s, listed{}))
+	f.syncJournal(t.Context())
+	h := log.horizon(t, 0)
+	if b, listed := h.Of("copied", 0); b != nil || !listed {
+		t.Errorf("what is complete: %+v", h)
+	}
+	if b, listed := h.Of("deleted", 0); b != nil || !listed {
+		t.Errorf("what the source does not have: %+v", b)
+	}
+	for _, name := range []string{"dark", "left"} {
+		if b, _ := h.Of(name, 0); b == nil || !b.Complete.Equal(seen) || !b.Seen.Equal(seen) {
+			t.Errorf("%s was complete when it was seen last: %+v", name, b)
+		}
+	}
+	if b, _ := h.Of("waits", 0); b == nil || b.Missing() != 4 {
+		t.Errorf("what waits for its takeover lacks what it did before: %+v", b)
+	}
+	if b, _ := h.Of("new", 0); b == nil || !b.Complete.IsZero() {
+		t.Errorf("what was never copied: %+v", b)
 	}
 }

@@ -148,7 +148,9 @@ func (f *Flow) journalShard(s *shard, first ...offsets.Entry) (confirmed bool, e
 		f.doubtLease(s)
 		return false, errLeaseExpired
 	}
-	return f.writeShardJournal(newJournalWriter(s, s.takeChanged(), first...))
+	w := newJournalWriter(s, s.takeChanged(), first...)
+	f.putHorizons([]*journalWriter{w}, time.Now()) // with the start of a new partition: a horizon from before does not know it
+	return f.writeShardJournal(w)
 }
 
 // doubtLease requests a takeover of a shard because the lease has expired. A write that the broker accepts proves nothing now: it may have

@@ -3,6 +3,8 @@ package replicator
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,17 +57,19 @@ type shard struct {
 
 	partsMu    sync.Mutex
 	partitions []*partition
-	changed    []*partition                         // those that may have something to journal
-	inJournal  map[offsets.TopicPartition]bool      // partitions that the journal has, or may have, entries of
-	fetched    map[offsets.TopicPartition]time.Time // when this process last fetched partitions that it takes over again
-	ownIDs     []int64                              // producerIDs
-	rereads    bool                                 // the next takeover reads the journal, because the source lacks a partition that it has
-	problem    string                               // why the shard is not recovered, for the status
+	changed    []*partition                              // those that may have something to journal
+	inJournal  map[offsets.TopicPartition]bool           // partitions that the journal has, or may have, entries of
+	fetched    map[offsets.TopicPartition]time.Time      // when this process last fetched partitions that it takes over again
+	left       map[offsets.TopicPartition]offsets.Behind // what partitions lacked when they were removed
+	ownIDs     []int64                                   // producerIDs
+	rereads    bool                                      // the next takeover reads the journal, because the source lacks a partition that it has
+	problem    string                                    // why the shard is not recovered, for the status
 }
 
 func newShard(f *Flow, number int32) *shard {
 	s := &shard{
-		flow: f, number: number, inJournal: make(map[offsets.TopicPartition]bool), fetched: make(map[offsets.TopicPartition]time.Time), journalLimit: journalBatchBytes,
+		flow: f, number: number, inJournal: make(map[offsets.TopicPartition]bool), fetched: make(map[offsets.TopicPartition]time.Time),
+		left: make(map[offsets.TopicPartition]offsets.Behind), journalLimit: journalBatchBytes,
 	}
 	s.tasks = newTasks(f.fail)
 	s.fencer = fencer{
@@ -104,6 +108,13 @@ func (s *shard) isInJournal(tp offsets.TopicPartition) bool {
 	return s.inJournal[tp]
 }
 
+// journaled returns the partitions that the journal has, or may have, entries of.
+func (s *shard) journaled() []offsets.TopicPartition {
+	s.partsMu.Lock()
+	defer s.partsMu.Unlock()
+	return slices.Collect(maps.Keys(s.inJournal))
+}
+
 func (s *shard) add(p *partition) {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
@@ -114,6 +125,8 @@ func (s *shard) add(p *partition) {
 // restored.
 func (s *shard) remove(p *partition) {
 	p.retire()
+	b, _ := p.behind()
+	restored := p.isRestored()
 	p.mu.Lock()
 	fetched := p.fetchedAt
 	if p.next < p.holesUntil {
@@ -123,6 +136,9 @@ func (s *shard) remove(p *partition) {
 	s.partsMu.Lock()
 	defer s.partsMu.Unlock()
 	s.fetched[p.source()] = fetched
+	if restored {
+		s.left[p.source()] = b
+	}
 	rest := make([]*partition, 0, len(s.partitions))
 	for _, q := range s.partitions {
 		if q != p {

@@ -121,7 +121,8 @@ func (p *partition) seeLocked(now time.Time) {
 		p.sight.lack(end, p.acked, end, now)
 	case policy.Truncated:
 		p.sight.lack(end, p.acked, max(0, end-p.anomaly.from), now)
-	default:
+	case policy.RetentionGap, policy.ForeignWrite, policy.Shrunk, policy.RecordTooLarge, policy.RecordRefused, policy.TargetNotEmpty, policy.Unmatched,
+		policy.TombstonesCleaned, policy.CopyDeleted:
 		if end > p.acked { // else it does not follow that the copy is complete
 			p.sight.see(end, p.acked, p.record.Generation, now)
 		}

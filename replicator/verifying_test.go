@@ -241,3 +241,18 @@ func TestVerifyTakesAnotherRate(t *testing.T) {
 	reconfigure(t, f, verifying, replicatortest.FastJournal)
 	f.UntilPartitions("it is verified fast", "orders", 1, func(p replicator.PartitionStatus) bool { return isVerified(p) && p.Acked == 50 })
 }
+
+// A topic that a reload selects is verified, like all others.
+func TestVerifiesATopicThatIsSelectedLater(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.ShortPauses()
+	for _, topic := range []string{"early", "late"} {
+		c.Source.CreateTopic(topic, 1)
+		c.Source.Produce(topic, 1, 50, "word")
+	}
+	f := c.Start(verifying, replicatortest.FastJournal, selects("early"))
+	f.UntilPartitions("the first topic is verified", "early", 1, isVerified)
+	reconfigure(t, f, selects("early", "late"))
+	f.UntilPartitions("the other topic is verified", "late", 1, isVerified)
+}

@@ -31,7 +31,16 @@ func (p *program) readConfig(path string) (*config.File, error) {
 	if path == "" {
 		return nil, &usageError{"no config file given; name it with -c FILE"}
 	}
-	f, err := config.Read(path, p.env)
+	data, err := os.ReadFile(path)
+	return p.parseConfig(path, data, err)
+}
+
+// parseConfig reads the content of the config file, unless it could not be read.
+func (p *program) parseConfig(path string, data []byte, err error) (*config.File, error) {
+	if err != nil {
+		return nil, &fileError{fmt.Errorf("read the config: %w", err)}
+	}
+	f, err := config.ReadData(path, data, p.env)
 	var wrong *config.Error
 	if err != nil && !errors.As(err, &wrong) {
 		return nil, &fileError{err}

@@ -29,13 +29,29 @@ type configSource struct {
 	hangups <-chan os.Signal
 	applied [sha256.Size]byte // the content that was read last, whatever came of it
 	seen    [sha256.Size]byte // at the last look
+	settled bool              // only what was seen may be read
 }
+
+// errUnsettled says that the file is being written.
+var errUnsettled = errors.New("the file changes while it is read")
 
 // read reads the file.
 func (s *configSource) read() (*configReading, error) {
-	s.applied = s.look()
-	s.seen = s.applied
-	file, err := s.readConfig(s.path)
+	if s.path == "" {
+		_, err := s.readConfig(s.path)
+		return nil, err
+	}
+	data, err := os.ReadFile(s.path) // once: what is applied has the content that was looked at
+	now := hashOf(data, err)
+	if !s.isRegular() {
+		now = [sha256.Size]byte{}
+	}
+	if s.settled && now != s.seen {
+		s.seen = now
+		return nil, errUnsettled
+	}
+	s.applied, s.seen = now, now
+	file, err := s.parseConfig(s.path, data, err)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +68,7 @@ func (s *configSource) read() (*configReading, error) {
 
 // readAgain reads the file while milena runs.
 func (s *configSource) readAgain() (*configReading, error) {
-	if info, err := os.Stat(s.path); err == nil && !info.Mode().IsRegular() {
+	if !s.isRegular() {
 		return nil, fmt.Errorf("%s is no regular file, so it cannot be read again; restart milena to change its config", s.path)
 	}
 	r, err := s.read()
@@ -66,11 +82,19 @@ func (s *configSource) readAgain() (*configReading, error) {
 // look returns the hash of the content of the file, or of why it cannot be read. A symbolic link that points to other content is other content, as
 // Kubernetes replaces a ConfigMap. What is no regular file never changes: a pipe can be read once.
 func (s *configSource) look() [sha256.Size]byte {
-	info, err := os.Stat(s.path)
-	if err == nil && !info.Mode().IsRegular() {
+	if !s.isRegular() {
 		return [sha256.Size]byte{}
 	}
-	data, err := os.ReadFile(s.path)
+	return hashOf(os.ReadFile(s.path))
+}
+
+// isRegular reports whether the file can be read again, as far as is known.
+func (s *configSource) isRegular() bool {
+	info, err := os.Stat(s.path)
+	return err != nil || info.Mode().IsRegular()
+}
+
+func hashOf(data []byte, err error) [sha256.Size]byte {
 	if err != nil {
 		data = []byte(err.Error())
 	}
@@ -101,8 +125,9 @@ func (d *daemon) watch(ctx context.Context, s *configSource) {
 		case <-ctx.Done():
 			return
 		case <-s.hangups:
+			s.settled = false
 		case <-tick.C:
-			if !s.hasChanged() {
+			if s.settled = s.hasChanged(); !s.settled {
 				continue
 			}
 		}
@@ -113,6 +138,9 @@ func (d *daemon) watch(ctx context.Context, s *configSource) {
 // reload reads the config file again and applies all of it, or nothing and says why.
 func (d *daemon) reload(ctx context.Context, s *configSource) {
 	next, changes, apply, err := d.prepare(s)
+	if errors.Is(err, errUnsettled) {
+		return // the next looks find what it becomes
+	}
 	if err != nil {
 		d.log.Error("config not reloaded; the one in force stays", "err", err)
 		d.reloads.refused()
@@ -180,6 +208,7 @@ func (d *daemon) prepare(s *configSource) (next *configReading, changes []config
 		f, err := d.newFlow(next.config, flow)
 		if err != nil {
 			for _, f := range added {
+				f.Discard()
 				f.metrics.unregister()
 			}
 			return nil, nil, nil, err

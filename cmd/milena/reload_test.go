@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/replicator"
 )
 
 // metrics returns the samples of a metric that have all of these parts in their line.
@@ -253,4 +257,55 @@ func TestAReloadNeedsAFlowAndAFile(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 	s.hasChanged() // does not block
+}
+
+// What is read is what two looks have seen, also if the file is written again in between: half a file may be a config with fewer flows.
+func TestAFileThatIsWrittenAgainIsNotReadHalf(t *testing.T) {
+	text := strings.Replace(reloadable(t), "shards: 2}", more, 1)
+	path := file(t, text)
+	f := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	s := &configSource{program: newProgram(io.Discard, io.Discard, noEnv), path: path, flags: f}
+	if _, err := s.readAgain(); err != nil {
+		t.Fatal(err)
+	}
+	whole := text + "\nbuffer: 64MiB\n"
+	rewrite(t, path, whole)
+	if s.hasChanged(); !s.hasChanged() {
+		t.Fatal("the change is not noticed")
+	}
+	s.settled = true
+	half, _, _ := strings.Cut(whole, "  - {source: a, target: c")
+	rewrite(t, path, half)
+	if r, err := s.readAgain(); !errors.Is(err, errUnsettled) {
+		t.Errorf("half of the file was read: %+v, %v", r, err)
+	}
+	rewrite(t, path, whole)
+	if s.hasChanged(); !s.hasChanged() {
+		t.Fatal("the change is not noticed")
+	}
+	if r, err := s.readAgain(); err != nil || len(r.flows) != 2 {
+		t.Errorf("the whole file: %+v, %v", r, err)
+	}
+}
+
+// A flow that was created for a reload that is refused leaves nothing behind.
+func TestARefusedReloadLeavesNoClients(t *testing.T) {
+	text := reloadable(t)
+	path := file(t, text)
+	p := newProgram(io.Discard, io.Discard, noEnv)
+	s := &configSource{program: p, path: path, flags: pflag.NewFlagSet("run", pflag.ContinueOnError)}
+	r, err := s.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDaemon(p, r, slog.New(slog.DiscardHandler), func(*replicator.Options) {})
+	bad := strings.Replace(text, "shards: 2}", more+"\n  - {source: b, target: d, shards: 2}", 1)
+	rewrite(t, path, strings.Replace(bad, "flows:", "  d: {brokers: [\"127.0.0.1:1\"], tls: {ca_file: /none}}\nflows:", 1))
+	before := runtime.NumGoroutine()
+	for range 3 {
+		if _, _, _, err := d.prepare(s); err == nil || !strings.Contains(err.Error(), "/none") {
+			t.Fatal(err)
+		}
+	}
+	within(t, "what the first new flow has begun has ended", func() bool { return runtime.NumGoroutine() <= before })
 }

@@ -258,3 +258,32 @@ func TestReport_rpo(t *testing.T) {
 	f.UntilCopied("orders")
 	f.Until("the copy is complete again", func(s replicator.Status) bool { return s.RPO.MissingRecords == 0 && s.RPO.CompleteUpTo.After(paused) })
 }
+
+// A topic that is not selected any more stays complete up to when it left: whoever selects it again sees what it lacks since then, and so does a process
+// that begins with it.
+func TestReport_rpoOfATopicThatLeft(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.CreateTopic("stays", 1)
+	c.Source.Produce("orders", 1, 30, "first")
+	changes := []func(*config.Flow){func(f *config.Flow) { f.Shards = 1 }, replicatortest.FastJournal, func(f *config.Flow) { f.Heartbeats = false }}
+	clusters := clustersOf(c.Config(changes...))
+	f := c.Start(changes...)
+	f.UntilCopied("orders")
+	if err := f.Reconfigure(func(f *config.Flow) { f.Topics = []string{"stays"} }); err != nil {
+		t.Fatal(err)
+	}
+	f.Until("the topic has left", func(s replicator.Status) bool { return len(replicatortest.Partitions(s, "orders")) == 0 })
+	left := time.Now()
+	c.Source.Produce("orders", 1, 30, "second")
+	f.Until("the others are complete", func(s replicator.Status) bool { return s.RPO.CompleteUpTo.After(left.Add(time.Second)) })
+	f.Stop()
+	if r := read(t, clusters); r.RPO.MissingRecords != 30 || r.RPO.CompleteUpTo.IsZero() || r.RPO.CompleteUpTo.After(left) {
+		t.Errorf("with its source: %+v, and the topic left at %v", r.RPO, left)
+	}
+	c.Source.Cut()
+	if r := read(t, clusters); r.RPO.CompleteUpTo.IsZero() || r.RPO.CompleteUpTo.After(left) || r.RPO.SeenAt.After(left) {
+		t.Errorf("without its source: %+v, and the topic left at %v", r.RPO, left)
+	}
+}

@@ -32,7 +32,7 @@ func (r *reading) join(p *picked) Report {
 		report.Partitions = []Partition{}
 	}
 	for i := range report.Partitions {
-		r.complete(&report.Partitions[i], i, p, byShard, &report.RPO, now)
+		r.complete(&report.Partitions[i], i, p, byShard, &report.RPO)
 		if d := r.decisions.Paused(report.Partitions[i].topicPartition(), now); d != nil {
 			report.Partitions[i].Paused = d.ID
 		}
@@ -78,7 +78,7 @@ func (r *reading) problems() (sentences []string) {
 }
 
 // complete fills in the i-th partition.
-func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, rpo *offsets.RPO, now time.Time) {
+func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, rpo *offsets.RPO) {
 	p.Shard = -1
 	v := &struct{ source, journaled, lag int64 }{} // one allocation, as there may be many partitions
 	end, known, why := from.end(i)
@@ -93,7 +93,7 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, 
 		return
 	}
 	if !r.isShrunk(p) {
-		r.addBehind(rpo, p, state, now)
+		r.addBehind(rpo, p, state, from)
 	}
 	v.journaled = state.end
 	p.Listed, p.Journaled, p.Halted = true, &v.journaled, state.halted
@@ -111,21 +111,31 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, 
 }
 
 // addBehind adds what the copy of a partition lacks. The horizon of its shard says what an instance saw of the source; the journal may be newer, and so
-// is the end of a source that answers.
-func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, now time.Time) {
-	b := offsets.Behind{Acked: state.end, SourceEnd: state.end}
+// is the end of a source that answers. That the copy ends there too does not make it complete while it is halted, because it may be of another log, nor
+// if the end is that of what can be read, because an open transaction may hide what others have committed.
+func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, from *picked) {
+	if copied := r.targetView.ByName[p.TargetTopic]; int(p.Partition) >= len(copied.Partitions) || offsets.IsAnotherTopic(state.targetTopic, copied.ID) {
+		rpo.AddUnknown(1) // what the journal is about is gone
+		return
+	}
+	b, seenEnd := offsets.Behind{Acked: state.end, SourceEnd: state.end}, int64(0)
 	if h := r.journal[p.Shard].horizon; h != nil {
 		switch seen, listed := h.Of(p.Topic, p.Partition); {
 		case seen != nil:
 			b.Acked = max(b.Acked, seen.Acked)
-			b.SourceEnd, b.Seen, b.Complete = max(b.Acked, seen.SourceEnd), seen.Seen, seen.Complete
+			seenEnd = seen.SourceEnd
+			b.SourceEnd, b.Seen, b.Complete = max(b.Acked, seenEnd), seen.Seen, seen.Complete
 		case listed:
 			b.Seen, b.Complete = h.At, h.At
 		}
 	}
 	if p.SourceEnd != nil && !r.isAnotherTopic(p.Topic, state) {
-		if b.SourceEnd, b.Seen = max(b.Acked, *p.SourceEnd), now; b.Missing() == 0 {
-			b.Complete = now
+		b.SourceEnd, b.Seen = max(b.Acked, *p.SourceEnd), from.asked
+		switch {
+		case from.isolation == readCommitted, state.halted != nil: // what an instance has seen may be more
+			b.SourceEnd = max(b.SourceEnd, seenEnd)
+		case *p.SourceEnd == b.Acked:
+			b.Complete = from.asked
 		}
 	}
 	if b.Seen.IsZero() {

@@ -26,6 +26,7 @@ type progress struct {
 	end           int64 // all records of the source below it are copied
 	sourceCluster string
 	sourceTopic   [16]byte
+	targetTopic   [16]byte
 	halted        *Halt
 }
 
@@ -82,7 +83,7 @@ func (j journal) visit(shard int32, e offsets.Entry, at time.Time) {
 }
 
 func newProgress(s *offsets.PartitionState) progress {
-	return progress{end: s.End.Source, sourceCluster: s.SourceClusterID, sourceTopic: s.SourceTopicID, halted: haltOf(s)}
+	return progress{end: s.End.Source, sourceCluster: s.SourceClusterID, sourceTopic: s.SourceTopicID, targetTopic: s.TargetTopicID, halted: haltOf(s)}
 }
 
 // haltOf returns the anomaly that a partition is halted by, or nil. It is the newest gap of the ledger: a decision, such as skip, adds a newer one.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -23,6 +24,7 @@ type picked struct {
 	leaders    []int32     // of the partitions, -1 for none; nil if the source does not answer
 	refused    []topics.Refusal
 	isolation  int8
+	asked      time.Time // when the ends were asked for
 	alias      string
 	explain    func(error) error
 
@@ -58,12 +60,24 @@ func (r *reading) pick() *picked {
 	return p
 }
 
-// journaledPartitions are the partitions of the journal whose topics the config selects.
+// journaledPartitions are the partitions of the journal whose topics the config selects. The horizon also has those that are not begun yet.
 func (r *reading) journaledPartitions() (list []Partition) {
+	add := func(tp offsets.TopicPartition) {
+		if target, reason := r.syncer.Rules.Target(tp.Topic); reason == "" {
+			list = append(list, Partition{Topic: tp.Topic, TargetTopic: target, Partition: tp.Partition})
+		}
+	}
 	for _, s := range r.journal {
 		for tp := range s.partitions {
-			if target, reason := r.syncer.Rules.Target(tp.Topic); reason == "" {
-				list = append(list, Partition{Topic: tp.Topic, TargetTopic: target, Partition: tp.Partition})
+			add(tp)
+		}
+		if s.horizon == nil {
+			continue
+		}
+		for _, b := range s.horizon.Behind {
+			tp := offsets.TopicPartition{Topic: b.Topic, Partition: b.Partition}
+			if _, ok := s.partitions[tp]; !ok {
+				add(tp)
 			}
 		}
 	}
@@ -75,6 +89,7 @@ func (r *reading) journaledPartitions() (list []Partition) {
 
 // listEnds lists the ends of the partitions, from all leaders in parallel.
 func (p *picked) listEnds(ctx context.Context, source *kgo.Client) {
+	p.asked = time.Now()
 	byLeader := make(map[int32][]offsets.TopicPartition)
 	for i, leader := range p.leaders {
 		if leader >= 0 {
