@@ -77,7 +77,11 @@ func (v *Verification) placePartition(ctx context.Context, pl *placing, p *parti
 	}
 	p.facts.ledger, p.generation = state.Gaps, state.Generation
 	p.cleaned.source.compacted, p.cleaned.target.compacted = pl.compacted[tp.Topic].source, pl.compacted[tp.Topic].target
-	if err := v.choose(ctx, pl, p, state, source, target); err != nil {
+	err = v.choose(ctx, pl, p, state, source, target)
+	if nothing, ok := errors.AsType[*unreadableError](err); ok {
+		return nothing
+	}
+	if err != nil {
 		return unreadable("the offsets to verify cannot be found: %v", err)
 	}
 	if source.End > p.to.Source && pl.question.To.IsZero() {
@@ -123,11 +127,17 @@ func (v *Verification) choose(ctx context.Context, pl *placing, p *partition, st
 		first = source.Start
 		note("the source has deleted what is below offset %d", source.Start)
 	}
+	if first > state.End.Source && first < source.End { // nothing was compared, which is not the same as equal
+		return unreadable("nothing from source offset %d on is in the journal yet: the copy ends at %d", first, state.End.Source)
+	}
 	if first > from.Source {
 		from.Source = min(first, to.Source)
 		if from.Target, err = places.forward(ctx, from.Source); err != nil {
 			return err
 		}
+	}
+	if target.Start >= to.Target && from.Source < to.Source {
+		return unreadable("the target has deleted all that was copied, and the source still has offsets [%d, %d)", from.Source, to.Source)
 	}
 	if target.Start > from.Target {
 		note("the target has deleted what is below its offset %d", target.Start)
