@@ -74,7 +74,7 @@ func (f *Flow) absent(s *shard, partitions []*partition) (list []offsets.Behind)
 		add(tp)
 	}
 	for tp, u := range f.unbegunPartitions() {
-		if !u.final && f.shardOf(tp) == s.number {
+		if u.isWanting() && f.shardOf(tp) == s.number {
 			add(tp)
 		}
 	}

@@ -244,6 +244,8 @@ func (s *scrape) collectUnbegun() {
 		s.states[waiting.String()]++
 		if !u.final {
 			s.unknown++
+		}
+		if u.isWanting() {
 			s.rpo.AddUnknown(1)
 		}
 		if s.series != config.SeriesNone {

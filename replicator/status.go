@@ -225,13 +225,15 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 			if !u.final {
 				unbegun++
 			}
+			if u.isWanting() {
+				s.RPO.AddUnknown(1)
+			}
 		}
 		slices.SortFunc(s.Partitions, func(a, b PartitionStatus) int {
 			return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 		})
 	}
 	s.LagUnknown += unbegun
-	s.RPO.AddUnknown(unbegun)
 	return c
 }
 

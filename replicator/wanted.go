@@ -223,6 +223,9 @@ func (f *Flow) notBegun(now time.Time) []string {
 // isHeartbeats reports whether a source topic holds heartbeats, which say nothing of the data that a user wants.
 func (f *Flow) isHeartbeats(topic string) bool { return f.options.InternalTopics().IsHeartbeats(topic) }
 
+// isWanting reports whether a failover would lose the partition: it may be copied, and is not.
+func (u *unbegun) isWanting() bool { return u.reason != WaitNotAllowed }
+
 // status describes a wanted partition that is not begun.
 func (u *unbegun) status(tp offsets.TopicPartition, shards int32) PartitionStatus {
 	return PartitionStatus{
