@@ -31,7 +31,7 @@ func TestFleetStatusFindsARunningMilena(t *testing.T) {
 	var stdout string
 	within(t, "all is well", func() bool {
 		code, stdout, _ = milena(t, "status", "-c", path, "--flow", "a-b")
-		return code == exitClean
+		return code == exitClean && strings.Contains(stdout, "RPO: complete up to") // which the journal has after the progress
 	})
 	want := regexp.MustCompile(`^flow a-b: a -> b, 1 instance, 4 of 4 shards owned
 
