@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,7 +29,7 @@ import (
 // alertCase is an alert of deploy/alerts.yaml, its cause and its cure.
 type alertCase struct {
 	name   string
-	labels map[string]string // besides job and flow
+	labels map[string]string // besides job and flow; an empty one is absent
 	slow   bool              // it is left out unless MILENA_LONG is set
 	says   string            // what the commands that the description names print about the cause: a regular expression
 	plant  func(*alerts)
@@ -43,6 +44,7 @@ func TestAlerts(t *testing.T) {
 	t.Run("while milena runs", func(t *testing.T) { x.in(t).fireAndCure(whileMilenaRuns()) })
 	t.Run("while groups are paused", func(t *testing.T) { x.in(t).fireAndCure(whileGroupsArePaused()) })
 	t.Run("while the source does not answer", func(t *testing.T) { x.in(t).fireAndCure(withoutSource()) })
+	t.Run("while the config is refused", func(t *testing.T) { x.in(t).fireAndCure(whileTheConfigIsRefused()) })
 	t.Run("without an instance", func(t *testing.T) { x.in(t).fireAndCure(withoutInstance()) })
 	t.Run("without a target at the start", func(t *testing.T) { x.in(t).fireAndCure(withoutTarget()) })
 	x.m.stop()
@@ -135,6 +137,21 @@ func whileGroupsArePaused() []alertCase {
 			cure:  func(x *alerts) { x.m.command(x.t, "resume", "--groups") },
 		},
 	}
+}
+
+// whileTheConfigIsRefused has the alert with whose cause no command can read the file.
+func whileTheConfigIsRefused() []alertCase {
+	var good []byte
+	return []alertCase{{
+		name: "MilenaConfigNotReloaded", labels: map[string]string{"flow": ""}, says: `nonsense: unknown key`,
+		plant: func(x *alerts) {
+			var err error
+			good, err = os.ReadFile(x.m.Config())
+			check(x.t, err)
+			x.m.replaceConfig(x.t, string(good)+"nonsense: true\n")
+		},
+		cure: func(x *alerts) { x.m.replaceConfig(x.t, string(good)) },
+	}}
 }
 
 func withoutSource() []alertCase {
@@ -305,10 +322,12 @@ func (x *alerts) alerts() (list []firingAlert, err error) {
 
 // fits reports whether this is the alert of a case.
 func (a *firingAlert) fits(c alertCase) bool {
-	if a.State != "firing" || a.Labels["alertname"] != c.name || a.Labels["job"] != "milena" || a.Labels["flow"] != "source-target" {
+	labels := map[string]string{"alertname": c.name, "job": "milena", "flow": "source-target"}
+	maps.Copy(labels, c.labels)
+	if a.State != "firing" {
 		return false
 	}
-	for name, value := range c.labels {
+	for name, value := range labels {
 		if a.Labels[name] != value {
 			return false
 		}

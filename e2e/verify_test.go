@@ -105,6 +105,7 @@ func TestVerify(t *testing.T) {
 	}()
 	p.verifyUnderLoad(m)
 	check(t, <-transactions)
+	check(t, load.AwaitMarkers(within(t, 30*time.Second, "the transactions have their markers"), p.sourceAdmin, "transactions"))
 	_, err := s.Stop(ctx)
 	check(t, err)
 	ends := p.waitCopied(m, time.Minute, topics...)

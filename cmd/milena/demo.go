@@ -99,7 +99,6 @@ type demonstration struct {
 	load           *load
 	flow           *replicator.Flow
 	announced      map[string]bool // topics
-	told           string          // why a partition is halted
 	uploaded       chan struct{}   // closed when upload returns
 }
 
@@ -224,8 +223,7 @@ func (d *demonstration) watch(ctx context.Context) {
 			now.Sub(began).Seconds(), size(float64(s.Bytes-previous.Bytes)/took), float64(s.Records-previous.Records)/took,
 			optional(s.LagRecords), s.Records, o.PartitionCount)
 		for _, e := range o.Attention {
-			if e.State == stateHalted && d.told != e.Why {
-				d.told = e.Why
+			if e.State == stateHalted && e.Topic != demoUploads { // of which the story tells
 				d.p.printf("        %s-%s is halted: %s\n", e.Topic, e.Partitions, e.Why)
 			}
 		}

@@ -78,13 +78,15 @@ func (d *demonstration) upload(ctx context.Context) error {
 func (d *demonstration) repair(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, demoDrain)
 	defer cancel()
-	for d.halted() == "" {
+	why := d.halted()
+	for ; why == ""; why = d.halted() {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s-0 has a record that is too large for the target, and was not halted within %v", demoUploads, demoDrain)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+	d.p.printf("        %s-0 is halted: %s\n", demoUploads, why)
 	select {
 	case <-ctx.Done():
 	case <-time.After(demoHalted):
@@ -119,7 +121,7 @@ func (d *demonstration) repair(ctx context.Context) error {
 func (d *demonstration) halted() string {
 	for _, p := range d.flow.Status().Partitions {
 		if p.Topic == demoUploads && p.Anomaly != nil {
-			return p.Anomaly.Detail
+			return p.Anomaly.Kind + ": " + p.Anomaly.Detail
 		}
 	}
 	return ""

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/e2e/kafka"
@@ -328,4 +329,34 @@ func Transactions(ctx context.Context, source *kafka.Cluster, o Options, n, size
 		}
 	}
 	return committed, nil
+}
+
+// AwaitMarkers waits until all transactions of a topic have their markers. The coordinator writes them after it has answered the producer, and until then
+// what is committed cannot be read.
+func AwaitMarkers(ctx context.Context, admin *kadm.Client, topic string) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		stable, err := admin.ListCommittedOffsets(ctx, topic)
+		if err != nil {
+			return err
+		}
+		ends, err := admin.ListEndOffsets(ctx, topic)
+		if err != nil {
+			return err
+		}
+		open := false
+		ends.Each(func(o kadm.ListedOffset) {
+			last, ok := stable.Lookup(o.Topic, o.Partition)
+			open = open || !ok || last.Offset < o.Offset
+		})
+		if !open {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
