@@ -350,7 +350,7 @@ func (x *repairs) checkRepaired(r *repair) {
 	if r.kind == "shrunk" { // the source does not have it any more
 		x.until("the status has nothing more to say about it", func() (bool, string) {
 			out, _ := exec.CommandContext(x.t.Context(), x.milena.Binary(), "status", "-c", x.milena.Config()).CombinedOutput()
-			return !regexp.MustCompile(`(?m)^ *shrunk +1 `).Match(out), string(out)
+			return !regexp.MustCompile(`(?m)^ *shrunk +\d+ +halted +\(?shrunk`).Match(out), string(out)
 		})
 	} else {
 		x.write(r, 5, x.age(r))
