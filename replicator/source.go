@@ -360,14 +360,6 @@ func (f *Flow) applyFetchedLocked(p *partition, rp *kmsg.FetchResponseTopicParti
 	return p.sendableLocked()
 }
 
-// readableEnd returns the end of the readable log: the last stable offset with read_committed (KIP-98), else the high watermark.
-func (f *Flow) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 {
-	if f.isolation == wire.ReadCommitted && rp.LastStableOffset >= 0 {
-		return rp.LastStableOffset
-	}
-	return rp.HighWatermark
-}
-
 // prepareError is the anomaly of a batch that cannot be prepared. It concerns the source offsets [from, to).
 type prepareError struct {
 	kind     policy.Kind

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
@@ -97,6 +99,14 @@ func (f *Flow) listEndsOf(ctx context.Context, leader int32, list []*partition) 
 		}
 		p.mu.Unlock()
 	}
+}
+
+// readableEnd returns the end of the readable log: the last stable offset with read_committed (KIP-98), else the high watermark.
+func (f *Flow) readableEnd(rp *kmsg.FetchResponseTopicPartition) int64 {
+	if f.isolation == wire.ReadCommitted && rp.LastStableOffset >= 0 {
+		return rp.LastStableOffset
+	}
+	return rp.HighWatermark
 }
 
 // isSourceSeen reports whether the source end of the partition is known, or is not looked for because the source no longer has the partition.
