@@ -27,7 +27,7 @@ func (f *Flow) aclsLoop(ctx context.Context, l *live) {
 			timer.Stop()
 		case <-timer.C:
 		}
-		if wait = soon; !f.leads() {
+		if wait = soon; !f.leads() || f.isStopped() {
 			clear(unlisted)
 			continue
 		}

@@ -50,6 +50,9 @@ func (f *Flow) sleepUntilReload(ctx context.Context, howLong func(*live) time.Du
 func (f *Flow) syncConfigs(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	if f.isStopped() {
+		return nil
+	}
 	report := &topics.ConfigsStatus{LastPass: time.Now()}
 	syncer := f.live().topics
 	pairs, _ := syncer.Select(f.sourceView(), f.targetView())

@@ -31,7 +31,8 @@ type work struct {
 	began   time.Time
 	repairs []*repair // of a retry, a skip or a restart: one per partition
 	planned bool
-	adopter *groups.Syncer // that was asked to adopt the group
+	adopter *groups.Syncer // that was asked to adopt the group, or to sync all
+	asked   time.Time      // a sync of the groups that begins after it counts
 }
 
 // noteOld finds out which decisions need no answer of this process, because one answered before it began: whatever holds, holds for it too, and a
@@ -154,6 +155,10 @@ func (f *Flow) workOn(ctx context.Context, w *work) (control.Result, string) {
 		return control.Done, fmt.Sprintf("this instance fetches %d bytes/s at most, for the %d of %s that it holds", int64(float64(w.Rate)*f.throttleShare()), len(f.held.all()), counted(int(f.config.Shards), "shard")) + w.skew()
 	case control.Adopt:
 		return f.workOnAdoption(w)
+	case control.StopFlow, control.FailOver, control.StartFlow:
+		return f.workOnState(ctx, w)
+	case control.SyncGroups:
+		return f.workOnSync(w)
 	}
 	return control.Refused, "this version of milena does not know it"
 }

@@ -271,10 +271,20 @@ func (c *controls) pausedSince(tp offsets.TopicPartition, alive time.Time) time.
 	return c.state.PausedSince(tp, alive, time.Now())
 }
 
-// groupsPause returns the pause of the group sync, nil if it is not paused.
+// stopped returns the decision by which the flow does nothing any more, nil if there is none.
+func (c *controls) stopped() *control.Decision {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Stopped()
+}
+
+// groupsPause returns what keeps the groups from being synced, nil if nothing does.
 func (c *controls) groupsPause() *control.Decision {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if d := c.state.Stopped(); d != nil {
+		return d
+	}
 	return c.state.PauseOf(control.Scope{Kind: control.Groups}, time.Now())
 }
 

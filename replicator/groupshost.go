@@ -94,7 +94,7 @@ func (f *Flow) groupsDeps(l *live, rules *policy.Topics) groups.Deps {
 	clusters.Flow, clusters.Reverse = l.Flow, l.reverse
 	clusters.Log = f.log
 	d := groups.Deps{
-		Clusters: clusters, Host: groupsHost{f}, Topics: rules, Paused: func() bool { return f.controls.groupsPause() != nil },
+		Clusters: clusters, Host: groupsHost{f}, Topics: rules, Paused: func() bool { return f.controls.groupsPause() != nil }, Stopped: f.isStopped,
 		SourceClient: f.groupsSource, TargetClient: f.groupsTarget, SourceMetadata: &f.topology.sourceReader, TargetMetadata: &f.topology.targetReader, Throttles: f.throttles, Warn: f.warn, Span: f.span,
 		Metrics: groups.Metrics{
 			Syncs:             f.metrics.syncs.MustCurryWith(prometheus.Labels{"pass": "groups"}),

@@ -262,6 +262,9 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 	if text := f.problem.Load(); text != nil {
 		reasons = append(reasons, *text)
 	}
+	if f.isStopped() { // it has nothing to do, so nothing keeps it from that
+		return reasons
+	}
 	if failure := f.syncFailure.Load(); failure != nil && (f.topology.isFirstSync() || now.Sub(failure.since) > settleBegin) {
 		reasons = append(reasons, "topics cannot be synced: "+failure.text)
 	}

@@ -143,6 +143,9 @@ type creation struct {
 func (f *Flow) createMissing(ctx context.Context, source, target topics.View) (made creation, err error) {
 	made.before, made.after = target, target
 	pairs, _ := f.selectTopics(source, target)
+	if f.isStopped() {
+		return made, nil
+	}
 	if !f.isDoer() {
 		if slices.ContainsFunc(pairs, func(p topics.Pair) bool { return len(p.Target.Partitions) < len(p.Source.Partitions) }) {
 			f.syncTopicsSoon()

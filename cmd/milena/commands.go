@@ -47,6 +47,8 @@ func commands() []command {
 		{"log -c FILE", "show what people decided, and what became of it", groupLook, (*program).decisions, nil},
 		{"pause -c FILE", "stop copying a flow, topics or partitions; milena resume goes on", groupControl, (*program).pause, nil},
 		{"resume -c FILE", "end a pause", groupControl, (*program).resume, nil},
+		{"stop -c FILE", "stop a flow for good: topics, configs, ACLs and groups, too", groupControl, (*program).stopFlow, nil},
+		{"start -c FILE", "let a flow go on that was stopped or failed over", groupControl, (*program).startFlow, nil},
 		{"throttle -c FILE", "limit the bytes per second of a flow or of topics", groupControl, (*program).throttle, nil},
 		{"retry -c FILE", "take halted partitions over again once the cause is removed", groupControl, (*program).retry, nil},
 		{"skip -c FILE", "let a halted partition continue behind what halted it", groupControl, (*program).skip, nil},

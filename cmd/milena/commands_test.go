@@ -61,7 +61,7 @@ func TestCompletion(t *testing.T) {
 		line []string
 		want string
 	}{
-		{[]string{"sta"}, "status\tshow "},
+		{[]string{"stat"}, "status\tshow "},
 		{[]string{"restart-copy", "--re"}, "--reason\tTEXT that says why"},
 		{[]string{"run", "--compare="}, "new\nall\n"},
 		{[]string{"run", "--clus"}, "--clusters\tALIASES of target clusters"},

@@ -96,7 +96,7 @@ func (o *planner) check() error {
 	fields := map[control.Verb][]string{
 		control.Pause: {"topics", "partitions", "groups", "until"}, control.Resume: {"topics", "partitions", "groups", "all"},
 		control.Retry: {"topics", "partitions"}, control.Throttle: {"topics", "rate", "until"}, control.Skip: {"partitions", "to", "records"},
-		control.RestartCopy: {"topics", "partitions"}, control.Adopt: {"group"},
+		control.RestartCopy: {"topics", "partitions"}, control.Adopt: {"group"}, control.StopFlow: {}, control.StartFlow: {},
 	}[o.verb]
 	for _, name := range []string{"topics", "partitions", "groups", "all", "until", "rate", "to", "records", "group"} {
 		if has[name] && !slices.Contains(fields, name) {
@@ -124,6 +124,10 @@ func (o *planner) make(ctx context.Context) (planned, error) {
 		return o.skip(ctx)
 	case control.RestartCopy:
 		return o.restartCopy(ctx)
+	case control.StopFlow:
+		return o.each([]control.Scope{{Kind: control.Flow}}), nil
+	case control.StartFlow:
+		return o.start(ctx)
 	case control.Adopt:
 		if o.Group == "" {
 			return planned{}, wrongOrder("needs a group")
@@ -243,6 +247,25 @@ func (o *planner) resume(ctx context.Context) (made planned, err error) {
 			made.stillPaused = append(made.stillPaused, fmt.Sprintf("still paused: %s, by %s since %s%s", d.Scope, d.Who, d.When.Format(time.RFC3339), reasonOf(d.Why)))
 		}
 	}
+	return made, nil
+}
+
+// start ends that a flow is stopped or failed over.
+func (o *planner) start(ctx context.Context) (made planned, err error) {
+	_, state, done, err := control.Open(ctx, o.clusters)
+	if err != nil {
+		return made, err
+	}
+	done()
+	if r := state.Recovery(); r != nil && r.IsOpen() {
+		return made, refusedOrder("a %s of the flow, which %s began at %s, has not ended; repeat that command, which resumes it", r.What, r.Who, r.When.Format(time.RFC3339))
+	}
+	stopped := state.Stopped()
+	if stopped == nil {
+		return planned{notes: []string{"the flow is not stopped"}}, nil
+	}
+	made = o.each([]control.Scope{{Kind: control.Flow}})
+	made.notes = append(made.notes, fmt.Sprintf("ends: %s of %s at %s%s", stopped.What, stopped.Who, stopped.When.Format(time.RFC3339), reasonOf(stopped.Why)))
 	return made, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/control"
 )
 
 // overview is a Status of bounded size, for the page and milena status: thousands of partitions are summed up by topic, and
@@ -175,7 +176,12 @@ func controlTexts(c replicator.ControlStatus) (texts []string) {
 // inForceText is a decision that holds as a sentence.
 func inForceText(what, scope, who, why string, since, until time.Time, rate int64) string {
 	text := "paused: " + scope
-	if what == "throttle" {
+	switch control.Verb(what) {
+	case control.StopFlow:
+		text = "stopped: " + scope
+	case control.FailOver:
+		text = "failed over: " + scope + " does nothing until milena failback or milena start"
+	case control.Throttle:
 		text = fmt.Sprintf("throttled to %s/s: %s", size(rate), scope)
 	}
 	text += fmt.Sprintf(", by %s since %s", who, since.Local().Format(time.DateTime))

@@ -43,7 +43,7 @@ func (c *controlFlags) checkURL() error {
 func apiPaths() map[control.Verb]string {
 	return map[control.Verb]string{
 		control.Pause: "pause", control.Resume: "resume", control.Throttle: "throttle", control.Retry: "retry", control.Skip: "skip",
-		control.RestartCopy: "restart-copy", control.Adopt: "groups/adopt",
+		control.RestartCopy: "restart-copy", control.Adopt: "groups/adopt", control.StopFlow: "stop", control.StartFlow: "start",
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 	stateDraining   = "draining"    // milena stops, and waits for batches in flight
 	statePaused     = "paused"      // by somebody
 	stateWaiting    = "waiting"     // for a cluster, or for milena itself
-	stateStopped    = "stopped"     // no instance copies it
+	stateStopped    = "stopped"     // no instance copies it, or somebody stopped the flow
 	stateDiffers    = "differs"     // the verification in the background found a difference
 	stateHalted     = "halted"      // by an anomaly; somebody must decide
 )
@@ -93,6 +93,8 @@ func stateOf(p replicator.PartitionStatus) (state, note string) {
 		return stateHalted, p.Anomaly.Kind
 	case p.State == "halted":
 		return stateHalted, ""
+	case p.Paused != nil && (p.Paused.What == control.StopFlow || p.Paused.What == control.FailOver):
+		return stateStopped, p.Paused.Who
 	case p.State == "paused" && p.Paused != nil:
 		return statePaused, p.Paused.Who
 	case p.State == "paused":
@@ -148,9 +150,9 @@ func (t throttles) of(topic string) string {
 
 // fleetTopics sums up the topics of a report, whose partitions are sorted.
 func fleetTopics(r *fleet.Report) (topics []topicOverview) {
-	throttled, who := make(throttles), make(map[string]string)
+	throttled, decided := make(throttles), make(map[string]*control.Decision)
 	for _, d := range r.InForce {
-		who[d.ID] = d.Who
+		decided[d.ID] = d
 		if d.What == control.Throttle {
 			throttled[d.Scope.String()] = d.Who
 		}
@@ -161,7 +163,7 @@ func fleetTopics(r *fleet.Report) (topics []topicOverview) {
 			topics = append(topics, topicOverview{Topic: p.Topic, TargetTopic: p.TargetTopic})
 		}
 		t := &topics[len(topics)-1]
-		state, note := fleetState(r, p, who)
+		state, note := fleetState(r, p, decided)
 		if by := throttled.of(p.Topic); by != "" && state == stateCopying {
 			state, note = stateThrottled, by
 		}
@@ -177,7 +179,8 @@ func fleetTopics(r *fleet.Report) (topics []topicOverview) {
 }
 
 // fleetState is stateOf by the journal, which does not have the age of records: a topic that is behind is copying.
-func fleetState(r *fleet.Report, p *fleet.Partition, who map[string]string) (state, note string) {
+func fleetState(r *fleet.Report, p *fleet.Partition, decided map[string]*control.Decision) (state, note string) {
+	by := decided[p.Paused]
 	switch {
 	case p.Halted != nil:
 		return stateHalted, p.Halted.Kind
@@ -185,8 +188,10 @@ func fleetState(r *fleet.Report, p *fleet.Partition, who map[string]string) (sta
 		return stateStopped, "no instance runs"
 	case slices.Contains(r.ShardsWithoutOwner, p.Shard):
 		return stateStopped, "no instance owns its shard"
-	case p.Paused != "":
-		return statePaused, who[p.Paused]
+	case by != nil && (by.What == control.StopFlow || by.What == control.FailOver):
+		return stateStopped, by.Who
+	case by != nil:
+		return statePaused, by.Who
 	case !p.Listed:
 		return stateWaiting, "not begun"
 	case p.LagRecords == nil:

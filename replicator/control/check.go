@@ -134,6 +134,10 @@ func (d *Decision) fits() bool {
 		return kind == Partition
 	case Adopt:
 		return kind == Group
+	case StopFlow, FailOver, StartFlow:
+		return kind == Flow
+	case SyncGroups:
+		return kind == Groups
 	}
 	return false
 }

@@ -1,4 +1,5 @@
-// Package control keeps what people decided about a flow: pause, resume, throttle, retry, skip, restart-copy, adopt. Decisions are records of the
+// Package control keeps what people decided about a flow: pause, resume, throttle, retry, skip, restart-copy, adopt, stop,
+// failover, start, sync-groups. Decisions are records of the
 // topic milena.<flow>.control on the target. So they survive restarts, reach all instances, need no HTTP, and are guarded by the ACLs of Kafka: who may
 // write to the topic may decide.
 //
@@ -7,6 +8,7 @@
 //	event.go    Event: what happened without a decision
 //	check.go    which records are nonsense
 //	progress.go how far verifications are, which is no decision
+//	recovery.go how far a switchover, failover, failback or drill is
 //	state.go    State: what holds now, as the records of the topic say in their order
 //	housekeep.go  what keeps the topic short and right
 //	log.go      Log: reads and writes the topic
@@ -28,7 +30,13 @@
 //	verify/<slot>/<id>/<topic>/<partition>   how far that run is with a partition: {v, document}
 //	verified/<topic>/<partition>             how far the flow itself has verified a partition (Verified)
 //
-// A slot is pause (for pause and resume), throttle, retry, skip, restart-copy or adopt: a newer decision of a slot and a scope replaces the older one.
+// And it has the recoveries of the flow ([Recovery]): switchover, failover, failback, drill.
+//
+//	recovery/current   the newest one. A record of it counts only if nobody has written one since the topic was read, so that of two people who
+//	                   begin at once only one does
+//	recovery/<id>      one that has ended
+//
+// A slot is pause (for pause and resume), state (for stop, failover and start), throttle, retry, skip, restart-copy, adopt or sync-groups: a newer decision of a slot and a scope replaces the older one.
 // A scope is one of
 //
 //	flow
@@ -41,7 +49,7 @@
 //
 //	v          1: the version of the format. A record with another one is ignored
 //	id         unique: the time and random characters
-//	what       pause, resume, throttle, retry, skip, restart-copy or adopt
+//	what       pause, resume, throttle, retry, skip, restart-copy, adopt, stop, failover, start or sync-groups
 //	scope      {kind, topic, partition, group}: kind is flow, topic, partition, groups or group
 //	who        who decided, as the writer says; only the ACLs say who may
 //	when       the time of the decision, by the clock of the writer

@@ -27,7 +27,7 @@ type housekeeping struct {
 // read notes that a record was read.
 func (h *housekeeping) read(key string, offset int64) {
 	h.next = max(h.next, offset+1)
-	if !strings.HasPrefix(key, decisionPrefix) || len(key) > maxKey {
+	if !strings.HasPrefix(key, decisionPrefix) && key != currentRecovery || len(key) > maxKey {
 		return // nobody else writes the key of what has an id
 	}
 	h.offsets[key] = offset
@@ -62,6 +62,9 @@ func (s *State) held(key string) []byte {
 	}
 	if e, ok := s.events[strings.TrimPrefix(key, eventPrefix)]; ok && strings.HasPrefix(key, eventPrefix) {
 		return encode(e)
+	}
+	if strings.HasPrefix(key, recoveryPrefix) {
+		return s.recovery.value(key)
 	}
 	if strings.HasPrefix(key, runPrefix) || strings.HasPrefix(key, ownPrefix) {
 		return s.progress.value(key)
@@ -109,7 +112,7 @@ func (s *State) Housekeep(now time.Time) (entries []Entry) {
 	spare := s.spare()
 	for _, key := range slices.Sorted(maps.Keys(s.decisions)) {
 		d := s.decisions[key]
-		over := d.What == Resume || d.What == Throttle && d.Rate == 0 || !d.Until.IsZero() && !now.Before(d.Until) || d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0
+		over := d.What == Resume || d.What == StartFlow || d.What == Throttle && d.Rate == 0 || !d.Until.IsZero() && !now.Before(d.Until) || d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0
 		if over && now.Sub(d.When) > HistoryAge && now.Sub(d.Until) > HistoryAge || spare[d] {
 			entries = append(entries, Entry{Key: key})
 		} else {
@@ -125,6 +128,7 @@ func (s *State) Housekeep(now time.Time) (entries []Entry) {
 		}
 	}
 	entries = append(entries, s.progress.housekeep(now)...)
+	entries = append(entries, s.recovery.housekeep()...)
 	for i := range entries {
 		entries[i].ReadTo = s.next
 	}

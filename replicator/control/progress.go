@@ -163,6 +163,9 @@ const maxBatch = 512 << 10
 
 // limitOf is the maximum size of the value of a key, in bytes.
 func limitOf(key string) int {
+	if strings.HasPrefix(key, recoveryPrefix) {
+		return MaxRecoveryValue
+	}
 	if strings.HasPrefix(key, runPrefix) || strings.HasPrefix(key, ownPrefix) {
 		return MaxProgressValue
 	}

@@ -26,18 +26,31 @@ const (
 	Skip        Verb = "skip"
 	RestartCopy Verb = "restart-copy"
 	Adopt       Verb = "adopt"
+	StopFlow    Verb = "stop"     // the flow does nothing any more, until a start
+	FailOver    Verb = "failover" // as stop, because the target has taken over from a source that is gone
+	StartFlow   Verb = "start"
+	SyncGroups  Verb = "sync-groups" // now
 )
 
 // slot is what a newer decision about the same scope replaces.
 func (v Verb) slot() string {
-	if v == Resume {
+	switch v {
+	case Resume:
 		return string(Pause)
+	case StopFlow, FailOver, StartFlow:
+		return "state"
+	case Pause, Throttle, Retry, Skip, RestartCopy, Adopt, SyncGroups:
 	}
 	return string(v)
 }
 
 // IsCommand reports whether the verb is done once. The others hold until something ends them.
-func (v Verb) IsCommand() bool { return v == Retry || v == Skip || v == RestartCopy || v == Adopt }
+func (v Verb) IsCommand() bool {
+	return v == Retry || v == Skip || v == RestartCopy || v == Adopt || v == SyncGroups
+}
+
+// stops reports whether a flow does nothing after the decision.
+func (v Verb) stops() bool { return v == StopFlow || v == FailOver }
 
 // Decision is what somebody decided about a flow. See the documentation of the package for its fields.
 type Decision struct {
@@ -97,8 +110,11 @@ func newID(now time.Time) string {
 	return now.Format("20060102T150405.000Z") + "-" + hex.EncodeToString(random[:])
 }
 
-// Holds reports whether a pause or a throttle is in force.
+// Holds reports whether a pause, a throttle or the end of a flow is in force.
 func (d *Decision) Holds(now time.Time) bool {
+	if d.What.stops() {
+		return true
+	}
 	if d.What != Pause && (d.What != Throttle || d.Rate == 0) {
 		return false
 	}
@@ -154,6 +170,7 @@ const (
 	runPrefix      = "verify/"   // of a verification
 	ownPrefix      = "verified/" // of the flow's own one
 	eventPrefix    = "event/"
+	recoveryPrefix = "recovery/"
 )
 
 func (d *Decision) key() string { return decisionPrefix + d.What.slot() + "/" + d.Scope.key() }

@@ -55,6 +55,7 @@ type State struct {
 	events    map[string]Event              // by id
 	answers   int                           // outcomes of all decisions
 	progress  progress
+	recovery  recoveries
 	nonsense
 	housekeeping
 }
@@ -141,6 +142,8 @@ func (s *State) apply(r Record) error {
 		return s.applyEvent(key, r.Value)
 	case strings.HasPrefix(key, runPrefix):
 		return s.progress.applyRun(key, r.Value)
+	case strings.HasPrefix(key, recoveryPrefix):
+		return s.recovery.apply(key, r.Value)
 	case strings.HasPrefix(key, ownPrefix):
 		return s.progress.applyPart(ownPrefix, strings.TrimPrefix(key, ownPrefix), r.Value)
 	}
@@ -149,7 +152,7 @@ func (s *State) apply(r Record) error {
 
 // isOurs reports whether a key is of a form that milena writes.
 func isOurs(key string) bool {
-	return len(key) <= maxKey && slices.ContainsFunc([]string{decisionPrefix, historyPrefix, outcomePrefix, eventPrefix, runPrefix, ownPrefix}, func(p string) bool { return strings.HasPrefix(key, p) })
+	return len(key) <= maxKey && slices.ContainsFunc([]string{decisionPrefix, historyPrefix, outcomePrefix, eventPrefix, runPrefix, ownPrefix, recoveryPrefix}, func(p string) bool { return strings.HasPrefix(key, p) })
 }
 
 func (s *State) applyDecision(key string, value []byte) error {
@@ -295,10 +298,16 @@ func coverings(tp offsets.TopicPartition) [3]Scope {
 // PauseOf returns the pause of a scope itself, nil if it is not paused.
 func (s *State) PauseOf(scope Scope, now time.Time) *Decision { return s.holding(Pause, scope, now) }
 
-// Paused returns the pause of a partition, of the widest scope if there are several, nil if it is not paused.
+// Stopped returns the decision by which the flow does nothing any more, nil if there is none.
+func (s *State) Stopped() *Decision { return s.holding(StopFlow, Scope{Kind: Flow}, time.Time{}) }
+
+// Paused returns what keeps a partition from being copied: that the flow is stopped, or the pause of the widest scope; nil if nothing does.
 func (s *State) Paused(tp offsets.TopicPartition, now time.Time) *Decision {
 	if len(s.decisions) == 0 {
 		return nil
+	}
+	if d := s.Stopped(); d != nil {
+		return d
 	}
 	for _, scope := range coverings(tp) {
 		if d := s.holding(Pause, scope, now); d != nil {
@@ -308,18 +317,21 @@ func (s *State) Paused(tp offsets.TopicPartition, now time.Time) *Decision {
 	return nil
 }
 
-// PausedSince returns since when a partition has not been read because of pauses that hold now or ended after an instant, and of those that they
+// PausedSince returns since when a partition has not been read because of pauses, or stops of the flow, that hold now or ended after an instant, and of those that they
 // continue. It returns the zero time if there are none.
 func (s *State) PausedSince(tp offsets.TopicPartition, after, now time.Time) (since time.Time) {
 	type span struct{ began, ended time.Time } // no end: it holds
 	var earlier []span
+	ends := []*Decision{s.find(StopFlow, Scope{Kind: Flow})}
 	for _, scope := range coverings(tp) {
-		d := s.find(Pause, scope)
+		ends = append(ends, s.find(Pause, scope))
+	}
+	for _, d := range ends {
 		if d == nil {
 			continue
 		}
 		p := span{d.Start(), d.Until}
-		if d.What == Resume {
+		if d.What == Resume || d.What == StartFlow {
 			p = span{d.Began, d.When}
 		}
 		switch {
@@ -343,7 +355,7 @@ func (s *State) PausedSince(tp offsets.TopicPartition, after, now time.Time) (si
 // Rate returns the throttle of a scope, nil if it has none.
 func (s *State) Rate(scope Scope, now time.Time) *Decision { return s.holding(Throttle, scope, now) }
 
-// InForce returns the pauses and throttles that hold, sorted by slot and scope.
+// InForce returns what holds: pauses, throttles, and the end of the flow, sorted by slot and scope.
 func (s *State) InForce(now time.Time) []*Decision {
 	var list []*Decision
 	for _, key := range slices.Sorted(maps.Keys(s.decisions)) {

@@ -98,9 +98,16 @@ func Submit(ctx context.Context, c client.Clusters, wait time.Duration, decision
 	}
 }
 
-// continuePause lets a pause or a resume say since when what it is about is paused.
+// continuePause lets a decision that pauses, stops or ends that say since when what it is about is not copied.
 func (s *State) continuePause(d *Decision, now time.Time) {
-	if d.What != Pause && d.What != Resume {
+	switch d.What {
+	case StopFlow, FailOver, StartFlow:
+		if before := s.Stopped(); before != nil {
+			d.Began = before.Start()
+		}
+		return
+	case Pause, Resume:
+	case Throttle, Retry, Skip, RestartCopy, Adopt, SyncGroups:
 		return
 	}
 	if before := s.PauseOf(d.Scope, now); before != nil {

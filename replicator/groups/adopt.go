@@ -10,7 +10,7 @@ import (
 
 // adoptions are the groups whose positions on the target count from now on as put by milena, because a person said so, whoever committed them.
 type adoptions struct {
-	wake chan struct{} // a sync is to begin
+	wake chan struct{} // a sync is to begin at once
 
 	mu   sync.Mutex
 	left map[string]bool   // groups that the next sync adopts
@@ -29,8 +29,13 @@ func (s *Syncer) Adopt(group string) {
 	delete(a.done, group)
 	a.left[group] = true
 	a.mu.Unlock()
+	s.SyncSoon()
+}
+
+// SyncSoon lets the next sync begin at once. [Syncer.Status] tells when the last one began.
+func (s *Syncer) SyncSoon() {
 	select {
-	case a.wake <- struct{}{}:
+	case s.adoptions.wake <- struct{}{}:
 	default:
 	}
 }

@@ -41,7 +41,7 @@ func (h *Heartbeats) loop(ctx context.Context, topic *internalTopic, from, to st
 	tick := time.NewTicker(h.deps.Flow.HeartbeatsInterval)
 	defer tick.Stop()
 	for {
-		if h.deps.Host.Leads() {
+		if h.deps.Host.Leads() && (h.deps.Stopped == nil || !h.deps.Stopped()) {
 			now := time.Now()
 			_, _ = topic.write(ctx, topic.id(), now, []record{offsets.Heartbeat{Source: from, Target: to, At: now}}) // the internal topic reports its errors
 		}

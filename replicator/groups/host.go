@@ -71,13 +71,14 @@ type Migration interface {
 	Forward(ctx context.Context, source offsets.TopicPartition, offset int64) (target int64, ok bool)
 }
 
-// Deps are what the package needs of its flow. All fields but Migration and Paused are required.
+// Deps are what the package needs of its flow. All fields but Migration, Paused and Stopped are required.
 type Deps struct {
 	client.Clusters // with a log of the flow
 	Host            Host
 	Migration       Migration      // nil if the flow continues no copies of MirrorMaker 2
 	Topics          *policy.Topics // the flow's rules
 	Paused          func() bool    // reports whether somebody has paused the sync; nil if nobody can
+	Stopped         func() bool    // reports whether somebody has stopped the flow; nil if nobody can
 	// SourceClient and TargetClient are for the requests of this package alone: one that is given up closes its connection.
 	SourceClient, TargetClient     *kgo.Client
 	SourceMetadata, TargetMetadata *topics.Reader // shared with the flow, so that both keep one view

@@ -1,0 +1,159 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// MaxRecoveries is how many recoveries that have ended a topic keeps.
+	MaxRecoveries = 50
+	// MaxRecoveryValue is the maximum size of the record of a recovery, in bytes. It is below the usual max.message.bytes.
+	MaxRecoveryValue = 512 << 10
+	// currentRecovery is the key of the newest recovery. It has one key, so that of two people who begin at once only one does.
+	currentRecovery = recoveryPrefix + "current"
+)
+
+// RecoveryState is how far a recovery is.
+type RecoveryState string
+
+// The states of a recovery.
+const (
+	RecoveryRuns   RecoveryState = "running"
+	RecoveryUndoes RecoveryState = "undoing" // a step failed, and those before it are taken back
+	RecoveryDone   RecoveryState = "done"
+	RecoveryUndone RecoveryState = "undone" // nothing of it is left
+)
+
+// Recovery is a switchover, a failover, a failback or a drill: what its steps are is in the document, which is opaque here. Times are UTC.
+type Recovery struct {
+	Version int           `json:"v"`
+	ID      string        `json:"id"`
+	What    string        `json:"what"` // such as switchover
+	Who     string        `json:"who"`  // who began it, or goes on with it
+	When    time.Time     `json:"when"` // it began
+	State   RecoveryState `json:"state"`
+	Step    string        `json:"step,omitempty"` // the present one, or the last one
+	// Holder is the process that carries it out, and Seen when that last said that it is there. Another one may go on with it after [RecoveryTimeout].
+	Holder string    `json:"holder"`
+	Seen   time.Time `json:"seen"`
+	// Document is what the recovery wants to know again.
+	Document json.RawMessage `json:"document"`
+}
+
+// RecoveryTimeout is after which silence of its holder a recovery counts as broken off.
+const RecoveryTimeout = 15 * time.Second
+
+// IsOpen reports whether the recovery has not ended.
+func (r *Recovery) IsOpen() bool { return r.State == RecoveryRuns || r.State == RecoveryUndoes }
+
+// IsHeld reports whether a process carries it out.
+func (r *Recovery) IsHeld(now time.Time) bool {
+	return r.IsOpen() && now.Sub(r.Seen) < RecoveryTimeout
+}
+
+// NewRecovery returns a recovery that begins now.
+func NewRecovery(what, who, holder string) Recovery {
+	d := New("", Scope{}, who, "")
+	return Recovery{Version: Version, ID: d.ID, What: what, Who: who, When: d.When, State: RecoveryRuns, Holder: holder, Seen: d.When}
+}
+
+// Entries returns the records of a recovery, which count only if nobody has written one since the topic was read up to an offset. One that has ended is
+// also kept under its id.
+func (r Recovery) Entries(readTo int64) []Entry {
+	r.Version = Version
+	value := encode(r)
+	list := []Entry{{Key: currentRecovery, Value: value, ReadTo: readTo}}
+	if !r.IsOpen() {
+		list = append(list, Entry{Key: recoveryPrefix + r.ID, Value: value})
+	}
+	return list
+}
+
+// recoveries are the newest one, and those that have ended.
+type recoveries struct {
+	current *Recovery
+	ended   map[string]Recovery // by id
+}
+
+func (s *recoveries) apply(key string, value []byte) error {
+	id := strings.TrimPrefix(key, recoveryPrefix)
+	if value == nil {
+		delete(s.ended, id)
+		if key == currentRecovery {
+			s.current = nil
+		}
+		return nil
+	}
+	r, err := decodeRecovery(value)
+	_, known := s.ended[r.ID]
+	switch {
+	case err != nil:
+		return err
+	case key == currentRecovery:
+		s.current = &r
+		return nil
+	case r.ID != id:
+		return fmt.Errorf("the key %.80q is not that of the value, with id %q", key, r.ID)
+	case !known && len(s.ended) >= 2*MaxRecoveries:
+		return fmt.Errorf("%w: there are %d recoveries already", errFull, len(s.ended))
+	}
+	if s.ended == nil {
+		s.ended = make(map[string]Recovery)
+	}
+	s.ended[id] = r
+	return nil
+}
+
+func decodeRecovery(value []byte) (r Recovery, err error) {
+	if err := decode(value, &r, &r.Version); err != nil {
+		return r, err
+	}
+	err = errors.Join(
+		matches("id", r.ID, idForm), matches("what", r.What, haltForm), text("who", r.Who, maxName, needed), text("holder", r.Holder, maxName, needed),
+		text("step", r.Step, maxName, optional), moment("when", r.When, needed), moment("seen", r.Seen, needed),
+	)
+	switch {
+	case err != nil:
+		return r, errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+	case !slices.Contains([]RecoveryState{RecoveryRuns, RecoveryUndoes, RecoveryDone, RecoveryUndone}, r.State):
+		return r, fmt.Errorf("there is no state %.50q of a recovery", string(r.State))
+	}
+	return r, nil
+}
+
+// value is what a key should have, nil for none.
+func (s *recoveries) value(key string) []byte {
+	if key == currentRecovery && s.current != nil {
+		return encode(s.current)
+	}
+	if r, ok := s.ended[strings.TrimPrefix(key, recoveryPrefix)]; ok {
+		return encode(r)
+	}
+	return nil
+}
+
+// housekeep returns tombstones of all but the newest recoveries that have ended.
+func (s *recoveries) housekeep() (entries []Entry) {
+	ids := slices.Sorted(maps.Keys(s.ended))
+	for _, id := range ids[:max(0, len(ids)-MaxRecoveries)] {
+		entries = append(entries, Entry{Key: recoveryPrefix + id})
+	}
+	return entries
+}
+
+// Recovery returns the newest recovery of the flow, nil if there was none.
+func (s *State) Recovery() *Recovery { return s.recovery.current }
+
+// Recoveries returns the recoveries that have ended, the oldest first.
+func (s *State) Recoveries() []Recovery {
+	return slices.SortedFunc(maps.Values(s.recovery.ended), func(a, b Recovery) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// ReadTo is the offset up to which the topic was read, exclusive.
+func (s *State) ReadTo() int64 { return s.next }
