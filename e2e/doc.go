@@ -34,7 +34,8 @@
 //   - bench is a command that compares milena with MirrorMaker 2.
 //
 // Neither these nor the tests import the packages replicator and policy, which the linter enforces: they see milena from outside, through its
-// command line, HTTP and Kafka. They use the library offsets as its users do.
+// command line, HTTP and Kafka. They use the library offsets as its users do. TestFreeze starts clusters and runs the tests of replicator/freeze
+// against them, which cannot start any.
 //
 // # Tests
 //
