@@ -34,6 +34,7 @@ func (f *Flow) workOnState(ctx context.Context, w *work) (control.Result, string
 	}
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
+	f.horizonsDue.Store(new(time.Now())) // what the target lacks is counted by them
 	f.syncJournal(ctx)
 	return control.Done, fmt.Sprintf("stopped, %s, nothing is in flight", counted(len(list), "partition"))
 }

@@ -111,13 +111,14 @@ type rules struct {
 
 // lifecycle is how a flow ends.
 type lifecycle struct {
-	background sync.WaitGroup
-	pending    atomic.Int64    // batches queued or in flight
-	soft       context.Context //nolint:containedctx // ends at the signal to stop
-	hard       context.Context //nolint:containedctx // ends when requests in flight may be cancelled: after the drain, not at the signal
-	cancel     context.CancelFunc
-	released   atomic.Bool           // nothing more is written: owner records say so
-	failure    atomic.Pointer[error] // why the flow ended, nil if a signal ended it
+	background  sync.WaitGroup
+	pending     atomic.Int64    // batches queued or in flight
+	soft        context.Context //nolint:containedctx // ends at the signal to stop
+	hard        context.Context //nolint:containedctx // ends when requests in flight may be cancelled: after the drain, not at the signal
+	cancel      context.CancelFunc
+	released    atomic.Bool               // nothing more is written: owner records say so
+	horizonsDue atomic.Pointer[time.Time] // the journal is to have horizons from then on at once; nil if it need not
+	failure     atomic.Pointer[error]     // why the flow ended, nil if a signal ended it
 }
 
 // fail ends the flow with an error. Only the first error counts.

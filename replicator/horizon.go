@@ -28,7 +28,7 @@ func (f *Flow) putHorizons(writers []*journalWriter, now time.Time) {
 	for _, w := range writers {
 		s := w.shard
 		partitions := s.members()
-		if h := &s.horizon; s.journalFails || now.Sub(h.at) < horizonEvery-f.config.JournalInterval/2 && h.count == len(partitions) && !f.released.Load() {
+		if h := &s.horizon; s.journalFails || now.Sub(h.at) < horizonEvery-f.config.JournalInterval/2 && h.count == len(partitions) && !f.released.Load() && !f.wantsHorizon(h.at) {
 			continue
 		}
 		entry := newJournalEntry(horizonOf(append(s.behind(partitions), f.absent(s, partitions)...)))
@@ -38,6 +38,12 @@ func (f *Flow) putHorizons(writers []*journalWriter, now time.Time) {
 			w.put(entry)
 		}
 	}
+}
+
+// wantsHorizon reports whether horizons are asked for that are newer than one.
+func (f *Flow) wantsHorizon(at time.Time) bool {
+	due := f.horizonsDue.Load()
+	return due != nil && at.Before(*due)
 }
 
 // behind returns what the copies of partitions lack that the source has. One that is not restored yet lacks what it did before.

@@ -31,6 +31,7 @@ const (
 	groupCopy    = "Copy"
 	groupLook    = "Look"
 	groupControl = "Control"
+	groupRecover = "Switch over and fail over"
 	groupMigrate = "Migrate from MirrorMaker 2 and back"
 	groupProgram = "The program"
 )
@@ -54,6 +55,8 @@ func commands() []command {
 		{"skip -c FILE", "let a halted partition continue behind what halted it", groupControl, (*program).skip, nil},
 		{"restart-copy TOPIC -c FILE", "copy a topic again from its beginning", groupControl, (*program).restartCopy, nil},
 		{"groups adopt GROUP -c FILE", "let milena move the positions of a group that others have put", groupControl, (*program).groups, oneOf("adopt")},
+		{"switchover -c FILE", "move clients to the target without loss", groupRecover, (*program).switchover, nil},
+		{"failover -c FILE", "make the target the cluster of the clients, because the source is gone", groupRecover, (*program).failover, nil},
 		{"run --compare -c FILE", "compare with a running MirrorMaker 2; write nothing", groupMigrate, nil, nil},
 		{"convert FILE", "print the config of a MirrorMaker 2 as a milena.yaml", groupMigrate, (*program).convert, files},
 		{"rollback -c FILE", "compute where MirrorMaker 2 resumes a stopped flow; --write stores it", groupMigrate, (*program).rollback, nil},

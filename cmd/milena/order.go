@@ -133,6 +133,7 @@ func (o *planner) make(ctx context.Context) (planned, error) {
 			return planned{}, wrongOrder("needs a group")
 		}
 		return o.each([]control.Scope{{Kind: control.Group, Group: o.Group}}), nil
+	case control.FailOver, control.SyncGroups: // of milena failover and switchover
 	}
 	return planned{}, wrongOrder("there is no %s", o.verb)
 }

@@ -183,6 +183,7 @@ func inForceText(what, scope, who, why string, since, until time.Time, rate int6
 		text = "failed over: " + scope + " does nothing until milena failback or milena start"
 	case control.Throttle:
 		text = fmt.Sprintf("throttled to %s/s: %s", size(rate), scope)
+	case control.Pause, control.Resume, control.Retry, control.Skip, control.RestartCopy, control.Adopt, control.StartFlow, control.SyncGroups:
 	}
 	text += fmt.Sprintf(", by %s since %s", who, since.Local().Format(time.DateTime))
 	if !until.IsZero() {

@@ -21,7 +21,7 @@ type Clusters struct {
 
 // Open creates a client of each cluster for one-off requests, without metrics. It does not connect yet. The caller closes both.
 func (c Clusters) Open() (source, target *kgo.Client, err error) {
-	if source, err = c.open(c.Source, c.Flow.Source); err != nil {
+	if source, err = c.OpenSource(); err != nil {
 		return nil, nil, err
 	}
 	if target, err = c.OpenTarget(); err != nil {
@@ -30,6 +30,9 @@ func (c Clusters) Open() (source, target *kgo.Client, err error) {
 	}
 	return source, target, nil
 }
+
+// OpenSource creates only the client of the source, as Open does.
+func (c Clusters) OpenSource() (*kgo.Client, error) { return c.open(c.Source, c.Flow.Source) }
 
 // OpenTarget creates only the client of the target, as Open does.
 func (c Clusters) OpenTarget() (*kgo.Client, error) { return c.open(c.Target, c.Flow.Target) }

@@ -15,7 +15,7 @@ const (
 	MaxRecoveries = 50
 	// MaxRecoveryValue is the maximum size of the record of a recovery, in bytes. It is below the usual max.message.bytes.
 	MaxRecoveryValue = 512 << 10
-	// currentRecovery is the key of the newest recovery. It has one key, so that of two people who begin at once only one does.
+	// CurrentRecovery is the key of the newest recovery. It has one key, so that of two people who begin at once only one does.
 	currentRecovery = recoveryPrefix + "current"
 )
 

@@ -66,6 +66,16 @@ func (t *Translator) Group(ctx context.Context, group string) (positions []offse
 	if err != nil {
 		return nil, text, err
 	}
+	positions, err = t.Translate(ctx, group, committed)
+	if len(positions) == 0 && err == nil {
+		text = fmt.Sprintf("the group has committed offsets, but none in a topic that flow %s copies", t.clusters.Flow.Name)
+	}
+	return positions, text, err
+}
+
+// Translate translates offsets that a group had committed on the source, as far as they are in topics that the flow copies. Positions that cannot be
+// translated have an Err.
+func (t *Translator) Translate(ctx context.Context, group string, committed []kadm.Offset) (positions []offsets.GroupOffset, err error) {
 	for _, o := range committed {
 		if remote, reason := t.rules.Target(o.Topic); reason == "" {
 			p := offsets.GroupOffset{Group: group, Metadata: o.Metadata, Lag: -1}
@@ -74,9 +84,31 @@ func (t *Translator) Group(ctx context.Context, group string) (positions []offse
 		}
 	}
 	if len(positions) == 0 {
-		return nil, fmt.Sprintf("the group has committed offsets, but none in a topic that flow %s copies", t.clusters.Flow.Name), nil
+		return nil, nil
 	}
-	return positions, text, t.offsets.Complete(ctx, positions)
+	return positions, t.offsets.Complete(ctx, positions)
+}
+
+// Checkpointed returns the offsets that each group had committed on the source when its newest checkpoints were written. It needs the target only.
+func (t *Translator) Checkpointed(ctx context.Context) (map[string][]kadm.Offset, error) {
+	found := make(map[string][]kadm.Offset)
+	if err := t.canTranslateGroups(); err != nil {
+		return nil, err
+	}
+	all, err := t.offsets.Checkpoints(ctx, t.clusters.Flow.Source)
+	var none *offsets.NoCheckpointsError
+	if errors.As(err, &none) {
+		return found, nil
+	}
+	if err != nil {
+		return nil, t.clusters.TargetError(err)
+	}
+	for _, c := range all {
+		if topic, ok := t.rules.Source(c.Topic); ok {
+			found[c.Group] = append(found[c.Group], kadm.Offset{Topic: topic, Partition: c.Partition, At: c.Source, Metadata: c.Metadata})
+		}
+	}
+	return found, nil
 }
 
 // canTranslateGroups returns an error if the offsets of this flow's groups have no counterpart on the other cluster.

@@ -4,23 +4,34 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
 )
 
-// clusters are the clusters of the flow from Source to Target, as a command sees them.
-func (c *Clusters) clusters() client.Clusters {
+// AsCommand are the clusters of the flow from Source to Target, as a command sees them.
+func (c *Clusters) AsCommand(changes ...func(*config.Flow)) client.Clusters {
 	c.t.Helper()
-	parsed := c.Config()
-	return client.Clusters{Flow: parsed.Flows[0], Source: parsed.Clusters[SourceAlias], Target: parsed.Clusters[TargetAlias], Log: slog.New(slog.DiscardHandler)}
+	return c.asCommand(c.Config(changes...))
+}
+
+// ReverseAsCommand are those of the flow from Target to Source.
+func (c *Clusters) ReverseAsCommand(changes ...func(*config.Flow)) client.Clusters {
+	c.t.Helper()
+	return c.asCommand(c.config(TargetAlias, SourceAlias, changes))
+}
+
+func (c *Clusters) asCommand(parsed *config.Config) client.Clusters {
+	f := parsed.Flows[0]
+	return client.Clusters{Flow: f, Source: parsed.Clusters[f.Source], Target: parsed.Clusters[f.Target], Reverse: c.reverseOf(f), Log: slog.New(slog.DiscardHandler)}
 }
 
 // Submit writes decisions about the flow from Source to Target, as a command does, and waits until every running instance with shards has answered. The test
 // fails if none does.
 func (c *Clusters) Submit(decisions ...control.Decision) control.Submission {
 	c.t.Helper()
-	s, err := control.Submit(c.t.Context(), c.clusters(), Patience, decisions...)
+	s, err := control.Submit(c.t.Context(), c.AsCommand(), Patience, decisions...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -33,7 +44,7 @@ func (c *Clusters) Submit(decisions ...control.Decision) control.Submission {
 // SubmitWithin is Submit for decisions that nobody need answer, within a time.
 func (c *Clusters) SubmitWithin(wait time.Duration, decisions ...control.Decision) control.Submission {
 	c.t.Helper()
-	s, err := control.Submit(c.t.Context(), c.clusters(), wait, decisions...)
+	s, err := control.Submit(c.t.Context(), c.AsCommand(), wait, decisions...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -43,7 +54,7 @@ func (c *Clusters) SubmitWithin(wait time.Duration, decisions ...control.Decisio
 // ControlState is what the control topic of the flow from Source to Target says.
 func (c *Clusters) ControlState() *control.State {
 	c.t.Helper()
-	_, state, done, err := control.Open(c.t.Context(), c.clusters())
+	_, state, done, err := control.Open(c.t.Context(), c.AsCommand())
 	if err != nil {
 		c.t.Fatal(err)
 	}

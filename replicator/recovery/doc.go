@@ -1,0 +1,35 @@
+// Package recovery moves clients from one cluster of a flow to the other: a switchover, while both run, and a failover, when the source is gone.
+//
+//	switchover.go  SwitchOver and its steps
+//	preflight.go   what is checked before a switchover begins
+//	drain.go       whether all is copied, and whether the ends of the source move
+//	positions.go   whether the groups have come to rest, and whether they are where they continue
+//	failover.go    FailOver and its steps
+//	steps.go       how steps are carried out, undone and resumed
+//	run.go         who carries out a recovery, and what the control topic keeps of it
+//	document.go    the report
+//
+// # Steps
+//
+// A recovery is a list of steps. That a step begins is in the control topic of the flow before it does anything, and so is all that is needed to undo it,
+// such as the ACLs that a freeze is going to create. Doing and undoing may be repeated. So a process may be killed at any point: the same command finds the
+// record, goes on with the first step that is not done, or goes on undoing. If a step fails, or the time is up, those before it are undone in the reverse
+// order. The last step of a switchover, and every step of a failover, cannot be undone, because clients may have gone over: they can only be repeated.
+//
+// # Who
+//
+// One process at a time carries out a recovery of a flow. Its records count only if nobody has written one since it read the topic ([control.Entry]), so of
+// two that begin at once one is refused. While it works it says every 3 s that it is there. After [control.RecoveryTimeout] of silence, or at once if it was a
+// process of the same host that does not exist any more, the same command goes on. A process that was only slow finds at its next record that another one
+// has taken over, and ends without another step.
+//
+// # What a switchover proves
+//
+//	freeze   producers are stopped, or somebody says so
+//	drain    the ends of the source, as high watermarks, do not move between two looks, and the copies have all below them
+//	groups   no group can move on the source any more: it has no members, or has committed the end of all that it reads. Each position on the target is
+//	         the translation of that on the source
+//	stop     no instance writes any more, and the ends are still those of drain
+//
+// The topic heartbeats is left out, as milena itself writes to it.
+package recovery

@@ -1,0 +1,152 @@
+package recovery
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/freeze"
+)
+
+// Verb is what a recovery does.
+type Verb string
+
+// The verbs.
+const (
+	Switchover Verb = "switchover"
+	Failover   Verb = "failover"
+)
+
+// Result is how a check or a step came out.
+type Result string
+
+// The results of checks and steps.
+const (
+	OK     Result = "ok"
+	Note   Result = "note"   // worth knowing; the recovery goes on
+	Refuse Result = "refuse" // of a check: nothing is begun
+	Begun  Result = "begun"  // of a step: it runs, or was broken off
+	Failed Result = "failed"
+	Undone Result = "undone"
+)
+
+// Row is a check before a recovery begins.
+type Row struct {
+	Name   string `json:"name"`
+	Result Result `json:"result"` // ok, note or refuse
+	Detail string `json:"detail"`
+}
+
+// Step is a step of a recovery. Times are UTC.
+type Step struct {
+	Name   string    `json:"name"`
+	Result Result    `json:"result"` // begun, ok, failed or undone
+	Began  time.Time `json:"began"`
+	Ended  time.Time `json:"ended,omitzero"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// Took is how long the step took.
+func (s *Step) Took() time.Duration {
+	if s.Ended.IsZero() {
+		return 0
+	}
+	return s.Ended.Sub(s.Began)
+}
+
+// Report is a recovery as it is printed, and as the control topic keeps it.
+type Report struct {
+	ID     string                `json:"id"`
+	Verb   Verb                  `json:"verb"`
+	Flow   string                `json:"flow"`
+	Source string                `json:"source"`
+	Target string                `json:"target"`
+	Who    string                `json:"who"`
+	Began  time.Time             `json:"began"`
+	Ended  time.Time             `json:"ended,omitzero"`
+	State  control.RecoveryState `json:"state"` // running, undoing, done or undone; empty if nothing was begun
+	Why    string                `json:"why,omitempty"`
+	Checks []Row                 `json:"checks,omitempty"`
+	Steps  []Step                `json:"steps"`
+	// Failure is why the recovery was undone or broken off, empty if it was not.
+	Failure string `json:"failure,omitempty"`
+	// Groups is how many consumer groups, and Positions how many of their positions, were proven to be where they continue.
+	Groups    int `json:"groups"`
+	Positions int `json:"positions"`
+	// Loss is what the target lacks: of a failover only.
+	Loss *offsets.RPO `json:"loss,omitempty"`
+	// Clients is what clients must change.
+	Clients *Clients `json:"clients,omitempty"`
+}
+
+// Clients is what clients must change after a recovery.
+type Clients struct {
+	// Brokers are the addresses of the cluster that clients use from now on, whose alias is Cluster.
+	Cluster string   `json:"cluster"`
+	Brokers []string `json:"brokers"`
+	// Topics are sentences about the names of topics.
+	Topics []string `json:"topics"`
+}
+
+// document is what a recovery wants to know again: its report, and what only it needs.
+type document struct {
+	Report  Report  `json:"report"`
+	Options Options `json:"options"`
+	// Ends is a hash of the ends of the source when all was copied.
+	Ends string `json:"ends,omitempty"`
+	// Frozen is the freeze of the producers of the source. It stays after a switchover, until one back takes it away.
+	Frozen *frozen `json:"frozen,omitempty"`
+}
+
+// frozen is a freeze that this recovery carried out. It is written before anything is changed.
+type frozen struct {
+	Memory freeze.Memory `json:"memory"`
+	Thawed time.Time     `json:"thawed,omitzero"`
+}
+
+// holds reports whether producers may still be frozen.
+func (f *frozen) holds() bool { return f != nil && f.Thawed.IsZero() && f.Memory.Method != freeze.None }
+
+func decodeDocument(r *control.Recovery) (d document, err error) {
+	if err := json.Unmarshal(r.Document, &d); err != nil {
+		return d, fmt.Errorf("the record of the %s that %s began is not known to this version of milena: %w", r.What, r.Who, err)
+	}
+	return d, nil
+}
+
+// ReportOf returns the report of a recovery in the control topic.
+func ReportOf(r *control.Recovery) (*Report, error) {
+	d, err := decodeDocument(r)
+	if err != nil {
+		return nil, err
+	}
+	d.Report.ID, d.Report.Who, d.Report.State = r.ID, r.Who, r.State
+	return &d.Report, nil
+}
+
+// Planned is a step before it is carried out.
+type Planned struct {
+	Name string `json:"name"`
+	Does string `json:"does"`
+}
+
+// StepsOf returns the steps of a recovery.
+func StepsOf(v Verb) []Planned {
+	if v == Failover {
+		return []Planned{
+			{StepStop, "marks the flow as failed over, and waits until no instance writes any more"},
+			{StepLoss, "says what the target lacks"},
+			{StepGroups, "puts the groups where they continue, by their last checkpoints"},
+		}
+	}
+	return []Planned{
+		{StepFreeze, "stops the producers of the source"},
+		{StepDrain, "waits until all is copied, and proves twice that nothing is written"},
+		{StepGroups, "waits until no group can move on the source, puts the groups on the target where they continue, and proves it"},
+		{StepStop, "stops the flow, and proves once more that nothing was written"},
+		{StepReverse, "starts the flow back, if it is stopped"},
+		{StepOpen, "lets producers write to the target, if an earlier switchover has stopped them there"},
+	}
+}

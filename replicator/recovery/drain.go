@@ -1,0 +1,146 @@
+package recovery
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"hash/fnv"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/fleet"
+)
+
+// drained is how far a flow is with what its source has.
+type drained struct {
+	at   time.Time // when the ends were asked for
+	ends map[offsets.TopicPartition]int64
+	// problem is why not all is copied, empty if it is.
+	problem string
+	fleet   fleet.Report
+}
+
+// look reads the ends of the source, and then how far the copies are. The ends are high watermarks: what an open transaction hides is not copied yet.
+func look(ctx context.Context, c client.Clusters, source *kgo.Client) (*drained, error) {
+	admin := kadm.NewClient(source)
+	d := &drained{ends: make(map[offsets.TopicPartition]int64)}
+	first, err := fleet.Read(ctx, c) // which topics there are
+	if err != nil {
+		return nil, err
+	}
+	topics := make(map[string]bool)
+	for i := range first.Partitions {
+		topics[first.Partitions[i].Topic] = true
+	}
+	delete(topics, offsets.HeartbeatsTopic) // milena's own
+	d.at = time.Now()
+	names := slices.Sorted(maps.Keys(topics))
+	if len(names) == 0 {
+		d.fleet = first
+		return d, nil
+	}
+	high, err := admin.ListEndOffsets(ctx, names...)
+	if err == nil {
+		err = high.Error()
+	}
+	if err != nil {
+		return nil, c.SourceError(err)
+	}
+	stable, err := admin.ListCommittedOffsets(ctx, names...)
+	if err == nil {
+		err = stable.Error()
+	}
+	if err != nil {
+		return nil, c.SourceError(err)
+	}
+	if d.fleet, err = fleet.Read(ctx, c); err != nil {
+		return nil, err
+	}
+	high.Each(func(o kadm.ListedOffset) {
+		d.ends[offsets.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o.Offset
+	})
+	d.problem = d.find(stable)
+	return d, nil
+}
+
+// find returns why not all is copied.
+func (d *drained) find(stable kadm.ListedOffsets) string {
+	if len(d.fleet.Problems) > 0 {
+		return d.fleet.Problems[0]
+	}
+	left, behind, open := int64(0), 0, 0
+	example, openExample, problem := "", "", ""
+	for i := range d.fleet.Partitions {
+		p := &d.fleet.Partitions[i]
+		name := fmt.Sprintf("%s-%d", p.Topic, p.Partition)
+		end, known := d.ends[offsets.TopicPartition{Topic: p.Topic, Partition: p.Partition}]
+		at, _ := stable.Lookup(p.Topic, p.Partition)
+		switch {
+		case p.Topic == offsets.HeartbeatsTopic:
+		case p.Halted != nil:
+			problem = fmt.Sprintf("%s is halted: %s: %s", name, p.Halted.Kind, p.Halted.Detail)
+		case !known:
+			problem = fmt.Sprintf("the end of %s is not known", name)
+		case !p.Listed || p.Journaled == nil:
+			problem = fmt.Sprintf("%s: %s", name, p.Why)
+		case p.LagRecords == nil:
+			problem = fmt.Sprintf("%s: %s", name, p.Why)
+		case at.Offset < end:
+			open, openExample = open+1, name
+		case *p.Journaled < end:
+			left, behind, example = left+end-*p.Journaled, behind+1, name
+		}
+	}
+	switch {
+	case problem != "":
+		return problem
+	case open > 0:
+		return fmt.Sprintf("%s have open transactions, such as %s", counted(open, "partition"), openExample)
+	case behind > 0:
+		return fmt.Sprintf("%d records of %s are not copied, such as of %s", left, counted(behind, "partition"), example)
+	}
+	return ""
+}
+
+// movedTo says which ends are not what they were, empty if all are.
+func (d *drained) movedTo(later *drained) string {
+	for _, tp := range slices.SortedFunc(maps.Keys(later.ends), comparePartitions) {
+		if before, ok := d.ends[tp]; !ok || later.ends[tp] != before {
+			return fmt.Sprintf("the end of %s moved from %d to %d", tp, before, later.ends[tp])
+		}
+	}
+	return ""
+}
+
+// hash is equal for the same ends.
+func (d *drained) hash() string {
+	h := fnv.New128a()
+	for _, tp := range slices.SortedFunc(maps.Keys(d.ends), comparePartitions) {
+		_, _ = fmt.Fprintf(h, "%s %d\n", tp, d.ends[tp])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func comparePartitions(a, b offsets.TopicPartition) int {
+	return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
+
+// lastProblem is what was last in the way.
+func lastProblem(d *drained) string {
+	if d == nil || d.problem == "" {
+		return "the clusters did not say how far the copies are"
+	}
+	return d.problem
+}
+
+// keys are those of a map.
+func keys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }

@@ -1,0 +1,92 @@
+package recovery_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/recovery"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
+)
+
+func (p *pair) failOver(o recovery.Options) (*recovery.Report, error) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	defer cancel()
+	back := p.back
+	return recovery.FailOver(ctx, p.there, &back, o)
+}
+
+// The source is gone, and the flow fails over: groups continue where they were, and when the source is back nothing is copied, also after a restart.
+func TestFailOver(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Source.Produce("orders", 2, 100, "first")
+	p.Source.Commit("billing", "orders", 0, 50)
+	p.ready()
+	p.Target.AwaitCommitted("billing", "a.orders", 0, p.TargetOffset("orders", 0, 50))
+	p.forth.UntilJournaled("orders")
+	where := p.TargetOffset("orders", 0, 50)
+
+	var refused *recovery.RefusedError
+	if report, err := p.failOver(p.options()); !errors.As(err, &refused) || report.State != "" {
+		t.Fatalf("with a source that answers: %v, %+v", err, report)
+	}
+	p.Source.Cut()
+	report, err := p.failOver(p.options())
+	if err != nil || report.State != control.RecoveryDone || report.Loss == nil || report.Clients == nil {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	if report.Loss.MissingRecords != 0 || report.Loss.Unknown != 0 || report.Groups != 1 {
+		t.Errorf("%+v, %+v", report, report.Loss)
+	}
+	if at, _ := p.Target.Committed("billing", "a.orders", 0); at != where {
+		t.Errorf("the group is at %d, not at %d", at, where)
+	}
+	copied := len(p.Target.Records("a.orders", 2)[0])
+	p.Source.Restore()
+	p.Source.Produce("orders", 2, 10, "only the old source has it")
+	p.forth.Stop()
+	p.forth = p.Start(replicatortest.FastJournal, replicatortest.FastGroups, replicatortest.FastTopics)
+	p.forth.UntilTopicSyncs(2)
+	status := p.forth.Status()
+	if !status.Ready || len(status.Control.InForce) != 1 || status.Control.InForce[0].What != control.FailOver {
+		t.Errorf("%v, %+v", status.NotReady, status.Control)
+	}
+	for _, part := range replicatortest.Partitions(status, "orders") {
+		if part.Paused == nil || part.Paused.What != control.FailOver {
+			t.Errorf("%+v", part)
+		}
+	}
+	p.forth.Until("the lag of what only the source has is known", func(s replicator.Status) bool {
+		parts := replicatortest.Partitions(s, "orders")
+		return len(parts) == 2 && parts[0].LagRecords != nil && *parts[0].LagRecords == 10
+	})
+	if n := len(p.Target.Records("a.orders", 2)[0]); n != copied {
+		t.Errorf("%d records were copied after the failover", n-copied)
+	}
+}
+
+// A failover says what was refused.
+func TestFailOverRefusals(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.ready()
+	o := p.options()
+	o.DryRun, o.Force = true, true
+	report, err := p.failOver(o)
+	if err != nil || report.State != "" || report.Loss == nil {
+		t.Errorf("%v: %+v", err, report)
+	}
+	if p.ControlState().Stopped() != nil {
+		t.Error("a dry run stopped the flow")
+	}
+	o.Force = false
+	if _, err = p.failOver(o); err == nil || !strings.Contains(err.Error(), "milena switchover") {
+		t.Errorf("%v", err)
+	}
+}

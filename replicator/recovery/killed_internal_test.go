@@ -1,0 +1,145 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/freeze"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
+)
+
+// scene are two clusters with a flow in each direction, which are copied.
+type scene struct {
+	*replicatortest.Clusters
+	t           *testing.T
+	forth, home *replicatortest.Flow
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	s := &scene{Clusters: replicatortest.NewClusters(t, 1), t: t}
+	s.Source.CreateTopic("orders", 1)
+	s.Target.CreateTopic("orders", 1)
+	s.Source.Produce("orders", 1, 20, "first")
+	s.Source.Commit("billing", "orders", 0, 7)
+	s.forth = s.Start(replicatortest.FastJournal, replicatortest.FastGroups, replicatortest.FastTopics)
+	s.home = s.StartReverse(replicatortest.FastJournal, replicatortest.FastGroups, replicatortest.FastTopics)
+	s.forth.UntilReady()
+	s.home.UntilReady()
+	s.forth.UntilCopied("orders")
+	return s
+}
+
+// switchOver switches over; killed is told each event before it is carried on, and true ends the process there, as kill -9 would: nothing is undone.
+func (s *scene) switchOver(killed func(Event) bool) (report *Report, err error, wasKilled bool) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
+	defer cancel()
+	there, back := s.AsCommand(), s.ReverseAsCommand()
+	o := Options{Who: "alice", Freeze: freeze.None, MaxLag: 1000, gone: func(string) bool { return true }}
+	o.Watch = func(e Event) {
+		if killed(e) {
+			wasKilled = true
+			runtime.Goexit()
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		report, err = SwitchOver(ctx, there, &back, o)
+	}()
+	replicatortest.Await(s.t, "the switchover ends", done)
+	return report, err, wasKilled
+}
+
+func never(Event) bool { return false }
+
+// A process that carries out a switchover is killed when each step begins and ends. The same command then goes on, and the end is the same.
+func TestSwitchoverKilledAtEachStep(t *testing.T) {
+	t.Parallel()
+	for _, planned := range StepsOf(Switchover) {
+		for _, at := range []Result{Begun, OK} {
+			t.Run(fmt.Sprintf("%s %s", planned.Name, at), func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t)
+				_, err, killed := s.switchOver(func(e Event) bool { return e.Waiting == "" && e.Step.Name == planned.Name && e.Step.Result == at })
+				if !killed {
+					t.Fatalf("it was not killed: %v", err)
+				}
+				if r := s.ControlState().Recovery(); r == nil || !r.IsOpen() {
+					t.Fatalf("the topic has %+v", r)
+				}
+				report, err, _ := s.switchOver(never)
+				if err != nil || report.State != control.RecoveryDone || len(report.Steps) != len(StepsOf(Switchover)) {
+					t.Fatalf("%v: %+v", err, report)
+				}
+				for _, step := range report.Steps {
+					if step.Result != OK {
+						t.Errorf("%+v", step)
+					}
+				}
+				if s.ControlState().Stopped() == nil {
+					t.Error("the flow is not stopped")
+				}
+				if at, _ := s.Target.Committed("billing", "a.orders", 0); at != s.TargetOffset("orders", 0, 7) {
+					t.Errorf("the group is at %d", at)
+				}
+			})
+		}
+	}
+}
+
+// A producer that nobody has stopped makes the switchover fail. It is killed while it undoes what it did, and the same command undoes the rest. Then a
+// switchover succeeds.
+func TestSwitchoverKilledWhileItUndoes(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	written := false
+	write := func(e Event) bool { // after the ends were proven
+		if e.Waiting == "" && e.Step.Name == StepStop && e.Step.Result == Begun && !written {
+			written = true
+			s.Source.Produce("orders", 1, 5, "late")
+		}
+		return e.Waiting == "" && e.Step.Name == StepStop && e.Step.Result == Failed
+	}
+	if _, err, killed := s.switchOver(write); !killed {
+		t.Fatalf("it was not killed: %v", err)
+	}
+	report, err, _ := s.switchOver(never)
+	if err == nil && report.State == control.RecoveryDone {
+		t.Fatalf("it went on where it failed: %+v", report)
+	}
+	if r := s.ControlState().Recovery(); r.State != control.RecoveryUndone {
+		t.Errorf("%v: %+v", err, r)
+	}
+	if d := s.ControlState().Stopped(); d != nil {
+		t.Errorf("the flow is stopped: %+v", d)
+	}
+	s.forth.UntilCopied("orders")
+	if report, err, _ = s.switchOver(never); err != nil || report.State != control.RecoveryDone {
+		t.Fatalf("%v: %+v", err, report)
+	}
+}
+
+// Two people begin at once: one of them does it, and the other one sees who.
+func TestTwoPeopleSwitchOver(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	there, back := s.AsCommand(), s.ReverseAsCommand()
+	var second error
+	_, err, _ := s.switchOver(func(e Event) bool {
+		if e.Waiting == "" && e.Step.Name == StepDrain && e.Step.Result == Begun {
+			_, second = SwitchOver(t.Context(), there, &back, Options{Who: "bob", Freeze: freeze.None, MaxLag: 1000})
+		}
+		return false
+	})
+	var held *HeldError
+	if err != nil || !errors.As(second, &held) || held.Recovery.Who != "alice" || held.Recovery.Step != StepDrain {
+		t.Errorf("the first: %v; the second: %v", err, second)
+	}
+}

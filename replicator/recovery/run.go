@@ -1,0 +1,235 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
+)
+
+// run is a recovery that this process carries out. Only one process does at a time: each record that it writes counts only if nobody else has written one.
+type run struct {
+	clusters client.Clusters
+	watch    func(Event)
+	close    func()
+
+	mu     sync.Mutex // held over the requests of the control topic, which one goroutine may use at a time
+	log    *control.Log
+	state  *control.State
+	record control.Recovery
+	doc    document
+}
+
+// Event is what a recovery tells while it is under way.
+type Event struct {
+	Step Step
+	// Waiting is what the step waits for, empty if the event is that the step began or ended.
+	Waiting string
+}
+
+// HeldError means that somebody else carries out a recovery of the flow.
+type HeldError struct {
+	Recovery control.Recovery
+	Flow     string
+}
+
+func (e *HeldError) Error() string {
+	r := &e.Recovery
+	return fmt.Sprintf("%s carries out a %s of flow %s since %s, and is at step %s; if that process is gone, repeat its command in %v, which resumes it",
+		r.Who, r.What, e.Flow, r.When.UTC().Format(time.DateTime), r.Step, control.RecoveryTimeout)
+}
+
+// errTaken means that another process goes on with the recovery.
+var errTaken = errors.New("another process has taken the recovery over")
+
+const (
+	// BeatEvery is how often the holder says that it is there.
+	beatEvery = 3 * time.Second
+	// SaveAttempts is how often a record is written until it is known to be there.
+	saveAttempts = 5
+	// SettleWait is how long the first record of an empty topic waits for that of somebody else: nothing was read that theirs could be newer than.
+	settleWait = time.Second
+)
+
+// holder names this process.
+func holder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%d/%d", host, os.Getpid(), time.Now().UnixNano())
+}
+
+// isGone reports whether a holder was a process of this host that does not exist any more.
+func (o *Options) isGone(name string) bool {
+	if o.gone != nil {
+		return o.gone(name)
+	}
+	parts := strings.Split(name, "/")
+	host, err := os.Hostname()
+	if len(parts) != 3 || err != nil || parts[0] != host {
+		return false
+	}
+	pid, err := strconv.Atoi(parts[1])
+	return err == nil && pid != os.Getpid() && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
+// begin claims the flow for a recovery, or goes on with one that was broken off. The options of that one count.
+func begin(ctx context.Context, c client.Clusters, verb Verb, o Options, checks []Row) (*run, error) {
+	log, state, done, err := control.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{clusters: c, watch: o.Watch, close: done, log: log, state: state}
+	if err := r.claim(ctx, verb, o, checks); err != nil {
+		done()
+		return nil, err
+	}
+	return r, nil
+}
+
+// open returns the recovery of a flow that was broken off, nil if there is none, or a [HeldError] if somebody carries one out.
+func (o *Options) open(state *control.State, verb Verb, flow string) (*control.Recovery, error) {
+	r := state.Recovery()
+	switch {
+	case r == nil || !r.IsOpen():
+		return nil, nil //nolint:nilnil // none is no error
+	case r.IsHeld(time.Now()) && !o.isGone(r.Holder):
+		return nil, &HeldError{*r, flow}
+	case r.What != string(verb):
+		return nil, fmt.Errorf("a %s of flow %s that %s began at %s was broken off at step %s; repeat milena %s, which resumes it", r.What, flow, r.Who, r.When.UTC().Format(time.DateTime), r.Step, r.What)
+	}
+	return r, nil
+}
+
+func (r *run) claim(ctx context.Context, verb Verb, o Options, checks []Row) error {
+	broken, err := o.open(r.state, verb, r.clusters.Flow.Name)
+	if err != nil {
+		return err
+	}
+	r.record = control.NewRecovery(string(verb), o.Who, holder())
+	if broken != nil {
+		if r.doc, err = decodeDocument(broken); err != nil {
+			return err
+		}
+		r.record.ID, r.record.When, r.record.State, r.record.Step = broken.ID, broken.When, broken.State, broken.Step
+	} else {
+		r.doc = document{Options: o, Report: Report{
+			ID: r.record.ID, Verb: verb, Flow: r.clusters.Flow.Name, Source: r.clusters.Flow.Source, Target: r.clusters.Flow.Target,
+			Began: r.record.When, Why: o.Reason, Checks: checks, Steps: []Step{},
+		}}
+	}
+	r.doc.Report.Who = o.Who
+	empty := r.state.ReadTo() == 0
+	if err := r.save(ctx); err != nil {
+		return err
+	}
+	if !empty {
+		return nil
+	}
+	if err := client.Sleep(ctx, settleWait); err != nil {
+		return err
+	}
+	return r.save(ctx)
+}
+
+// save writes what is known of the recovery, and finds out whether this process still carries it out.
+func (r *run) save(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.saveLocked(ctx)
+}
+
+func (r *run) saveLocked(ctx context.Context) (err error) {
+	r.record.Seen = time.Now().UTC().Truncate(time.Millisecond)
+	r.doc.Report.State = r.record.State
+	if r.record.Document, err = json.Marshal(r.doc); err != nil {
+		return err
+	}
+	if n := len(r.record.Document); n > control.MaxRecoveryValue-4096 {
+		return fmt.Errorf("the record of the %s has %d bytes, more than fit into the control topic; choose fewer topics for one flow", r.record.What, n)
+	}
+	for attempt := range saveAttempts {
+		err = r.log.WriteCreating(ctx, r.clusters, r.record.Entries(r.state.ReadTo()))
+		if read := r.read(ctx); read == nil {
+			switch now := r.state.Recovery(); {
+			case now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen):
+				return nil // also if the answer to the write was lost
+			case now != nil && now.Holder != r.record.Holder && now.IsHeld(time.Now()):
+				return fmt.Errorf("%w: %w", errTaken, &HeldError{*now, r.clusters.Flow.Name})
+			}
+		} else if err == nil {
+			err = read
+		}
+		if control.IsDenied(err) {
+			break
+		}
+		if sleep := client.Sleep(ctx, client.Backoff(attempt)); sleep != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = errors.New("the record is not in the topic after it was written")
+	}
+	return fmt.Errorf("the progress of the %s cannot be written to topic %s: %w", r.record.What, control.TopicName(r.clusters.Flow.Name), r.clusters.TargetError(err))
+}
+
+// read reads the control topic to its end.
+func (r *run) read(ctx context.Context) error {
+	err := r.log.ReadAll(ctx, func(record control.Record) { _ = r.state.Apply(record) })
+	if errors.Is(err, control.ErrAnotherLog) {
+		r.state = &control.State{}
+		err = r.log.ReadAll(ctx, func(record control.Record) { _ = r.state.Apply(record) })
+	}
+	return err
+}
+
+// keep says every few seconds that this process is there, until ctx ends, and cancels what it does if another one has taken over.
+func (r *run) keep(ctx context.Context, cancel context.CancelCauseFunc) {
+	client.Every(ctx, beatEvery, func(time.Time) {
+		if err := r.save(ctx); errors.Is(err, errTaken) {
+			cancel(err)
+		}
+	})
+}
+
+// change changes the document and writes it.
+func (r *run) change(ctx context.Context, change func(*document)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.doc)
+	return r.saveLocked(ctx)
+}
+
+// report is a copy of the report.
+func (r *run) report() *Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	report := r.doc.Report
+	report.State = r.record.State
+	report.Steps = append([]Step{}, report.Steps...)
+	return &report
+}
+
+// waiting tells what a step waits for.
+func (r *run) waiting(format string, args ...any) {
+	if r.watch == nil {
+		return
+	}
+	r.mu.Lock()
+	var step Step
+	if n := len(r.doc.Report.Steps); n > 0 {
+		step = r.doc.Report.Steps[n-1]
+	}
+	r.mu.Unlock()
+	r.watch(Event{Step: step, Waiting: fmt.Sprintf(format, args...)})
+}
