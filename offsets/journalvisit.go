@@ -15,8 +15,8 @@ import (
 type JournalVisitor struct {
 	// Start is called before the first entry of a shard, and again if its journal partition was created anew: everything before is void.
 	Start func(shard int32)
-	// Visit receives every [Owner], [PartitionState] and [Horizon], and every [Tombstone] of one of them, in the order of the log, also those that newer ones
-	// replace. At is the timestamp of the record.
+	// Visit receives every [ShardState], [Owner], [PartitionState] and [Horizon], and every [Tombstone] of one of them, in the order of the log, also those that
+	// newer ones replace. At is the timestamp of the record.
 	Visit func(shard int32, e Entry, at time.Time)
 }
 
@@ -86,4 +86,6 @@ func (s *shardVisitor) add(records []*kgo.Record) error {
 }
 
 // isProgress reports whether entries of a kind say how far a flow is.
-func isProgress(k Kind) bool { return k == KindOwner || k == KindPartition || k == KindHorizon }
+func isProgress(k Kind) bool {
+	return k == KindShard || k == KindOwner || k == KindPartition || k == KindHorizon
+}

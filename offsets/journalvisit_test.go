@@ -58,7 +58,7 @@ func TestVisitJournal(t *testing.T) {
 		t.Fatalf("%v, %v", errs, err)
 	}
 	for k, want := range [][]string{
-		{"start"}, {"start", "orders ends at 5", "*offsets.Owner", "orders ends at 9"}, {"start", "gone ends at 3", "*offsets.Tombstone"}, {"start"},
+		{"start"}, {"start", "orders ends at 5", "*offsets.ShardState", "*offsets.Owner", "orders ends at 9"}, {"start", "gone ends at 3", "*offsets.Tombstone"}, {"start"},
 	} {
 		if got := seen[int32(k)]; !slices.Equal(got, want) {
 			t.Errorf("shard %d: %q, want %q", k, got, want)

@@ -9,7 +9,7 @@ import (
 
 // IsInternal reports whether a topic is an internal topic, which no flow may copy: Kafka's (`__*`), those of
 // MirrorMaker 2 and its Connect workers by the rules of Kafka 4.0 (KIP-1074; before it, every user topic that ended
-// in "internal" was internal), and milena's journals and control topics. The separator is that of MirrorMaker 2 on these clusters. Names
+// in "internal" was internal), and milena's journals, control topics and exports. The separator is that of MirrorMaker 2 on these clusters. Names
 // with '.' are always recognized, because KIP-949 lets internal topics keep '.', and Connect's topics always have it.
 func IsInternal(topic, separator string) bool {
 	if strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, ".") {
@@ -19,6 +19,9 @@ func IsInternal(topic, separator string) bool {
 		if strings.HasPrefix(topic, "milena.") && strings.HasSuffix(topic, own) && len(topic) > len("milena.")+len(own) {
 			return true
 		}
+	}
+	if IsExport(topic) {
+		return true
 	}
 	for _, s := range []string{".", separator} {
 		if s == "" {
@@ -34,6 +37,16 @@ func IsInternal(topic, separator string) bool {
 		}
 	}
 	return false
+}
+
+// ExportTopic returns the name of the topic to which the records of a topic are exported that a flow has not copied.
+func ExportTopic(flow, topic string) string { return "milena." + flow + ".diverged." + topic }
+
+// IsExport reports whether a name is one of ExportTopic.
+func IsExport(topic string) bool {
+	of, own := strings.CutPrefix(topic, "milena.")
+	flow, name, export := strings.Cut(of, ".diverged.")
+	return own && export && flow != "" && name != ""
 }
 
 // checkTopicName applies Kafka's Topic.validate.

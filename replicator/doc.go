@@ -3,7 +3,8 @@
 //
 // This package is the engine. Each neighbour is a package of its own and does not know the engine: wire (requests and error codes), client
 // (connections), recordbatch (batches as bytes), match (which records of two logs are the same), topics, groups, control (what people decided), mm2,
-// plan, fleet (all instances as the clusters show them), compare, verify (are copies equal to their source).
+// plan, fleet (all instances as the clusters show them), compare, verify (are copies equal to their source), diverged
+// (what a source has that its target does not, after a failover).
 //
 // # The life of a batch
 //

@@ -3,6 +3,7 @@ package topics
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ import (
 // SmallSegmentBytes is segment.bytes of a topic of milena's own that has small segments.
 const SmallSegmentBytes = 16 << 20
 
-// Own is a topic that milena keeps for itself on a cluster: the journal, heartbeats, checkpoints or offset-syncs. They are all compacted, and
+// Own is a topic that milena keeps for itself on a cluster: the journal, heartbeats, checkpoints, offset-syncs or an export. All but exports are compacted, and
 // their other configs are wishes: a topic is created without those that the cluster refuses.
 type Own struct {
 	Name       string
@@ -30,11 +31,15 @@ type Own struct {
 	Brokers int
 	// SmallSegments keeps a topic short that grows fast, because compaction skips the active segment.
 	SmallSegments bool
+	// Keeps is set if every record is kept for ever as it was sent, instead of the newest one of each key.
+	Keeps bool
+	// MaxMessageBytes is max.message.bytes, 0 for the default of the cluster.
+	MaxMessageBytes int32
 }
 
 // Journal is the journal topic of a flow, on a target with so many brokers.
 func Journal(f config.Flow, target View) Own {
-	return Own{offsets.JournalTopic(f.Name), f.Shards, f.ReplicationFactor, len(target.Brokers), true}
+	return Own{Name: offsets.JournalTopic(f.Name), Partitions: f.Shards, ReplicationFactor: f.ReplicationFactor, Brokers: len(target.Brokers), SmallSegments: true}
 }
 
 // Create creates the topic on a cluster unless it exists, and returns the configs that were left out.
@@ -74,18 +79,33 @@ func defaultFormat(ctx context.Context, client *kgo.Client) string {
 }
 
 func (o Own) create(ctx context.Context, client *kgo.Client, cluster string, how mode) (created bool, left []LeftOut, err error) {
-	configs := map[string]string{"cleanup.policy": "compact"}
-	if o.SmallSegments {
-		configs["segment.bytes"], configs["segment.ms"] = strconv.Itoa(SmallSegmentBytes), strconv.FormatInt(time.Hour.Milliseconds(), 10)
-	}
 	topic := kmsg.NewCreateTopicsRequestTopic()
 	topic.Topic, topic.NumPartitions = o.Name, o.Partitions
-	topic.Configs = requestConfigs(configs)
+	topic.Configs = requestConfigs(o.configs())
 	c := creator{client: client, cluster: cluster, how: how, limit: &requestLimit{}, left: func(l LeftOut) { left = append(left, l) }}
 	topic.ReplicationFactor, c.otherwise = o.replicas()
 	errs := map[string]error{}
 	created = len(c.create(ctx, []kmsg.CreateTopicsRequestTopic{topic}, errs)) > 0
 	return created, left, errs[o.Name]
+}
+
+// configs are those that the topic is created with.
+func (o Own) configs() map[string]string {
+	configs := map[string]string{"cleanup.policy": "compact"}
+	if o.SmallSegments {
+		configs["segment.bytes"], configs["segment.ms"] = strconv.Itoa(SmallSegmentBytes), strconv.FormatInt(time.Hour.Milliseconds(), 10)
+	}
+	if o.Keeps {
+		always := strconv.Itoa(math.MaxInt64)
+		configs = map[string]string{
+			"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "message.timestamp.type": "CreateTime",
+			"message.timestamp.before.max.ms": always, "message.timestamp.after.max.ms": always,
+		}
+	}
+	if o.MaxMessageBytes > 0 {
+		configs["max.message.bytes"] = strconv.Itoa(int(o.MaxMessageBytes))
+	}
+	return configs
 }
 
 // NotCompactedError means that a topic of milena's own loses records to retention.
