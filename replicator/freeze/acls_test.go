@@ -24,6 +24,7 @@ var stories = map[string]func(*world){
 	"somebody changes ACLs meanwhile":        changedMeanwhile,
 	"what exists stays":                      whatExistsStays,
 	"a wrong principal is seen":              wrongPrincipal,
+	"milena is a super user":                 superUser,
 	"quotas are put back as they were":       quotasArePutBack,
 	"somebody changes quotas meanwhile":      quotasChangedMeanwhile,
 	"an open transaction can still be ended": openTransaction,
@@ -243,6 +244,25 @@ func wrongPrincipal(w *world) {
 		}
 		return ""
 	})
+}
+
+// A super user writes whatever is denied, so that WRITE can be denied to everyone.
+func superUser(w *world) {
+	w.create("orders")
+	w.grant("ALLOW WRITE alice orders")
+	before := w.acls()
+	o := w.options(freeze.ACL, "orders")
+	o.Writes, o.Principals, w.milena = true, []string{"User:root"}, w.root
+	m := w.plan(o)
+	if got := m.ACLs[0].Create; len(got) != 1 || got[0].Principal != "User:*" {
+		w.t.Errorf("plan %+v", m.ACLs)
+	}
+	check(w.t, freeze.Freeze(w.t.Context(), w.root, m))
+	w.refused(w.login("alice", unsafe()), "orders")
+	w.writes(w.root, "orders")
+	check(w.t, freeze.Holds(w.t.Context(), w.root, m))
+	w.thaw(m)
+	w.sameACLs(before)
 }
 
 // Who has a transaction open cannot write to it any more, and can end it.

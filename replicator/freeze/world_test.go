@@ -68,9 +68,22 @@ func realWorld(t *testing.T, name string) *world {
 func newWorld(t *testing.T, w *world) *world {
 	w.t, w.prefix = t, strings.NewReplacer("/", ".", "_", "-").Replace(t.Name())+"."
 	w.root = w.login("root")
+	t.Cleanup(w.clear)
 	w.grant("ALLOW ALTER milena cluster", "ALLOW DESCRIBE_CONFIGS milena cluster", "ALLOW ALTER_CONFIGS milena cluster", "ALLOW READ milena +", "ALLOW WRITE milena +")
 	w.milena = w.login("milena")
 	return w
+}
+
+// clear deletes all ACLs, as the next world may be on the same cluster.
+func (w *world) clear() {
+	request, f := kmsg.NewPtrDeleteACLsRequest(), kmsg.NewDeleteACLsRequestFilter()
+	f.ResourceType, f.ResourcePatternType = kmsg.ACLResourceTypeAny, kmsg.ACLResourcePatternTypeAny
+	f.Operation, f.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
+	request.Filters = append(request.Filters, f)
+	response, err := request.RequestWith(context.WithoutCancel(w.t.Context()), w.root)
+	if err != nil || response.Results[0].ErrorCode != 0 {
+		w.t.Errorf("delete all ACLs: %v", err)
+	}
 }
 
 func check(t *testing.T, err error) {
