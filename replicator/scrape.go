@@ -46,6 +46,9 @@ func newCollector(f *Flow) *collector {
 	add("flow_lag_bytes", "Sum of lag_bytes over the partitions whose lag is known.")
 	add("rpo_records", "Records that the target lacks at most, as far as the source was seen.")
 	add("rpo_seconds", "Time since which the copy is not complete, 0 at best: what a failover would lose.")
+	add("rpo_unknown_partitions", "Partitions that should be copied and that were never complete, or of which that is not known.")
+	add("rpo_objective_seconds", "The objective of the config for rpo_seconds.")
+	add("rto_objective_seconds", "The objective of the config for how long a failover takes.")
 	add("lag_unknown_partitions", "Partitions that should be copied and whose lag is not known.")
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
@@ -125,7 +128,7 @@ type scrape struct {
 	topics  map[string]*lag
 	total   lag
 	losses  map[string]time.Duration // time to loss by topic
-	rpo     offsets.RPO
+	rpo     offsets.Loss
 }
 
 func newScrape(f *Flow, gauge setGauge) *scrape {
@@ -179,7 +182,9 @@ func (s *scrape) collectPartitions(now time.Time) census {
 		}
 		s.states[g.name]++
 		s.addLag(p.topic.source, g.lag)
-		p.addTo(&s.rpo)
+		if b, ok := p.behind(); ok {
+			s.rpo.Add(b)
+		}
 		if least, ok := s.losses[p.topic.source]; g.atRisk && (!ok || g.left < least) {
 			s.losses[p.topic.source] = g.left
 		}
@@ -246,7 +251,7 @@ func (s *scrape) collectUnbegun() {
 			s.unknown++
 		}
 		if u.isWanting() {
-			s.rpo.AddUnknown(1)
+			s.rpo.AddUnknown()
 		}
 		if s.series != config.SeriesNone {
 			s.gauge("partition_waiting", 1, tp.Topic, strconv.Itoa(int(tp.Partition)), string(u.reason))
@@ -281,6 +286,12 @@ func (s *scrape) collectSums(now time.Time) {
 	}
 	if at := s.rpo.CompleteUpTo; !at.IsZero() {
 		s.gauge("rpo_seconds", max(0, now.Sub(at).Seconds()))
+	}
+	s.gauge("rpo_unknown_partitions", float64(s.rpo.Unfinished()))
+	for name, objective := range map[string]*time.Duration{"rpo_objective_seconds": s.flow.live().RPO, "rto_objective_seconds": s.flow.live().RTO} {
+		if objective != nil {
+			s.gauge(name, objective.Seconds())
+		}
 	}
 }
 

@@ -179,3 +179,44 @@ func manyPartitions(b *testing.B, count int) *Flow {
 	}
 	return f
 }
+
+// An objective has a series once the config has one. A partition that was never complete is counted, as no figure in seconds says so.
+func TestObjectiveSeries(t *testing.T) {
+	f := idleFlow(t)
+	link := &topicLink{source: "orders", target: "a.orders", metrics: f.metrics.forTopic("orders", &f.totals)}
+	for number := range int32(2) {
+		p := newPartition(link, number, f.held.get(0), listed{})
+		p.cursor.sourceSeen = time.Now()
+		if number == 0 {
+			p.sight.see(0, 0, 0, time.Now())
+		}
+		f.topology.put(p)
+	}
+	f.topology.unbegun = map[offsets.TopicPartition]unbegun{{Topic: "missing"}: {wait: wait{reason: WaitTargetMissing}}}
+	read := func() map[string]float64 {
+		registry, values := prometheus.NewPedanticRegistry(), make(map[string]float64)
+		registry.MustRegister(newCollector(f))
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if strings.Contains(family.GetName(), "_rpo_") || strings.Contains(family.GetName(), "_rto_") {
+				values[family.GetName()] = family.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		return values
+	}
+	want := map[string]float64{"milena_rpo_records": 0, "milena_rpo_unknown_partitions": 2}
+	if got := read(); !maps.Equal(got, want) {
+		t.Errorf("without objectives: %v, want %v", got, want)
+	}
+	rpo, rto := 30*time.Second, 5*time.Minute
+	l := *f.live()
+	l.RPO, l.RTO = &rpo, &rto
+	f.current.Store(&l)
+	want["milena_rpo_objective_seconds"], want["milena_rto_objective_seconds"] = 30, 300
+	if got := read(); !maps.Equal(got, want) {
+		t.Errorf("with objectives: %v, want %v", got, want)
+	}
+}
