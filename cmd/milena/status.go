@@ -71,7 +71,11 @@ func (s *statusFlags) add(f *pflag.FlagSet) {
 func (s *statusFlags) check(f *pflag.FlagSet) error {
 	if f.NArg() > 0 {
 		interval, err := time.ParseDuration(f.Arg(0))
-		if s.watch = interval; err != nil || !f.Changed("watch") { // --watch 10s
+		switch s.watch = interval; { // --watch 10s
+		case err == nil && f.Changed("watch"):
+		case f.Changed("config"):
+			return wrong(f, "unexpected argument %q", f.Arg(0))
+		default:
 			return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(0))
 		}
 	}
@@ -216,7 +220,7 @@ func getFrom(ctx context.Context, url, path string) (code int, body []byte, err 
 		return 0, nil, fmt.Errorf("%s has not answered for %v: the process is paused, or its host has no CPU left", req.URL, statusTimeout)
 	}
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, unanswered(url, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err = io.ReadAll(resp.Body)
