@@ -34,6 +34,7 @@ func newCollector(f *Flow) *collector {
 	add("target_end_offset", "Target offset behind the last acknowledged record, exclusive.", partition...)
 	add("last_progress_timestamp_seconds", "When the copy of a partition last progressed.", partition...)
 	add("partition_waiting", "1 for each partition that should be copied and waits, with what it waits for.", "topic", "partition", "reason")
+	add("partition_paused", "1 for each partition that somebody has paused.", partition...)
 	add("open_transaction_records", "Records behind the source's last stable offset, which cannot be read until a transaction before them ends.", partition...)
 	add("verified_offset", "Source offset below which the copy was verified in the background, exclusive.", partition...)
 	add("verified_timestamp_seconds", "When a pass of the verification in the background last reached the end of a partition.", partition...)
@@ -215,6 +216,9 @@ func (s *scrape) addLag(topic string, l lag) {
 func (s *scrape) collectPartition(topic, number string, g *partitionGauges) {
 	if g.wait != nil {
 		s.gauge("partition_waiting", 1, topic, number, string(g.wait.Reason))
+	}
+	if g.name == statePaused {
+		s.gauge("partition_paused", 1, topic, number)
 	}
 	if g.end >= 0 {
 		s.gauge("source_end_offset", float64(g.end), topic, number)
