@@ -66,6 +66,8 @@ var liveKeys = map[string]bool{ //nolint:gochecknoglobals // a table
 	"flows.anomalies":           true,
 	"flows.anomalies_by_topic":  true,
 	"flows.verify":              true,
+	"flows.rpo":                 true,
+	"flows.rto":                 true,
 }
 
 // Change is a difference between two configs.

@@ -182,6 +182,10 @@ type Flow struct {
 	MigrateFrom string `koanf:"migrate_from"`
 	// Verify is the verification of the copies in the background.
 	Verify Verify `koanf:"verify"`
+	// RPO is the recovery point objective: how old the time may be up to which the copy is complete. Nil if there is none.
+	RPO *time.Duration `koanf:"rpo"`
+	// RTO is the recovery time objective: how long a failover may take. Nil if there is none.
+	RTO *time.Duration `koanf:"rto"`
 	// Anomalies maps an anomaly's kind to its action: halt, skip or restart.
 	Anomalies map[string]string `koanf:"anomalies"`
 	// AnomaliesByTopic are other actions for some topics. The first item decides that matches the topic and names the kind.

@@ -208,6 +208,8 @@ func TestAllKeysAreRead(t *testing.T) {
 	f.HeartbeatsInterval, f.OffsetSyncs, f.InternalSeparator, f.Provenance = 9*time.Second, config.OffsetSyncsSource, ".", true
 	f.Anomalies["recreated"], f.Anomalies["truncated"] = "restart", "skip"
 	f.Verify = config.Verify{Rate: 10 << 20}
+	rpo, rto := 30*time.Second, 5*time.Minute
+	f.RPO, f.RTO = &rpo, &rto
 	f.AnomaliesByTopic = []config.TopicAnomalies{{Topics: []string{"logs-.*", "clicks"}, Anomalies: map[string]string{"retention_gap": "skip"}}}
 	f = &want.Flows[1]
 	f.Name, f.Fence, f.Naming, f.Rename = "renamed", config.FenceLease, config.NamingRename, map[string]string{"orders.v1": "orders", "clicks": "web-clicks"}

@@ -161,6 +161,10 @@ func toMap(v reflect.Value) map[string]any {
 				m[it.Key().String()] = it.Value().Interface()
 			}
 			out[key] = m
+		case reflect.Pointer:
+			if !f.IsNil() {
+				out[key] = f.Interface()
+			}
 		default:
 			out[key] = f.Interface()
 		}

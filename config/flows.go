@@ -176,6 +176,11 @@ func (f *Flow) validateNumbers(path string, found *problemList) {
 	if f.Verify.Rate < 0 || f.Verify.Rate > 0 && f.Verify.Rate < 64*KiB {
 		found.add(path+".verify.rate", "%v is below 64KiB, which would take too long; write 0B to turn it off", f.Verify.Rate)
 	}
+	for key, objective := range map[string]*time.Duration{"rpo": f.RPO, "rto": f.RTO} {
+		if objective != nil && *objective <= 0 {
+			found.add(path+"."+key, "%v is not above 0s; write an objective such as 30s, or remove %s for none", *objective, key)
+		}
+	}
 	found.atLeast(path+".topics_interval", f.TopicsInterval, 100*time.Millisecond, "because each sync requests the metadata of all topics")
 	found.atLeast(path+".configs_interval", f.ConfigsInterval, time.Second, "because each sync requests the configs of all topics")
 	found.atLeast(path+".acls_interval", f.ACLsInterval, time.Second, "because each sync requests the ACLs of all topics from both clusters")

@@ -242,6 +242,8 @@ func describe(f reflect.Value) (typ, value string) {
 	switch v := f.Interface().(type) {
 	case time.Duration:
 		return "duration", "`" + v.String() + "`"
+	case *time.Duration:
+		return "duration", ""
 	case config.Bytes:
 		return "size", "`" + v.String() + "`"
 	case config.Secret:

@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/kafka"
@@ -66,12 +64,27 @@ func whileMilenaRuns() []alertCase {
 			cure:  func(x *alerts) { x.deleteTopic(strings.Repeat("l", 245)) },
 		},
 		{
-			name: "MilenaNoProgress", labels: map[string]string{"topic": "paused", "partition": "0"}, says: `paused: topic paused`,
+			name: "MilenaNoProgress", labels: map[string]string{"topic": "stuck", "partition": "0"}, says: `(?i)stuck +0 .*(not allowed|authoriz)`,
 			plant: func(x *alerts) {
-				x.m.command(x.t, "pause", "--topic", "paused", "--reason", "a test")
-				x.writeTo("paused", time.Now())
+				createACLs(x.t, x.targetClient, "DENY WRITE milena topic source.stuck")
+				x.writeTo("stuck", time.Now())
 			},
-			cure: func(x *alerts) { x.m.command(x.t, "resume", "--topic", "paused") },
+			cure: func(x *alerts) { x.allow("WRITE") },
+		},
+		{
+			name: "MilenaRPOMissed", says: `RPO: .*\(objective 10 s: MISSED\); at most \d+ records missing\n +\w+: \d+ records of 1 partition missing`,
+			plant: func(x *alerts) {
+				x.m.command(x.t, "pause", "--topic", "lacking", "--reason", "a test")
+				x.writeTo("lacking", time.Now())
+			},
+			cure: func(x *alerts) { x.m.command(x.t, "resume", "--topic", "lacking") },
+		},
+		{
+			name: "MilenaCopyDiffers", says: `differing +0 +the copy differs from the source \(1 of its records\), first: 1 record from source offset 9, target offset \d+ on: value`,
+			plant: func(x *alerts) { x.forge("differing") },
+			cure: func(x *alerts) {
+				x.m.command(x.t, "restart-copy", "differing", "--reason", "the alert says so")
+			},
 		},
 		{
 			name: "MilenaConfigsNotSynced", labels: map[string]string{"pass": "configs"}, says: `(?i)configs.*(not allowed|authoriz)`,
@@ -172,6 +185,9 @@ func withoutInstance() []alertCase {
 			x.start()
 			x.m.waitReady(30 * time.Second)
 		},
+	}, {
+		name: "MilenaRPOMissed", says: `RPO: complete up to .*\(objective 10 s`,
+		plant: func(*alerts) {}, cure: func(*alerts) {}, // there is no figure that could be too large
 	}}
 }
 
@@ -227,13 +243,14 @@ func startAlerts(t *testing.T) *alerts {
 	}
 	x := &alerts{pair: startPair(t, kafka.Options{Proxied: true}, target)}
 	createACLs(t, x.targetClient, "ALLOW ALL milena topic *", "ALLOW ALL milena group *", "ALLOW ALL milena txn *", "ALLOW ALL milena cluster kafka-cluster")
-	for _, topic := range []string{"orders", "gapped", "paused", "hanging", "flood"} {
+	for _, topic := range []string{"orders", "gapped", "stuck", "hanging", "flood", "lacking", "differing"} {
 		x.createTopic(topic, 1, 1)
 	}
 	x.createTopic("ageing", 1, 1, "retention.ms=3600000", "segment.ms=86400000")
 	orders := x.writer(load.Options{Topic: "orders", Partitions: 1})
 	check(t, orders.Write(t.Context(), 100))
 	x.commitOn(x.sourceAdmin, "orders", 50)
+	check(t, x.writer(load.Options{Topic: "differing", Partitions: 1, Codec: "none"}).Write(t.Context(), 10))
 	caFile := filepath.Join(x.dir, "ca.pem")
 	check(t, os.WriteFile(caFile, ca.PEM, 0o600))
 	config := x.config(".*")
@@ -244,7 +261,8 @@ func startAlerts(t *testing.T) *alerts {
 		},
 	}
 	flow := config["flows"].([]daemon.Map)[0]
-	flow["configs_interval"], flow["groups_interval"] = "1s", "1s"
+	flow["configs_interval"], flow["groups_interval"], flow["rpo"] = "1s", "1s", "10s"
+	flow["verify"] = daemon.Map{"rate": noVerification}
 	x.m = x.startMilena(config)
 	x.watch()
 	x.noAlerts()
@@ -369,7 +387,7 @@ func (x *alerts) fireAndCure(cases []alertCase) {
 		x.t.Logf("%s after %.0f s: %s\n%s", c.name, time.Since(began).Seconds(), found.Annotations["summary"], found.Annotations["description"])
 		x.follow(c, found.Annotations["description"])
 	}
-	x.onlyAgeing()
+	x.noOthers()
 	for _, c := range cases {
 		c.cure(x)
 	}
@@ -378,13 +396,15 @@ func (x *alerts) fireAndCure(cases []alertCase) {
 	x.t.Logf("inactive %.0f s after the cures", time.Since(cured).Seconds())
 }
 
-// onlyAgeing checks that only the topic whose records grow old is said to lose some. What a retention gap has lost is lost already.
-func (x *alerts) onlyAgeing() {
+// noOthers checks that only the topic whose records grow old is said to lose some, and that no topic is said to make no progress because it is paused. What a
+// retention gap has lost is lost already.
+func (x *alerts) noOthers() {
 	x.t.Helper()
 	list, err := x.alerts()
 	check(x.t, err)
 	for _, a := range list {
-		if a.Labels["alertname"] == "MilenaTimeToLoss" && a.Labels["topic"] != "ageing" {
+		name, topic := a.Labels["alertname"], a.Labels["topic"]
+		if name == "MilenaTimeToLoss" && topic != "ageing" || name == "MilenaNoProgress" && slices.Contains([]string{"ageing", "lacking"}, topic) {
 			x.t.Errorf("%+v", a)
 		}
 	}
@@ -422,70 +442,4 @@ func (x *alerts) read(path string) string {
 	var text strings.Builder
 	check(x.t, response.Write(&text))
 	return text.String()
-}
-
-// writeTo writes ten records with a timestamp.
-func (x *alerts) writeTo(topic string, at time.Time) {
-	x.t.Helper()
-	for i := range 10 {
-		check(x.t, x.sourceClient.ProduceSync(x.t.Context(), &kgo.Record{Topic: topic, Value: fmt.Appendf(nil, "record %d", i), Timestamp: at}).FirstErr())
-	}
-}
-
-// overtake deletes records before they are copied.
-func (x *alerts) overtake() {
-	x.t.Helper()
-	x.m.command(x.t, "pause", "--topic", "gapped", "--reason", "a test")
-	x.writeTo("gapped", time.Now())
-	gone := kadm.Offsets{}
-	gone.Add(kadm.Offset{Topic: "gapped", At: 5})
-	done, err := x.sourceAdmin.DeleteRecords(x.t.Context(), gone)
-	check(x.t, err)
-	check(x.t, done.Error())
-	x.m.command(x.t, "resume", "--topic", "gapped")
-}
-
-func (x *alerts) deleteTopic(topic string) {
-	x.t.Helper()
-	_, err := x.sourceAdmin.DeleteTopic(x.t.Context(), topic)
-	check(x.t, err)
-}
-
-// allow deletes the ACLs of milena on the target that deny an operation.
-func (x *alerts) allow(operation string) {
-	x.t.Helper()
-	op, err := kmsg.ParseACLOperation(operation)
-	check(x.t, err)
-	request, f := kmsg.NewPtrDeleteACLsRequest(), kmsg.NewDeleteACLsRequestFilter()
-	f.ResourceType, f.ResourcePatternType, f.Principal = kmsg.ACLResourceTypeAny, kmsg.ACLResourcePatternTypeAny, kmsg.StringPtr("User:milena")
-	f.Operation, f.PermissionType = op, kmsg.ACLPermissionTypeDeny
-	request.Filters = append(request.Filters, f)
-	_, err = request.RequestWith(x.t.Context(), x.targetClient)
-	check(x.t, err)
-}
-
-// commitOn commits an offset of group app.
-func (x *alerts) commitOn(admin *kadm.Client, topic string, offset int64) {
-	x.t.Helper()
-	at := kadm.Offsets{}
-	at.Add(kadm.Offset{Topic: topic, At: offset, LeaderEpoch: -1})
-	check(x.t, admin.CommitAllOffsets(x.t.Context(), "app", at))
-}
-
-// hang begins a transaction on the source that does not end.
-func (x *alerts) hang() {
-	x.t.Helper()
-	cl, err := x.source.Client(kgo.TransactionalID("hanging"), kgo.TransactionTimeout(10*time.Minute))
-	check(x.t, err)
-	x.owner.Cleanup(cl.Close)
-	check(x.t, cl.BeginTransaction())
-	check(x.t, cl.ProduceSync(x.t.Context(), &kgo.Record{Topic: "hanging", Value: []byte("does not end")}).FirstErr())
-}
-
-// abort ends the transaction with Kafka's tool.
-func (x *alerts) abort() {
-	x.t.Helper()
-	out, err := x.source.Jars().Tool(x.t.Context(), "org.apache.kafka.tools.TransactionsCommand", "--bootstrap-server", x.source.Addrs()[0], "abort", "--topic", "hanging", "--partition", "0", "--start-offset", "0")
-	x.t.Logf("%s", out)
-	check(x.t, err)
 }

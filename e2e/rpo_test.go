@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"testing"
 	"time"
 
@@ -21,6 +22,14 @@ type rpo struct {
 	MissingRecords int64     `json:"missing_records"`
 	SeenAt         time.Time `json:"seen_at"`
 	Unknown        int       `json:"unknown_partitions"`
+	Topics         []struct {
+		Topic          string `json:"topic"`
+		MissingRecords int64  `json:"missing_records"`
+		Behind         []struct {
+			Partition      int32 `json:"partition"`
+			MissingRecords int64 `json:"missing_records"`
+		} `json:"behind"`
+	} `json:"topics"`
 }
 
 func (m *milena) rpo(t *testing.T) rpo {
@@ -69,6 +78,14 @@ func TestRPOWithoutTheSource(t *testing.T) {
 	t.Logf("%+v; paused at %v", said, paused)
 	if said.Unknown > 0 || said.CompleteUpTo.IsZero() || said.CompleteUpTo.After(paused.Add(time.Second)) || said.SeenAt.Before(paused) || said.MissingRecords == 0 {
 		t.Errorf("with a partition that is paused since %v: %+v", paused, said)
+	}
+
+	if len(said.Topics) != 1 || said.Topics[0].Topic != "orders" || said.Topics[0].MissingRecords != said.MissingRecords || said.Topics[0].Behind[0].Partition != 1 {
+		t.Errorf("by topic and partition: %+v", said.Topics)
+	}
+	table, _ := m.tryCommand(t, "status") // exit code 1: nothing runs
+	if worst := regexp.MustCompile(`(?m)^    orders: \d+ records of \d partitions? missing, complete up to `); !worst.MatchString(table) {
+		t.Errorf("the table does not name the topic:\n%s", table)
 	}
 
 	check(t, p.source.Broker(1).Restart(ctx))

@@ -132,10 +132,3 @@ func horizonOf(partitions []offsets.Behind) *offsets.Horizon {
 	}
 	return offsets.NewHorizon(at, behind)
 }
-
-// addTo adds what the partition lacks to that of the flow.
-func (p *partition) addTo(rpo *offsets.RPO) {
-	if b, ok := p.behind(); ok {
-		rpo.Add(b)
-	}
-}

@@ -14,7 +14,7 @@ import (
 )
 
 // inPlace are the keys of a flow that no part keeps: who needs them reads the config in force. Any other key replaces the parts.
-var inPlace = []string{"anomalies", "anomalies_by_topic", "merge", "start", "topics_interval", "configs_interval"} //nolint:gochecknoglobals // a table
+var inPlace = []string{"anomalies", "anomalies_by_topic", "merge", "start", "topics_interval", "configs_interval", "rpo", "rto"} //nolint:gochecknoglobals // a table
 
 // changes are what a reload has left to the topic syncs.
 type changes struct {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
@@ -165,6 +166,33 @@ func TestGroupsChangeWhileAFlowRuns(t *testing.T) {
 		return s.Groups != nil && s.Groups.Groups == 1 && s.Groups.Positions == 1
 	})
 	c.Verify("orders", "a.orders", 1)
+}
+
+// An objective is added, changed and removed while the copy goes on, and is missed while a partition lacks what the source had before it.
+func TestObjectivesChangeWhileAFlowRuns(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	c.Source.Produce("orders", 1, 50, "one")
+	flow := c.Start()
+	flow.UntilCopied("orders")
+	objectives := func(rpo, rto time.Duration) func(*config.Flow) {
+		return func(f *config.Flow) { f.RPO, f.RTO = &rpo, &rto }
+	}
+	reconfigure(t, flow, objectives(time.Hour, time.Minute))
+	flow.Until("the objective is met", func(s replicator.Status) bool {
+		return s.RPO.ObjectiveSeconds == 3600 && !s.RPO.ObjectiveMissed && s.RTOObjectiveSeconds == 60
+	})
+	c.Decide(control.Done, control.Pause, replicatortest.TP("orders", 0))
+	c.Source.Produce("orders", 1, 30, "two")
+	reconfigure(t, flow, objectives(time.Millisecond, time.Minute))
+	flow.Until("the objective is missed by a topic", func(s replicator.Status) bool {
+		return s.RPO.ObjectiveMissed && len(s.RPO.Topics) == 1 && s.RPO.Topics[0].Topic == "orders" && s.RPO.Topics[0].MissingRecords == 30 && len(s.RPO.Topics[0].Behind) == 1
+	})
+	reconfigure(t, flow, func(f *config.Flow) { f.RPO, f.RTO = nil, nil })
+	flow.Until("there is no objective", func(s replicator.Status) bool {
+		return s.RPO.ObjectiveSeconds == 0 && !s.RPO.ObjectiveMissed && s.RTOObjectiveSeconds == 0
+	})
 }
 
 // Settings of the process take effect, and a key that cannot change leaves the flow as it is.

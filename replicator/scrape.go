@@ -34,6 +34,7 @@ func newCollector(f *Flow) *collector {
 	add("target_end_offset", "Target offset behind the last acknowledged record, exclusive.", partition...)
 	add("last_progress_timestamp_seconds", "When the copy of a partition last progressed.", partition...)
 	add("partition_waiting", "1 for each partition that should be copied and waits, with what it waits for.", "topic", "partition", "reason")
+	add("partition_paused", "1 for each partition that somebody has paused.", partition...)
 	add("open_transaction_records", "Records behind the source's last stable offset, which cannot be read until a transaction before them ends.", partition...)
 	add("verified_offset", "Source offset below which the copy was verified in the background, exclusive.", partition...)
 	add("verified_timestamp_seconds", "When a pass of the verification in the background last reached the end of a partition.", partition...)
@@ -46,6 +47,9 @@ func newCollector(f *Flow) *collector {
 	add("flow_lag_bytes", "Sum of lag_bytes over the partitions whose lag is known.")
 	add("rpo_records", "Records that the target lacks at most, as far as the source was seen.")
 	add("rpo_seconds", "Time since which the copy is not complete, 0 at best: what a failover would lose.")
+	add("rpo_unknown_partitions", "Partitions that should be copied and that were never complete, or of which that is not known.")
+	add("rpo_objective_seconds", "The objective of the config for rpo_seconds.")
+	add("rto_objective_seconds", "The objective of the config for how long a failover takes.")
 	add("lag_unknown_partitions", "Partitions that should be copied and whose lag is not known.")
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
@@ -125,7 +129,7 @@ type scrape struct {
 	topics  map[string]*lag
 	total   lag
 	losses  map[string]time.Duration // time to loss by topic
-	rpo     offsets.RPO
+	rpo     offsets.Loss
 }
 
 func newScrape(f *Flow, gauge setGauge) *scrape {
@@ -179,7 +183,9 @@ func (s *scrape) collectPartitions(now time.Time) census {
 		}
 		s.states[g.name]++
 		s.addLag(p.topic.source, g.lag)
-		p.addTo(&s.rpo)
+		if b, ok := p.behind(); ok {
+			s.rpo.Add(b)
+		}
 		if least, ok := s.losses[p.topic.source]; g.atRisk && (!ok || g.left < least) {
 			s.losses[p.topic.source] = g.left
 		}
@@ -210,6 +216,9 @@ func (s *scrape) addLag(topic string, l lag) {
 func (s *scrape) collectPartition(topic, number string, g *partitionGauges) {
 	if g.wait != nil {
 		s.gauge("partition_waiting", 1, topic, number, string(g.wait.Reason))
+	}
+	if g.name == statePaused {
+		s.gauge("partition_paused", 1, topic, number)
 	}
 	if g.end >= 0 {
 		s.gauge("source_end_offset", float64(g.end), topic, number)
@@ -246,7 +255,7 @@ func (s *scrape) collectUnbegun() {
 			s.unknown++
 		}
 		if u.isWanting() {
-			s.rpo.AddUnknown(1)
+			s.rpo.AddUnknown()
 		}
 		if s.series != config.SeriesNone {
 			s.gauge("partition_waiting", 1, tp.Topic, strconv.Itoa(int(tp.Partition)), string(u.reason))
@@ -281,6 +290,12 @@ func (s *scrape) collectSums(now time.Time) {
 	}
 	if at := s.rpo.CompleteUpTo; !at.IsZero() {
 		s.gauge("rpo_seconds", max(0, now.Sub(at).Seconds()))
+	}
+	s.gauge("rpo_unknown_partitions", float64(s.rpo.Unfinished()))
+	for name, objective := range map[string]*time.Duration{"rpo_objective_seconds": s.flow.live().RPO, "rto_objective_seconds": s.flow.live().RTO} {
+		if objective != nil {
+			s.gauge(name, objective.Seconds())
+		}
 	}
 }
 

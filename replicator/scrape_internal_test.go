@@ -15,6 +15,7 @@ import (
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
 )
 
 // idleFlow returns a flow that does not connect.
@@ -65,6 +66,7 @@ func scrapedFlow(t testing.TB, series string) *Flow {
 	add("transaction", 0, func(p *partition) { p.cursor.sourceOpen = 5 })
 	add("halted", 0, func(p *partition) { p.setHaltedLocked(&anomaly{kind: policy.Truncated}) })
 	add("leaderless", 0, func(p *partition) { p.targetLeader = -1 })
+	add("paused", 0, func(p *partition) { p.pause = &control.Decision{} })
 	add("recovering", 0, func(p *partition) { p.state = recovering })
 	add("unseen", 0, func(p *partition) { p.cursor.sourceSeen = now.Add(-time.Hour) })
 	f.topology.unbegun = map[offsets.TopicPartition]unbegun{{Topic: "missing"}: {wait: wait{reason: WaitTargetMissing}}}
@@ -73,7 +75,7 @@ func scrapedFlow(t testing.TB, series string) *Flow {
 
 // The partitions with series of their own are those that the config asks for. What counts all partitions does not depend on it.
 func TestPartitionSeries(t *testing.T) {
-	attention := []string{"halted-0", "leaderless-0", "missing-0", "orders-1", "orders-2", "recovering-0", "transaction-0", "unseen-0"}
+	attention := []string{"halted-0", "leaderless-0", "missing-0", "orders-1", "orders-2", "paused-0", "recovering-0", "transaction-0", "unseen-0"}
 	sums := make(map[string]string)
 	for series, want := range map[string][]string{
 		config.SeriesAll: append([]string{"orders-0"}, attention...), config.SeriesLagging: attention, config.SeriesNone: nil,
@@ -85,13 +87,16 @@ func TestPartitionSeries(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := make(map[string]bool)
+			got, paused := make(map[string]bool), 0
 			var rest strings.Builder
 			for _, family := range families {
 				for _, m := range family.GetMetric() {
 					labels := make(map[string]string)
 					for _, l := range m.GetLabel() {
 						labels[l.GetName()] = l.GetValue()
+					}
+					if family.GetName() == "milena_partition_paused" && labels["topic"] == "paused" {
+						paused++
 					}
 					if number, ok := labels["partition"]; ok {
 						got[labels["topic"]+"-"+number] = true
@@ -103,6 +108,9 @@ func TestPartitionSeries(t *testing.T) {
 			slices.Sort(want)
 			if list := slices.Sorted(maps.Keys(got)); !slices.Equal(list, want) {
 				t.Errorf("series of %v, want %v", list, want)
+			}
+			if named := slices.Contains(want, "paused-0"); named != (paused == 1) {
+				t.Errorf("%d series say that a partition is paused", paused)
 			}
 			sums[series] = rest.String()
 		})
@@ -178,4 +186,45 @@ func manyPartitions(b *testing.B, count int) *Flow {
 		p.shard.add(p)
 	}
 	return f
+}
+
+// An objective has a series once the config has one. A partition that was never complete is counted, as no figure in seconds says so.
+func TestObjectiveSeries(t *testing.T) {
+	f := idleFlow(t)
+	link := &topicLink{source: "orders", target: "a.orders", metrics: f.metrics.forTopic("orders", &f.totals)}
+	for number := range int32(2) {
+		p := newPartition(link, number, f.held.get(0), listed{})
+		p.cursor.sourceSeen = time.Now()
+		if number == 0 {
+			p.sight.see(0, 0, 0, time.Now())
+		}
+		f.topology.put(p)
+	}
+	f.topology.unbegun = map[offsets.TopicPartition]unbegun{{Topic: "missing"}: {wait: wait{reason: WaitTargetMissing}}}
+	read := func() map[string]float64 {
+		registry, values := prometheus.NewPedanticRegistry(), make(map[string]float64)
+		registry.MustRegister(newCollector(f))
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if strings.Contains(family.GetName(), "_rpo_") || strings.Contains(family.GetName(), "_rto_") {
+				values[family.GetName()] = family.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		return values
+	}
+	want := map[string]float64{"milena_rpo_records": 0, "milena_rpo_unknown_partitions": 2}
+	if got := read(); !maps.Equal(got, want) {
+		t.Errorf("without objectives: %v, want %v", got, want)
+	}
+	rpo, rto := 30*time.Second, 5*time.Minute
+	l := *f.live()
+	l.RPO, l.RTO = &rpo, &rto
+	f.current.Store(&l)
+	want["milena_rpo_objective_seconds"], want["milena_rto_objective_seconds"] = 30, 300
+	if got := read(); !maps.Equal(got, want) {
+		t.Errorf("with objectives: %v, want %v", got, want)
+	}
 }

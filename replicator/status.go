@@ -52,6 +52,8 @@ type Status struct {
 	Control ControlStatus `json:"control"`
 	// RPO is what a failover would lose.
 	RPO offsets.RPO `json:"rpo"`
+	// RTOObjectiveSeconds is how long a failover may take by the config, absent if it has no objective.
+	RTOObjectiveSeconds float64 `json:"rto_objective_seconds,omitempty"`
 	// Verify is the verification of the copies in the background, absent if the flow has none.
 	Verify *VerifyStatus `json:"verify,omitempty"`
 	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others, without those that a cluster
@@ -150,6 +152,10 @@ func (f *Flow) Status() Status {
 	s.NotCopied = f.notCopied()
 	s.Unused = append(l.unused.Items(), l.groups.Unused()...)
 	c := f.addPartitionStatus(&s, now)
+	s.RPO.Settle(l.RPO, now)
+	if l.RTO != nil {
+		s.RTOObjectiveSeconds = l.RTO.Seconds()
+	}
 	if s.Instance.Syncs || f.instance.how() == joining { // else another instance does that
 		s.Groups, s.Configs, s.ACLs = l.groups.Status(l.heartbeats.Problems()...), f.configs.Load(), l.acls.Status()
 	}
@@ -203,7 +209,9 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 	c := newCensus()
 	lag := int64(0)
 	for _, p := range partitions {
-		p.addTo(&s.RPO)
+		if b, ok := p.behind(); ok {
+			s.RPO.Add(b)
+		}
 		ps, state, seen := p.status(now, f.isolation)
 		ps.OpenTransaction, ps.Verified = f.standstills.of(p), f.verifying.of(p.source(), p.presentCopy())
 		c.addState(p, state)
@@ -226,7 +234,7 @@ func (f *Flow) addPartitionStatus(s *Status, now time.Time) census {
 				unbegun++
 			}
 			if u.isWanting() {
-				s.RPO.AddUnknown(1)
+				s.RPO.AddUnknown(tp.Topic)
 			}
 		}
 		slices.SortFunc(s.Partitions, func(a, b PartitionStatus) int {

@@ -147,7 +147,7 @@ func TestCommandsByURL(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != exitClean || len(list) != 3 || list[0].Decision.Who != "alice" {
 		t.Errorf("exit %d, %v\n%s", code, err, stdout)
 	}
-	if code, _, stderr := milena(t, "log", "--flow", "a-b", "--url", "http://127.0.0.1:1"); code != exitFailed || !strings.Contains(stderr, "; check that milena is running and that --url is the address of its http.listen") {
+	if code, _, stderr := milena(t, "log", "--flow", "a-b", "--url", "http://127.0.0.1:1"); code != exitFailed || !strings.HasPrefix(stderr, "milena: log: flow a-b: http://127.0.0.1:1 does not answer: ") || !strings.Contains(stderr, "; check that milena is running and that --url is the address of its http.listen") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 	for line, want := range map[string]string{"pause --reason x --url nowhere --flow a-b": "is not a URL", "pause --reason x --url http://x": "needs --flow"} {

@@ -41,6 +41,8 @@ func TestMistypedCommandsAndFlags(t *testing.T) {
 		"status --colour":       `milena: status: unknown flag: --colour; see milena status --help`,
 		"pause orders -c x":     `milena: pause: unexpected argument "orders"; name topics with --topic and partitions with --partition; see milena pause --help`,
 		"verify orders -c x":    `milena: verify: unexpected argument "orders"; name topics with --topic; see milena verify --help`,
+		"status orders -c x":    `milena: status: unexpected argument "orders"; see milena status --help`,
+		"status orders":         `milena: status: unexpected argument "orders"; name the config with -c FILE; see milena status --help`,
 		"check orders -c x":     `milena: check: unexpected argument "orders"; see milena check --help`,
 		"completion":            `milena: completion: needs a SHELL: bash, zsh, fish, powershell; see milena completion --help`,
 		"completion tcsh":       `milena: completion: unknown shell "tcsh"; there are bash, zsh, fish, powershell; see milena completion --help`,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -61,13 +62,13 @@ func (p *program) decisions(ctx context.Context, args []string) error {
 		h, err = fleet.ReadHistory(ctx, clusters, filter)
 	}
 	if err != nil {
-		return fmt.Errorf("log: %w", err)
+		return fmt.Errorf("log: flow %s: %w", cmp.Or(clusters.Flow.Name, c.flow), err)
 	}
 	if err := p.showHistory(c, control.TopicName(clusters.Flow.Name), clusters.Flow.Target, &h); err != nil {
 		return err
 	}
 	if len(h.Problems) > 0 {
-		return fmt.Errorf("log: it is not all: %s", strings.Join(h.Problems, "; "))
+		return fmt.Errorf("log: flow %s: it is not all: %s", clusters.Flow.Name, strings.Join(h.Problems, "; "))
 	}
 	return nil
 }

@@ -21,8 +21,7 @@ type overview struct {
 	AttentionCount int             `json:"attention_count"` // partitions
 	Attention      attentionList   `json:"attention"`
 	Topics         []topicOverview `json:"topics"`
-	// Loss is what a failover would lose, as a sentence; empty if nothing is copied.
-	Loss string `json:"loss,omitempty"`
+	lossOverview
 	// AllIsWell says that nothing about the flow needs attention.
 	AllIsWell bool `json:"all_is_well"`
 	// Decisions are sentences about what people decided that holds, and whether they can decide.
@@ -62,7 +61,9 @@ func newOverview(s replicator.Status) overview {
 	o.Hidden = o.Attention.choose()
 	o.Topics = chooseTopics(o.Topics, maxShown)
 	o.Verified = oldestVerified(o.Verified, maxShown)
-	o.AllIsWell, o.Loss = o.allIsWell(), rpoText(s.RPO, time.Now())
+	o.AllIsWell = o.allIsWell()
+	o.lossOverview = newLossOverview(s.RPO, s.RTOObjectiveSeconds, time.Now())
+	o.RPO.Topics = nil // there may be many; /status has them
 	if s.Groups != nil {
 		groups := *s.Groups
 		groups.Refusals = groups.Refusals[:min(maxShown, len(groups.Refusals))]

@@ -57,6 +57,14 @@ func (p *program) askToCarryOut(ctx context.Context, c *controlFlags, verb contr
 	return a, err
 }
 
+// unanswered is the error of a request that got no answer, without the method and the path, which the user did not write.
+func unanswered(address string, err error) error {
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err
+	}
+	return fmt.Errorf("%s does not answer: %w", address, err)
+}
+
 // ask sends a request about the flow to a milena, and reads its answer.
 func (p *program) ask(ctx context.Context, c *controlFlags, method, path string, body []byte, into any) error {
 	target := strings.TrimSuffix(c.url, "/") + "/api/v1/flows/" + url.PathEscape(c.flow) + "/" + path
@@ -73,7 +81,7 @@ func (p *program) ask(ctx context.Context, c *controlFlags, method, path string,
 	asking := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // a token goes where it was sent
 	response, err := asking.Do(request)
 	if err != nil {
-		return fmt.Errorf("%w; check that milena is running and that --url is the address of its http.listen", err)
+		return fmt.Errorf("%w; check that milena is running and that --url is the address of its http.listen", unanswered(c.url, err))
 	}
 	defer func() { _ = response.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))

@@ -29,8 +29,8 @@ instances of each flow with their shards, the lag of the whole flow, and what ne
 Instances journal their progress every few seconds, so the lag is a little above the real one.
 
 The exit code is 0 if every flow is ready, no partition is halted, no copy is known to differ, every
-selected topic is copied, the target refuses no consumer group, the instance is in the group of the flow,
-and the config file of the process is not refused, else 1.
+selected topic is copied, the RPO is within its objective, the target refuses no consumer group, the
+instance is in the group of the flow, and the config file of the process is not refused, else 1.
 
 With --watch it shows the topics live until Ctrl-C, with bars for how much of each is copied, and when it
 will be caught up; the exit code is 0 then.
@@ -71,7 +71,11 @@ func (s *statusFlags) add(f *pflag.FlagSet) {
 func (s *statusFlags) check(f *pflag.FlagSet) error {
 	if f.NArg() > 0 {
 		interval, err := time.ParseDuration(f.Arg(0))
-		if s.watch = interval; err != nil || !f.Changed("watch") { // --watch 10s
+		switch s.watch = interval; { // --watch 10s
+		case err == nil && f.Changed("watch"):
+		case f.Changed("config"):
+			return wrong(f, "unexpected argument %q", f.Arg(0))
+		default:
 			return wrong(f, "unexpected argument %q; name the config with -c FILE", f.Arg(0))
 		}
 	}
@@ -160,7 +164,7 @@ func readStatus(ctx context.Context, url string) ([]byte, []replicator.Status, e
 }
 
 // healthy is nil if every flow is ready, no partition is halted, no copy is known to differ, every selected topic is copied, the target refuses no group,
-// the instance can join the others, and the process has not refused its config file.
+// the instance can join the others, the RPO is within its objective, and the process has not refused its config file.
 func healthy(flows []replicator.Status) error {
 	if len(flows) == 0 {
 		return errors.New("status: not ready")
@@ -169,7 +173,7 @@ func healthy(flows []replicator.Status) error {
 	for _, s := range flows {
 		halted := slices.ContainsFunc(s.Partitions, func(p replicator.PartitionStatus) bool { return p.Anomaly != nil })
 		differs := s.Verify != nil && s.Verify.Differing > 0
-		if !s.Ready || halted || differs || len(s.NotCopied) > 0 || refusesGroups(s.Groups) || s.Instance.Problem != "" || s.ConfigRefused != "" {
+		if !s.Ready || s.RPO.ObjectiveMissed || halted || differs || len(s.NotCopied) > 0 || refusesGroups(s.Groups) || s.Instance.Problem != "" || s.ConfigRefused != "" {
 			bad++
 		}
 	}
@@ -216,7 +220,7 @@ func getFrom(ctx context.Context, url, path string) (code int, body []byte, err 
 		return 0, nil, fmt.Errorf("%s has not answered for %v: the process is paused, or its host has no CPU left", req.URL, statusTimeout)
 	}
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, unanswered(url, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err = io.ReadAll(resp.Body)
@@ -228,7 +232,7 @@ func (p *program) printStatus(o *overview) {
 	p.printHeadline(o)
 	p.printf("  %s in %s, lag %s; copied since start: %s, %s\n", count(o.PartitionCount, "partition"),
 		count(o.TopicCount, "topic"), lagText(o.LagRecords, o.LagUnknown), count(o.Records, "record"), size(o.Bytes))
-	p.printLoss(o.Loss)
+	p.printLoss(o.lossOverview)
 	p.printLimits(o)
 	if o.Fence == "lease" {
 		p.printf("  fence: lease: records that an earlier owner sends late may be twice, and are reported as foreign_write\n")

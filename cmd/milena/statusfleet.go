@@ -86,7 +86,7 @@ func (p *program) printFleet(result fleetResult) {
 	p.printf("flow %s: %s -> %s, %s\n", r.Flow, r.Source, r.Target, instancesText(r))
 	p.printInstances(r)
 	p.printf("  %s in %s, lag %s%s\n", count(len(r.Partitions), "partition"), count(topicsOf(r), "topic"), lagText(r.LagRecords, r.LagUnknown), asOf(r))
-	p.printLoss(rpoText(r.RPO, r.At))
+	p.printLoss(newLossOverview(r.RPO, r.RTOObjectiveSeconds, r.At))
 	p.printFleetProblems(r)
 	p.printUnused(r.Unused)
 	var rows []verifiedRow

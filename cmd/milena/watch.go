@@ -45,7 +45,7 @@ func (p *program) watchStatus(ctx context.Context, flags statusFlags) error {
 func (p *program) printLive(o *overview, s *stopwatch) {
 	p.printHeadline(o)
 	p.printSpeed(o.PartitionCount, o.TopicCount, lagText(o.LagRecords, o.LagUnknown), s.flow(o.Flow), lagOf(o.LagRecords))
-	p.printLoss(o.Loss)
+	p.printLoss(o.lossOverview)
 	p.printLimits(o)
 	p.printTopics(o.Topics, o.TopicCount, s.topics(o.Flow))
 	p.printAttention(o)
@@ -88,7 +88,7 @@ func (p *program) printLiveFleet(result fleetResult, topics []topicOverview, s *
 	}
 	p.printf("flow %s: %s -> %s, %s%s\n", r.Flow, r.Source, r.Target, instancesText(r), asOf(r))
 	p.printSpeed(len(r.Partitions), len(topics), lagText(r.LagRecords, r.LagUnknown), s.flow(result.Flow), lagOf(r.LagRecords))
-	p.printLoss(rpoText(r.RPO, r.At))
+	p.printLoss(newLossOverview(r.RPO, r.RTOObjectiveSeconds, r.At))
 	p.printFleetProblems(r)
 	p.printTopics(topics, len(topics), s.topics(result.Flow))
 	list := fleetAttention(r)

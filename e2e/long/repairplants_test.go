@@ -216,14 +216,14 @@ func (x *repairs) cleanTombstone(r *repair) {
 	x.command("pause", "--partition", r.topic+"-0", "--reason", "a test")
 	key := r.before[0][:8]
 	must(x.t, x.source.ProduceSync(x.t.Context(), &kgo.Record{Topic: r.topic, Key: []byte(key)}).FirstErr())
-	x.until("the cleaner has removed the tombstone", func() (bool, string) {
+	x.untilBrokerHas("cleaned the tombstone", func() (bool, string) {
 		x.produce(x.source, r.topic, 0, "filler, which begins a segment", 0)
-		has := false
+		has, records := false, 0
 		must(x.t, verify.Sequence(x.t.Context(), x.source, r.topic, 0, func(r *kgo.Record) error {
-			has = has || string(r.Key) == key
+			has, records = has || string(r.Key) == key, records+1
 			return nil
 		}))
-		return !has, ""
+		return !has, fmt.Sprintf("the source has %d records", records)
 	})
 	x.command("resume", "--partition", r.topic+"-0")
 }

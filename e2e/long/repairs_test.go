@@ -255,6 +255,17 @@ func (x *repairs) until(what string, done func() (bool, string)) {
 	must(x.t, x.milena.Until(ctx, 200*time.Millisecond, done))
 }
 
+// untilBrokerHas waits until a broker has done what it does when it finds the time: the whole test has a time limit, and this wait has none of its own.
+func (x *repairs) untilBrokerHas(what string, done func() (bool, string)) {
+	x.t.Helper()
+	ctx, cancel := x.t.Context(), context.CancelFunc(func() {})
+	if end, ok := x.t.Deadline(); ok {
+		ctx, cancel = context.WithDeadlineCause(ctx, end.Add(-time.Minute), errors.New("not within the time limit of the test: "+what))
+	}
+	defer cancel()
+	must(x.t, x.milena.Until(ctx, 200*time.Millisecond, done))
+}
+
 // partitionOf is that of a repair in /status.
 func (x *repairs) partitionOf(r *repair) daemon.Partition {
 	x.t.Helper()

@@ -244,6 +244,9 @@ func TestReport_rpo(t *testing.T) {
 	if p := find(t, r, "orders", 1); r.RPO.MissingRecords != 30 || r.RPO.Unknown != 0 || p.MissingRecords == nil || *p.MissingRecords != 30 || p.SourceEnd != nil {
 		t.Errorf("without its source: %+v, %+v", r.RPO, p)
 	}
+	if list := r.RPO.Topics; len(list) != 1 || list[0].Topic != "orders" || list[0].MissingRecords != 30 || len(list[0].Behind) != 1 || list[0].Behind[0].Partition != 1 {
+		t.Errorf("by topic: %+v", list)
+	}
 	if at := r.RPO.CompleteUpTo; at.IsZero() || at.After(paused) || !r.RPO.SeenAt.After(paused) {
 		t.Errorf("complete up to %v, and the partition was paused at %v; the source was seen at %v", at, paused, r.RPO.SeenAt)
 	}

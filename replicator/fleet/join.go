@@ -40,6 +40,15 @@ func (r *reading) join(p *picked) Report {
 			report.Partitions[i].Verified = v.Status()
 		}
 	}
+	for _, s := range r.journal {
+		if s.horizon != nil && s.horizon.More != nil {
+			report.RPO.AddMore(s.horizon.More)
+		}
+	}
+	report.RPO.Settle(r.flow.RPO, now)
+	if r.flow.RTO != nil {
+		report.RTOObjectiveSeconds = r.flow.RTO.Seconds()
+	}
 	report.sum()
 	return report
 }
@@ -89,7 +98,7 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, 
 	state, listed, missing := r.progressOf(p, byShard)
 	if !listed {
 		p.Why = missing
-		rpo.AddUnknown(1)
+		rpo.AddUnknown(p.Topic)
 		return
 	}
 	if !r.isShrunk(p) {
@@ -112,13 +121,15 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, 
 
 // addBehind adds what the copy of a partition lacks. The horizon of its shard says what an instance saw of the source; the journal may be newer, and so
 // is the end of a source that answers. That the copy ends there too does not make it complete while it is halted, because it may be of another log, nor
-// if the end is that of what can be read, because an open transaction may hide what others have committed.
+// if the end is that of what can be read, because an open transaction may hide what others have committed. Of partitions that a horizon has no room for it
+// says what they lack together, which is added for the whole shard: which of the partitions that it does not list they are, nobody knows.
 func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, from *picked) {
 	if copied := r.targetView.ByName[p.TargetTopic]; int(p.Partition) >= len(copied.Partitions) || offsets.IsAnotherTopic(state.targetTopic, copied.ID) {
-		rpo.AddUnknown(1) // what the journal is about is gone
+		rpo.AddUnknown(p.Topic) // what the journal is about is gone
 		return
 	}
-	b, seenEnd := offsets.Behind{Acked: state.end, SourceEnd: state.end}, int64(0)
+	b := offsets.Behind{Topic: p.Topic, Partition: p.Partition, Acked: state.end, SourceEnd: state.end}
+	seenEnd, unlisted := int64(0), false
 	if h := r.journal[p.Shard].horizon; h != nil {
 		switch seen, listed := h.Of(p.Topic, p.Partition); {
 		case seen != nil:
@@ -127,6 +138,11 @@ func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, from
 			b.SourceEnd, b.Seen, b.Complete = max(b.Acked, seenEnd), seen.Seen, seen.Complete
 		case listed:
 			b.Seen, b.Complete = h.At, h.At
+		case h.More != nil:
+			unlisted = true
+			if b.Seen, b.Complete = h.At, h.At; h.At.IsZero() {
+				b.Seen, b.Complete = h.More.Seen, h.More.Complete
+			}
 		}
 	}
 	if p.SourceEnd != nil && !r.isAnotherTopic(p.Topic, state) {
@@ -139,11 +155,13 @@ func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, from
 		}
 	}
 	if b.Seen.IsZero() {
-		rpo.AddUnknown(1)
+		rpo.AddUnknown(p.Topic)
 		return
 	}
-	missing := b.Missing()
-	p.MissingRecords, p.CompleteUpTo = &missing, b.Complete
+	if !unlisted {
+		missing := b.Missing()
+		p.MissingRecords, p.CompleteUpTo = &missing, b.Complete
+	}
 	rpo.Add(b)
 }
 

@@ -43,6 +43,8 @@ type Report struct {
 	InForce []*control.Decision `json:"in_force,omitempty"`
 	// RPO is what a failover would lose. It is known without the source, as of the last time that an instance saw it.
 	RPO offsets.RPO `json:"rpo"`
+	// RTOObjectiveSeconds is how long a failover may take by the config, absent if it has no objective.
+	RTOObjectiveSeconds float64 `json:"rto_objective_seconds,omitempty"`
 	// LagRecords is the sum over the partitions whose lag is known, null if none is. LagUnknown counts the others.
 	LagRecords *int64 `json:"lag_records"`
 	LagUnknown int    `json:"lag_unknown"`
@@ -87,7 +89,7 @@ type Partition struct {
 	// Journaled is up to where the copy has the source's records, according to the journal. Null if the journal does not say.
 	Journaled *int64 `json:"journaled"`
 	// MissingRecords is how many records the target lacks at most, as far as the source was seen, and CompleteUpTo the time up to which it has all. They
-	// are absent if nothing is known, or for the latter if the copy was never complete.
+	// are absent if nothing is known of this partition alone, or for the latter if the copy was never complete.
 	MissingRecords *int64    `json:"missing_records,omitempty"`
 	CompleteUpTo   time.Time `json:"complete_up_to,omitzero"`
 	// LagRecords is null if one of the two is not known, or if the journal is about an earlier topic of that name.
@@ -113,9 +115,9 @@ type Halt struct {
 }
 
 // IsHealthy reports whether every shard has an owner, every partition is begun and none is halted, every lag is known, no copy is known to differ, and
-// every selected topic is copied.
+// every selected topic is copied, and the RPO is within its objective.
 func (r *Report) IsHealthy() bool {
-	if r.Shards == 0 || r.ShardsWithoutOwner == nil || len(r.ShardsWithoutOwner) > 0 || len(r.Problems) > 0 || len(r.NotCopied) > 0 {
+	if r.Shards == 0 || r.RPO.ObjectiveMissed || r.ShardsWithoutOwner == nil || len(r.ShardsWithoutOwner) > 0 || len(r.Problems) > 0 || len(r.NotCopied) > 0 {
 		return false
 	}
 	for i := range r.Partitions {

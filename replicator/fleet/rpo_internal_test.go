@@ -1,9 +1,11 @@
 package fleet
 
 import (
+	"errors"
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
@@ -54,6 +56,46 @@ func TestACopyThatIsGoneIsNotComplete(t *testing.T) {
 		r.addBehind(&rpo, &Partition{Topic: "orders", TargetTopic: "a.orders"}, progress{end: 100, targetTopic: [16]byte{1}}, &picked{})
 		if rpo.Unknown != 1 || !rpo.CompleteUpTo.IsZero() {
 			t.Errorf("%s: %+v", name, rpo)
+		}
+	}
+}
+
+// Of the partitions that a horizon has no room for, the journal says what they lack together. The flow lacks at least that, and it says that its topics do not
+// have all of it.
+func TestPartitionsThatTheJournalDoesNotListAreLost(t *testing.T) {
+	seen := time.Now().Add(-time.Minute).Truncate(time.Millisecond)
+	before := seen.Add(-time.Hour)
+	listed := offsets.Behind{Topic: "orders", Acked: 100, SourceEnd: 140, Seen: seen, Complete: seen}
+	for name, test := range map[string]struct {
+		horizon  offsets.Horizon
+		complete time.Time
+		missing  int64
+	}{
+		"all are listed":   {offsets.Horizon{At: seen, Behind: []offsets.Behind{listed}}, seen, 40},
+		"some are not":     {offsets.Horizon{At: seen, Behind: []offsets.Behind{listed}, More: &offsets.MoreBehind{Partitions: 1, Records: 7, Seen: seen, Complete: before}}, before, 47},
+		"one never was":    {offsets.Horizon{At: seen, Behind: []offsets.Behind{listed}, More: &offsets.MoreBehind{Partitions: 1, Records: 7, Seen: seen}}, time.Time{}, 47},
+		"none is complete": {offsets.Horizon{Behind: []offsets.Behind{listed}, More: &offsets.MoreBehind{Partitions: 2, Records: 7, Seen: seen, Complete: before}}, before, 47},
+	} {
+		r := &reading{
+			flow: config.DefaultFlow("a", "b"), dark: errors.New("no broker answers"),
+			targetView: targetOf(topics.Topic{Partitions: make([]topics.Partition, 3)}),
+			journal:    journal{{horizon: &test.horizon, partitions: make(map[offsets.TopicPartition]progress)}},
+		}
+		p := &picked{}
+		for n := range int32(3) {
+			r.journal[0].partitions[offsets.TopicPartition{Topic: "orders", Partition: n}] = progress{end: 100}
+			p.partitions = append(p.partitions, Partition{Topic: "orders", TargetTopic: "a.orders", Partition: n})
+		}
+		report := r.join(p)
+		rpo := report.RPO
+		if rpo.MissingRecords != test.missing || !rpo.CompleteUpTo.Equal(test.complete) || rpo.Unknown != 0 || rpo.Partitions != 3 {
+			t.Errorf("%s: %+v, want %d missing, complete up to %v", name, rpo.Loss, test.missing, test.complete)
+		}
+		if len(rpo.Topics) != 1 || rpo.Topics[0].MissingRecords != 40 || (rpo.Unlisted == nil) != (test.missing == 40) {
+			t.Errorf("%s: topics %+v, and not listed %+v", name, rpo.Topics, rpo.Unlisted)
+		}
+		if alone := report.Partitions[1].MissingRecords; (alone == nil) != (rpo.Unlisted != nil) {
+			t.Errorf("%s: of a partition that is not listed: %v", name, alone)
 		}
 	}
 }
