@@ -13,7 +13,7 @@ func TestThirtyRandomFaults(t *testing.T) {
 	bin, err := buildMilena()
 	check(t, err)
 	report, err := faults.Run(within(t, 8*time.Minute, "the faults are over"), faults.Options{
-		Seed: seed(t), Faults: 30, Binary: bin, Jars: jars, Dir: dir(t), Logf: t.Logf,
+		Seed: seed(t), Faults: 30, Binary: bin, Jars: jars, Dir: keptDir(t), Logf: t.Logf,
 	})
 	check(t, err)
 	t.Logf("%d records after %v, %.0f s: none lost, none twice, none out of order", report.Records, report.Faults, report.Took.Seconds())

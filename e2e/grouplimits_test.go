@@ -111,9 +111,20 @@ func (g *groupLimits) notBeyondTheCopy(t *testing.T) {
 	}
 	g.m.waitGroupSyncs("source-target")
 	copies, end := readContents(t, g.targetClient, remoteTopic("big"))[0], endOffsets(t, g.targetClient, remoteTopic("big"))[remoteTopic("big")][0]
+	if len(copies) != 100 {
+		t.Fatalf("%d records of big are copied", len(copies))
+	}
 	g.waitAt(t, "before", "big", copies[50].offset)
-	for _, group := range []string{"at", "past", "end"} {
-		if got := g.at(group, "big"); got <= copies[99].offset || got > end || len(copies) != 100 {
+	behind := []string{"at", "past", "end"}
+	for _, group := range behind { // a sync commits them one after the other
+		eventually(t, time.Minute, group+" is behind the last copied record of big", func() (bool, string) {
+			got := g.at(group, "big")
+			return got > copies[99].offset, fmt.Sprint(got)
+		})
+	}
+	g.m.waitGroupSyncs("source-target") // and stay there
+	for _, group := range behind {
+		if got := g.at(group, "big"); got <= copies[99].offset || got > end {
 			t.Errorf("%s is at %d of big, where %d records end at %d", group, got, len(copies), end)
 		}
 	}

@@ -74,6 +74,24 @@ func dir(t *testing.T) string {
 	return d
 }
 
+// keptDir is like dir, but is kept if the test fails: for a failure that may not come again.
+func keptDir(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("MILENA_E2E_KEEP") != "" {
+		return dir(t)
+	}
+	d, err := os.MkdirTemp("", "milena-failed-")
+	check(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("data and logs are in %s", d)
+			return
+		}
+		_ = os.RemoveAll(d)
+	})
+	return d
+}
+
 func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/e2e/daemon"
 	"github.com/milena-kafka/milena/e2e/instances"
@@ -166,17 +165,17 @@ func TestThreeInstances(t *testing.T) {
 			began := time.Now()
 			m.stop()
 			rest := append(append([]*milena{}, s.list[:i]...), s.list[i+1:]...)
-			left := s.waitHeldOnce(20*time.Second, rest...)
+			left := s.waitHeldOnce(time.Minute, rest...)
 			s.verifyShared(rest...)
 			stop := s.longestStandstill(began)
 			began = time.Now()
 			m.start()
-			back := s.waitHeldOnce(20*time.Second, s.list...)
+			back := s.waitHeldOnce(time.Minute, s.list...)
 			s.verifyShared(s.list...)
 			start := s.longestStandstill(began)
 			t.Logf("instance %d: the others had its shards %.2f s after it had ended, it was back %.2f s after its start; longest standstills %.2f s and %.2f s",
 				i, left.Seconds(), back.Seconds(), stop.Took().Seconds(), start.Took().Seconds())
-			if longest := max(stop.Took(), start.Took()); longest > 5*time.Second {
+			if longest := max(stop.Took(), start.Took()); longest > 10*time.Second {
 				t.Errorf("a planned restart delayed a partition by %v", longest)
 			}
 		}
@@ -188,14 +187,14 @@ func TestThreeInstances(t *testing.T) {
 			id := fmt.Sprintf("late-%d", i)
 			late := s.instance(id, id)
 			late.start()
-			s.waitMember(20*time.Second, id)
+			s.waitMember(time.Minute, id)
 			late.stop()
-			s.waitHeldOnce(20*time.Second, s.list...)
+			s.waitHeldOnce(time.Minute, s.list...)
 			s.verifyShared(s.list...)
 			longest := s.longestStandstill(began)
 			joined := strings.Contains(late.Output(), "the group has assigned shards to this instance")
 			t.Logf("longest standstill %.2f s, of partition %d; the join was complete: %v", longest.Took().Seconds(), longest.Partition, joined)
-			if longest.Took() > 5*time.Second {
+			if longest.Took() > 10*time.Second {
 				t.Errorf("it delayed a partition by %v", longest.Took())
 			}
 		}
@@ -205,25 +204,25 @@ func TestThreeInstances(t *testing.T) {
 		began := time.Now()
 		s.list[1].Kill()
 		rest := []*milena{s.list[0], s.list[2]}
-		moved := s.waitHeldOnce(20*time.Second, rest...)
+		moved := s.waitHeldOnce(time.Minute, rest...)
 		s.verifyShared(rest...)
 		longest := s.longestStandstill(began)
 		t.Logf("the others had its shards %.2f s after kill -9; longest standstill %.2f s, of partition %d", moved.Seconds(), longest.Took().Seconds(), longest.Partition)
-		if longest.Took() > 8*time.Second {
+		if longest.Took() > 20*time.Second {
 			t.Errorf("kill -9 delayed a partition by %v", longest.Took())
 		}
 		s.list[1].start()
-		s.waitHeldOnce(20*time.Second, s.list...)
+		s.waitHeldOnce(time.Minute, s.list...)
 	})
 	t.Run("a frozen one that wakes after the session writes nothing and joins again", func(t *testing.T) {
 		s := in(t)
 		began := time.Now()
 		check(t, s.list[2].Pause())
 		rest := []*milena{s.list[0], s.list[1]}
-		s.waitHeldOnce(30*time.Second, rest...)
+		s.waitHeldOnce(time.Minute, rest...)
 		s.verifyShared(rest...) // its successors copy
 		check(t, s.list[2].Resume())
-		back := s.waitHeldOnce(30*time.Second, s.list...)
+		back := s.waitHeldOnce(time.Minute, s.list...)
 		s.verifyShared(s.list...)
 		t.Logf("back %.2f s after it woke; longest standstill %.2f s", back.Seconds(), s.longestStandstill(began).Took().Seconds())
 	})
@@ -244,23 +243,13 @@ func TestInstanceRules(t *testing.T) {
 		t.Run("alone on a "+topic+" cluster it copies at once", func(t *testing.T) {
 			s := p.in(t).share(topic, 6)
 			m := s.instance(topic, "only")
-			began := time.Now()
 			m.start()
-			s.waitHeldOnce(20*time.Second, m)
+			s.waitHeldOnce(time.Minute, m)
 			s.verifyShared(m)
-			var first time.Time
-			for partition := range int32(s.partitions) {
-				check(t, verify.Sequence(t.Context(), s.targetClient, remoteTopic(s.topic), partition, func(r *kgo.Record) error {
-					if first.IsZero() || r.Timestamp.Before(first) {
-						first = r.Timestamp
-					}
-					return nil
-				}))
-			}
-			took := first.Sub(began)
-			t.Logf("the first record was copied %.2f s after the process was started", took.Seconds())
-			if took > 2500*time.Millisecond {
-				t.Errorf("the first record was copied after %v: it waited for the group", took)
+			assigned := regexp.MustCompile(`the group has assigned shards to this instance.* shards=\d+ new=(\d+)`)
+			eventually(t, time.Minute, "the group assigns shards", func() (bool, string) { return assigned.MatchString(m.Output()), m.Tail(3) })
+			if new := assigned.FindStringSubmatch(m.Output())[1]; new != "0" {
+				t.Errorf("it waited for the group with %s shards", new)
 			}
 			m.stop()
 		})
@@ -269,10 +258,10 @@ func TestInstanceRules(t *testing.T) {
 		s := p.in(t).share("twins", 20)
 		first, second := s.instance("first", "twin"), s.instance("second", "twin")
 		first.start()
-		s.waitHeldOnce(20*time.Second, first)
+		s.waitHeldOnce(time.Minute, first)
 		second.start()
-		first.waitExit(20*time.Second, 1)
-		s.waitHeldOnce(20*time.Second, second)
+		first.waitExit(time.Minute, 1)
+		s.waitHeldOnce(time.Minute, second)
 		if !regexp.MustCompile(`another process.* has joined group .* with the instance id .*twin`).MatchString(first.Tail(1)) {
 			t.Errorf("the first does not say last why it ends:\n%s", first.Tail(5))
 		}
@@ -284,9 +273,9 @@ func TestInstanceRules(t *testing.T) {
 		s := p.in(t).share("refused", 20)
 		m, one := s.instance("member", "member"), s.oneInstance("one")
 		m.start()
-		s.waitHeldOnce(20*time.Second, m)
+		s.waitHeldOnce(time.Minute, m)
 		one.start()
-		one.waitExit(20*time.Second, 1)
+		one.waitExit(time.Minute, 1)
 		if !regexp.MustCompile(`instances: one.*group milena\.`).MatchString(one.Tail(1)) {
 			t.Errorf("it does not say why it ends:\n%s", one.Tail(5))
 		}
@@ -299,10 +288,10 @@ func TestInstanceRules(t *testing.T) {
 		one, m := s.oneInstance("one"), s.instance("member", "member")
 		one.start()
 		one.waitReady(20 * time.Second)
-		check(t, instances.Copied(within(t, 20*time.Second, "it copies"), s.sourceClient, daemons([]*milena{one}), s.topic))
+		check(t, instances.Copied(within(t, time.Minute, "it copies"), s.sourceClient, daemons([]*milena{one}), s.topic))
 		m.start()
-		one.waitExit(20*time.Second, 1)
-		s.waitHeldOnce(20*time.Second, m)
+		one.waitExit(time.Minute, 1)
+		s.waitHeldOnce(time.Minute, m)
 		if !takenOver.MatchString(one.Output()) {
 			t.Errorf("it does not say that it was taken over:\n%s", one.Tail(5))
 		}

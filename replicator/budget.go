@@ -165,3 +165,13 @@ func (s *slab) release(size int) {
 
 // isWasteful reports whether most of the slab is held for less than half of its bytes. To copy the rest out then frees more than it takes.
 func (s *slab) isWasteful() bool { return 2*s.live.Load() < s.bytes }
+
+// compactQueues lets the queues hold no more memory than their batches need. It is called while the budget is short: a batch that waits
+// for a slow broker must not hold the whole response that it came in.
+func (f *Flow) compactQueues() {
+	for _, p := range f.partitions() {
+		p.mu.Lock()
+		p.outbox.compact(f.budget)
+		p.mu.Unlock()
+	}
+}

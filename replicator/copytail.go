@@ -13,6 +13,7 @@ import (
 type copyTail struct {
 	*logTail
 	copy    *partition
+	former  *formerCopy // if the tail begins with the copy of a topic that the source has deleted
 	own     *match.Tail
 	foreign []int64 // target offsets of batches of other producers
 	stale   []int64 // and of batches of an earlier owner that appended them after it was replaced
@@ -20,7 +21,12 @@ type copyTail struct {
 
 // newCopyTail returns a log tail that remembers whose batches it has. The partition's lock is held.
 func (r *recovery) newCopyTail(p *partition, t *logTail) *copyTail {
-	c := &copyTail{logTail: t, copy: p, own: match.NewTail(t.from, p.progress.firstProducer())}
+	c := &copyTail{logTail: t, copy: p, former: p.formerLocked()}
+	producer := p.progress.firstProducer()
+	if c.former != nil {
+		t.from, producer = c.former.end, c.former.producer
+	}
+	c.own = match.NewTail(t.from, producer)
 	t.abandoned = func() bool { return !r.recovers(p) }
 	if t.until == toMarker {
 		t.late = func(ctx context.Context, since time.Time) {

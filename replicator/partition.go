@@ -64,7 +64,8 @@ type topicLink struct {
 
 	mu     sync.Mutex
 	ids    topicIDs
-	limits topics.Limits // of the target topic, by the last sync of configs
+	limits topics.Limits         // of the target topic, by the last sync of configs
+	former map[int32]*formerCopy // by partition, if the topic was created again while milena knew an earlier one
 }
 
 // topicIDs are the ids of a source topic and its remote topic (KIP-516), zero as long as they are unknown.

@@ -241,6 +241,7 @@ func (r *recovery) restore(p *partition) error {
 	if err := r.restoreMapLocked(p, l); err != nil {
 		return err
 	}
+	p.noteFormerLocked(l.State)
 	switch {
 	case rewound:
 		p.restartLocked(rewindTo, p.targetEnd)
@@ -357,6 +358,7 @@ func (r *recovery) finishPartition(ctx context.Context, t *copyTail) error {
 	case !r.allowsForeign(t):
 		return nil
 	}
+	r.reportFormer(t)
 	if t.started { // before the start is journaled, no batch of this map was produced
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()

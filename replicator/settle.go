@@ -130,15 +130,9 @@ func settle(ctx context.Context, source replaySource, tail *match.Tail, end int6
 
 // gapError is the anomaly of records that the target refused although it wrote others behind them.
 func gapError(known tailKnowledge, found settlement, gaps []match.Gap) *unsettledError {
-	count := int64(0)
-	for _, gap := range gaps {
-		count += gap.Count
-	}
 	from, _ := found.around(gaps[0], known.acked)
 	_, to := found.around(gaps[len(gaps)-1], known.acked)
-	return &unsettledError{kind: policy.Unmatched, from: from, to: to, fallback: found, detail: fmt.Sprintf(
-		"the target wrote the batch at target offset %d although it had refused records that were sent before it, because it had forgotten the producer in between; records that are missing: %d; what follows them is there",
-		gaps[0].Target, count)}
+	return &unsettledError{kind: policy.Unmatched, from: from, to: to, fallback: found, detail: gapText(gaps)}
 }
 
 // around returns between which source offsets the records of a gap are missing, if the settlement begins at one.

@@ -118,33 +118,57 @@ func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 }
 
 // send produces until ctx ends. It does not wait for responses: the connection takes as much as the way to the broker holds.
+//
+// What is sent is chosen when the connection is there, and sent on no other one. A batch that was chosen before the end of an earlier connection is
+// known may be one behind a batch that was lost with it: on the next connection it would arrive without that one, and a broker that has forgotten the
+// producer would write it.
 func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 	f := b.flow
 	for {
-		if b.mute.Wait(ctx) != nil || f.lease.wait(ctx) != nil {
+		if b.mute.Wait(ctx) != nil {
+			return
+		}
+		if !b.maySend() {
+			if !b.awaitWake(ctx) {
+				return
+			}
+			continue
+		}
+		connection, err := w.Connect(ctx, b.broker)
+		if f.lease.wait(ctx) != nil {
 			return
 		}
 		// Only now: while the lease was expired, a takeover may have decided about the batches that were the first ones before.
 		request, list, sent := b.nextRequest()
 		if len(list) == 0 {
-			select {
-			case <-ctx.Done():
+			if !b.awaitWake(ctx) {
 				return
-			case <-b.wake:
-				continue
 			}
+			continue
 		}
 		written := make([]*slab, len(list))
 		for i := range list {
 			written[i] = list[i].slab
 		}
-		err := w.Send(ctx, b.broker, request, func(response *kmsg.ProduceResponse, err error) { b.finish(list, sent, response, err) })
+		if err == nil {
+			err = connection.Send(ctx, request, func(response *kmsg.ProduceResponse, err error) { b.finish(list, sent, response, err) })
+		}
 		for _, s := range written { // the list may be done with already
 			s.drop()
 		}
 		if err != nil {
 			b.finish(list, sent, nil, err)
 		}
+	}
+}
+
+// awaitWake waits until there may be something to send. It returns false when ctx ends.
+func (b *targetBroker) awaitWake(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-b.wake:
+		return true
 	}
 }
 
@@ -222,6 +246,19 @@ func (b *targetBroker) nextRequest() (*wire.ProduceRequest, []sentBatch, flight)
 // maySendLocked reports whether the next request may be sent. While a quota demands long waits, one is in flight at a time. The lock is held.
 func (b *targetBroker) maySendLocked(trip time.Duration) bool {
 	return b.window.isOpen(trip) && (b.window.inFlight == 0 || !b.pace.IsSlow())
+}
+
+// maySend reports whether there is something to send, and the next request may be sent.
+func (b *targetBroker) maySend() bool {
+	trip := b.trip(b.broker)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.maySendLocked(trip) {
+		b.holdLocked()
+		return false
+	}
+	b.unholdLocked()
+	return len(b.ready) > 0
 }
 
 // takeReady takes the ready partitions, if a request may be sent, and returns the maximum size in bytes of the request.
@@ -445,16 +482,6 @@ func (f *Flow) doFollowUp(p *partition, c followUp, now time.Time) {
 		f.wakeSources()
 	case c.wake:
 		f.wakeSource(p)
-	}
-}
-
-// compactQueues lets the queues hold no more memory than their batches need. It is called while the budget is short: a batch that waits
-// for a slow broker must not hold the whole response that it came in.
-func (f *Flow) compactQueues() {
-	for _, p := range f.partitions() {
-		p.mu.Lock()
-		p.outbox.compact(f.budget)
-		p.mu.Unlock()
 	}
 }
 

@@ -8,6 +8,7 @@
 //	world.go   clusters, topics, writers and milena
 //	inject.go  what each fault does
 //	judge.go   what must be true of each topic
+//	explain.go what there is to know where it is not
 //	run.go     a run
 //
 // The package e2e/long runs it.

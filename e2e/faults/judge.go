@@ -73,6 +73,9 @@ func (w *world) judge(ctx context.Context, t *topic, partition int32) (int64, er
 		err = isLives(copied, source, t.life)
 	case equal:
 	}
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, w.explain(ctx, t, partition, copied, source, err))
+	}
 	return int64(len(copied)), err
 }
 
@@ -95,7 +98,7 @@ func isComplete(copied, source []*kgo.Record, first int64) error {
 			return err
 		}
 		if seq != next {
-			return fmt.Errorf("the target's offset %d has record %d, expected %d: %s", r.Offset, seq, next, lostOrTwice(seq, next))
+			return &misplacedError{target: r.Offset, seq: seq, want: next}
 		}
 		next++
 	}
@@ -179,12 +182,7 @@ func newestAgree(copied, source []*kgo.Record) error {
 func isLives(copied, source []*kgo.Record, last int) error {
 	life, next := 0, int64(0)
 	for _, r := range copied {
-		now := 0
-		for _, h := range r.Headers {
-			if h.Key == "life" {
-				now, _ = strconv.Atoi(string(h.Value)) // a life that cannot be read is 0, and out of order
-			}
-		}
+		now := lifeOf(r)
 		if now < life {
 			return fmt.Errorf("the target's offset %d has a record of life %d after life %d", r.Offset, now, life)
 		}
@@ -196,7 +194,7 @@ func isLives(copied, source []*kgo.Record, last int) error {
 			return err
 		}
 		if seq != next {
-			return fmt.Errorf("the target's offset %d has record %d of life %d, expected %d: %s", r.Offset, seq, life, next, lostOrTwice(seq, next))
+			return &misplacedError{r.Offset, life, seq, next}
 		}
 		next++
 	}
@@ -204,4 +202,14 @@ func isLives(copied, source []*kgo.Record, last int) error {
 		return fmt.Errorf("the copy ends with life %d and %d records of it, the source has life %d with %d records", life, next, last, len(source))
 	}
 	return nil
+}
+
+// lifeOf is the life that a record was written in. One that cannot be read is 0, and out of order.
+func lifeOf(r *kgo.Record) (life int) {
+	for _, h := range r.Headers {
+		if h.Key == "life" {
+			life, _ = strconv.Atoi(string(h.Value))
+		}
+	}
+	return life
 }

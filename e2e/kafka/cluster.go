@@ -401,14 +401,14 @@ func (c *Cluster) Admin(do func(*kadm.Client) error) error {
 	return do(kadm.NewClient(cl))
 }
 
-// WaitBrokers waits, for at most a minute, until the metadata of the cluster has n brokers. It returns an error at once if no broker runs.
+// WaitBrokers waits, for at most three minutes, until the metadata of the cluster has n brokers. It returns an error at once if no broker runs.
 func (c *Cluster) WaitBrokers(ctx context.Context, n int) error {
-	cl, err := c.Client(kgo.DialTimeout(time.Second), kgo.RequestRetries(0))
+	cl, err := c.Client(kgo.DialTimeout(5*time.Second), kgo.RequestRetries(0))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, fmt.Errorf("cluster %s did not see %d brokers within a minute", c.name, n))
+	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, fmt.Errorf("cluster %s did not see %d brokers within three minutes", c.name, n))
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -104,7 +104,7 @@ func TestVersionsAreThoseOfBothSides(t *testing.T) {
 			produce := NewProduceRequest(time.Second)
 			produce.Add(topicPartition, test.id, pattern(1, 100))
 			ended := make(chan error, 1)
-			if err := lines.Send(t.Context(), 1, produce, func(r *kmsg.ProduceResponse, err error) {
+			if err := sendOn(t.Context(), lines, 1, produce, func(r *kmsg.ProduceResponse, err error) {
 				if err == nil && r.Version != test.producedVersion {
 					t.Errorf("the response has version %d", r.Version)
 				}
@@ -193,7 +193,7 @@ func copyRecord(t *testing.T, lines *Lines) {
 	produce := NewProduceRequest(time.Second)
 	produce.Add(offsets.TopicPartition{Topic: "b"}, [16]byte{}, batch)
 	ended := make(chan error, 1)
-	if err := lines.Send(t.Context(), 0, produce, func(r *kmsg.ProduceResponse, err error) {
+	if err := sendOn(t.Context(), lines, 0, produce, func(r *kmsg.ProduceResponse, err error) {
 		if err == nil {
 			err = kerr.ErrorForCode(r.Topics[0].Partitions[0].ErrorCode)
 		}

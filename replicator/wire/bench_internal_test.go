@@ -205,7 +205,7 @@ func benchSend(b *testing.B, address string, size int, request func() *ProduceRe
 	measure(b, size, func() {
 		for range b.N {
 			room <- struct{}{}
-			if err := lines.Send(b.Context(), 1, r, func(_ *kmsg.ProduceResponse, err error) {
+			if err := sendOn(b.Context(), lines, 1, r, func(_ *kmsg.ProduceResponse, err error) {
 				if <-room; err != nil {
 					b.Error(err)
 				}

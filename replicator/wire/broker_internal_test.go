@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -264,6 +265,15 @@ type sends struct {
 
 func sending(lines *Lines) *sends { return &sends{lines: lines, ended: make(chan outcome, 10_000)} }
 
+// sendOn sends a request on the connection to a broker.
+func sendOn(ctx context.Context, lines *Lines, broker int32, request *ProduceRequest, done func(*kmsg.ProduceResponse, error)) error {
+	connection, err := lines.Connect(ctx, broker)
+	if err != nil {
+		return err
+	}
+	return connection.Send(ctx, request, done)
+}
+
 // send sends a request with one batch. It returns what Send returned.
 func (s *sends) send(t testing.TB, batch []byte) error {
 	t.Helper()
@@ -271,7 +281,7 @@ func (s *sends) send(t testing.TB, batch []byte) error {
 	request.Add(topicPartition, topicID, batch)
 	n := s.count
 	s.count++
-	return s.lines.Send(t.Context(), 1, request, func(response *kmsg.ProduceResponse, err error) {
+	return sendOn(t.Context(), s.lines, 1, request, func(response *kmsg.ProduceResponse, err error) {
 		o := outcome{request: n, err: err}
 		if err == nil {
 			o.offset = response.Topics[0].Partitions[0].BaseOffset

@@ -45,6 +45,8 @@ type line struct {
 	mute client.Mute
 	trip roundTrip
 
+	ended chan struct{} // closed when the line is closed and all requests in flight have ended
+
 	mu    sync.Mutex
 	calls []call        // in flight, in order
 	empty chan struct{} // closed when no call is in flight; nil if nobody waits for that
@@ -77,7 +79,9 @@ type receiver struct {
 var errLineClosed = errors.New("the connection is closed")
 
 func newLine(a *Access, meta kgo.BrokerMetadata, address string, conn net.Conn) *line {
-	l := &line{access: a, meta: meta, address: address, conn: conn, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID(a.ClientID))}
+	l := &line{
+		access: a, meta: meta, address: address, conn: conn, format: kmsg.NewRequestFormatter(kmsg.FormatterClientID(a.ClientID)), ended: make(chan struct{}),
+	}
 	_, l.plain = conn.(*net.TCPConn)
 	go l.read()
 	return l
@@ -88,6 +92,26 @@ func (l *line) isOpen() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err == nil
+}
+
+// hasEnded reports whether the line is closed and all of its requests have ended.
+func (l *line) hasEnded() bool {
+	select {
+	case <-l.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitEnd blocks until a closed line has ended.
+func (l *line) awaitEnd(ctx context.Context) error {
+	select {
+	case <-l.ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // close closes the connection. Every request in flight fails with err.
@@ -320,6 +344,7 @@ func (l *line) read() {
 		}
 		c.done(why)
 	}
+	close(l.ended)
 	for _, h := range l.access.Hooks {
 		if h, ok := h.(kgo.HookBrokerDisconnect); ok {
 			h.OnBrokerDisconnect(l.meta, l.conn)

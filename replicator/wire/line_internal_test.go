@@ -168,7 +168,7 @@ func TestRequestsArriveAsTheyAre(t *testing.T) {
 		number, format := int32(1), kmsg.NewRequestFormatter(kmsg.FormatterClientID("milena"))
 		for name, request := range produceRequests() {
 			ended := make(chan error, 1)
-			if err := lines.Send(t.Context(), 1, request, func(_ *kmsg.ProduceResponse, err error) { ended <- err }); err != nil {
+			if err := sendOn(t.Context(), lines, 1, request, func(_ *kmsg.ProduceResponse, err error) { ended <- err }); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-ended; err != nil {
@@ -330,7 +330,7 @@ func TestTheGuardIsAskedAboutTheRequestThatIsWritten(t *testing.T) {
 		lines := open(t, a)
 		request := NewProduceRequest(time.Second)
 		request.Add(topicPartition, topicID, make([]byte, 16<<20))
-		if err := lines.Send(t.Context(), 1, request, func(*kmsg.ProduceResponse, error) { close(first) }); err != nil {
+		if err := sendOn(t.Context(), lines, 1, request, func(*kmsg.ProduceResponse, error) { close(first) }); err != nil {
 			t.Fatal(err)
 		}
 		g.mu.Lock()

@@ -71,13 +71,19 @@ func (c *Lines) RoundTrip(broker int32) time.Duration {
 	return 0
 }
 
-// to returns the connection to a broker, and opens it if there is none. If somebody else is opening it, to waits for that.
+// to returns the connection to a broker, and opens it if there is none, once all requests of a lost one have ended. If somebody else is opening it,
+// to waits for that.
 func (c *Lines) to(ctx context.Context, broker int32) (*line, error) {
 	for {
 		line, attempt, mine := c.find(broker)
 		switch {
-		case line != nil:
+		case line != nil && line.isOpen():
 			return line, nil
+		case line != nil:
+			if err := line.awaitEnd(ctx); err != nil {
+				return nil, err
+			}
+			continue
 		case attempt == nil:
 			return nil, errLinesClosed
 		case mine:
@@ -94,7 +100,8 @@ func (c *Lines) to(ctx context.Context, broker int32) (*line, error) {
 	}
 }
 
-// find returns the connection to a broker, or the attempt to open it and whether it is the caller's to make, or neither if the lines are closed.
+// find returns the connection to a broker, which may be lost but has not ended then, or the attempt to open one and whether it is the caller's to make,
+// or neither if the lines are closed.
 func (c *Lines) find(broker int32) (_ *line, _ *opening, mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,7 +113,7 @@ func (c *Lines) find(broker int32) (_ *line, _ *opening, mine bool) {
 		b = &brokerLine{}
 		c.byBroker[broker] = b
 	}
-	if b.line != nil && b.line.isOpen() {
+	if b.line != nil && !b.line.hasEnded() {
 		return b.line, nil, false
 	}
 	if mine = b.opening == nil; mine {
@@ -176,31 +183,39 @@ func (c *Lines) fetch(ctx context.Context, broker int32, request *FetchRequest) 
 	}
 }
 
-// Send implements [Sender].
-func (c *Lines) Send(ctx context.Context, broker int32, request *ProduceRequest, done func(*kmsg.ProduceResponse, error)) error {
+// Connect implements [Sender].
+func (c *Lines) Connect(ctx context.Context, broker int32) (Connection, error) {
 	began := time.Now()
 	l, err := c.to(ctx, broker)
-	if err == nil {
-		response := kmsg.NewPtrProduceResponse()
-		err = l.send(ctx, request, receiver{
-			response: func(version int16, b *buffer) (int32, error) {
-				defer b.release()
-				response.SetVersion(version)
-				err := response.ReadFrom(b.bytes)
-				return response.ThrottleMillis, err
-			},
-			done: func(err error) {
-				c.access.Observe("produce", time.Since(began), err)
-				if err != nil {
-					done(nil, fmt.Errorf("produce at broker %d: %w", broker, err))
-					return
-				}
-				done(response, nil)
-			},
-		})
-	}
 	if err != nil {
 		c.access.Observe("produce", time.Since(began), err)
+		return nil, fmt.Errorf("produce at broker %d: %w", broker, err)
+	}
+	return l, nil
+}
+
+// Send implements [Connection].
+func (l *line) Send(ctx context.Context, request *ProduceRequest, done func(*kmsg.ProduceResponse, error)) error {
+	began, broker := time.Now(), l.meta.NodeID
+	response := kmsg.NewPtrProduceResponse()
+	err := l.send(ctx, request, receiver{
+		response: func(version int16, b *buffer) (int32, error) {
+			defer b.release()
+			response.SetVersion(version)
+			err := response.ReadFrom(b.bytes)
+			return response.ThrottleMillis, err
+		},
+		done: func(err error) {
+			l.access.Observe("produce", time.Since(began), err)
+			if err != nil {
+				done(nil, fmt.Errorf("produce at broker %d: %w", broker, err))
+				return
+			}
+			done(response, nil)
+		},
+	})
+	if err != nil {
+		l.access.Observe("produce", time.Since(began), err)
 		return fmt.Errorf("produce at broker %d: %w", broker, err)
 	}
 	return nil

@@ -235,7 +235,7 @@ func TestSendersShareAConnection(t *testing.T) {
 			for range 20 {
 				request := NewProduceRequest(time.Second)
 				request.Add(topicPartition, topicID, pattern(1, 1000))
-				if err := s.lines.Send(t.Context(), 1, request, func(_ *kmsg.ProduceResponse, err error) { s.ended <- outcome{err: err} }); err != nil {
+				if err := sendOn(t.Context(), s.lines, 1, request, func(_ *kmsg.ProduceResponse, err error) { s.ended <- outcome{err: err} }); err != nil {
 					t.Error(err)
 				}
 			}
@@ -403,7 +403,7 @@ func TestHooksAreToldWhatKgoTells(t *testing.T) {
 	lines := open(t, a)
 	requests(func(request *ProduceRequest) error {
 		ended := make(chan error, 1)
-		if err := lines.Send(t.Context(), 0, request, func(_ *kmsg.ProduceResponse, err error) { ended <- err }); err != nil {
+		if err := sendOn(t.Context(), lines, 0, request, func(_ *kmsg.ProduceResponse, err error) { ended <- err }); err != nil {
 			return err
 		}
 		return <-ended
@@ -452,5 +452,79 @@ func TestHooksAreToldOfFailures(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, h.lines); diff != "" {
 		t.Errorf("hooks are told (-want +got):\n%s", diff)
+	}
+}
+
+// slowClose is a connection whose Close blocks, as that of TLS, which says goodbye.
+type slowClose struct {
+	net.Conn
+	once             sync.Once
+	closing, proceed chan struct{}
+}
+
+func (c *slowClose) Close() error {
+	c.once.Do(func() { close(c.closing) })
+	<-c.proceed
+	return c.Conn.Close()
+}
+
+// A connection is lost with a request that the broker has not read. Nobody gets another connection before the end of that request is told: what follows
+// it would overtake its end, and a broker that has forgotten the producer would write it. The lost connection takes no request any more.
+func TestNothingOvertakesTheEndOfALostConnection(t *testing.T) {
+	events := make(chan string, 10)
+	a := access(t, listen(t, nil, func(l *link) {
+		l.answerVersions()
+		if _, err := l.next(); err == nil {
+			events <- "the next request arrives"
+		}
+	}), config.Cluster{})
+	address, dials := a.Address, atomic.Int32{}
+	a.Address = func(broker int32) string {
+		dials.Add(1)
+		return address(broker)
+	}
+	lines := open(t, a)
+	ours, theirs := net.Pipe()
+	conn := &slowClose{Conn: ours, closing: make(chan struct{}), proceed: make(chan struct{})}
+	l := newLine(&lines.access, kgo.BrokerMetadata{NodeID: 1}, "broker:9092", conn)
+	l.versions = map[int16]int16{0: 13}
+	lines.byBroker[1] = &brokerLine{line: l}
+	request := func() *ProduceRequest {
+		r := NewProduceRequest(10 * time.Second)
+		r.Add(topicPartition, topicID, pattern(1, 100))
+		return r
+	}
+
+	lost, err := lines.Connect(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, _ = newLink(theirs).next()
+		_ = theirs.Close()
+	}()
+	if err := lost.Send(t.Context(), request(), func(*kmsg.ProduceResponse, error) { events <- "the end is told" }); err != nil {
+		t.Fatal(err)
+	}
+	<-conn.closing
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := lines.Connect(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Connect returned %v while a request had not ended", err)
+	}
+	if n := dials.Load(); n > 0 {
+		t.Error("a connection was opened while a request of the lost one had not ended")
+	}
+	if err := lost.Send(t.Context(), request(), nil); !errors.Is(err, errLineClosed) {
+		t.Errorf("Send on the lost connection returned %v", err)
+	}
+	close(conn.proceed)
+	if err := sendOn(t.Context(), lines, 1, request(), func(*kmsg.ProduceResponse, error) {}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"the end is told", "the next request arrives"} {
+		if got := <-events; got != want {
+			t.Errorf("%s, want: %s", got, want)
+		}
 	}
 }

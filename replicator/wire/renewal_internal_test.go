@@ -218,7 +218,7 @@ func TestABrokerThatDiesBeforeARenewal(t *testing.T) {
 	request := NewProduceRequest(time.Second)
 	request.Add(topicPartition, topicID, pattern(1, 100))
 	ctx := &noticed{Context: t.Context(), waits: waits}
-	if err := s.lines.Send(ctx, 1, request, nil); !errors.Is(err, io.EOF) || strings.Contains(err.Error(), "SASL") {
+	if err := sendOn(ctx, s.lines, 1, request, nil); !errors.Is(err, io.EOF) || strings.Contains(err.Error(), "SASL") {
 		t.Errorf("Send returned %v", err)
 	}
 	if o := s.next(t); o.request != 0 || !errors.Is(o.err, io.EOF) {
@@ -249,7 +249,7 @@ func TestARenewalThatHangs(t *testing.T) {
 			defer cancel()
 			request := NewProduceRequest(time.Second)
 			request.Add(topicPartition, topicID, pattern(1, 100))
-			if err := s.lines.Send(ctx, 1, request, nil); !errors.Is(err, context.DeadlineExceeded) {
+			if err := sendOn(ctx, s.lines, 1, request, nil); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Send returned %v", err)
 			}
 			if open := s.lines.byBroker[1].line.isOpen(); open == answered {

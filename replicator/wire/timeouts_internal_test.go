@@ -352,7 +352,7 @@ func TestNoBatchIsReadAfterItsEnd(t *testing.T) {
 	request := NewProduceRequest(10 * time.Second)
 	request.Add(topicPartition, topicID, pattern(1, 100))
 	ended := make(chan bool, 1)
-	err := lines.Send(t.Context(), 1, request, func(*kmsg.ProduceResponse, error) { ended <- conn.writing.Load() })
+	err := sendOn(t.Context(), lines, 1, request, func(*kmsg.ProduceResponse, error) { ended <- conn.writing.Load() })
 	if err != nil {
 		t.Fatal(err)
 	}

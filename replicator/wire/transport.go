@@ -37,13 +37,20 @@ func (r *FetchResponse) Held() int64 {
 	return int64(len(r.buffer.whole))
 }
 
-// Sender sends produce requests of raw batches to one broker, one after the other.
+// Sender sends produce requests of raw batches.
 type Sender interface {
+	// Connect returns the connection to a broker, and opens it if there is none. If one was lost, done has been called for all of its requests before
+	// another one is opened. So who chooses what to send after Connect knows all ends of what was sent before.
+	Connect(ctx context.Context, broker int32) (Connection, error)
+}
+
+// Connection sends produce requests to one broker, one after the other, as long as it is not lost.
+type Connection interface {
 	// Send writes a request and returns when it is written: then the request is not referred to any more. The broker works at the requests in the
 	// order of Send, while their number in flight is not limited, and done is called once per request, in that order, by another goroutine. It may
-	// be called before Send has returned, and must not call Send, which may wait for what done delays. An error of done means that it is unknown
-	// what was written. An error of Send means that nothing was, and that done is not called.
-	Send(ctx context.Context, broker int32, request *ProduceRequest, done func(*kmsg.ProduceResponse, error)) error
+	// be called before Send has returned, and must not call Send or Connect, which may wait for what done delays. An error of done means that it is
+	// unknown what was written. An error of Send means that nothing was, and that done is not called.
+	Send(ctx context.Context, request *ProduceRequest, done func(*kmsg.ProduceResponse, error)) error
 }
 
 // Producer sends raw batches to one broker of the target and blocks until the response arrives. After an error it is unknown what was
