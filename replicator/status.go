@@ -45,6 +45,8 @@ type Status struct {
 	Fence string `json:"fence"`
 	// Certificates are sentences about files of the TLS sections that cannot be used now, and about own certificates that expire soon.
 	Certificates []string `json:"certificates,omitempty"`
+	// Controllers are sentences about brokers that do not reach the active controller of their cluster.
+	Controllers []string `json:"controllers,omitempty"`
 	// ConfigRefused is why the process refuses its config file as it is now, empty if it does not. The config that it read before is in force. The flow does not
 	// know it: who serves the status fills it in, for each flow the same.
 	ConfigRefused string `json:"config_refused,omitempty"`
@@ -156,6 +158,7 @@ func (f *Flow) Status() Status {
 	s.Control, s.Verify = f.controls.status(now), f.verifying.status()
 	s.Throttled = f.throttles.Status(now)
 	s.Certificates, s.Fence = f.certificates(now), f.config.Fence
+	s.Controllers = f.controllerProblems()
 	s.NotReady = f.notReady(c, s.Shards, now)
 	s.Ready = len(s.NotReady) == 0
 	return s

@@ -38,6 +38,10 @@ type Options struct {
 	Proxied bool
 	// Lines are further listeners of each broker, each behind a proxy of its own: clients that use different lines can be cut off one by one.
 	Lines int
+	// Sites makes a stretch cluster of two sites. It excludes Proxied and Security.
+	Sites *Sites
+	// Mount prepares the data directory of a broker before anything is written to it.
+	Mount func(broker int, dir string) error
 	// Security adds a SASL_SSL or SSL listener.
 	Security *Security
 	// Classes is a directory of Java classes that the brokers look at before their own.
@@ -48,6 +52,8 @@ type Options struct {
 	KRaft   bool
 	// JVM are the JVM options of the brokers; if empty, those for a small heap and a quick start.
 	JVM []string
+
+	voters string // controller.quorum.voters, if it is not the one controller
 }
 
 // Cluster is a running cluster.
@@ -71,6 +77,11 @@ type Broker struct {
 	dir     string
 	cluster *Cluster
 	process *proc.Process
+
+	// With Sites:
+	across    []*proxy.Proxy // what comes from the other site
+	siteAddrs [2]string      // for the clients at each site
+	jvm       []string
 }
 
 // Start starts a cluster and returns when all brokers have joined it. All processes end with ctx.
@@ -100,12 +111,15 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 		}
 	}
 	c := &Cluster{name: o.Name, id: uuid(), jars: jars, jvm: o.JVM}
+	if o.Sites != nil {
+		o.voters = o.siteVoters(ports)
+	}
 	controller := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	if jars.zooKeeper {
 		if err := c.startZooKeeper(ctx, ports[0], filepath.Join(o.Dir, o.Name)); err != nil {
 			return nil, err
 		}
-	} else if o.Brokers > 1 {
+	} else if o.Sites == nil && o.Brokers > 1 {
 		if c.controller, err = c.newController(controller, o); err != nil {
 			return nil, err
 		}
@@ -134,7 +148,13 @@ const (
 )
 
 // portsPerBroker is how many ports a broker gets. A line has one of the broker and one of the proxy.
-func portsPerBroker(o Options) int { return fixedPorts + 2*o.Lines }
+func portsPerBroker(o Options) int {
+	n := fixedPorts + 2*o.Lines
+	if o.Sites != nil {
+		n += sitePorts
+	}
+	return n
+}
 
 // newController prepares a controller that listens on addr and is no broker.
 func (c *Cluster) newController(addr string, o Options) (*Broker, error) {
@@ -179,8 +199,21 @@ func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller
 		}
 		b.lines = append(b.lines, line)
 	}
+	if o.Sites != nil {
+		more, names, err := b.settle(ctx, ports[portsPerBroker(o)-sitePorts:], o)
+		if err != nil {
+			return nil, err
+		}
+		listeners, advertised = append(listeners, more...), append(advertised, names...)
+	}
 	properties := map[string]string{"process.roles": "broker", "advertised.listeners": strings.Join(advertised, ",")}
-	if o.Brokers == 1 {
+	switch {
+	case o.Sites != nil:
+		properties["inter.broker.listener.name"] = "SITES"
+		if slices.Contains(o.Sites.Voters, id) {
+			properties["process.roles"] = "broker,controller"
+		}
+	case o.Brokers == 1:
 		properties["process.roles"] = "broker,controller"
 		listeners = append(listeners, "CONTROLLER://"+controller)
 	}
@@ -188,7 +221,7 @@ func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller
 	return b, b.prepare(properties, controller, o)
 }
 
-// startProcesses starts the controller and the brokers and waits until all brokers have joined.
+// startProcesses starts the controller and the brokers and waits until all brokers have joined. Brokers that are controllers wait for each other.
 func (c *Cluster) startProcesses(ctx context.Context) error {
 	if c.controller != nil {
 		if err := c.controller.start(ctx); err != nil {
@@ -219,16 +252,20 @@ func StartAll(ctx context.Context, jars Jars, options ...Options) ([]*Cluster, e
 // prepare writes server.properties and the files of a formatted node. The properties override the defaults, and o.Properties
 // override both.
 func (b *Broker) prepare(properties map[string]string, controller string, o Options) error {
-	voter := 1 // the only broker is the controller
-	if o.Brokers > 1 {
-		voter = controllerID
+	voters := o.voters
+	switch {
+	case voters != "":
+	case o.Brokers > 1:
+		voters = fmt.Sprintf("%d@%s", controllerID, controller)
+	default: // the only broker is the controller
+		voters = "1@" + controller
 	}
 	all := defaultProperties(o.Brokers)
 	maps.Copy(all, map[string]string{
 		"node.id":                        fmt.Sprint(b.id),
-		"controller.quorum.voters":       fmt.Sprintf("%d@%s", voter, controller),
+		"controller.quorum.voters":       voters,
 		"controller.listener.names":      "CONTROLLER",
-		"listener.security.protocol.map": protocols("SASL_SSL") + lineProtocols(o.Lines),
+		"listener.security.protocol.map": protocols("SASL_SSL") + lineProtocols(o.Lines) + siteProtocols(o.Sites),
 		"inter.broker.listener.name":     "PLAINTEXT",
 		"log.dirs":                       filepath.Join(b.dir, "data"),
 	})
@@ -240,6 +277,14 @@ func (b *Broker) prepare(properties map[string]string, controller string, o Opti
 	if b.id == controllerID {
 		delete(all, "inter.broker.listener.name")
 		delete(all, "advertised.listeners")
+	}
+	if err := os.MkdirAll(all["log.dirs"], 0o755); err != nil {
+		return err
+	}
+	if o.Mount != nil {
+		if err := o.Mount(b.id, all["log.dirs"]); err != nil {
+			return err
+		}
 	}
 	if err := b.writeFiles(all); err != nil {
 		return err
@@ -286,9 +331,6 @@ func defaultProperties(n int) map[string]string {
 // writeFiles writes server.properties, and meta.properties and what else the storage tool writes when it formats a node.
 func (b *Broker) writeFiles(properties map[string]string) error {
 	data := properties["log.dirs"]
-	if err := os.MkdirAll(data, 0o755); err != nil {
-		return err
-	}
 	if err := os.CopyFS(data, os.DirFS(b.cluster.jars.formatted())); err != nil {
 		return err
 	}
@@ -316,7 +358,7 @@ func propertiesText(properties map[string]string) string {
 func (b *Broker) start(ctx context.Context) error {
 	var err error
 	b.process, err = proc.Start(ctx, b.name, filepath.Join(b.dir, "out.log"),
-		b.cluster.jars.Class(b.cluster.jvm, "kafka.Kafka", filepath.Join(b.dir, "server.properties")))
+		b.cluster.jars.Class(slices.Concat(b.cluster.jvm, b.jvm), "kafka.Kafka", filepath.Join(b.dir, "server.properties")))
 	return err
 }
 
@@ -335,6 +377,9 @@ func (c *Cluster) Jars() Jars { return c.jars }
 
 // Broker returns the broker with this id, which start at 1.
 func (c *Cluster) Broker(id int) *Broker { return c.brokers[id-1] }
+
+// Controller is the controller, which is nil if a broker is the controller as well.
+func (c *Cluster) Controller() *Broker { return c.controller }
 
 // Brokers are all brokers of the cluster.
 func (c *Cluster) Brokers() []*Broker { return c.brokers }
