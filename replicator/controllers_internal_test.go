@@ -96,3 +96,17 @@ func TestControllerWatch_round(t *testing.T) {
 		t.Fatal(got)
 	}
 }
+
+// A takeover that waits for a leader says for which partition, and of which cluster.
+func TestNotReadyNamesTheLeaderlessCopy(t *testing.T) {
+	f := &Flow{}
+	f.config.Target = "dr"
+	p := newPartition(&topicLink{source: "orders", target: "a.orders"}, 3, &shard{flow: f}, listed{})
+	if got := f.leaderless([]*partition{p}); got != ", such as orders-3: no broker of the target, cluster dr, leads the copy" {
+		t.Error(got)
+	}
+	p.targetLeader = 1
+	if got := f.leaderless([]*partition{p}); got != "" {
+		t.Error(got)
+	}
+}

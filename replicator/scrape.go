@@ -46,6 +46,7 @@ func newCollector(f *Flow) *collector {
 	add("flow_lag_bytes", "Sum of lag_bytes over the partitions whose lag is known.")
 	add("rpo_records", "Records that the target lacks at most, as far as the source was seen.")
 	add("rpo_seconds", "Time since which the copy is not complete, 0 at best: what a failover would lose.")
+	add("brokers_without_controller", "Brokers that lead partitions or copies and do not reach the active controller of their cluster.", "cluster")
 	add("lag_unknown_partitions", "Partitions that should be copied and whose lag is not known.")
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
@@ -276,6 +277,10 @@ func (s *scrape) collectSums(now time.Time) {
 		s.gauge("partitions", float64(n), state)
 	}
 	s.gauge("lag_unknown_partitions", float64(s.unknown))
+	for _, w := range []*controllerWatch{&s.flow.sourceControllers, &s.flow.targetControllers} {
+		lost, _ := w.lost()
+		s.gauge("brokers_without_controller", float64(len(lost)), w.alias)
+	}
 	if s.rpo.Partitions > 0 {
 		s.gauge("rpo_records", float64(s.rpo.MissingRecords))
 	}

@@ -177,17 +177,17 @@ func (f *Flow) certificates(now time.Time) (sentences []string) {
 
 // census counts the partitions that keep a flow from being ready.
 type census struct {
-	unrecovered map[*shard]int
+	unrecovered map[*shard][]*partition
 	unseen      int        // begun partitions whose source end is not known
 	example     *partition // the first of them
 }
 
-func newCensus() census { return census{unrecovered: make(map[*shard]int)} }
+func newCensus() census { return census{unrecovered: make(map[*shard][]*partition)} }
 
 // addState counts a partition by its state.
 func (c *census) addState(p *partition, state state) {
 	if !state.isRecovered() {
-		c.unrecovered[p.shard]++
+		c.unrecovered[p.shard] = append(c.unrecovered[p.shard], p)
 	}
 }
 
@@ -284,13 +284,13 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 	}
 	for _, s := range f.held.all() {
 		problem := s.getProblem()
-		switch n := c.unrecovered[s]; {
+		switch left := c.unrecovered[s]; {
 		case !s.ownership.isOwned():
 			states["starting"]++
-		case n > 0:
+		case len(left) > 0:
 			states["recovering"]++
 			if problem == "" {
-				problem = fmt.Sprintf("shard %d: the takeover still recovers %s", s.number, counted(n, "partition"))
+				problem = fmt.Sprintf("shard %d: the takeover still recovers %s", s.number, counted(len(left), "partition")) + f.leaderless(left)
 			}
 		default:
 			states["owned"]++
@@ -307,6 +307,23 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, and nothing is sent until it is")
 	}
 	return reasons
+}
+
+// leaderless says which of the partitions that a takeover recovers cannot be, because no broker leads the copy. It is empty if there is none.
+func (f *Flow) leaderless(left []*partition) string {
+	for _, p := range left {
+		p.mu.Lock()
+		leader := p.targetLeader
+		p.mu.Unlock()
+		if leader < 0 {
+			return fmt.Sprintf(", such as %s: %s", p, noTargetLeader(f.config.Target))
+		}
+	}
+	return ""
+}
+
+func noTargetLeader(alias string) string {
+	return fmt.Sprintf("no broker of the target, cluster %s, leads the copy", alias)
 }
 
 // status describes the partition. It also returns its state, and whether the end of the source is known.
@@ -372,7 +389,7 @@ func (p *partition) waitState() *WaitState {
 	case p.state == replicating && p.targetLeader >= 0, p.state != waiting && p.state != replicating:
 		return nil
 	case p.targetLeader < 0:
-		return &WaitState{Reason: WaitTargetNoLeader, Detail: "no broker of the target leads the copy"}
+		return &WaitState{Reason: WaitTargetNoLeader, Detail: noTargetLeader(p.shard.flow.config.Target)}
 	}
 	if least := p.topic.getLimits().MinInSyncReplicas; p.isStarvedLocked() {
 		detail := fmt.Sprintf("the copy has %d replicas in sync, and min.insync.replicas is %d", p.targetInSync, least)

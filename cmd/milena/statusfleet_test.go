@@ -152,6 +152,7 @@ func TestFleetIsHealthy(t *testing.T) {
 		"a refused topic":  func(r *fleet.Report) { r.NotCopied = map[string]string{"long": "has a name that is too long"} },
 		"not begun":        func(r *fleet.Report) { r.Partitions[0].Listed = false },
 		"halted":           func(r *fleet.Report) { r.Partitions[0].Halted = &fleet.Halt{} },
+		"no leader":        func(r *fleet.Report) { r.Partitions[0].TargetNoLeader = true },
 		"lag is not known": func(r *fleet.Report) { r.Partitions[0].LagRecords = nil },
 	} {
 		r := good()

@@ -5,14 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -64,24 +62,6 @@ type Cluster struct {
 	jvm        []string
 	controller *Broker // nil if the only broker is the controller as well
 	brokers    []*Broker
-}
-
-// Broker is one broker or the controller, running or not.
-type Broker struct {
-	name    string
-	id      int
-	addr    string
-	secure  string // address of the SASL_SSL or SSL listener
-	proxy   *proxy.Proxy
-	lines   []*proxy.Proxy
-	dir     string
-	cluster *Cluster
-	process *proc.Process
-
-	// With Sites:
-	across    []*proxy.Proxy // what comes from the other site
-	siteAddrs [2]string      // for the clients at each site
-	jvm       []string
 }
 
 // Start starts a cluster and returns when all brokers have joined it. All processes end with ctx.
@@ -355,13 +335,6 @@ func propertiesText(properties map[string]string) string {
 	return text.String()
 }
 
-func (b *Broker) start(ctx context.Context) error {
-	var err error
-	b.process, err = proc.Start(ctx, b.name, filepath.Join(b.dir, "out.log"),
-		b.cluster.jars.Class(slices.Concat(b.cluster.jvm, b.jvm), "kafka.Kafka", filepath.Join(b.dir, "server.properties")))
-	return err
-}
-
 // uuid is a random UUID in Kafka's text form. It never starts with a dash, which the tools would take for an option.
 func uuid() string {
 	b := make([]byte, 16)
@@ -446,14 +419,14 @@ func (c *Cluster) Admin(do func(*kadm.Client) error) error {
 	return do(kadm.NewClient(cl))
 }
 
-// WaitBrokers waits, for at most a minute, until the metadata of the cluster has n brokers. It returns an error at once if no broker runs.
+// WaitBrokers waits, for at most three minutes, until the metadata of the cluster has n brokers. It returns an error at once if no broker runs.
 func (c *Cluster) WaitBrokers(ctx context.Context, n int) error {
 	cl, err := c.Client(kgo.DialTimeout(time.Second), kgo.RequestRetries(0))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, fmt.Errorf("cluster %s did not see %d brokers within a minute", c.name, n))
+	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, fmt.Errorf("cluster %s did not see %d brokers within three minutes", c.name, n))
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -498,45 +471,4 @@ func (c *Cluster) Usage() (proc.Usage, error) {
 		sum.CPU, sum.RSS, sum.PeakRSS = sum.CPU+u.CPU, sum.RSS+u.RSS, sum.PeakRSS+u.PeakRSS
 	}
 	return sum, nil
-}
-
-// ID is the id of the broker.
-func (b *Broker) ID() int32 { return int32(b.id) }
-
-// Proxy is the proxy of the broker; nil if the cluster is not proxied.
-func (b *Broker) Proxy() *proxy.Proxy { return b.proxy }
-
-// Line is the proxy of one of the lines of Options.Lines.
-func (b *Broker) Line(n int) *proxy.Proxy { return b.lines[n] }
-
-// DataDir is log.dirs, with one directory per partition.
-func (b *Broker) DataDir() string { return filepath.Join(b.dir, "data") }
-
-// Running reports whether the broker's process runs.
-func (b *Broker) Running() bool { return b.process.Running() }
-
-// Kill ends the broker with SIGKILL.
-func (b *Broker) Kill() { b.process.Kill() }
-
-// Stop ends the broker with SIGTERM, so that it moves leadership to other brokers first.
-func (b *Broker) Stop(ctx context.Context) error {
-	if err := b.process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	_, err := b.process.Wait(ctx)
-	return err
-}
-
-// Pause freezes the broker with SIGSTOP.
-func (b *Broker) Pause() error { return b.process.Signal(syscall.SIGSTOP) }
-
-// Resume continues a paused broker.
-func (b *Broker) Resume() error { return b.process.Signal(syscall.SIGCONT) }
-
-// Restart starts a broker that has ended, with the same ports and data. It does not wait until the broker is in the cluster.
-func (b *Broker) Restart(ctx context.Context) error {
-	if b.process.Running() {
-		return errors.New(b.name + " is still running")
-	}
-	return b.start(ctx)
 }

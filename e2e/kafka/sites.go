@@ -26,7 +26,7 @@ type Sites struct {
 	Voters []int
 }
 
-// siteListeners of a broker: of brokers, of controllers, and of the clients at each site.
+// sitePorts are those of a broker: for brokers, for controllers, and for the clients at each site.
 const sitePorts = 4
 
 const (

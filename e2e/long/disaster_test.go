@@ -53,6 +53,7 @@ func newDisaster(t *testing.T, source, target kafka.Options) *disaster {
 		d.dir = t.TempDir()
 	} else {
 		d.dir = filepath.Join(d.dir, strings.ReplaceAll(t.Name(), "/", "_"))
+		must(t, os.RemoveAll(d.dir))
 		must(t, os.MkdirAll(d.dir, 0o755))
 	}
 	source.Name, target.Name = "source", "target"
@@ -169,7 +170,7 @@ func (d *disaster) look(lasts time.Duration) string {
 	must(d.t, err)
 	warned := warnings(d.milena.Output()[d.log:])
 	d.t.Logf("%.0f s after %s; CPU %.2f s\n--- milena status --url\n%s\n--- milena status -c\n%s\n--- /readyz %d\n%s\n--- log\n%s", took.Seconds(), d.began.Format(time.TimeOnly), (u.CPU - d.cpu).Seconds(), own, out, code, ready, warned)
-	return string(own) + ready + warned
+	return string(own) + string(out) + ready + warned
 }
 
 // warnings are the lines of a log that are not of level info.

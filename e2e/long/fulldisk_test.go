@@ -78,7 +78,10 @@ func TestFullDisk(t *testing.T) {
 			file := fill(t, broker.DataDir())
 			d.until(30*time.Second, "the broker stops", func() (bool, string) { return !broker.Running(), broker.DataDir() })
 			t.Logf("the broker stopped after %.1f s", time.Since(d.began).Seconds())
-			d.says(d.look(30*time.Second), `single.*(no broker|leader)`)
+			d.says(d.look(30*time.Second), map[string][]string{
+				"source": {`single-0: no broker of the source, cluster source, leads the partition`},
+				"target": {`still recovers 1 partition, such as single-0: no broker of the target, cluster target, leads the copy`, `single +1 +waiting \(target_no_leader\)`},
+			}[side]...)
 			d.untilMoved(30*time.Second, "orders")
 			must(t, os.Remove(file))
 			must(t, broker.Restart(ctx))

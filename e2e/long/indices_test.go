@@ -42,6 +42,8 @@ func TestIndicesLost(t *testing.T) {
 	d.stream("orders", 3, 300)
 	d.startMilena(d.source.Addrs(), d.target.Addrs())
 	d.untilMoved(time.Minute, "orders")
+	d.topics = append(d.topics, "payments")
+	d.untilCopied()
 
 	indices := []string{".index", ".timeindex", ".txnindex"}
 	for i, kinds := range [][]string{indices, append(slices.Clone(indices), ".snapshot")} {
@@ -69,6 +71,5 @@ func TestIndicesLost(t *testing.T) {
 			t.Log(fmt.Sprint("cluster ", cluster.Name(), " is back"))
 		}
 	}
-	d.topics = append(d.topics, "payments")
 	d.over()
 }

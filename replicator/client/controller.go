@@ -26,7 +26,7 @@ const (
 )
 
 // SourceWithoutController says what follows for a source whose brokers do not reach the active controller.
-const SourceWithoutController = "what they lead is still copied, but others may lead it by now, so what the source has is known up to then only"
+const SourceWithoutController = "what they lead is still copied, but other brokers may lead it by now, and what those have taken since is not known"
 
 // WithoutController is a clause that says which brokers of a cluster do not reach its active controller, and since when unless that is not known.
 func WithoutController(alias string, brokers []int32, since time.Time) string {
@@ -55,7 +55,9 @@ func ReachesController(ctx context.Context, cl *kgo.Client, broker int32) Reach 
 	ctx, cancel := context.WithTimeout(ctx, 2*reachTimeout)
 	defer cancel()
 	b := cl.Broker(int(broker))
-	versions, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, b)
+	alive := kmsg.NewPtrApiVersionsRequest()
+	alive.ClientSoftwareName, alive.ClientSoftwareVersion = "milena", "1" // brokers refuse empty ones
+	versions, err := alive.RequestWith(ctx, b)
 	if err != nil || !slices.ContainsFunc(versions.ApiKeys, func(k kmsg.ApiVersionsResponseApiKey) bool { return k.ApiKey == int16(kmsg.DescribeQuorum) }) {
 		return ReachUnknown
 	}

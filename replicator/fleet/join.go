@@ -115,6 +115,8 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, 
 	if !r.isShrunk(p) {
 		r.addBehind(rpo, p, state, from, i)
 	}
+	copied := offsets.TopicPartition{Topic: p.TargetTopic, Partition: p.Partition}
+	p.TargetNoLeader = int(p.Partition) < len(r.targetView.ByName[p.TargetTopic].Partitions) && r.targetView.Leader(copied) < 0
 	v.journaled = state.end
 	p.Listed, p.Journaled, p.Halted = true, &v.journaled, state.halted
 	switch {
