@@ -24,13 +24,18 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the tables of configuration.md")
 
-// pages are README.md and all pages of this folder, as paths from here.
+// pages are README.md and all pages of this folder and of those in it, as paths from here.
 func pages(t *testing.T) []string {
 	t.Helper()
 	found, err := filepath.Glob("*.md")
 	if err != nil || len(found) < 10 {
 		t.Fatalf("%d pages, %v", len(found), err)
 	}
+	deeper, err := filepath.Glob("*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found = append(found, deeper...)
 	return append(found, "../README.md", "../CHANGELOG.md")
 }
 

@@ -25,6 +25,8 @@ type connections struct {
 	control        *kgo.Client // of the target, for the control topic, whose requests wait at the broker
 	// groupsSource and groupsTarget are for package groups alone: its requests are large, and giving one up closes the connection.
 	groupsSource, groupsTarget *kgo.Client
+	// quorumSource and quorumTarget are for questions to active controllers alone, for which brokers may wait long.
+	quorumSource, quorumTarget *kgo.Client
 
 	sourceWire   wire.Fetcher             // for single reads, as in a recovery
 	targetWire   wire.Fetcher             // likewise
@@ -54,6 +56,7 @@ func newConnections(o client.Clusters, a addresses, guard client.Guard, log *slo
 	}
 	c.source, c.target, c.internal, c.control = source.make(o), target.make(o), target.make(o), target.make(o)
 	c.groupsSource, c.groupsTarget = source.make(o), target.make(o)
+	c.quorumSource, c.quorumTarget = source.make(o), target.make(o)
 	c.targetWire = target.wire(c.internal)
 	c.journal = newJournalLines(o.Flow.Lease/4, target.wire(c.internal), func() (*journalLine, error) {
 		cl, err := target.open(o)

@@ -141,7 +141,10 @@ type reports struct {
 	troubles    sourceTroubles
 	firsts      firstRecords
 	standstills standstills
-	synced      syncTimes
+
+	sourceControllers, targetControllers controllerWatch
+
+	synced syncTimes
 
 	predecessorAlive atomic.Int64                         // when the flow last ran before this process, in Unix milliseconds, 0 if never or not known yet
 	problem          atomic.Pointer[string]               // why the flow has not started
@@ -203,6 +206,8 @@ func New(o Options) (*Flow, error) {
 	if f.connections, err = newConnections(o.Clusters, f.addresses(), f.lease.permit, log, f.metrics, registerer); err != nil {
 		return nil, err
 	}
+	f.sourceControllers.watch(o.Flow.Source, f.quorumSource, log)
+	f.targetControllers.watch(o.Flow.Target, f.quorumTarget, log)
 	f.verifying = newVerifying(f)
 	f.controls = newControls(control.NewLog(f.control, o.Flow.Target, o.Flow.Name))
 	if l.parts, err = f.newParts(l); err != nil {
@@ -377,7 +382,7 @@ func (f *Flow) startLoops(soft context.Context) {
 		f.background.Go(func() { f.describeLoop(soft) })
 		f.background.Go(func() { f.confirmLoop(f.hard) }) // also while a stop waits for batches in flight
 	}
-	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.controlLoop, f.agesLoop, f.transactionsLoop, f.partsLoop, f.verifyLoop, f.throttles.Loop} {
+	for _, loop := range []func(context.Context){f.takeoverLoop, f.topicsLoop, f.linesLoop, f.configsLoop, f.journalLoop, f.pruneLoop, f.endsLoop, f.controlLoop, f.agesLoop, f.controllersLoop, f.transactionsLoop, f.partsLoop, f.verifyLoop, f.throttles.Loop} {
 		f.background.Go(func() { loop(soft) })
 	}
 	f.background.Go(func() { refreshLoop(soft, f.refreshes.source, f.refreshSource) })

@@ -50,6 +50,7 @@ func newCollector(f *Flow) *collector {
 	add("rpo_unknown_partitions", "Partitions that should be copied and that were never complete, or of which that is not known.")
 	add("rpo_objective_seconds", "The objective of the config for rpo_seconds.")
 	add("rto_objective_seconds", "The objective of the config for how long a failover takes.")
+	add("brokers_without_controller", "Brokers that lead partitions or copies and do not reach the active controller of their cluster.", "cluster")
 	add("lag_unknown_partitions", "Partitions that should be copied and whose lag is not known.")
 	add("partitions", "Partitions by state.", "state")
 	add("shards", "Shards by state.", "state")
@@ -285,6 +286,10 @@ func (s *scrape) collectSums(now time.Time) {
 		s.gauge("partitions", float64(n), state)
 	}
 	s.gauge("lag_unknown_partitions", float64(s.unknown))
+	for _, w := range []*controllerWatch{&s.flow.sourceControllers, &s.flow.targetControllers} {
+		lost, _ := w.lost()
+		s.gauge("brokers_without_controller", float64(len(lost)), w.alias)
+	}
 	if s.rpo.Partitions > 0 {
 		s.gauge("rpo_records", float64(s.rpo.MissingRecords))
 	}

@@ -134,5 +134,9 @@ func (p *partition) seeLocked(now time.Time) {
 func (p *partition) behind() (b offsets.Behind, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.sight.behind(p, p.acked), !p.sourceGone && !p.sourceSeen.IsZero()
+	b = p.sight.behind(p, p.acked)
+	if at, lost := p.shard.flow.sourceControllers.lostSince(p.sourceLeader); lost {
+		b = upTo(b, at)
+	}
+	return b, !p.sourceGone && !p.sourceSeen.IsZero()
 }

@@ -45,6 +45,8 @@ type Status struct {
 	Fence string `json:"fence"`
 	// Certificates are sentences about files of the TLS sections that cannot be used now, and about own certificates that expire soon.
 	Certificates []string `json:"certificates,omitempty"`
+	// Controllers are sentences about brokers that do not reach the active controller of their cluster.
+	Controllers []string `json:"controllers,omitempty"`
 	// ConfigRefused is why the process refuses its config file as it is now, empty if it does not. The config that it read before is in force. The flow does not
 	// know it: who serves the status fills it in, for each flow the same.
 	ConfigRefused string `json:"config_refused,omitempty"`
@@ -162,6 +164,7 @@ func (f *Flow) Status() Status {
 	s.Control, s.Verify = f.controls.status(now), f.verifying.status()
 	s.Throttled = f.throttles.Status(now)
 	s.Certificates, s.Fence = f.certificates(now), f.config.Fence
+	s.Controllers = f.controllerProblems()
 	s.NotReady = f.notReady(c, s.Shards, now)
 	s.Ready = len(s.NotReady) == 0
 	return s
@@ -180,17 +183,17 @@ func (f *Flow) certificates(now time.Time) (sentences []string) {
 
 // census counts the partitions that keep a flow from being ready.
 type census struct {
-	unrecovered map[*shard]int
+	unrecovered map[*shard][]*partition
 	unseen      int        // begun partitions whose source end is not known
 	example     *partition // the first of them
 }
 
-func newCensus() census { return census{unrecovered: make(map[*shard]int)} }
+func newCensus() census { return census{unrecovered: make(map[*shard][]*partition)} }
 
 // addState counts a partition by its state.
 func (c *census) addState(p *partition, state state) {
 	if !state.isRecovered() {
-		c.unrecovered[p.shard]++
+		c.unrecovered[p.shard] = append(c.unrecovered[p.shard], p)
 	}
 }
 
@@ -289,13 +292,13 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 	}
 	for _, s := range f.held.all() {
 		problem := s.getProblem()
-		switch n := c.unrecovered[s]; {
+		switch left := c.unrecovered[s]; {
 		case !s.ownership.isOwned():
 			states["starting"]++
-		case n > 0:
+		case len(left) > 0:
 			states["recovering"]++
 			if problem == "" {
-				problem = fmt.Sprintf("shard %d: the takeover still recovers %s", s.number, counted(n, "partition"))
+				problem = fmt.Sprintf("shard %d: the takeover still recovers %s", s.number, counted(len(left), "partition")) + f.leaderless(left)
 			}
 		default:
 			states["owned"]++
@@ -312,6 +315,23 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, and nothing is sent until it is")
 	}
 	return reasons
+}
+
+// leaderless says which of the partitions that a takeover recovers cannot be, because no broker leads the copy. It is empty if there is none.
+func (f *Flow) leaderless(left []*partition) string {
+	for _, p := range left {
+		p.mu.Lock()
+		leader := p.targetLeader
+		p.mu.Unlock()
+		if leader < 0 {
+			return fmt.Sprintf(", such as %s: %s", p, noTargetLeader(f.config.Target))
+		}
+	}
+	return ""
+}
+
+func noTargetLeader(alias string) string {
+	return fmt.Sprintf("no broker of the target, cluster %s, leads the copy", alias)
 }
 
 // status describes the partition. It also returns its state, and whether the end of the source is known.
@@ -377,7 +397,7 @@ func (p *partition) waitState() *WaitState {
 	case p.state == replicating && p.targetLeader >= 0, p.state != waiting && p.state != replicating:
 		return nil
 	case p.targetLeader < 0:
-		return &WaitState{Reason: WaitTargetNoLeader, Detail: "no broker of the target leads the copy"}
+		return &WaitState{Reason: WaitTargetNoLeader, Detail: noTargetLeader(p.shard.flow.config.Target)}
 	}
 	if least := p.topic.getLimits().MinInSyncReplicas; p.isStarvedLocked() {
 		detail := fmt.Sprintf("the copy has %d replicas in sync, and min.insync.replicas is %d", p.targetInSync, least)

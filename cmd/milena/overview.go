@@ -76,7 +76,7 @@ func newOverview(s replicator.Status) overview {
 
 // allIsWell reports whether nothing about the flow needs attention.
 func (o *overview) allIsWell() bool {
-	problems := len(o.Certificates)
+	problems := len(o.Certificates) + len(o.Controllers)
 	if o.Groups != nil {
 		problems += len(o.Groups.Problems)
 	}

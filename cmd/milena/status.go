@@ -240,7 +240,7 @@ func (p *program) printStatus(o *overview) {
 	if o.ConfigRefused != "" {
 		p.printf("  %s\n", indented(refusedText(o.ConfigRefused), "    "))
 	}
-	for _, text := range o.Certificates {
+	for _, text := range append(o.Controllers, o.Certificates...) {
 		p.printf("  %s\n", indented(text, "    "))
 	}
 	p.printGroups(o.Groups)

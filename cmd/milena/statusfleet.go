@@ -241,6 +241,8 @@ func fleetAttention(r *fleet.Report) (list attentionList) {
 			list.add(p.Topic, p.Partition, "halted", fmt.Sprintf("%s: %s. %s", p.Halted.Kind, p.Halted.Detail, p.Halted.Hint))
 		case !p.Listed:
 			list.add(p.Topic, p.Partition, "waiting", p.Why)
+		case p.TargetNoLeader:
+			list.add(p.Topic, p.Partition, "waiting", fmt.Sprintf("no broker of the target, cluster %s, leads the copy", r.Target))
 		case p.Why != "":
 			list.add(p.Topic, p.Partition, "unknown", p.Why)
 		case p.Verified.Problem() != "":

@@ -153,6 +153,7 @@ func TestFleetIsHealthy(t *testing.T) {
 		"not begun":        func(r *fleet.Report) { r.Partitions[0].Listed = false },
 		"halted":           func(r *fleet.Report) { r.Partitions[0].Halted = &fleet.Halt{} },
 		"RPO too large":    func(r *fleet.Report) { r.RPO.ObjectiveMissed = true },
+		"no leader":        func(r *fleet.Report) { r.Partitions[0].TargetNoLeader = true },
 		"lag is not known": func(r *fleet.Report) { r.Partitions[0].LagRecords = nil },
 	} {
 		r := good()

@@ -167,7 +167,7 @@ func fleetTopics(r *fleet.Report) (topics []topicOverview) {
 		if by := throttled.of(p.Topic); by != "" && state == stateCopying {
 			state, note = stateThrottled, by
 		}
-		if state == stateHalted || !p.Listed || p.Why != "" {
+		if state == stateHalted || !p.Listed || p.TargetNoLeader || p.Why != "" {
 			t.Attention++
 		}
 		if p.Journaled != nil {
@@ -194,6 +194,8 @@ func fleetState(r *fleet.Report, p *fleet.Partition, decided map[string]*control
 		return statePaused, by.Who
 	case !p.Listed:
 		return stateWaiting, "not begun"
+	case p.TargetNoLeader:
+		return stateWaiting, string(replicator.WaitTargetNoLeader)
 	case p.LagRecords == nil:
 		return stateWaiting, "lag unknown"
 	case p.Verified.Problem() != "":

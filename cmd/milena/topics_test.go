@@ -66,6 +66,7 @@ func TestStatesOfTopicsByTheJournal(t *testing.T) {
 			Partitions: []fleet.Partition{
 				{Topic: "copied", Listed: true, LagRecords: ptr(int64(0))},
 				{Topic: "halted", Listed: true, LagRecords: ptr(int64(5)), Halted: &fleet.Halt{Kind: "truncated"}},
+				{Topic: "leaderless", Listed: true, LagRecords: ptr(int64(5)), TargetNoLeader: true},
 				{Topic: "left", Shard: 1, Listed: true, LagRecords: ptr(int64(5))},
 				{Topic: "new", Why: "not begun: there is no such topic"},
 				{Topic: "paused", Listed: true, LagRecords: ptr(int64(5)), Paused: pause.ID},
@@ -81,7 +82,7 @@ func TestStatesOfTopicsByTheJournal(t *testing.T) {
 		}
 		return strings.Join(list, "; ")
 	}
-	want := "copied in_step ; halted halted truncated; left stopped no instance owns its shard; new waiting not begun; paused paused alice@host; slow throttled bob@host; unseen waiting lag unknown"
+	want := "copied in_step ; halted halted truncated; leaderless waiting target_no_leader; left stopped no instance owns its shard; new waiting not begun; paused paused alice@host; slow throttled bob@host; unseen waiting lag unknown"
 	if got := states(report()); got != want {
 		t.Errorf("%s", got)
 	}

@@ -177,6 +177,12 @@ func (d *Daemon) Until(ctx context.Context, interval time.Duration, done func() 
 	}
 }
 
+// Ready returns the answer of /readyz.
+func (d *Daemon) Ready(ctx context.Context) (code int, body string, err error) {
+	code, text, err := d.get(ctx, "/readyz")
+	return code, string(text), err
+}
+
 // Diagnose returns why the process is not ready and the stacks of its goroutines.
 func (d *Daemon) Diagnose(ctx context.Context) (notReady, stacks string) {
 	_, body, err := d.get(ctx, "/readyz")
@@ -221,8 +227,17 @@ type Status struct {
 	Certificates    []string       `json:"certificates"`
 	Instance        Instance       `json:"instance"`
 	Control         Control        `json:"control"`
+	RPO             RPO            `json:"rpo"`
 	Configs         *Configs       `json:"configs"`
 	ACLs            *ACLs          `json:"acls"`
+}
+
+// RPO is the JSON of what a failover would lose.
+type RPO struct {
+	CompleteUpTo   time.Time `json:"complete_up_to"`
+	MissingRecords int64     `json:"missing_records"`
+	SeenAt         time.Time `json:"seen_at"`
+	Unknown        int       `json:"unknown_partitions"`
 }
 
 // Instance is the JSON of a process among those that share a flow.

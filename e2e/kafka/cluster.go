@@ -5,14 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -38,6 +36,10 @@ type Options struct {
 	Proxied bool
 	// Lines are further listeners of each broker, each behind a proxy of its own: clients that use different lines can be cut off one by one.
 	Lines int
+	// Sites makes a stretch cluster of two sites. It excludes Proxied and Security.
+	Sites *Sites
+	// Mount prepares the data directory of a broker before anything is written to it.
+	Mount func(broker int, dir string) error
 	// Security adds a SASL_SSL or SSL listener.
 	Security *Security
 	// Classes is a directory of Java classes that the brokers look at before their own.
@@ -48,6 +50,8 @@ type Options struct {
 	KRaft   bool
 	// JVM are the JVM options of the brokers; if empty, those for a small heap and a quick start.
 	JVM []string
+
+	voters string // controller.quorum.voters, if it is not the one controller
 }
 
 // Cluster is a running cluster.
@@ -58,19 +62,6 @@ type Cluster struct {
 	jvm        []string
 	controller *Broker // nil if the only broker is the controller as well
 	brokers    []*Broker
-}
-
-// Broker is one broker or the controller, running or not.
-type Broker struct {
-	name    string
-	id      int
-	addr    string
-	secure  string // address of the SASL_SSL or SSL listener
-	proxy   *proxy.Proxy
-	lines   []*proxy.Proxy
-	dir     string
-	cluster *Cluster
-	process *proc.Process
 }
 
 // Start starts a cluster and returns when all brokers have joined it. All processes end with ctx.
@@ -100,12 +91,15 @@ func Start(ctx context.Context, jars Jars, o Options) (*Cluster, error) {
 		}
 	}
 	c := &Cluster{name: o.Name, id: uuid(), jars: jars, jvm: o.JVM}
+	if o.Sites != nil {
+		o.voters = o.siteVoters(ports)
+	}
 	controller := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	if jars.zooKeeper {
 		if err := c.startZooKeeper(ctx, ports[0], filepath.Join(o.Dir, o.Name)); err != nil {
 			return nil, err
 		}
-	} else if o.Brokers > 1 {
+	} else if o.Sites == nil && o.Brokers > 1 {
 		if c.controller, err = c.newController(controller, o); err != nil {
 			return nil, err
 		}
@@ -134,7 +128,13 @@ const (
 )
 
 // portsPerBroker is how many ports a broker gets. A line has one of the broker and one of the proxy.
-func portsPerBroker(o Options) int { return fixedPorts + 2*o.Lines }
+func portsPerBroker(o Options) int {
+	n := fixedPorts + 2*o.Lines
+	if o.Sites != nil {
+		n += sitePorts
+	}
+	return n
+}
 
 // newController prepares a controller that listens on addr and is no broker.
 func (c *Cluster) newController(addr string, o Options) (*Broker, error) {
@@ -179,8 +179,21 @@ func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller
 		}
 		b.lines = append(b.lines, line)
 	}
+	if o.Sites != nil {
+		more, names, err := b.settle(ctx, ports[portsPerBroker(o)-sitePorts:], o)
+		if err != nil {
+			return nil, err
+		}
+		listeners, advertised = append(listeners, more...), append(advertised, names...)
+	}
 	properties := map[string]string{"process.roles": "broker", "advertised.listeners": strings.Join(advertised, ",")}
-	if o.Brokers == 1 {
+	switch {
+	case o.Sites != nil:
+		properties["inter.broker.listener.name"] = "SITES"
+		if slices.Contains(o.Sites.Voters, id) {
+			properties["process.roles"] = "broker,controller"
+		}
+	case o.Brokers == 1:
 		properties["process.roles"] = "broker,controller"
 		listeners = append(listeners, "CONTROLLER://"+controller)
 	}
@@ -188,7 +201,7 @@ func (c *Cluster) newBroker(ctx context.Context, id int, ports []int, controller
 	return b, b.prepare(properties, controller, o)
 }
 
-// startProcesses starts the controller and the brokers and waits until all brokers have joined.
+// startProcesses starts the controller and the brokers and waits until all brokers have joined. Brokers that are controllers wait for each other.
 func (c *Cluster) startProcesses(ctx context.Context) error {
 	if c.controller != nil {
 		if err := c.controller.start(ctx); err != nil {
@@ -219,16 +232,20 @@ func StartAll(ctx context.Context, jars Jars, options ...Options) ([]*Cluster, e
 // prepare writes server.properties and the files of a formatted node. The properties override the defaults, and o.Properties
 // override both.
 func (b *Broker) prepare(properties map[string]string, controller string, o Options) error {
-	voter := 1 // the only broker is the controller
-	if o.Brokers > 1 {
-		voter = controllerID
+	voters := o.voters
+	switch {
+	case voters != "":
+	case o.Brokers > 1:
+		voters = fmt.Sprintf("%d@%s", controllerID, controller)
+	default: // the only broker is the controller
+		voters = "1@" + controller
 	}
 	all := defaultProperties(o.Brokers)
 	maps.Copy(all, map[string]string{
 		"node.id":                        fmt.Sprint(b.id),
-		"controller.quorum.voters":       fmt.Sprintf("%d@%s", voter, controller),
+		"controller.quorum.voters":       voters,
 		"controller.listener.names":      "CONTROLLER",
-		"listener.security.protocol.map": protocols("SASL_SSL") + lineProtocols(o.Lines),
+		"listener.security.protocol.map": protocols("SASL_SSL") + lineProtocols(o.Lines) + siteProtocols(o.Sites),
 		"inter.broker.listener.name":     "PLAINTEXT",
 		"log.dirs":                       filepath.Join(b.dir, "data"),
 	})
@@ -240,6 +257,14 @@ func (b *Broker) prepare(properties map[string]string, controller string, o Opti
 	if b.id == controllerID {
 		delete(all, "inter.broker.listener.name")
 		delete(all, "advertised.listeners")
+	}
+	if err := os.MkdirAll(all["log.dirs"], 0o755); err != nil {
+		return err
+	}
+	if o.Mount != nil {
+		if err := o.Mount(b.id, all["log.dirs"]); err != nil {
+			return err
+		}
 	}
 	if err := b.writeFiles(all); err != nil {
 		return err
@@ -286,9 +311,6 @@ func defaultProperties(n int) map[string]string {
 // writeFiles writes server.properties, and meta.properties and what else the storage tool writes when it formats a node.
 func (b *Broker) writeFiles(properties map[string]string) error {
 	data := properties["log.dirs"]
-	if err := os.MkdirAll(data, 0o755); err != nil {
-		return err
-	}
 	if err := os.CopyFS(data, os.DirFS(b.cluster.jars.formatted())); err != nil {
 		return err
 	}
@@ -313,13 +335,6 @@ func propertiesText(properties map[string]string) string {
 	return text.String()
 }
 
-func (b *Broker) start(ctx context.Context) error {
-	var err error
-	b.process, err = proc.Start(ctx, b.name, filepath.Join(b.dir, "out.log"),
-		b.cluster.jars.Class(b.cluster.jvm, "kafka.Kafka", filepath.Join(b.dir, "server.properties")))
-	return err
-}
-
 // uuid is a random UUID in Kafka's text form. It never starts with a dash, which the tools would take for an option.
 func uuid() string {
 	b := make([]byte, 16)
@@ -335,6 +350,9 @@ func (c *Cluster) Jars() Jars { return c.jars }
 
 // Broker returns the broker with this id, which start at 1.
 func (c *Cluster) Broker(id int) *Broker { return c.brokers[id-1] }
+
+// Controller is the controller, which is nil if a broker is the controller as well.
+func (c *Cluster) Controller() *Broker { return c.controller }
 
 // Brokers are all brokers of the cluster.
 func (c *Cluster) Brokers() []*Broker { return c.brokers }
@@ -453,45 +471,4 @@ func (c *Cluster) Usage() (proc.Usage, error) {
 		sum.CPU, sum.RSS, sum.PeakRSS = sum.CPU+u.CPU, sum.RSS+u.RSS, sum.PeakRSS+u.PeakRSS
 	}
 	return sum, nil
-}
-
-// ID is the id of the broker.
-func (b *Broker) ID() int32 { return int32(b.id) }
-
-// Proxy is the proxy of the broker; nil if the cluster is not proxied.
-func (b *Broker) Proxy() *proxy.Proxy { return b.proxy }
-
-// Line is the proxy of one of the lines of Options.Lines.
-func (b *Broker) Line(n int) *proxy.Proxy { return b.lines[n] }
-
-// DataDir is log.dirs, with one directory per partition.
-func (b *Broker) DataDir() string { return filepath.Join(b.dir, "data") }
-
-// Running reports whether the broker's process runs.
-func (b *Broker) Running() bool { return b.process.Running() }
-
-// Kill ends the broker with SIGKILL.
-func (b *Broker) Kill() { b.process.Kill() }
-
-// Stop ends the broker with SIGTERM, so that it moves leadership to other brokers first.
-func (b *Broker) Stop(ctx context.Context) error {
-	if err := b.process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	_, err := b.process.Wait(ctx)
-	return err
-}
-
-// Pause freezes the broker with SIGSTOP.
-func (b *Broker) Pause() error { return b.process.Signal(syscall.SIGSTOP) }
-
-// Resume continues a paused broker.
-func (b *Broker) Resume() error { return b.process.Signal(syscall.SIGCONT) }
-
-// Restart starts a broker that has ended, with the same ports and data. It does not wait until the broker is in the cluster.
-func (b *Broker) Restart(ctx context.Context) error {
-	if b.process.Running() {
-		return errors.New(b.name + " is still running")
-	}
-	return b.start(ctx)
 }

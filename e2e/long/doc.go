@@ -9,6 +9,10 @@
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestHeartbeatsOn        a source before 2.4: half a minute
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestVerifyTenGigabytes  milena verify of 10 GB, with planted faults: four minutes
 //	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestRepairsByTheStatus  a topic for each anomaly, repaired by what the status prints: two minutes
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestStretched           stretch clusters whose line is cut, as source and target: ten minutes
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestControllersLost     both clusters lose their controllers: three minutes
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestFullDisk            the disk of a broker is full; needs root: three minutes
+//	MILENA_LONG=1 go test ./e2e/long -v -timeout 1h -run TestIndicesLost         brokers lose indices and producer snapshots: three minutes
 //	MILENA_LONG=1 MILENA_E2E_SEED=17 go test ./e2e/long -v -timeout 4h -run ...  repeat the faults of a run; its log has the seed
 //
 // Without MILENA_LONG they are skipped. They need what the package e2e needs, and understand the same environment variables.

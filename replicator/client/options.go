@@ -37,7 +37,7 @@ func Options(c config.Cluster, dials *Dials, log *slog.Logger, hooks ...kgo.Hook
 		kgo.RequestTimeoutOverhead(2500 * time.Millisecond),
 		// Retries inside the client only bridge short interruptions: the loops that use it log, count and retry with fresh metadata.
 		// The timeout also ends the wait for a chosen broker that has left the cluster.
-		kgo.RetryTimeout(10 * time.Second),
+		kgo.RetryTimeout(retryTimeout(len(c.Brokers))),
 		kgo.RequestRetries(20),
 		kgo.RetryBackoffFn(Backoff),
 		// After an error, a metadata request finds the new leader. It must not wait for kgo's default of 5 s.
@@ -54,6 +54,12 @@ func Options(c config.Cluster, dials *Dials, log *slog.Logger, hooks ...kgo.Hook
 		opts = append(opts, kgo.SASL(n.SASL))
 	}
 	return opts, nil
+}
+
+// retryTimeout is for how long a request is retried, with this many addresses to begin with. A broker that hangs costs it twice the overhead above, and when
+// the line to a site is cut, half of the brokers hang.
+func retryTimeout(addresses int) time.Duration {
+	return time.Duration(min(max(addresses, 2), 6)) * 5 * time.Second
 }
 
 // Network is how the brokers of a cluster are connected to, for a client other than kgo. Its connections are not guarded.

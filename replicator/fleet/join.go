@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 )
 
 // join makes the report of what was read.
@@ -24,7 +25,7 @@ func (r *reading) join(p *picked) Report {
 	if report.Mode != ModeUnknown && r.members.moving == "" {
 		report.ShardsWithoutOwner = unowned(byShard)
 	}
-	report.Problems = r.problems()
+	report.Problems = r.problems(p.lost)
 	if report.Instances == nil {
 		report.Instances = []Instance{}
 	}
@@ -65,7 +66,10 @@ func unowned(byShard []string) []int32 {
 }
 
 // problems are sentences about what could not be read.
-func (r *reading) problems() (sentences []string) {
+func (r *reading) problems(lost []int32) (sentences []string) {
+	if len(lost) > 0 {
+		sentences = append(sentences, client.WithoutController(r.flow.Source, lost, time.Time{})+": "+client.SourceWithoutController)
+	}
 	if r.dark != nil {
 		sentences = append(sentences, fmt.Sprintf("the source does not answer, so neither its topics nor the lag are known: %v", r.dark))
 	}
@@ -78,12 +82,28 @@ func (r *reading) problems() (sentences []string) {
 	if r.undecided != nil {
 		sentences = append(sentences, fmt.Sprintf("it is not known what is paused: %v", r.undecided))
 	}
+	return append(sentences, r.unread()...)
+}
+
+// unread is a sentence about the shards whose journals were not read: all of them, if the brokers that lead them do not answer.
+func (r *reading) unread() (sentences []string) {
+	count, first := 0, 0
 	for k, s := range r.journal {
-		if s.err != nil {
-			sentences = append(sentences, fmt.Sprintf("shard %d: its journal was not read: %v", k, r.clusters.TargetError(s.err)))
+		if s.err == nil {
+			continue
+		}
+		if count++; count == 1 {
+			first = k
 		}
 	}
-	return sentences
+	switch count {
+	case 0:
+		return nil
+	case 1:
+		return []string{fmt.Sprintf("shard %d: its journal was not read: %v", first, r.clusters.TargetError(r.journal[first].err))}
+	}
+	return []string{fmt.Sprintf("the journals of %d of %d shards were not read, such as that of shard %d: %v", count, len(r.journal), first,
+		r.clusters.TargetError(r.journal[first].err))}
 }
 
 // complete fills in the i-th partition.
@@ -102,8 +122,10 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, 
 		return
 	}
 	if !r.isShrunk(p) {
-		r.addBehind(rpo, p, state, from)
+		r.addBehind(rpo, p, state, from, i)
 	}
+	copied := offsets.TopicPartition{Topic: p.TargetTopic, Partition: p.Partition}
+	p.TargetNoLeader = int(p.Partition) < len(r.targetView.ByName[p.TargetTopic].Partitions) && r.targetView.Leader(copied) < 0
 	v.journaled = state.end
 	p.Listed, p.Journaled, p.Halted = true, &v.journaled, state.halted
 	switch {
@@ -121,9 +143,10 @@ func (r *reading) complete(p *Partition, i int, from *picked, byShard []string, 
 
 // addBehind adds what the copy of a partition lacks. The horizon of its shard says what an instance saw of the source; the journal may be newer, and so
 // is the end of a source that answers. That the copy ends there too does not make it complete while it is halted, because it may be of another log, nor
-// if the end is that of what can be read, because an open transaction may hide what others have committed. Of partitions that a horizon has no room for it
-// says what they lack together, which is added for the whole shard: which of the partitions that it does not list they are, nobody knows.
-func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, from *picked) {
+// if the end is that of what can be read, because an open transaction may hide what others have committed, nor if its leader may have been replaced. Of
+// partitions that a horizon has no room for it says what they lack together, which is added for the whole shard: which of the partitions that it does not
+// list they are, nobody knows.
+func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, from *picked, i int) {
 	if copied := r.targetView.ByName[p.TargetTopic]; int(p.Partition) >= len(copied.Partitions) || offsets.IsAnotherTopic(state.targetTopic, copied.ID) {
 		rpo.AddUnknown(p.Topic) // what the journal is about is gone
 		return
@@ -146,8 +169,13 @@ func (r *reading) addBehind(rpo *offsets.RPO, p *Partition, state progress, from
 		}
 	}
 	if p.SourceEnd != nil && !r.isAnotherTopic(p.Topic, state) {
-		b.SourceEnd, b.Seen = max(b.Acked, *p.SourceEnd), from.asked
+		b.SourceEnd = max(b.Acked, *p.SourceEnd)
+		if from.isLed(i) {
+			b.Seen = from.asked
+		}
 		switch {
+		case !from.isLed(i): // what others have written since is not known
+			b.SourceEnd = max(b.SourceEnd, seenEnd)
 		case from.isolation == readCommitted, state.halted != nil: // what an instance has seen may be more
 			b.SourceEnd = max(b.SourceEnd, seenEnd)
 		case *p.SourceEnd == b.Acked:

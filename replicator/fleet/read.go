@@ -22,8 +22,8 @@ import (
 const (
 	// The target has this long to answer. Without it there is no report.
 	targetTimeout = 15 * time.Second
-	// The source has this long to list its topics. Without it there is a report all the same.
-	sourceTimeout = 5 * time.Second
+	// The source has this long to list its topics, in which two of its brokers may hang. Without it there is a report all the same.
+	sourceTimeout = 15 * time.Second
 )
 
 // reading is what is read of one flow. Each part is filled by one goroutine.

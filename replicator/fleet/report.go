@@ -102,6 +102,8 @@ type Partition struct {
 	Halted *Halt `json:"halted,omitempty"`
 	// Why is why the partition is not listed or its lag is not known, empty if there is no such thing or [Report.Problems] says it for all.
 	Why string `json:"why,omitempty"`
+	// TargetNoLeader means that no broker of the target leads the copy.
+	TargetNoLeader bool `json:"target_no_leader,omitempty"`
 }
 
 // Halt is the anomaly that a partition is halted by, as the journal has it. It concerns the source offsets [From, To).
@@ -114,14 +116,14 @@ type Halt struct {
 	Since  time.Time `json:"since"`
 }
 
-// IsHealthy reports whether every shard has an owner, every partition is begun and none is halted, every lag is known, no copy is known to differ, and
-// every selected topic is copied, and the RPO is within its objective.
+// IsHealthy reports whether every shard has an owner, every partition is begun and none is halted, every copy has a leader, every lag is known, no copy is
+// known to differ, every selected topic is copied, and the RPO is within its objective.
 func (r *Report) IsHealthy() bool {
 	if r.Shards == 0 || r.RPO.ObjectiveMissed || r.ShardsWithoutOwner == nil || len(r.ShardsWithoutOwner) > 0 || len(r.Problems) > 0 || len(r.NotCopied) > 0 {
 		return false
 	}
 	for i := range r.Partitions {
-		if p := &r.Partitions[i]; !p.Listed || p.Halted != nil || p.LagRecords == nil || p.Verified.Problem() != "" {
+		if p := &r.Partitions[i]; !p.Listed || p.Halted != nil || p.TargetNoLeader || p.LagRecords == nil || p.Verified.Problem() != "" {
 			return false
 		}
 	}

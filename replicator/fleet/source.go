@@ -12,6 +12,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/topics"
 )
 
@@ -31,6 +32,7 @@ type picked struct {
 	mu   sync.Mutex
 	ends map[int32]map[offsets.TopicPartition]int64 // by leader
 	errs map[int32]error                            // by leader: of the first partition without an answer
+	lost []int32                                    // leaders that do not reach the active controller, sorted
 }
 
 // pick chooses the partitions of the report: those of the selected topics, or, if the source does not answer, those that the journal lists.
@@ -100,13 +102,21 @@ func (p *picked) listEnds(ctx context.Context, source *kgo.Client) {
 	for leader, list := range byLeader {
 		wait.Go(func() {
 			ends, err := topics.ListEnds(ctx, source, leader, p.isolation, list)
+			lost := err == nil && client.ReachesController(ctx, source, leader) == client.ReachesNot
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.ends[leader], p.errs[leader] = ends, err
+			if lost {
+				p.lost = append(p.lost, leader)
+			}
 		})
 	}
 	wait.Wait()
+	slices.Sort(p.lost)
 }
+
+// isLed reports whether the leader of the i-th partition reaches the active controller, or nothing is known of that. Else other brokers may lead it by now.
+func (p *picked) isLed(i int) bool { return !slices.Contains(p.lost, p.leaders[i]) }
 
 // end returns the end of the i-th partition on the source, or why it is not known. The reason is empty if the source does not answer at all.
 func (p *picked) end(i int) (end int64, known bool, why string) {
