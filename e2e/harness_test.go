@@ -80,7 +80,7 @@ func keptDir(t *testing.T) string {
 	if os.Getenv("MILENA_E2E_KEEP") != "" {
 		return dir(t)
 	}
-	d, err := os.MkdirTemp("", "milena-failed-")
+	d, err := os.MkdirTemp("", "milena-failed-") //nolint:usetesting // it outlives a test that fails
 	check(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {

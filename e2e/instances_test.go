@@ -248,8 +248,8 @@ func TestInstanceRules(t *testing.T) {
 			s.verifyShared(m)
 			assigned := regexp.MustCompile(`the group has assigned shards to this instance.* shards=\d+ new=(\d+)`)
 			eventually(t, time.Minute, "the group assigns shards", func() (bool, string) { return assigned.MatchString(m.Output()), m.Tail(3) })
-			if new := assigned.FindStringSubmatch(m.Output())[1]; new != "0" {
-				t.Errorf("it waited for the group with %s shards", new)
+			if waited := assigned.FindStringSubmatch(m.Output())[1]; waited != "0" {
+				t.Errorf("it waited for the group with %s shards", waited)
 			}
 			m.stop()
 		})

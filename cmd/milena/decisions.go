@@ -139,6 +139,8 @@ func describeEntry(e *fleet.HistoryEntry) (where, what, outcome string) {
 		return e.Decision.Who, describeDecision(e.Decision), outcomesText(e.Outcomes)
 	case e.Anomaly != nil:
 		return describeAnomaly(e.Anomaly)
+	case e.Recovery != nil:
+		return e.Recovery.Who, e.Recovery.What, recoveryText(e.Recovery)
 	case e.Event != nil:
 		return describeEvent(e.Event)
 	}
@@ -166,6 +168,17 @@ func describeAnomaly(a *fleet.PastAnomaly) (where, what, outcome string) {
 		outcome += fmt.Sprintf(", then %s at %s", a.RepairedBy, localTime(a.Repaired))
 	}
 	return where, what, outcome
+}
+
+// recoveryText is how far a recovery is.
+func recoveryText(r *fleet.PastRecovery) string {
+	switch {
+	case r.State == control.RecoveryDone || r.State == control.RecoveryUndone:
+		return string(r.State)
+	case r.Held:
+		return fmt.Sprintf("%s, at step %s", r.State, r.Step)
+	}
+	return fmt.Sprintf("broken off at step %s, while it was %s; milena %s resumes it", r.Step, r.State, r.What)
 }
 
 func describeEvent(e *control.Event) (where, what, outcome string) {

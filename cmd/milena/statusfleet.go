@@ -121,6 +121,9 @@ func (p *program) printFleetProblems(r *fleet.Report) {
 	for _, d := range r.InForce {
 		p.printf("  %s\n", inForceText(string(d.What), d.Scope.String(), d.Who, d.Why, d.When, d.Until, d.Rate))
 	}
+	if r.Recovery != nil {
+		p.printf("  %s by %s: %s\n", r.Recovery.What, r.Recovery.Who, recoveryText(r.Recovery))
+	}
 	for _, problem := range r.Problems {
 		p.printf("  %s\n", indented(problem, "    "))
 	}

@@ -23,9 +23,9 @@ func (e *misplacedError) Error() string {
 }
 
 const (
-	// around is how many records before and behind a misplaced one are told.
+	// Around is how many records before and behind a misplaced one are told.
 	around = 8
-	// logLines is how many of milena's last lines about a topic are told.
+	// LogLines is how many of milena's last lines about a topic are told.
 	logLines = 80
 )
 

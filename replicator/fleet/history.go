@@ -21,14 +21,15 @@ import (
 const (
 	KindDecision = "decision"
 	KindAnomaly  = "anomaly"
+	KindRecovery = "recovery"
 )
 
 // HistoryKinds are the kinds of history entries.
 func HistoryKinds() []string {
-	return []string{KindDecision, KindAnomaly, string(control.Start), string(control.Stop), string(control.Takeover), string(control.Reload)}
+	return []string{KindDecision, KindAnomaly, KindRecovery, string(control.Start), string(control.Stop), string(control.Takeover), string(control.Reload)}
 }
 
-// HistoryEntry is one thing that happened to a flow. It is printed as JSON. Of Decision, Anomaly and Event it has the one that Kind says.
+// HistoryEntry is one thing that happened to a flow. It is printed as JSON. Of Decision, Anomaly, Recovery and Event it has the one that Kind says.
 type HistoryEntry struct {
 	When time.Time `json:"when"`
 	// Last is when the last part of it happened that is known: an answer, the repair of a halt, or the last of several events.
@@ -37,7 +38,23 @@ type HistoryEntry struct {
 	Decision *control.Decision `json:"decision,omitempty"`
 	Outcomes []control.Outcome `json:"outcomes,omitempty"`
 	Anomaly  *PastAnomaly      `json:"anomaly,omitempty"`
+	Recovery *PastRecovery     `json:"recovery,omitempty"`
 	Event    *control.Event    `json:"event,omitempty"`
+}
+
+// PastRecovery is a switchover, a failover, a failback or a drill, which may still be under way. Package recovery has its report.
+type PastRecovery struct {
+	ID    string                `json:"id"`
+	What  string                `json:"what"`
+	Who   string                `json:"who"`
+	State control.RecoveryState `json:"state"`
+	// Step is the present one, or the last one. Held says that a process carries it out.
+	Step string `json:"step"`
+	Held bool   `json:"held"`
+}
+
+func pastRecovery(r *control.Recovery, now time.Time) *PastRecovery {
+	return &PastRecovery{r.ID, r.What, r.Who, r.State, r.Step, r.IsHeld(now)}
 }
 
 // PastAnomaly is an entry of a partition's gap ledger. It concerns the source offsets [From, To); -1 is not known.
@@ -65,7 +82,7 @@ const RepairedByPassing = "passed"
 // HistoryFilter says which entries are wanted. Zero values want all.
 type HistoryFilter struct {
 	Since time.Time
-	// Topic of the source. Decisions about the flow concern every topic; events concern none.
+	// Topic of the source. Decisions about the flow, and recoveries, concern every topic; events concern none.
 	Topic string
 	Kinds []string
 	Last  int // how many, the newest ones
@@ -96,7 +113,7 @@ func ReadHistory(ctx context.Context, c client.Clusters, filter HistoryFilter) (
 	}
 	state.Settle()
 	h.Ignored, h.LastIgnored = state.Ignored()
-	h.Entries = append(decided(&state), happened(&state)...)
+	h.Entries = slices.Concat(decided(&state), happened(&state), recovered(&state))
 	if len(filter.Kinds) == 0 || slices.Contains(filter.Kinds, KindAnomaly) {
 		anomalies, problems, err := readAnomalies(ctx, c, target)
 		if err != nil {
@@ -127,7 +144,7 @@ func (f *HistoryFilter) wants(e *HistoryEntry) bool {
 	case e.Decision != nil:
 		return e.Decision.Scope.Kind == control.Flow || e.Decision.Scope.Topic == f.Topic
 	}
-	return e.Anomaly != nil && e.Anomaly.Topic == f.Topic
+	return e.Recovery != nil || e.Anomaly != nil && e.Anomaly.Topic == f.Topic
 }
 
 // decided are the decisions.
@@ -146,6 +163,18 @@ func decided(s *control.State) (list []HistoryEntry) {
 func happened(s *control.State) (list []HistoryEntry) {
 	for _, e := range s.Events() {
 		list = append(list, HistoryEntry{When: e.When, Last: e.Last, Kind: string(e.What), Event: &e})
+	}
+	return list
+}
+
+// recovered are the recoveries, also the one that has not ended.
+func recovered(s *control.State) (list []HistoryEntry) {
+	all := s.Recoveries()
+	if r := s.Recovery(); r != nil && r.IsOpen() {
+		all = append(all, *r)
+	}
+	for _, r := range all {
+		list = append(list, HistoryEntry{When: r.When, Last: r.Seen, Kind: KindRecovery, Recovery: pastRecovery(&r, time.Now())})
 	}
 	return list
 }

@@ -20,6 +20,9 @@ func (r *reading) join(p *picked) Report {
 		report.NotCopied[refusal.Topic] = refusal.Reason
 	}
 	report.InForce = r.decisions.InForce(now)
+	if open := r.decisions.Recovery(); open != nil && open.IsOpen() {
+		report.Recovery = pastRecovery(open, now)
+	}
 	report.Mode, report.Instances = r.instances(now)
 	byShard := owners(len(r.journal), report.Instances)
 	if report.Mode != ModeUnknown && r.members.moving == "" {

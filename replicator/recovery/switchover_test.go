@@ -7,6 +7,7 @@ import (
 
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/fleet"
 	"github.com/milena-kafka/milena/replicator/freeze"
 	"github.com/milena-kafka/milena/replicator/recovery"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
@@ -89,4 +90,21 @@ func TestSwitchOverAndBack(t *testing.T) {
 	p.Source.Produce("orders", 2, 100, "third")
 	p.forth.UntilCopied("orders")
 	p.Verify("orders", "a.orders", 2)
+}
+
+// The history of a flow has its switchovers.
+func TestHistoryHasSwitchovers(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.ready()
+	if _, err := p.switchOver(p.there, p.back); err != nil {
+		t.Fatal(err)
+	}
+	h, err := fleet.ReadHistory(t.Context(), p.there, fleet.HistoryFilter{Kinds: []string{fleet.KindRecovery}})
+	if err != nil || len(h.Entries) != 1 {
+		t.Fatalf("%v: %+v", err, h)
+	}
+	if r := h.Entries[0].Recovery; r.What != "switchover" || r.Who != "alice" || r.State != control.RecoveryDone || r.Held {
+		t.Errorf("%+v", r)
+	}
 }
