@@ -24,6 +24,7 @@ and writes no files.
 Examples:
   milena demo
   milena demo --for 30s --rate 50000
+  milena demo --for 10s --failover
 `
 
 // The aliases of the demo's clusters.
@@ -42,6 +43,7 @@ func (p *program) demo(ctx context.Context, args []string) error {
 	f := p.flags("demo", demoHelp)
 	duration := f.Duration("for", 0, "produce for this `DURATION`, such as 30s (default: until Ctrl-C)")
 	listen := f.String("listen", config.Default().HTTP.Listen, "`HOST:PORT` of the status page; if it is in use, another port is taken; \"\" turns HTTP off")
+	failover := f.Bool("failover", false, "at the end, the source cluster is lost, and the demo fails over to the target")
 	rate := f.Int("rate", 20_000, "`RECORDS` to produce per second")
 	if err := parse(f, args); err != nil {
 		return err
@@ -66,6 +68,7 @@ func (p *program) demo(ctx context.Context, args []string) error {
 		return err
 	}
 	defer d.close()
+	d.failsOver = *failover
 	a.serveFlows([]*replicator.Flow{d.flow})
 	d.welcome(a.address(), *duration)
 	if *duration > 0 {
@@ -100,6 +103,7 @@ type demonstration struct {
 	flow           *replicator.Flow
 	announced      map[string]bool // topics
 	uploaded       chan struct{}   // closed when upload returns
+	failsOver      bool
 }
 
 func (p *program) newDemonstration(registry prometheus.Registerer, rate int) (_ *demonstration, err error) {
@@ -192,12 +196,15 @@ func (d *demonstration) run(ctx context.Context, onStop func()) error {
 	if behind == nil {
 		behind = d.compareGroup(alive)
 	}
+	if behind == nil && d.failsOver {
+		behind = d.failOver(alive)
+	}
 	onStop()
 	stopFlow()
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if behind != nil {
+	if behind != nil || d.failsOver {
 		return behind
 	}
 	return d.verify(outer)

@@ -32,6 +32,19 @@ func TestDemoRepairsAnAnomaly(t *testing.T) {
 	}
 }
 
+// At the end the source is lost: nothing is missing, and the group continues on the target.
+func TestDemoFailsOver(t *testing.T) {
+	code, stdout, stderr := milena(t, "demo", "--for", "1500ms", "--rate", "2000", "--listen", "127.0.0.1:0", "--failover")
+	for _, want := range []string{
+		"same bytes, same order, none missing", "Cluster primary is gone", "no record that was seen is missing", "failover of flow primary-dr from primary to dr: done",
+		"clients now use cluster dr", "group billing ",
+	} {
+		if code != exitClean || !strings.Contains(stdout, want) {
+			t.Errorf("exit %d, without %q\n%s\n%s", code, want, stdout, stderr)
+		}
+	}
+}
+
 func TestDemoTakesAnotherPortIfItsOwnIsInUse(t *testing.T) {
 	var out bytes.Buffer
 	p := newProgram(&out, io.Discard, noEnv)
