@@ -146,9 +146,14 @@ func (p *program) printRecovery(r *recovery.Report, dryRun bool) {
 	switch {
 	case dryRun:
 		p.printf("nothing was changed; without --dry-run, %s of flow %s does:\n", r.Verb, r.Flow)
-		for _, s := range recovery.StepsOf(r.Verb) {
-			p.printf("  %-8s %s\n", s.Name, s.Does)
+		for _, s := range r.Plan {
+			took := "-"
+			if s.TookSeconds != nil {
+				took = fmt.Sprintf("%.1fs", *s.TookSeconds)
+			}
+			p.printf("  %-8s %6s  %s\n", s.Name, took, s.Does)
 		}
+		p.printf("The times are those of the last %s of the flow.\n", r.Verb)
 		return
 	case r.State == "":
 		return

@@ -3,6 +3,7 @@ package recovery
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -69,7 +70,9 @@ type Report struct {
 	State  control.RecoveryState `json:"state"` // running, undoing, done or undone; empty if nothing was begun
 	Why    string                `json:"why,omitempty"`
 	Checks []Row                 `json:"checks,omitempty"`
-	Steps  []Step                `json:"steps"`
+	// Plan is what a dry run found that would be done.
+	Plan  []Planned `json:"plan,omitempty"`
+	Steps []Step    `json:"steps"`
 	// Failure is why the recovery was undone or broken off, empty if it was not.
 	Failure string `json:"failure,omitempty"`
 	// Groups is how many consumer groups, and Positions how many of their positions, were proven to be where they continue.
@@ -130,23 +133,49 @@ func ReportOf(r *control.Recovery) (*Report, error) {
 type Planned struct {
 	Name string `json:"name"`
 	Does string `json:"does"`
+	// TookSeconds is how long it took the last time that it was done for this flow, null if that is not known.
+	TookSeconds *float64 `json:"took_seconds"`
+}
+
+// planOf are the steps of a recovery, with how long they took the last time.
+func planOf(v Verb, state *control.State) []Planned {
+	plan := StepsOf(v)
+	for _, r := range slices.Backward(state.Recoveries()) {
+		if r.What != string(v) || r.State != control.RecoveryDone {
+			continue
+		}
+		last, err := ReportOf(&r)
+		if err != nil {
+			continue
+		}
+		for i := range plan {
+			for _, s := range last.Steps {
+				if s.Name == plan[i].Name && s.Result == OK {
+					took := s.Took().Seconds()
+					plan[i].TookSeconds = &took
+				}
+			}
+		}
+		break
+	}
+	return plan
 }
 
 // StepsOf returns the steps of a recovery.
 func StepsOf(v Verb) []Planned {
 	if v == Failover {
 		return []Planned{
-			{StepStop, "marks the flow as failed over, and waits until no instance writes any more"},
-			{StepLoss, "says what the target lacks"},
-			{StepGroups, "puts the groups where they continue, by their last checkpoints"},
+			{Name: StepStop, Does: "marks the flow as failed over, and waits until no instance writes any more"},
+			{Name: StepLoss, Does: "says what the target lacks"},
+			{Name: StepGroups, Does: "puts the groups where they continue, by their last checkpoints"},
 		}
 	}
 	return []Planned{
-		{StepFreeze, "stops the producers of the source"},
-		{StepDrain, "waits until all is copied, and proves twice that nothing is written"},
-		{StepGroups, "waits until no group can move on the source, puts the groups on the target where they continue, and proves it"},
-		{StepStop, "stops the flow, and proves once more that nothing was written"},
-		{StepReverse, "starts the flow back, if it is stopped"},
-		{StepOpen, "lets producers write to the target, if an earlier switchover has stopped them there"},
+		{Name: StepFreeze, Does: "stops the producers of the source"},
+		{Name: StepDrain, Does: "waits until all is copied, and proves twice that nothing is written"},
+		{Name: StepGroups, Does: "waits until no group can move on the source, puts the groups on the target where they continue, and proves it"},
+		{Name: StepStop, Does: "stops the flow, and proves once more that nothing was written"},
+		{Name: StepReverse, Does: "starts the flow back, if it is stopped"},
+		{Name: StepOpen, Does: "lets producers write to the target, if an earlier switchover has stopped them there"},
 	}
 }

@@ -32,7 +32,7 @@ type failover struct {
 // undo: a failover that was broken off is resumed. The report is never nil. Errors: a [RefusedError], a [HeldError], and why it was broken off.
 func FailOver(ctx context.Context, c client.Clusters, reverse *client.Clusters, o Options) (*Report, error) {
 	report := &Report{Verb: Failover, Flow: c.Flow.Name, Source: c.Flow.Source, Target: c.Flow.Target, Who: o.Who, Steps: []Step{}}
-	resumes, err := o.isResumed(ctx, c, Failover)
+	resumes, plan, err := o.isResumed(ctx, c, Failover)
 	if err != nil {
 		return report, err
 	}
@@ -45,6 +45,7 @@ func FailOver(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 			return report, &RefusedError{report.Checks}
 		}
 		if o.DryRun {
+			report.Plan = plan
 			return report, ctx.Err()
 		}
 	}

@@ -98,7 +98,7 @@ func SwitchOver(ctx context.Context, c client.Clusters, reverse *client.Clusters
 	}
 	defer source.Close()
 	defer target.Close()
-	resumes, err := o.isResumed(ctx, c, Switchover)
+	resumes, plan, err := o.isResumed(ctx, c, Switchover)
 	if err != nil {
 		return report, err
 	}
@@ -109,6 +109,7 @@ func SwitchOver(ctx context.Context, c client.Clusters, reverse *client.Clusters
 			return report, &RefusedError{report.Checks}
 		}
 		if o.DryRun {
+			report.Plan = plan
 			return report, ctx.Err()
 		}
 	}
@@ -129,15 +130,15 @@ func SwitchOver(ctx context.Context, c client.Clusters, reverse *client.Clusters
 	return report, err
 }
 
-// isResumed reports whether a recovery was broken off, and goes on.
-func (o *Options) isResumed(ctx context.Context, c client.Clusters, verb Verb) (bool, error) {
+// isResumed reports whether a recovery was broken off, and goes on. It also returns the steps, with how long they took before.
+func (o *Options) isResumed(ctx context.Context, c client.Clusters, verb Verb) (resumed bool, plan []Planned, err error) {
 	_, state, done, err := control.Open(ctx, c)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	done()
 	broken, err := o.open(state, verb, c.Flow.Name)
-	return broken != nil, err
+	return broken != nil, planOf(verb, state), err
 }
 
 func isRefused(rows []Row) bool {
