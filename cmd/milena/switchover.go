@@ -66,6 +66,7 @@ Examples:
   milena failover -c milena.yaml --flow primary-dr --dry-run
   milena failover -c milena.yaml --flow primary-dr --reason "primary has no power"
   milena failover -c milena.yaml --flow primary-dr --force --reason "primary is half dead"
+  milena failover -c milena.yaml --flow primary-dr --from-time now-15m --group-positions audit=latest
 `
 
 // failoverTimeout is how long a failover may take unless --timeout says otherwise.
@@ -73,10 +74,21 @@ const failoverTimeout = 5 * time.Minute
 
 func (p *program) failover(ctx context.Context, args []string) error {
 	r := p.recoveryFlags("failover", failoverHelp, failoverTimeout)
+	fromTime := r.flags.String("from-time", "", "put groups at the first record of this `TIME`, such as now-15m, instead of where they continue: for clusters that producers write to on both sides")
+	where := r.flags.StringToString("group-positions", nil, "put single groups elsewhere: `GROUP=WHERE`, separated by commas, where WHERE is translated, latest or a time as of --from-time")
 	r.flags.BoolVar(&r.options.Force, "force", false, "fail over although the source answers")
 	clusters, reverse, err := r.parse(p, args)
 	if err != nil {
 		return err
+	}
+	if *fromTime != "" {
+		(*where)["*"] = *fromTime
+	}
+	r.options.Where = make(map[string]recovery.Where)
+	for group, text := range *where {
+		if r.options.Where[group], err = recovery.ParseWhere(text, time.Now()); err != nil {
+			return wrong(r.flags, "%s: %v", group, err)
+		}
 	}
 	return p.carryOutRecovery(ctx, r, func(ctx context.Context, o recovery.Options) (*recovery.Report, error) {
 		return recovery.FailOver(ctx, clusters, reverse, o)

@@ -13,6 +13,15 @@ import (
 // Commit commits a group's translated offsets on one cluster, because a person says so: only if the group has no members, and only
 // forward. Who put the offset there does not matter. It returns how many were committed and why others were not.
 func (t *Translator) Commit(ctx context.Context, side offsets.Side, group string, translated []offsets.GroupOffset) (int, []Refusal, error) {
+	return t.commit(ctx, side, group, translated, (*position).mayCommitByHand)
+}
+
+// Put is Commit on the target that also moves backward: a person has said where the group is to be.
+func (t *Translator) Put(ctx context.Context, group string, chosen []offsets.GroupOffset) (int, []Refusal, error) {
+	return t.commit(ctx, offsets.Target, group, chosen, (*position).mayPutByHand)
+}
+
+func (t *Translator) commit(ctx context.Context, side offsets.Side, group string, translated []offsets.GroupOffset, may func(*position, kadm.ListedGroup, committed) bool) (int, []Refusal, error) {
 	positions := toCommit(side, group, translated)
 	if len(positions) == 0 {
 		return 0, nil, nil
@@ -44,7 +53,7 @@ func (t *Translator) Commit(ctx context.Context, side offsets.Side, group string
 	commits := answer.byPartition()
 	var allowed []*position
 	for _, p := range positions {
-		if p.mayCommitByHand(listed[group], lookUp(commits, p.target)) {
+		if may(p, listed[group], lookUp(commits, p.target)) {
 			allowed = append(allowed, p)
 		}
 	}
@@ -62,6 +71,14 @@ func (p *position) mayCommitByHand(listed kadm.ListedGroup, now committed) bool 
 		p.refuse(why, fmt.Sprintf("%s: at %d, translated %d", p.target, now.at, p.targetOffset))
 	}
 	return may
+}
+
+// mayPutByHand is mayCommitByHand for a position that may be behind the committed one.
+func (p *position) mayPutByHand(listed kadm.ListedGroup, now committed) bool {
+	if now.at > p.targetOffset {
+		now.at = -1 // as if there was none
+	}
+	return p.mayCommitByHand(listed, now)
 }
 
 // toCommit returns the positions to commit on one side.

@@ -175,6 +175,11 @@ func (f *failover) moveGroups(ctx context.Context) (string, error) {
 	names := slices.DeleteFunc(slices.Sorted(keys(checkpointed)), func(name string) bool {
 		return !rules.Selected(name) || slices.Contains(f.o.LeaveGroups, name)
 	})
+	target, err := f.clusters.OpenTarget()
+	if err != nil {
+		return "", err
+	}
+	defer target.Close()
 	moved, positions, refused := 0, 0, []string{}
 	for _, name := range names {
 		f.waiting("group %s", name)
@@ -182,7 +187,14 @@ func (f *failover) moveGroups(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("translate group %s: %w", name, err)
 		}
-		n, not, err := t.Commit(ctx, offsets.Target, name, translated)
+		commit := func() (int, []groups.Refusal, error) { return t.Commit(ctx, offsets.Target, name, translated) }
+		if where := f.o.whereOf(name); !where.isTranslated() {
+			if translated, err = where.at(ctx, kadm.NewClient(target), translated); err != nil {
+				return "", fmt.Errorf("find %s in the topics of group %s: %w", where, name, f.clusters.TargetError(err))
+			}
+			commit = func() (int, []groups.Refusal, error) { return t.Put(ctx, name, translated) }
+		}
+		n, not, err := commit()
 		if err != nil {
 			return "", fmt.Errorf("commit group %s: %w", name, err)
 		}
@@ -196,7 +208,7 @@ func (f *failover) moveGroups(ctx context.Context) (string, error) {
 		}
 		moved, positions = moved+n, positions+len(translated)
 	}
-	text := fmt.Sprintf("%s with %s; %d were moved forward now", counted(len(names), "group"), counted(positions, "position"), moved)
+	text := fmt.Sprintf("%s with %s; %d were moved now", counted(len(names), "group"), counted(positions, "position"), moved)
 	if len(refused) > 0 {
 		text += "; not moved: " + firstOf(refused)
 	}

@@ -90,3 +90,43 @@ func TestFailOverRefusals(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Groups are put at a time, at the end, or where they continue, as somebody says.
+func TestFailOverPutsGroupsWhereSomebodySays(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Source.Produce("orders", 1, 50, "first")
+	for _, group := range []string{"billing", "audit", "shipping"} {
+		p.Source.Commit(group, "orders", 0, 50)
+	}
+	p.ready()
+	for _, group := range []string{"billing", "audit", "shipping"} {
+		p.Target.AwaitCommitted(group, "a.orders", 0, p.TargetOffset("orders", 0, 50))
+	}
+	p.forth.UntilJournaled("orders")
+	p.Source.Cut()
+	o := p.options()
+	long, err := recovery.ParseWhere("now-1h", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Where = map[string]recovery.Where{"*": long, "audit": recovery.WhereLatest, "shipping": recovery.WhereTranslated}
+	if report, err := p.failOver(o); err != nil {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	first, end := p.Target.Records("a.orders", 1)[0][0].Offset, p.Target.EndOffsets("a.orders")[0]
+	if at, _ := p.Target.Committed("billing", "a.orders", 0); at < 0 || at > first { // before it there may be a marker
+		t.Errorf("billing is at %d, and the first record at %d", at, first)
+	}
+	if at, _ := p.Target.Committed("audit", "a.orders", 0); at != end {
+		t.Errorf("audit is at %d, and the end is %d", at, end)
+	}
+	if at, _ := p.Target.Committed("shipping", "a.orders", 0); at <= first || at > end {
+		t.Errorf("shipping is at %d of %d", at, end)
+	}
+	for _, wrong := range []string{"", "earliest", "now", "now+1h", "15m", "2999-01-01T00:00:00Z"} {
+		if where, err := recovery.ParseWhere(wrong, time.Now()); err == nil {
+			t.Errorf("%q is %s", wrong, where)
+		}
+	}
+}

@@ -28,6 +28,8 @@ type Options struct {
 	NoReverse bool `json:"no_reverse,omitempty"`
 	// LeaveGroups are groups that are not waited for and not proven.
 	LeaveGroups []string `json:"leave_groups,omitempty"`
+	// Where is where a failover puts groups, by name; "*" is for those that are not named.
+	Where map[string]Where `json:"where,omitempty"`
 	// Force fails over although the source answers.
 	Force bool `json:"force,omitempty"`
 	// DryRun checks, and begins nothing.
