@@ -12,6 +12,8 @@ type ControlStatus struct {
 	Problem string `json:"problem,omitempty"`
 	// InForce are the pauses and throttles that hold.
 	InForce []DecisionStatus `json:"in_force,omitempty"`
+	// Recovery is a switchover, a failover or the like that has not ended.
+	Recovery *control.RecoveryStatus `json:"recovery,omitempty"`
 	// Ignored counts the records of the control topic that are no decisions, and LastIgnored has the last few of them.
 	Ignored     int               `json:"ignored,omitempty"`
 	LastIgnored []control.Ignored `json:"last_ignored,omitempty"`
@@ -45,6 +47,9 @@ func (c *controls) status(now time.Time) ControlStatus {
 	defer c.mu.Unlock()
 	s := ControlStatus{Problem: c.problem}
 	s.Ignored, s.LastIgnored = c.state.Ignored()
+	if r := c.state.Recovery(); r != nil && r.IsOpen() {
+		s.Recovery = r.Status(now)
+	}
 	for _, d := range c.state.InForce(now) {
 		if len(s.InForce) == maxInForce {
 			break

@@ -171,7 +171,7 @@ func describeAnomaly(a *fleet.PastAnomaly) (where, what, outcome string) {
 }
 
 // recoveryText is how far a recovery is.
-func recoveryText(r *fleet.PastRecovery) string {
+func recoveryText(r *control.RecoveryStatus) string {
 	switch {
 	case r.State == control.RecoveryDone || r.State == control.RecoveryUndone:
 		return string(r.State)

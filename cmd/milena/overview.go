@@ -165,6 +165,9 @@ func controlTexts(c replicator.ControlStatus) (texts []string) {
 	if n := len(c.InForce) - maxGroupRows; n > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more decisions hold; --output json prints all", n))
 	}
+	if r := c.Recovery; r != nil {
+		texts = append(texts, fmt.Sprintf("%s by %s: %s", r.What, r.Who, recoveryText(r)))
+	}
 	if c.Problem != "" {
 		texts = append(texts, c.Problem)
 	}

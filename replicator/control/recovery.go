@@ -57,6 +57,22 @@ func (r *Recovery) IsHeld(now time.Time) bool {
 	return r.IsOpen() && now.Sub(r.Seen) < RecoveryTimeout
 }
 
+// RecoveryStatus is a recovery without its document, as it is printed.
+type RecoveryStatus struct {
+	ID    string        `json:"id"`
+	What  string        `json:"what"`
+	Who   string        `json:"who"`
+	State RecoveryState `json:"state"`
+	// Step is the present one, or the last one. Held says that a process carries it out.
+	Step string `json:"step"`
+	Held bool   `json:"held"`
+}
+
+// Status is the recovery without its document.
+func (r *Recovery) Status(now time.Time) *RecoveryStatus {
+	return &RecoveryStatus{r.ID, r.What, r.Who, r.State, r.Step, r.IsHeld(now)}
+}
+
 // NewRecovery returns a recovery that begins now.
 func NewRecovery(what, who, holder string) Recovery {
 	d := New("", Scope{}, who, "")

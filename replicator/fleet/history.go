@@ -38,23 +38,8 @@ type HistoryEntry struct {
 	Decision *control.Decision `json:"decision,omitempty"`
 	Outcomes []control.Outcome `json:"outcomes,omitempty"`
 	Anomaly  *PastAnomaly      `json:"anomaly,omitempty"`
-	Recovery *PastRecovery     `json:"recovery,omitempty"`
+	Recovery *control.RecoveryStatus   `json:"recovery,omitempty"`
 	Event    *control.Event    `json:"event,omitempty"`
-}
-
-// PastRecovery is a switchover, a failover, a failback or a drill, which may still be under way. Package recovery has its report.
-type PastRecovery struct {
-	ID    string                `json:"id"`
-	What  string                `json:"what"`
-	Who   string                `json:"who"`
-	State control.RecoveryState `json:"state"`
-	// Step is the present one, or the last one. Held says that a process carries it out.
-	Step string `json:"step"`
-	Held bool   `json:"held"`
-}
-
-func pastRecovery(r *control.Recovery, now time.Time) *PastRecovery {
-	return &PastRecovery{r.ID, r.What, r.Who, r.State, r.Step, r.IsHeld(now)}
 }
 
 // PastAnomaly is an entry of a partition's gap ledger. It concerns the source offsets [From, To); -1 is not known.
@@ -174,7 +159,7 @@ func recovered(s *control.State) (list []HistoryEntry) {
 		all = append(all, *r)
 	}
 	for _, r := range all {
-		list = append(list, HistoryEntry{When: r.When, Last: r.Seen, Kind: KindRecovery, Recovery: pastRecovery(&r, time.Now())})
+		list = append(list, HistoryEntry{When: r.When, Last: r.Seen, Kind: KindRecovery, Recovery: r.Status(time.Now())})
 	}
 	return list
 }

@@ -21,7 +21,7 @@ func (r *reading) join(p *picked) Report {
 	}
 	report.InForce = r.decisions.InForce(now)
 	if open := r.decisions.Recovery(); open != nil && open.IsOpen() {
-		report.Recovery = pastRecovery(open, now)
+		report.Recovery = open.Status(now)
 	}
 	report.Mode, report.Instances = r.instances(now)
 	byShard := owners(len(r.journal), report.Instances)

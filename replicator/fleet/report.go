@@ -42,7 +42,7 @@ type Report struct {
 	// InForce are the pauses and throttles that people decided and that hold.
 	InForce []*control.Decision `json:"in_force,omitempty"`
 	// Recovery is a switchover, a failover or the like that has not ended.
-	Recovery *PastRecovery `json:"recovery,omitempty"`
+	Recovery *control.RecoveryStatus `json:"recovery,omitempty"`
 	// RPO is what a failover would lose. It is known without the source, as of the last time that an instance saw it.
 	RPO offsets.RPO `json:"rpo"`
 	// RTOObjectiveSeconds is how long a failover may take by the config, absent if it has no objective.
