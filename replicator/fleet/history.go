@@ -33,13 +33,13 @@ func HistoryKinds() []string {
 type HistoryEntry struct {
 	When time.Time `json:"when"`
 	// Last is when the last part of it happened that is known: an answer, the repair of a halt, or the last of several events.
-	Last     time.Time         `json:"last,omitzero"`
-	Kind     string            `json:"kind"`
-	Decision *control.Decision `json:"decision,omitempty"`
-	Outcomes []control.Outcome `json:"outcomes,omitempty"`
-	Anomaly  *PastAnomaly      `json:"anomaly,omitempty"`
-	Recovery *control.RecoveryStatus   `json:"recovery,omitempty"`
-	Event    *control.Event    `json:"event,omitempty"`
+	Last     time.Time               `json:"last,omitzero"`
+	Kind     string                  `json:"kind"`
+	Decision *control.Decision       `json:"decision,omitempty"`
+	Outcomes []control.Outcome       `json:"outcomes,omitempty"`
+	Anomaly  *PastAnomaly            `json:"anomaly,omitempty"`
+	Recovery *control.RecoveryStatus `json:"recovery,omitempty"`
+	Event    *control.Event          `json:"event,omitempty"`
 }
 
 // PastAnomaly is an entry of a partition's gap ledger. It concerns the source offsets [From, To); -1 is not known.
