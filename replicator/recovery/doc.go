@@ -5,6 +5,8 @@
 //	drain.go       whether all is copied, and whether the ends of the source move
 //	positions.go   whether the groups have come to rest, and whether they are where they continue
 //	failover.go    FailOver and its steps
+//	failback.go    FailBack and its steps; failbackcheck.go makes the checks before
+//	divergence.go  what only the old source has: as it is reported, exported, and left out
 //	steps.go       how steps are carried out, undone and resumed
 //	run.go         who carries out a recovery, and what the control topic keeps of it
 //	document.go    the report
@@ -32,4 +34,14 @@
 //	stop     no instance writes any more, and the ends are still those of drain
 //
 // The topic heartbeats is left out, as milena itself writes to it.
+//
+// # A failback
+//
+// Its own steps are in the control topic of the flow that failed over. The last one is a switchover along the reverse flow, which has its steps in the control
+// topic of that flow, and is resumed or undone there. If it was undone, so is the failback: the flow stays stopped, and a failback begins anew. What was exported and
+// left out stays so. If it was not undone, or nobody knows, the failback stays open, and the same command goes on. The reason of the switchover begins
+// with the id of the failback: so one that was killed before it could say that clients are home finds out.
+//
+// An export to a file is written beside it, and gets its name at the end, by a link that fails if the name exists. The offsets that are left out are those of the
+// export to the last record, so a record that was written to the old source later is copied.
 package recovery

@@ -32,6 +32,8 @@ type Options struct {
 	Where map[string]Where `json:"where,omitempty"`
 	// Force fails over although the source answers.
 	Force bool `json:"force,omitempty"`
+	// Diverged is of a failback only.
+	Diverged DivergedOptions `json:"diverged,omitzero"`
 	// DryRun checks, and begins nothing.
 	DryRun bool `json:"-"`
 	// Watch is told what happens; nil if nobody wants to know.
