@@ -63,11 +63,7 @@ func FailBack(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 	f := &failback{run: r, o: r.doc.Options, reverse: reverse}
 	f.o.gone = o.gone
 	err = f.execute(ctx)
-	report = r.report()
-	if s := report.Switchover; s != nil && err == nil {
-		report.Clients = s.Clients
-	}
-	return report, err
+	return r.report(), err
 }
 
 // execute carries out the steps. The last one undoes itself; only if it could not, clients may be home.
@@ -181,8 +177,9 @@ func (f *failback) goHome(ctx context.Context) (string, error) {
 		return "", f.stays(err)
 	}
 	err = f.change(ctx, func(d *document) {
-		report.Checks = nil
-		d.Report.Switchover, d.Report.Groups, d.Report.Positions = report, report.Groups, report.Positions
+		d.Report.Groups, d.Report.Positions, d.Report.Clients = report.Groups, report.Positions, report.Clients
+		report.Checks, report.Clients = nil, nil
+		d.Report.Switchover = report
 	})
 	return fmt.Sprintf("clients may use cluster %s, and flow %s runs", f.clusters.Flow.Source, f.clusters.Flow.Name), err
 }
