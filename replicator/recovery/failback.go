@@ -62,7 +62,9 @@ func FailBack(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 	defer r.close()
 	f := &failback{run: r, o: r.doc.Options, reverse: reverse}
 	f.o.gone = o.gone
-	err = f.execute(ctx)
+	if err = f.execute(ctx); err == nil && reverse != nil {
+		err = f.thawHome(ctx)
+	}
 	return r.report(), err
 }
 
@@ -84,6 +86,14 @@ func (f *failback) execute(ctx context.Context) error {
 		}
 	}
 	return f.run.execute(ctx, steps)
+}
+
+// thawHome takes back a freeze that the source has kept since before the failover. Only once the failback has ended, its record can be changed for that.
+func (f *failback) thawHome(ctx context.Context) error {
+	if _, err := Thaw(ctx, f.clusters); err != nil {
+		return fmt.Errorf("clients are home, but their producers may still be frozen by an earlier switchover: %w; milena switchover --flow %s --thaw takes that back", err, f.clusters.Flow.Name)
+	}
+	return nil
 }
 
 // stays says what a failback that fails leaves as it is, as the end of a sentence.
