@@ -3,6 +3,7 @@ package recovery
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -98,6 +99,27 @@ type document struct {
 	Ends string `json:"ends,omitempty"`
 	// Frozen is the freeze of the producers of the source. It stays after a switchover, until one back takes it away.
 	Frozen *frozen `json:"frozen,omitempty"`
+	// Earlier are the freezes that earlier recoveries of the flow left, the oldest first: they stay if this one is undone.
+	Earlier []frozen `json:"earlier,omitempty"`
+	// Started is the decision that had stopped the reverse flow, if this recovery has started it.
+	Started *control.Decision `json:"started,omitempty"`
+}
+
+// freezes are those in force, the oldest first.
+func (d *document) freezes() []frozen {
+	list := slices.Clone(d.Earlier)
+	if d.Frozen.holds() {
+		list = append(list, *d.Frozen)
+	}
+	return list
+}
+
+// thawed notes that all freezes are taken back.
+func (d *document) thawed() {
+	d.Earlier = nil
+	if d.Frozen != nil {
+		d.Frozen.Thawed = now()
+	}
 }
 
 // frozen is a freeze that this recovery carried out. It is written before anything is changed.
