@@ -75,7 +75,6 @@ func (p *program) carryOutRecovery(ctx context.Context, r *recoveryFlags, what f
 			return printed
 		}
 	} else {
-		progress.printChecks(report.Checks)
 		p.printDiverged(report.Diverged)
 		p.printRecovery(report, r.options.DryRun && err == nil)
 	}
@@ -95,10 +94,12 @@ type recoveryProgress struct {
 	waiting string
 }
 
-// tell prints a step when it has ended, and what it waits for when that changes.
+// tell prints the checks, a step when it has ended, and what it waits for when that changes.
 func (p *recoveryProgress) tell(e recovery.Event) {
 	switch {
 	case p.quiet:
+	case len(e.Checks) > 0:
+		p.printChecks(e.Checks)
 	case e.Waiting != "" && withoutDigits(e.Waiting) != p.waiting:
 		p.waiting = withoutDigits(e.Waiting)
 		p.printf("  %-9s ...       %s\n", e.Step.Name, e.Waiting)

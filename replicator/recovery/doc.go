@@ -3,7 +3,9 @@
 //	switchover.go  SwitchOver and its steps
 //	preflight.go   what is checked before a switchover begins
 //	drain.go       whether all is copied, and whether the ends of the source move
-//	positions.go   whether the groups have come to rest, and whether they are where they continue
+//	positions.go   where the groups are on the source, and whether they are on the target where they continue
+//	rest.go        whether the groups have come to rest
+//	home.go        the same for groups that read copies of the target's topics
 //	failover.go    FailOver and its steps
 //	failback.go    FailBack and its steps; failbackcheck.go makes the checks before
 //	divergence.go  what only the old source has: as it is reported, exported, and left out
@@ -29,9 +31,10 @@
 //
 //	freeze   producers are stopped, or somebody says so
 //	drain    the ends of the source, as high watermarks, do not move between two looks, and the copies have all below them
-//	groups   no group can move on the source any more: it has no members, or has committed the end of all that it reads. Each position on the target is
-//	         the translation of that on the source
-//	stop     no instance writes any more, and the ends are still those of drain
+//	groups   no group can move on the source any more: it has no members, or has committed the end of all that its members read. Each position on the target
+//	         is the translation of that on the source. So it is in copies of the target's topics, back through the flow that made them, unless that flow has
+//	         put the group there and it has not moved since
+//	stop     no instance writes any more, the ends are still those of drain, and the groups are still where they were proven to be
 //
 // The topic heartbeats is left out, as milena itself writes to it.
 //

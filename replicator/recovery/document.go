@@ -107,6 +107,27 @@ type document struct {
 	Frozen *frozen `json:"frozen,omitempty"`
 	// Exported means that the file of a failback is complete.
 	Exported bool `json:"exported,omitempty"`
+	// Earlier are the freezes that earlier recoveries of the flow left, the oldest first: they stay if this one is undone.
+	Earlier []frozen `json:"earlier,omitempty"`
+	// Started is the decision that had stopped the reverse flow, if this recovery has started it.
+	Started *control.Decision `json:"started,omitempty"`
+}
+
+// freezes are those in force, the oldest first.
+func (d *document) freezes() []frozen {
+	list := slices.Clone(d.Earlier)
+	if d.Frozen.holds() {
+		list = append(list, *d.Frozen)
+	}
+	return list
+}
+
+// thawed notes that all freezes are taken back.
+func (d *document) thawed() {
+	d.Earlier = nil
+	if d.Frozen != nil {
+		d.Frozen.Thawed = now()
+	}
 }
 
 // frozen is a freeze that this recovery carried out. It is written before anything is changed.

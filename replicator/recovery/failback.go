@@ -45,6 +45,7 @@ func FailBack(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 	if !resumes || o.DryRun {
 		p := failbackCheck{clusters: c, reverse: reverse, o: o}
 		report.Checks, report.Diverged = p.check(ctx)
+		o.checked(report.Checks)
 		if isRefused(report.Checks) {
 			return report, &RefusedError{report.Checks}
 		}
@@ -179,7 +180,7 @@ func (f *failback) goHome(ctx context.Context) (string, error) {
 	report, err := f.wentHome(ctx)
 	if report == nil && err == nil {
 		o := f.o
-		o.Reason, o.Watch, o.Diverged = strings.TrimSuffix(f.reason()+": "+f.o.Reason, ": "), f.watch, DivergedOptions{}
+		o.Reason, o.Watch, o.Diverged = strings.TrimSuffix(f.reason()+": "+f.o.Reason, ": "), f.watchHome, DivergedOptions{}
 		report, err = SwitchOver(ctx, *f.reverse, &f.clusters, o)
 	}
 	if err != nil {
@@ -192,6 +193,13 @@ func (f *failback) goHome(ctx context.Context) (string, error) {
 		d.Report.Switchover = report
 	})
 	return fmt.Sprintf("clients may use cluster %s, and flow %s runs", f.clusters.Flow.Source, f.clusters.Flow.Name), err
+}
+
+// watchHome tells the steps of the switchover. Its checks have been told with those of the failback.
+func (f *failback) watchHome(e Event) {
+	if f.watch != nil && e.Checks == nil {
+		f.watch(e)
+	}
 }
 
 // wentHome returns the switchover of this failback if it has ended well already, nil if not. Its reason begins with that of the failback.
