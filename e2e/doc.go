@@ -30,6 +30,7 @@
 //   - instances lets several milenas share a flow under random faults, judges them, and measures how long partitions stand still.
 //   - versions copies between clusters of different versions of Kafka, and upgrades brokers while milena runs.
 //   - neighbours measures what a busy topic suffers while a topic beside it cannot be copied.
+//   - switching moves an application of real clients from one cluster to the other and back, and judges what it saw.
 //   - long has tests that run for many minutes, with a command of their own.
 //   - bench is a command that compares milena with MirrorMaker 2.
 //

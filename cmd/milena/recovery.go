@@ -14,7 +14,7 @@ import (
 	"github.com/milena-kafka/milena/replicator/recovery"
 )
 
-// recoveryFlags are the flags that switchover and failover share.
+// recoveryFlags are the flags that switchover, failover and failback share.
 type recoveryFlags struct {
 	flags   *pflag.FlagSet
 	config  *string
@@ -75,7 +75,7 @@ func (p *program) carryOutRecovery(ctx context.Context, r *recoveryFlags, what f
 			return printed
 		}
 	} else {
-		progress.printChecks(report.Checks)
+		p.printDiverged(report.Diverged)
 		p.printRecovery(report, r.options.DryRun && err == nil)
 	}
 	if refused, ok := errors.AsType[*recovery.RefusedError](err); ok {
@@ -94,16 +94,18 @@ type recoveryProgress struct {
 	waiting string
 }
 
-// tell prints a step when it has ended, and what it waits for when that changes.
+// tell prints the checks, a step when it has ended, and what it waits for when that changes.
 func (p *recoveryProgress) tell(e recovery.Event) {
 	switch {
 	case p.quiet:
+	case len(e.Checks) > 0:
+		p.printChecks(e.Checks)
 	case e.Waiting != "" && withoutDigits(e.Waiting) != p.waiting:
 		p.waiting = withoutDigits(e.Waiting)
-		p.printf("  %-8s ...       %s\n", e.Step.Name, e.Waiting)
+		p.printf("  %-9s ...       %s\n", e.Step.Name, e.Waiting)
 	case e.Waiting != "", e.Step.Result == recovery.Begun:
 	default:
-		p.printf("  %-8s ", e.Step.Name)
+		p.printf("  %-9s ", e.Step.Name)
 		p.paint(resultColour(e.Step.Result), fmt.Sprintf("%-6s", e.Step.Result))
 		p.printf(" %6s  %s\n", tookText(e.Step.Took()), e.Step.Detail)
 	}
@@ -151,7 +153,7 @@ func (p *program) printRecovery(r *recovery.Report, dryRun bool) {
 			if s.TookSeconds != nil {
 				took = fmt.Sprintf("%.1fs", *s.TookSeconds)
 			}
-			p.printf("  %-8s %6s  %s\n", s.Name, took, s.Does)
+			p.printf("  %-9s %6s  %s\n", s.Name, took, s.Does)
 		}
 		p.printf("The times are those of the last %s of the flow.\n", r.Verb)
 		return
@@ -161,7 +163,11 @@ func (p *program) printRecovery(r *recovery.Report, dryRun bool) {
 		p.printf("%s %s of flow %s has not ended\n", r.Verb, r.ID, r.Flow)
 		return
 	}
-	p.printf("%s of flow %s from %s to %s: %s after %s\n", r.Verb, r.Flow, r.Source, r.Target, r.State, tookText(r.Ended.Sub(r.Began)))
+	from, to := r.Source, r.Target
+	if r.Verb == recovery.Failback {
+		from, to = to, from
+	}
+	p.printf("%s of flow %s from %s to %s: %s after %s\n", r.Verb, r.Flow, from, to, r.State, tookText(r.Ended.Sub(r.Began)))
 	if r.Clients == nil || r.Failure != "" {
 		return
 	}

@@ -3,8 +3,12 @@
 //	switchover.go  SwitchOver and its steps
 //	preflight.go   what is checked before a switchover begins
 //	drain.go       whether all is copied, and whether the ends of the source move
-//	positions.go   whether the groups have come to rest, and whether they are where they continue
+//	positions.go   where the groups are on the source, and whether they are on the target where they continue
+//	rest.go        whether the groups have come to rest
+//	home.go        the same for groups that read copies of the target's topics
 //	failover.go    FailOver and its steps
+//	failback.go    FailBack and its steps; failbackcheck.go makes the checks before
+//	divergence.go  what only the old source has: as it is reported, exported, and left out
 //	steps.go       how steps are carried out, undone and resumed
 //	run.go         who carries out a recovery, and what the control topic keeps of it
 //	document.go    the report
@@ -27,9 +31,20 @@
 //
 //	freeze   producers are stopped, or somebody says so
 //	drain    the ends of the source, as high watermarks, do not move between two looks, and the copies have all below them
-//	groups   no group can move on the source any more: it has no members, or has committed the end of all that it reads. Each position on the target is
-//	         the translation of that on the source
-//	stop     no instance writes any more, and the ends are still those of drain
+//	groups   no group can move on the source any more: it has no members, or has committed the end of all that its members read. Each position on the target
+//	         is the translation of that on the source. So it is in copies of the target's topics, back through the flow that made them, unless that flow has
+//	         put the group there and it has not moved since
+//	stop     no instance writes any more, the ends are still those of drain, and the groups are still where they were proven to be
 //
 // The topic heartbeats is left out, as milena itself writes to it.
+//
+// # A failback
+//
+// Its own steps are in the control topic of the flow that failed over. The last one is a switchover along the reverse flow, which has its steps in the control
+// topic of that flow, and is resumed or undone there. If it was undone, so is the failback: the flow stays stopped, and a failback begins anew. What was exported and
+// left out stays so. If it was not undone, or nobody knows, the failback stays open, and the same command goes on. The reason of the switchover begins
+// with the id of the failback: so one that was killed before it could say that clients are home finds out.
+//
+// An export to a file is written beside it, and gets its name at the end, by a link that fails if the name exists. The offsets that are left out are those of the
+// export to the last record, so a record that was written to the old source later is copied.
 package recovery

@@ -18,6 +18,7 @@ type Verb string
 const (
 	Switchover Verb = "switchover"
 	Failover   Verb = "failover"
+	Failback   Verb = "failback"
 )
 
 // Result is how a check or a step came out.
@@ -80,6 +81,9 @@ type Report struct {
 	Positions int `json:"positions"`
 	// Loss is what the target lacks: of a failover only.
 	Loss *offsets.RPO `json:"loss,omitempty"`
+	// Diverged is what only the old source has, and Switchover that of the clients back to it: of a failback only.
+	Diverged   *Diverged `json:"diverged,omitempty"`
+	Switchover *Report   `json:"switchover,omitempty"`
 	// Clients is what clients must change.
 	Clients *Clients `json:"clients,omitempty"`
 }
@@ -101,6 +105,29 @@ type document struct {
 	Ends string `json:"ends,omitempty"`
 	// Frozen is the freeze of the producers of the source. It stays after a switchover, until one back takes it away.
 	Frozen *frozen `json:"frozen,omitempty"`
+	// Exported means that the file of a failback is complete.
+	Exported bool `json:"exported,omitempty"`
+	// Earlier are the freezes that earlier recoveries of the flow left, the oldest first: they stay if this one is undone.
+	Earlier []frozen `json:"earlier,omitempty"`
+	// Started is the decision that had stopped the reverse flow, if this recovery has started it.
+	Started *control.Decision `json:"started,omitempty"`
+}
+
+// freezes are those in force, the oldest first.
+func (d *document) freezes() []frozen {
+	list := slices.Clone(d.Earlier)
+	if d.Frozen.holds() {
+		list = append(list, *d.Frozen)
+	}
+	return list
+}
+
+// thawed notes that all freezes are taken back.
+func (d *document) thawed() {
+	d.Earlier = nil
+	if d.Frozen != nil {
+		d.Frozen.Thawed = now()
+	}
 }
 
 // frozen is a freeze that this recovery carried out. It is written before anything is changed.
@@ -163,12 +190,21 @@ func planOf(v Verb, state *control.State) []Planned {
 
 // StepsOf returns the steps of a recovery.
 func StepsOf(v Verb) []Planned {
-	if v == Failover {
+	switch v {
+	case Failback:
+		return []Planned{
+			{Name: StepDiverged, Does: "lists what only the old source has, and exports it with --diverged export"},
+			{Name: StepLeaveOut, Does: "lets the flow continue behind what was exported"},
+			{Name: StepCatchUp, Does: "waits until the reverse flow has at most --max-lag records left"},
+			{Name: StepHome, Does: "carries out a switchover along the reverse flow, which starts the flow again"},
+		}
+	case Failover:
 		return []Planned{
 			{Name: StepStop, Does: "marks the flow as failed over, and waits until no instance writes any more"},
 			{Name: StepLoss, Does: "says what the target lacks"},
 			{Name: StepGroups, Does: "puts the groups where they continue, by their last checkpoints"},
 		}
+	case Switchover:
 	}
 	return []Planned{
 		{Name: StepFreeze, Does: "stops the producers of the source"},

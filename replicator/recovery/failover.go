@@ -41,6 +41,7 @@ func FailOver(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 		if err != nil {
 			return report, err
 		}
+		o.checked(report.Checks)
 		if isRefused(report.Checks) {
 			return report, &RefusedError{report.Checks}
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -24,29 +25,53 @@ type positions struct {
 	rules          *policy.Groups
 	topics         *policy.Topics
 	leave          []string
+	home           *home // nil if nothing is copied from the target
 }
 
-func newPositions(c client.Clusters, source, target *kgo.Client, leave []string) (*positions, error) {
+func newPositions(c client.Clusters, reverse *client.Clusters, source, target *kgo.Client, leave []string) (*positions, error) {
 	p := &positions{clusters: c, source: kadm.NewClient(source), target: kadm.NewClient(target), leave: leave}
 	var err error
 	if p.rules, err = policy.NewGroups(c.Flow); err != nil {
 		return nil, err
 	}
-	p.topics, err = policy.NewTopics(c.Flow, c.Flow.Source, c.Flow.Target)
+	if p.topics, err = policy.NewTopics(c.Flow, c.Flow.Source, c.Flow.Target); err != nil {
+		return nil, err
+	}
+	p.home, err = newHome(reverse, source)
 	return p, err
 }
 
 // follows reports whether the flow moves groups at all.
 func (p *positions) follows() bool { return p.clusters.Flow.GroupsSync && !p.clusters.Flow.Provenance }
 
-// group is a group of the source with committed offsets in topics that are copied.
+// group is a group of the source.
 type group struct {
 	name      string
 	active    bool
-	committed map[offsets.TopicPartition]int64
+	committed map[offsets.TopicPartition]int64 // in topics that are copied to the target
+	handed    map[offsets.TopicPartition]int64 // in copies of the target's topics
+	reads     []offsets.TopicPartition         // what its members read of both
 }
 
-// read returns the groups of the source that the flow follows and that have positions in its topics.
+func (g *group) hasPositions() bool { return len(g.committed)+len(g.handed) > 0 }
+
+// all are the positions of the group, -1 for what it reads and has not committed.
+func (g *group) all() map[offsets.TopicPartition]int64 {
+	all := make(map[offsets.TopicPartition]int64)
+	for _, tp := range g.reads {
+		all[tp] = -1
+	}
+	maps.Copy(all, g.committed)
+	maps.Copy(all, g.handed)
+	return all
+}
+
+func sortedPartitions(of map[offsets.TopicPartition]int64) []offsets.TopicPartition {
+	return slices.SortedFunc(maps.Keys(of), comparePartitions)
+}
+
+// read returns the groups of the source that the flow follows and that have positions in its topics or in copies of the target's, or
+// members that read those.
 func (p *positions) read(ctx context.Context) (list []group, err error) {
 	if !p.follows() {
 		return nil, nil
@@ -69,99 +94,26 @@ func (p *positions) read(ctx context.Context) (list []group, err error) {
 			return nil, fmt.Errorf("read the offsets of group %s on cluster %s: %w", name, p.clusters.Flow.Source, answer.Err)
 		}
 		state := listed[name].State
-		g := group{name: name, active: state != "" && state != "Empty" && state != "Dead", committed: make(map[offsets.TopicPartition]int64)}
+		g := group{name: name, active: state != "" && state != "Empty" && state != "Dead", committed: make(map[offsets.TopicPartition]int64), handed: make(map[offsets.TopicPartition]int64)}
 		answer.Fetched.Each(func(o kadm.OffsetResponse) {
-			if _, reason := p.topics.Target(o.Topic); reason == "" && o.Err == nil && o.At >= 0 {
-				g.committed[offsets.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o.At
+			tp := offsets.TopicPartition{Topic: o.Topic, Partition: o.Partition}
+			if o.Err != nil || o.At < 0 {
+				return
+			}
+			if _, reason := p.topics.Target(o.Topic); reason == "" {
+				g.committed[tp] = o.At
+			} else if _, ok := p.home.of(o.Topic); ok {
+				g.handed[tp] = o.At
 			}
 		})
-		if len(g.committed) > 0 {
+		if g.hasPositions() || g.active {
 			list = append(list, g)
 		}
 	}
-	return list, nil
-}
-
-// awaitFinal waits until no group can move on the source any more: it has no members, or it has committed the end of all that it has committed. Nothing is
-// written to the source meanwhile.
-func (p *positions) awaitFinal(ctx context.Context, waiting func(string, ...any)) ([]group, error) {
-	for {
-		list, err := p.read(ctx)
-		if err != nil {
-			return nil, err
-		}
-		ends, err := p.ends(ctx, list)
-		if err != nil {
-			return nil, err
-		}
-		moving, err := p.moving(ctx, list, ends)
-		if err != nil {
-			return nil, err
-		}
-		if len(moving) == 0 {
-			return list, nil
-		}
-		text := "these groups have members on the source that have not committed the end of their partitions; stop them, or let them come to the end: " + firstOf(moving)
-		waiting("%s", text)
-		if err := client.Sleep(ctx, lookEvery); err != nil {
-			return nil, fmt.Errorf("%w: %s; --leave-groups leaves a group out", err, text)
-		}
+	if err := p.assigned(ctx, list); err != nil {
+		return nil, err
 	}
-}
-
-// ends are the ends of the partitions in which groups with members have positions.
-func (p *positions) ends(ctx context.Context, list []group) (map[offsets.TopicPartition]int64, error) {
-	topics := make(map[string]bool)
-	for _, g := range list {
-		for tp := range g.committed {
-			if g.active {
-				topics[tp.Topic] = true
-			}
-		}
-	}
-	ends := make(map[offsets.TopicPartition]int64)
-	if len(topics) == 0 {
-		return ends, nil
-	}
-	listed, err := p.source.ListEndOffsets(ctx, slices.Sorted(maps.Keys(topics))...)
-	if err == nil {
-		err = listed.Error()
-	}
-	if err != nil {
-		return nil, p.clusters.SourceError(err)
-	}
-	listed.Each(func(o kadm.ListedOffset) {
-		ends[offsets.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o.Offset
-	})
-	return ends, nil
-}
-
-// moving are the groups that may still move: they have members and something to read. Behind a position there may be the marker of a transaction, which no
-// consumer reads, so that the position is not the end, and translates to the same offset as the end does.
-func (p *positions) moving(ctx context.Context, list []group, ends map[offsets.TopicPartition]int64) (names []string, err error) {
-	var t *groups.Translator
-	for _, g := range list {
-		for _, tp := range slices.SortedFunc(maps.Keys(g.committed), comparePartitions) {
-			at, end := g.committed[tp], ends[tp]
-			if !g.active || at >= end {
-				continue
-			}
-			if t == nil {
-				if t, err = groups.OpenTranslator(ctx, p.clusters); err != nil {
-					return nil, err
-				}
-				defer t.Close()
-			}
-			here, err := t.Offset(ctx, tp.Topic, tp.Partition, at)
-			there, endErr := t.Offset(ctx, tp.Topic, tp.Partition, end)
-			if err == nil && endErr == nil && here.Target == there.Target {
-				continue
-			}
-			names = append(names, fmt.Sprintf("%s (at %d of %s, which ends at %d)", g.name, at, tp, end))
-			break
-		}
-	}
-	return names, nil
+	return slices.DeleteFunc(list, func(g group) bool { return !g.hasPositions() && len(g.reads) == 0 }), nil
 }
 
 // prove finds out whether each group is on the target exactly where it continues, and returns how many positions it looked at.
@@ -179,8 +131,11 @@ func (p *positions) prove(ctx context.Context, list []group) (proven int, err er
 	var wrong []string
 	for _, g := range list {
 		answer := put[g.name]
-		if answer.Err != nil {
+		if answer.Err != nil && !errors.Is(answer.Err, kerr.GroupIDNotFound) { // a group that is not there has no positions
 			return 0, fmt.Errorf("read the offsets of group %s on cluster %s: %w", g.name, p.clusters.Flow.Target, answer.Err)
+		}
+		if len(g.committed) == 0 {
+			continue
 		}
 		translated, _, err := t.Group(ctx, g.name)
 		if err != nil {
@@ -210,6 +165,11 @@ func (p *positions) prove(ctx context.Context, list []group) (proven int, err er
 		}
 		proven += seen
 	}
+	back, wrongBack, err := p.home.prove(ctx, list, p.rules, p.clusters.Flow.Name, put)
+	if err != nil {
+		return 0, err
+	}
+	proven, wrong = proven+back, append(wrong, wrongBack...)
 	if len(wrong) > 0 {
 		return 0, errors.New("groups are not where they continue, see milena status for the reason: " + firstOf(wrong))
 	}

@@ -128,7 +128,7 @@ func (p *preflight) checkLag(d *drained) {
 
 // checkGroups finds out whether the groups can be moved.
 func (p *preflight) checkGroups(ctx context.Context) {
-	all, err := newPositions(p.clusters, p.source, p.target, p.o.LeaveGroups)
+	all, err := newPositions(p.clusters, p.reverse, p.source, p.target, p.o.LeaveGroups)
 	switch {
 	case err != nil:
 		p.refuse("groups", "%v", err)

@@ -34,6 +34,15 @@ type Event struct {
 	Step Step
 	// Waiting is what the step waits for, empty if the event is that the step began or ended.
 	Waiting string
+	// Checks are the checks before the first step; then the event has nothing else.
+	Checks []Row
+}
+
+// checked tells the checks.
+func (o *Options) checked(rows []Row) {
+	if o.Watch != nil && len(rows) > 0 {
+		o.Watch(Event{Checks: rows})
+	}
 }
 
 // HeldError means that somebody else carries out a recovery of the flow.
@@ -127,6 +136,13 @@ func (r *run) claim(ctx context.Context, verb Verb, o Options, checks []Row) err
 			ID: r.record.ID, Verb: verb, Flow: r.clusters.Flow.Name, Source: r.clusters.Flow.Source, Target: r.clusters.Flow.Target,
 			Began: r.record.When, Why: o.Reason, Checks: checks, Steps: []Step{},
 		}}
+		if last := r.state.Recovery(); last != nil {
+			before, err := decodeDocument(last)
+			if err != nil {
+				return err
+			}
+			r.doc.Earlier = before.freezes()
+		}
 	}
 	r.doc.Report.Who = o.Who
 	empty := r.state.ReadTo() == 0

@@ -63,7 +63,11 @@ func (r *run) forward(ctx context.Context, steps []step) error {
 		if at := r.find(s.name); at != nil && at.Result == OK {
 			continue
 		}
-		if err := r.note(ctx, Step{Name: s.name, Result: Begun, Began: now()}); err != nil {
+		if ctx.Err() != nil { // nothing of the step is done
+			return explain(ctx, s.name, ctx.Err())
+		}
+		// Not ended by ctx: whoever cannot know whether the last step is noted as begun could not undo those before it.
+		if err := r.note(context.WithoutCancel(ctx), Step{Name: s.name, Result: Begun, Began: now()}); err != nil {
 			return err
 		}
 		detail, err := s.do(ctx)

@@ -32,6 +32,8 @@ type Options struct {
 	Where map[string]Where `json:"where,omitempty"`
 	// Force fails over although the source answers.
 	Force bool `json:"force,omitempty"`
+	// Diverged is of a failback only.
+	Diverged DivergedOptions `json:"diverged,omitzero"`
 	// DryRun checks, and begins nothing.
 	DryRun bool `json:"-"`
 	// Watch is told what happens; nil if nobody wants to know.
@@ -107,6 +109,7 @@ func SwitchOver(ctx context.Context, c client.Clusters, reverse *client.Clusters
 	if !resumes || o.DryRun {
 		p := preflight{clusters: c, reverse: reverse, o: o, source: source, target: target}
 		report.Checks = p.check(ctx)
+		o.checked(report.Checks)
 		if isRefused(report.Checks) {
 			return report, &RefusedError{report.Checks}
 		}
@@ -121,7 +124,7 @@ func SwitchOver(ctx context.Context, c client.Clusters, reverse *client.Clusters
 	}
 	defer r.close()
 	s := &switchover{run: r, o: r.doc.Options, source: source, target: target, reverse: reverse}
-	if s.positions, err = newPositions(c, source, target, s.o.LeaveGroups); err != nil {
+	if s.positions, err = newPositions(c, reverse, source, target, s.o.LeaveGroups); err != nil {
 		return r.report(), err
 	}
 	err = r.execute(ctx, s.steps())
@@ -270,6 +273,10 @@ func (s *switchover) holds(ctx context.Context) error {
 	return freeze.Holds(ctx, s.source, s.doc.Frozen.Memory)
 }
 
+// maxSyncs is how many syncs of the groups may be needed. The last one may not have been there yet, and a sync does not commit what it cannot write a
+// checkpoint of, as the first one of a flow cannot.
+const maxSyncs = 3
+
 // moveGroups waits until no group can move on the source any more, syncs the groups, and proves where they are on the target.
 func (s *switchover) moveGroups(ctx context.Context) (string, error) {
 	final, err := s.positions.awaitFinal(ctx, s.waiting)
@@ -277,13 +284,18 @@ func (s *switchover) moveGroups(ctx context.Context) (string, error) {
 		return "no group to move", err
 	}
 	proven, err := s.positions.prove(ctx, final)
-	if err != nil { // as a sync has not been there yet
+	for range maxSyncs {
+		if err == nil {
+			break
+		}
+		s.waiting("the groups are synced: %v", err)
 		if _, err := s.submit(ctx, s.clusters, control.SyncGroups, control.Scope{Kind: control.Groups}); err != nil {
 			return "", err
 		}
-		if proven, err = s.positions.prove(ctx, final); err != nil {
-			return "", err
-		}
+		proven, err = s.positions.prove(ctx, final)
+	}
+	if err != nil {
+		return "", err
 	}
 	if err := s.change(ctx, func(d *document) { d.Report.Groups, d.Report.Positions = len(final), proven }); err != nil {
 		return "", err
@@ -313,7 +325,20 @@ func (s *switchover) stop(ctx context.Context) (string, error) {
 	case now.problem != "":
 		return "", errors.New(now.problem)
 	}
-	return text, nil
+	return text, s.stay(ctx)
+}
+
+// stay proves once more that the groups are where they continue: a group may have moved since, such as in copies of the target's topics.
+func (s *switchover) stay(ctx context.Context) error {
+	list, err := s.positions.read(ctx)
+	if err != nil {
+		return err
+	}
+	if list = slices.DeleteFunc(list, func(g group) bool { return !g.hasPositions() }); len(list) == 0 {
+		return nil
+	}
+	_, err = s.positions.prove(ctx, list)
+	return err
 }
 
 func (s *switchover) start(ctx context.Context) (string, error) {
@@ -330,28 +355,22 @@ func (s *switchover) startReverse(ctx context.Context) (string, error) {
 		return "", err
 	}
 	done()
-	if state.Stopped() == nil {
+	stopped := state.Stopped()
+	if stopped == nil {
 		return fmt.Sprintf("flow %s runs", s.reverse.Flow.Name), nil
+	}
+	if err := s.change(ctx, func(d *document) { d.Started = stopped }); err != nil {
+		return "", err
 	}
 	return s.submit(ctx, *s.reverse, control.StartFlow, control.Scope{Kind: control.Flow})
 }
 
-// stopReverse stops the reverse flow again, if the switchover had started it.
+// stopReverse stops the reverse flow again, as it was, if the switchover has started it.
 func (s *switchover) stopReverse(ctx context.Context) (string, error) {
-	if s.reverse == nil {
-		return "", nil
+	if s.reverse == nil || s.doc.Started == nil {
+		return "it ran before", nil
 	}
-	_, state, done, err := control.Open(ctx, *s.reverse)
-	if err != nil {
-		return "", err
-	}
-	done()
-	for _, d := range state.Decisions() {
-		if d.What == control.StartFlow && d.Why == s.reason() {
-			return s.submit(ctx, *s.reverse, control.StopFlow, control.Scope{Kind: control.Flow})
-		}
-	}
-	return "it ran before", nil
+	return s.submit(ctx, *s.reverse, s.doc.Started.What, control.Scope{Kind: control.Flow})
 }
 
 // open takes back the freeze of the target that an earlier switchover in the other direction left.
@@ -408,22 +427,26 @@ func thawSource(ctx context.Context, c client.Clusters, source *kgo.Client) (str
 	}
 	defer done()
 	last := state.Recovery()
-	if last == nil || last.What != string(Switchover) || last.IsOpen() {
+	if last == nil || last.IsOpen() {
 		return "", nil
 	}
 	r := &run{clusters: c, log: log, state: state, record: *last}
-	if r.doc, err = decodeDocument(last); err != nil || !r.doc.Frozen.holds() {
+	if r.doc, err = decodeDocument(last); err != nil || len(r.doc.freezes()) == 0 {
 		return "", err
 	}
 	r.record.Holder = holder()
-	notes, err := freeze.Thaw(ctx, source, r.doc.Frozen.Memory)
-	if err != nil {
-		return "", c.SourceError(err)
+	texts := []string{"producers of cluster " + c.Flow.Source + " may write again"}
+	for _, f := range slices.Backward(r.doc.freezes()) {
+		notes, err := freeze.Thaw(ctx, source, f.Memory)
+		if err != nil {
+			return "", c.SourceError(err)
+		}
+		texts = append(texts, notes...)
 	}
-	if err := r.change(ctx, func(d *document) { d.Frozen.Thawed = now() }); err != nil {
+	if err := r.change(ctx, func(d *document) { d.thawed() }); err != nil {
 		return "", err
 	}
-	return strings.Join(append([]string{"producers of cluster " + c.Flow.Source + " may write again"}, notes...), "; "), nil
+	return strings.Join(texts, "; "), nil
 }
 
 // Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there.

@@ -2,9 +2,13 @@ package recovery_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/fleet"
@@ -21,14 +25,14 @@ type pair struct {
 	forth, home *replicatortest.Flow
 }
 
-func newPair(t *testing.T) *pair {
+func newPair(t *testing.T, changes ...func(*config.Flow)) *pair {
 	t.Helper()
 	p := &pair{Clusters: replicatortest.NewClusters(t, 1), t: t}
 	p.GroupsBack = []string{".*"}
 	p.Source.CreateTopic("orders", 2)
 	p.Target.CreateTopic("orders", 2)
-	p.forth = p.Start(replicatortest.FastJournal, replicatortest.FastGroups, replicatortest.FastTopics)
-	p.home = p.StartReverse(replicatortest.FastJournal, replicatortest.FastGroups, replicatortest.FastTopics)
+	changes = append([]func(*config.Flow){replicatortest.FastJournal, replicatortest.FastGroups, replicatortest.FastTopics}, changes...)
+	p.forth, p.home = p.Start(changes...), p.StartReverse(changes...)
 	p.there, p.back = p.AsCommand(), p.ReverseAsCommand()
 	return p
 }
@@ -106,5 +110,115 @@ func TestHistoryHasSwitchovers(t *testing.T) {
 	}
 	if r := h.Entries[0].Recovery; r.What != "switchover" || r.Who != "alice" || r.State != control.RecoveryDone || r.Held {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A group reads on in the copy until just before the switchover back, sooner than the next sync of groups: it continues at home where it is.
+func TestSwitchBackAtOnce(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, func(f *config.Flow) { f.GroupsInterval = time.Hour })
+	p.Source.Produce("orders", 2, 100, "first")
+	p.Source.Commit("billing", "orders", 0, 50)
+	p.ready()
+	if report, err := p.switchOver(p.there, p.back); err != nil {
+		t.Fatalf("%v\n%+v", err, report)
+	}
+	p.Target.Commit("billing", "a.orders", 0, p.TargetOffset("orders", 0, 80))
+	report, err := p.switchOver(p.back, p.there)
+	if err != nil || report.Groups != 1 || report.Positions != 1 {
+		t.Fatalf("%v\n%+v", err, report)
+	}
+	if at, _ := p.Source.Committed("billing", "orders", 0); at != 80 {
+		t.Errorf("at home, the group is at %d", at)
+	}
+}
+
+// A group that has read only copies has no home to go back to. The switchover says so and is undone, until the group is put there by hand.
+func TestSwitchBackOfAGroupWithoutHome(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Source.Produce("orders", 2, 100, "first")
+	p.ready()
+	if report, err := p.switchOver(p.there, p.back); err != nil {
+		t.Fatalf("%v\n%+v", err, report)
+	}
+	p.Target.Commit("audit", "a.orders", 1, p.TargetOffset("orders", 1, 30))
+	report, err := p.switchOver(p.back, p.there)
+	if err == nil || report.State == control.RecoveryDone || !strings.Contains(err.Error(), "milena translate --flow a-b --group audit --reverse --commit") {
+		t.Fatalf("%v\n%+v", err, report)
+	}
+	p.Source.Commit("audit", "orders", 1, 30)
+	if report, err = p.switchOver(p.back, p.there); err != nil || report.Positions != 1 {
+		t.Fatalf("%v\n%+v", err, report)
+	}
+}
+
+// A member has read records and has not committed any. The switchover waits for it: without a position, it would read all of them again on the target.
+func TestSwitchOverWaitsForAFirstCommit(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Source.Produce("orders", 2, 100, "first")
+	p.ready()
+	member, err := kgo.NewClient(kgo.SeedBrokers(p.Source.ListenAddrs()...), kgo.ConsumerGroup("slow"), kgo.ConsumeTopics("orders"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.Close()
+	read := 0
+	for read < 200 {
+		read += member.PollFetches(t.Context()).NumRecords()
+	}
+	waited := false
+	o := p.options()
+	o.Watch = func(e recovery.Event) {
+		if e.Step.Name == recovery.StepGroups && strings.Contains(e.Waiting, "slow (has committed nothing in orders-0)") && !waited {
+			waited = true
+			if err := member.CommitUncommittedOffsets(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	report, err := recovery.SwitchOver(ctx, p.there, &p.back, o)
+	if err != nil || !waited || report.Positions != 2 {
+		t.Fatalf("it waited: %v; %v\n%+v", waited, err, report)
+	}
+	for partition := range int32(2) {
+		if at, _ := p.Target.Committed("slow", "a.orders", partition); at != p.TargetOffset("orders", partition, 100) {
+			t.Errorf("the group is at %d", at)
+		}
+	}
+}
+
+// The flow back was failed over, and the switchover that has started it is undone: it is failed over again, and not only stopped.
+func TestSwitchOverIsUndoneAfterTheFlowBackWasStarted(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Source.Produce("orders", 2, 100, "first")
+	p.ready()
+	d := control.New(control.FailOver, control.Scope{Kind: control.Flow}, "bob", "power")
+	if _, err := control.Submit(t.Context(), p.back, time.Minute, d); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o := p.options()
+	o.Watch = func(e recovery.Event) {
+		if e.Step.Name == recovery.StepReverse && e.Step.Result == recovery.OK {
+			cancel()
+		}
+	}
+	report, err := recovery.SwitchOver(ctx, p.there, &p.back, o)
+	_, state, done, openErr := control.Open(t.Context(), p.back)
+	if openErr != nil {
+		t.Fatal(openErr)
+	}
+	defer done()
+	if stopped := state.Stopped(); err == nil || report.State != control.RecoveryUndone || stopped == nil || stopped.What != control.FailOver {
+		t.Errorf("%v: %+v\n%+v", err, stopped, report)
+	}
+	if p.ControlState().Stopped() != nil {
+		t.Error("the flow is stopped")
 	}
 }

@@ -1,0 +1,129 @@
+package recovery
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/freeze"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
+)
+
+// failedOver is a scene after a failover, with 50 records that only the old source has.
+func (s *scene) failedOver() {
+	s.t.Helper()
+	s.home.UntilCopied("orders")
+	s.forth.UntilJournaled("orders")
+	back := s.ReverseAsCommand()
+	s.Source.Cut()
+	if report, err := FailOver(s.t.Context(), s.AsCommand(), &back, Options{Who: "alice"}); err != nil {
+		s.t.Fatalf("%v: %+v", err, report)
+	}
+	s.Source.Restore()
+	s.Source.Produce("orders", 1, 50, "diverged")
+	s.Target.Produce("orders", 1, 10, "meanwhile")
+	s.forth.Stop() // one that has just started knows the ends of the source
+	s.forth = s.Start(replicatortest.FastJournal, replicatortest.FastGroups, replicatortest.FastTopics)
+	s.forth.UntilReady()
+	s.home.UntilCopied("orders")
+	s.home.UntilPartitions("heartbeats are copied", "heartbeats", 1, func(p replicator.PartitionStatus) bool { return p.LagRecords != nil })
+}
+
+// failBack fails back; killed is told each event before it is carried on, and true ends the process there.
+func (s *scene) failBack(file string, killed func(Event) bool) (report *Report, err error, wasKilled bool) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
+	defer cancel()
+	back := s.ReverseAsCommand()
+	there := s.AsCommand()
+	o := Options{Who: "alice", Freeze: freeze.None, MaxLag: 1000, gone: func(string) bool { return true }, Diverged: DivergedOptions{Action: Export, File: file}}
+	o.Watch = func(e Event) {
+		if killed(e) {
+			wasKilled = true
+			runtime.Goexit()
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		report, err = FailBack(ctx, there, &back, o)
+	}()
+	replicatortest.Await(s.t, "the failback ends", done)
+	return report, err, wasKilled
+}
+
+// A process that carries out a failback is killed when each step begins and ends, also two of the switchover. The same command then goes on, and the end is
+// the same: each record that only the old source has is exported once, and none of them is copied.
+func TestFailbackKilledAtEachStep(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{StepDiverged, StepLeaveOut, StepCatchUp, StepHome, StepStop, StepOpen} {
+		for _, at := range []Result{Begun, OK} {
+			t.Run(fmt.Sprintf("%s %s", name, at), func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t)
+				s.failedOver()
+				file := filepath.Join(t.TempDir(), "diverged.jsonl")
+				_, err, killed := s.failBack(file, func(e Event) bool { return e.Waiting == "" && e.Step.Name == name && e.Step.Result == at })
+				if !killed {
+					t.Fatalf("it was not killed: %v", err)
+				}
+				if r := s.ControlState().Recovery(); r == nil || !r.IsOpen() || r.What != string(Failback) {
+					t.Fatalf("the topic has %+v", r)
+				}
+				report, err, _ := s.failBack(file, never)
+				if err != nil || report.State != control.RecoveryDone || len(report.Steps) != len(StepsOf(Failback)) || report.Clients == nil {
+					t.Fatalf("%v: %+v", err, report)
+				}
+				s.isBack(file)
+			})
+		}
+	}
+}
+
+// A process is killed after the file got its name, and before it could say so. The next one exports anew, with what there is by then.
+func TestFailbackKilledAfterTheExport(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.failedOver()
+	file := filepath.Join(t.TempDir(), "diverged.jsonl")
+	_, err, killed := s.failBack(file, func(e Event) bool { return e.Step.Name == StepDiverged })
+	if !killed {
+		t.Fatalf("it was not killed: %v", err)
+	}
+	r := s.ControlState().Recovery()
+	x := exporter{o: DivergedOptions{File: file}, id: r.ID}
+	if err := os.WriteFile(x.partial(), []byte("an older end\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(x.partial(), file); err != nil {
+		t.Fatal(err)
+	}
+	if report, err, _ := s.failBack(file, never); err != nil {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	s.isBack(file)
+}
+
+// isBack checks the end of a failback.
+func (s *scene) isBack(file string) {
+	s.t.Helper()
+	if d := s.ControlState().Stopped(); d != nil {
+		s.t.Errorf("the flow is stopped: %+v", d)
+	}
+	text, err := os.ReadFile(file)
+	if n := bytes.Count(text, []byte("\n")); err != nil || n != 50 {
+		s.t.Errorf("%v: the file has %d lines", err, n)
+	}
+	s.Source.Produce("orders", 1, 5, "home")
+	s.forth.UntilCopied("orders")
+	if n := len(s.Target.Records("a.orders", 1)[0]); n != 25 {
+		s.t.Errorf("the copy has %d records", n)
+	}
+}
