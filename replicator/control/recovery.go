@@ -86,9 +86,15 @@ func (r Recovery) Entries(readTo int64) []Entry {
 	value := encode(r)
 	list := []Entry{{Key: currentRecovery, Value: value, ReadTo: readTo}}
 	if !r.IsOpen() {
-		list = append(list, Entry{Key: recoveryPrefix + r.ID, Value: value})
+		list = append(list, r.Kept())
 	}
 	return list
+}
+
+// Kept returns the record of a recovery that has ended, under its id alone.
+func (r Recovery) Kept() Entry {
+	r.Version = Version
+	return Entry{Key: recoveryPrefix + r.ID, Value: encode(r)}
 }
 
 // recoveries are the newest one, and those that have ended.

@@ -159,6 +159,9 @@ func recovered(s *control.State) (list []HistoryEntry) {
 		all = append(all, *r)
 	}
 	for _, r := range all {
+		if r.What == "freeze" { // what a switchover has left there, and no recovery
+			continue
+		}
 		list = append(list, HistoryEntry{When: r.When, Last: r.Seen, Kind: KindRecovery, Recovery: r.Status(time.Now())})
 	}
 	return list

@@ -6,6 +6,7 @@
 //	positions.go   where the groups are on the source, and whether they are on the target where they continue
 //	rest.go        whether the groups have come to rest
 //	home.go        the same for groups that read copies of the target's topics
+//	frozen.go      the freeze that a switchover leaves, kept on the cluster that is frozen
 //	failover.go    FailOver and its steps
 //	failback.go    FailBack and its steps; failbackcheck.go makes the checks before
 //	divergence.go  what only the old source has: as it is reported, exported, and left out

@@ -60,6 +60,7 @@ func FailOver(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 		{name: StepStop, do: f.stop, last: true},
 		{name: StepLoss, do: f.count},
 		{name: StepGroups, do: f.moveGroups},
+		{name: StepOpen, do: f.open},
 	})
 	report = r.report()
 	report.Clients = clientsOf(c, reverse)
@@ -148,6 +149,20 @@ func (f *failover) count(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return lossText(r.RPO), f.change(ctx, func(d *document) { d.Report.Loss = &r.RPO })
+}
+
+// open takes back the freeze of the target that a switchover away from it has left.
+func (f *failover) open(ctx context.Context) (string, error) {
+	target, err := f.clusters.OpenTarget()
+	if err != nil {
+		return "", err
+	}
+	defer target.Close()
+	text, err := thawKept(ctx, f.clusters, f.o.Who, target)
+	if err == nil && text == "" {
+		text = "clients may use cluster " + f.clusters.Flow.Target
+	}
+	return text, err
 }
 
 // moveGroups puts the groups where they continue. The last checkpoints say where they were on the source; the copy may be further than it was then.

@@ -7,8 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/freeze"
 	"github.com/milena-kafka/milena/replicator/recovery"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
@@ -128,5 +132,40 @@ func TestFailOverPutsGroupsWhereSomebodySays(t *testing.T) {
 		if where, err := recovery.ParseWhere(wrong, time.Now()); err == nil {
 			t.Errorf("%q is %s", wrong, where)
 		}
+	}
+}
+
+// A switchover home has left the producers of the target frozen. Then home is lost, and with it the record of the switchover: a failover to the target lets
+// them write again.
+func TestFailOverThawsWhatASwitchoverFroze(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Target.Produce("orders", 1, 20, "there")
+	p.ready()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	quotas := func() kadm.DescribedClientQuotas {
+		found, err := p.Target.Admin.DescribeClientQuotas(ctx, false, []kadm.DescribeClientQuotaComponent{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	before := quotas()
+	o := p.options()
+	o.Freeze = freeze.Quota
+	if report, err := recovery.SwitchOver(ctx, p.back, &p.there, o); err != nil {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	if cmp.Equal(before, quotas()) {
+		t.Fatal("nothing is frozen")
+	}
+	p.Source.Cut()
+	report, err := p.failOver(p.options())
+	if err != nil {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	if diff := cmp.Diff(before, quotas()); diff != "" {
+		t.Errorf("%+v\n%s", report.Steps, diff)
 	}
 }

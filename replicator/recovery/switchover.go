@@ -178,6 +178,9 @@ func (s *switchover) freeze(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
+	if err := s.keepFreeze(ctx); err != nil {
+		return "", err
+	}
 	if err := freeze.Freeze(ctx, s.source, s.doc.Frozen.Memory); err != nil {
 		return "", s.clusters.SourceError(err)
 	}
@@ -201,6 +204,9 @@ func (s *switchover) thaw(ctx context.Context) (string, error) {
 		return "", s.clusters.SourceError(err)
 	}
 	if err := s.change(ctx, func(d *document) { d.Frozen.Thawed = now() }); err != nil {
+		return "", err
+	}
+	if err := s.keepFreeze(ctx); err != nil {
 		return "", err
 	}
 	return strings.Join(append([]string{"producers of cluster " + s.clusters.Flow.Source + " may write again"}, notes...), "; "), nil
@@ -383,6 +389,13 @@ func (s *switchover) open(ctx context.Context) (string, error) {
 	text, err := thawSource(ctx, *s.reverse, s.target)
 	if err != nil {
 		return "", err
+	}
+	kept, err := thawKept(ctx, s.clusters, s.o.Who, s.target)
+	if err != nil {
+		return "", err
+	}
+	if text == "" {
+		text = kept
 	}
 	return strings.Join(slices.DeleteFunc([]string{text, "clients may use cluster " + s.clusters.Flow.Target}, func(t string) bool { return t == "" }), "; "), nil
 }
