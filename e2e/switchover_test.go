@@ -19,7 +19,8 @@ func TestSwitchoverAndBack(t *testing.T) {
 	check(t, err)
 	for range 2 {
 		pause(t, 2*time.Second)
-		check(t, w.SwitchAndMove(ctx, "--freeze", "acl"))
+		_, err = w.SwitchAndMove(ctx, "--freeze", "acl")
+		check(t, err)
 	}
 	pause(t, time.Second)
 	check(t, w.App.Finish(ctx))

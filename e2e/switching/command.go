@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -69,13 +70,63 @@ func (w *World) switchoverOf(ctx context.Context, from int, look func(line strin
 }
 
 // SwitchAndMove switches over and moves the application. It is an error if that fails.
-func (w *World) SwitchAndMove(ctx context.Context, args ...string) error {
+func (w *World) SwitchAndMove(ctx context.Context, args ...string) (*Outcome, error) {
 	o, err := w.Switchover(ctx, nil, args...)
 	if err != nil {
-		return err
+		return o, err
 	}
+	return o, w.moved(ctx, o)
+}
+
+// moved moves the application after a switchover, and finds out whether the producers are where they should be: frozen on the old cluster only.
+func (w *World) moved(ctx context.Context, o *Outcome) error {
 	if !o.Done() {
 		return fmt.Errorf("the switchover from %s failed:\n%s", w.App.Cluster(), o)
 	}
+	if denied, err := w.Denies(ctx, other(w.App.cluster)); err != nil || denied {
+		return fmt.Errorf("producers are denied on the new cluster: %v, %w", denied, err)
+	}
 	return w.App.Move(ctx)
 }
+
+// SwitchUntilDone repeats the command until it has succeeded, as somebody does who was told to repeat it, and moves the application. After an attempt
+// that has failed nothing may be left of it.
+func (w *World) SwitchUntilDone(ctx context.Context, look func(line string) syscall.Signal, args ...string) error {
+	for attempt := 0; ; attempt++ {
+		before, err := w.ACLs(ctx, w.App.cluster)
+		if err != nil {
+			return err
+		}
+		o, err := w.Switchover(ctx, look, args...)
+		look = nil
+		switch {
+		case err != nil:
+			return err
+		case o.Done():
+			return w.moved(ctx, o)
+		case o.Code < 0: // killed
+			continue
+		case attempt == attempts:
+			return fmt.Errorf("the switchover from %s does not succeed:\n%s", w.App.Cluster(), o)
+		}
+		after, err := w.ACLs(ctx, w.App.cluster)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(before, after) && attempt == 0 {
+			return fmt.Errorf("the switchover failed, and left ACLs:\n%v\nbefore:\n%v\n%s", after, before, o)
+		}
+		if denied, err := w.Denies(ctx, w.App.cluster); err != nil || denied {
+			return fmt.Errorf("the switchover failed, and producers are denied: %v, %w\n%s", denied, err, o)
+		}
+		if err := w.WaitReady(ctx); err != nil {
+			return err
+		}
+		if err := w.App.Retry(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// attempts is how often a switchover may fail before it succeeds, such as while an instance of milena comes back.
+const attempts = 5

@@ -136,8 +136,11 @@ func comparePartitions(a, b offsets.TopicPartition) int {
 
 // lastProblem is what was last in the way.
 func lastProblem(d *drained) string {
-	if d == nil || d.problem == "" {
-		return "the clusters did not say how far the copies are"
+	switch {
+	case d == nil:
+		return "the clusters have not said how far the copies are"
+	case d.problem == "":
+		return "all was copied, and it was not yet proven that producers are stopped"
 	}
 	return d.problem
 }

@@ -143,3 +143,23 @@ func TestTwoPeopleSwitchOver(t *testing.T) {
 		t.Errorf("the first: %v; the second: %v", err, second)
 	}
 }
+
+// Somebody presses Ctrl-C when the last step has begun. It cannot be undone, so it is carried out: nothing is left half done.
+func TestSwitchoverIsInterruptedInItsLastStep(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	there, back := s.AsCommand(), s.ReverseAsCommand()
+	report, err := SwitchOver(ctx, there, &back, Options{Who: "alice", Freeze: freeze.None, MaxLag: 1000, Watch: func(e Event) {
+		if e.Step.Name == StepOpen && e.Step.Result == Begun {
+			cancel()
+		}
+	}})
+	if err != nil || report.State != control.RecoveryDone {
+		t.Errorf("%v: %+v", err, report)
+	}
+	if r := s.ControlState().Recovery(); r.State != control.RecoveryDone {
+		t.Errorf("the topic has %+v", r)
+	}
+}

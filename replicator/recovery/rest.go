@@ -16,19 +16,22 @@ import (
 // awaitFinal waits until no group can move on the source any more: it has no members, or has committed the end of all that its members read. Nothing is
 // written to the source meanwhile.
 func (p *positions) awaitFinal(ctx context.Context, waiting func(string, ...any)) ([]group, error) {
+	text := "nobody has said yet which groups there are"
 	for {
+		var moving []string
 		list, err := p.read(ctx)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			moving, err = p.moving(ctx, list)
 		}
-		moving, err := p.moving(ctx, list)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil: // what they say is only that it was ended
+			return nil, fmt.Errorf("%w: %s; --leave-groups leaves a group out", ctx.Err(), text)
+		case err != nil:
 			return nil, err
-		}
-		if len(moving) == 0 {
+		case len(moving) == 0:
 			return slices.DeleteFunc(list, func(g group) bool { return !g.hasPositions() }), nil
 		}
-		text := "these groups have members on the source that have not committed the end of their partitions; stop them, or let them come to the end: " + firstOf(moving)
+		text = "these groups have members on the source that have not committed the end of their partitions; stop them, or let them come to the end: " + firstOf(moving)
 		waiting("%s", text)
 		if err := client.Sleep(ctx, lookEvery); err != nil {
 			return nil, fmt.Errorf("%w: %s; --leave-groups leaves a group out", err, text)

@@ -46,7 +46,7 @@ func (r *run) execute(ctx context.Context, steps []step) error {
 	case errors.Is(failure, errTaken):
 		return failure
 	case failure == nil && r.record.State == control.RecoveryRuns:
-		return r.end(ctx, control.RecoveryDone)
+		return r.end(context.WithoutCancel(ctx), control.RecoveryDone)
 	case failure != nil && r.cannotUndo(steps):
 		return fmt.Errorf("%w; clients may use the target already, so nothing is undone: repeat the command, which goes on", failure)
 	}
@@ -55,11 +55,11 @@ func (r *run) execute(ctx context.Context, steps []step) error {
 	if err := r.backward(undo, steps, failure); err != nil {
 		return err
 	}
-	return errors.New(r.doc.Report.Failure)
+	return fmt.Errorf("%s; all of it is undone, and clients stay on cluster %s", r.doc.Report.Failure, r.clusters.Flow.Source)
 }
 
 func (r *run) forward(ctx context.Context, steps []step) error {
-	for _, s := range steps {
+	for i, s := range steps {
 		if at := r.find(s.name); at != nil && at.Result == OK {
 			continue
 		}
@@ -69,6 +69,11 @@ func (r *run) forward(ctx context.Context, steps []step) error {
 		// Not ended by ctx: whoever cannot know whether the last step is noted as begun could not undo those before it.
 		if err := r.note(context.WithoutCancel(ctx), Step{Name: s.name, Result: Begun, Began: now()}); err != nil {
 			return err
+		}
+		if s.last && i == len(steps)-1 { // what cannot be undone and is all that is left is better done than broken off
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+			defer cancel()
 		}
 		detail, err := s.do(ctx)
 		done := Step{Name: s.name, Result: OK, Detail: detail}

@@ -215,15 +215,17 @@ const (
 
 // drain waits until all is copied, and proves it twice.
 func (s *switchover) drain(ctx context.Context) (string, error) {
-	var before *drained
+	var before, last *drained
 	for {
-		if err := s.holds(ctx); err != nil {
+		if err := s.holds(ctx); err != nil && ctx.Err() == nil {
 			return "", err
 		}
 		now, err := look(ctx, s.clusters, s.source)
+		if ctx.Err() != nil { // what it says is only that it was ended
+			return "", fmt.Errorf("%w: %s", ctx.Err(), lastProblem(last))
+		}
+		last = now
 		switch {
-		case err != nil && ctx.Err() != nil:
-			return "", err
 		case err != nil:
 			s.waiting("%v", err)
 			before = nil
