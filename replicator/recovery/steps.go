@@ -70,12 +70,11 @@ func (r *run) forward(ctx context.Context, steps []step) error {
 		if err := r.note(context.WithoutCancel(ctx), Step{Name: s.name, Result: Begun, Began: now()}); err != nil {
 			return err
 		}
+		do := s.do
 		if s.last && i == len(steps)-1 { // what cannot be undone and is all that is left is better done than broken off
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-			defer cancel()
+			do = s.finish
 		}
-		detail, err := s.do(ctx)
+		detail, err := do(ctx)
 		done := Step{Name: s.name, Result: OK, Detail: detail}
 		if err != nil {
 			err = explain(ctx, s.name, err)
@@ -89,6 +88,13 @@ func (r *run) forward(ctx context.Context, steps []step) error {
 		}
 	}
 	return nil
+}
+
+// finish does a step also if ctx ends meanwhile.
+func (s *step) finish(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	return s.do(ctx)
 }
 
 // explain says which step failed, and if the time was up.
