@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"regexp"
+	"strings"
 
 	"github.com/milena-kafka/milena/config"
 )
@@ -105,9 +106,13 @@ func NewGroups(f config.Flow) (*Groups, error) {
 	return &Groups{include, exclude, back, groupLists(f)}, nil
 }
 
+// DrillGroups begins the names of the groups that a drill creates on the target of a flow, and deletes again: milena-drill.FLOW.ID.GROUP. No flow translates
+// them.
+const DrillGroups = "milena-drill."
+
 // Selected reports whether the flow translates a group of the source.
 func (g *Groups) Selected(group string) bool {
-	return !matchesAny(g.exclude, group) && matchesAny(g.include, group)
+	return !strings.HasPrefix(group, DrillGroups) && !matchesAny(g.exclude, group) && matchesAny(g.include, group)
 }
 
 // Back reports whether a selected group is moved back to its home on the flow's target after it consumed copies on the

@@ -63,6 +63,11 @@ func newCollector(f *Flow) *collector {
 	add("configs_last_pass_timestamp_seconds", "When the last sync of topic configs began.")
 	add("acls_last_pass_timestamp_seconds", "When the last sync of ACLs began.")
 	add("last_successful_pass_timestamp_seconds", "When the last sync began that left no problem.", "pass")
+	add("drill_last_timestamp_seconds", "When the last drill began.")
+	add("drill_last_success_timestamp_seconds", "When the last drill began that was passed.")
+	add("drill_passed", "1 if the last drill was passed.")
+	add("drill_rpo_seconds", "The recovery point that the last drill measured.")
+	add("drill_rto_seconds", "How long the steps of a failover took in the last drill.")
 	add("buffer_bytes", "Bytes of batches held between source and target.")
 	add("controllable", "1 when this instance can read what people decide about the flow, and answer.")
 	add("ready", "1 when every shard is owned and recovered.")
@@ -95,6 +100,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		s.collectSync("configs", f.synced.of("configs"))
 		s.collectSync("acls", f.synced.of("acls"))
 		s.collectSync("groups", translated.LastPass)
+		collectDrill(f.controls.lastDrill(), gauge)
 	}
 	shards := make(map[string]int)
 	ready := 0.0

@@ -58,6 +58,7 @@ func commands() []command {
 		{"switchover -c FILE", "move clients to the target without loss", groupRecover, (*program).switchover, nil},
 		{"failover -c FILE", "make the target the cluster of the clients, because the source is gone", groupRecover, (*program).failover, nil},
 		{"failback -c FILE", "bring clients home once the source of a failover is back", groupRecover, (*program).failback, nil},
+		{"drill -c FILE", "try out a failover beside a running flow, without an effect on it", groupRecover, (*program).drill, nil},
 		{"run --compare -c FILE", "compare with a running MirrorMaker 2; write nothing", groupMigrate, nil, nil},
 		{"convert FILE", "print the config of a MirrorMaker 2 as a milena.yaml", groupMigrate, (*program).convert, files},
 		{"rollback -c FILE", "compute where MirrorMaker 2 resumes a stopped flow; --write stores it", groupMigrate, (*program).rollback, nil},

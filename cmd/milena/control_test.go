@@ -72,7 +72,7 @@ func TestControlCommandLines(t *testing.T) {
 		{"pause --reason x --partition orders", "not a partition such as orders-3"},
 		{"pause --reason x --topic a/b", "not the name of a topic"},
 		{"pause --reason x extra", "unexpected argument"},
-		{"log --kind weather", "is none of decision, anomaly, start, stop, takeover, config"},
+		{"log --kind weather", "is none of decision, anomaly, recovery, start, stop, takeover, config"},
 		{"log --since yesterday", "neither a duration"},
 		{"resume --all --topic orders", "cannot be combined"},
 		{"skip --reason x", "needs --partition"},

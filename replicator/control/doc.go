@@ -34,7 +34,9 @@
 //
 //	recovery/current   the newest one. A record of it counts only if nobody has written one since the topic was read, so that of two people who
 //	                   begin at once only one does
+//	recovery/drill     the newest drill, likewise: it changes nothing, and keeps nobody from a switchover
 //	recovery/<id>      one that has ended
+//	recovery/frozen    the freeze that a switchover left on the target of this flow, for a failover back to it
 //
 // A slot is pause (for pause and resume), state (for stop, failover and start), throttle, retry, skip, restart-copy, adopt or sync-groups: a newer decision of a slot and a scope replaces the older one.
 // A scope is one of

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"time"
 )
 
@@ -109,6 +110,11 @@ func newID(now time.Time) string {
 	_, _ = rand.Read(random[:]) // it never fails
 	return now.Format("20060102T150405.000Z") + "-" + hex.EncodeToString(random[:])
 }
+
+var newIDForm = regexp.MustCompile(`^\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8}\.`)
+
+// BeginsWithID reports whether a name begins with an id and a dot.
+func BeginsWithID(name string) bool { return newIDForm.MatchString(name) }
 
 // Holds reports whether a pause, a throttle or the end of a flow is in force.
 func (d *Decision) Holds(now time.Time) bool {

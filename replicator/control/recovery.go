@@ -17,6 +17,10 @@ const (
 	MaxRecoveryValue = 512 << 10
 	// CurrentRecovery is the key of the newest recovery. It has one key, so that of two people who begin at once only one does.
 	currentRecovery = recoveryPrefix + "current"
+	// CurrentDrill is the key of the newest drill. It has its own, because a drill changes nothing, and must not keep anybody from a switchover.
+	currentDrill = recoveryPrefix + "drill"
+	// Drill is what a drill is called.
+	Drill = "drill"
 )
 
 // RecoveryState is how far a recovery is.
@@ -42,8 +46,21 @@ type Recovery struct {
 	// Holder is the process that carries it out, and Seen when that last said that it is there. Another one may go on with it after [RecoveryTimeout].
 	Holder string    `json:"holder"`
 	Seen   time.Time `json:"seen"`
+	// Drilled is how a drill came out, nil for other recoveries and while it runs.
+	Drilled *Drilled `json:"drilled,omitempty"`
 	// Document is what the recovery wants to know again.
 	Document json.RawMessage `json:"document"`
+}
+
+// Drilled is how a drill came out.
+type Drilled struct {
+	Passed bool `json:"passed"`
+	// RPOSeconds is the greatest age of the time up to which the copy was complete, null if it was not complete at all.
+	RPOSeconds *float64 `json:"rpo_seconds"`
+	// RTOSeconds is how long the steps of a failover took, null if not all of them could be measured.
+	RTOSeconds *float64 `json:"rto_seconds"`
+	// Findings is how many things were found that a failover or a switchover would suffer from.
+	Findings int `json:"findings"`
 }
 
 // RecoveryTimeout is after which silence of its holder a recovery counts as broken off.
@@ -84,7 +101,7 @@ func NewRecovery(what, who, holder string) Recovery {
 func (r Recovery) Entries(readTo int64) []Entry {
 	r.Version = Version
 	value := encode(r)
-	list := []Entry{{Key: currentRecovery, Value: value, ReadTo: readTo}}
+	list := []Entry{{Key: currentKey(r.What), Value: value, ReadTo: readTo}}
 	if !r.IsOpen() {
 		list = append(list, r.Kept())
 	}
@@ -97,9 +114,18 @@ func (r Recovery) Kept() Entry {
 	return Entry{Key: recoveryPrefix + r.ID, Value: encode(r)}
 }
 
-// recoveries are the newest one, and those that have ended.
+// currentKey is the key of the newest recovery of a kind.
+func currentKey(what string) string {
+	if what == Drill {
+		return currentDrill
+	}
+	return currentRecovery
+}
+
+// recoveries are the newest one, the newest drill, and those that have ended.
 type recoveries struct {
 	current *Recovery
+	drill   *Recovery
 	ended   map[string]Recovery // by id
 }
 
@@ -107,8 +133,11 @@ func (s *recoveries) apply(key string, value []byte) error {
 	id := strings.TrimPrefix(key, recoveryPrefix)
 	if value == nil {
 		delete(s.ended, id)
-		if key == currentRecovery {
+		switch key {
+		case currentRecovery:
 			s.current = nil
+		case currentDrill:
+			s.drill = nil
 		}
 		return nil
 	}
@@ -117,12 +146,17 @@ func (s *recoveries) apply(key string, value []byte) error {
 	switch {
 	case err != nil:
 		return err
+	case (key == currentRecovery || key == currentDrill) && key != currentKey(r.What):
+		return fmt.Errorf("the key %q is not that of a %s", key, r.What)
 	case key == currentRecovery:
 		s.current = &r
 		return nil
+	case key == currentDrill:
+		s.drill = &r
+		return nil
 	case r.ID != id:
 		return fmt.Errorf("the key %.80q is not that of the value, with id %q", key, r.ID)
-	case !known && len(s.ended) >= 2*MaxRecoveries:
+	case !known && len(s.ended) >= 4*MaxRecoveries:
 		return fmt.Errorf("%w: there are %d recoveries already", errFull, len(s.ended))
 	}
 	if s.ended == nil {
@@ -154,23 +188,66 @@ func (s *recoveries) value(key string) []byte {
 	if key == currentRecovery && s.current != nil {
 		return encode(s.current)
 	}
+	if key == currentDrill && s.drill != nil {
+		return encode(s.drill)
+	}
 	if r, ok := s.ended[strings.TrimPrefix(key, recoveryPrefix)]; ok {
 		return encode(r)
 	}
 	return nil
 }
 
-// housekeep returns tombstones of all but the newest recoveries that have ended.
+// housekeep returns tombstones of all but the newest recoveries that have ended, and the newest drills. The last drill that was passed stays.
 func (s *recoveries) housekeep() (entries []Entry) {
-	ids := slices.Sorted(maps.Keys(s.ended))
-	for _, id := range ids[:max(0, len(ids)-MaxRecoveries)] {
-		entries = append(entries, Entry{Key: recoveryPrefix + id})
+	var drills, others []string
+	passed := ""
+	for _, id := range slices.Sorted(maps.Keys(s.ended)) {
+		r := s.ended[id]
+		if r.What != Drill {
+			others = append(others, id)
+			continue
+		}
+		drills = append(drills, id)
+		if r.Drilled != nil && r.Drilled.Passed {
+			passed = id
+		}
+	}
+	for _, ids := range [][]string{others, drills} {
+		for _, id := range ids[:max(0, len(ids)-MaxRecoveries)] {
+			if id != passed {
+				entries = append(entries, Entry{Key: recoveryPrefix + id})
+			}
+		}
 	}
 	return entries
 }
 
-// Recovery returns the newest recovery of the flow, nil if there was none.
+// Recovery returns the newest recovery of the flow that is no drill, nil if there was none.
 func (s *State) Recovery() *Recovery { return s.recovery.current }
+
+// RecoveryOf returns the newest recovery that excludes those of a kind, nil if there was none: for a drill the newest drill, else the newest of all others.
+func (s *State) RecoveryOf(what string) *Recovery {
+	if what == Drill {
+		return s.recovery.drill
+	}
+	return s.recovery.current
+}
+
+// LastDrills returns the newest drill that has ended, whose outcome is nil if it could not be carried out, and the newest one that was passed, nil if there is none.
+func (s *State) LastDrills() (last, passed *Recovery) {
+	for _, r := range s.recovery.ended {
+		if r.What != Drill {
+			continue
+		}
+		if last == nil || last.ID < r.ID {
+			last = &r
+		}
+		if r.Drilled != nil && r.Drilled.Passed && (passed == nil || passed.ID < r.ID) {
+			passed = &r
+		}
+	}
+	return last, passed
+}
 
 // Recoveries returns the recoveries that have ended, the oldest first.
 func (s *State) Recoveries() []Recovery {

@@ -1,4 +1,4 @@
-// Package recovery moves clients from one cluster of a flow to the other: a switchover, while both run, and a failover, when the source is gone.
+// Package recovery moves clients from one cluster of a flow to the other: a switchover, while both run, and a failover, when the source is gone. It also tries that out.
 //
 //	switchover.go  SwitchOver and its steps
 //	preflight.go   what is checked before a switchover begins
@@ -10,6 +10,8 @@
 //	failover.go    FailOver and its steps
 //	failback.go    FailBack and its steps; failbackcheck.go makes the checks before
 //	divergence.go  what only the old source has: as it is reported, exported, and left out
+//	drill.go       RunDrill and its steps; drillgroups.go, drillcompare.go and drillread.go look at the groups and at the records behind their positions
+//	drilled.go     what a drill has found; drillreport.go prints it
 //	steps.go       how steps are carried out, undone and resumed
 //	run.go         who carries out a recovery, and what the control topic keeps of it
 //	document.go    the report
@@ -48,4 +50,10 @@
 //
 // An export to a file is written beside it, and gets its name at the end, by a link that fails if the name exists. The offsets that are left out are those of the
 // export to the last record, so a record that was written to the old source later is copied.
+//
+// # Drill
+//
+// A drill ([RunDrill]) tries out a failover, and has no effect on the flow. It has a key of its own in the control topic, so it does not keep anybody from a
+// switchover. It is not resumed: what it leaves if it is killed are groups whose names say that a drill of this flow created them, and the next one deletes
+// these. What it finds does not end it.
 package recovery

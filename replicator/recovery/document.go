@@ -19,6 +19,7 @@ const (
 	Switchover Verb = "switchover"
 	Failover   Verb = "failover"
 	Failback   Verb = "failback"
+	Drill      Verb = control.Drill
 )
 
 // Result is how a check or a step came out.
@@ -84,6 +85,8 @@ type Report struct {
 	// Diverged is what only the old source has, and Switchover that of the clients back to it: of a failback only.
 	Diverged   *Diverged `json:"diverged,omitempty"`
 	Switchover *Report   `json:"switchover,omitempty"`
+	// Drilled is what a drill has measured and found: of a drill only.
+	Drilled *Drilled `json:"drilled,omitempty"`
 	// Clients is what clients must change.
 	Clients *Clients `json:"clients,omitempty"`
 }
@@ -198,6 +201,8 @@ func StepsOf(v Verb) []Planned {
 			{Name: StepCatchUp, Does: "waits until the reverse flow has at most --max-lag records left"},
 			{Name: StepHome, Does: "carries out a switchover along the reverse flow, which starts the flow again"},
 		}
+	case Drill:
+		return drillSteps()
 	case Failover:
 		return []Planned{
 			{Name: StepStop, Does: "marks the flow as failed over, and waits until no instance writes any more"},

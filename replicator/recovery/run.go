@@ -108,7 +108,7 @@ func begin(ctx context.Context, c client.Clusters, verb Verb, o Options, checks 
 
 // open returns the recovery of a flow that was broken off, nil if there is none, or a [HeldError] if somebody carries one out.
 func (o *Options) open(state *control.State, verb Verb, flow string) (*control.Recovery, error) {
-	r := state.Recovery()
+	r := state.RecoveryOf(string(verb))
 	switch {
 	case r == nil || !r.IsOpen():
 		return nil, nil //nolint:nilnil // none is no error
@@ -126,7 +126,7 @@ func (r *run) claim(ctx context.Context, verb Verb, o Options, checks []Row) err
 		return err
 	}
 	r.record = control.NewRecovery(string(verb), o.Who, holder())
-	if broken != nil {
+	if broken != nil && verb != Drill { // a drill begins anew
 		if r.doc, err = decodeDocument(broken); err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 	for attempt := range saveAttempts {
 		err = r.log.WriteCreating(ctx, r.clusters, r.record.Entries(r.state.ReadTo()))
 		if read := r.read(ctx); read == nil {
-			switch now := r.state.Recovery(); {
+			switch now := r.state.RecoveryOf(r.record.What); {
 			case now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen):
 				return nil // also if the answer to the write was lost
 			case now != nil && now.Holder != r.record.Holder && now.IsHeld(time.Now()):
