@@ -12,6 +12,7 @@
 //	divergence.go  what only the old source has: as it is reported, exported, and left out
 //	drill.go       RunDrill and its steps; drillgroups.go, drillcompare.go and drillread.go look at the groups and at the records behind their positions
 //	drilled.go     what a drill has found; drillreport.go prints it
+//	clients.go     what clients must change
 //	steps.go       how steps are carried out, undone and resumed
 //	run.go         who carries out a recovery, and what the control topic keeps of it
 //	document.go    the report

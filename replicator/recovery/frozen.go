@@ -73,3 +73,43 @@ func thawKept(ctx context.Context, c client.Clusters, who string, target *kgo.Cl
 	kept.thawed()
 	return strings.Join(texts, "; "), writeKept(ctx, c, who, kept)
 }
+
+// thawSource takes back the freeze that the last switchover of a flow left on its source. It returns an empty text if there is none.
+func thawSource(ctx context.Context, c client.Clusters, source *kgo.Client) (string, error) {
+	log, state, done, err := control.Open(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	last := state.Recovery()
+	if last == nil || last.IsOpen() {
+		return "", nil
+	}
+	r := &run{clusters: c, log: log, state: state, record: *last}
+	if r.doc, err = decodeDocument(last); err != nil || len(r.doc.freezes()) == 0 {
+		return "", err
+	}
+	r.record.Holder = holder()
+	texts := []string{"producers of cluster " + c.Flow.Source + " may write again"}
+	for _, f := range slices.Backward(r.doc.freezes()) {
+		notes, err := freeze.Thaw(ctx, source, f.Memory)
+		if err != nil {
+			return "", c.SourceError(err)
+		}
+		texts = append(texts, notes...)
+	}
+	if err := r.change(ctx, func(d *document) { d.thawed() }); err != nil {
+		return "", err
+	}
+	return strings.Join(texts, "; "), nil
+}
+
+// Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there.
+func Thaw(ctx context.Context, c client.Clusters) (string, error) {
+	source, err := c.OpenSource()
+	if err != nil {
+		return "", err
+	}
+	defer source.Close()
+	return thawSource(ctx, c, source)
+}

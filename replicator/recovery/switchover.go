@@ -10,7 +10,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/freeze"
@@ -432,67 +431,6 @@ func (r *run) submit(ctx context.Context, c client.Clusters, what control.Verb, 
 	}
 	slices.Sort(details)
 	return fmt.Sprintf("flow %s: %s", c.Flow.Name, strings.Join(details, "; ")), nil
-}
-
-// thawSource takes back the freeze that the last switchover of a flow left on its source. It returns an empty text if there is none.
-func thawSource(ctx context.Context, c client.Clusters, source *kgo.Client) (string, error) {
-	log, state, done, err := control.Open(ctx, c)
-	if err != nil {
-		return "", err
-	}
-	defer done()
-	last := state.Recovery()
-	if last == nil || last.IsOpen() {
-		return "", nil
-	}
-	r := &run{clusters: c, log: log, state: state, record: *last}
-	if r.doc, err = decodeDocument(last); err != nil || len(r.doc.freezes()) == 0 {
-		return "", err
-	}
-	r.record.Holder = holder()
-	texts := []string{"producers of cluster " + c.Flow.Source + " may write again"}
-	for _, f := range slices.Backward(r.doc.freezes()) {
-		notes, err := freeze.Thaw(ctx, source, f.Memory)
-		if err != nil {
-			return "", c.SourceError(err)
-		}
-		texts = append(texts, notes...)
-	}
-	if err := r.change(ctx, func(d *document) { d.thawed() }); err != nil {
-		return "", err
-	}
-	return strings.Join(texts, "; "), nil
-}
-
-// Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there.
-func Thaw(ctx context.Context, c client.Clusters) (string, error) {
-	source, err := c.OpenSource()
-	if err != nil {
-		return "", err
-	}
-	defer source.Close()
-	return thawSource(ctx, c, source)
-}
-
-// clientsOf is what clients change after they have moved from the source of a flow to its target.
-func clientsOf(c client.Clusters, reverse *client.Clusters) *Clients {
-	moved := &Clients{Cluster: c.Flow.Target, Brokers: c.Target.Brokers}
-	switch c.Flow.Naming {
-	case config.NamingPrefix:
-		moved.Topics = append(moved.Topics, fmt.Sprintf("consumers read %s%sTOPIC, and TOPIC itself for what is written on %s from now on", c.Flow.Source, c.Flow.Separator, c.Flow.Target))
-		moved.Topics = append(moved.Topics, fmt.Sprintf("producers write to TOPIC on %s", c.Flow.Target))
-		if reverse != nil && reverse.Flow.Naming == config.NamingPrefix {
-			moved.Topics = append(moved.Topics, fmt.Sprintf("groups that read %s%sTOPIC on %s continue in TOPIC on %s, if groups_back of flow %s has them", c.Flow.Target, reverse.Flow.Separator, c.Flow.Source, c.Flow.Target, c.Flow.Name))
-		}
-	case config.NamingIdentity:
-		moved.Topics = append(moved.Topics, "topics have the same names")
-	case config.NamingRename:
-		for source, target := range c.Flow.Rename {
-			moved.Topics = append(moved.Topics, fmt.Sprintf("%s is called %s", source, target))
-		}
-		slices.Sort(moved.Topics)
-	}
-	return moved
 }
 
 func counted(n int, noun string) string {
