@@ -41,6 +41,7 @@ func TestAlerts(t *testing.T) {
 	x := startAlerts(t)
 	t.Run("while milena runs", func(t *testing.T) { x.in(t).fireAndCure(whileMilenaRuns()) })
 	t.Run("while groups are paused", func(t *testing.T) { x.in(t).fireAndCure(whileGroupsArePaused()) })
+	t.Run("without a drill", func(t *testing.T) { x.in(t).fireAndCure(withoutADrill()) })
 	t.Run("while the source does not answer", func(t *testing.T) { x.in(t).fireAndCure(withoutSource()) })
 	t.Run("while the config is refused", func(t *testing.T) { x.in(t).fireAndCure(whileTheConfigIsRefused()) })
 	t.Run("without an instance", func(t *testing.T) { x.in(t).fireAndCure(withoutInstance()) })
@@ -164,6 +165,19 @@ func whileTheConfigIsRefused() []alertCase {
 			x.m.replaceConfig(x.t, string(good)+"nonsense: true\n")
 		},
 		cure: func(x *alerts) { x.m.replaceConfig(x.t, string(good)) },
+	}}
+}
+
+// withoutADrill has the alert whose cure is a drill, which finds what any other alert is about.
+func withoutADrill() []alertCase {
+	return []alertCase{{
+		name: "MilenaDrillOverdue", slow: true, says: `nothing was changed; without --dry-run, drill of flow source-target`,
+		plant: func(x *alerts) {
+			before, err := os.ReadFile(x.m.Config())
+			check(x.t, err)
+			x.m.replaceConfig(x.t, regexp.MustCompile(`(?m)^( *)rpo: 10s$`).ReplaceAllString(string(before), "${1}rpo: 10s\n${1}rto: 5m"))
+		},
+		cure: func(x *alerts) { x.m.command(x.t, "drill", "--freeze", "none", "--no-reverse") },
 	}}
 }
 
@@ -420,8 +434,12 @@ func (x *alerts) follow(c alertCase, description string) {
 			return string(out)
 		},
 		"`milena status -c FILE`": func() string { out, _ := x.m.tryCommand(x.t, "status"); return out },
-		"/readyz":                 func() string { return x.read("/readyz") },
-		"`/status`":               func() string { return x.read("/status") },
+		"`milena drill`": func() string {
+			out, _ := x.m.tryCommand(x.t, "drill", "--freeze", "none", "--no-reverse", "--dry-run")
+			return out
+		},
+		"/readyz":   func() string { return x.read("/readyz") },
+		"`/status`": func() string { return x.read("/status") },
 	} {
 		if strings.Contains(description, word) {
 			shown += ask()
