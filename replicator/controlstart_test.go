@@ -1,6 +1,7 @@
 package replicator_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -58,9 +59,9 @@ func TestEventsOfAnInstance(t *testing.T) {
 	for n := range 2 {
 		flow := c.Start()
 		flow.UntilReady()
-		replicatortest.Eventually(t, "the start is noted", func() (bool, string) {
-			e := event(control.Start)
-			return e != nil && e.Count == n+1, ""
+		replicatortest.Eventually(t, "the start and all takeovers are noted", func() (bool, string) {
+			e, taken := event(control.Start), event(control.Takeover)
+			return e != nil && e.Count == n+1 && taken != nil && taken.Count == 64*(n+1), fmt.Sprintf("%+v, %+v", e, taken)
 		})
 		flow.Stop()
 	}

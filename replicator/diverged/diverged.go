@@ -52,15 +52,35 @@ type partition struct {
 //
 // While the flow copies, what it lists is old at once: then the partitions have a [Partition.Problem].
 func List(ctx context.Context, c client.Clusters) (*Report, error) {
-	l, err := open(c)
-	if err != nil {
-		return nil, err
+	for attempt := 1; ; attempt++ {
+		l, err := open(c)
+		if err != nil {
+			return nil, err
+		}
+		r, moved, err := l.list(ctx)
+		l.close()
+		if err != nil || !moved || attempt == listAttempts {
+			return r, err
+		}
+		if err := client.Sleep(ctx, listPause); err != nil {
+			return nil, err
+		}
 	}
-	defer l.close()
+}
+
+// A takeover moves the ends in the journal, also of a flow that is stopped: then all is read again, a few times.
+const (
+	listAttempts = 3
+	listPause    = time.Second
+)
+
+// list lists once. Moved means that the journal says something else of a partition than it did before.
+func (l *listing) list(ctx context.Context) (_ *Report, moved bool, err error) {
+	c := l.clusters
 	r := &Report{Flow: c.Flow.Name, Source: c.Flow.Source, Target: c.Flow.Target, At: time.Now(), Partitions: []Partition{}}
 	pairs, err := l.begin(ctx, r)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	partitions := l.partitions(pairs, r)
 	var group errgroup.Group
@@ -72,13 +92,13 @@ func List(ctx context.Context, c client.Clusters) (*Report, error) {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if err := l.confirm(ctx, partitions); err != nil {
-		return nil, err
+	if moved, err = l.confirm(ctx, partitions); err != nil {
+		return nil, false, err
 	}
 	r.conclude()
-	return r, nil
+	return r, moved, nil
 }
 
 // open creates the clients. It does not connect yet.
@@ -274,16 +294,17 @@ func topicID(id [16]byte) string {
 }
 
 // confirm reads the journal again: what was found by an end that has moved since is old.
-func (l *listing) confirm(ctx context.Context, partitions []*partition) error {
+func (l *listing) confirm(ctx context.Context, partitions []*partition) (moved bool, err error) {
 	again, err := readJournal(ctx, l.clusters, l.target)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, p := range partitions {
 		if _, state := again.of(p.TopicPartition); !isSame(state, p.state) {
+			moved = true
 			p.found.Records, p.found.Bytes, p.found.Doubt = nil, 0, nil
 			p.found.Problem = "the flow has copied the partition while it was read: stop the flow, or pause it, and try again"
 		}
 	}
-	return nil
+	return moved, nil
 }

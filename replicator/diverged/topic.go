@@ -1,6 +1,7 @@
 package diverged
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,10 @@ const (
 	// A transaction has so many records, or bytes, at least, before it is committed.
 	transactionRecords = 10_000
 	transactionBytes   = 8 << 20
+	// A batch has so many records, or bytes, at most, unless one record alone is larger: a topic refuses larger batches than its max.message.bytes, and what
+	// the producer has buffered it sends in one.
+	batchRecords = 5_000
+	batchBytes   = 512 << 10
 	// How long the coordinator keeps a transaction open that its export has left.
 	transactionTimeout = time.Minute
 	// How long a new topic may take to have leaders.
@@ -56,6 +61,9 @@ type topicSink struct {
 	open     bool // a transaction
 
 	records, bytes int64 // since the last commit
+	unsent         int   // records
+	unsentBytes    int
+	known          string // the topic whose metadata the producer has
 
 	mu     sync.Mutex
 	failed error // why a record was not written
@@ -71,7 +79,7 @@ func newTopicSink(l *listing, done *Exported) (*topicSink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("clusters.%s.%w", c.Flow.Target, err)
 	}
-	opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(largestBatch), kgo.MaxBufferedBytes(2*largestBatch))
+	opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(largestBatch), kgo.MaxBufferedBytes(2*largestBatch), kgo.ManualFlushing())
 	if s.lasting {
 		opts = append(opts, kgo.TransactionalID("milena."+c.Flow.Name+".diverged"), kgo.TransactionTimeout(transactionTimeout))
 	}
@@ -238,11 +246,29 @@ func (s *topicSink) add(ctx context.Context, p part, _ recordbatch.Batch, record
 	name := TopicName(s.listing.clusters.Flow.Name, p.logRange.Topic)
 	for i := range records {
 		sent := exportedRecord(&records[i], name, p)
-		s.records, s.bytes = s.records+1, s.bytes+int64(len(sent.Key)+len(sent.Value))
+		size := len(sent.Key) + len(sent.Value)
+		for _, h := range sent.Headers {
+			size += len(h.Key) + len(h.Value)
+		}
+		if s.unsent == batchRecords || s.unsent > 0 && s.unsentBytes+size > batchBytes {
+			if err := s.flush(ctx); err != nil {
+				return cmp.Or(s.commit(ctx), err)
+			}
+		}
+		s.records, s.bytes = s.records+1, s.bytes+int64(size)
+		s.unsent, s.unsentBytes = s.unsent+1, s.unsentBytes+size
 		s.producer.Produce(ctx, sent, s.sent)
+		if s.known == name {
+			continue
+		}
+		// Alone: until the producer has the metadata of the topic, it keeps records elsewhere, and then sends them in several batches.
+		if err := s.flush(ctx); err != nil {
+			return cmp.Or(s.commit(ctx), err)
+		}
+		s.known = name
 	}
 	if s.records < transactionRecords && s.bytes < transactionBytes {
-		return s.failure()
+		return nil
 	}
 	return s.commit(ctx)
 }
@@ -292,12 +318,18 @@ func (s *topicSink) beginTransaction() error {
 	return nil
 }
 
+// flush sends what is buffered, which is one batch of one partition, and waits until it is written: nothing is sent behind a batch that was refused.
+func (s *topicSink) flush(ctx context.Context) error {
+	s.unsent, s.unsentBytes = 0, 0
+	if err := s.producer.Flush(ctx); err != nil {
+		return err
+	}
+	return s.failure()
+}
+
 // commit waits until everything is written, and ends the transaction. After a failure it aborts it.
 func (s *topicSink) commit(ctx context.Context) error {
-	err := s.producer.Flush(ctx)
-	if err == nil {
-		err = s.failure()
-	}
+	err := s.flush(ctx)
 	s.records, s.bytes = 0, 0
 	if !s.open {
 		return err

@@ -3,7 +3,6 @@ package recovery
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -59,32 +58,37 @@ func (s *scene) failBack(file string, killed func(Event) bool) (report *Report, 
 	return report, err, wasKilled
 }
 
-// A process that carries out a failback is killed when each step begins and ends, also two of the switchover. The same command then goes on, and the end is
-// the same: each record that only the old source has is exported once, and none of them is copied.
+// The processes that carry out a failback are killed, one after the other, when each step begins and ends, also those of the switchover home. The same command
+// then goes on, and the end is the same: each record that only the old source has is exported once, and none of them is copied.
 func TestFailbackKilledAtEachStep(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{StepDiverged, StepLeaveOut, StepCatchUp, StepHome, StepStop, StepOpen} {
-		for _, at := range []Result{Begun, OK} {
-			t.Run(fmt.Sprintf("%s %s", name, at), func(t *testing.T) {
-				t.Parallel()
-				s := newScene(t)
-				s.failedOver()
-				file := filepath.Join(t.TempDir(), "diverged.jsonl")
-				_, err, killed := s.failBack(file, func(e Event) bool { return e.Waiting == "" && e.Step.Name == name && e.Step.Result == at })
-				if !killed {
-					t.Fatalf("it was not killed: %v", err)
-				}
-				if r := s.ControlState().Recovery(); r == nil || !r.IsOpen() || r.What != string(Failback) {
-					t.Fatalf("the topic has %+v", r)
-				}
-				report, err, _ := s.failBack(file, never)
-				if err != nil || report.State != control.RecoveryDone || len(report.Steps) != len(StepsOf(Failback)) || report.Clients == nil {
-					t.Fatalf("%v: %+v", err, report)
-				}
-				s.isBack(file)
-			})
+	s := newScene(t)
+	s.failedOver()
+	file := filepath.Join(t.TempDir(), "diverged.jsonl")
+	kill := func(name string, at Result) {
+		_, err, killed := s.failBack(file, func(e Event) bool { return e.Waiting == "" && e.Step.Name == name && e.Step.Result == at })
+		if !killed {
+			t.Fatalf("at %s %s it was not killed: %v", name, at, err)
+		}
+		if r := s.ControlState().Recovery(); r == nil || !r.IsOpen() || r.What != string(Failback) {
+			t.Fatalf("at %s %s the topic has %+v", name, at, r)
 		}
 	}
+	for _, name := range []string{StepDiverged, StepLeaveOut, StepCatchUp} {
+		kill(name, Begun)
+		kill(name, OK)
+	}
+	kill(StepHome, Begun)
+	for _, planned := range StepsOf(Switchover) {
+		kill(planned.Name, Begun)
+		kill(planned.Name, OK)
+	}
+	kill(StepHome, OK)
+	report, err, _ := s.failBack(file, never)
+	if err != nil || report.State != control.RecoveryDone || len(report.Steps) != len(StepsOf(Failback)) || report.Clients == nil {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	s.isBack(file)
 }
 
 // A process is killed after the file got its name, and before it could say so. The next one exports anew, with what there is by then.

@@ -3,7 +3,6 @@ package recovery
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"testing"
 	"time"
@@ -59,38 +58,36 @@ func (s *scene) switchOver(killed func(Event) bool) (report *Report, err error, 
 
 func never(Event) bool { return false }
 
-// A process that carries out a switchover is killed when each step begins and ends. The same command then goes on, and the end is the same.
+// The processes that carry out a switchover are killed, one after the other, when each step begins and ends. The same command then goes on, and the end is the
+// same.
 func TestSwitchoverKilledAtEachStep(t *testing.T) {
 	t.Parallel()
+	s := newScene(t)
 	for _, planned := range StepsOf(Switchover) {
 		for _, at := range []Result{Begun, OK} {
-			t.Run(fmt.Sprintf("%s %s", planned.Name, at), func(t *testing.T) {
-				t.Parallel()
-				s := newScene(t)
-				_, err, killed := s.switchOver(func(e Event) bool { return e.Waiting == "" && e.Step.Name == planned.Name && e.Step.Result == at })
-				if !killed {
-					t.Fatalf("it was not killed: %v", err)
-				}
-				if r := s.ControlState().Recovery(); r == nil || !r.IsOpen() {
-					t.Fatalf("the topic has %+v", r)
-				}
-				report, err, _ := s.switchOver(never)
-				if err != nil || report.State != control.RecoveryDone || len(report.Steps) != len(StepsOf(Switchover)) {
-					t.Fatalf("%v: %+v", err, report)
-				}
-				for _, step := range report.Steps {
-					if step.Result != OK {
-						t.Errorf("%+v", step)
-					}
-				}
-				if s.ControlState().Stopped() == nil {
-					t.Error("the flow is not stopped")
-				}
-				if at, _ := s.Target.Committed("billing", "a.orders", 0); at != s.TargetOffset("orders", 0, 7) {
-					t.Errorf("the group is at %d", at)
-				}
-			})
+			_, err, killed := s.switchOver(func(e Event) bool { return e.Waiting == "" && e.Step.Name == planned.Name && e.Step.Result == at })
+			if !killed {
+				t.Fatalf("at %s %s it was not killed: %v", planned.Name, at, err)
+			}
+			if r := s.ControlState().Recovery(); r == nil || !r.IsOpen() {
+				t.Fatalf("at %s %s the topic has %+v", planned.Name, at, r)
+			}
 		}
+	}
+	report, err, _ := s.switchOver(never)
+	if err != nil || report.State != control.RecoveryDone || len(report.Steps) != len(StepsOf(Switchover)) {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	for _, step := range report.Steps {
+		if step.Result != OK {
+			t.Errorf("%+v", step)
+		}
+	}
+	if s.ControlState().Stopped() == nil {
+		t.Error("the flow is not stopped")
+	}
+	if at, _ := s.Target.Committed("billing", "a.orders", 0); at != s.TargetOffset("orders", 0, 7) {
+		t.Errorf("the group is at %d", at)
 	}
 }
 
