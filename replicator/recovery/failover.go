@@ -80,6 +80,11 @@ func checkFailover(ctx context.Context, c client.Clusters, o Options) (rows []Ro
 		return nil, nil, err
 	}
 	add("target", OK, "cluster %s answers", c.Flow.Target)
+	if text, err := replaced(ctx, c); err != nil {
+		return nil, nil, err
+	} else if text != "" {
+		add("recovery", Note, "%s", text)
+	}
 	switch answer := isAlive(ctx, c); {
 	case answer != nil:
 		add("source", OK, "cluster %s does not answer: %v", c.Flow.Source, answer)
@@ -109,6 +114,25 @@ func checkFailover(ctx context.Context, c client.Clusters, o Options) (rows []Ro
 	}
 	add("loss", Note, "%s", lossText(r.RPO))
 	return rows, &r.RPO, nil
+}
+
+// replaced says which other recovery was broken off, whose place a failover takes; empty if there is none.
+func replaced(ctx context.Context, c client.Clusters) (string, error) {
+	_, state, done, err := control.Open(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	done()
+	r := state.Recovery()
+	if r == nil || !r.IsOpen() || r.What == string(Failover) {
+		return "", nil
+	}
+	text := fmt.Sprintf("a %s that %s began at %s was broken off at step %s; the failover takes its place, and it is not resumed", r.What, r.Who, r.When.UTC().Format(time.DateTime), r.Step)
+	doc, err := decodeDocument(r)
+	if err == nil && len(doc.freezes()) > 0 {
+		text += fmt.Sprintf("; producers of cluster %s stay frozen until milena failback, or milena switchover --flow %s --thaw", c.Flow.Source, c.Flow.Name)
+	}
+	return text, err
 }
 
 // isAlive returns why the source does not answer, nil if it does.

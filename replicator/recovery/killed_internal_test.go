@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/freeze"
@@ -37,10 +42,15 @@ func newScene(t *testing.T) *scene {
 // switchOver switches over; killed is told each event before it is carried on, and true ends the process there, as kill -9 would: nothing is undone.
 func (s *scene) switchOver(killed func(Event) bool) (report *Report, err error, wasKilled bool) {
 	s.t.Helper()
+	return s.switchOverBy(freeze.None, killed)
+}
+
+func (s *scene) switchOverBy(how freeze.Method, killed func(Event) bool) (report *Report, err error, wasKilled bool) {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
 	defer cancel()
 	there, back := s.AsCommand(), s.ReverseAsCommand()
-	o := Options{Who: "alice", Freeze: freeze.None, MaxLag: 1000, gone: func(string) bool { return true }}
+	o := Options{Who: "alice", Freeze: how, MaxLag: 1000, gone: func(string) bool { return true }}
 	o.Watch = func(e Event) {
 		if killed(e) {
 			wasKilled = true
@@ -158,5 +168,76 @@ func TestSwitchoverIsInterruptedInItsLastStep(t *testing.T) {
 	}
 	if r := s.ControlState().Recovery(); r.State != control.RecoveryDone {
 		t.Errorf("the topic has %+v", r)
+	}
+}
+
+// A process was so slow that another one has taken the switchover over, and has ended it. When it goes on, it writes nothing any more.
+func TestASlowProcessDoesNotGoOnAfterAnotherOneHasEnded(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	there := s.AsCommand()
+	slow, err := begin(t.Context(), there, Switchover, Options{Who: "alice"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.close()
+	other, err := begin(t.Context(), there, Switchover, Options{Who: "bob", gone: func(string) bool { return true }}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.close()
+	if err := other.end(t.Context(), control.RecoveryDone); err != nil {
+		t.Fatal(err)
+	}
+	if err := slow.note(t.Context(), Step{Name: StepDrain, Result: Begun, Began: now()}); !errors.Is(err, errTaken) {
+		t.Errorf("the slow process may go on: %v", err)
+	}
+	if r := s.ControlState().Recovery(); r.State != control.RecoveryDone || r.Who != "bob" {
+		t.Errorf("the topic has %+v", r)
+	}
+}
+
+// A switchover has frozen the producers and was broken off, and then the source is gone: it can neither go on nor be undone. A failover takes its place, and
+// what was frozen is thawed once the source is back.
+func TestFailOverAfterASwitchoverThatWasBrokenOff(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	quotas := func() kadm.DescribedClientQuotas {
+		found, err := s.Source.Admin.DescribeClientQuotas(t.Context(), false, []kadm.DescribeClientQuotaComponent{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	before := quotas()
+	s.Target.AwaitCommitted("billing", "a.orders", 0, s.TargetOffset("orders", 0, 7))
+	if _, err, killed := s.switchOverBy(freeze.Quota, func(e Event) bool { return e.Step.Name == StepDrain && e.Step.Result == Begun }); !killed {
+		t.Fatal(err)
+	}
+	s.Source.Cut()
+	there, back := s.AsCommand(), s.ReverseAsCommand()
+	var held *HeldError
+	if _, err := FailOver(t.Context(), there, &back, Options{Who: "bob"}); !errors.As(err, &held) || !held.Replaces {
+		t.Errorf("while the switchover is carried out: %v", err)
+	}
+	report, err := FailOver(t.Context(), there, &back, Options{Who: "bob", gone: func(string) bool { return true }})
+	if err != nil || report.State != control.RecoveryDone || report.Groups != 1 {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	if i := slices.IndexFunc(report.Checks, func(r Row) bool { return r.Name == "recovery" && strings.Contains(r.Detail, "stay frozen") }); i < 0 {
+		t.Errorf("%+v", report.Checks)
+	}
+	if d := s.ControlState().Stopped(); d == nil || d.What != control.FailOver {
+		t.Errorf("%+v", d)
+	}
+	s.Source.Restore()
+	if cmp.Equal(before, quotas()) {
+		t.Fatal("nothing is frozen")
+	}
+	if text, err := Thaw(t.Context(), there); err != nil || text == "" {
+		t.Fatalf("%q, %v", text, err)
+	}
+	if diff := cmp.Diff(before, quotas()); diff != "" {
+		t.Error(diff)
 	}
 }

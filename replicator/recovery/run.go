@@ -27,6 +27,7 @@ type run struct {
 	state  *control.State
 	record control.Recovery
 	doc    document
+	after  string // holder of the record that the first one of this process replaces; empty once it is written
 }
 
 // Event is what a recovery tells while it is under way.
@@ -49,12 +50,16 @@ func (o *Options) checked(rows []Row) {
 type HeldError struct {
 	Recovery control.Recovery
 	Flow     string
+	Replaces bool // what was refused takes its place once it is broken off
 }
 
 func (e *HeldError) Error() string {
 	r := &e.Recovery
-	return fmt.Sprintf("%s carries out a %s of flow %s since %s, and is at step %s; if that process is gone, repeat its command in %v, which resumes it",
-		r.Who, r.What, e.Flow, r.When.UTC().Format(time.DateTime), r.Step, control.RecoveryTimeout)
+	cure := fmt.Sprintf("if that process is gone, repeat its command in %v, which resumes it", control.RecoveryTimeout)
+	if e.Replaces {
+		cure = fmt.Sprintf("end that process, and repeat this command %v later: it takes its place", control.RecoveryTimeout)
+	}
+	return fmt.Sprintf("%s carries out a %s of flow %s since %s, and is at step %s; %s", r.Who, r.What, e.Flow, r.When.UTC().Format(time.DateTime), r.Step, cure)
 }
 
 // errTaken means that another process goes on with the recovery.
@@ -106,14 +111,17 @@ func begin(ctx context.Context, c client.Clusters, verb Verb, o Options, checks 
 	return r, nil
 }
 
-// open returns the recovery of a flow that was broken off, nil if there is none, or a [HeldError] if somebody carries one out.
+// open returns the recovery of a flow that was broken off, nil if there is none, or a [HeldError] if somebody carries one out. A failover takes the place of
+// another one that was broken off: that could neither go on nor be undone without the source. What it had frozen there is remembered.
 func (o *Options) open(state *control.State, verb Verb, flow string) (*control.Recovery, error) {
 	r := state.RecoveryOf(string(verb))
 	switch {
 	case r == nil || !r.IsOpen():
 		return nil, nil //nolint:nilnil // none is no error
 	case r.IsHeld(time.Now()) && !o.isGone(r.Holder):
-		return nil, &HeldError{*r, flow}
+		return nil, &HeldError{Recovery: *r, Flow: flow, Replaces: verb == Failover && r.What != string(verb)}
+	case r.What != string(verb) && verb == Failover:
+		return nil, nil //nolint:nilnil // none is to be resumed
 	case r.What != string(verb):
 		return nil, fmt.Errorf("a %s of flow %s that %s began at %s was broken off at step %s; repeat milena %s, which resumes it", r.What, flow, r.Who, r.When.UTC().Format(time.DateTime), r.Step, r.What)
 	}
@@ -145,6 +153,9 @@ func (r *run) claim(ctx context.Context, verb Verb, o Options, checks []Row) err
 		}
 	}
 	r.doc.Report.Who = o.Who
+	if last := r.state.RecoveryOf(string(verb)); last != nil {
+		r.after = last.Holder
+	}
 	empty := r.state.ReadTo() == 0
 	if err := r.save(ctx); err != nil {
 		return err
@@ -179,9 +190,13 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 		if read := r.read(ctx); read == nil {
 			switch now := r.state.RecoveryOf(r.record.What); {
 			case now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen):
+				r.after = ""
 				return nil // also if the answer to the write was lost
-			case now != nil && now.Holder != r.record.Holder && now.IsHeld(time.Now()):
-				return fmt.Errorf("%w: %w", errTaken, &HeldError{*now, r.clusters.Flow.Name})
+			case now == nil || now.Holder == r.record.Holder:
+			case now.IsHeld(time.Now()):
+				return fmt.Errorf("%w: %w", errTaken, &HeldError{Recovery: *now, Flow: r.clusters.Flow.Name})
+			case now.Holder != r.after: // also if that one has ended, or was broken off, meanwhile
+				return fmt.Errorf("%w: the %s of %s that began at %s is %s; look at milena log --kind recovery", errTaken, now.What, now.Who, now.When.UTC().Format(time.DateTime), now.State)
 			}
 		} else if err == nil {
 			err = read
