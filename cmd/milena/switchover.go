@@ -81,13 +81,16 @@ func (p *program) failover(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *fromTime != "" {
-		(*where)["*"] = *fromTime
-	}
 	r.options.Where = make(map[string]recovery.Where)
+	now := time.Now()
+	if *fromTime != "" {
+		if r.options.Where["*"], err = recovery.ParseWhere(*fromTime, now); err != nil {
+			return wrong(r.flags, "--from-time %v", err)
+		}
+	}
 	for group, text := range *where {
-		if r.options.Where[group], err = recovery.ParseWhere(text, time.Now()); err != nil {
-			return wrong(r.flags, "%s: %v", group, err)
+		if r.options.Where[group], err = recovery.ParseWhere(text, now); err != nil {
+			return wrong(r.flags, "--group-positions: group %s: %v", group, err)
 		}
 	}
 	return p.carryOutRecovery(ctx, r, func(ctx context.Context, o recovery.Options) (*recovery.Report, error) {
