@@ -3,17 +3,14 @@ package recovery
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/fleet"
-	"github.com/milena-kafka/milena/replicator/groups"
 )
 
 // The steps of a failover, in their order. The first is StepStop.
@@ -187,70 +184,4 @@ func (f *failover) open(ctx context.Context) (string, error) {
 		text = "clients may use cluster " + f.clusters.Flow.Target
 	}
 	return text, err
-}
-
-// moveGroups puts the groups where they continue. The last checkpoints say where they were on the source; the copy may be further than it was then.
-func (f *failover) moveGroups(ctx context.Context) (string, error) {
-	switch {
-	case !f.clusters.Flow.GroupsSync:
-		return "the flow does not sync groups (groups_sync: false), so none is moved", nil
-	case f.clusters.Flow.Provenance:
-		return "the flow keeps provenance, so a group's offset has no single counterpart, and none is moved", nil
-	case !f.clusters.Flow.Checkpoints:
-		return "the flow writes no checkpoints (checkpoints: false); groups are where the last sync put them", nil
-	}
-	t, err := groups.OpenTranslator(ctx, f.clusters)
-	if err != nil {
-		return "", err
-	}
-	defer t.Close()
-	rules, err := policy.NewGroups(f.clusters.Flow)
-	if err != nil {
-		return "", err
-	}
-	checkpointed, err := t.Checkpointed(ctx)
-	if err != nil {
-		return "", err
-	}
-	names := slices.DeleteFunc(slices.Sorted(keys(checkpointed)), func(name string) bool {
-		return !rules.Selected(name) || slices.Contains(f.o.LeaveGroups, name)
-	})
-	target, err := f.clusters.OpenTarget()
-	if err != nil {
-		return "", err
-	}
-	defer target.Close()
-	moved, positions, refused := 0, 0, []string{}
-	for _, name := range names {
-		f.waiting("group %s", name)
-		translated, err := t.Translate(ctx, name, checkpointed[name])
-		if err != nil {
-			return "", fmt.Errorf("translate group %s: %w", name, err)
-		}
-		commit := func() (int, []groups.Refusal, error) { return t.Commit(ctx, offsets.Target, name, translated) }
-		if where := f.o.whereOf(name); !where.isTranslated() {
-			if translated, err = where.at(ctx, kadm.NewClient(target), translated); err != nil {
-				return "", fmt.Errorf("find %s in the topics of group %s: %w", where, name, f.clusters.TargetError(err))
-			}
-			commit = func() (int, []groups.Refusal, error) { return t.Put(ctx, name, translated) }
-		}
-		n, not, err := commit()
-		if err != nil {
-			return "", fmt.Errorf("commit group %s: %w", name, err)
-		}
-		for _, o := range translated {
-			if o.Err != nil {
-				refused = append(refused, fmt.Sprintf("%s in %s-%d: %v", name, o.Topic, o.Partition, o.Err))
-			}
-		}
-		for _, r := range not {
-			refused = append(refused, fmt.Sprintf("%s: %s", r.Text, r.Detail))
-		}
-		moved, positions = moved+n, positions+len(translated)
-	}
-	text := fmt.Sprintf("%s with %s; %d were moved now", counted(len(names), "group"), counted(positions, "position"), moved)
-	if len(refused) > 0 {
-		text += "; not moved: " + firstOf(refused)
-	}
-	return text, f.change(ctx, func(d *document) { d.Report.Groups, d.Report.Positions = len(names), positions })
 }

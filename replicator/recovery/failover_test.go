@@ -182,3 +182,28 @@ func TestFailOverThawsWhatASwitchoverFroze(t *testing.T) {
 		t.Errorf("%+v\n%s", report.Steps, diff)
 	}
 }
+
+// Consumers on the target use the same group name, and have read less there than those on the source: their position is not that of milena, and stays.
+func TestFailOverLeavesPositionsOfTheTargetsConsumers(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Source.Produce("orders", 2, 100, "first")
+	p.forth.UntilCopied("orders")
+	p.Target.Commit("billing", "a.orders", 0, 3)
+	p.Source.Commit("billing", "orders", 0, 40)
+	p.Source.Commit("shipping", "orders", 0, 40)
+	p.ready()
+	p.Target.AwaitCommitted("shipping", "a.orders", 0, p.TargetOffset("orders", 0, 40))
+	p.forth.UntilJournaled("orders")
+	p.Source.Cut()
+	report, err := p.failOver(p.options())
+	if err != nil {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	if at, _ := p.Target.Committed("billing", "a.orders", 0); at != 3 {
+		t.Errorf("billing was moved from 3 to %d, and skips what is between", at)
+	}
+	if detail := report.Steps[2].Detail; !strings.Contains(detail, "not moved: group billing stands there") {
+		t.Errorf("%s", detail)
+	}
+}
