@@ -2,10 +2,14 @@ package recovery
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
@@ -82,7 +86,14 @@ func checkFailover(ctx context.Context, c client.Clusters, o Options) (rows []Ro
 	} else if text != "" {
 		add("recovery", Note, "%s", text)
 	}
-	switch answer := isAlive(ctx, c); {
+	switch answer, seen := isAlive(ctx, c), time.Since(r.RPO.SeenAt); {
+	case isAnswer(answer) && o.Force:
+		add("source", Note, "cluster %s answers, with an error: %v; --force fails over all the same", c.Flow.Source, answer)
+	case isAnswer(answer):
+		add("source", Refuse, "cluster %s answers, with an error: %v; mend that and look again, or --force fails over all the same", c.Flow.Source, answer)
+	case answer != nil && seen < seenJustNow:
+		add("source", Note, "cluster %s does not answer this host: %v; but an instance of the flow saw it %v ago: if that is said again in %v, it is only this host that cannot reach it, and nothing to fail over for",
+			c.Flow.Source, answer, seen.Round(time.Second), seenJustNow)
 	case answer != nil:
 		add("source", OK, "cluster %s does not answer: %v", c.Flow.Source, answer)
 	case o.Force:
@@ -109,8 +120,25 @@ func checkFailover(ctx context.Context, c client.Clusters, o Options) (rows []Ro
 	if halted > 0 {
 		add("halted", Note, "%s, which were not copied since then; see milena status -c FILE", counted(halted, "partition"))
 	}
+	if len(o.Where) > 0 {
+		if unknown, err := unknownGroups(ctx, c, o.Where); err != nil {
+			return nil, nil, err
+		} else if unknown != "" {
+			add("groups", Refuse, "%s", unknown)
+		}
+	}
 	add("loss", Note, "%s", lossText(r.RPO))
 	return rows, &r.RPO, nil
+}
+
+// seenJustNow is how old what the journal has of the source may be while instances see it.
+const seenJustNow = 15 * time.Second
+
+// isAnswer reports whether an error says that the source is there: a broker has refused the request or the login, or shown a certificate.
+func isAnswer(err error) bool {
+	var refused *kerr.Error
+	var certificate *tls.CertificateVerificationError
+	return errors.As(err, &refused) || errors.As(err, &certificate)
 }
 
 // replaced says which other recovery was broken off, whose place a failover takes; empty if there is none.
@@ -147,15 +175,29 @@ func isAlive(ctx context.Context, c client.Clusters) error {
 
 // lossText is what the target lacks, as a sentence.
 func lossText(r offsets.RPO) string {
-	switch {
-	case r.Partitions == 0:
+	if r.Partitions == 0 {
 		return "nothing is known of what is missing"
-	case r.MissingRecords == 0 && r.Unknown == 0:
-		return fmt.Sprintf("complete up to %s; no record that was seen is missing", r.CompleteUpTo.UTC().Format(time.DateTime))
-	case r.Unknown > 0:
-		return fmt.Sprintf("%d records that were seen are missing, and of %s nothing is known", r.MissingRecords, counted(r.Unknown, "partition"))
 	}
-	return fmt.Sprintf("%d records that were seen are missing; complete up to %s", r.MissingRecords, r.CompleteUpTo.UTC().Format(time.DateTime))
+	var parts []string
+	switch {
+	case !r.CompleteUpTo.IsZero():
+		parts = append(parts, "complete up to "+r.CompleteUpTo.UTC().Format(time.DateTime))
+	case r.Never > 0:
+		parts = append(parts, counted(r.Never, "partition")+" never complete")
+	}
+	switch {
+	case r.MissingRecords > 0:
+		parts = append(parts, fmt.Sprintf("%d records that were seen are missing", r.MissingRecords))
+	default:
+		parts = append(parts, "no record that was seen is missing")
+	}
+	if r.Unknown > 0 {
+		parts = append(parts, fmt.Sprintf("of %s nothing is known", counted(r.Unknown, "partition")))
+	}
+	if !r.SeenAt.IsZero() {
+		parts = append(parts, fmt.Sprintf("the source was last seen at %s, and what was written to it since is not known", r.SeenAt.UTC().Format(time.DateTime)))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // stop fences the source: from now on no instance writes what it may still have of it, also after it has come back.

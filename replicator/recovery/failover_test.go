@@ -106,6 +106,11 @@ func TestFailOverRefusals(t *testing.T) {
 	if _, err = p.failOver(o); err == nil || !strings.Contains(err.Error(), "milena switchover") {
 		t.Errorf("%v", err)
 	}
+	o.Where = map[string]recovery.Where{"biling": recovery.WhereLatest}
+	o.Force = true
+	if _, err = p.failOver(o); err == nil || !strings.Contains(err.Error(), "no checkpoint has these groups of --group-positions: biling") {
+		t.Errorf("with a group that is not there: %v", err)
+	}
 }
 
 // Groups are put at a time, at the end, or where they continue, as somebody says.

@@ -14,6 +14,7 @@ import (
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/groups"
 )
 
@@ -83,6 +84,36 @@ func checkpointedGroups(ctx context.Context, t *groups.Translator, flow config.F
 		}
 	}
 	return all, err
+}
+
+// unknownGroups says which groups that are to be put elsewhere a failover would not put anywhere, empty if there is none.
+func unknownGroups(ctx context.Context, c client.Clusters, where map[string]Where) (string, error) {
+	if why := notMoved(&c.Flow); why != "" {
+		return "nothing can be put elsewhere: " + why, nil
+	}
+	t, err := groups.OpenTranslator(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	defer t.Close()
+	known, err := checkpointedGroups(ctx, t, c.Flow)
+	if err != nil {
+		return "", err
+	}
+	var unknown []string
+	for _, name := range slices.Sorted(keys(where)) {
+		if _, ok := known[name]; !ok && name != allGroups {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) == 0 {
+		return "", nil
+	}
+	text := fmt.Sprintf("no checkpoint has these groups of --group-positions: %s", firstOf(unknown))
+	if len(known) > 0 {
+		text += "; there are " + firstOf(slices.Sorted(keys(known)))
+	}
+	return text, nil
 }
 
 func (m *groupMove) all(ctx context.Context, names []string, checkpointed map[string][]kadm.Offset) (string, error) {
