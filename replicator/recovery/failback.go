@@ -240,7 +240,7 @@ func (f *failback) leaveOut(ctx context.Context) (string, error) {
 	if d == nil || f.o.Diverged.Action != Export {
 		return "nothing; the flow goes on where it was", nil
 	}
-	decisions, err := leaveOutOf(ctx, f.clusters, d, f.record.Who, f.reason())
+	decisions, err := leaveOutOf(ctx, f.clusters, f.doc.LeaveOut, f.record.Who, f.reason())
 	if err != nil || len(decisions) == 0 {
 		return "nothing to leave out", err
 	}
@@ -307,10 +307,10 @@ func (f *failback) export(ctx context.Context) (string, error) {
 	found := divergedOf(report)
 	switch text := fmt.Sprintf("%s only cluster %s has", counted(int(found.Records), "record"), f.clusters.Flow.Source); {
 	case f.o.Diverged.Action == Export:
-	case f.o.Diverged.Action != Keep && found.Records > 0:
+	case f.o.Diverged.Action != Keep && found.Records+int64(found.Doubtful)+int64(found.Uncounted) > 0:
 		return "", fmt.Errorf("%s since it was checked: somebody writes to it; say --diverged keep or export", text)
 	default:
-		return text + "; the flow copies what there is when it goes on", f.change(ctx, func(d *document) { d.Report.Diverged = found })
+		return text + "; the flow copies what there is when it goes on", f.change(ctx, func(d *document) { d.Report.Diverged = found.bounded() })
 	}
 	if why := found.cannotExport(f.o.Diverged.Doubtful); f.reverse != nil && why != "" {
 		return "", errors.New(why)
@@ -319,7 +319,7 @@ func (f *failback) export(ctx context.Context) (string, error) {
 	if err := x.export(ctx); err != nil {
 		return "", err
 	}
-	if err := f.change(ctx, func(d *document) { d.Report.Diverged, d.Exported = found, true }); err != nil {
+	if err := f.change(ctx, func(d *document) { d.Report.Diverged, d.LeaveOut, d.Exported = found.bounded(), found.ends(), true }); err != nil {
 		return "", err
 	}
 	return f.exported()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -106,12 +107,15 @@ func (f *failbackCheck) checkDiverged(d *Diverged) {
 
 // noteDiverged names what else is worth knowing.
 func (f *failbackCheck) noteDiverged(d *Diverged) {
-	var gone, ahead []string
+	var gone, ahead, open []string
 	for i := range d.Partitions {
 		p := &d.Partitions[i]
 		name := fmt.Sprintf("%s-%d", p.Topic, p.Partition)
 		if p.Gone > 0 {
 			gone = append(gone, fmt.Sprintf("%s (%d offsets)", name, p.Gone))
+		}
+		if p.Open > 0 {
+			open = append(open, fmt.Sprintf("%s (%d offsets)", name, p.Open))
 		}
 		if p.Ahead > 0 {
 			ahead = append(ahead, fmt.Sprintf("%s (%d offsets)", name, p.Ahead))
@@ -122,6 +126,9 @@ func (f *failbackCheck) noteDiverged(d *Diverged) {
 	}
 	if len(ahead) > 0 {
 		f.add("ahead", Note, "the source has lost what was copied of these, and the flow decides about them by its anomaly policy when it goes on: %s", firstOf(ahead))
+	}
+	if len(open) > 0 {
+		f.add("open", Note, "these end with open transactions, and what is behind them cannot be listed; the flow copies what becomes of it when it goes on: %s", firstOf(open))
 	}
 	for _, topic := range slices.Sorted(keys(d.NotCopied)) {
 		f.add("not copied", Note, "topic %s: %s", topic, d.NotCopied[topic])
@@ -140,8 +147,22 @@ func (f *failbackCheck) checkFile() {
 	case !errors.Is(err, os.ErrNotExist):
 		f.add("export", Refuse, "%v", err)
 	default:
-		f.add("export", OK, "file %s will be created", name)
+		f.checkFolder(filepath.Dir(name))
 	}
+}
+
+// checkFolder finds out whether a file can be created in a folder.
+func (f *failbackCheck) checkFolder(folder string) {
+	file, err := os.CreateTemp(folder, ".milena-*")
+	if err != nil {
+		f.add("export", Refuse, "file %s cannot be created: %v", f.o.Diverged.File, err)
+		return
+	}
+	if err := errors.Join(file.Close(), os.Remove(file.Name())); err != nil {
+		f.add("export", Refuse, "file %s: %v", f.o.Diverged.File, err)
+		return
+	}
+	f.add("export", OK, "file %s will be created", f.o.Diverged.File)
 }
 
 // checkNoReverse says what can be done without a flow back.

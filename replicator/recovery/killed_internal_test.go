@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/diverged"
 	"github.com/milena-kafka/milena/replicator/freeze"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
@@ -239,5 +240,36 @@ func TestFailOverAfterASwitchoverThatWasBrokenOff(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, quotas()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Very many partitions have records that only the old source has. What a failback notes of them fits into the control topic, and all of them are left out;
+// what does not fit is not noted, and does not keep it from being undone.
+func TestFailbackOfManyPartitions(t *testing.T) {
+	t.Parallel()
+	found := &Diverged{}
+	for n := range int32(20_000) {
+		records := int64(n)
+		found.Partitions = append(found.Partitions, diverged.Partition{
+			Topic: fmt.Sprintf("a-topic-with-a-long-name-%d", n/100), TargetTopic: "copy", Partition: n % 100, To: 1_000_000_000, Records: &records, Notes: []string{strings.Repeat("é", 300)},
+		})
+	}
+	s := &scene{Clusters: replicatortest.NewClusters(t, 1), t: t}
+	r, err := begin(t.Context(), s.AsCommand(), Failback, Options{Who: "alice"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	if err := r.change(t.Context(), func(d *document) { d.Report.Diverged = found }); !errors.Is(err, errTooLarge) {
+		t.Errorf("it fits: %v", err)
+	}
+	if err := r.change(t.Context(), func(d *document) { d.Report.Diverged, d.LeaveOut = found.bounded(), found.ends() }); err != nil {
+		t.Error(err)
+	}
+	if d := r.doc.Report.Diverged; len(d.Partitions) != maxDiverged || d.OtherPartitions != 20_000-maxDiverged || len(r.doc.LeaveOut) != 200 || len(r.doc.LeaveOut["a-topic-with-a-long-name-7"]) != 100 {
+		t.Errorf("%d and %d partitions, %d topics", len(d.Partitions), d.OtherPartitions, len(r.doc.LeaveOut))
+	}
+	if err := r.end(t.Context(), control.RecoveryUndone); err != nil {
+		t.Error(err)
 	}
 }

@@ -183,7 +183,7 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 		return err
 	}
 	if n := len(r.record.Document); n > control.MaxRecoveryValue-4096 {
-		return fmt.Errorf("the record of the %s has %d bytes, more than fit into the control topic; choose fewer topics for one flow", r.record.What, n)
+		return fmt.Errorf("the record of the %s has %d bytes: %w; choose fewer topics for one flow", r.record.What, n, errTooLarge)
 	}
 	for attempt := range saveAttempts {
 		err = r.log.WriteCreating(ctx, r.clusters, r.record.Entries(r.state.ReadTo()))
@@ -233,12 +233,20 @@ func (r *run) keep(ctx context.Context, cancel context.CancelCauseFunc) {
 	})
 }
 
-// change changes the document and writes it.
+// errTooLarge means that a document does not fit into the control topic.
+var errTooLarge = errors.New("it does not fit into the control topic")
+
+// change changes the document and writes it. It stays as it was if it would be too large: else the recovery could not even be undone.
 func (r *run) change(ctx context.Context, change func(*document)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before := r.doc
 	change(&r.doc)
-	return r.saveLocked(ctx)
+	err := r.saveLocked(ctx)
+	if errors.Is(err, errTooLarge) {
+		r.doc = before
+	}
+	return err
 }
 
 // report is a copy of the report.
