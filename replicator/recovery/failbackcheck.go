@@ -65,6 +65,9 @@ func (f *failbackCheck) checkFailedOver(ctx context.Context) bool {
 	}
 	done()
 	switch stopped, last := state.Stopped(), state.Recovery(); {
+	case stopped == nil && last != nil && last.What == string(Failback) && last.State == control.RecoveryDone:
+		f.add("flow", Refuse, "flow %s runs: a failback was done at %s; if producers of cluster %s are still frozen, milena switchover --flow %s --thaw lets them write", name,
+			last.Seen.UTC().Format(time.DateTime), f.clusters.Flow.Source, name)
 	case stopped == nil:
 		f.add("flow", Refuse, "flow %s runs: it has not failed over, so there is nothing to bring back; milena switchover of the reverse flow moves clients to cluster %s", name, f.clusters.Flow.Source)
 	case stopped.What == control.FailOver:

@@ -160,15 +160,35 @@ func replaced(ctx context.Context, c client.Clusters) (string, error) {
 	return text, err
 }
 
-// isAlive returns why the source does not answer, nil if it does.
-func isAlive(ctx context.Context, c client.Clusters) error {
+// isAlive returns why the source does not answer, nil if it does. Each broker of the config is asked by itself: those that hang would use up the time for those
+// that answer.
+func isAlive(ctx context.Context, c client.Clusters) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, darkWithin)
+	defer cancel()
+	answers := make(chan error, len(c.Source.Brokers))
+	for _, broker := range c.Source.Brokers {
+		one := c
+		one.Source.Brokers = []string{broker}
+		go func() { answers <- askBroker(ctx, one) }()
+	}
+	for range c.Source.Brokers {
+		switch answer := <-answers; {
+		case answer == nil:
+			return nil
+		case err == nil, isAnswer(answer):
+			err = answer
+		}
+	}
+	return err
+}
+
+// askBroker asks the only broker of the source that is configured for the others.
+func askBroker(ctx context.Context, c client.Clusters) error {
 	source, err := c.OpenSource()
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	ctx, cancel := context.WithTimeout(ctx, darkWithin)
-	defer cancel()
 	_, err = kadm.NewClient(source).BrokerMetadata(ctx)
 	return c.SourceError(err)
 }
@@ -179,6 +199,9 @@ func lossText(r offsets.RPO) string {
 		return "nothing is known of what is missing"
 	}
 	var parts []string
+	if r.Unknown > 0 {
+		parts = append(parts, fmt.Sprintf("of %s nothing is known", counted(r.Unknown, "partition")))
+	}
 	switch {
 	case !r.CompleteUpTo.IsZero():
 		parts = append(parts, "complete up to "+r.CompleteUpTo.UTC().Format(time.DateTime))
@@ -190,9 +213,6 @@ func lossText(r offsets.RPO) string {
 		parts = append(parts, fmt.Sprintf("%d records that were seen are missing", r.MissingRecords))
 	default:
 		parts = append(parts, "no record that was seen is missing")
-	}
-	if r.Unknown > 0 {
-		parts = append(parts, fmt.Sprintf("of %s nothing is known", counted(r.Unknown, "partition")))
 	}
 	if !r.SeenAt.IsZero() {
 		parts = append(parts, fmt.Sprintf("the source was last seen at %s, and what was written to it since is not known", r.SeenAt.UTC().Format(time.DateTime)))
