@@ -60,7 +60,8 @@ func (p *program) switchover(ctx context.Context, args []string) error {
 const failoverHelp = `milena failover makes the target of a flow the cluster that clients use, because the source is gone. It
 stops the flow for good, so that nothing is copied when the source comes back, says what the target
 lacks, puts the consumer groups where they continue, and prints what clients must change. It needs the
-target only. milena failback brings the clients home again.
+target only, and is repeated if a step fails. It takes the place of a switchover or a failback that was
+broken off. milena failback brings the clients home again.
 
 Examples:
   milena failover -c milena.yaml --flow primary-dr --dry-run
