@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -104,8 +105,16 @@ func thawSource(ctx context.Context, c client.Clusters, source *kgo.Client) (str
 	return strings.Join(texts, "; "), nil
 }
 
-// Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there.
+// Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there. One that has not ended is an error.
 func Thaw(ctx context.Context, c client.Clusters) (string, error) {
+	_, state, done, err := control.Open(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	done()
+	if last := state.Recovery(); last != nil && last.IsOpen() {
+		return "", fmt.Errorf("a %s of flow %s that %s began at %s has not ended, and may have frozen producers: repeat milena %s, which goes on or undoes it", last.What, c.Flow.Name, last.Who, last.When.UTC().Format(time.DateTime), last.What)
+	}
 	source, err := c.OpenSource()
 	if err != nil {
 		return "", err

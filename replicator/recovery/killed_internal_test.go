@@ -215,8 +215,11 @@ func TestFailOverAfterASwitchoverThatWasBrokenOff(t *testing.T) {
 	if _, err, killed := s.switchOverBy(freeze.Quota, func(e Event) bool { return e.Step.Name == StepDrain && e.Step.Result == Begun }); !killed {
 		t.Fatal(err)
 	}
-	s.Source.Cut()
 	there, back := s.AsCommand(), s.ReverseAsCommand()
+	if text, err := Thaw(t.Context(), there); err == nil {
+		t.Errorf("while the switchover has not ended, a thaw says: %s", text)
+	}
+	s.Source.Cut()
 	var held *HeldError
 	if _, err := FailOver(t.Context(), there, &back, Options{Who: "bob"}); !errors.As(err, &held) || !held.Replaces {
 		t.Errorf("while the switchover is carried out: %v", err)
