@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,11 @@ func FailBack(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 			return report, ctx.Err()
 		}
 	}
+	if resumes {
+		if err := o.isAsBegun(ctx, c); err != nil {
+			return report, err
+		}
+	}
 	r, err := begin(ctx, c, Failback, o, report.Checks)
 	if err != nil {
 		return report, err
@@ -67,6 +73,40 @@ func FailBack(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 		err = f.thawHome(ctx)
 	}
 	return r.report(), err
+}
+
+// isAsBegun returns an error if a failback that is resumed was begun with other options about what only the old source has: those count, and whoever says
+// others would believe something else. The default says nothing.
+func (o *Options) isAsBegun(ctx context.Context, c client.Clusters) error {
+	_, state, done, err := control.Open(ctx, c)
+	if err != nil {
+		return err
+	}
+	done()
+	last := state.Recovery()
+	if last == nil || o.Diverged == (DivergedOptions{}) || o.Diverged == (DivergedOptions{Action: RefuseDiverged}) {
+		return nil
+	}
+	doc, err := decodeDocument(last)
+	if err != nil || doc.Options.Diverged == o.Diverged {
+		return err
+	}
+	return fmt.Errorf("the failback that %s began at %s goes on as it was begun, with %s; leave out other flags about diverged records, or say the same", last.Who, last.When.UTC().Format(time.DateTime), doc.Options.Diverged)
+}
+
+// String is the options as flags.
+func (d DivergedOptions) String() string {
+	text := "--diverged " + string(cmp.Or(d.Action, RefuseDiverged))
+	if d.File != "" {
+		text += " --export-to " + d.File
+	}
+	if d.Topics {
+		text += " --export-topics"
+	}
+	if d.Doubtful {
+		text += " --doubtful"
+	}
+	return text
 }
 
 // execute carries out the steps. The last one undoes itself; only if it could not, clients may be home.
