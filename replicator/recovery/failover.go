@@ -51,6 +51,9 @@ func FailOver(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 			return report, ctx.Err()
 		}
 	}
+	if resumes && len(o.Where)+len(o.LeaveGroups) > 0 {
+		o.checked([]Row{{"options", Note, "the failover that was broken off goes on as it was begun: where it puts groups, and which ones it leaves out, was said then"}})
+	}
 	r, err := begin(ctx, c, Failover, o, report.Checks)
 	if err != nil {
 		return report, err
