@@ -193,6 +193,12 @@ func TestASlowProcessDoesNotGoOnAfterAnotherOneHasEnded(t *testing.T) {
 	if err := slow.note(t.Context(), Step{Name: StepDrain, Result: Begun, Began: now()}); !errors.Is(err, errTaken) {
 		t.Errorf("the slow process may go on: %v", err)
 	}
+	slow.record.State, slow.doc.Report.Steps = control.RecoveryUndoes, []Step{{Name: StepStop, Result: OK}}
+	undone := false
+	undo := func(context.Context) (string, error) { undone = true; return "", nil }
+	if err := slow.backward(t.Context(), []step{{name: StepStop, undo: undo}}, nil); !errors.Is(err, errTaken) || undone {
+		t.Errorf("the slow process may undo: %v, %v", err, undone)
+	}
 	if r := s.ControlState().Recovery(); r.State != control.RecoveryDone || r.Who != "bob" {
 		t.Errorf("the topic has %+v", r)
 	}

@@ -127,6 +127,9 @@ func (r *run) backward(ctx context.Context, steps []step, failure error) error {
 		if at == nil || at.Result == Undone || s.undo == nil {
 			continue
 		}
+		if err := r.save(ctx); err != nil { // whoever was slow finds here that another one goes on, and not after it has changed something
+			return err
+		}
 		detail, err := s.undo(ctx)
 		if err != nil {
 			return fmt.Errorf("%s; what step %s did is not undone: %w; repeat the command, which goes on undoing%s", r.doc.Report.Failure, s.name, err, r.orFailOver())
