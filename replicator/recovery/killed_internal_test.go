@@ -282,3 +282,28 @@ func TestFailbackOfManyPartitions(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A process was so slow that another one has taken the switchover over, and carries it out. What the slow one still says does not end the other one.
+func TestASlowProcessDoesNotEndTheOneThatGoesOn(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	there := s.AsCommand()
+	slow, err := begin(t.Context(), there, Switchover, Options{Who: "alice"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.close()
+	other, err := begin(t.Context(), there, Switchover, Options{Who: "bob", gone: func(string) bool { return true }}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.close()
+	for range 3 { // as of the one that says that it is there, and of the step that ends
+		if err := slow.note(t.Context(), Step{Name: StepDrain, Result: Failed}); !errors.Is(err, errTaken) {
+			t.Errorf("the slow process may go on: %v", err)
+		}
+	}
+	if err := other.note(t.Context(), Step{Name: StepDrain, Result: OK}); err != nil {
+		t.Error(err)
+	}
+}

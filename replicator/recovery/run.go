@@ -28,6 +28,7 @@ type run struct {
 	record control.Recovery
 	doc    document
 	after  string // holder of the record that the first one of this process replaces; empty once it is written
+	taken  error  // another process has taken over: this one has read that, so its next record would count again
 }
 
 // Event is what a recovery tells while it is under way.
@@ -177,6 +178,9 @@ func (r *run) save(ctx context.Context) error {
 }
 
 func (r *run) saveLocked(ctx context.Context) (err error) {
+	if r.taken != nil {
+		return r.taken
+	}
 	r.record.Seen = time.Now().UTC().Truncate(time.Millisecond)
 	r.doc.Report.State = r.record.State
 	if r.record.Document, err = json.Marshal(r.doc); err != nil {
@@ -194,9 +198,11 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 				return nil // also if the answer to the write was lost
 			case now == nil || now.Holder == r.record.Holder:
 			case now.IsHeld(time.Now()):
-				return fmt.Errorf("%w: %w", errTaken, &HeldError{Recovery: *now, Flow: r.clusters.Flow.Name})
+				r.taken = fmt.Errorf("%w: %w", errTaken, &HeldError{Recovery: *now, Flow: r.clusters.Flow.Name})
+				return r.taken
 			case now.Holder != r.after: // also if that one has ended, or was broken off, meanwhile
-				return fmt.Errorf("%w: the %s of %s that began at %s is %s; look at milena log --kind recovery", errTaken, now.What, now.Who, now.When.UTC().Format(time.DateTime), now.State)
+				r.taken = fmt.Errorf("%w: the %s of %s that began at %s is %s; look at milena log --kind recovery", errTaken, now.What, now.Who, now.When.UTC().Format(time.DateTime), now.State)
+				return r.taken
 			}
 		} else if err == nil {
 			err = read
