@@ -86,7 +86,7 @@ func thawSource(ctx context.Context, c client.Clusters, source *kgo.Client) (str
 	if last == nil || last.IsOpen() {
 		return "", nil
 	}
-	r := &run{clusters: c, log: log, state: state, record: *last, after: last.Holder}
+	r := &run{clusters: c, log: log, state: state, record: *last, after: *last}
 	if r.doc, err = decodeDocument(last); err != nil || len(r.doc.freezes()) == 0 {
 		return "", err
 	}

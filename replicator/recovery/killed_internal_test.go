@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/diverged"
 	"github.com/milena-kafka/milena/replicator/freeze"
@@ -37,6 +38,7 @@ func newScene(t *testing.T) *scene {
 	s.forth.UntilReady()
 	s.home.UntilReady()
 	s.forth.UntilCopied("orders")
+	s.forth.UntilPartitions("heartbeats are copied, else a check may find that they are not", "heartbeats", 1, func(p replicator.PartitionStatus) bool { return p.LagRecords != nil })
 	return s
 }
 

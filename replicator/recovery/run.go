@@ -27,8 +27,8 @@ type run struct {
 	state  *control.State
 	record control.Recovery
 	doc    document
-	after  string // holder of the record that the first one of this process replaces; empty once it is written
-	taken  error  // another process has taken over: this one has read that, so its next record would count again
+	after  control.Recovery // the record that the first one of this process replaces; empty once it is written
+	taken  error            // another process has taken over: this one has read that, so its next record would count again
 }
 
 // Event is what a recovery tells while it is under way.
@@ -155,7 +155,7 @@ func (r *run) claim(ctx context.Context, verb Verb, o Options, checks []Row) err
 	}
 	r.doc.Report.Who = o.Who
 	if last := r.state.RecoveryOf(string(verb)); last != nil {
-		r.after = last.Holder
+		r.after = *last
 	}
 	empty := r.state.ReadTo() == 0
 	if err := r.save(ctx); err != nil {
@@ -178,7 +178,7 @@ func (r *run) save(ctx context.Context) error {
 }
 
 func (r *run) saveLocked(ctx context.Context) (err error) {
-	if r.taken != nil {
+	if r.findTaken(); r.taken != nil {
 		return r.taken
 	}
 	r.record.Seen = time.Now().UTC().Truncate(time.Millisecond)
@@ -192,16 +192,12 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 	for attempt := range saveAttempts {
 		err = r.log.WriteCreating(ctx, r.clusters, r.record.Entries(r.state.ReadTo()))
 		if read := r.read(ctx); read == nil {
-			switch now := r.state.RecoveryOf(r.record.What); {
-			case now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen):
-				r.after = ""
+			now := r.state.RecoveryOf(r.record.What)
+			if now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen) {
+				r.after = control.Recovery{}
 				return nil // also if the answer to the write was lost
-			case now == nil || now.Holder == r.record.Holder:
-			case now.IsHeld(time.Now()):
-				r.taken = fmt.Errorf("%w: %w", errTaken, &HeldError{Recovery: *now, Flow: r.clusters.Flow.Name})
-				return r.taken
-			case now.Holder != r.after: // also if that one has ended, or was broken off, meanwhile
-				r.taken = fmt.Errorf("%w: the %s of %s that began at %s is %s; look at milena log --kind recovery", errTaken, now.What, now.Who, now.When.UTC().Format(time.DateTime), now.State)
+			}
+			if r.findTaken(); r.taken != nil {
 				return r.taken
 			}
 		} else if err == nil {
@@ -218,6 +214,19 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 		err = errors.New("the record is not in the topic after it was written")
 	}
 	return fmt.Errorf("the progress of the %s cannot be written to topic %s: %w", r.record.What, control.TopicName(r.clusters.Flow.Name), r.clusters.TargetError(err))
+}
+
+// findTaken finds out whether the topic, as far as it was read, has a record of another process that this one does not replace: that goes on, or has ended
+// the recovery, or has broken it off.
+func (r *run) findTaken() {
+	now := r.state.RecoveryOf(r.record.What)
+	switch {
+	case r.taken != nil, now == nil, now.Holder == r.record.Holder, now.Holder == r.after.Holder && now.Seen.Equal(r.after.Seen):
+	case now.IsHeld(time.Now()):
+		r.taken = fmt.Errorf("%w: %w", errTaken, &HeldError{Recovery: *now, Flow: r.clusters.Flow.Name})
+	default:
+		r.taken = fmt.Errorf("%w: the %s of %s that began at %s is %s; look at milena log --kind recovery", errTaken, now.What, now.Who, now.When.UTC().Format(time.DateTime), now.State)
+	}
 }
 
 // read reads the control topic to its end.
