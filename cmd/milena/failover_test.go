@@ -33,7 +33,8 @@ func TestRecoveryText(t *testing.T) {
 		"not passed, 4 findings": {What: "drill", State: control.RecoveryDone, Drilled: &control.Drilled{Findings: 4}},
 		"running, at step drain": {What: "switchover", State: control.RecoveryRuns, Step: "drain", Held: true},
 		"broken off at step drain, while it was running; milena switchover resumes it, or milena failover takes its place if the source is gone": {
-			What: "switchover", State: control.RecoveryRuns, Step: "drain"},
+			What: "switchover", State: control.RecoveryRuns, Step: "drain",
+		},
 		"broken off at step loss, while it was running; milena failover resumes it": {What: "failover", State: control.RecoveryRuns, Step: "loss"},
 	} {
 		if got := recoveryText(&r); got != want {

@@ -37,9 +37,11 @@ func TestLossText(t *testing.T) {
 	for want, loss := range map[string]offsets.Loss{
 		"nothing is known of what is missing": {Unknown: 3},
 		"complete up to 2026-01-31 15:04:05; no record that was seen is missing; the source was last seen at 2026-01-31 15:04:05, and what was written to it since is not known": {
-			Partitions: 3, CompleteUpTo: at, SeenAt: at},
+			Partitions: 3, CompleteUpTo: at, SeenAt: at,
+		},
 		"1 partition never complete; 7 records that were seen are missing; the source was last seen at 2026-01-31 15:04:05, and what was written to it since is not known": {
-			Partitions: 3, Never: 1, MissingRecords: 7, SeenAt: at},
+			Partitions: 3, Never: 1, MissingRecords: 7, SeenAt: at,
+		},
 		"of 2 partitions nothing is known; no record that was seen is missing": {Partitions: 3, Unknown: 2},
 	} {
 		if got := lossText(offsets.RPO{Loss: loss}); got != want {
@@ -59,7 +61,7 @@ func TestASourceIsAliveWhileOneBrokerAnswers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer hangs.Close()
+		t.Cleanup(func() { _ = hangs.Close() })
 		c.Source.Brokers = append(c.Source.Brokers, hangs.Addr().String())
 	}
 	c.Source.Brokers = append(c.Source.Brokers, alive...)
