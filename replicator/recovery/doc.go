@@ -7,7 +7,7 @@
 //	rest.go        whether the groups have come to rest
 //	home.go        the same for groups that read copies of the target's topics
 //	frozen.go      the freeze that a switchover leaves, kept on the cluster that is frozen
-//	failover.go    FailOver and its steps
+//	failover.go    FailOver and its steps; failovergroups.go puts the groups where they continue
 //	failback.go    FailBack and its steps; failbackcheck.go makes the checks before
 //	divergence.go  what only the old source has: as it is reported, exported, and left out
 //	drill.go       RunDrill and its steps; drillgroups.go, drillcompare.go and drillread.go look at the groups and at the records behind their positions
