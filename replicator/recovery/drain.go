@@ -72,6 +72,20 @@ func look(ctx context.Context, c client.Clusters, source *kgo.Client) (*drained,
 	return d, nil
 }
 
+// lag is how many records are not copied, and of how many partitions that is not known. Heartbeats are left out.
+func (d *drained) lag() (records int64, unknown int) {
+	for i := range d.fleet.Partitions {
+		switch p := &d.fleet.Partitions[i]; {
+		case p.Topic == offsets.HeartbeatsTopic:
+		case p.LagRecords == nil:
+			unknown++
+		default:
+			records += *p.LagRecords
+		}
+	}
+	return records, unknown
+}
+
 // find returns why not all is copied.
 func (d *drained) find(stable kadm.ListedOffsets) string {
 	if len(d.fleet.Problems) > 0 {
