@@ -36,12 +36,15 @@ type work struct {
 }
 
 // noteOld finds out which decisions need no answer of this process, because one answered before it began: whatever holds, holds for it too, and a
-// start is a retry.
+// start is a retry. Who demands that the flow stops waits for all that have shards when the others have answered, so this process answers to that, too.
 func (f *Flow) noteOld() {
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, d := range c.state.Decisions() {
+		if d.What == control.StopFlow || d.What == control.FailOver {
+			continue
+		}
 		if (!d.What.IsCommand() || d.What == control.Retry) && len(c.state.Outcomes(d.ID)) > 0 {
 			c.answered[d.ID] = true
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/fleet"
 	"github.com/milena-kafka/milena/replicator/freeze"
 )
 
@@ -422,15 +423,38 @@ func (r *run) submit(ctx context.Context, c client.Clusters, what control.Verb, 
 	switch {
 	case len(s.Missing) > 0:
 		return "", fmt.Errorf("%s of flow %s: instance %s has not answered within %v; end it, or wait until it is gone from the group of the flow", what, c.Flow.Name, strings.Join(s.Missing, ", "), answerWait)
+	case s.Unknown != "":
+		return "", fmt.Errorf("%s of flow %s: it is not known which instances run: %s", what, c.Flow.Name, s.Unknown)
 	case len(s.Outcomes) == 0 && s.Running:
 		return "", fmt.Errorf("%s of flow %s: no instance has answered within %v; see its log", what, c.Flow.Name, answerWait)
 	case len(s.Outcomes) == 0 && what == control.SyncGroups:
 		return "", errors.New("no instance runs that could sync the groups")
 	case len(s.Outcomes) == 0:
-		return fmt.Sprintf("flow %s: no instance runs; it holds from the next start on", c.Flow.Name), nil
+		return r.idle(ctx, c, what)
 	}
 	slices.Sort(details)
 	return fmt.Sprintf("flow %s: %s", c.Flow.Name, strings.Join(details, "; ")), nil
+}
+
+// idle is the answer of a flow without one: that no instance runs. One outside a group, with instances: one, is known by the journal only.
+func (r *run) idle(ctx context.Context, c client.Clusters, what control.Verb) (string, error) {
+	if what == control.StopFlow || what == control.FailOver {
+		now, err := fleet.Read(ctx, c)
+		if err != nil {
+			return "", err
+		}
+		if now.Mode == fleet.ModeUnknown {
+			return "", fmt.Errorf("%s of flow %s: it is not known whether an instance runs: %s", what, c.Flow.Name, firstOf(now.Problems))
+		}
+		if now.Mode != fleet.ModeStopped {
+			var ids []string
+			for i := range now.Instances {
+				ids = append(ids, now.Instances[i].ID)
+			}
+			return "", fmt.Errorf("%s of flow %s: no instance has answered within %v, and by its journal one runs (%s); end it, or repeat this once it has ended", what, c.Flow.Name, answerWait, strings.Join(ids, ", "))
+		}
+	}
+	return fmt.Sprintf("flow %s: no instance runs; it holds from the next start on", c.Flow.Name), nil
 }
 
 func counted(n int, noun string) string {
