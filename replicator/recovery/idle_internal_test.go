@@ -25,3 +25,22 @@ func TestSilentInstanceOutsideAGroup(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An instance hangs, so the step that stops the flow fails. That it does not answer to the start either must not keep the rest from being undone: producers
+// are frozen until then.
+func TestSilentInstanceDoesNotHoldUpUndoing(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	flow := c.Start(replicatortest.FastJournal)
+	flow.UntilReady()
+	c.Mute("mute")
+	c.SubmitWithin(0, replicatortest.NewDecision(control.StopFlow, control.Scope{Kind: control.Flow}))
+	s := switchover{run: &run{clusters: c.AsCommand(), record: control.NewRecovery(string(Switchover), "alice", "a process")}}
+	if text, err := s.start(t.Context()); err != nil || !strings.Contains(text, "mute: no answer") {
+		t.Errorf("%q, %v", text, err)
+	}
+	if d := c.ControlState().Stopped(); d != nil {
+		t.Errorf("the flow is stopped: %+v", d)
+	}
+}

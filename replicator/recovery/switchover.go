@@ -350,7 +350,7 @@ func (s *switchover) stay(ctx context.Context) error {
 }
 
 func (s *switchover) start(ctx context.Context) (string, error) {
-	return s.submit(ctx, s.clusters, control.StartFlow, control.Scope{Kind: control.Flow})
+	return s.restore(ctx, s.clusters, control.StartFlow)
 }
 
 // startReverse lets the reverse flow run, if somebody has stopped it.
@@ -378,7 +378,7 @@ func (s *switchover) stopReverse(ctx context.Context) (string, error) {
 	if s.reverse == nil || s.doc.Started == nil {
 		return "it ran before", nil
 	}
-	return s.submit(ctx, *s.reverse, s.doc.Started.What, control.Scope{Kind: control.Flow})
+	return s.restore(ctx, *s.reverse, s.doc.Started.What)
 }
 
 // open takes back the freeze of the target that an earlier switchover in the other direction left.
@@ -433,6 +433,30 @@ func (r *run) submit(ctx context.Context, c client.Clusters, what control.Verb, 
 		return r.idle(ctx, c, what)
 	}
 	slices.Sort(details)
+	return fmt.Sprintf("flow %s: %s", c.Flow.Name, strings.Join(details, "; ")), nil
+}
+
+// restoreWait is how long the instances may take to say that they did what undoing demands of them.
+const restoreWait = 5 * time.Second
+
+// restore lets hold again what held before. An instance that does not answer holds up nothing: it may be why all is undone, producers wait for the rest, and it
+// reads the decision as soon as it can.
+func (r *run) restore(ctx context.Context, c client.Clusters, what control.Verb) (string, error) {
+	s, err := control.Submit(ctx, c, restoreWait, control.New(what, control.Scope{Kind: control.Flow}, r.record.Who, r.reason()))
+	if err != nil {
+		return "", err
+	}
+	var details []string
+	for _, o := range s.Outcomes {
+		details = append(details, o.Instance+": "+o.Detail)
+	}
+	slices.Sort(details)
+	for _, id := range s.Missing {
+		details = append(details, fmt.Sprintf("%s: no answer within %v; it holds once that instance reads topic %s", id, restoreWait, control.TopicName(c.Flow.Name)))
+	}
+	if len(details) == 0 {
+		details = []string{"no instance has answered; it holds from the next start on"}
+	}
 	return fmt.Sprintf("flow %s: %s", c.Flow.Name, strings.Join(details, "; ")), nil
 }
 
