@@ -163,3 +163,35 @@ func TestSwitchoverIsInterruptedInItsLastStep(t *testing.T) {
 		t.Errorf("the topic has %+v", r)
 	}
 }
+
+// A process is paused for so long that another one goes on and ends the switchover. When it wakes up it must not go on where it was: to undo a switchover that
+// is done would let both clusters copy what clients write to the other one.
+func TestPausedProcessDoesNotReviveWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	clusters := c.AsCommand()
+	o := Options{Who: "alice", Freeze: freeze.None, gone: func(string) bool { return true }}
+	paused, err := begin(t.Context(), clusters, Switchover, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer paused.close()
+	other, err := begin(t.Context(), clusters, Switchover, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.close()
+	other.record.Holder += "-other" // both are of this process and of about the same time
+	if err := other.save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.end(t.Context(), control.RecoveryDone); err != nil {
+		t.Fatal(err)
+	}
+	if err := paused.save(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("it goes on: %v", err)
+	}
+	if r := c.ControlState().Recovery(); r.State != control.RecoveryDone {
+		t.Errorf("the topic has %+v", r)
+	}
+}

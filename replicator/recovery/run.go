@@ -174,13 +174,14 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 	if n := len(r.record.Document); n > control.MaxRecoveryValue-4096 {
 		return fmt.Errorf("the record of the %s has %d bytes, more than fit into the control topic; choose fewer topics for one flow", r.record.What, n)
 	}
+	before := r.state.RecoveryOf(r.record.What)
 	for attempt := range saveAttempts {
 		err = r.log.WriteCreating(ctx, r.clusters, r.record.Entries(r.state.ReadTo()))
 		if read := r.read(ctx); read == nil {
 			switch now := r.state.RecoveryOf(r.record.What); {
 			case now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen):
 				return nil // also if the answer to the write was lost
-			case now != nil && now.Holder != r.record.Holder && now.IsHeld(time.Now()):
+			case now != nil && now.Holder != r.record.Holder && !isSameRecord(now, before): // also if that one has ended since: what it did must not be done, or undone, again
 				return fmt.Errorf("%w: %w", errTaken, &HeldError{*now, r.clusters.Flow.Name})
 			}
 		} else if err == nil {
@@ -197,6 +198,11 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 		err = errors.New("the record is not in the topic after it was written")
 	}
 	return fmt.Errorf("the progress of the %s cannot be written to topic %s: %w", r.record.What, control.TopicName(r.clusters.Flow.Name), r.clusters.TargetError(err))
+}
+
+// isSameRecord reports whether two records of a recovery are the same one.
+func isSameRecord(a, b *control.Recovery) bool {
+	return b != nil && a.ID == b.ID && a.Holder == b.Holder && a.State == b.State && a.Seen.Equal(b.Seen)
 }
 
 // read reads the control topic to its end.
