@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -193,5 +194,53 @@ func TestPausedProcessDoesNotReviveWhatHasEnded(t *testing.T) {
 	}
 	if r := c.ControlState().Recovery(); r.State != control.RecoveryDone {
 		t.Errorf("the topic has %+v", r)
+	}
+}
+
+// The source dies in the midst of a switchover, which can neither go on nor be undone then. The flow fails over all the same, and the freeze is not forgotten.
+func TestFailoverInTheMidstOfASwitchover(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	if _, err, killed := s.switchOver(func(e Event) bool { return e.Waiting == "" && e.Step.Name == StepDrain && e.Step.Result == Begun }); !killed {
+		t.Fatalf("it was not killed: %v", err)
+	}
+	broken := s.ControlState().Recovery()
+	s.Source.Cut()
+	there, back := s.AsCommand(), s.ReverseAsCommand()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	report, err := FailOver(ctx, there, &back, Options{Who: "bob", gone: func(string) bool { return true }})
+	if err != nil || report.State != control.RecoveryDone {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	state := s.ControlState()
+	if d := state.Stopped(); d == nil || d.What != control.FailOver {
+		t.Errorf("the flow is %+v", d)
+	}
+	if !slices.ContainsFunc(state.Recoveries(), func(r control.Recovery) bool { return r.ID == broken.ID && r.State == control.RecoveryRuns }) {
+		t.Errorf("the history has %+v", state.Recoveries())
+	}
+}
+
+// What a switchover that a failover replaces has frozen can be taken back.
+func TestFailoverKeepsTheFreezeOfASwitchoverThatItReplaces(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	o := Options{Who: "alice", Freeze: freeze.ACL, gone: func(string) bool { return true }}
+	broken, err := begin(t.Context(), c.AsCommand(), Switchover, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.close()
+	if err := broken.change(t.Context(), func(d *document) { d.Frozen = &frozen{Memory: freeze.Memory{Method: freeze.ACL}} }); err != nil {
+		t.Fatal(err)
+	}
+	failover, err := begin(t.Context(), c.AsCommand(), Failover, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer failover.close()
+	if n := len(failover.doc.freezes()); n != 1 {
+		t.Errorf("%d freezes are known", n)
 	}
 }

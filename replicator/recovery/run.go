@@ -27,6 +27,8 @@ type run struct {
 	state  *control.State
 	record control.Recovery
 	doc    document
+	// givenUp is the recovery that a failover replaces, nil if there is none. It is kept in the history once.
+	givenUp *control.Recovery
 }
 
 // Event is what a recovery tells while it is under way.
@@ -114,6 +116,8 @@ func (o *Options) open(state *control.State, verb Verb, flow string) (*control.R
 		return nil, nil //nolint:nilnil // none is no error
 	case r.IsHeld(time.Now()) && !o.isGone(r.Holder):
 		return nil, &HeldError{*r, flow}
+	case verb == Failover && r.What != string(Failover): // it needs the source, both to go on and to be undone
+		return nil, nil //nolint:nilnil // it is given up
 	case r.What != string(verb):
 		return nil, fmt.Errorf("a %s of flow %s that %s began at %s was broken off at step %s; repeat milena %s, which resumes it", r.What, flow, r.Who, r.When.UTC().Format(time.DateTime), r.Step, r.What)
 	}
@@ -142,6 +146,9 @@ func (r *run) claim(ctx context.Context, verb Verb, o Options, checks []Row) err
 				return err
 			}
 			r.doc.Earlier = before.freezes()
+			if last.IsOpen() && verb != Drill {
+				r.givenUp = last
+			}
 		}
 	}
 	r.doc.Report.Who = o.Who
@@ -176,10 +183,15 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 	}
 	before := r.state.RecoveryOf(r.record.What)
 	for attempt := range saveAttempts {
-		err = r.log.WriteCreating(ctx, r.clusters, r.record.Entries(r.state.ReadTo()))
+		entries := r.record.Entries(r.state.ReadTo())
+		if r.givenUp != nil {
+			entries = append(entries, r.givenUp.Kept())
+		}
+		err = r.log.WriteCreating(ctx, r.clusters, entries)
 		if read := r.read(ctx); read == nil {
 			switch now := r.state.RecoveryOf(r.record.What); {
 			case now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen):
+				r.givenUp = nil
 				return nil // also if the answer to the write was lost
 			case now != nil && now.Holder != r.record.Holder && !isSameRecord(now, before): // also if that one has ended since: what it did must not be done, or undone, again
 				return fmt.Errorf("%w: %w", errTaken, &HeldError{*now, r.clusters.Flow.Name})
