@@ -342,6 +342,9 @@ func (s *switchover) stay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if i := slices.IndexFunc(list, func(g group) bool { return g.pending }); i >= 0 {
+		return fmt.Errorf("group %s moves: a transaction is open that commits positions", list[i].name)
+	}
 	if list = slices.DeleteFunc(list, func(g group) bool { return !g.hasPositions() }); len(list) == 0 {
 		return nil
 	}
