@@ -46,3 +46,20 @@ func TestInstanceThatBeginsWhileTheFlowIsStoppedAnswers(t *testing.T) {
 		return ok && o.Result == control.Done, o.Detail
 	})
 }
+
+// A flow that is stopped changes no config either, also when it begins: the copies may have others, as clients use them now.
+func TestStoppedFlowChangesNoConfig(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	flow := c.Start(replicatortest.FastJournal, replicatortest.FastTopics)
+	flow.UntilReady()
+	c.Decide(control.Done, control.FailOver, control.Scope{Kind: control.Flow})
+	flow.Stop()
+	c.Target.SetTopicConfig("a.orders", "retention.ms", "123456789")
+	flow = c.Start(replicatortest.FastJournal, replicatortest.FastTopics)
+	flow.UntilTopicSyncs(3)
+	if value, _ := c.Target.TopicConfig("a.orders", "retention.ms"); value != "123456789" {
+		t.Errorf("retention.ms of the copy is %s", value)
+	}
+}
