@@ -212,6 +212,9 @@ func (f *Flow) workOnPause(w *work) (control.Result, string) {
 	now := time.Now()
 	if w.Scope.Kind == control.Groups {
 		if w.What == control.Pause {
+			if f.live().groups.IsCommitting() {
+				return "", ""
+			}
 			return control.Done, "consumer groups are not synced"
 		}
 		return control.Done, "consumer groups are synced again"
