@@ -1,7 +1,9 @@
 package replicator_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/membership"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
@@ -62,4 +65,25 @@ func TestStoppedFlowChangesNoConfig(t *testing.T) {
 	if value, _ := c.Target.TopicConfig("a.orders", "retention.ms"); value != "123456789" {
 		t.Errorf("retention.ms of the copy is %s", value)
 	}
+}
+
+// The shards of an instance are not fenced yet, so an earlier one may still write. The answer that nothing is in flight comes only once they are.
+func TestStopWaitsForFences(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 1)
+	unfenced := c.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.CoordinatorNotAvailable, Count: -1})
+	flow := c.Start(replicatortest.FastJournal)
+	flow.Until("it has shards", func(s replicator.Status) bool { return s.Instance.Held > 0 })
+	c.Decide(control.Done, control.Pause, control.OfTopic("other")) // it acts on decisions
+	const flushed = 5 * time.Second // longer than a journal is waited for that cannot be written
+	stop := replicatortest.NewDecision(control.StopFlow, control.Scope{Kind: control.Flow})
+	if s := c.SubmitWithin(flushed, stop); len(s.Outcomes) > 0 {
+		t.Errorf("%+v", s.Outcomes)
+	}
+	unfenced.Remove()
+	replicatortest.Eventually(t, "the instance answers", func() (bool, string) {
+		all := c.ControlState().Outcomes(stop.ID)
+		return len(all) == 1 && strings.HasSuffix(all[0].Detail, "nothing is in flight"), fmt.Sprintf("%+v", all)
+	})
 }
