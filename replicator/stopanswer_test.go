@@ -76,7 +76,7 @@ func TestStopWaitsForFences(t *testing.T) {
 	flow := c.Start(replicatortest.FastJournal)
 	flow.Until("it has shards", func(s replicator.Status) bool { return s.Instance.Held > 0 })
 	c.Decide(control.Done, control.Pause, control.OfTopic("other")) // it acts on decisions
-	const flushed = 5 * time.Second // longer than a journal is waited for that cannot be written
+	const flushed = 5 * time.Second                                 // longer than a journal is waited for that cannot be written
 	stop := replicatortest.NewDecision(control.StopFlow, control.Scope{Kind: control.Flow})
 	if s := c.SubmitWithin(flushed, stop); len(s.Outcomes) > 0 {
 		t.Errorf("%+v", s.Outcomes)
