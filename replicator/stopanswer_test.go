@@ -87,3 +87,21 @@ func TestStopWaitsForFences(t *testing.T) {
 		return len(all) == 1 && strings.HasSuffix(all[0].Detail, "nothing is in flight"), fmt.Sprintf("%+v", all)
 	})
 }
+
+// A partition that the source does not have any more is stopped like any other. The answer comes although it is only found after the stop.
+func TestStopOfAPartitionThatIsGone(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	c.Source.CreateTopic("orders", 2)
+	c.Source.Produce("orders", 2, 10, "first")
+	flow := c.Start(replicatortest.FastJournal)
+	flow.UntilCopied("orders")
+	flow.Stop()
+	c.Source.RecreateTopic("orders", 1)
+	stop := replicatortest.NewDecision(control.StopFlow, control.Scope{Kind: control.Flow})
+	c.SubmitWithin(0, stop)
+	c.Start(replicatortest.FastJournal)
+	replicatortest.Eventually(t, "the instance answers", func() (bool, string) {
+		return len(c.ControlState().Outcomes(stop.ID)) == 1, ""
+	})
+}
