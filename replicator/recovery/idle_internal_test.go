@@ -44,3 +44,17 @@ func TestSilentInstanceDoesNotHoldUpUndoing(t *testing.T) {
 		t.Errorf("the flow is stopped: %+v", d)
 	}
 }
+
+// Somebody takes a freeze back by hand while a switchover has not ended. That there is none would be wrong.
+func TestThawInTheMidstOfASwitchover(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	r, err := begin(t.Context(), c.AsCommand(), Switchover, Options{Who: "alice"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	if text, err := Thaw(t.Context(), c.AsCommand()); err == nil || !strings.Contains(err.Error(), "alice began has not ended") {
+		t.Errorf("%q, %v", text, err)
+	}
+}
