@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/freeze"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
@@ -56,5 +57,37 @@ func TestThawInTheMidstOfASwitchover(t *testing.T) {
 	defer r.close()
 	if text, err := Thaw(t.Context(), c.AsCommand()); err == nil || !strings.Contains(err.Error(), "alice began has not ended") {
 		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// A process is killed when it has taken a freeze back, and before the other cluster knows. Whoever goes on undoing says it there.
+func TestKilledBetweenTheTwoPlacesOfAFreeze(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	r, err := begin(t.Context(), c.AsCommand(), Switchover, Options{Who: "alice"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	back := c.ReverseAsCommand()
+	s := switchover{run: r, o: r.doc.Options, reverse: &back}
+	s.o.Who = "alice"
+	r.doc.Frozen = &frozen{Memory: freeze.Memory{Method: freeze.ACL}}
+	if err := s.keepFreeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.doc.Frozen.Thawed = now()
+	if _, err := s.thaw(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, state, done, err := control.Open(t.Context(), back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done()
+	for _, kept := range state.Recoveries() {
+		if d, err := decodeDocument(&kept); err != nil || len(d.freezes()) > 0 {
+			t.Errorf("%v: it is kept that producers are frozen: %+v", err, d)
+		}
 	}
 }

@@ -196,8 +196,11 @@ func methodText(m freeze.Method) string {
 
 // thaw takes the freeze back.
 func (s *switchover) thaw(ctx context.Context) (string, error) {
-	if !s.doc.Frozen.holds() {
+	switch {
+	case s.doc.Frozen == nil:
 		return "nothing was frozen", nil
+	case !s.doc.Frozen.holds(): // a process was killed before it could keep that
+		return "it is taken back already", s.keepFreeze(ctx)
 	}
 	notes, err := freeze.Thaw(ctx, s.source, s.doc.Frozen.Memory)
 	if err != nil {
