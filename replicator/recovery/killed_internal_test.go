@@ -244,3 +244,27 @@ func TestFailoverKeepsTheFreezeOfASwitchoverThatItReplaces(t *testing.T) {
 		t.Errorf("%d freezes are known", n)
 	}
 }
+
+// Two people begin on an empty topic, and the second one is paused before its first record. The first one is under way then, and goes on.
+func TestLateFirstRecordOfAnEmptyTopic(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	clusters := c.AsCommand()
+	cl, err := clusters.OpenTarget()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	late := &run{clusters: clusters, log: control.NewLog(cl, clusters.Flow.Target, clusters.Flow.Name), state: &control.State{}, record: control.NewRecovery(string(Switchover), "bob", "late")}
+	first, err := begin(t.Context(), clusters, Switchover, Options{Who: "alice", Freeze: freeze.None}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.close()
+	if err := late.save(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("the late one: %v", err)
+	}
+	if err := first.save(t.Context()); err != nil {
+		t.Errorf("the first one: %v", err)
+	}
+}

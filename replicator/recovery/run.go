@@ -183,7 +183,8 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 	}
 	before := r.state.RecoveryOf(r.record.What)
 	for attempt := range saveAttempts {
-		entries := r.record.Entries(r.state.ReadTo())
+		// At least 1, if nothing was read: what somebody else has written again since, see claim, counts then.
+		entries := r.record.Entries(max(1, r.state.ReadTo()))
 		if r.givenUp != nil {
 			entries = append(entries, r.givenUp.Kept())
 		}
