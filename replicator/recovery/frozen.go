@@ -106,6 +106,14 @@ func thawSource(ctx context.Context, c client.Clusters, source *kgo.Client) (str
 
 // Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there.
 func Thaw(ctx context.Context, c client.Clusters) (string, error) {
+	_, state, done, err := control.Open(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	done()
+	if r := state.Recovery(); r != nil && r.IsOpen() {
+		return "", fmt.Errorf("a %s of flow %s that %s began has not ended, and may have frozen the producers of cluster %s; repeat milena %s, which goes on, or undoes that", r.What, c.Flow.Name, r.Who, c.Flow.Source, r.What)
+	}
 	source, err := c.OpenSource()
 	if err != nil {
 		return "", err

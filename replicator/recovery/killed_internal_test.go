@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -158,5 +159,109 @@ func TestSwitchoverIsInterruptedInItsLastStep(t *testing.T) {
 	}
 	if r := s.ControlState().Recovery(); r.State != control.RecoveryDone {
 		t.Errorf("the topic has %+v", r)
+	}
+}
+
+// A process is paused for so long that another one goes on and ends the switchover. When it wakes up it must not go on where it was: to undo a switchover that
+// is done would let both clusters copy what clients write to the other one.
+func TestPausedProcessDoesNotReviveWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	clusters := c.AsCommand()
+	o := Options{Who: "alice", Freeze: freeze.None, gone: func(string) bool { return true }}
+	paused, err := begin(t.Context(), clusters, Switchover, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer paused.close()
+	other, err := begin(t.Context(), clusters, Switchover, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.close()
+	other.record.Holder += "-other" // both are of this process and of about the same time
+	if err := other.save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.end(t.Context(), control.RecoveryDone); err != nil {
+		t.Fatal(err)
+	}
+	if err := paused.save(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("it goes on: %v", err)
+	}
+	if r := c.ControlState().Recovery(); r.State != control.RecoveryDone {
+		t.Errorf("the topic has %+v", r)
+	}
+}
+
+// The source dies in the midst of a switchover, which can neither go on nor be undone then. The flow fails over all the same, and the freeze is not forgotten.
+func TestFailoverInTheMidstOfASwitchover(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	if _, err, killed := s.switchOver(func(e Event) bool { return e.Waiting == "" && e.Step.Name == StepDrain && e.Step.Result == Begun }); !killed {
+		t.Fatalf("it was not killed: %v", err)
+	}
+	broken := s.ControlState().Recovery()
+	s.Source.Cut()
+	there, back := s.AsCommand(), s.ReverseAsCommand()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	report, err := FailOver(ctx, there, &back, Options{Who: "bob", gone: func(string) bool { return true }})
+	if err != nil || report.State != control.RecoveryDone {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	state := s.ControlState()
+	if d := state.Stopped(); d == nil || d.What != control.FailOver {
+		t.Errorf("the flow is %+v", d)
+	}
+	if !slices.ContainsFunc(state.Recoveries(), func(r control.Recovery) bool { return r.ID == broken.ID && r.State == control.RecoveryRuns }) {
+		t.Errorf("the history has %+v", state.Recoveries())
+	}
+}
+
+// What a switchover that a failover replaces has frozen can be taken back.
+func TestFailoverKeepsTheFreezeOfASwitchoverThatItReplaces(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	o := Options{Who: "alice", Freeze: freeze.ACL, gone: func(string) bool { return true }}
+	broken, err := begin(t.Context(), c.AsCommand(), Switchover, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.close()
+	if err := broken.change(t.Context(), func(d *document) { d.Frozen = &frozen{Memory: freeze.Memory{Method: freeze.ACL}} }); err != nil {
+		t.Fatal(err)
+	}
+	failover, err := begin(t.Context(), c.AsCommand(), Failover, o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer failover.close()
+	if n := len(failover.doc.freezes()); n != 1 {
+		t.Errorf("%d freezes are known", n)
+	}
+}
+
+// Two people begin on an empty topic, and the second one is paused before its first record. The first one is under way then, and goes on.
+func TestLateFirstRecordOfAnEmptyTopic(t *testing.T) {
+	t.Parallel()
+	c := replicatortest.NewClusters(t, 1)
+	clusters := c.AsCommand()
+	cl, err := clusters.OpenTarget()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	late := &run{clusters: clusters, log: control.NewLog(cl, clusters.Flow.Target, clusters.Flow.Name), state: &control.State{}, record: control.NewRecovery(string(Switchover), "bob", "late")}
+	first, err := begin(t.Context(), clusters, Switchover, Options{Who: "alice", Freeze: freeze.None}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.close()
+	if err := late.save(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("the late one: %v", err)
+	}
+	if err := first.save(t.Context()); err != nil {
+		t.Errorf("the first one: %v", err)
 	}
 }

@@ -27,6 +27,8 @@ type run struct {
 	state  *control.State
 	record control.Recovery
 	doc    document
+	// givenUp is the recovery that a failover replaces, nil if there is none. It is kept in the history once.
+	givenUp *control.Recovery
 }
 
 // Event is what a recovery tells while it is under way.
@@ -114,6 +116,8 @@ func (o *Options) open(state *control.State, verb Verb, flow string) (*control.R
 		return nil, nil //nolint:nilnil // none is no error
 	case r.IsHeld(time.Now()) && !o.isGone(r.Holder):
 		return nil, &HeldError{*r, flow}
+	case verb == Failover && r.What != string(Failover): // it needs the source, both to go on and to be undone
+		return nil, nil //nolint:nilnil // it is given up
 	case r.What != string(verb):
 		return nil, fmt.Errorf("a %s of flow %s that %s began at %s was broken off at step %s; repeat milena %s, which resumes it", r.What, flow, r.Who, r.When.UTC().Format(time.DateTime), r.Step, r.What)
 	}
@@ -142,6 +146,9 @@ func (r *run) claim(ctx context.Context, verb Verb, o Options, checks []Row) err
 				return err
 			}
 			r.doc.Earlier = before.freezes()
+			if last.IsOpen() && verb != Drill {
+				r.givenUp = last
+			}
 		}
 	}
 	r.doc.Report.Who = o.Who
@@ -174,13 +181,20 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 	if n := len(r.record.Document); n > control.MaxRecoveryValue-4096 {
 		return fmt.Errorf("the record of the %s has %d bytes, more than fit into the control topic; choose fewer topics for one flow", r.record.What, n)
 	}
+	before := r.state.RecoveryOf(r.record.What)
 	for attempt := range saveAttempts {
-		err = r.log.WriteCreating(ctx, r.clusters, r.record.Entries(r.state.ReadTo()))
+		// At least 1, if nothing was read: what somebody else has written again since, see claim, counts then.
+		entries := r.record.Entries(max(1, r.state.ReadTo()))
+		if r.givenUp != nil {
+			entries = append(entries, r.givenUp.Kept())
+		}
+		err = r.log.WriteCreating(ctx, r.clusters, entries)
 		if read := r.read(ctx); read == nil {
 			switch now := r.state.RecoveryOf(r.record.What); {
 			case now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen):
+				r.givenUp = nil
 				return nil // also if the answer to the write was lost
-			case now != nil && now.Holder != r.record.Holder && now.IsHeld(time.Now()):
+			case now != nil && now.Holder != r.record.Holder && !isSameRecord(now, before): // also if that one has ended since: what it did must not be done, or undone, again
 				return fmt.Errorf("%w: %w", errTaken, &HeldError{*now, r.clusters.Flow.Name})
 			}
 		} else if err == nil {
@@ -197,6 +211,11 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 		err = errors.New("the record is not in the topic after it was written")
 	}
 	return fmt.Errorf("the progress of the %s cannot be written to topic %s: %w", r.record.What, control.TopicName(r.clusters.Flow.Name), r.clusters.TargetError(err))
+}
+
+// isSameRecord reports whether two records of a recovery are the same one.
+func isSameRecord(a, b *control.Recovery) bool {
+	return b != nil && a.ID == b.ID && a.Holder == b.Holder && a.State == b.State && a.Seen.Equal(b.Seen)
 }
 
 // read reads the control topic to its end.
