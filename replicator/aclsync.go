@@ -38,7 +38,7 @@ func (f *Flow) aclsLoop(ctx context.Context, l *live) {
 		wait = l.ACLsInterval
 		began := time.Now()
 		traced, end := f.span(ctx, "sync ACLs")
-		err := l.acls.Sync(traced, clashes, f.leads)
+		err := l.acls.Sync(traced, clashes, func() bool { return f.leads() && !f.isStopped() })
 		end(err)
 		switch {
 		case ctx.Err() != nil:

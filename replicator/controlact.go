@@ -35,13 +35,19 @@ type work struct {
 	asked   time.Time      // a sync of the groups that begins after it counts
 }
 
+// stopAwaited is for how long somebody may wait for the end of a flow, whatever the clocks say. A process that begins later need not answer.
+const stopAwaited = time.Hour
+
 // noteOld finds out which decisions need no answer of this process, because one answered before it began: whatever holds, holds for it too, and a
-// start is a retry.
+// start is a retry. Who demands that the flow stops waits for all that have shards when the others have answered, so this process answers to that, too.
 func (f *Flow) noteOld() {
 	c := &f.controls
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, d := range c.state.Decisions() {
+		if (d.What == control.StopFlow || d.What == control.FailOver) && time.Since(d.When).Abs() < stopAwaited {
+			continue
+		}
 		if (!d.What.IsCommand() || d.What == control.Retry) && len(c.state.Outcomes(d.ID)) > 0 {
 			c.answered[d.ID] = true
 		}
@@ -209,6 +215,9 @@ func (f *Flow) workOnPause(w *work) (control.Result, string) {
 	now := time.Now()
 	if w.Scope.Kind == control.Groups {
 		if w.What == control.Pause {
+			if f.live().groups.IsCommitting() {
+				return "", ""
+			}
 			return control.Done, "consumer groups are not synced"
 		}
 		return control.Done, "consumer groups are synced again"

@@ -16,27 +16,47 @@ func (f *Flow) isStopped() bool { return f.controls.stopped() != nil }
 // flushTimeout is how long the end of a flow waits for the brokers of the journal.
 const flushTimeout = 3 * time.Second
 
+// doubtPatience is how long the answer to the end of a flow waits for takeovers. Without a leader of a copy, or without the source, they may take for ever.
+const doubtPatience = 10 * time.Second
+
 // workOnState answers to the end of a flow once nothing of it is in flight, however long that takes: the answer says that this instance writes no more.
-// The journal then has the end of what was copied.
+// The journal then has the end of what was copied. What was sent without an answer, by this process or by one before it, may still be written until the copy
+// is recovered.
 func (f *Flow) workOnState(ctx context.Context, w *work) (control.Result, string) {
 	if w.What == control.StartFlow {
 		f.syncTopicsSoon()
 		return control.Done, "started"
 	}
-	list := f.partitions()
+	list, unfenced := f.partitions(), 0
 	for _, p := range list {
 		p.mu.Lock()
 		flying, paused := p.inFlight, p.pause != nil
+		if p.state == waiting || p.state == recovering { // also the marker of a fence may come late
+			unfenced++
+		}
 		p.mu.Unlock()
 		if flying > 0 || !paused {
 			return "", ""
 		}
 	}
+	untaken := 0
+	for _, s := range f.held.all() {
+		if !s.ownership.isOwned() {
+			untaken++
+		}
+	}
+	if f.live().groups.IsCommitting() || unfenced+untaken > 0 && time.Since(w.began) < doubtPatience {
+		return "", ""
+	}
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	f.horizonsDue.Store(new(time.Now())) // what the target lacks is counted by them
 	f.syncJournal(ctx)
-	return control.Done, fmt.Sprintf("stopped, %s, nothing is in flight", counted(len(list), "partition"))
+	text := fmt.Sprintf("stopped, %s, ", counted(len(list), "partition"))
+	if unfenced+untaken > 0 {
+		return control.Done, text + fmt.Sprintf("nothing more is sent; %s and %s are not recovered yet, so the target may still write what was sent there before", counted(unfenced, "partition"), counted(untaken, "shard"))
+	}
+	return control.Done, text + "nothing is in flight"
 }
 
 // workOnSync answers once a sync of the groups has ended that began after the decision was read.

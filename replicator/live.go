@@ -54,7 +54,7 @@ func (f *Flow) newParts(l *live) (*parts, error) {
 		return nil, err
 	}
 	p.unused = topics.NewUnused(p.topics.Rules.Unused, f.log)
-	p.topics.Alters = f.isDoer
+	p.topics.Alters = func() bool { return f.isDoer() && !f.isStopped() }
 	p.topics.Changed = func(n int) {
 		f.metrics.configChanges.Add(float64(n))
 		f.configsChanged.Add(int64(n))

@@ -371,6 +371,7 @@ func (f *Flow) raiseShrunk(s *shard, loaded map[offsets.TopicPartition]*offsets.
 			continue
 		}
 		p := newGonePartition(link, s, l.State)
+		p.pause = f.controls.pauseOf(tp) // as of any other partition: the answer to a stop waits for it
 		t.put(p)
 		p.mu.Lock()
 		detail := fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.Topic, len(info.Partitions), tp.Partition, p.acked)

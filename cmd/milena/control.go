@@ -162,6 +162,9 @@ func (p *program) printSubmission(s *control.Submission) {
 			p.printf("  written; not answered within %v: see milena log\n", answerWait)
 		}
 	}
+	if s.Unknown != "" {
+		p.printf("it is not known which other instances run: %s\n", s.Unknown)
+	}
 	if len(s.Missing) > 0 {
 		p.printf("no answer yet from %s: see milena log\n", strings.Join(s.Missing, ", "))
 	}

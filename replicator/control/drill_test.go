@@ -61,3 +61,26 @@ func TestDrillsAreKept(t *testing.T) {
 		}
 	}
 }
+
+// Two drills begin at once: one of them counts.
+func TestOneDrillAtATime(t *testing.T) {
+	t.Parallel()
+	s := &control.State{}
+	began := func(who string) control.Recovery {
+		r := control.NewRecovery(control.Drill, who, who)
+		r.Document = []byte(`{}`)
+		return r
+	}
+	applyRecovery(t, s, began("earlier"))
+	first, second := began("alice"), began("bob")
+	readTo := s.ReadTo()
+	for _, r := range []control.Recovery{first, second} {
+		e := r.Entries(readTo)[0]
+		if err := s.Apply(control.Record{Offset: s.ReadTo(), Key: []byte(e.Key), Value: e.Value, ReadTo: e.ReadTo}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := s.RecoveryOf(control.Drill); r.Who != "alice" {
+		t.Errorf("the drill of %s counts", r.Who)
+	}
+}

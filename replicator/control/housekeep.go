@@ -27,7 +27,7 @@ type housekeeping struct {
 // read notes that a record was read.
 func (h *housekeeping) read(key string, offset int64) {
 	h.next = max(h.next, offset+1)
-	if !strings.HasPrefix(key, decisionPrefix) && key != currentRecovery || len(key) > maxKey {
+	if !strings.HasPrefix(key, decisionPrefix) && key != currentRecovery && key != currentDrill || len(key) > maxKey {
 		return // nobody else writes the key of what has an id
 	}
 	h.offsets[key] = offset

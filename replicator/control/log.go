@@ -47,8 +47,10 @@ type Log struct {
 	id     [16]byte
 	leader int32 // -1 if it is not known
 	next   int64 // -1: from the beginning
-	high   int64 // the end of the topic according to the last answer
-	empty  int   // such answers in a row, without progress
+	// another means that the topic is another one, and who reads has not been told.
+	another bool
+	high    int64 // the end of the topic according to the last answer
+	empty   int   // such answers in a row, without progress
 }
 
 // NewLog returns a log that reads from the beginning. The client is for it alone, as its requests wait at the broker; the caller closes it.
@@ -105,10 +107,20 @@ func (l *Log) locate(ctx context.Context) error {
 	another := l.next >= 0 && offsets.IsAnotherTopic(l.id, t.ID)
 	l.id, l.leader = t.ID, t.Partitions[0].Leader
 	if another {
-		l.next = -1
+		l.next, l.another = -1, true
 		return ErrAnotherLog
 	}
 	return nil
+}
+
+// locateToRead is locate for who reads, who is told once that the topic is another one, also if a write has found that out.
+func (l *Log) locateToRead(ctx context.Context) error {
+	err := l.locate(ctx)
+	if err == nil && l.another || errors.Is(err, ErrAnotherLog) {
+		l.another = false
+		return ErrAnotherLog
+	}
+	return err
 }
 
 // knownTimeout is how long brokers may take to say whether they know the topic.
@@ -185,7 +197,7 @@ const (
 // ReadAll reads to the end that the topic has now. The last records before it may be gone: then there is nothing to read up to the end. An error says
 // that the end was not reached because the topic answers with nothing for too long; the next call goes on where this one was.
 func (l *Log) ReadAll(ctx context.Context, visit func(Record)) error {
-	if err := l.locate(ctx); err != nil {
+	if err := l.locateToRead(ctx); err != nil {
 		return err
 	}
 	end, err := wire.ListOffset(ctx, l.client, l.leader, l.partition(), wire.Latest)
@@ -210,7 +222,7 @@ func (l *Log) ReadAll(ctx context.Context, visit func(Record)) error {
 // Read reads the next records. It waits for them as long as wait at most, and returns nil if there are none. After [ErrAnotherLog] the next
 // records are the first ones.
 func (l *Log) Read(ctx context.Context, wait time.Duration, visit func(Record)) error {
-	if err := l.locate(ctx); err != nil {
+	if err := l.locateToRead(ctx); err != nil {
 		return err
 	}
 	if l.next < 0 {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -69,6 +71,43 @@ func pretend(c *kfake.Cluster, end, from, high int64) {
 		response.Topics = append(response.Topics, topic)
 		return response, nil, true
 	})
+}
+
+// The topic was deleted and created again, and a write finds that out first. Who reads it must know, too: what held is in the state of the old one.
+func TestReaderKnowsThatTheTopicIsAnotherOne(t *testing.T) {
+	t.Parallel()
+	_, cl, log := topicWith(t, "one", "two")
+	none := func(control.Record) {}
+	if err := log.ReadAll(t.Context(), none); err != nil {
+		t.Fatal(err)
+	}
+	admin := kadm.NewClient(cl)
+	if _, err := admin.DeleteTopic(t.Context(), control.TopicName("f")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.CreateTopic(t.Context(), 1, 1, nil, control.TopicName("f")); err != nil {
+		t.Fatal(err)
+	}
+	entry := control.Entry{Key: "event/x", Value: []byte(`{}`)}
+	err := log.Write(t.Context(), entry)
+	for ; errors.Is(err, kerr.UnknownTopicID); err = log.Write(t.Context(), entry) { // until the client asks again for the topic
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	if !errors.Is(err, control.ErrAnotherLog) {
+		t.Fatalf("the write: %v", err)
+	}
+	if err := log.Write(t.Context(), entry); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.ReadAll(t.Context(), none); !errors.Is(err, control.ErrAnotherLog) {
+		t.Errorf("the reader has not been told: %v", err)
+	}
+	records := 0
+	if err := log.ReadAll(t.Context(), func(control.Record) { records++ }); err != nil || records != 1 {
+		t.Errorf("%v, %d records", err, records)
+	}
 }
 
 // The last records of a compacted topic may be gone. Its leader then says that there is nothing up to the end.

@@ -252,11 +252,16 @@ func (s *State) applyOutcome(key string, value []byte) error {
 	return nil
 }
 
-// Continue takes over what held in the state of an earlier topic, and its skips, as far as this one does not decide about the same: that a topic is gone
-// is no decision. [State.Housekeep] writes it again.
+// Continue takes over what held in the state of an earlier topic, and its skips, as far as this one does not decide about the same: that a topic is gone, or
+// has lost its last records, is no decision. What the earlier state knew and something had replaced does not count. [State.Housekeep] writes it again.
 func (s *State) Continue(earlier *State, now time.Time) {
 	for key, d := range earlier.decisions {
-		if _, ok := s.decisions[key]; ok || !d.Holds(now) && d.What != Skip || len(s.decisions) >= MaxDecisions {
+		found, ok := s.decisions[key]
+		if ok {
+			_, known := earlier.history[found.ID]
+			ok = !known || found.ID == d.ID
+		}
+		if ok || !d.Holds(now) && d.What != Skip || found == nil && len(s.decisions) >= MaxDecisions {
 			continue
 		}
 		s.begin()

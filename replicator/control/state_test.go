@@ -255,6 +255,33 @@ func TestContinueAfterTheTopicIsGone(t *testing.T) {
 	}
 }
 
+// The topic has lost its last records, and has what they replaced: that is no decision. A stop holds on, and what ended stays ended.
+func TestContinueAfterTheEndOfTheTopicIsLost(t *testing.T) {
+	t.Parallel()
+	flow := control.Scope{Kind: control.Flow}
+	old := decision(control.StartFlow, flow, "1-start", 0)
+	stop := decision(control.FailOver, flow, "2-failover", time.Minute)
+	var before, now control.State
+	apply(t, &before, old)
+	apply(t, &before, stop)
+	apply(t, &now, old)
+	now.Continue(&before, noon)
+	if d := now.Stopped(); d == nil || d.ID != stop.ID {
+		t.Fatalf("the flow goes on: %+v", d)
+	}
+	entries := now.Housekeep(noon)
+	if len(entries) != 1 || entries[0].Key != stop.Entries()[0].Key {
+		t.Errorf("%+v are written", entries)
+	}
+	apply(t, &before, decision(control.StartFlow, flow, "3-start", 2*time.Minute))
+	var later control.State
+	apply(t, &later, decision(control.StartFlow, flow, "4-new", 3*time.Minute))
+	later.Continue(&before, noon)
+	if d := later.Stopped(); d != nil {
+		t.Errorf("the flow is stopped: %+v", d)
+	}
+}
+
 // Commands that were done to many partitions leave room for other decisions.
 func TestHousekeepOfManyCommands(t *testing.T) {
 	t.Parallel()

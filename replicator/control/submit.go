@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/membership"
 )
@@ -20,6 +21,8 @@ type Submission struct {
 	Missing []string `json:"missing"`
 	// Running says that an instance runs, as far as is known.
 	Running bool `json:"running"`
+	// Unknown is why it is not known which instances run, empty if it is, or if that does not matter.
+	Unknown string `json:"unknown,omitempty"`
 }
 
 // IsAnswered reports whether every decision has an outcome, and none of them is a failure.
@@ -77,22 +80,54 @@ func Submit(ctx context.Context, c client.Clusters, wait time.Duration, decision
 			return s, c.TargetError(err)
 		}
 	}
-	deadline := time.Now().Add(wait)
-	instances := runningInstances(ctx, c, l)
-	for {
-		s.note(state, instances)
-		if s.Running = len(instances)+len(s.Outcomes) > 0; s.isComplete(instances) || time.Now().After(deadline) {
-			return s, nil
+	err = s.await(ctx, c, l, state, time.Now().Add(wait))
+	return s, err
+}
+
+const (
+	// LookAgain is how often the group is asked again who runs the flow, if all of them must answer.
+	lookAgain = time.Second
+	// LookTimeout is how long it may take to answer.
+	lookTimeout = 3 * time.Second
+)
+
+// await waits until the instances have said what they did. That a flow has stopped is only known once all have that run it after the last answer: one of
+// them may have come, with shards of others, while these answered.
+func (s *Submission) await(ctx context.Context, c client.Clusters, l *Log, state *State, deadline time.Time) error {
+	stops := slices.ContainsFunc(s.Decisions, func(d Decision) bool { return d.What.stops() })
+	var instances []string
+	var looked time.Time
+	look := func() {
+		var err error
+		s.Unknown = ""
+		if instances, err = runningInstances(ctx, c, l); err != nil && stops {
+			s.Unknown = err.Error()
 		}
+		looked = time.Now()
+	}
+	look()
+	for fresh := false; ; {
+		s.note(state, instances)
+		s.Running = len(instances)+len(s.Outcomes) > 0
+		complete := s.Unknown == "" && s.isComplete(instances)
+		switch {
+		case complete && (fresh || !stops), time.Now().After(deadline):
+			return nil
+		case complete, stops && time.Since(looked) > lookAgain:
+			look()
+			fresh = complete
+			continue
+		}
+		fresh = false
 		err := l.Read(ctx, pollSubmission, func(r Record) { _ = state.Apply(r) })
 		switch {
 		case ctx.Err() != nil:
-			return s, ctx.Err()
+			return ctx.Err()
 		case errors.Is(err, ErrAnotherLog):
 			state = &State{}
 		case err != nil:
 			if err := client.Sleep(ctx, pollSubmission); err != nil {
-				return s, err
+				return err
 			}
 		}
 	}
@@ -134,18 +169,27 @@ func (l *Log) WriteCreating(ctx context.Context, c client.Clusters, entries []En
 	}
 }
 
-// runningInstances returns the members of the flow's group that have shards. An instance outside a group is not among them.
-func runningInstances(ctx context.Context, c client.Clusters, l *Log) (ids []string) {
+// runningInstances returns the members of the flow's group that have shards. An instance outside a group is not among them. While the group rebalances, its
+// coordinator does not say who has shards.
+func runningInstances(ctx context.Context, c client.Clusters, l *Log) (ids []string, err error) {
+	if c.Flow.Instances == config.InstancesOne {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	group, err := membership.Describe(ctx, l.client, membership.GroupName(c.Flow.Name))
 	if err != nil {
-		return nil
+		return nil, c.TargetError(err)
+	}
+	if group.IsMoving() {
+		return nil, fmt.Errorf("group %s rebalances, and its coordinator does not say which instances have shards", membership.GroupName(c.Flow.Name))
 	}
 	for _, i := range group.Instances {
 		if len(i.Shards) > 0 {
 			ids = append(ids, i.ID)
 		}
 	}
-	return ids
+	return ids, nil
 }
 
 // note takes the outcomes that the topic has.

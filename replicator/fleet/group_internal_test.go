@@ -102,7 +102,7 @@ func TestReport_group(t *testing.T) {
 func TestReport_ownersUnknown(t *testing.T) {
 	t.Parallel()
 	test := newGroupTest(t)
-	some := membership.Group{State: stable, Instances: []membership.Instance{{ID: "one", Shards: []int32{0, 1, 2, 3, 4, 9}}, {ID: "two", Shards: []int32{6}}, {ID: "three"}}}
+	some := membership.Group{State: "Stable", Instances: []membership.Instance{{ID: "one", Shards: []int32{0, 1, 2, 3, 4, 9}}, {ID: "two", Shards: []int32{6}}, {ID: "three"}}}
 	r := test.read(func(context.Context, *kgo.Client, string) (membership.Group, error) { return some, nil })
 	if r.Mode != ModeGroup || !slices.Equal(r.ShardsWithoutOwner, []int32{5, 7}) || r.IsHealthy() || r.Instances[0].Partitions != 5 {
 		t.Errorf("two shards without an owner: %+v", r)

@@ -24,7 +24,6 @@ type members struct {
 }
 
 const (
-	stable = "Stable"
 	// A group that rebalances is asked again for this long.
 	rebalanceTimeout = 5 * time.Second
 	rebalancePause   = 200 * time.Millisecond
@@ -34,7 +33,7 @@ func (r *reading) readMembers(ctx context.Context, describe describer) members {
 	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
 	defer cancel()
 	group, err := describe(ctx, r.target, r.flow.Name)
-	for began := time.Now(); err == nil && isMoving(group) && time.Since(began) < rebalanceTimeout; group, err = describe(ctx, r.target, r.flow.Name) {
+	for began := time.Now(); err == nil && group.IsMoving() && time.Since(began) < rebalanceTimeout; group, err = describe(ctx, r.target, r.flow.Name) {
 		if err := client.Sleep(ctx, rebalancePause); err != nil {
 			break
 		}
@@ -43,7 +42,7 @@ func (r *reading) readMembers(ctx context.Context, describe describer) members {
 		return members{err: r.clusters.TargetError(err)}
 	}
 	var m members
-	if isMoving(group) {
+	if group.IsMoving() {
 		m.moving = group.State
 	}
 	for _, member := range group.Instances {
@@ -55,8 +54,6 @@ func (r *reading) readMembers(ctx context.Context, describe describer) members {
 	}
 	return m
 }
-
-func isMoving(g membership.Group) bool { return !g.IsEmpty() && g.State != stable }
 
 // instances returns who runs the flow.
 func (r *reading) instances(now time.Time) (Mode, []Instance) {

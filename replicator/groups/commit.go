@@ -43,8 +43,14 @@ func (p *pass) commit(ctx context.Context, positions []*position) {
 		q.unnoted = false
 	}
 	moving, _ = p.look(ctx, moving)
-	if !p.deps.Host.Leads() {
+	p.committing.Add(1) // before it is asked whether that may be
+	defer p.committing.Add(-1)
+	switch {
+	case !p.deps.Host.Leads():
 		p.fail(errNotLeading)
+		unfinished(moving)
+		return
+	case p.deps.Paused != nil && p.deps.Paused(): // since this sync began: whoever stops the flow moves the groups next
 		unfinished(moving)
 		return
 	}

@@ -40,3 +40,23 @@ func TestCommitDoesNotNeedTheLogStart(t *testing.T) {
 		t.Errorf("committed %d, at %d (%v, %v)", n, at, refusals, err)
 	}
 }
+
+// The flow is stopped while a sync of the groups is under way. It commits nothing any more: whoever stopped the flow moves the groups next.
+func TestSyncThatIsUnderWayCommitsNothingOnceItIsPaused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.copies("orders", 0, 100)
+	w.commit(w.host.source, "app", "orders", 40)
+	paused := true
+	w.deps.Paused = func() bool { return paused }
+	s := w.newSyncer()
+	w.sync(s)
+	if at := w.committed(w.host.target, "app", "a.orders"); at >= 0 || s.IsCommitting() {
+		t.Errorf("the group was put at %d", at)
+	}
+	paused = false
+	w.sync(s)
+	if at := w.committed(w.host.target, "app", "a.orders"); at != 40 {
+		t.Errorf("the group is at %d", at)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -35,7 +36,12 @@ type Syncer struct {
 	next  string
 	round time.Time
 	alone time.Time // when a process that does not lead last wrote offset-syncs
+
+	committing atomic.Int32 // chunks that may be committing on the target
 }
+
+// IsCommitting reports whether commits on the target may be under way. If not, none follow as long as [Deps.Paused] reports true.
+func (s *Syncer) IsCommitting() bool { return s.committing.Load() > 0 }
 
 // New compiles the flow's group selection. It does no I/O.
 func New(d Deps) (*Syncer, error) {

@@ -17,6 +17,8 @@ import (
 const (
 	stateDead  = "Dead" // there is no such group
 	stateEmpty = "Empty"
+	// StateStable is that of a group whose members have their shards.
+	stateStable = "Stable"
 )
 
 // Group is the group of a flow's instances as its coordinator describes it.
@@ -39,6 +41,9 @@ type Instance struct {
 
 // IsEmpty reports whether the group has no members.
 func (g Group) IsEmpty() bool { return g.State == stateDead || g.State == stateEmpty }
+
+// IsMoving reports whether the group rebalances.
+func (g Group) IsMoving() bool { return !g.IsEmpty() && g.State != stateStable }
 
 // Describe returns the state of a group. A group that does not exist is Dead, which is no error.
 func Describe(ctx context.Context, cl *kgo.Client, group string) (Group, error) {

@@ -46,6 +46,7 @@ func look(ctx context.Context, c client.Clusters, source *kgo.Client) (*drained,
 	names := slices.Sorted(maps.Keys(topics))
 	if len(names) == 0 {
 		d.fleet = first
+		d.problem = d.find(nil)
 		return d, nil
 	}
 	high, err := admin.ListEndOffsets(ctx, names...)
@@ -72,10 +73,27 @@ func look(ctx context.Context, c client.Clusters, source *kgo.Client) (*drained,
 	return d, nil
 }
 
+// lag is how many records are not copied, and of how many partitions that is not known. Heartbeats are left out.
+func (d *drained) lag() (records int64, unknown int) {
+	for i := range d.fleet.Partitions {
+		switch p := &d.fleet.Partitions[i]; {
+		case p.Topic == offsets.HeartbeatsTopic:
+		case p.LagRecords == nil:
+			unknown++
+		default:
+			records += *p.LagRecords
+		}
+	}
+	return records, unknown
+}
+
 // find returns why not all is copied.
 func (d *drained) find(stable kadm.ListedOffsets) string {
 	if len(d.fleet.Problems) > 0 {
 		return d.fleet.Problems[0]
+	}
+	if topics := slices.Sorted(maps.Keys(d.fleet.NotCopied)); len(topics) > 0 { // one may have come since the checks
+		return fmt.Sprintf("topic %s is not copied: %s", topics[0], d.fleet.NotCopied[topics[0]])
 	}
 	left, behind, open := int64(0), 0, 0
 	example, openExample, problem := "", "", ""
@@ -116,6 +134,11 @@ func (d *drained) movedTo(later *drained) string {
 	for _, tp := range slices.SortedFunc(maps.Keys(later.ends), comparePartitions) {
 		if before, ok := d.ends[tp]; !ok || later.ends[tp] != before {
 			return fmt.Sprintf("the end of %s moved from %d to %d", tp, before, later.ends[tp])
+		}
+	}
+	for _, tp := range slices.SortedFunc(maps.Keys(d.ends), comparePartitions) {
+		if _, ok := later.ends[tp]; !ok {
+			return fmt.Sprintf("%s is not a partition of the flow any more", tp)
 		}
 	}
 	return ""

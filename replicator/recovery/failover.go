@@ -114,6 +114,9 @@ func checkFailover(ctx context.Context, c client.Clusters, o Options) (rows []Ro
 	default:
 		add("flow", OK, "%s", counted(len(r.Instances), "instance"))
 	}
+	if broken := r.Recovery; broken != nil && broken.What != string(Failover) {
+		add("recovery", Note, "a %s that %s began was broken off at step %s; it is given up. What it froze on cluster %s stays so until milena switchover --flow %s --thaw", broken.What, broken.Who, broken.Step, c.Flow.Source, c.Flow.Name)
+	}
 	halted := 0
 	for i := range r.Partitions {
 		if r.Partitions[i].Halted != nil {

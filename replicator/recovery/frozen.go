@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -112,8 +111,8 @@ func Thaw(ctx context.Context, c client.Clusters) (string, error) {
 		return "", err
 	}
 	done()
-	if last := state.Recovery(); last != nil && last.IsOpen() {
-		return "", fmt.Errorf("a %s of flow %s that %s began at %s has not ended, and may have frozen producers: repeat milena %s, which goes on or undoes it", last.What, c.Flow.Name, last.Who, last.When.UTC().Format(time.DateTime), last.What)
+	if r := state.Recovery(); r != nil && r.IsOpen() {
+		return "", fmt.Errorf("a %s of flow %s that %s began has not ended, and may have frozen the producers of cluster %s; repeat milena %s, which goes on, or undoes that", r.What, c.Flow.Name, r.Who, c.Flow.Source, r.What)
 	}
 	source, err := c.OpenSource()
 	if err != nil {

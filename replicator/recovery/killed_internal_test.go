@@ -3,19 +3,12 @@ package recovery
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/twmb/franz-go/pkg/kadm"
-
-	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
-	"github.com/milena-kafka/milena/replicator/diverged"
 	"github.com/milena-kafka/milena/replicator/freeze"
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
@@ -39,7 +32,6 @@ func newScene(t *testing.T) *scene {
 	s.forth.UntilReady()
 	s.home.UntilReady()
 	s.forth.UntilCopied("orders")
-	s.forth.UntilPartitions("heartbeats are copied, else a check may find that they are not", "heartbeats", 1, func(p replicator.PartitionStatus) bool { return p.LagRecords != nil })
 	return s
 }
 
@@ -175,138 +167,105 @@ func TestSwitchoverIsInterruptedInItsLastStep(t *testing.T) {
 	}
 }
 
-// A process was so slow that another one has taken the switchover over, and has ended it. When it goes on, it writes nothing any more.
-func TestASlowProcessDoesNotGoOnAfterAnotherOneHasEnded(t *testing.T) {
+// A process is paused for so long that another one goes on and ends the switchover. When it wakes up it must not go on where it was: to undo a switchover that
+// is done would let both clusters copy what clients write to the other one.
+func TestPausedProcessDoesNotReviveWhatHasEnded(t *testing.T) {
 	t.Parallel()
-	s := newScene(t)
-	there := s.AsCommand()
-	slow, err := begin(t.Context(), there, Switchover, Options{Who: "alice"}, nil)
+	c := replicatortest.NewClusters(t, 1)
+	clusters := c.AsCommand()
+	o := Options{Who: "alice", Freeze: freeze.None, gone: func(string) bool { return true }}
+	paused, err := begin(t.Context(), clusters, Switchover, o, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer slow.close()
-	other, err := begin(t.Context(), there, Switchover, Options{Who: "bob", gone: func(string) bool { return true }}, nil)
+	defer paused.close()
+	other, err := begin(t.Context(), clusters, Switchover, o, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.close()
+	if err := other.save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := other.end(t.Context(), control.RecoveryDone); err != nil {
 		t.Fatal(err)
 	}
-	if err := slow.note(t.Context(), Step{Name: StepDrain, Result: Begun, Began: now()}); !errors.Is(err, errTaken) {
-		t.Errorf("the slow process may go on: %v", err)
+	if err := paused.save(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("it goes on: %v", err)
 	}
-	slow.record.State, slow.doc.Report.Steps = control.RecoveryUndoes, []Step{{Name: StepStop, Result: OK}}
-	undone := false
-	undo := func(context.Context) (string, error) { undone = true; return "", nil }
-	if err := slow.backward(t.Context(), []step{{name: StepStop, undo: undo}}, nil); !errors.Is(err, errTaken) || undone {
-		t.Errorf("the slow process may undo: %v, %v", err, undone)
-	}
-	if r := s.ControlState().Recovery(); r.State != control.RecoveryDone || r.Who != "bob" {
+	if r := c.ControlState().Recovery(); r.State != control.RecoveryDone {
 		t.Errorf("the topic has %+v", r)
 	}
 }
 
-// A switchover has frozen the producers and was broken off, and then the source is gone: it can neither go on nor be undone. A failover takes its place, and
-// what was frozen is thawed once the source is back.
-func TestFailOverAfterASwitchoverThatWasBrokenOff(t *testing.T) {
+// The source dies in the midst of a switchover, which can neither go on nor be undone then. The flow fails over all the same, and the freeze is not forgotten.
+func TestFailoverInTheMidstOfASwitchover(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	quotas := func() kadm.DescribedClientQuotas {
-		found, err := s.Source.Admin.DescribeClientQuotas(t.Context(), false, []kadm.DescribeClientQuotaComponent{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return found
+	if _, err, killed := s.switchOver(func(e Event) bool { return e.Waiting == "" && e.Step.Name == StepDrain && e.Step.Result == Begun }); !killed {
+		t.Fatalf("it was not killed: %v", err)
 	}
-	before := quotas()
-	s.Target.AwaitCommitted("billing", "a.orders", 0, s.TargetOffset("orders", 0, 7))
-	if _, err, killed := s.switchOverBy(freeze.Quota, func(e Event) bool { return e.Step.Name == StepDrain && e.Step.Result == Begun }); !killed {
-		t.Fatal(err)
-	}
-	there, back := s.AsCommand(), s.ReverseAsCommand()
-	if text, err := Thaw(t.Context(), there); err == nil {
-		t.Errorf("while the switchover has not ended, a thaw says: %s", text)
-	}
+	broken := s.ControlState().Recovery()
 	s.Source.Cut()
-	var held *HeldError
-	if _, err := FailOver(t.Context(), there, &back, Options{Who: "bob"}); !errors.As(err, &held) || !held.Replaces {
-		t.Errorf("while the switchover is carried out: %v", err)
-	}
-	report, err := FailOver(t.Context(), there, &back, Options{Who: "bob", gone: func(string) bool { return true }})
-	if err != nil || report.State != control.RecoveryDone || report.Groups != 1 {
+	there, back := s.AsCommand(), s.ReverseAsCommand()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	report, err := FailOver(ctx, there, &back, Options{Who: "bob", gone: func(string) bool { return true }})
+	if err != nil || report.State != control.RecoveryDone {
 		t.Fatalf("%v: %+v", err, report)
 	}
-	if i := slices.IndexFunc(report.Checks, func(r Row) bool { return r.Name == "recovery" && strings.Contains(r.Detail, "stay frozen") }); i < 0 {
-		t.Errorf("%+v", report.Checks)
+	state := s.ControlState()
+	if d := state.Stopped(); d == nil || d.What != control.FailOver {
+		t.Errorf("the flow is %+v", d)
 	}
-	if d := s.ControlState().Stopped(); d == nil || d.What != control.FailOver {
-		t.Errorf("%+v", d)
-	}
-	s.Source.Restore()
-	if cmp.Equal(before, quotas()) {
-		t.Fatal("nothing is frozen")
-	}
-	if text, err := Thaw(t.Context(), there); err != nil || text == "" {
-		t.Fatalf("%q, %v", text, err)
-	}
-	if diff := cmp.Diff(before, quotas()); diff != "" {
-		t.Error(diff)
+	if !slices.ContainsFunc(state.Recoveries(), func(r control.Recovery) bool { return r.ID == broken.ID && r.State == control.RecoveryRuns }) {
+		t.Errorf("the history has %+v", state.Recoveries())
 	}
 }
 
-// Very many partitions have records that only the old source has. What a failback notes of them fits into the control topic, and all of them are left out;
-// what does not fit is not noted, and does not keep it from being undone.
-func TestFailbackOfManyPartitions(t *testing.T) {
+// What a switchover that a failover replaces has frozen can be taken back.
+func TestFailoverKeepsTheFreezeOfASwitchoverThatItReplaces(t *testing.T) {
 	t.Parallel()
-	found := &Diverged{}
-	for n := range int32(20_000) {
-		records := int64(n)
-		found.Partitions = append(found.Partitions, diverged.Partition{
-			Topic: fmt.Sprintf("a-topic-with-a-long-name-%d", n/100), TargetTopic: "copy", Partition: n % 100, To: 1_000_000_000, Records: &records, Notes: []string{strings.Repeat("é", 300)},
-		})
-	}
-	s := &scene{Clusters: replicatortest.NewClusters(t, 1), t: t}
-	r, err := begin(t.Context(), s.AsCommand(), Failback, Options{Who: "alice"}, nil)
+	c := replicatortest.NewClusters(t, 1)
+	o := Options{Who: "alice", Freeze: freeze.ACL, gone: func(string) bool { return true }}
+	broken, err := begin(t.Context(), c.AsCommand(), Switchover, o, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.close()
-	if err := r.change(t.Context(), func(d *document) { d.Report.Diverged = found }); !errors.Is(err, errTooLarge) {
-		t.Errorf("it fits: %v", err)
+	defer broken.close()
+	if err := broken.change(t.Context(), func(d *document) { d.Frozen = &frozen{Memory: freeze.Memory{Method: freeze.ACL}} }); err != nil {
+		t.Fatal(err)
 	}
-	if err := r.change(t.Context(), func(d *document) { d.Report.Diverged, d.LeaveOut = found.bounded(), found.ends() }); err != nil {
-		t.Error(err)
+	failover, err := begin(t.Context(), c.AsCommand(), Failover, o, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if d := r.doc.Report.Diverged; len(d.Partitions) != maxDiverged || d.OtherPartitions != 20_000-maxDiverged || len(r.doc.LeaveOut) != 200 || len(r.doc.LeaveOut["a-topic-with-a-long-name-7"]) != 100 {
-		t.Errorf("%d and %d partitions, %d topics", len(d.Partitions), d.OtherPartitions, len(r.doc.LeaveOut))
-	}
-	if err := r.end(t.Context(), control.RecoveryUndone); err != nil {
-		t.Error(err)
+	defer failover.close()
+	if n := len(failover.doc.freezes()); n != 1 {
+		t.Errorf("%d freezes are known", n)
 	}
 }
 
-// A process was so slow that another one has taken the switchover over, and carries it out. What the slow one still says does not end the other one.
-func TestASlowProcessDoesNotEndTheOneThatGoesOn(t *testing.T) {
+// Two people begin on an empty topic, and the second one is paused before its first record. The first one is under way then, and goes on.
+func TestLateFirstRecordOfAnEmptyTopic(t *testing.T) {
 	t.Parallel()
-	s := newScene(t)
-	there := s.AsCommand()
-	slow, err := begin(t.Context(), there, Switchover, Options{Who: "alice"}, nil)
+	c := replicatortest.NewClusters(t, 1)
+	clusters := c.AsCommand()
+	cl, err := clusters.OpenTarget()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer slow.close()
-	other, err := begin(t.Context(), there, Switchover, Options{Who: "bob", gone: func(string) bool { return true }}, nil)
+	defer cl.Close()
+	late := &run{clusters: clusters, log: control.NewLog(cl, clusters.Flow.Target, clusters.Flow.Name), state: &control.State{}, record: control.NewRecovery(string(Switchover), "bob", "late")}
+	first, err := begin(t.Context(), clusters, Switchover, Options{Who: "alice", Freeze: freeze.None}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.close()
-	for range 3 { // as of the one that says that it is there, and of the step that ends
-		if err := slow.note(t.Context(), Step{Name: StepDrain, Result: Failed}); !errors.Is(err, errTaken) {
-			t.Errorf("the slow process may go on: %v", err)
-		}
+	defer first.close()
+	if err := late.save(t.Context()); !errors.Is(err, errTaken) {
+		t.Errorf("the late one: %v", err)
 	}
-	if err := other.note(t.Context(), Step{Name: StepDrain, Result: OK}); err != nil {
-		t.Error(err)
+	if err := first.save(t.Context()); err != nil {
+		t.Errorf("the first one: %v", err)
 	}
 }

@@ -48,6 +48,8 @@ func (p *positions) follows() bool { return p.clusters.Flow.GroupsSync && !p.clu
 type group struct {
 	name      string
 	active    bool
+	rebalance bool                             // its members are being assigned what they read
+	pending   bool                             // a transaction is open that commits positions
 	committed map[offsets.TopicPartition]int64 // in topics that are copied to the target
 	handed    map[offsets.TopicPartition]int64 // in copies of the target's topics
 	reads     []offsets.TopicPartition         // what its members read of both
@@ -87,7 +89,7 @@ func (p *positions) read(ctx context.Context) (list []group, err error) {
 		}
 	}
 	slices.Sort(names)
-	fetched := p.source.FetchManyOffsets(ctx, names...)
+	fetched := p.source.FetchManyOffsets(kadm.RequireStable(ctx), names...)
 	for _, name := range names {
 		answer := fetched[name]
 		if answer.Err != nil {
@@ -95,25 +97,39 @@ func (p *positions) read(ctx context.Context) (list []group, err error) {
 		}
 		state := listed[name].State
 		g := group{name: name, active: state != "" && state != "Empty" && state != "Dead", committed: make(map[offsets.TopicPartition]int64), handed: make(map[offsets.TopicPartition]int64)}
-		answer.Fetched.Each(func(o kadm.OffsetResponse) {
-			tp := offsets.TopicPartition{Topic: o.Topic, Partition: o.Partition}
-			if o.Err != nil || o.At < 0 {
-				return
-			}
-			if _, reason := p.topics.Target(o.Topic); reason == "" {
-				g.committed[tp] = o.At
-			} else if _, ok := p.home.of(o.Topic); ok {
-				g.handed[tp] = o.At
-			}
-		})
-		if g.hasPositions() || g.active {
+		if err := g.take(p, answer.Fetched); err != nil {
+			return nil, p.clusters.SourceError(err)
+		}
+		if g.hasPositions() || g.active || g.pending {
 			list = append(list, g)
 		}
 	}
 	if err := p.assigned(ctx, list); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(list, func(g group) bool { return !g.hasPositions() && len(g.reads) == 0 }), nil
+	return slices.DeleteFunc(list, func(g group) bool { return !g.hasPositions() && len(g.reads) == 0 && !g.pending }), nil
+}
+
+// take takes the positions of the group that concern the flow. A position that is not told is not none.
+func (g *group) take(p *positions, fetched kadm.OffsetResponses) (err error) {
+	fetched.Each(func(o kadm.OffsetResponse) {
+		_, reason := p.topics.Target(o.Topic)
+		_, handed := p.home.of(o.Topic)
+		tp := offsets.TopicPartition{Topic: o.Topic, Partition: o.Partition}
+		switch {
+		case reason != "" && !handed:
+		case errors.Is(o.Err, kerr.UnstableOffsetCommit):
+			g.pending = true
+		case o.Err != nil:
+			err = fmt.Errorf("read the offset of group %s in %s: %w", g.name, tp, o.Err)
+		case o.At < 0:
+		case reason == "":
+			g.committed[tp] = o.At
+		default:
+			g.handed[tp] = o.At
+		}
+	})
+	return err
 }
 
 // prove finds out whether each group is on the target exactly where it continues, and returns how many positions it looked at.

@@ -1,12 +1,15 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
@@ -62,6 +65,7 @@ func (p *positions) assigned(ctx context.Context, list []group) error {
 			newer = append(newer, name)
 			continue
 		}
+		g.rebalance = d.State != stateStable
 		p.addAssigned(g, d.AssignedPartitions())
 	}
 	if len(newer) == 0 {
@@ -69,16 +73,24 @@ func (p *positions) assigned(ctx context.Context, list []group) error {
 	}
 	slices.Sort(newer)
 	consumers, err := p.source.DescribeConsumerGroups(ctx, newer...)
-	if err != nil {
-		return nil //nolint:nilerr // the broker is older than that protocol, so these groups have just lost their members
-	}
-	for name, d := range consumers {
-		if d.Err == nil {
+	for _, name := range newer {
+		older := described[name].Err
+		d, ok := consumers[name]
+		switch {
+		case err == nil && ok && d.Err == nil:
+			active[name].rebalance = len(d.Members) > 0 && d.State != stateStable
 			p.addAssigned(active[name], d.AssignedPartitions())
+		case older == nil: // it has just lost its members; a broker that is older than that protocol answers with an error
+		case errors.Is(older, kerr.GroupIDNotFound) && errors.Is(d.Err, kerr.GroupIDNotFound): // it is gone
+		default:
+			return fmt.Errorf("describe group %s of cluster %s: %w", name, p.clusters.Flow.Source, cmp.Or(err, d.Err, older))
 		}
 	}
 	return nil
 }
+
+// stateStable is that of a group whose members know what they read.
+const stateStable = "Stable"
 
 func (p *positions) addAssigned(g *group, assigned kadm.TopicsSet) {
 	if g == nil {
@@ -124,16 +136,23 @@ func (p *positions) bounds(ctx context.Context, list []group) (starts, ends kadm
 	return starts, ends, nil
 }
 
-// moving are the groups that may still move: they have members and something to read.
+// moving are the groups that may still move: they have members and something to read, or it is not known.
 func (p *positions) moving(ctx context.Context, list []group) (names []string, err error) {
 	starts, ends, err := p.bounds(ctx, list)
-	if err != nil || len(ends) == 0 {
+	if err != nil {
 		return nil, err
 	}
 	var c counterparts
 	defer c.close()
 	for _, g := range list {
-		if !g.active {
+		switch {
+		case g.pending:
+			names = append(names, g.name+" (a transaction is open that commits positions)")
+			continue
+		case !g.active:
+			continue
+		case g.rebalance:
+			names = append(names, g.name+" (rebalances)")
 			continue
 		}
 		positions := g.all()

@@ -29,6 +29,8 @@ type run struct {
 	doc    document
 	after  control.Recovery // the record that the first one of this process replaces; empty once it is written
 	taken  error            // another process has taken over: this one has read that, so its next record would count again
+	// givenUp is the recovery that a failover replaces, nil if there is none. It is kept in the history once.
+	givenUp *control.Recovery
 }
 
 // Event is what a recovery tells while it is under way.
@@ -151,6 +153,9 @@ func (r *run) claim(ctx context.Context, verb Verb, o Options, checks []Row) err
 				return err
 			}
 			r.doc.Earlier = before.freezes()
+			if last.IsOpen() && verb != Drill {
+				r.givenUp = last
+			}
 		}
 	}
 	r.doc.Report.Who = o.Who
@@ -190,11 +195,16 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 		return fmt.Errorf("the record of the %s has %d bytes: %w; choose fewer topics for one flow", r.record.What, n, errTooLarge)
 	}
 	for attempt := range saveAttempts {
-		err = r.log.WriteCreating(ctx, r.clusters, r.record.Entries(r.state.ReadTo()))
+		// At least 1, if nothing was read: what somebody else has written again since, see claim, counts then.
+		entries := r.record.Entries(max(1, r.state.ReadTo()))
+		if r.givenUp != nil {
+			entries = append(entries, r.givenUp.Kept())
+		}
+		err = r.log.WriteCreating(ctx, r.clusters, entries)
 		if read := r.read(ctx); read == nil {
 			now := r.state.RecoveryOf(r.record.What)
 			if now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen) {
-				r.after = control.Recovery{}
+				r.after, r.givenUp = control.Recovery{}, nil
 				return nil // also if the answer to the write was lost
 			}
 			if r.findTaken(); r.taken != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/fleet"
 	"github.com/milena-kafka/milena/replicator/freeze"
 )
 
@@ -195,8 +196,11 @@ func methodText(m freeze.Method) string {
 
 // thaw takes the freeze back.
 func (s *switchover) thaw(ctx context.Context) (string, error) {
-	if !s.doc.Frozen.holds() {
+	switch {
+	case s.doc.Frozen == nil:
 		return "nothing was frozen", nil
+	case !s.doc.Frozen.holds(): // a process was killed before it could keep that
+		return "it is taken back already", s.keepFreeze(ctx)
 	}
 	notes, err := freeze.Thaw(ctx, s.source, s.doc.Frozen.Memory)
 	if err != nil {
@@ -341,6 +345,9 @@ func (s *switchover) stay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if i := slices.IndexFunc(list, func(g group) bool { return g.pending }); i >= 0 {
+		return fmt.Errorf("group %s moves: a transaction is open that commits positions", list[i].name)
+	}
 	if list = slices.DeleteFunc(list, func(g group) bool { return !g.hasPositions() }); len(list) == 0 {
 		return nil
 	}
@@ -349,7 +356,7 @@ func (s *switchover) stay(ctx context.Context) error {
 }
 
 func (s *switchover) start(ctx context.Context) (string, error) {
-	return s.submit(ctx, s.clusters, control.StartFlow, control.Scope{Kind: control.Flow})
+	return s.restore(ctx, s.clusters, control.StartFlow)
 }
 
 // startReverse lets the reverse flow run, if somebody has stopped it.
@@ -377,7 +384,7 @@ func (s *switchover) stopReverse(ctx context.Context) (string, error) {
 	if s.reverse == nil || s.doc.Started == nil {
 		return "it ran before", nil
 	}
-	return s.submit(ctx, *s.reverse, s.doc.Started.What, control.Scope{Kind: control.Flow})
+	return s.restore(ctx, *s.reverse, s.doc.Started.What)
 }
 
 // open takes back the freeze of the target that an earlier switchover in the other direction left.
@@ -422,15 +429,62 @@ func (r *run) submit(ctx context.Context, c client.Clusters, what control.Verb, 
 	switch {
 	case len(s.Missing) > 0:
 		return "", fmt.Errorf("%s of flow %s: instance %s has not answered within %v; end it, or wait until it is gone from the group of the flow", what, c.Flow.Name, strings.Join(s.Missing, ", "), answerWait)
+	case s.Unknown != "":
+		return "", fmt.Errorf("%s of flow %s: it is not known which instances run: %s", what, c.Flow.Name, s.Unknown)
 	case len(s.Outcomes) == 0 && s.Running:
 		return "", fmt.Errorf("%s of flow %s: no instance has answered within %v; see its log", what, c.Flow.Name, answerWait)
 	case len(s.Outcomes) == 0 && what == control.SyncGroups:
 		return "", errors.New("no instance runs that could sync the groups")
 	case len(s.Outcomes) == 0:
-		return fmt.Sprintf("flow %s: no instance runs; it holds from the next start on", c.Flow.Name), nil
+		return r.idle(ctx, c, what)
 	}
 	slices.Sort(details)
 	return fmt.Sprintf("flow %s: %s", c.Flow.Name, strings.Join(details, "; ")), nil
+}
+
+// restoreWait is how long the instances may take to say that they did what undoing demands of them.
+const restoreWait = 5 * time.Second
+
+// restore lets hold again what held before. An instance that does not answer holds up nothing: it may be why all is undone, producers wait for the rest, and it
+// reads the decision as soon as it can.
+func (r *run) restore(ctx context.Context, c client.Clusters, what control.Verb) (string, error) {
+	s, err := control.Submit(ctx, c, restoreWait, control.New(what, control.Scope{Kind: control.Flow}, r.record.Who, r.reason()))
+	if err != nil {
+		return "", err
+	}
+	var details []string
+	for _, o := range s.Outcomes {
+		details = append(details, o.Instance+": "+o.Detail)
+	}
+	slices.Sort(details)
+	for _, id := range s.Missing {
+		details = append(details, fmt.Sprintf("%s: no answer within %v; it holds once that instance reads topic %s", id, restoreWait, control.TopicName(c.Flow.Name)))
+	}
+	if len(details) == 0 {
+		details = []string{"no instance has answered; it holds from the next start on"}
+	}
+	return fmt.Sprintf("flow %s: %s", c.Flow.Name, strings.Join(details, "; ")), nil
+}
+
+// idle is the answer of a flow without one: that no instance runs. One outside a group, with instances: one, is known by the journal only.
+func (r *run) idle(ctx context.Context, c client.Clusters, what control.Verb) (string, error) {
+	if what == control.StopFlow || what == control.FailOver {
+		now, err := fleet.Read(ctx, c)
+		if err != nil {
+			return "", err
+		}
+		if now.Mode == fleet.ModeUnknown {
+			return "", fmt.Errorf("%s of flow %s: it is not known whether an instance runs: %s", what, c.Flow.Name, firstOf(now.Problems))
+		}
+		if now.Mode != fleet.ModeStopped {
+			var ids []string
+			for i := range now.Instances {
+				ids = append(ids, now.Instances[i].ID)
+			}
+			return "", fmt.Errorf("%s of flow %s: no instance has answered within %v, and by its journal one runs (%s); end it, or repeat this once it has ended", what, c.Flow.Name, answerWait, strings.Join(ids, ", "))
+		}
+	}
+	return fmt.Sprintf("flow %s: no instance runs; it holds from the next start on", c.Flow.Name), nil
 }
 
 func counted(n int, noun string) string {

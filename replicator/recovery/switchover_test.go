@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
@@ -188,6 +189,59 @@ func TestSwitchOverWaitsForAFirstCommit(t *testing.T) {
 		if at, _ := p.Target.Committed("slow", "a.orders", partition); at != p.TargetOffset("orders", partition, 100) {
 			t.Errorf("the group is at %d", at)
 		}
+	}
+}
+
+// A group without members has an open transaction that commits a position: it may still move. The switchover waits until that has ended.
+func TestSwitchOverWaitsForPositionsInATransaction(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Source.Produce("orders", 2, 100, "first")
+	p.Source.Commit("billing", "orders", 0, 50)
+	p.ready()
+	id := "exactly-once"
+	begin := kmsg.NewPtrInitProducerIDRequest()
+	begin.TransactionalID, begin.TransactionTimeoutMillis = &id, 60_000
+	producer, err := begin.RequestWith(t.Context(), p.Source.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := kmsg.NewPtrAddOffsetsToTxnRequest()
+	add.TransactionalID, add.ProducerID, add.ProducerEpoch, add.Group = id, producer.ProducerID, producer.ProducerEpoch, "billing"
+	if _, err := add.RequestWith(t.Context(), p.Source.Client); err != nil {
+		t.Fatal(err)
+	}
+	commit := kmsg.NewPtrTxnOffsetCommitRequest()
+	commit.TransactionalID, commit.ProducerID, commit.ProducerEpoch, commit.Group, commit.Generation = id, producer.ProducerID, producer.ProducerEpoch, "billing", -1
+	topic := kmsg.NewTxnOffsetCommitRequestTopic()
+	topic.Topic, topic.TopicID = "orders", p.Source.TopicInfo("orders").TopicID
+	partition := kmsg.NewTxnOffsetCommitRequestTopicPartition()
+	partition.Offset = 80
+	topic.Partitions = append(topic.Partitions, partition)
+	commit.Topics = append(commit.Topics, topic)
+	if answer, err := commit.RequestWith(t.Context(), p.Source.Client); err != nil || answer.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatalf("%v: %+v", err, answer)
+	}
+	waited := false
+	o := p.options()
+	o.Watch = func(e recovery.Event) {
+		if e.Step.Name == recovery.StepGroups && strings.Contains(e.Waiting, "billing (a transaction is open") && !waited {
+			waited = true
+			end := kmsg.NewPtrEndTxnRequest()
+			end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = id, producer.ProducerID, producer.ProducerEpoch, true
+			if _, err := end.RequestWith(t.Context(), p.Source.Client); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	report, err := recovery.SwitchOver(ctx, p.there, &p.back, o)
+	if err != nil || !waited {
+		t.Fatalf("it waited: %v; %v\n%+v", waited, err, report)
+	}
+	if at, _ := p.Target.Committed("billing", "a.orders", 0); at != p.TargetOffset("orders", 0, 80) {
+		t.Errorf("the group is at %d", at)
 	}
 }
 
