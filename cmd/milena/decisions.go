@@ -173,12 +173,20 @@ func describeAnomaly(a *fleet.PastAnomaly) (where, what, outcome string) {
 // recoveryText is how far a recovery is.
 func recoveryText(r *control.RecoveryStatus) string {
 	switch {
+	case r.Drilled != nil && r.Drilled.Passed:
+		return "passed"
+	case r.Drilled != nil:
+		return "not passed, " + count(int64(r.Drilled.Findings), "finding")
 	case r.State == control.RecoveryDone || r.State == control.RecoveryUndone:
 		return string(r.State)
 	case r.Held:
 		return fmt.Sprintf("%s, at step %s", r.State, r.Step)
 	}
-	return fmt.Sprintf("broken off at step %s, while it was %s; milena %s resumes it", r.Step, r.State, r.What)
+	text := fmt.Sprintf("broken off at step %s, while it was %s; milena %s resumes it", r.Step, r.State, r.What)
+	if r.What != string(control.FailOver) && r.What != control.Drill {
+		text += ", or milena failover takes its place if the source is gone"
+	}
+	return text
 }
 
 func describeEvent(e *control.Event) (where, what, outcome string) {

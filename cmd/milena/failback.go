@@ -78,7 +78,7 @@ func (p *program) printDiverged(d *recovery.Diverged) {
 		row(w, "%s-%d\t%s\t%d\t%d to %d\t%s", of.Topic, of.Partition, records, of.Bytes, of.From, max(of.From, of.To-1), divergedNote(of))
 	}
 	_ = w.Flush()
-	if n := len(list) - mostDiverged; n > 0 {
+	if n := len(list) + d.OtherPartitions - min(mostDiverged, len(list)); n > 0 {
 		p.printf("and %d more\n", n)
 	}
 	for _, text := range d.Warnings {

@@ -60,7 +60,8 @@ func (p *program) switchover(ctx context.Context, args []string) error {
 const failoverHelp = `milena failover makes the target of a flow the cluster that clients use, because the source is gone. It
 stops the flow for good, so that nothing is copied when the source comes back, says what the target
 lacks, puts the consumer groups where they continue, and prints what clients must change. It needs the
-target only. milena failback brings the clients home again.
+target only, and is repeated if a step fails. It takes the place of a switchover or a failback that was
+broken off. milena failback brings the clients home again.
 
 Examples:
   milena failover -c milena.yaml --flow primary-dr --dry-run
@@ -81,13 +82,16 @@ func (p *program) failover(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if *fromTime != "" {
-		(*where)["*"] = *fromTime
-	}
 	r.options.Where = make(map[string]recovery.Where)
+	now := time.Now()
+	if *fromTime != "" {
+		if r.options.Where["*"], err = recovery.ParseWhere(*fromTime, now); err != nil {
+			return wrong(r.flags, "--from-time %v", err)
+		}
+	}
 	for group, text := range *where {
-		if r.options.Where[group], err = recovery.ParseWhere(text, time.Now()); err != nil {
-			return wrong(r.flags, "%s: %v", group, err)
+		if r.options.Where[group], err = recovery.ParseWhere(text, now); err != nil {
+			return wrong(r.flags, "--group-positions: group %s: %v", group, err)
 		}
 	}
 	return p.carryOutRecovery(ctx, r, func(ctx context.Context, o recovery.Options) (*recovery.Report, error) {

@@ -83,11 +83,13 @@ type RecoveryStatus struct {
 	// Step is the present one, or the last one. Held says that a process carries it out.
 	Step string `json:"step"`
 	Held bool   `json:"held"`
+	// Drilled is how a drill came out, absent for other recoveries.
+	Drilled *Drilled `json:"drilled,omitempty"`
 }
 
 // Status is the recovery without its document.
 func (r *Recovery) Status(now time.Time) *RecoveryStatus {
-	return &RecoveryStatus{r.ID, r.What, r.Who, r.State, r.Step, r.IsHeld(now)}
+	return &RecoveryStatus{r.ID, r.What, r.Who, r.State, r.Step, r.IsHeld(now), r.Drilled}
 }
 
 // NewRecovery returns a recovery that begins now.

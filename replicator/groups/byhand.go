@@ -16,6 +16,19 @@ func (t *Translator) Commit(ctx context.Context, side offsets.Side, group string
 	return t.commit(ctx, side, group, translated, (*position).mayCommitByHand)
 }
 
+// Follow is Commit on the target that moves a group only from where the flow has put it, as isPut says, or from nowhere: any other position is one of
+// consumers or of a person there.
+func (t *Translator) Follow(ctx context.Context, group string, translated []offsets.GroupOffset, isPut func(tp offsets.TopicPartition, at int64) bool) (int, []Refusal, error) {
+	return t.commit(ctx, offsets.Target, group, translated, func(p *position, listed kadm.ListedGroup, now committed) bool {
+		may := p.mayCommitByHand(listed, now)
+		if may && now.at >= 0 && !isPut(p.target, now.at) {
+			p.refuse(policy.RefusedOwn, fmt.Sprintf("%s: at %d, translated %d", p.target, now.at, p.targetOffset))
+			return false
+		}
+		return may
+	})
+}
+
 // Put is Commit on the target that also moves backward: a person has said where the group is to be.
 func (t *Translator) Put(ctx context.Context, group string, chosen []offsets.GroupOffset) (int, []Refusal, error) {
 	return t.commit(ctx, offsets.Target, group, chosen, (*position).mayPutByHand)

@@ -2,11 +2,14 @@ package recovery
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/milena-kafka/milena/replicator/client"
@@ -57,8 +60,76 @@ type Diverged struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// NotCopied has the selected topics of the source that the flow cannot copy, with the reason.
 	NotCopied map[string]string `json:"not_copied,omitempty"`
-	// Partitions are those with something to say, by topic and number.
-	Partitions []diverged.Partition `json:"partitions"`
+	// Partitions are those with something to say, by topic and number, and OtherPartitions how many more there are than are listed once the failback has begun.
+	Partitions      []diverged.Partition `json:"partitions"`
+	OtherPartitions int                  `json:"other_partitions,omitempty"`
+}
+
+// What a report has at most: its record must fit into the control topic.
+const (
+	maxDiverged        = 500
+	maxDivergedText    = 200
+	maxDivergedReasons = 100
+)
+
+// bounded is what the control topic keeps: the partitions with the most records, and those of which something is not known.
+func (d *Diverged) bounded() *Diverged {
+	b := *d
+	weight := func(p *diverged.Partition) int64 {
+		if p.Records == nil || p.Doubt != nil {
+			return math.MaxInt64
+		}
+		return *p.Records
+	}
+	b.Partitions = slices.Clone(d.Partitions)
+	slices.SortStableFunc(b.Partitions, func(x, y diverged.Partition) int { return cmp.Compare(weight(&y), weight(&x)) })
+	b.Partitions = b.Partitions[:min(maxDiverged, len(b.Partitions))]
+	b.OtherPartitions = len(d.Partitions) - len(b.Partitions)
+	slices.SortStableFunc(b.Partitions, func(x, y diverged.Partition) int {
+		return cmp.Or(cmp.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))
+	})
+	for i := range b.Partitions {
+		p := &b.Partitions[i]
+		p.Problem, p.Notes = clip(p.Problem), slices.Clone(p.Notes[:min(1, len(p.Notes))])
+		for j := range p.Notes {
+			p.Notes[j] = clip(p.Notes[j])
+		}
+		if p.Doubt != nil {
+			doubt := *p.Doubt
+			doubt.Why = clip(doubt.Why)
+			p.Doubt = &doubt
+		}
+	}
+	if len(d.NotCopied) > maxDivergedReasons {
+		b.NotCopied = make(map[string]string)
+		for _, topic := range slices.Sorted(keys(d.NotCopied))[:maxDivergedReasons] {
+			b.NotCopied[topic] = d.NotCopied[topic]
+		}
+	}
+	return &b
+}
+
+func clip(text string) string {
+	if len(text) <= maxDivergedText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxDivergedText], "") + "…"
+}
+
+// ends are the offsets, exclusive, up to which partitions were exported, by topic and number.
+func (d *Diverged) ends() map[string]map[int32]int64 {
+	ends := make(map[string]map[int32]int64)
+	for i := range d.Partitions {
+		p := &d.Partitions[i]
+		if p.From == p.To && p.Doubt == nil {
+			continue
+		}
+		if ends[p.Topic] == nil {
+			ends[p.Topic] = make(map[int32]int64)
+		}
+		ends[p.Topic][p.Partition] = p.To
+	}
+	return ends
 }
 
 func divergedOf(r *diverged.Report) *Diverged {
@@ -122,32 +193,26 @@ func (d *Diverged) cannotExport(doubtful bool) string {
 }
 
 // leaveOutOf are the decisions that let a flow continue behind what was exported.
-func leaveOutOf(ctx context.Context, c client.Clusters, d *Diverged, who, why string) (list []control.Decision, err error) {
+func leaveOutOf(ctx context.Context, c client.Clusters, ends map[string]map[int32]int64, who, why string) (list []control.Decision, err error) {
 	r, err := fleet.Read(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	for i := range d.Partitions {
-		p := &d.Partitions[i]
-		if p.From == p.To && p.Doubt == nil {
+	for i := range r.Partitions {
+		of := &r.Partitions[i]
+		to, exported := ends[of.Topic][of.Partition]
+		switch {
+		case !exported:
 			continue
+		case of.Journaled == nil:
+			return nil, fmt.Errorf("it is not known up to where %s-%d is copied: %s", of.Topic, of.Partition, of.Why)
+		case *of.Journaled >= to:
+			continue // an earlier process left them out
 		}
-		for j := range r.Partitions {
-			of := &r.Partitions[j]
-			if of.Topic != p.Topic || of.Partition != p.Partition {
-				continue
-			}
-			if of.Journaled == nil {
-				return nil, fmt.Errorf("it is not known up to where %s-%d is copied: %s", p.Topic, p.Partition, of.Why)
-			}
-			if *of.Journaled >= p.To {
-				continue // an earlier process left them out
-			}
-			from, to := *of.Journaled, p.To
-			decision := control.New(control.Skip, control.Scope{Kind: control.Partition, Topic: p.Topic, Partition: p.Partition}, who, why)
-			decision.From, decision.To = &from, &to
-			list = append(list, decision)
-		}
+		from := *of.Journaled
+		decision := control.New(control.Skip, control.Scope{Kind: control.Partition, Topic: of.Topic, Partition: of.Partition}, who, why)
+		decision.From, decision.To = &from, &to
+		list = append(list, decision)
 	}
 	return list, nil
 }

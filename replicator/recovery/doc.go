@@ -7,7 +7,7 @@
 //	rest.go        whether the groups have come to rest
 //	home.go        the same for groups that read copies of the target's topics
 //	frozen.go      the freeze that a switchover leaves, kept on the cluster that is frozen
-//	failover.go    FailOver and its steps
+//	failover.go    FailOver and its steps; failovergroups.go puts the groups where they continue
 //	failback.go    FailBack and its steps; failbackcheck.go makes the checks before
 //	divergence.go  what only the old source has: as it is reported, exported, and left out
 //	drill.go       RunDrill and its steps; drillgroups.go, drillcompare.go and drillread.go look at the groups and at the records behind their positions
@@ -29,7 +29,9 @@
 // One process at a time carries out a recovery of a flow. Its records count only if nobody has written one since it read the topic ([control.Entry]), so of
 // two that begin at once one is refused. While it works it says every 3 s that it is there. After [control.RecoveryTimeout] of silence, or at once if it was a
 // process of the same host that does not exist any more, the same command goes on. A process that was only slow finds at its next record that another one
-// has taken over, and ends without another step.
+// has taken over, and ends without another step, also if that one has ended meanwhile.
+//
+// A failover does not wait for a switchover or a failback that was broken off, as these need the source. It takes its place, and remembers its freeze.
 //
 // # What a switchover proves
 //

@@ -110,6 +110,8 @@ type document struct {
 	Frozen *frozen `json:"frozen,omitempty"`
 	// Exported means that the file of a failback is complete.
 	Exported bool `json:"exported,omitempty"`
+	// LeaveOut are the offsets, exclusive, up to which a failback has exported partitions, by topic and number.
+	LeaveOut map[string]map[int32]int64 `json:"leave_out,omitempty"`
 	// Earlier are the freezes that earlier recoveries of the flow left, the oldest first: they stay if this one is undone.
 	Earlier []frozen `json:"earlier,omitempty"`
 	// Started is the decision that had stopped the reverse flow, if this recovery has started it.

@@ -90,7 +90,7 @@ func (o *Options) excludes(ctx context.Context, c client.Clusters) ([]Planned, e
 	done()
 	for _, what := range []string{control.Drill, ""} {
 		if r := state.RecoveryOf(what); r != nil && r.IsHeld(time.Now()) && !o.isGone(r.Holder) {
-			return nil, &HeldError{*r, c.Flow.Name}
+			return nil, &HeldError{Recovery: *r, Flow: c.Flow.Name}
 		}
 	}
 	return planOf(Drill, state), nil

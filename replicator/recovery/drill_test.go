@@ -262,3 +262,27 @@ func TestSwitchOverDuringADrill(t *testing.T) {
 	}
 	p.isClean()
 }
+
+// A group moves on the source all the time, and is not synced: on the target it stays behind.
+func TestDrillFindsAGroupThatIsNotSynced(t *testing.T) {
+	t.Parallel()
+	p := newDrillPair(t)
+	p.Submit(control.New(control.Pause, control.Scope{Kind: control.Groups}, "bob", "a test"))
+	at := int64(51)
+	p.Source.Commit("billing", "orders", 0, at)
+	o := p.options()
+	o.Watch = func(e recovery.Event) {
+		if e.Step.Name == recovery.StepCommitted && (e.Waiting != "" || e.Step.Result == recovery.Begun) && at < 100 {
+			at++
+			p.Source.Commit("billing", "orders", 0, at)
+		}
+	}
+	report, err := recovery.RunDrill(t.Context(), p.there, &p.back, o, drillOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := findings(report, recovery.FindingCommitted)
+	if report.Drilled.Passed || len(found) != 1 || !strings.Contains(found[0].Detail, "not synced") {
+		t.Errorf("%+v", report.Drilled)
+	}
+}

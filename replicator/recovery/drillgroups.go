@@ -253,6 +253,7 @@ type committedPosition struct {
 	offsets.GroupOffset
 	seen map[int64]bool // where it continued on the target, at any time of the drill
 	at   int64          // committed there, -1 for none
+	was  int64          // the same at the first look, -2 before
 	done bool
 }
 
@@ -271,8 +272,10 @@ func (g *committedGroup) left() (list []*committedPosition) {
 	return list
 }
 
-// moves reports whether the position moves on the source, and the target follows it.
-func (p *committedPosition) moves() bool { return len(p.seen) > 1 && p.at >= 0 && p.at < p.Target }
+// moves reports whether the position moves on the source, and that on the target follows it.
+func (p *committedPosition) moves() bool {
+	return len(p.seen) > 1 && p.at >= 0 && p.at < p.Target && p.at != p.was
+}
 
 // onlyMove reports whether all positions that are left move, so that looking longer would find nothing.
 func onlyMove(open map[string]*committedGroup) bool {
@@ -289,7 +292,7 @@ func (d *drill) toCompare() map[string]*committedGroup {
 	for _, g := range d.groups {
 		of := &committedGroup{of: g}
 		for _, o := range g.checked {
-			of.positions = append(of.positions, &committedPosition{GroupOffset: o, seen: map[int64]bool{o.Target: true}, at: -1})
+			of.positions = append(of.positions, &committedPosition{GroupOffset: o, seen: map[int64]bool{o.Target: true}, at: -1, was: -2})
 		}
 		if len(of.positions) > 0 {
 			open[g.name] = of
@@ -357,6 +360,9 @@ func (d *drill) lookAt(ctx context.Context, p *committedPosition, here, there ka
 	if now, ok := there.Lookup(p.TargetTopic, p.Partition); ok {
 		p.at = now.At
 	}
+	if p.was == -2 {
+		p.was = p.at
+	}
 	p.done = p.seen[p.at]
 	return nil
 }
@@ -371,6 +377,8 @@ func (d *drill) judgeCommitted(name string, p *committedPosition) {
 		d.notef("group %s moves on the source; in %s it is at %d, and continues at %d by now", name, where, p.at, p.Target)
 	case p.at > p.Target:
 		d.finding(FindingCommitted, name, "is at %d of %s, and continues at %d: it would skip what is between", p.at, where, p.Target)
+	case len(p.seen) > 1:
+		d.finding(FindingCommitted, name, "moves on the source, and stays at %d of %s, where it continues at %d: it is not synced", p.at, where, p.Target)
 	default:
 		d.finding(FindingCommitted, name, "is at %d of %s, and continues at %d: it would read again what is between", p.at, where, p.Target)
 	}

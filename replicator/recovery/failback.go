@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,11 @@ func FailBack(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 			return report, ctx.Err()
 		}
 	}
+	if resumes {
+		if err := o.isAsBegun(ctx, c); err != nil {
+			return report, err
+		}
+	}
 	r, err := begin(ctx, c, Failback, o, report.Checks)
 	if err != nil {
 		return report, err
@@ -67,6 +73,40 @@ func FailBack(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 		err = f.thawHome(ctx)
 	}
 	return r.report(), err
+}
+
+// isAsBegun returns an error if a failback that is resumed was begun with other options about what only the old source has: those count, and whoever says
+// others would believe something else. The default says nothing.
+func (o *Options) isAsBegun(ctx context.Context, c client.Clusters) error {
+	_, state, done, err := control.Open(ctx, c)
+	if err != nil {
+		return err
+	}
+	done()
+	last := state.Recovery()
+	if last == nil || o.Diverged == (DivergedOptions{}) || o.Diverged == (DivergedOptions{Action: RefuseDiverged}) {
+		return nil
+	}
+	doc, err := decodeDocument(last)
+	if err != nil || doc.Options.Diverged == o.Diverged {
+		return err
+	}
+	return fmt.Errorf("the failback that %s began at %s goes on as it was begun, with %s; leave out other flags about diverged records, or say the same", last.Who, last.When.UTC().Format(time.DateTime), doc.Options.Diverged)
+}
+
+// String is the options as flags.
+func (d DivergedOptions) String() string {
+	text := "--diverged " + string(cmp.Or(d.Action, RefuseDiverged))
+	if d.File != "" {
+		text += " --export-to " + d.File
+	}
+	if d.Topics {
+		text += " --export-topics"
+	}
+	if d.Doubtful {
+		text += " --doubtful"
+	}
+	return text
 }
 
 // execute carries out the steps. The last one undoes itself; only if it could not, clients may be home.
@@ -240,7 +280,7 @@ func (f *failback) leaveOut(ctx context.Context) (string, error) {
 	if d == nil || f.o.Diverged.Action != Export {
 		return "nothing; the flow goes on where it was", nil
 	}
-	decisions, err := leaveOutOf(ctx, f.clusters, d, f.record.Who, f.reason())
+	decisions, err := leaveOutOf(ctx, f.clusters, f.doc.LeaveOut, f.record.Who, f.reason())
 	if err != nil || len(decisions) == 0 {
 		return "nothing to leave out", err
 	}
@@ -307,10 +347,10 @@ func (f *failback) export(ctx context.Context) (string, error) {
 	found := divergedOf(report)
 	switch text := fmt.Sprintf("%s only cluster %s has", counted(int(found.Records), "record"), f.clusters.Flow.Source); {
 	case f.o.Diverged.Action == Export:
-	case f.o.Diverged.Action != Keep && found.Records > 0:
+	case f.o.Diverged.Action != Keep && found.Records+int64(found.Doubtful)+int64(found.Uncounted) > 0:
 		return "", fmt.Errorf("%s since it was checked: somebody writes to it; say --diverged keep or export", text)
 	default:
-		return text + "; the flow copies what there is when it goes on", f.change(ctx, func(d *document) { d.Report.Diverged = found })
+		return text + "; the flow copies what there is when it goes on", f.change(ctx, func(d *document) { d.Report.Diverged = found.bounded() })
 	}
 	if why := found.cannotExport(f.o.Diverged.Doubtful); f.reverse != nil && why != "" {
 		return "", errors.New(why)
@@ -319,7 +359,7 @@ func (f *failback) export(ctx context.Context) (string, error) {
 	if err := x.export(ctx); err != nil {
 		return "", err
 	}
-	if err := f.change(ctx, func(d *document) { d.Report.Diverged, d.Exported = found, true }); err != nil {
+	if err := f.change(ctx, func(d *document) { d.Report.Diverged, d.LeaveOut, d.Exported = found.bounded(), found.ends(), true }); err != nil {
 		return "", err
 	}
 	return f.exported()

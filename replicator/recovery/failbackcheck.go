@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -64,6 +65,9 @@ func (f *failbackCheck) checkFailedOver(ctx context.Context) bool {
 	}
 	done()
 	switch stopped, last := state.Stopped(), state.Recovery(); {
+	case stopped == nil && last != nil && last.What == string(Failback) && last.State == control.RecoveryDone:
+		f.add("flow", Refuse, "flow %s runs: a failback was done at %s; if producers of cluster %s are still frozen, milena switchover --flow %s --thaw lets them write", name,
+			last.Seen.UTC().Format(time.DateTime), f.clusters.Flow.Source, name)
 	case stopped == nil:
 		f.add("flow", Refuse, "flow %s runs: it has not failed over, so there is nothing to bring back; milena switchover of the reverse flow moves clients to cluster %s", name, f.clusters.Flow.Source)
 	case stopped.What == control.FailOver:
@@ -106,12 +110,15 @@ func (f *failbackCheck) checkDiverged(d *Diverged) {
 
 // noteDiverged names what else is worth knowing.
 func (f *failbackCheck) noteDiverged(d *Diverged) {
-	var gone, ahead []string
+	var gone, ahead, open []string
 	for i := range d.Partitions {
 		p := &d.Partitions[i]
 		name := fmt.Sprintf("%s-%d", p.Topic, p.Partition)
 		if p.Gone > 0 {
 			gone = append(gone, fmt.Sprintf("%s (%d offsets)", name, p.Gone))
+		}
+		if p.Open > 0 {
+			open = append(open, fmt.Sprintf("%s (%d offsets)", name, p.Open))
 		}
 		if p.Ahead > 0 {
 			ahead = append(ahead, fmt.Sprintf("%s (%d offsets)", name, p.Ahead))
@@ -122,6 +129,9 @@ func (f *failbackCheck) noteDiverged(d *Diverged) {
 	}
 	if len(ahead) > 0 {
 		f.add("ahead", Note, "the source has lost what was copied of these, and the flow decides about them by its anomaly policy when it goes on: %s", firstOf(ahead))
+	}
+	if len(open) > 0 {
+		f.add("open", Note, "these end with open transactions, and what is behind them cannot be listed; the flow copies what becomes of it when it goes on: %s", firstOf(open))
 	}
 	for _, topic := range slices.Sorted(keys(d.NotCopied)) {
 		f.add("not copied", Note, "topic %s: %s", topic, d.NotCopied[topic])
@@ -140,8 +150,22 @@ func (f *failbackCheck) checkFile() {
 	case !errors.Is(err, os.ErrNotExist):
 		f.add("export", Refuse, "%v", err)
 	default:
-		f.add("export", OK, "file %s will be created", name)
+		f.checkFolder(filepath.Dir(name))
 	}
+}
+
+// checkFolder finds out whether a file can be created in a folder.
+func (f *failbackCheck) checkFolder(folder string) {
+	file, err := os.CreateTemp(folder, ".milena-*")
+	if err != nil {
+		f.add("export", Refuse, "file %s cannot be created: %v", f.o.Diverged.File, err)
+		return
+	}
+	if err := errors.Join(file.Close(), os.Remove(file.Name())); err != nil {
+		f.add("export", Refuse, "file %s: %v", f.o.Diverged.File, err)
+		return
+	}
+	f.add("export", OK, "file %s will be created", f.o.Diverged.File)
 }
 
 // checkNoReverse says what can be done without a flow back.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +101,9 @@ func TestFailbackKilledAfterTheExport(t *testing.T) {
 	_, err, killed := s.failBack(file, func(e Event) bool { return e.Step.Name == StepDiverged })
 	if !killed {
 		t.Fatalf("it was not killed: %v", err)
+	}
+	if _, err, _ := s.failBack(file+".other", never); err == nil || !strings.Contains(err.Error(), "--diverged export --export-to "+file+";") {
+		t.Errorf("resumed with another file: %v", err)
 	}
 	r := s.ControlState().Recovery()
 	x := exporter{o: DivergedOptions{File: file}, id: r.ID}

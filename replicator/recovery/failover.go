@@ -2,18 +2,19 @@ package recovery
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/milena-kafka/milena/offsets"
-	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/fleet"
-	"github.com/milena-kafka/milena/replicator/groups"
 )
 
 // The steps of a failover, in their order. The first is StepStop.
@@ -50,6 +51,9 @@ func FailOver(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 			return report, ctx.Err()
 		}
 	}
+	if resumes && len(o.Where)+len(o.LeaveGroups) > 0 {
+		o.checked([]Row{{"options", Note, "the failover that was broken off goes on as it was begun: where it puts groups, and which ones it leaves out, was said then"}})
+	}
 	r, err := begin(ctx, c, Failover, o, report.Checks)
 	if err != nil {
 		return report, err
@@ -80,7 +84,19 @@ func checkFailover(ctx context.Context, c client.Clusters, o Options) (rows []Ro
 		return nil, nil, err
 	}
 	add("target", OK, "cluster %s answers", c.Flow.Target)
-	switch answer := isAlive(ctx, c); {
+	if text, err := replaced(ctx, c); err != nil {
+		return nil, nil, err
+	} else if text != "" {
+		add("recovery", Note, "%s", text)
+	}
+	switch answer, seen := isAlive(ctx, c), time.Since(r.RPO.SeenAt); {
+	case isAnswer(answer) && o.Force:
+		add("source", Note, "cluster %s answers, with an error: %v; --force fails over all the same", c.Flow.Source, answer)
+	case isAnswer(answer):
+		add("source", Refuse, "cluster %s answers, with an error: %v; mend that and look again, or --force fails over all the same", c.Flow.Source, answer)
+	case answer != nil && seen < seenJustNow:
+		add("source", Note, "cluster %s does not answer this host: %v; but an instance of the flow saw it %v ago: if that is said again in %v, it is only this host that cannot reach it, and nothing to fail over for",
+			c.Flow.Source, answer, seen.Round(time.Second), seenJustNow)
 	case answer != nil:
 		add("source", OK, "cluster %s does not answer: %v", c.Flow.Source, answer)
 	case o.Force:
@@ -110,34 +126,104 @@ func checkFailover(ctx context.Context, c client.Clusters, o Options) (rows []Ro
 	if halted > 0 {
 		add("halted", Note, "%s, which were not copied since then; see milena status -c FILE", counted(halted, "partition"))
 	}
+	if len(o.Where) > 0 {
+		if unknown, err := unknownGroups(ctx, c, o.Where); err != nil {
+			return nil, nil, err
+		} else if unknown != "" {
+			add("groups", Refuse, "%s", unknown)
+		}
+	}
 	add("loss", Note, "%s", lossText(r.RPO))
 	return rows, &r.RPO, nil
 }
 
-// isAlive returns why the source does not answer, nil if it does.
-func isAlive(ctx context.Context, c client.Clusters) error {
+// seenJustNow is how old what the journal has of the source may be while instances see it.
+const seenJustNow = 15 * time.Second
+
+// isAnswer reports whether an error says that the source is there: a broker has refused the request or the login, or shown a certificate.
+func isAnswer(err error) bool {
+	var refused *kerr.Error
+	var certificate *tls.CertificateVerificationError
+	return errors.As(err, &refused) || errors.As(err, &certificate)
+}
+
+// replaced says which other recovery was broken off, whose place a failover takes; empty if there is none.
+func replaced(ctx context.Context, c client.Clusters) (string, error) {
+	_, state, done, err := control.Open(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	done()
+	r := state.Recovery()
+	if r == nil || !r.IsOpen() || r.What == string(Failover) {
+		return "", nil
+	}
+	text := fmt.Sprintf("a %s that %s began at %s was broken off at step %s; the failover takes its place, and it is not resumed", r.What, r.Who, r.When.UTC().Format(time.DateTime), r.Step)
+	doc, err := decodeDocument(r)
+	if err == nil && len(doc.freezes()) > 0 {
+		text += fmt.Sprintf("; producers of cluster %s stay frozen until milena failback, or milena switchover --flow %s --thaw", c.Flow.Source, c.Flow.Name)
+	}
+	return text, err
+}
+
+// isAlive returns why the source does not answer, nil if it does. Each broker of the config is asked by itself: those that hang would use up the time for those
+// that answer.
+func isAlive(ctx context.Context, c client.Clusters) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, darkWithin)
+	defer cancel()
+	answers := make(chan error, len(c.Source.Brokers))
+	for _, broker := range c.Source.Brokers {
+		one := c
+		one.Source.Brokers = []string{broker}
+		go func() { answers <- askBroker(ctx, one) }()
+	}
+	for range c.Source.Brokers {
+		switch answer := <-answers; {
+		case answer == nil:
+			return nil
+		case err == nil, isAnswer(answer):
+			err = answer
+		}
+	}
+	return err
+}
+
+// askBroker asks the only broker of the source that is configured for the others.
+func askBroker(ctx context.Context, c client.Clusters) error {
 	source, err := c.OpenSource()
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	ctx, cancel := context.WithTimeout(ctx, darkWithin)
-	defer cancel()
 	_, err = kadm.NewClient(source).BrokerMetadata(ctx)
 	return c.SourceError(err)
 }
 
 // lossText is what the target lacks, as a sentence.
 func lossText(r offsets.RPO) string {
-	switch {
-	case r.Partitions == 0:
+	if r.Partitions == 0 {
 		return "nothing is known of what is missing"
-	case r.MissingRecords == 0 && r.Unknown == 0:
-		return fmt.Sprintf("complete up to %s; no record that was seen is missing", r.CompleteUpTo.UTC().Format(time.DateTime))
-	case r.Unknown > 0:
-		return fmt.Sprintf("%d records that were seen are missing, and of %s nothing is known", r.MissingRecords, counted(r.Unknown, "partition"))
 	}
-	return fmt.Sprintf("%d records that were seen are missing; complete up to %s", r.MissingRecords, r.CompleteUpTo.UTC().Format(time.DateTime))
+	var parts []string
+	if r.Unknown > 0 {
+		parts = append(parts, fmt.Sprintf("of %s nothing is known", counted(r.Unknown, "partition")))
+	}
+	switch {
+	case !r.CompleteUpTo.IsZero():
+		parts = append(parts, "complete up to "+r.CompleteUpTo.UTC().Format(time.DateTime))
+	case r.Never > 0:
+		parts = append(parts, counted(r.Never, "partition")+" never complete")
+	}
+	switch {
+	case r.MissingRecords > 0:
+		parts = append(parts, fmt.Sprintf("%d records that were seen are missing", r.MissingRecords))
+	default:
+		parts = append(parts, "no record that was seen is missing")
+	}
+	if !r.SeenAt.IsZero() {
+		parts = append(parts, fmt.Sprintf("the source was last seen at %s, and what was written to it since is not known", r.SeenAt.UTC().Format(time.DateTime)))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // stop fences the source: from now on no instance writes what it may still have of it, also after it has come back.
@@ -166,70 +252,4 @@ func (f *failover) open(ctx context.Context) (string, error) {
 		text = "clients may use cluster " + f.clusters.Flow.Target
 	}
 	return text, err
-}
-
-// moveGroups puts the groups where they continue. The last checkpoints say where they were on the source; the copy may be further than it was then.
-func (f *failover) moveGroups(ctx context.Context) (string, error) {
-	switch {
-	case !f.clusters.Flow.GroupsSync:
-		return "the flow does not sync groups (groups_sync: false), so none is moved", nil
-	case f.clusters.Flow.Provenance:
-		return "the flow keeps provenance, so a group's offset has no single counterpart, and none is moved", nil
-	case !f.clusters.Flow.Checkpoints:
-		return "the flow writes no checkpoints (checkpoints: false); groups are where the last sync put them", nil
-	}
-	t, err := groups.OpenTranslator(ctx, f.clusters)
-	if err != nil {
-		return "", err
-	}
-	defer t.Close()
-	rules, err := policy.NewGroups(f.clusters.Flow)
-	if err != nil {
-		return "", err
-	}
-	checkpointed, err := t.Checkpointed(ctx)
-	if err != nil {
-		return "", err
-	}
-	names := slices.DeleteFunc(slices.Sorted(keys(checkpointed)), func(name string) bool {
-		return !rules.Selected(name) || slices.Contains(f.o.LeaveGroups, name)
-	})
-	target, err := f.clusters.OpenTarget()
-	if err != nil {
-		return "", err
-	}
-	defer target.Close()
-	moved, positions, refused := 0, 0, []string{}
-	for _, name := range names {
-		f.waiting("group %s", name)
-		translated, err := t.Translate(ctx, name, checkpointed[name])
-		if err != nil {
-			return "", fmt.Errorf("translate group %s: %w", name, err)
-		}
-		commit := func() (int, []groups.Refusal, error) { return t.Commit(ctx, offsets.Target, name, translated) }
-		if where := f.o.whereOf(name); !where.isTranslated() {
-			if translated, err = where.at(ctx, kadm.NewClient(target), translated); err != nil {
-				return "", fmt.Errorf("find %s in the topics of group %s: %w", where, name, f.clusters.TargetError(err))
-			}
-			commit = func() (int, []groups.Refusal, error) { return t.Put(ctx, name, translated) }
-		}
-		n, not, err := commit()
-		if err != nil {
-			return "", fmt.Errorf("commit group %s: %w", name, err)
-		}
-		for _, o := range translated {
-			if o.Err != nil {
-				refused = append(refused, fmt.Sprintf("%s in %s-%d: %v", name, o.Topic, o.Partition, o.Err))
-			}
-		}
-		for _, r := range not {
-			refused = append(refused, fmt.Sprintf("%s: %s", r.Text, r.Detail))
-		}
-		moved, positions = moved+n, positions+len(translated)
-	}
-	text := fmt.Sprintf("%s with %s; %d were moved now", counted(len(names), "group"), counted(positions, "position"), moved)
-	if len(refused) > 0 {
-		text += "; not moved: " + firstOf(refused)
-	}
-	return text, f.change(ctx, func(d *document) { d.Report.Groups, d.Report.Positions = len(names), positions })
 }

@@ -106,6 +106,11 @@ func TestFailOverRefusals(t *testing.T) {
 	if _, err = p.failOver(o); err == nil || !strings.Contains(err.Error(), "milena switchover") {
 		t.Errorf("%v", err)
 	}
+	o.Where = map[string]recovery.Where{"biling": recovery.WhereLatest}
+	o.Force = true
+	if _, err = p.failOver(o); err == nil || !strings.Contains(err.Error(), "no checkpoint has these groups of --group-positions: biling") {
+		t.Errorf("with a group that is not there: %v", err)
+	}
 }
 
 // Groups are put at a time, at the end, or where they continue, as somebody says.
@@ -180,5 +185,30 @@ func TestFailOverThawsWhatASwitchoverFroze(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, quotas()); diff != "" {
 		t.Errorf("%+v\n%s", report.Steps, diff)
+	}
+}
+
+// Consumers on the target use the same group name, and have read less there than those on the source: their position is not that of milena, and stays.
+func TestFailOverLeavesPositionsOfTheTargetsConsumers(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Source.Produce("orders", 2, 100, "first")
+	p.forth.UntilCopied("orders")
+	p.Target.Commit("billing", "a.orders", 0, 3)
+	p.Source.Commit("billing", "orders", 0, 40)
+	p.Source.Commit("shipping", "orders", 0, 40)
+	p.ready()
+	p.Target.AwaitCommitted("shipping", "a.orders", 0, p.TargetOffset("orders", 0, 40))
+	p.forth.UntilJournaled("orders")
+	p.Source.Cut()
+	report, err := p.failOver(p.options())
+	if err != nil {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	if at, _ := p.Target.Committed("billing", "a.orders", 0); at != 3 {
+		t.Errorf("billing was moved from 3 to %d, and skips what is between", at)
+	}
+	if detail := report.Steps[2].Detail; !strings.Contains(detail, "not moved: group billing stands there") {
+		t.Errorf("%s", detail)
 	}
 }

@@ -85,7 +85,7 @@ func thawSource(ctx context.Context, c client.Clusters, source *kgo.Client) (str
 	if last == nil || last.IsOpen() {
 		return "", nil
 	}
-	r := &run{clusters: c, log: log, state: state, record: *last}
+	r := &run{clusters: c, log: log, state: state, record: *last, after: *last}
 	if r.doc, err = decodeDocument(last); err != nil || len(r.doc.freezes()) == 0 {
 		return "", err
 	}
@@ -104,7 +104,7 @@ func thawSource(ctx context.Context, c client.Clusters, source *kgo.Client) (str
 	return strings.Join(texts, "; "), nil
 }
 
-// Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there.
+// Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there. One that has not ended is an error.
 func Thaw(ctx context.Context, c client.Clusters) (string, error) {
 	_, state, done, err := control.Open(ctx, c)
 	if err != nil {

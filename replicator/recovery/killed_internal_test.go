@@ -38,10 +38,15 @@ func newScene(t *testing.T) *scene {
 // switchOver switches over; killed is told each event before it is carried on, and true ends the process there, as kill -9 would: nothing is undone.
 func (s *scene) switchOver(killed func(Event) bool) (report *Report, err error, wasKilled bool) {
 	s.t.Helper()
+	return s.switchOverBy(freeze.None, killed)
+}
+
+func (s *scene) switchOverBy(how freeze.Method, killed func(Event) bool) (report *Report, err error, wasKilled bool) {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), time.Minute)
 	defer cancel()
 	there, back := s.AsCommand(), s.ReverseAsCommand()
-	o := Options{Who: "alice", Freeze: freeze.None, MaxLag: 1000, gone: func(string) bool { return true }}
+	o := Options{Who: "alice", Freeze: how, MaxLag: 1000, gone: func(string) bool { return true }}
 	o.Watch = func(e Event) {
 		if killed(e) {
 			wasKilled = true
@@ -179,7 +184,6 @@ func TestPausedProcessDoesNotReviveWhatHasEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.close()
-	other.record.Holder += "-other" // both are of this process and of about the same time
 	if err := other.save(t.Context()); err != nil {
 		t.Fatal(err)
 	}

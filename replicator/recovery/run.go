@@ -27,6 +27,8 @@ type run struct {
 	state  *control.State
 	record control.Recovery
 	doc    document
+	after  control.Recovery // the record that the first one of this process replaces; empty once it is written
+	taken  error            // another process has taken over: this one has read that, so its next record would count again
 	// givenUp is the recovery that a failover replaces, nil if there is none. It is kept in the history once.
 	givenUp *control.Recovery
 }
@@ -51,12 +53,16 @@ func (o *Options) checked(rows []Row) {
 type HeldError struct {
 	Recovery control.Recovery
 	Flow     string
+	Replaces bool // what was refused takes its place once it is broken off
 }
 
 func (e *HeldError) Error() string {
 	r := &e.Recovery
-	return fmt.Sprintf("%s carries out a %s of flow %s since %s, and is at step %s; if that process is gone, repeat its command in %v, which resumes it",
-		r.Who, r.What, e.Flow, r.When.UTC().Format(time.DateTime), r.Step, control.RecoveryTimeout)
+	cure := fmt.Sprintf("if that process is gone, repeat its command in %v, which resumes it", control.RecoveryTimeout)
+	if e.Replaces {
+		cure = fmt.Sprintf("end that process, and repeat this command %v later: it takes its place", control.RecoveryTimeout)
+	}
+	return fmt.Sprintf("%s carries out a %s of flow %s since %s, and is at step %s; %s", r.Who, r.What, e.Flow, r.When.UTC().Format(time.DateTime), r.Step, cure)
 }
 
 // errTaken means that another process goes on with the recovery.
@@ -108,16 +114,17 @@ func begin(ctx context.Context, c client.Clusters, verb Verb, o Options, checks 
 	return r, nil
 }
 
-// open returns the recovery of a flow that was broken off, nil if there is none, or a [HeldError] if somebody carries one out.
+// open returns the recovery of a flow that was broken off, nil if there is none, or a [HeldError] if somebody carries one out. A failover takes the place of
+// another one that was broken off: that could neither go on nor be undone without the source. What it had frozen there is remembered.
 func (o *Options) open(state *control.State, verb Verb, flow string) (*control.Recovery, error) {
 	r := state.RecoveryOf(string(verb))
 	switch {
 	case r == nil || !r.IsOpen():
 		return nil, nil //nolint:nilnil // none is no error
 	case r.IsHeld(time.Now()) && !o.isGone(r.Holder):
-		return nil, &HeldError{*r, flow}
-	case verb == Failover && r.What != string(Failover): // it needs the source, both to go on and to be undone
-		return nil, nil //nolint:nilnil // it is given up
+		return nil, &HeldError{Recovery: *r, Flow: flow, Replaces: verb == Failover && r.What != string(verb)}
+	case r.What != string(verb) && verb == Failover:
+		return nil, nil //nolint:nilnil // none is to be resumed
 	case r.What != string(verb):
 		return nil, fmt.Errorf("a %s of flow %s that %s began at %s was broken off at step %s; repeat milena %s, which resumes it", r.What, flow, r.Who, r.When.UTC().Format(time.DateTime), r.Step, r.What)
 	}
@@ -152,6 +159,9 @@ func (r *run) claim(ctx context.Context, verb Verb, o Options, checks []Row) err
 		}
 	}
 	r.doc.Report.Who = o.Who
+	if last := r.state.RecoveryOf(string(verb)); last != nil {
+		r.after = *last
+	}
 	empty := r.state.ReadTo() == 0
 	if err := r.save(ctx); err != nil {
 		return err
@@ -173,15 +183,17 @@ func (r *run) save(ctx context.Context) error {
 }
 
 func (r *run) saveLocked(ctx context.Context) (err error) {
+	if r.findTaken(); r.taken != nil {
+		return r.taken
+	}
 	r.record.Seen = time.Now().UTC().Truncate(time.Millisecond)
 	r.doc.Report.State = r.record.State
 	if r.record.Document, err = json.Marshal(r.doc); err != nil {
 		return err
 	}
 	if n := len(r.record.Document); n > control.MaxRecoveryValue-4096 {
-		return fmt.Errorf("the record of the %s has %d bytes, more than fit into the control topic; choose fewer topics for one flow", r.record.What, n)
+		return fmt.Errorf("the record of the %s has %d bytes: %w; choose fewer topics for one flow", r.record.What, n, errTooLarge)
 	}
-	before := r.state.RecoveryOf(r.record.What)
 	for attempt := range saveAttempts {
 		// At least 1, if nothing was read: what somebody else has written again since, see claim, counts then.
 		entries := r.record.Entries(max(1, r.state.ReadTo()))
@@ -190,12 +202,13 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 		}
 		err = r.log.WriteCreating(ctx, r.clusters, entries)
 		if read := r.read(ctx); read == nil {
-			switch now := r.state.RecoveryOf(r.record.What); {
-			case now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen):
-				r.givenUp = nil
+			now := r.state.RecoveryOf(r.record.What)
+			if now != nil && now.ID == r.record.ID && now.Holder == r.record.Holder && now.Seen.Equal(r.record.Seen) {
+				r.after, r.givenUp = control.Recovery{}, nil
 				return nil // also if the answer to the write was lost
-			case now != nil && now.Holder != r.record.Holder && !isSameRecord(now, before): // also if that one has ended since: what it did must not be done, or undone, again
-				return fmt.Errorf("%w: %w", errTaken, &HeldError{*now, r.clusters.Flow.Name})
+			}
+			if r.findTaken(); r.taken != nil {
+				return r.taken
 			}
 		} else if err == nil {
 			err = read
@@ -213,9 +226,17 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 	return fmt.Errorf("the progress of the %s cannot be written to topic %s: %w", r.record.What, control.TopicName(r.clusters.Flow.Name), r.clusters.TargetError(err))
 }
 
-// isSameRecord reports whether two records of a recovery are the same one.
-func isSameRecord(a, b *control.Recovery) bool {
-	return b != nil && a.ID == b.ID && a.Holder == b.Holder && a.State == b.State && a.Seen.Equal(b.Seen)
+// findTaken finds out whether the topic, as far as it was read, has a record of another process that this one does not replace: that goes on, or has ended
+// the recovery, or has broken it off.
+func (r *run) findTaken() {
+	now := r.state.RecoveryOf(r.record.What)
+	switch {
+	case r.taken != nil, now == nil, now.Holder == r.record.Holder, now.Holder == r.after.Holder && now.Seen.Equal(r.after.Seen):
+	case now.IsHeld(time.Now()):
+		r.taken = fmt.Errorf("%w: %w", errTaken, &HeldError{Recovery: *now, Flow: r.clusters.Flow.Name})
+	default:
+		r.taken = fmt.Errorf("%w: the %s of %s that began at %s is %s; look at milena log --kind recovery", errTaken, now.What, now.Who, now.When.UTC().Format(time.DateTime), now.State)
+	}
 }
 
 // read reads the control topic to its end.
@@ -237,12 +258,20 @@ func (r *run) keep(ctx context.Context, cancel context.CancelCauseFunc) {
 	})
 }
 
-// change changes the document and writes it.
+// errTooLarge means that a document does not fit into the control topic.
+var errTooLarge = errors.New("it does not fit into the control topic")
+
+// change changes the document and writes it. It stays as it was if it would be too large: else the recovery could not even be undone.
 func (r *run) change(ctx context.Context, change func(*document)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before := r.doc
 	change(&r.doc)
-	return r.saveLocked(ctx)
+	err := r.saveLocked(ctx)
+	if errors.Is(err, errTooLarge) {
+		r.doc = before
+	}
+	return err
 }
 
 // report is a copy of the report.

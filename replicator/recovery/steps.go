@@ -127,15 +127,26 @@ func (r *run) backward(ctx context.Context, steps []step, failure error) error {
 		if at == nil || at.Result == Undone || s.undo == nil {
 			continue
 		}
+		if err := r.save(ctx); err != nil { // whoever was slow finds here that another one goes on, and not after it has changed something
+			return err
+		}
 		detail, err := s.undo(ctx)
 		if err != nil {
-			return fmt.Errorf("%s; what step %s did is not undone: %w; repeat the command, which goes on undoing", r.doc.Report.Failure, s.name, err)
+			return fmt.Errorf("%s; what step %s did is not undone: %w; repeat the command, which goes on undoing%s", r.doc.Report.Failure, s.name, err, r.orFailOver())
 		}
 		if err := r.note(ctx, Step{Name: s.name, Result: Undone, Detail: detail}); err != nil {
 			return err
 		}
 	}
 	return r.end(ctx, control.RecoveryUndone)
+}
+
+// orFailOver says what else ends a switchover that cannot be undone.
+func (r *run) orFailOver() string {
+	if r.record.What != string(Switchover) {
+		return ""
+	}
+	return fmt.Sprintf("; if cluster %s is gone, milena failover --flow %s takes its place", r.clusters.Flow.Source, r.clusters.Flow.Name)
 }
 
 // cannotUndo reports whether the last step has begun.
