@@ -209,8 +209,8 @@ func StepsOf(v Verb) []Planned {
 		return []Planned{
 			{Name: StepStop, Does: "marks the flow as failed over, and waits until no instance writes any more"},
 			{Name: StepLoss, Does: "says what the target lacks"},
-			{Name: StepGroups, Does: "puts the groups where they continue, by their last checkpoints"},
 			{Name: StepOpen, Does: "lets producers write to the target, if a switchover has stopped them there"},
+			{Name: StepGroups, Does: "puts the groups where they continue, by their last checkpoints"},
 		}
 	case Switchover:
 	}

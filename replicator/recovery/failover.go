@@ -63,8 +63,8 @@ func FailOver(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 	err = r.execute(ctx, []step{
 		{name: StepStop, do: f.stop, last: true},
 		{name: StepLoss, do: f.count},
-		{name: StepGroups, do: f.moveGroups},
 		{name: StepOpen, do: f.open},
+		{name: StepGroups, do: f.moveGroups},
 	})
 	report = r.report()
 	report.Clients = clientsOf(c, reverse)
