@@ -208,7 +208,7 @@ func TestFailOverLeavesPositionsOfTheTargetsConsumers(t *testing.T) {
 	if at, _ := p.Target.Committed("billing", "a.orders", 0); at != 3 {
 		t.Errorf("billing was moved from 3 to %d, and skips what is between", at)
 	}
-	if detail := report.Steps[2].Detail; !strings.Contains(detail, "not moved: group billing stands there") {
+	if detail := report.Steps[len(report.Steps)-1].Detail; !strings.Contains(detail, "not moved: group billing stands there") {
 		t.Errorf("%s", detail)
 	}
 }
