@@ -52,27 +52,17 @@ type partition struct {
 //
 // While the flow copies, what it lists is old at once: then the partitions have a [Partition.Problem].
 func List(ctx context.Context, c client.Clusters) (*Report, error) {
-	for attempt := 1; ; attempt++ {
-		l, err := open(c)
-		if err != nil {
-			return nil, err
-		}
-		r, moved, err := l.list(ctx)
-		l.close()
-		if err != nil || !moved || attempt == listAttempts {
-			return r, err
-		}
-		if err := client.Sleep(ctx, listPause); err != nil {
-			return nil, err
-		}
+	l, err := open(c)
+	if err != nil {
+		return nil, err
 	}
+	defer l.close()
+	r, moved, err := l.list(ctx)
+	if r != nil {
+		r.Moved = moved
+	}
+	return r, err
 }
-
-// A takeover moves the ends in the journal, also of a flow that is stopped: then all is read again, a few times.
-const (
-	listAttempts = 3
-	listPause    = time.Second
-)
 
 // list lists once. Moved means that the journal says something else of a partition than it did before.
 func (l *listing) list(ctx context.Context) (_ *Report, moved bool, err error) {

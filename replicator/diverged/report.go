@@ -17,6 +17,8 @@ type Report struct {
 	At              time.Time `json:"at"` // when it was read
 	// JournaledAt is when the flow last wrote its journal, by the clock of its host. It is absent if it never did.
 	JournaledAt time.Time `json:"journaled_at,omitzero"`
+	// Moved means that the journal says something else of a partition than it did when it was read first: those could not be counted, and may be now.
+	Moved bool `json:"moved,omitempty"`
 	// Records, Bytes, Gone and Ahead sum up the partitions. Uncounted is how many of these could not be counted, and Doubtful how many have a doubt.
 	Records   int64 `json:"records"`
 	Bytes     int64 `json:"bytes"`

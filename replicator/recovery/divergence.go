@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
@@ -130,6 +131,24 @@ func (d *Diverged) ends() map[string]map[int32]int64 {
 		ends[p.Topic][p.Partition] = p.To
 	}
 	return ends
+}
+
+// A takeover moves the ends in the journal, also of a flow that is stopped: then all is read again, a few times.
+const (
+	listAttempts = 3
+	listPause    = time.Second
+)
+
+func listDiverged(ctx context.Context, c client.Clusters) (*diverged.Report, error) {
+	for attempt := 1; ; attempt++ {
+		r, err := diverged.List(ctx, c)
+		if err != nil || !r.Moved || attempt == listAttempts {
+			return r, err
+		}
+		if err := client.Sleep(ctx, listPause); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func divergedOf(r *diverged.Report) *Diverged {

@@ -340,7 +340,7 @@ func (f *failback) export(ctx context.Context) (string, error) {
 	if f.doc.Exported {
 		return f.exported()
 	}
-	report, err := diverged.List(ctx, f.clusters)
+	report, err := listDiverged(ctx, f.clusters)
 	if err != nil {
 		return "", err
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
-	"github.com/milena-kafka/milena/replicator/diverged"
 	"github.com/milena-kafka/milena/replicator/fleet"
 )
 
@@ -40,7 +39,7 @@ func (f *failbackCheck) check(ctx context.Context) ([]Row, *Diverged) {
 	}
 	f.add("source", OK, "cluster %s answers", source)
 	var found *Diverged
-	if report, err := diverged.List(ctx, f.clusters); err != nil {
+	if report, err := listDiverged(ctx, f.clusters); err != nil {
 		f.add("diverged", Refuse, "what only cluster %s has cannot be listed: %v", source, err)
 	} else {
 		found = divergedOf(report)
