@@ -46,19 +46,7 @@ func (w *world) set(entity, key string, rate float64) {
 // quotas are all quotas of the cluster, as "user=alice,client-id= producer_byte_rate=1", sorted, once all brokers agree on them.
 func (w *world) quotas() (all []string) {
 	w.t.Helper()
-	metadata, err := kadm.NewClient(w.root).BrokerMetadata(w.t.Context())
-	check(w.t, err)
-	ids := metadata.Brokers.NodeIDs()
-	w.eventually("the brokers agree on quotas", func() string {
-		all = w.quotasOf(ids[0])
-		for _, id := range ids[1:] {
-			if diff := cmp.Diff(all, w.quotasOf(id)); diff != "" {
-				return diff
-			}
-		}
-		return ""
-	})
-	return all
+	return w.agreed("quotas", w.quotasOf)
 }
 
 // quotasOf are the quotas that a broker has.

@@ -183,13 +183,19 @@ func (w *world) full(text string) string {
 // acls are all ACLs of the cluster, of all resources, sorted, once all brokers agree on them.
 func (w *world) acls() (all []string) {
 	w.t.Helper()
+	return w.agreed("ACLs", w.aclsOf)
+}
+
+// agreed is what each broker has, once all brokers agree on it.
+func (w *world) agreed(what string, of func(broker int32) []string) (all []string) {
+	w.t.Helper()
 	metadata, err := kadm.NewClient(w.root).BrokerMetadata(w.t.Context())
 	check(w.t, err)
 	ids := metadata.Brokers.NodeIDs()
-	w.eventually("the brokers agree on ACLs", func() string {
-		all = w.aclsOf(ids[0])
+	w.eventually("the brokers agree on "+what, func() string {
+		all = of(ids[0])
 		for _, id := range ids[1:] {
-			if diff := cmp.Diff(all, w.aclsOf(id)); diff != "" {
+			if diff := cmp.Diff(all, of(id)); diff != "" {
 				return diff
 			}
 		}

@@ -17,21 +17,27 @@ import (
 	"github.com/milena-kafka/milena/replicator/replicatortest"
 )
 
+// takenOver are a process that has begun a switchover, and another one that has taken it over.
+func (s *scene) takenOver() (slow, other *run) {
+	s.t.Helper()
+	there := s.AsCommand()
+	slow, err := begin(s.t.Context(), there, Switchover, Options{Who: "alice"}, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(slow.close)
+	if other, err = begin(s.t.Context(), there, Switchover, Options{Who: "bob", gone: func(string) bool { return true }}, nil); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(other.close)
+	return slow, other
+}
+
 // A process was so slow that another one has taken the switchover over, and has ended it. When it goes on, it writes nothing any more.
 func TestASlowProcessDoesNotGoOnAfterAnotherOneHasEnded(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	there := s.AsCommand()
-	slow, err := begin(t.Context(), there, Switchover, Options{Who: "alice"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slow.close()
-	other, err := begin(t.Context(), there, Switchover, Options{Who: "bob", gone: func(string) bool { return true }}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.close()
+	slow, other := s.takenOver()
 	if err := other.end(t.Context(), control.RecoveryDone); err != nil {
 		t.Fatal(err)
 	}
@@ -132,17 +138,7 @@ func TestFailbackOfManyPartitions(t *testing.T) {
 func TestASlowProcessDoesNotEndTheOneThatGoesOn(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	there := s.AsCommand()
-	slow, err := begin(t.Context(), there, Switchover, Options{Who: "alice"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slow.close()
-	other, err := begin(t.Context(), there, Switchover, Options{Who: "bob", gone: func(string) bool { return true }}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.close()
+	slow, other := s.takenOver()
 	for range 3 { // as of the one that says that it is there, and of the step that ends
 		if err := slow.note(t.Context(), Step{Name: StepDrain, Result: Failed}); !errors.Is(err, errTaken) {
 			t.Errorf("the slow process may go on: %v", err)
