@@ -8,23 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/fleet"
-)
-
-// The states of a topic, as people see them.
-const (
-	stateInStep     = "in_step"
-	stateCopying    = "copying"     // a moment behind, as a busy topic is
-	stateCatchingUp = "catching_up" // more than that
-	stateThrottled  = "throttled"   // behind, and somebody limits its rate
-	stateDraining   = "draining"    // milena stops, and waits for batches in flight
-	statePaused     = "paused"      // by somebody
-	stateWaiting    = "waiting"     // for a cluster, or for milena itself
-	stateStopped    = "stopped"     // no instance copies it, or somebody stopped the flow
-	stateDiffers    = "differs"     // the verification in the background found a difference
-	stateHalted     = "halted"      // by an anomaly; somebody must decide
 )
 
 // topicOverview sums up the partitions of a topic. Its state is the worst of theirs.
@@ -43,15 +30,15 @@ type topicOverview struct {
 }
 
 // add adds a partition of a running milena.
-func (t *topicOverview) add(p replicator.PartitionStatus, throttled throttles) {
+func (t *topicOverview) add(p replicator.PartitionStatus, throttled summary.Throttles) {
 	t.Acked += p.Acked
 	if t.Copied == nil {
 		t.Copied = new(int64)
 	}
 	*t.Copied += p.TargetEnd
-	state, note := stateOf(p)
-	if who := throttled.of(p.Topic); who != "" && (state == stateCopying || state == stateCatchingUp) {
-		state, note = stateThrottled, who
+	state, note := summary.StateOf(p)
+	if who := throttled.Of(p.Topic); who != "" && (state == summary.Copying || state == summary.CatchingUp) {
+		state, note = summary.Throttled, who
 	}
 	t.count(state, note, p.LagRecords)
 	if p.LagSeconds != nil && (t.LagSeconds == nil || *p.LagSeconds > *t.LagSeconds) {
@@ -62,7 +49,7 @@ func (t *topicOverview) add(p replicator.PartitionStatus, throttled throttles) {
 // count adds what every partition has.
 func (t *topicOverview) count(state, note string, lag *int64) {
 	t.Partitions++
-	switch worst := worse(t.State, state); {
+	switch worst := summary.Worse(t.State, state); {
 	case worst != t.State:
 		t.State, t.Note = state, note
 	case state == t.State && note != t.Note && !strings.HasSuffix(t.Note, andOthers):
@@ -86,71 +73,18 @@ func (t *topicOverview) lag() int64 {
 	return *t.LagRecords
 }
 
-// stateOf is what a partition contributes to the state of its topic, and the note about it.
-func stateOf(p replicator.PartitionStatus) (state, note string) {
-	switch {
-	case p.Anomaly != nil:
-		return stateHalted, p.Anomaly.Kind
-	case p.State == "halted":
-		return stateHalted, ""
-	case p.Paused != nil && (p.Paused.What == control.StopFlow || p.Paused.What == control.FailOver):
-		return stateStopped, p.Paused.Who
-	case p.State == "paused" && p.Paused != nil:
-		return statePaused, p.Paused.Who
-	case p.State == "paused":
-		return statePaused, ""
-	case p.State != "replicating" && p.Wait != nil:
-		return stateWaiting, string(p.Wait.Reason)
-	case p.State != "replicating":
-		return stateWaiting, p.State
-	case p.LagRecords == nil:
-		return stateWaiting, "lag unknown"
-	case p.Verified.Problem() != "":
-		return stateDiffers, ""
-	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
-		return stateCatchingUp, ""
-	case *p.LagRecords > 0:
-		return stateCopying, ""
-	}
-	return stateInStep, ""
-}
-
-// worse returns the worse of two states.
-func worse(a, b string) string {
-	states := []string{stateInStep, stateCopying, stateCatchingUp, stateThrottled, stateDraining, statePaused, stateWaiting, stateDiffers, stateStopped, stateHalted}
-	return states[max(slices.Index(states, a), slices.Index(states, b))]
-}
-
 // drain shows that milena stops: topics that were copied drain.
 func drain(topics []topicOverview) {
 	for i := range topics {
-		if worse(topics[i].State, stateDraining) == stateDraining {
-			topics[i].State, topics[i].Note = stateDraining, ""
+		if summary.Worse(topics[i].State, summary.Draining) == summary.Draining {
+			topics[i].State, topics[i].Note = summary.Draining, ""
 		}
 	}
-}
-
-// throttles has who limits the rate of a scope, such as topic orders.
-type throttles map[string]string
-
-func throttlesOf(inForce []replicator.DecisionStatus) throttles {
-	found := make(throttles)
-	for _, d := range inForce {
-		if d.What == control.Throttle {
-			found[d.Scope] = d.Who
-		}
-	}
-	return found
-}
-
-// of is who limits the rate of a topic, or of the whole flow; empty if nobody does.
-func (t throttles) of(topic string) string {
-	return cmp.Or(t[control.OfTopic(topic).String()], t[control.Scope{Kind: control.Flow}.String()])
 }
 
 // fleetTopics sums up the topics of a report, whose partitions are sorted.
 func fleetTopics(r *fleet.Report) (topics []topicOverview) {
-	throttled, decided := make(throttles), make(map[string]*control.Decision)
+	throttled, decided := make(summary.Throttles), make(map[string]*control.Decision)
 	for _, d := range r.InForce {
 		decided[d.ID] = d
 		if d.What == control.Throttle {
@@ -164,10 +98,10 @@ func fleetTopics(r *fleet.Report) (topics []topicOverview) {
 		}
 		t := &topics[len(topics)-1]
 		state, note := fleetState(r, p, decided)
-		if by := throttled.of(p.Topic); by != "" && state == stateCopying {
-			state, note = stateThrottled, by
+		if by := throttled.Of(p.Topic); by != "" && state == summary.Copying {
+			state, note = summary.Throttled, by
 		}
-		if state == stateHalted || !p.Listed || p.TargetNoLeader || p.Why != "" {
+		if state == summary.Halted || !p.Listed || p.TargetNoLeader || p.Why != "" {
 			t.Attention++
 		}
 		if p.Journaled != nil {
@@ -178,32 +112,32 @@ func fleetTopics(r *fleet.Report) (topics []topicOverview) {
 	return topics
 }
 
-// fleetState is stateOf by the journal, which does not have the age of records: a topic that is behind is copying.
+// fleetState is summary.StateOf by the journal, which does not have the age of records: a topic that is behind is copying.
 func fleetState(r *fleet.Report, p *fleet.Partition, decided map[string]*control.Decision) (state, note string) {
 	by := decided[p.Paused]
 	switch {
 	case p.Halted != nil:
-		return stateHalted, p.Halted.Kind
+		return summary.Halted, p.Halted.Kind
 	case r.Mode == fleet.ModeStopped:
-		return stateStopped, "no instance runs"
+		return summary.Stopped, "no instance runs"
 	case slices.Contains(r.ShardsWithoutOwner, p.Shard):
-		return stateStopped, "no instance owns its shard"
+		return summary.Stopped, "no instance owns its shard"
 	case by != nil && (by.What == control.StopFlow || by.What == control.FailOver):
-		return stateStopped, by.Who
+		return summary.Stopped, by.Who
 	case by != nil:
-		return statePaused, by.Who
+		return summary.Paused, by.Who
 	case !p.Listed:
-		return stateWaiting, "not begun"
+		return summary.Waiting, "not begun"
 	case p.TargetNoLeader:
-		return stateWaiting, string(replicator.WaitTargetNoLeader)
+		return summary.Waiting, string(replicator.WaitTargetNoLeader)
 	case p.LagRecords == nil:
-		return stateWaiting, "lag unknown"
+		return summary.Waiting, "lag unknown"
 	case p.Verified.Problem() != "":
-		return stateDiffers, ""
+		return summary.Differs, ""
 	case *p.LagRecords > 0:
-		return stateCopying, ""
+		return summary.Copying, ""
 	}
-	return stateInStep, ""
+	return summary.InStep, ""
 }
 
 // chooseTopics keeps the topics with the most attention and lag, up to n, those first that wait for somebody. Lag does not order them: rows that move
@@ -220,7 +154,7 @@ func chooseTopics(topics []topicOverview, n int) []topicOverview {
 
 // needsSomebody is 1 if nothing is copied before somebody acts, else 0.
 func (t *topicOverview) needsSomebody() int {
-	if t.State == stateHalted || t.State == stateStopped {
+	if t.State == summary.Halted || t.State == summary.Stopped {
 		return 1
 	}
 	return 0

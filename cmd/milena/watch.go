@@ -92,7 +92,7 @@ func (p *program) printLiveFleet(result fleetResult, topics []topicOverview, s *
 	p.printFleetProblems(r)
 	p.printTopics(topics, len(topics), s.topics(result.Flow))
 	list := fleetAttention(r)
-	if hidden := list.choose(); len(list) > 0 {
+	if hidden := list.Choose(maxShown); len(list) > 0 {
 		p.printEntries(list, hidden)
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 )
@@ -197,7 +198,7 @@ func TestFitting(t *testing.T) {
 func TestGridWithColours(t *testing.T) {
 	t.Parallel()
 	rows := func() [][]cell {
-		return [][]cell{cells("TOPIC", "STATE", "LAG"), {{text: "a\x1b[31m"}, {stateHalted, colourOf(stateHalted)}, {text: "1"}}, {{text: "long-name"}, {stateCopying, colourOf(stateCopying)}, {text: "two\nlines"}}}
+		return [][]cell{cells("TOPIC", "STATE", "LAG"), {{text: "a\x1b[31m"}, {summary.Halted, colourOf(summary.Halted)}, {text: "1"}}, {{text: "long-name"}, {summary.Copying, colourOf(summary.Copying)}, {text: "two\nlines"}}}
 	}
 	var out strings.Builder
 	p := newProgram(&out, &out, noEnv)
