@@ -240,7 +240,7 @@ func (d *demonstration) watch(ctx context.Context) {
 }
 
 // announce prints each new topic once.
-func (d *demonstration) announce(topics []topicOverview) {
+func (d *demonstration) announce(topics []summary.Topic) {
 	for _, t := range topics {
 		if !d.announced[t.Topic] {
 			d.announced[t.Topic] = true

@@ -17,7 +17,7 @@ type overview struct {
 	TopicCount     int             `json:"topic_count"`
 	AttentionCount int             `json:"attention_count"` // partitions
 	Attention      summary.Entries `json:"attention"`
-	Topics         []topicOverview `json:"topics"`
+	Topics         []summary.Topic `json:"topics"`
 	lossOverview
 	// AllIsWell says that nothing about the flow needs attention.
 	AllIsWell bool `json:"all_is_well"`
@@ -35,7 +35,7 @@ type overview struct {
 const maxShown = 200
 
 func newOverview(s replicator.Status) overview {
-	o := overview{Status: s, PartitionCount: len(s.Partitions), Attention: summary.Entries{}, Topics: []topicOverview{}}
+	o := overview{Status: s, PartitionCount: len(s.Partitions), Attention: summary.Entries{}, Topics: []summary.Topic{}}
 	o.sum(s.Partitions, summary.ThrottlesOf(s.Control.InForce))
 	o.Partitions = nil
 	o.Decisions = summary.ControlTexts(s.Control)
@@ -74,17 +74,17 @@ func (o *overview) allIsWell() bool {
 
 // sum adds the partitions to their topics and collects those that need attention.
 func (o *overview) sum(partitions []replicator.PartitionStatus, throttled summary.Throttles) {
-	topics := make(map[string]*topicOverview)
+	topics := make(map[string]*summary.Topic)
 	for _, p := range partitions {
 		if p.Verified != nil {
 			o.Verified = append(o.Verified, verifiedRow{p.Topic, p.Partition, p.Verified})
 		}
 		t := topics[p.Topic]
 		if t == nil {
-			t = &topicOverview{Topic: p.Topic, TargetTopic: p.TargetTopic}
+			t = &summary.Topic{Topic: p.Topic, TargetTopic: p.TargetTopic}
 			topics[p.Topic] = t
 		}
-		t.add(p, throttled)
+		t.Add(p, throttled)
 		if why := summary.Attention(p); why != "" {
 			t.Attention++
 			o.AttentionCount++

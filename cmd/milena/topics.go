@@ -14,67 +14,8 @@ import (
 	"github.com/milena-kafka/milena/replicator/fleet"
 )
 
-// topicOverview sums up the partitions of a topic. Its state is the worst of theirs.
-type topicOverview struct {
-	Topic       string   `json:"topic"`
-	TargetTopic string   `json:"target_topic"`
-	Partitions  int      `json:"partitions"`
-	State       string   `json:"state"`
-	Note        string   `json:"note,omitempty"`        // who paused or throttled it, what it waits for, or the kind of the anomaly
-	Acked       int64    `json:"acked"`                 // sum of the partitions' acknowledged source offsets
-	Copied      *int64   `json:"copied,omitempty"`      // sum of the ends of the copies; absent if they are not known
-	LagRecords  *int64   `json:"lag_records"`           // of the partitions whose lag is known; null if none is
-	LagUnknown  int      `json:"lag_unknown"`           // partitions
-	LagSeconds  *float64 `json:"lag_seconds,omitempty"` // of the partition with the most
-	Attention   int      `json:"attention"`             // partitions that need it
-}
-
-// add adds a partition of a running milena.
-func (t *topicOverview) add(p replicator.PartitionStatus, throttled summary.Throttles) {
-	t.Acked += p.Acked
-	if t.Copied == nil {
-		t.Copied = new(int64)
-	}
-	*t.Copied += p.TargetEnd
-	state, note := summary.StateOf(p)
-	if who := throttled.Of(p.Topic); who != "" && (state == summary.Copying || state == summary.CatchingUp) {
-		state, note = summary.Throttled, who
-	}
-	t.count(state, note, p.LagRecords)
-	if p.LagSeconds != nil && (t.LagSeconds == nil || *p.LagSeconds > *t.LagSeconds) {
-		t.LagSeconds = p.LagSeconds
-	}
-}
-
-// count adds what every partition has.
-func (t *topicOverview) count(state, note string, lag *int64) {
-	t.Partitions++
-	switch worst := summary.Worse(t.State, state); {
-	case worst != t.State:
-		t.State, t.Note = state, note
-	case state == t.State && note != t.Note && !strings.HasSuffix(t.Note, andOthers):
-		t.Note += andOthers
-	}
-	if lag == nil {
-		t.LagUnknown++
-		return
-	}
-	sum := *lag + t.lag()
-	t.LagRecords = &sum
-}
-
-// andOthers is the end of a note about several partitions that differ.
-const andOthers = " and others"
-
-func (t *topicOverview) lag() int64 {
-	if t.LagRecords == nil {
-		return 0
-	}
-	return *t.LagRecords
-}
-
 // drain shows that milena stops: topics that were copied drain.
-func drain(topics []topicOverview) {
+func drain(topics []summary.Topic) {
 	for i := range topics {
 		if summary.Worse(topics[i].State, summary.Draining) == summary.Draining {
 			topics[i].State, topics[i].Note = summary.Draining, ""
@@ -83,7 +24,7 @@ func drain(topics []topicOverview) {
 }
 
 // fleetTopics sums up the topics of a report, whose partitions are sorted.
-func fleetTopics(r *fleet.Report) (topics []topicOverview) {
+func fleetTopics(r *fleet.Report) (topics []summary.Topic) {
 	throttled, decided := make(summary.Throttles), make(map[string]*control.Decision)
 	for _, d := range r.InForce {
 		decided[d.ID] = d
@@ -94,7 +35,7 @@ func fleetTopics(r *fleet.Report) (topics []topicOverview) {
 	for i := range r.Partitions {
 		p := &r.Partitions[i]
 		if n := len(topics); n == 0 || topics[n-1].Topic != p.Topic {
-			topics = append(topics, topicOverview{Topic: p.Topic, TargetTopic: p.TargetTopic})
+			topics = append(topics, summary.Topic{Topic: p.Topic, TargetTopic: p.TargetTopic})
 		}
 		t := &topics[len(topics)-1]
 		state, note := fleetState(r, p, decided)
@@ -107,7 +48,7 @@ func fleetTopics(r *fleet.Report) (topics []topicOverview) {
 		if p.Journaled != nil {
 			t.Acked += *p.Journaled
 		}
-		t.count(state, note, p.LagRecords)
+		t.Count(state, note, p.LagRecords)
 	}
 	return topics
 }
@@ -142,18 +83,18 @@ func fleetState(r *fleet.Report, p *fleet.Partition, decided map[string]*control
 
 // chooseTopics keeps the topics with the most attention and lag, up to n, those first that wait for somebody. Lag does not order them: rows that move
 // cannot be read.
-func chooseTopics(topics []topicOverview, n int) []topicOverview {
-	byAttention := func(a, b topicOverview) int {
-		return cmp.Or(cmp.Compare(b.needsSomebody(), a.needsSomebody()), cmp.Compare(b.Attention, a.Attention))
+func chooseTopics(topics []summary.Topic, n int) []summary.Topic {
+	byAttention := func(a, b summary.Topic) int {
+		return cmp.Or(cmp.Compare(needsSomebody(&b), needsSomebody(&a)), cmp.Compare(b.Attention, a.Attention))
 	}
-	slices.SortStableFunc(topics, func(a, b topicOverview) int { return cmp.Or(byAttention(a, b), cmp.Compare(b.lag(), a.lag())) })
+	slices.SortStableFunc(topics, func(a, b summary.Topic) int { return cmp.Or(byAttention(a, b), cmp.Compare(b.Lag(), a.Lag())) })
 	topics = topics[:min(n, len(topics))]
-	slices.SortFunc(topics, func(a, b topicOverview) int { return cmp.Or(byAttention(a, b), cmp.Compare(a.Topic, b.Topic)) })
+	slices.SortFunc(topics, func(a, b summary.Topic) int { return cmp.Or(byAttention(a, b), cmp.Compare(a.Topic, b.Topic)) })
 	return topics
 }
 
 // needsSomebody is 1 if nothing is copied before somebody acts, else 0.
-func (t *topicOverview) needsSomebody() int {
+func needsSomebody(t *summary.Topic) int {
 	if t.State == summary.Halted || t.State == summary.Stopped {
 		return 1
 	}
@@ -165,7 +106,7 @@ const maxTopicRows = 20
 
 // printTopics prints a table by topic, those first that need attention. All is their number, of which the list may be a choice. Paces has how fast they
 // are, nil if that is not known.
-func (p *program) printTopics(topics []topicOverview, all int, paces paces) {
+func (p *program) printTopics(topics []summary.Topic, all int, paces paces) {
 	if len(topics) == 0 {
 		return
 	}
@@ -187,7 +128,7 @@ func (p *program) printTopics(topics []topicOverview, all int, paces paces) {
 			row = append(row, cells(behindText(t.LagSeconds))...)
 		} else {
 			pace := paces[t.Topic]
-			row = append(row, cells(rateText(pace), leftText(pace, t.lag()), copiedText(t))...)
+			row = append(row, cells(rateText(pace), leftText(pace, t.Lag()), copiedText(t))...)
 		}
 		rows = append(rows, row)
 	}
@@ -202,7 +143,7 @@ func (p *program) printTopics(topics []topicOverview, all int, paces paces) {
 }
 
 // lagCell is the lag of a topic in a table, with a + if there is more that is not known.
-func lagCell(t *topicOverview) string {
+func lagCell(t *summary.Topic) string {
 	switch {
 	case t.LagRecords == nil:
 		return "unknown"

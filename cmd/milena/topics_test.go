@@ -117,9 +117,9 @@ func TestStatusOfAMilenaThatStops(t *testing.T) {
 // A long list is cut, and says so.
 func TestManyTopics(t *testing.T) {
 	t.Parallel()
-	var topics []topicOverview
+	var topics []summary.Topic
 	for i := range 30 {
-		topics = append(topics, topicOverview{Topic: strings.Repeat("x", i+1), State: summary.InStep, Partitions: 1, LagRecords: ptr(int64(i))})
+		topics = append(topics, summary.Topic{Topic: strings.Repeat("x", i+1), State: summary.InStep, Partitions: 1, LagRecords: ptr(int64(i))})
 	}
 	topics[2].State = summary.Halted
 	var out strings.Builder

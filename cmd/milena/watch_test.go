@@ -141,7 +141,7 @@ func TestPaces(t *testing.T) {
 // The bar is about the records of the copy: source offsets may begin anywhere.
 func TestCopiedText(t *testing.T) {
 	t.Parallel()
-	for want, topic := range map[string]topicOverview{
+	for want, topic := range map[string]summary.Topic{
 		"[####################] 100%": {Copied: new(int64), LagRecords: new(int64)},
 		"[###################.]  99%": {Copied: ptr(int64(999_999)), Acked: 999_999, LagRecords: ptr(int64(1))},
 		"[##########..........]  50%": {Copied: ptr(int64(50)), Acked: 1_000_050, LagRecords: ptr(int64(50))},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/policy"
@@ -126,8 +127,11 @@ func (l *attentionList) addPartitions(s *replicator.Status, t *tallied) (more in
 	more = max(0, halted-maxAttention) + others.Choose(maxAttention)
 	for _, e := range others {
 		where := e.Topic + "-" + e.Partitions
-		if e.Partitions == "-" {
+		switch {
+		case e.Partitions == "-":
 			where, severities[e.Why] = "topic "+e.Topic, Bad
+		case strings.Contains(e.Partitions, "-"):
+			where = "partitions " + e.Partitions + " of " + e.Topic
 		}
 		l.add(cmp.Or(severities[e.Why], Warning), e.State, where, e.Why, nil)
 	}

@@ -14,6 +14,14 @@ type commands struct {
 	flow string // empty if the config has only this one, so that no command needs to name it
 }
 
+// commandsOf are the commands for a flow, which is one of so many.
+func commandsOf(s *replicator.Status, flows int) (c commands) {
+	if flows > 1 {
+		c.flow = s.Flow
+	}
+	return c
+}
+
 // of is a command of milena with its arguments.
 func (c commands) of(name, arguments string) *string {
 	text := "milena " + name + " " + c.file()

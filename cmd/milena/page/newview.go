@@ -17,10 +17,10 @@ func newFlow(s *replicator.Status, commands commands, stopping bool, now time.Ti
 	f := Flow{
 		Flow: s.Flow, Source: s.Source, Target: s.Target, SourceClusterID: s.SourceClusterID, TargetClusterID: s.TargetClusterID,
 		Ready: s.Ready, NotReady: listed(s.NotReady), RPO: newRPO(&s.RPO, now), RTOObjectiveSeconds: positive(s.RTOObjectiveSeconds),
-		Copied:     Copied{s.Records, s.Bytes},
-		Lag:        Lag{Records: s.LagRecords, Seconds: t.lagSeconds, UnknownPartitions: s.LagUnknown},
+		Copied:      Copied{s.Records, s.Bytes},
+		Lag:         Lag{Records: s.LagRecords, Seconds: t.lagSeconds, UnknownPartitions: s.LagUnknown},
 		TopicsTotal: t.topics,
-		Decisions: newDecisions(&s.Control, commands), Instance: newInstance(&s.Instance), Instances: members(&s.Instance),
+		Decisions:   newDecisions(&s.Control, commands), Instance: newInstance(&s.Instance), Instances: members(&s.Instance),
 		LastDrill: newDrill(s.Control.Drill), Throttle: newThrottle(s), Verify: newVerify(s.Verify, &t),
 		Fence: s.Fence, ConfigRefused: notEmpty(s.ConfigRefused),
 	}

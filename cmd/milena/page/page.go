@@ -19,8 +19,9 @@ const interval = time.Second
 
 // Options are what a page is about.
 type Options struct {
-	Version  string
-	Instance string // of the process
+	Version string
+	// Instance is the id of the process.
+	Instance func() string
 	// Statuses are those of all flows. It is called at most once per second while somebody looks, and otherwise every few seconds for the history.
 	Statuses func() []replicator.Status
 	// NotReady is why the process is not ready, and Stopping whether it ends.
@@ -62,6 +63,9 @@ func (p *Page) AddTo(mux *http.ServeMux) {
 	p.addRows(mux)
 }
 
+// Streams counts the open pages, each of which holds a connection.
+func (p *Page) Streams() int { return p.readers.count() }
+
 // Run keeps the history and the open pages up to date until ctx ends, and ends all streams then.
 func (p *Page) Run(ctx context.Context) {
 	defer p.readers.close()
@@ -80,7 +84,7 @@ func (p *Page) Run(ctx context.Context) {
 
 // pass does what is due at a time. It computes nothing if nobody looks and the history has its sample.
 func (p *Page) pass(now time.Time) {
-	looked, slot := !p.readers.isEmpty(), slotOf(now)
+	looked, slot := p.readers.count() > 0, slotOf(now)
 	viewDue := looked && (p.event == nil || now.Sub(p.made) >= interval)
 	if viewDue || slot != p.sampled {
 		statuses := p.latest.get(now, p.options.Statuses)
@@ -123,15 +127,11 @@ func withNow(object []byte, now time.Time) []byte {
 // view is the first screen.
 func (p *Page) view(statuses []replicator.Status, now time.Time) View {
 	v := View{
-		Version: p.options.Version, Instance: p.options.Instance, NotReady: listed(p.options.NotReady(statuses)), Flows: []Flow{},
+		Version: p.options.Version, Instance: p.options.Instance(), NotReady: listed(p.options.NotReady(statuses)), Flows: []Flow{},
 	}
 	for i := range statuses {
 		s := &statuses[i]
-		var c commands
-		if len(statuses) > 1 {
-			c.flow = s.Flow
-		}
-		f := newFlow(s, c, p.options.Stopping(), now)
+		f := newFlow(s, commandsOf(s, len(statuses)), p.options.Stopping(), now)
 		f.Throughput, f.Latency = p.meters[s.Flow].lately(now)
 		v.Flows = append(v.Flows, f)
 	}

@@ -66,7 +66,6 @@ type readers struct {
 	over bool // no more readers
 }
 
-
 // reader is an open page.
 type reader struct {
 	chunks chan *chunk // closed when the reader is dropped
@@ -103,10 +102,10 @@ func (r *readers) leave(one *reader) {
 	delete(r.all, one)
 }
 
-func (r *readers) isEmpty() bool {
+func (r *readers) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.all) == 0
+	return len(r.all)
 }
 
 // publish hands an event to the readers that have not had it, and drops those that are too slow. It never waits.

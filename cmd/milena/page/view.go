@@ -28,7 +28,7 @@ const (
 	StateSourceDark State = "source_dark" // the source does not answer
 	StateHalted     State = "halted"      // partitions are, by an anomaly
 	StateStarting   State = "starting"
-	StatePaused     State = "paused" // all of it, by somebody
+	StatePaused     State = "paused"  // all of it, by somebody
 	StateStandby    State = "standby" // another instance holds the shards
 	StateCatchingUp State = "catching_up"
 	StateCopying    State = "copying"
@@ -179,7 +179,7 @@ type Attention struct {
 	Severity Severity `json:"severity"`
 	// What is a word or two, such as halted (truncated).
 	What string `json:"what"`
-	// Where is a partition such as orders-3, several such as orders-0-7, a topic, a group, a cluster, a file or the flow.
+	// Where is a partition such as orders-3, several such as partitions 0-7 of orders, a topic, a group, a cluster, a file or the flow.
 	Where string `json:"where"`
 	// Cause is a sentence.
 	Cause string `json:"cause"`

@@ -51,10 +51,17 @@ func StateOf(p replicator.PartitionStatus) (state, note string) {
 	return InStep, ""
 }
 
+// Severity orders the states: what is worse has more. It is -1 of what is no state.
+func Severity(state string) int {
+	return slices.Index([]string{InStep, Copying, CatchingUp, Throttled, Draining, Paused, Waiting, Differs, Stopped, Halted}, state)
+}
+
 // Worse returns the worse of two states.
 func Worse(a, b string) string {
-	states := []string{InStep, Copying, CatchingUp, Throttled, Draining, Paused, Waiting, Differs, Stopped, Halted}
-	return states[max(slices.Index(states, a), slices.Index(states, b))]
+	if Severity(a) > Severity(b) {
+		return a
+	}
+	return b
 }
 
 // Throttles has who limits the rate of a scope, such as topic orders.
