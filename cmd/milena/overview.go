@@ -9,24 +9,22 @@ import (
 	"github.com/milena-kafka/milena/replicator"
 )
 
-// overview is a Status of bounded size, for the page and milena status: thousands of partitions are summed up by topic, and
+// overview is a Status of bounded size, for milena status: thousands of partitions are summed up by topic, and
 // only partitions that need attention are listed, up to maxShown.
 type overview struct {
 	replicator.Status
-	PartitionCount int             `json:"partition_count"`
-	TopicCount     int             `json:"topic_count"`
-	AttentionCount int             `json:"attention_count"` // partitions
-	Attention      summary.Entries `json:"attention"`
-	Topics         []summary.Topic `json:"topics"`
+	PartitionCount int
+	TopicCount     int
+	AttentionCount int // partitions
+	Attention      summary.Entries
+	Topics         []summary.Topic
 	lossOverview
 	// AllIsWell says that nothing about the flow needs attention.
-	AllIsWell bool `json:"all_is_well"`
-	// Decisions are sentences about what people decided that holds, and whether they can decide.
-	Decisions []string `json:"decisions,omitempty"`
+	AllIsWell bool
 	// Verified are the partitions whose copies are verified in the background, those first that were not for longest.
-	Verified []verifiedRow `json:"verified,omitempty"`
+	Verified []verifiedRow
 	// Hidden counts the partitions and topics that need attention and are not in Attention.
-	Hidden int `json:"attention_hidden"`
+	Hidden int
 
 	stopping bool // the process waits for batches in flight
 }
@@ -38,7 +36,6 @@ func newOverview(s replicator.Status) overview {
 	o := overview{Status: s, PartitionCount: len(s.Partitions), Attention: summary.Entries{}, Topics: []summary.Topic{}}
 	o.sum(s.Partitions, summary.ThrottlesOf(s.Control.InForce))
 	o.Partitions = nil
-	o.Decisions = summary.ControlTexts(s.Control)
 	o.Attention.AddNotCopied(o.NotCopied)
 	o.TopicCount = len(o.Topics)
 	o.Hidden = o.Attention.Choose(maxShown)

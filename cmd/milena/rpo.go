@@ -10,10 +10,10 @@ import (
 // lossOverview is what a failover would lose and may take.
 type lossOverview struct {
 	// Loss is what a failover would lose, as a sentence; empty if nothing is copied. Losses are sentences about the topics that it would lose most of.
-	Loss   string   `json:"loss,omitempty"`
-	Losses []string `json:"losses,omitempty"`
+	Loss   string
+	Losses []string
 	// RTO is the objective for its duration as a sentence, empty if there is none.
-	RTO string `json:"rto,omitempty"`
+	RTO string
 
 	missed bool // the objective
 }

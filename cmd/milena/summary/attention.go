@@ -13,10 +13,10 @@ import (
 
 // Entry is one or more partitions of a topic that need attention for the same reason.
 type Entry struct {
-	Topic      string `json:"topic"`
-	Partitions string `json:"partitions"` // such as 3 or 0-7
-	State      string `json:"state"`
-	Why        string `json:"why"`
+	Topic      string
+	Partitions string // such as 3 or 0-7
+	State      string
+	Why        string
 
 	count int // of partitions, 0 of a topic without any
 	last  int32
