@@ -19,7 +19,7 @@ const (
 	// MaxConnections bounds the connections that are open at a time, besides those that pages may hold for their streams. Further ones wait in the queue of
 	// the operating system.
 	maxConnections = 100
-	// keptConnections is how many may be kept open between requests. A browser keeps several for a minute, and many pages must leave some for probes.
+	// KeptConnections is how many may be kept open between requests. A browser keeps several for a minute, and many pages must leave some for probes.
 	keptConnections = maxConnections / 2
 )
 

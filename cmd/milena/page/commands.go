@@ -39,7 +39,7 @@ func (c commands) file() string {
 }
 
 // quoted finds the commands of a hint, which are between backticks.
-var quoted = regexp.MustCompile("`[^`]*`") //nolint:gochecknoglobals // immutable
+var quoted = regexp.MustCompile("`[^`]*`")
 
 // hint names the flow in the commands of a hint, and returns the first of them too; both are nil if there is none.
 func (c commands) hint(text string) (hint, first *string) {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// step is the time between two columns of the history, and columns is how many it has: an hour.
+	// Step is the time between two columns of the history, and columns is how many it has: an hour.
 	step    = 5 * time.Second
 	columns = 720
 )

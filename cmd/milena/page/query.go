@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// defaultLimit is how many rows an answer has unless the request says otherwise, and maxLimit how many at most.
+	// DefaultLimit is how many rows an answer has unless the request says otherwise, and maxLimit how many at most.
 	defaultLimit = 100
 	maxLimit     = 500
 )

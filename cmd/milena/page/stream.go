@@ -13,11 +13,11 @@ import (
 const (
 	// MaxStreams bounds how many pages are served at a time. Each holds a connection.
 	MaxStreams = 64
-	// backlog is how many events a reader may be behind before it is dropped: it reconnects, and gets the newest one.
+	// Backlog is how many events a reader may be behind before it is dropped: it reconnects, and gets the newest one.
 	backlog = 4
-	// keepAlive is how long a stream may be silent: less than the idle timeouts of proxies, which are 30 seconds and more.
+	// KeepAlive is how long a stream may be silent: less than the idle timeouts of proxies, which are 30 seconds and more.
 	keepAlive = 15 * time.Second
-	// writeTimeout bounds one write to a reader.
+	// WriteTimeout bounds one write to a reader.
 	writeTimeout = 10 * time.Second
 )
 

@@ -58,7 +58,7 @@ func (w *world) timesAsked() int {
 
 // run runs the page until the test ends.
 func (w *world) run(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // the one of the test ends when its bubble has ended
+	ctx, cancel := context.WithCancel(context.Background()) // that of the test ends after its bubble
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

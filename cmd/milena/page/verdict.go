@@ -29,11 +29,10 @@ func newVerdict(s *replicator.Status, t *tallied, state State, commands commands
 	if why := notNow(s, state); why != "" {
 		return Verdict{CanFailOver: No, Sentence: "No: " + why + "."}
 	}
-	seen := !r.SeenAt.IsZero() && now.Sub(r.SeenAt) <= summary.Fresh
 	whole := isWhole(&s.Instance)
 	if whole && r.Unknown == 0 && r.Partitions > 0 {
 		v.CompleteUpTo = notZero(r.CompleteUpTo)
-		if seen {
+		if isSeen(r, now) {
 			v.WouldLoseRecords = &r.MissingRecords
 		}
 	}
@@ -47,15 +46,15 @@ func newVerdict(s *replicator.Status, t *tallied, state State, commands commands
 		v.Sentence = fmt.Sprintf("Not known: no partition is copied yet, so nothing is known of what %s lacks.", s.Target)
 	case r.Never > 0:
 		v.CanFailOver, v.CompleteUpTo = No, nil
-		v.Sentence = fmt.Sprintf("No: %s never completely copied yet; %s.", were(r.Never, "partition"), lossClause(s, seen))
+		v.Sentence = fmt.Sprintf("No: %s never completely copied yet; %s.", were(r.Never, "partition"), lossClause(s, now))
 	case r.Unknown > 0:
 		v.Sentence = fmt.Sprintf("Not known: nothing is known of %s.", summary.Count(r.Unknown, "partition"))
 	case !whole:
 		v.Sentence = fmt.Sprintf("Not known here: this instance copies %d of %d shards. Of these, %s. %s says it for the flow.",
-			s.Instance.Held, s.Instance.Shards, lossClause(s, seen), fleetCommand(commands))
+			s.Instance.Held, s.Instance.Shards, lossClause(s, now), fleetCommand(commands))
 	default:
 		v.CanFailOver, v.Command = Yes, commands.moving(state)
-		v.Sentence = "Yes: " + lossClause(s, seen) + "." + besides(s, t)
+		v.Sentence = "Yes: " + lossClause(s, now) + "." + besides(s, t)
 	}
 	return v
 }
@@ -77,8 +76,13 @@ func notNow(s *replicator.Status, state State) string {
 // isWhole reports whether this instance has all shards of the flow, so that its figures are those of the flow.
 func isWhole(i *replicator.InstanceStatus) bool { return int32(i.Held) >= i.Shards }
 
+// isSeen reports whether the source was seen lately for every partition.
+func isSeen(r *offsets.RPO, now time.Time) bool {
+	return !r.SeenAt.IsZero() && now.Sub(r.SeenAt) <= summary.Fresh
+}
+
 // lossClause says what would be lost, by absolute times: a sentence that changes with every second cannot be compared.
-func lossClause(s *replicator.Status, seen bool) string {
+func lossClause(s *replicator.Status, now time.Time) string {
 	r := &s.RPO
 	var parts []string
 	if !r.CompleteUpTo.IsZero() {
@@ -89,9 +93,11 @@ func lossClause(s *replicator.Status, seen bool) string {
 	} else {
 		parts = append(parts, "no record that was seen would be lost")
 	}
-	if !seen && r.SeenAt.IsZero() {
+	switch {
+	case isSeen(r, now):
+	case r.SeenAt.IsZero():
 		parts = append(parts, fmt.Sprintf("%s was not yet seen for every partition", s.Source))
-	} else if !seen {
+	default:
 		parts = append(parts, fmt.Sprintf("what was written to %s since %s is not known", s.Source, clock(r.SeenAt)))
 	}
 	return strings.Join(parts, "; ")
