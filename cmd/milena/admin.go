@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,21 +25,20 @@ import (
 	"github.com/milena-kafka/milena/replicator/client"
 )
 
-//go:embed page.html
-var page []byte
-
-// admin is the HTTP server of a process: page, status, metrics and probes. Create it with newAdmin, bind it with listen before
+// admin is the HTTP server of a process: page (adminpage.go), status, metrics and probes. Create it with newAdmin, bind it with listen before
 // anything else, give it the flows once they exist, and close it last.
 type admin struct {
-	config config.HTTP
+	config   config.HTTP
+	instance string // id of the process
 	// flows is nil until the flows exist.
 	flows   atomic.Pointer[served]
 	ending  atomic.Bool
 	refusal atomic.Pointer[string] // why the config file is refused, nil if it is not
 	server  *http.Server
-	bound   net.Listener // nil when HTTP is off
+	bound   *boundedListener // nil when HTTP is off
 	serving chan struct{}
 	calls   chan struct{} // one element per request of the API that is carried out
+	page    *servedPage
 }
 
 // newRegistry holds the metrics of the Go runtime, the process and the build; the flows add theirs.
@@ -57,12 +55,12 @@ func newRegistry() *prometheus.Registry {
 func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
 	a := &admin{config: c, serving: make(chan struct{}), calls: make(chan struct{}, maxCalls)}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", a.servePage)
 	mux.HandleFunc("GET /status", a.serveStatus)
-	mux.HandleFunc("GET /overview", a.serveOverview)
 	mux.HandleFunc("GET /healthz", a.serveHealth)
 	mux.HandleFunc("GET /readyz", a.serveReady)
 	a.addAPI(mux)
+	a.page = newServedPage(a)
+	a.page.AddTo(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	if c.PProf {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -94,6 +92,7 @@ func (a *admin) listen(ctx context.Context) error {
 		return fmt.Errorf("http: %w; set http.listen or --listen to host:port with an address of this machine", err)
 	}
 	a.bound = boundConnections(l)
+	a.page.begin(ctx)
 	go func() {
 		defer close(a.serving)
 		_ = a.server.Serve(a.bound) // returns ErrServerClosed; probes notice anything else
@@ -171,11 +170,12 @@ func (a *admin) refused() string {
 // stopping makes the process not ready, whatever its flows report.
 func (a *admin) stopping() { a.ending.Store(true) }
 
-// close stops listening and waits up to a second for requests in progress. The context of the process has ended by then, so
+// close ends the streams of pages, stops listening, and waits up to a second for requests in progress. The context of the process has ended by then, so
 // close has its own timeout.
 func (a *admin) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
+	a.page.end()
 	if err := a.server.Shutdown(ctx); err != nil {
 		_ = a.server.Close()
 	}
@@ -237,28 +237,6 @@ func (a *admin) serveReady(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *admin) serveStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.statuses()) }
-
-// serveOverview is what the page reads every second. It may change whenever the page does.
-func (a *admin) serveOverview(w http.ResponseWriter, _ *http.Request) {
-	statuses := a.statuses()
-	view := struct {
-		Version  string     `json:"version"`
-		NotReady []string   `json:"not_ready"`
-		Flows    []overview `json:"flows"`
-	}{buildVersion(), a.notReady(notReadyOf(statuses)), []overview{}}
-	for _, s := range statuses {
-		view.Flows = append(view.Flows, newOverview(s))
-	}
-	writeJSON(w, view)
-}
-
-func (*admin) servePage(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	// The page shows names from two clusters. If one ever got past textContent, it still could not load or send anything.
-	w.Header().Set("Content-Security-Policy",
-		"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:")
-	_, _ = w.Write(page)
-}
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")

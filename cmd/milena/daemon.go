@@ -52,10 +52,12 @@ type runningFlow struct {
 // newDaemon creates a daemon for a config. It does no I/O.
 func newDaemon(p *program, r *configReading, log *slog.Logger, adjust func(*replicator.Options)) *daemon {
 	registry := newRegistry()
-	return &daemon{
+	d := &daemon{
 		program: p, log: log, adjust: adjust, registry: registry, admin: newAdmin(registry, r.config.HTTP), supervisor: newSupervisor(log, len(r.flows)),
 		endMemory: func() {}, now: r, reloads: newReloadMetrics(registry),
 	}
+	d.admin.instance = d.instanceID(r.config)
+	return d
 }
 
 // run serves HTTP and copies the flows of the config until ctx ends or none of them can work. It watches the file, if it is not nil.

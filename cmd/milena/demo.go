@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 )
@@ -230,7 +231,7 @@ func (d *demonstration) watch(ctx context.Context) {
 			now.Sub(began).Seconds(), size(float64(s.Bytes-previous.Bytes)/took), float64(s.Records-previous.Records)/took,
 			optional(s.LagRecords), s.Records, o.PartitionCount)
 		for _, e := range o.Attention {
-			if e.State == stateHalted && e.Topic != demoUploads { // of which the story tells
+			if e.State == summary.Halted && e.Topic != demoUploads { // of which the story tells
 				d.p.printf("        %s-%s is halted: %s\n", e.Topic, e.Partitions, e.Why)
 			}
 		}
@@ -239,7 +240,7 @@ func (d *demonstration) watch(ctx context.Context) {
 }
 
 // announce prints each new topic once.
-func (d *demonstration) announce(topics []topicOverview) {
+func (d *demonstration) announce(topics []summary.Topic) {
 	for _, t := range topics {
 		if !d.announced[t.Topic] {
 			d.announced[t.Topic] = true

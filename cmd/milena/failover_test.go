@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/replicator/control"
 )
 
@@ -37,7 +38,7 @@ func TestRecoveryText(t *testing.T) {
 		},
 		"broken off at step loss, while it was running; milena failover resumes it": {What: "failover", State: control.RecoveryRuns, Step: "loss"},
 	} {
-		if got := recoveryText(&r); got != want {
+		if got := summary.RecoveryText(&r); got != want {
 			t.Errorf("%s, not %s", got, want)
 		}
 	}

@@ -9,13 +9,18 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/milena-kafka/milena/cmd/milena/page"
 )
 
 const (
 	// IoTimeout bounds reading a request and writing its answer.
 	ioTimeout = 10 * time.Second
-	// MaxConnections bounds the connections that are open at a time. Further ones wait in the queue of the operating system.
+	// MaxConnections bounds the connections that are open at a time, besides those that pages may hold for their streams. Further ones wait in the queue of
+	// the operating system.
 	maxConnections = 100
+	// KeptConnections is how many may be kept open between requests. A browser keeps several for a minute, and many pages must leave some for probes.
+	keptConnections = maxConnections / 2
 )
 
 // guard answers only requests that name the server as its users do, and bounds the time that an answer takes.
@@ -31,6 +36,9 @@ func (a *admin) guard(next http.Handler) http.Handler {
 			_ = c.SetReadDeadline(time.Time{}) // a profile takes as long as its request says, and a read that times out would end it
 		default:
 			_ = c.SetWriteDeadline(time.Now().Add(ioTimeout))
+		}
+		if a.bound != nil && a.bound.open()-a.page.Streams() > keptConnections {
+			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -62,9 +70,9 @@ func isLoopback(addr net.Addr) bool {
 	return ok && tcp.IP.IsLoopback()
 }
 
-// boundConnections is a listener that has at most maxConnections open at a time.
-func boundConnections(l net.Listener) net.Listener {
-	return &boundedListener{Listener: l, slots: make(chan struct{}, maxConnections), closed: make(chan struct{})}
+// boundConnections is a listener that has at most maxConnections open at a time, and one for each page that may be open.
+func boundConnections(l net.Listener) *boundedListener {
+	return &boundedListener{Listener: l, slots: make(chan struct{}, maxConnections+page.MaxStreams), closed: make(chan struct{})}
 }
 
 type boundedListener struct {
@@ -73,6 +81,9 @@ type boundedListener struct {
 	once   sync.Once
 	closed chan struct{}
 }
+
+// open counts the open connections.
+func (l *boundedListener) open() int { return len(l.slots) }
 
 // Accept implements net.Listener.
 func (l *boundedListener) Accept() (net.Conn, error) {

@@ -289,11 +289,6 @@ func (m *reloadMetrics) succeeded() {
 
 func (m *reloadMetrics) refused() { m.successful.Set(0) }
 
-// refusedText says that the config file is refused, and why.
-func refusedText(why string) string {
-	return "the config file is refused, and the config before it stays in force:\n" + why
-}
-
 // withConfigRefused adds to the status of each flow why the process refuses its config file.
 func withConfigRefused(statuses []replicator.Status, why string) []replicator.Status {
 	for i := range statuses {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/groups"
@@ -238,7 +239,7 @@ func (p *program) printStatus(o *overview) {
 		p.printf("  fence: lease: records that an earlier owner sends late may be twice, and are reported as foreign_write\n")
 	}
 	if o.ConfigRefused != "" {
-		p.printf("  %s\n", indented(refusedText(o.ConfigRefused), "    "))
+		p.printf("  %s\n", indented(summary.RefusedText(o.ConfigRefused), "    "))
 	}
 	for _, text := range append(o.Controllers, o.Certificates...) {
 		p.printf("  %s\n", indented(text, "    "))
@@ -296,7 +297,7 @@ func (p *program) printLimits(o *overview) {
 
 // printControl prints what people decided that holds, and whether they can decide.
 func (p *program) printControl(c replicator.ControlStatus) {
-	for _, text := range controlTexts(c) {
+	for _, text := range summary.ControlTexts(c) {
 		p.printf("  %s\n", indented(text, "    "))
 	}
 }
@@ -401,7 +402,7 @@ func (p *program) printAttention(o *overview) {
 	p.printEntries(o.Attention, o.Hidden)
 }
 
-func (p *program) printEntries(list attentionList, hidden int) {
+func (p *program) printEntries(list summary.Entries, hidden int) {
 	p.printf("\n")
 	rows := [][]cell{cells("TOPIC", "PARTITION", "STATE", "REASON")}
 	for _, e := range list {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/config"
 )
 
@@ -59,7 +60,7 @@ func (p *program) watchFleet(ctx context.Context, c *config.Config, flows []conf
 		if err != nil {
 			return nil, err
 		}
-		topics := make([][]topicOverview, len(results))
+		topics := make([][]summary.Topic, len(results))
 		for i, r := range results {
 			if r.Report == nil {
 				continue
@@ -80,7 +81,7 @@ func (p *program) watchFleet(ctx context.Context, c *config.Config, flows []conf
 	})
 }
 
-func (p *program) printLiveFleet(result fleetResult, topics []topicOverview, s *stopwatch) {
+func (p *program) printLiveFleet(result fleetResult, topics []summary.Topic, s *stopwatch) {
 	r := result.Report
 	if r == nil {
 		p.printUnread(result)
@@ -92,7 +93,7 @@ func (p *program) printLiveFleet(result fleetResult, topics []topicOverview, s *
 	p.printFleetProblems(r)
 	p.printTopics(topics, len(topics), s.topics(result.Flow))
 	list := fleetAttention(r)
-	if hidden := list.choose(); len(list) > 0 {
+	if hidden := list.Choose(maxShown); len(list) > 0 {
 		p.printEntries(list, hidden)
 		return
 	}
