@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -57,7 +56,7 @@ func (p *program) health(ctx context.Context, args []string) error {
 	if err := r.open(f, p.env); err != nil {
 		return err
 	}
-	if err := r.isOwn(own); err != nil {
+	if err := r.ofThisHost(own, *ready); err != nil {
 		return fmt.Errorf("health: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
@@ -102,32 +101,31 @@ func ownURL(h config.HTTP) string {
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// isOwn lets a milena of this host be asked with what its config has: the certificate, whose names need not be those of loopback, and a token, unless the
-// environment has a login.
-func (r *remote) isOwn(h config.HTTP) error {
-	if users := slices.Sorted(maps.Keys(h.Tokens)); r.token == "" && r.user == "" && len(users) > 0 {
+// ofThisHost lets a milena of this host be asked, whose certificate need not have the names of loopback. Whether it lives is no secret and needs no login, and must not
+// depend on certificates. To ask whether it is ready, there is the token that its config has, unless the environment has a login.
+func (r *remote) ofThisHost(h config.HTTP, ready bool) error { //nolint:revive // the flag of the command line
+	secure := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
+	if !ready {
+		r.token, r.user = "", ""
+	} else if users := slices.Sorted(maps.Keys(h.Tokens)); r.token == "" && r.user == "" && len(users) > 0 {
 		r.token = h.Tokens[users[0]].Reveal()
 	}
 	if h.TLS == nil {
 		return nil
 	}
-	text, err := os.ReadFile(h.TLS.CertFile)
-	if err != nil {
-		return fmt.Errorf("http.tls: %w", err)
-	}
-	leaf, _ := pem.Decode(text)
-	if leaf == nil {
-		return fmt.Errorf("http.tls: cert_file %s has no certificate in PEM", h.TLS.CertFile)
-	}
-	r.client = newClient(&tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: true, // instead of its names and dates, which say nothing of whether the process lives, the certificate itself is compared
-		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
-			if len(raw) == 0 || !bytes.Equal(raw[0], leaf.Bytes) {
-				return errors.New("the certificate is not that of http.tls; another process listens there")
+	if ready {
+		text, err := os.ReadFile(h.TLS.CertFile)
+		if err != nil {
+			return fmt.Errorf("http.tls: %w", err)
+		}
+		leaf, _ := pem.Decode(text)
+		secure.VerifyConnection = func(c tls.ConnectionState) error { // also of a connection that is resumed
+			if leaf == nil || !bytes.Equal(c.PeerCertificates[0].Raw, leaf.Bytes) {
+				return fmt.Errorf("the certificate is not the first one of http.tls.cert_file %s: another process listens there", h.TLS.CertFile)
 			}
 			return nil
-		},
-	})
+		}
+	}
+	r.client = newClient(secure)
 	return nil
 }

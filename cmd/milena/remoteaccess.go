@@ -55,8 +55,10 @@ func (r *remote) open(f *pflag.FlagSet, env func(string) (string, bool)) error {
 		return wrong(f, "--url %q is not a URL such as http://127.0.0.1:9644", r.url)
 	}
 	get := func(name string) string {
-		value, _ := env(name)
-		return value
+		if value, ok := env(name); ok {
+			return value
+		}
+		return ""
 	}
 	r.token, r.password = get(tokenVariable), get(passwordVariable)
 	switch {

@@ -24,8 +24,9 @@ type attempt struct {
 
 // attempts limits wrong passwords.
 type attempts struct {
-	mu   sync.Mutex
-	used map[attempt]*usedUp
+	mu    sync.Mutex
+	used  map[attempt]*usedUp
+	swept time.Time // when those were forgotten last that have everything back
 }
 
 // usedUp is how many attempts somebody has used up at a time. They come back one by one.
@@ -91,7 +92,8 @@ func (a *attempts) find(key attempt, now time.Time) *usedUp {
 	if u := a.used[key]; u != nil {
 		return u
 	}
-	if len(a.used) >= maxSources {
+	if len(a.used) >= maxSources && now.Sub(a.swept) >= attemptEvery { // not each time: there are many
+		a.swept = now
 		for k, u := range a.used {
 			if u.left(now) == 0 {
 				delete(a.used, k)
