@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -78,9 +77,10 @@ func (r *remote) open(f *pflag.FlagSet, env func(string) (string, bool)) error {
 	return nil
 }
 
-// newClient is a client that follows no redirect: a token goes where it was sent.
+// newClient is a client that follows no redirect, because a token goes where it was sent, and keeps no connection: milena has few, and a command that watches asks
+// once a second.
 func newClient(secure *tls.Config) *http.Client {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure, ForceAttemptHTTP2: true, DialContext: new(net.Dialer).DialContext}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure, DisableKeepAlives: true}
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
