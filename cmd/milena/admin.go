@@ -75,8 +75,8 @@ func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	a.server = &http.Server{
-		Handler: a.guard(a.access.Handler(mux)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // clients disconnect as they like
-		ReadHeaderTimeout: ioTimeout, ReadTimeout: ioTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: a.access.Handler(a.guard(mux)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // clients disconnect as they like
+		ReadHeaderTimeout: ioTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	return a
 }

@@ -13,15 +13,18 @@ const (
 	ioTimeout = 10 * time.Second
 	// MaxConnections bounds the connections that are open at a time. Further ones wait in the queue of the operating system.
 	maxConnections = 100
+	// MaxPerHost bounds those of one host where others reach the server: whoever opens connections without end keeps out no probe from elsewhere.
+	maxPerHost = maxConnections / 2
 )
 
-// guard bounds the time that an answer takes.
+// guard bounds the time that the answer to somebody takes who may have one. The server bounds that of a refusal.
 func (*admin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w) // not every writer has deadlines
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/debug/pprof/"):
 			_ = c.SetReadDeadline(time.Time{}) // a profile takes as long as its request says, and a read that times out would end it
+			_ = c.SetWriteDeadline(time.Time{})
 		default:
 			_ = c.SetWriteDeadline(time.Now().Add(ioTimeout))
 		}
@@ -29,9 +32,12 @@ func (*admin) guard(next http.Handler) http.Handler {
 	})
 }
 
-// boundConnections is a listener that has at most maxConnections open at a time.
+// boundConnections is a listener that has at most maxConnections open at a time, and those of a host within maxPerHost, unless all come from this one.
 func boundConnections(l net.Listener) net.Listener {
-	return &boundedListener{Listener: l, slots: make(chan struct{}, maxConnections), closed: make(chan struct{})}
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	return &boundedListener{
+		Listener: l, slots: make(chan struct{}, maxConnections), closed: make(chan struct{}), fair: !ok || !tcp.IP.IsLoopback(), hosts: make(map[string]int),
+	}
 }
 
 type boundedListener struct {
@@ -39,6 +45,10 @@ type boundedListener struct {
 	slots  chan struct{} // one element per open connection
 	once   sync.Once
 	closed chan struct{}
+	fair   bool // maxPerHost holds
+
+	mu    sync.Mutex
+	hosts map[string]int // how many connections are open, by address
 }
 
 // Accept implements net.Listener.
@@ -48,12 +58,41 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.slots
+			return nil, err
+		}
+		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		if !l.enters(host) {
+			_ = c.Close()
+			continue
+		}
+		return &boundedConn{Conn: c, release: sync.OnceFunc(func() {
+			l.leaves(host)
+			<-l.slots
+		})}, nil
 	}
-	return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+// enters counts a connection of a host, unless it has too many.
+func (l *boundedListener) enters(host string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fair && l.hosts[host] >= maxPerHost {
+		return false
+	}
+	l.hosts[host]++
+	return true
+}
+
+func (l *boundedListener) leaves(host string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hosts[host]--; l.hosts[host] <= 0 {
+		delete(l.hosts, host)
+	}
 }
 
 // Close implements net.Listener.
