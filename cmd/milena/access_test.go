@@ -73,29 +73,31 @@ func credentials(cookie *http.Cookie) (good, bad map[string]func(*http.Request))
 	forged.Value = strings.Replace(cookie.Value, ".", "x.", 1)
 	other := *cookie
 	other.Value += "x"
-	return map[string]func(*http.Request){
-			"token":    header("Bearer " + aliceToken),
-			"password": func(r *http.Request) { r.SetBasicAuth("bob", bobPassword) },
-			"cookie":   func(r *http.Request) { r.AddCookie(cookie); r.Header.Set("Sec-Fetch-Site", "same-origin") },
-		}, map[string]func(*http.Request){
-			"nothing":                 func(*http.Request) {},
-			"another token":           header("Bearer x" + aliceToken),
-			"an empty token":          header("Bearer "),
-			"a token as password":     func(r *http.Request) { r.SetBasicAuth("alice", aliceToken) },
-			"a wrong password":        func(r *http.Request) { r.SetBasicAuth("bob", "wrong horse") },
-			"a hash as password":      func(r *http.Request) { r.SetBasicAuth("bob", "$2a$10$") },
-			"another user":            func(r *http.Request) { r.SetBasicAuth("eve", bobPassword) },
-			"a password that goes on": func(r *http.Request) { r.SetBasicAuth("bob", bobPassword+strings.Repeat("x", 100)) },
-			"another scheme":          header("Digest username=bob"),
-			"a forged cookie":         func(r *http.Request) { r.AddCookie(&forged); r.Header.Set("Sec-Fetch-Site", "same-origin") },
-			"a cookie that goes on":   func(r *http.Request) { r.AddCookie(&other); r.Header.Set("Sec-Fetch-Site", "same-origin") },
-			"no cookie at all":        func(r *http.Request) { r.AddCookie(&http.Cookie{Name: cookie.Name, Value: "."}) },
-			"a wrong header and a cookie": func(r *http.Request) {
-				r.AddCookie(cookie)
-				r.Header.Set("Sec-Fetch-Site", "same-origin")
-				r.Header.Set("Authorization", "Bearer wrong")
-			},
-		}
+	good = map[string]func(*http.Request){
+		"token":    header("Bearer " + aliceToken),
+		"password": func(r *http.Request) { r.SetBasicAuth("bob", bobPassword) },
+		"cookie":   func(r *http.Request) { r.AddCookie(cookie); r.Header.Set("Sec-Fetch-Site", "same-origin") },
+	}
+	bad = map[string]func(*http.Request){
+		"nothing":                 func(*http.Request) {},
+		"another token":           header("Bearer x" + aliceToken),
+		"an empty token":          header("Bearer "),
+		"a token as password":     func(r *http.Request) { r.SetBasicAuth("alice", aliceToken) },
+		"a wrong password":        func(r *http.Request) { r.SetBasicAuth("bob", "wrong horse") },
+		"a hash as password":      func(r *http.Request) { r.SetBasicAuth("bob", "$2a$10$") },
+		"another user":            func(r *http.Request) { r.SetBasicAuth("eve", bobPassword) },
+		"a password that goes on": func(r *http.Request) { r.SetBasicAuth("bob", bobPassword+strings.Repeat("x", 100)) },
+		"another scheme":          header("Digest username=bob"),
+		"a forged cookie":         func(r *http.Request) { r.AddCookie(&forged); r.Header.Set("Sec-Fetch-Site", "same-origin") },
+		"a cookie that goes on":   func(r *http.Request) { r.AddCookie(&other); r.Header.Set("Sec-Fetch-Site", "same-origin") },
+		"no cookie at all":        func(r *http.Request) { r.AddCookie(&http.Cookie{Name: cookie.Name, Value: "."}) },
+		"a wrong header and a cookie": func(r *http.Request) {
+			r.AddCookie(cookie)
+			r.Header.Set("Sec-Fetch-Site", "same-origin")
+			r.Header.Set("Authorization", "Bearer wrong")
+		},
+	}
+	return good, bad
 }
 
 // Every path answers whoever may use it, and nobody else.

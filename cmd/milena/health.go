@@ -70,19 +70,19 @@ func (p *program) askHealth(ctx context.Context, r *remote, ready bool) error { 
 	if ready {
 		path = "/readyz"
 	}
-	response, body, err := r.send(ctx, http.MethodGet, path, nil)
+	answered, err := r.send(ctx, http.MethodGet, path, nil)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("health: %s has not answered in time", r.url)
 	case err != nil:
 		return fmt.Errorf("health: %w", err)
-	case response.StatusCode == http.StatusOK:
-		p.printf("%s", body)
+	case answered.code == http.StatusOK:
+		p.printf("%s", answered.body)
 		return nil
-	case response.StatusCode == http.StatusServiceUnavailable:
-		return fmt.Errorf("health: not ready: %s", strings.TrimSpace(string(body)))
+	case answered.code == http.StatusServiceUnavailable:
+		return fmt.Errorf("health: not ready: %s", strings.TrimSpace(string(answered.body)))
 	}
-	return fmt.Errorf("health: %w", r.failure(response, body))
+	return fmt.Errorf("health: %w", r.failure(answered))
 }
 
 // ownURL is where a milena of this host listens.

@@ -49,12 +49,12 @@ func (c *controlFlags) askToCarryOut(ctx context.Context, verb control.Verb) (a 
 
 // ask sends a request about the flow to a milena, and reads its answer.
 func (c *controlFlags) ask(ctx context.Context, method, path string, body io.Reader, into any) error {
-	response, data, err := c.remote.send(ctx, method, "/api/v1/flows/"+url.PathEscape(c.flow)+"/"+path, body)
+	answered, err := c.remote.send(ctx, method, "/api/v1/flows/"+url.PathEscape(c.flow)+"/"+path, body)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w; check that milena is running and that --url is the address of its http.listen", err)
-	case response.StatusCode != http.StatusOK:
-		return c.remote.failure(response, data)
+	case answered.code != http.StatusOK:
+		return c.remote.failure(answered)
 	}
-	return json.Unmarshal(data, into)
+	return json.Unmarshal(answered.body, into)
 }

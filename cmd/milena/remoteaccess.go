@@ -107,11 +107,18 @@ func clientTLS(caFile, certFile, keyFile string) (*tls.Config, error) {
 	return c, nil
 }
 
+// reply is the answer to a request.
+type reply struct {
+	code   int
+	status string // such as 404 Not Found
+	body   []byte
+}
+
 // send sends a request and reads the answer.
-func (r *remote) send(ctx context.Context, method, path string, body io.Reader) (*http.Response, []byte, error) {
+func (r *remote) send(ctx context.Context, method, path string, body io.Reader) (reply, error) {
 	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(r.url, "/")+path, body)
 	if err != nil {
-		return nil, nil, err
+		return reply{}, err
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
@@ -124,20 +131,20 @@ func (r *remote) send(ctx context.Context, method, path string, body io.Reader) 
 	}
 	response, err := r.client.Do(request)
 	if err != nil {
-		return nil, nil, unanswered(r.url, err)
+		return reply{}, unanswered(r.url, err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	return response, data, err
+	return reply{response.StatusCode, response.Status, data}, err
 }
 
 // failure is the error of an answer that is one, with what it says of the cause.
-func (r *remote) failure(response *http.Response, data []byte) error {
+func (r *remote) failure(of reply) error {
 	var failed apiError
-	if json.Unmarshal(data, &failed) != nil || failed.Error == "" {
-		failed.Error = strings.TrimSpace(fmt.Sprintf("%s answers %s: %.200s", r.url, response.Status, data))
+	if json.Unmarshal(of.body, &failed) != nil || failed.Error == "" {
+		failed.Error = strings.TrimSpace(fmt.Sprintf("%s answers %s: %.200s", r.url, of.status, of.body))
 	}
-	switch response.StatusCode {
+	switch of.code {
 	case http.StatusBadRequest:
 		return wrongOrder("%s", failed.Error)
 	case http.StatusUnauthorized:

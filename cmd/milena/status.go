@@ -193,31 +193,31 @@ func needsAttention(bad, flows int) error {
 }
 
 func getStatus(ctx context.Context, from *remote) ([]byte, error) {
-	response, body, err := getFrom(ctx, from, "/status")
+	answered, err := getFrom(ctx, from, "/status")
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w; check that milena is running and that --url is the address of its http.listen", err)
-	case response.StatusCode != http.StatusOK:
-		return nil, from.failure(response, body)
+	case answered.code != http.StatusOK:
+		return nil, from.failure(answered)
 	}
-	return body, nil
+	return answered.body, nil
 }
 
 // isStopping reports whether a milena says that it is not ready because it stops.
 func isStopping(ctx context.Context, from *remote) bool {
-	response, body, err := getFrom(ctx, from, "/readyz")
-	return err == nil && response.StatusCode == http.StatusServiceUnavailable && slices.Contains(strings.Split(string(body), "\n"), reasonStopping)
+	answered, err := getFrom(ctx, from, "/readyz")
+	return err == nil && answered.code == http.StatusServiceUnavailable && slices.Contains(strings.Split(string(answered.body), "\n"), reasonStopping)
 }
 
 // getFrom sends a GET to a running milena.
-func getFrom(ctx context.Context, from *remote, path string) (response *http.Response, body []byte, err error) {
+func getFrom(ctx context.Context, from *remote, path string) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	response, body, err = from.send(ctx, http.MethodGet, path, nil)
+	answered, err := from.send(ctx, http.MethodGet, path, nil)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%s has not answered for %v: the process is paused, or its host has no CPU left", from.url, statusTimeout)
 	}
-	return response, body, err
+	return answered, err
 }
 
 // printStatus prints totals first, then what is not in sync, then the topics, and last the partitions that need attention.
