@@ -106,7 +106,7 @@ func TestEveryPathWithEveryCredential(t *testing.T) {
 		"public":    {"/", "/healthz", "/assets/app.js", guard.SessionPath},
 		"probes":    {"/readyz"},
 		"metrics":   {"/metrics"},
-		"status":    {"/status", "/overview", "/nowhere", "/api/v1/events", "/api/v1/history?flow=a-b", "/api/v1/flows/a-b/partitions", "/assets", "/healthz/", "/metrics/x"},
+		"status":    {"/status", "/overview", "/nowhere", "/api/v1/history?flow=a-b", "/api/v1/flows/a-b/partitions", "/assets", "/healthz/", "/metrics/x"},
 		"log":       {"/api/v1/flows/a-b/log"},
 		"profiles":  {"/debug/pprof/", "/debug/pprof/cmdline", "/debug/vars"},
 		"decisions": {"DELETE /api/v1/flows/a-b/pause", "PUT /status", "POST /", "POST /metrics", "POST /healthz", "POST /debug/pprof/symbol", "POST /api/v1/flows/a-b/drill", "PATCH /assets/app.js"},

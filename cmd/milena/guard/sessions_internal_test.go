@@ -60,8 +60,10 @@ func with(cookie *http.Cookie, headers ...string) func(*http.Request) {
 // A page logs in, reads, gives orders and logs out. Then its cookie is worth nothing, also for who has a copy.
 func TestSessionOfAPage(t *testing.T) {
 	_, h := guarded(t)
-	if w := ask(t, h, http.MethodGet, "/status", "", nil); w.Code != http.StatusUnauthorized {
-		t.Fatalf("%d %s", w.Code, w.Body)
+	for _, path := range []string{"/status", "/api/v1/events"} {
+		if w := ask(t, h, http.MethodGet, path, "", nil); w.Code != http.StatusUnauthorized {
+			t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+		}
 	}
 	if w := ask(t, h, http.MethodGet, SessionPath, "", nil); w.Body.String() != `{"user":"","login_required_to_read":true,"orders":true,"https":false}`+"\n" {
 		t.Errorf("%d %s", w.Code, w.Body)
