@@ -14,7 +14,7 @@ import (
 //go:embed assets
 var embedded embed.FS
 
-// policy is what the page may load and do. It shows names from two clusters: if one ever became markup, it still could not load, run or send anything.
+// contentPolicy is what the page may load and do. It shows names from two clusters: if one ever became markup, it still could not load, run or send anything.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // asset is a file of the page.
