@@ -113,7 +113,9 @@ func TestTheServiceManagerIsToldOfStartReloadAndStop(t *testing.T) {
 		}
 		return m.has(t, "READY", "STATUS")
 	}
-	isRefused := func(fields map[string]string) bool { return strings.HasPrefix(fields["STATUS"], "config file refused: ") }
+	isRefused := func(fields map[string]string) bool {
+		return strings.HasPrefix(fields["STATUS"], "config file refused: ")
+	}
 	ready := hangUp()
 	if ready["READY"] != "1" || isRefused(ready) {
 		t.Errorf("after a reload it says %v", ready)
