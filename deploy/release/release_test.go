@@ -110,10 +110,10 @@ type description struct {
 	} `yaml:"nfpms"`
 }
 
-// build builds what a release has for this machine.
-func build(t *testing.T) release {
+// build builds what a release has for this machine of a copy of the repository.
+func build(t *testing.T, dir string) release {
 	t.Helper()
-	r := release{tree(t), map[string]string{}}
+	r := release{dir, map[string]string{}}
 	run(t, r.dir, "deploy/release/prepare", "1700000000")
 	var d description
 	b, err := os.ReadFile(filepath.Join(r.dir, ".goreleaser.yaml"))
@@ -171,7 +171,8 @@ func pack(t *testing.T, d *description, format string, all map[string]string) {
 
 // The same commit gives the same bytes in another directory and at another time.
 func TestAReleaseIsReproducible(t *testing.T) {
-	one, two := build(t), build(t)
+	here, there := tree(t), tree(t) // both now: a build changes the working directory
+	one, two := build(t, here), build(t, there)
 	for name, path := range one.files {
 		a, err := os.ReadFile(path)
 		if err != nil {
