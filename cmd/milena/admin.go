@@ -128,6 +128,7 @@ func (a *admin) address() string {
 type served struct {
 	statuses func() []replicator.Status
 	notReady func() []string // the same as the statuses say, at much less cost
+	stalled  func(limit time.Duration) string
 	clusters func(flow string) (client.Clusters, bool)
 	names    []string // of the flows
 }
@@ -155,6 +156,14 @@ func (a *admin) serveFlows(flows []*replicator.Flow) {
 				}
 			}
 			return reasons
+		},
+		stalled: func(limit time.Duration) string {
+			for _, f := range flows {
+				if why := f.Stalled(limit); why != "" {
+					return "flow " + f.Name() + ": " + why
+				}
+			}
+			return ""
 		},
 		clusters: func(name string) (client.Clusters, bool) {
 			i := slices.IndexFunc(flows, func(f *replicator.Flow) bool { return f.Name() == name })
@@ -238,7 +247,23 @@ func notReadyOf(statuses []replicator.Status) (reasons []string) {
 	return reasons
 }
 
-func (*admin) serveHealth(w http.ResponseWriter, _ *http.Request) {
+// stalledLimit is how long a loop may be stuck before the process is not alive. Nothing that a loop does between two waits takes that long.
+const stalledLimit = 30 * time.Second
+
+// stalled says what of the flows is stuck for longer than a limit, empty if nothing is. It blocks with a flow whose lock is never let go.
+func (a *admin) stalled(limit time.Duration) string {
+	if flows := a.flows.Load(); flows != nil && flows.stalled != nil {
+		return flows.stalled(limit)
+	}
+	return ""
+}
+
+// serveHealth answers whether the loops of the process go on. A cluster that is down does not stop them.
+func (a *admin) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	if why := a.stalled(stalledLimit); why != "" {
+		http.Error(w, "stalled: "+why, http.StatusServiceUnavailable)
+		return
+	}
 	_, _ = io.WriteString(w, "alive\n")
 }
 

@@ -28,6 +28,6 @@
 // # Start and stop
 //
 // HTTP is bound before anything else and closed last, so that probes and operators can see a start that waits and a stop that
-// drains. /healthz answers 200 while the process lives. /readyz answers 200 only while every flow is ready, see
+// drains. /healthz answers 200 while the process lives and its loops go on. /readyz answers 200 only while every flow is ready, see
 // replicator.Status. Restart on the first, alert or route on the second.
 package main
