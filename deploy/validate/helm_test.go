@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -241,24 +240,10 @@ func sameYAML(t *testing.T, a, b *core.ConfigMap) {
 	}
 }
 
-// milena is the path of the binary.
-var milena = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(os.TempDir(), "milena-validate", "milena")
-	build := exec.Command("go", "build", "-o", path, "./cmd/milena")
-	build.Dir = "../.."
-	if said, err := build.CombinedOutput(); err != nil {
-		return "", errors.New(string(said))
-	}
-	return path, nil
-})
-
 // checkConfig lets milena read a config. Exit code 2 is a config that it refuses, 1 says that no cluster answers here.
 func checkConfig(t *testing.T, config string) {
 	t.Helper()
-	binary, err := milena()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := milena(t)
 	path := filepath.Join(t.TempDir(), "milena.yaml")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
