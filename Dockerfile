@@ -1,7 +1,8 @@
 # docker build -t milena .
 # docker run --rm -v "$PWD/milena.yaml:/etc/milena/milena.yaml:ro" -p 9644:9644 milena
 #
-# In a container, set http.listen to ":9644": the default listens on loopback only. deploy/image makes the same image without Docker.
+# In a container, set http: {listen: ":9644", open: [metrics, probes]}: the default listens on loopback only.
+# deploy/image makes the same image without Docker.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./

@@ -80,7 +80,13 @@ func TestPodIsProbedWhereItAnswers(t *testing.T) {
 			t.Errorf("the server has no %s", p.want)
 		}
 	}
-	listen := parse(t, "milena.yaml", read(t, "kubernetes/milena.yaml")).HTTP.Listen
+	served := parse(t, "milena.yaml", read(t, "kubernetes/milena.yaml")).HTTP
+	for _, part := range []string{config.OpenProbes, config.OpenMetrics} { // neither the kubelet nor podmonitor.yaml logs in
+		if !slices.Contains(served.Open, part) {
+			t.Errorf("http.open is %q, without %s", served.Open, part)
+		}
+	}
+	listen := served.Listen
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil || host != "" {
 		t.Errorf("http.listen is %q, which the kubelet cannot reach (%v)", listen, err)

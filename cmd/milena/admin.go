@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/milena-kafka/milena/cmd/milena/guard"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
@@ -33,6 +34,7 @@ var page []byte
 // anything else, give it the flows once they exist, and close it last.
 type admin struct {
 	config config.HTTP
+	access *guard.Guard
 	// flows is nil until the flows exist.
 	flows   atomic.Pointer[served]
 	ending  atomic.Bool
@@ -41,6 +43,7 @@ type admin struct {
 	bound   net.Listener // nil when HTTP is off
 	serving chan struct{}
 	calls   chan struct{} // one element per request of the API that is carried out
+	drills  *drills
 }
 
 // newRegistry holds the metrics of the Go runtime, the process and the build; the flows add theirs.
@@ -55,7 +58,7 @@ func newRegistry() *prometheus.Registry {
 }
 
 func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
-	a := &admin{config: c, serving: make(chan struct{}), calls: make(chan struct{}, maxCalls)}
+	a := &admin{config: c, access: guard.New(c), serving: make(chan struct{}), calls: make(chan struct{}, maxCalls), drills: newDrills()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.servePage)
 	mux.HandleFunc("GET /status", a.serveStatus)
@@ -72,7 +75,8 @@ func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	a.server = &http.Server{
-		Handler: a.guard(mux), ReadHeaderTimeout: ioTimeout, ReadTimeout: ioTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: a.access.Handler(a.guard(mux)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // clients disconnect as they like
+		ReadHeaderTimeout: ioTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	return a
 }
@@ -93,10 +97,22 @@ func (a *admin) listen(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("http: %w; set http.listen or --listen to host:port with an address of this machine", err)
 	}
-	a.bound = boundConnections(l)
+	secure, err := a.access.TLSConfig()
+	if err == nil {
+		err = a.access.Bind(l.Addr())
+	}
+	if err != nil {
+		_ = l.Close()
+		return err
+	}
+	a.bound, a.server.TLSConfig = boundConnections(l), secure
 	go func() {
 		defer close(a.serving)
-		_ = a.server.Serve(a.bound) // returns ErrServerClosed; probes notice anything else
+		if secure != nil {
+			_ = a.server.ServeTLS(a.bound, "", "")
+		} else {
+			_ = a.server.Serve(a.bound) // returns ErrServerClosed; probes notice anything else
+		}
 	}()
 	return nil
 }
@@ -168,8 +184,11 @@ func (a *admin) refused() string {
 	return ""
 }
 
-// stopping makes the process not ready, whatever its flows report.
-func (a *admin) stopping() { a.ending.Store(true) }
+// stopping makes the process not ready, whatever its flows report, and ends drills.
+func (a *admin) stopping() {
+	a.ending.Store(true)
+	a.drills.stop()
+}
 
 // close stops listening and waits up to a second for requests in progress. The context of the process has ended by then, so
 // close has its own timeout.
@@ -180,6 +199,8 @@ func (a *admin) close(ctx context.Context) {
 		_ = a.server.Close()
 	}
 	<-a.serving
+	a.drills.stop()
+	a.drills.wait()
 }
 
 func (a *admin) statuses() []replicator.Status {
@@ -254,9 +275,8 @@ func (a *admin) serveOverview(w http.ResponseWriter, _ *http.Request) {
 
 func (*admin) servePage(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	// The page shows names from two clusters. If one ever got past textContent, it still could not load or send anything.
-	w.Header().Set("Content-Security-Policy",
-		"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:")
+	w.Header().Set("Content-Security-Policy", // the one of all answers, for a page in one file
+		"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	_, _ = w.Write(page)
 }
 

@@ -60,8 +60,9 @@ func newDaemon(p *program, r *configReading, log *slog.Logger, adjust func(*repl
 
 // run serves HTTP and copies the flows of the config until ctx ends or none of them can work. It watches the file, if it is not nil.
 func (d *daemon) run(ctx context.Context, source *configSource) error {
+	d.admin.access.Log = d.log
 	if err := d.admin.listen(ctx); err != nil {
-		return err
+		return refusedHTTP(d.now.file, err)
 	}
 	defer d.admin.close(ctx)
 	if d.now.config.HTTP.Listen != "" {

@@ -55,9 +55,9 @@ func (p *program) decisions(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	var h fleet.History
-	if c.url != "" {
+	if c.remote.url != "" {
 		query := url.Values{"topic": {filter.Topic}, "since": {*since}, "kind": filter.Kinds, "last": {strconv.Itoa(filter.Last)}}
-		err = p.ask(ctx, c, http.MethodGet, "log?"+query.Encode(), nil, &h.Entries)
+		err = c.ask(ctx, http.MethodGet, "log?"+query.Encode(), nil, &h.Entries)
 	} else {
 		h, err = fleet.ReadHistory(ctx, clusters, filter)
 	}

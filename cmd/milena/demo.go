@@ -84,14 +84,15 @@ func (p *program) demo(ctx context.Context, args []string) error {
 
 // listenSomewhere takes any free port if the requested one is in use: nobody has configured the address of a demo elsewhere.
 func (p *program) listenSomewhere(ctx context.Context, registry *prometheus.Registry, listen string) (*admin, error) {
-	a := newAdmin(registry, config.HTTP{Listen: listen})
+	anyone := []string{config.OpenProbes, config.OpenMetrics, config.OpenStatus} // what a demo shows is made up
+	a := newAdmin(registry, config.HTTP{Listen: listen, Open: anyone})
 	err := a.listen(ctx)
 	if !errors.Is(err, errBusy) {
 		return a, err
 	}
 	p.printf("%s is in use; the status page takes another port.\n", listen)
 	host, _, _ := net.SplitHostPort(listen) // the listen above has parsed it
-	a = newAdmin(registry, config.HTTP{Listen: net.JoinHostPort(host, "0")})
+	a = newAdmin(registry, config.HTTP{Listen: net.JoinHostPort(host, "0"), Open: anyone})
 	return a, a.listen(ctx)
 }
 

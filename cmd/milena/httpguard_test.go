@@ -110,6 +110,54 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// On the network one host cannot keep all others out.
+func TestOneHostDoesNotTakeAllConnections(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, ok := boundConnections(l).(*boundedListener)
+	if !ok || b.fair {
+		t.Fatalf("all connections to loopback come from one host, and are bounded by it")
+	}
+	b.fair = true
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.NotFoundHandler()}
+	go func() { _ = server.Serve(b) }()
+	defer func() { _ = server.Close() }()
+	open := func() (c net.Conn, served bool) {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_, _ = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return c, false
+		}
+		_ = resp.Body.Close()
+		return c, true
+	}
+	var first net.Conn
+	for i := range maxPerHost {
+		c, served := open()
+		if !served {
+			t.Fatalf("connection %d is not served", i+1)
+		}
+		if first == nil {
+			first = c
+		}
+	}
+	if _, served := open(); served {
+		t.Fatal("a connection beyond the bound is served")
+	}
+	if !b.enters("192.0.2.1") {
+		t.Error("another host is kept out")
+	}
+	_ = first.Close()
+	within(t, "one may come after another has gone", func() bool { _, served := open(); return served })
+}
+
 // deadlines is a writer that knows when its connection is given up.
 type deadlines struct {
 	*httptest.ResponseRecorder

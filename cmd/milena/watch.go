@@ -18,12 +18,12 @@ import (
 // watchStatus shows a running milena until ctx ends.
 func (p *program) watchStatus(ctx context.Context, flags statusFlags) error {
 	var s stopwatch
-	return p.watch(ctx, flags.watch, flags.url, func(ctx context.Context) (func(*program), error) {
-		_, flows, err := readStatus(ctx, flags.url)
+	return p.watch(ctx, flags.watch, flags.remote.url, func(ctx context.Context) (func(*program), error) {
+		_, flows, err := readStatus(ctx, &flags.remote)
 		if err != nil {
 			return nil, err
 		}
-		list := overviews(ctx, flags.url, flows)
+		list := overviews(ctx, &flags.remote, flows)
 		now := time.Now()
 		for i := range list {
 			o := &list[i]

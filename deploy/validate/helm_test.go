@@ -248,7 +248,9 @@ func checkConfig(t *testing.T, config string) {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said, err := exec.CommandContext(t.Context(), binary, "check", "-c", path, "--timeout", "1ms").CombinedOutput()
+	check := exec.CommandContext(t.Context(), binary, "check", "-c", path, "--timeout", "1ms")
+	check.Env = append(os.Environ(), "ALICE_TOKEN=0123456789abcdef0123")
+	said, err := check.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("milena check: %v\n%s\n%s", err, said, config)
@@ -275,6 +277,10 @@ func TestChartRefusesWrongValues(t *testing.T) {
 		{
 			strings.Replace(good, "brokers: [\"b:9092\"]", "brokers: [\"b:9092\"], sasl: {mechanism: PLAIN, username: u, password: p}", 1),
 			"config.clusters.b.sasl.password must not be in the values: put it into a Secret, name the Secret in secrets, and the file with password_file",
+		},
+		{
+			strings.Replace(good, "config: {", "config: {http: {tokens: {alice: 0123456789abcdef0123}}, ", 1),
+			"config.http.tokens.alice must not be in the values: put it into a Secret, name the Secret in environmentSecrets, and write ${KEY} here",
 		},
 	} {
 		values, err := chartutil.ReadValues([]byte(c.values))
@@ -319,6 +325,9 @@ func TestNotesNameWhatTheReleaseHas(t *testing.T) {
 	}
 	set := manifests(t, "kafka", valuesFiles(t)["full"])["StatefulSet"].(*apps.StatefulSet)
 	mounts := set.Spec.Template.Spec.Containers[0].VolumeMounts
+	if probe := set.Spec.Template.Spec.Containers[0].ReadinessProbe.HTTPGet; probe.Scheme != core.URISchemeHTTPS {
+		t.Errorf("the probe asks by %s a server with a certificate", probe.Scheme)
+	}
 	if !slices.ContainsFunc(mounts, func(m core.VolumeMount) bool { return m.MountPath == "/run/secrets/eu" && m.ReadOnly }) {
 		t.Errorf("the pod mounts %+v", mounts)
 	}

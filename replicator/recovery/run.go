@@ -35,6 +35,8 @@ type run struct {
 
 // Event is what a recovery tells while it is under way.
 type Event struct {
+	// ID is that of the recovery, empty before it has begun.
+	ID   string
 	Step Step
 	// Waiting is what the step waits for, empty if the event is that the step began or ended.
 	Waiting string
@@ -295,5 +297,5 @@ func (r *run) waiting(format string, args ...any) {
 		step = r.doc.Report.Steps[n-1]
 	}
 	r.mu.Unlock()
-	r.watch(Event{Step: step, Waiting: fmt.Sprintf(format, args...)})
+	r.watch(Event{ID: r.record.ID, Step: step, Waiting: fmt.Sprintf(format, args...)})
 }

@@ -19,15 +19,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ $tag }}{{ end }}
 {{- end }}
 
-{{/* Refuses secrets in the config: everybody who may read the release or the ConfigMap would see them. */}}
+{{/* Refuses secrets in the config: everybody who may read the release or the ConfigMap would see them. ${NAME} is none. */}}
 {{- define "milena.refuseSecrets" -}}
 {{- $path := .path -}}
 {{- if kindIs "map" .in }}
 {{- range $key, $value := .in }}
-{{- if and (has $key (list "password" "client_secret" "ca_password" "cert_password" "key_password")) (kindIs "string" $value) }}
-{{- fail (printf "%s.%s must not be in the values: put it into a Secret, name the Secret in secrets, and the file with %s_file" $path $key $key) }}
+{{- $at := printf "%s.%s" $path $key }}
+{{- if and (kindIs "string" $value) (not (regexMatch "^[$][{][A-Za-z_][A-Za-z0-9_]*[}]$" $value)) }}
+{{- if eq $path "config.http.tokens" }}
+{{- fail (printf "%s must not be in the values: put it into a Secret, name the Secret in environmentSecrets, and write ${KEY} here" $at) }}
 {{- end }}
-{{- include "milena.refuseSecrets" (dict "in" $value "path" (printf "%s.%s" $path $key)) }}
+{{- if has $key (list "password" "client_secret" "ca_password" "cert_password" "key_password") }}
+{{- fail (printf "%s must not be in the values: put it into a Secret, name the Secret in secrets, and the file with %s_file" $at $key) }}
+{{- end }}
+{{- end }}
+{{- include "milena.refuseSecrets" (dict "in" $value "path" $at) }}
 {{- end }}
 {{- else if kindIs "slice" .in }}
 {{- range $i, $value := .in }}
