@@ -182,7 +182,7 @@ func hour(name string) map[string]any {
 	for i := range length {
 		x := float64(i)
 		noise := math.Sin(x/9)*math.Sin(x/2.3) + math.Sin(x*1.7)/3
-		dark := i > 340 && i < 376 || name == "source-dark" && i > 701 || name == "failed-over" && i > 600
+		dark := i > 340 && i < 376 || name == "source-dark" && i > 683 || name == "failed-over" && i > 600
 		add := func(column string, v float64) {
 			if dark {
 				h[column] = append(h[column], nil)

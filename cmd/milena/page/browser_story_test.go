@@ -104,9 +104,12 @@ func halt(s *replicator.Status, now time.Time) {
 	s.RPO.MissingRecords, s.RPO.CompleteUpTo, s.RPO.ObjectiveMissed = 51_234, now.Add(-14*time.Minute), true
 }
 
+// darkSince is when the source of a dark flow was last seen.
+var darkSince = time.Now().Add(-3 * time.Minute).Truncate(time.Second)
+
 // darken is a source that has not answered for a while.
-func darken(s *replicator.Status, now time.Time) {
-	seen := now.Add(-95 * time.Second).Truncate(time.Hour).Add(17 * time.Minute)
+func darken(s *replicator.Status, _ time.Time) {
+	seen := darkSince
 	s.Records, s.Bytes = 8_400_000, 8_400_000*104
 	s.LagRecords, s.LagUnknown = nil, len(s.Partitions)
 	for i := range s.Partitions {

@@ -29,7 +29,7 @@ function Plot({title, times, columns, text, say = text, range: [from, to], zoom,
     chart.current.setScale('x', {min: from, max: to});
   }), [times, from, to, theme]);
 
-  const newest = columns[0].values.at(-1), most = Math.max(...columns[0].values.filter(known));
+  const newest = columns[0].values.at(-1), most = Math.max(...columns[0].values.filter((v, i) => known(v) && times[i] >= from && times[i] <= to));
   const highest = Number.isFinite(most) ? `highest ${text(most)}` : '';
   return html`<figure class="plot">
     <figcaption><h4>${title}</h4><b>${say(newest)}</b><span class="soft">${highest}</span>
