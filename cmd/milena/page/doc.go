@@ -9,6 +9,7 @@
 //	meter.go      rates and latencies of the last seconds; history.go the ring of an hour
 //	rows.go       partitions, topics and groups; query.go searches, sorts and cuts any list
 //	assets.go     the files of the page, which are built in
+//	assets/       the page: app.js puts it together, live.js hears the stream, verdict.js answers the four questions; libraries are in vendor
 //
 // # A second of the page
 //
@@ -30,6 +31,15 @@
 // Unknown is null, never 0. A rate needs two readings, a lag a source that answers. The history is null where the process did not run or could not look, and
 // over such a gap there is no rate either. The verdict says yes only if it is known of all partitions of the flow; an instance that has a part of the shards
 // says so.
+//
+// # The browser's side
+//
+// The page is modules that a browser loads as they are. A view replaces the one before; what the reader chose is in the URL and nowhere else. Text is
+// only ever text of an element: the policy of assets.go forbids what would make markup or code of it, and a test looks for such calls.
+//
+// Rows of tables have one height, so that those out of sight need no element: rows.js fetches the part that is in sight, and forgets what was.
+//
+// The tests in browser_test.go and its neighbours drive a Chromium through stories, which are statuses of flows, against the real handlers.
 //
 // # Who owns what
 //
