@@ -168,6 +168,9 @@ func controlTexts(c replicator.ControlStatus) (texts []string) {
 	if r := c.Recovery; r != nil {
 		texts = append(texts, fmt.Sprintf("%s by %s: %s", r.What, r.Who, recoveryText(r)))
 	}
+	for _, f := range c.Frozen {
+		texts = append(texts, frozenText(f))
+	}
 	if c.Problem != "" {
 		texts = append(texts, c.Problem)
 	}
@@ -175,6 +178,11 @@ func controlTexts(c replicator.ControlStatus) (texts []string) {
 		texts = append(texts, fmt.Sprintf("%s of the control topic are not decisions and are ignored; the last one is at %s", count(c.Ignored, "record"), c.LastIgnored[n-1]))
 	}
 	return texts
+}
+
+// frozenText says whose producers are stopped, and what ends that.
+func frozenText(f control.Frozen) string {
+	return fmt.Sprintf("frozen: producers may not write to cluster %s, by a switchover with --freeze %s since %s; milena switchover --flow %s --thaw lets them", f.Cluster, f.How, f.Since.Local().Format(time.DateTime), f.Flow)
 }
 
 // inForceText is a decision that holds as a sentence.

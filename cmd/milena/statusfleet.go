@@ -124,6 +124,9 @@ func (p *program) printFleetProblems(r *fleet.Report) {
 	if r.Recovery != nil {
 		p.printf("  %s by %s: %s\n", r.Recovery.What, r.Recovery.Who, recoveryText(r.Recovery))
 	}
+	for _, f := range r.Frozen {
+		p.printf("  %s\n", frozenText(f))
+	}
 	for _, problem := range r.Problems {
 		p.printf("  %s\n", indented(problem, "    "))
 	}

@@ -131,7 +131,7 @@ func (f *failback) execute(ctx context.Context) error {
 
 // thawHome takes back a freeze that the source has kept since before the failover. Only once the failback has ended, its record can be changed for that.
 func (f *failback) thawHome(ctx context.Context) error {
-	if _, err := Thaw(ctx, f.clusters); err != nil {
+	if _, err := Thaw(ctx, f.clusters, f.reverse, f.record.Who); err != nil {
 		return fmt.Errorf("clients are home, but their producers may still be frozen by an earlier switchover: %w; milena switchover --flow %s --thaw takes that back", err, f.clusters.Flow.Name)
 	}
 	return nil
