@@ -30,12 +30,12 @@ func startSwitching(t *testing.T, partitions, groups int64) *switching.World {
 	return w
 }
 
-// An application moves ten times to the target and back, with ACLs as the freeze and with producers that it stops itself in turn. Each of its groups
+// An application moves ten times to the target and back, with each freeze in turn: ACLs, quotas, and producers that it stops itself. Each of its groups
 // processes each record exactly once.
 func TestTenSwitchovers(t *testing.T) {
 	w := startSwitching(t, 200, 50)
 	times := switching.Times{}
-	freezes := []string{"acl", "none"}
+	freezes := []string{"acl", "quota", "none"}
 	for i := range int(number(t, "MILENA_ROUNDS", 10)) {
 		for range 2 {
 			work(t)
