@@ -105,6 +105,34 @@ func TestSwitchoverKilledBetweenSteps(t *testing.T) {
 	t.Logf("%d records: each group processed each of them once", w.App.Written())
 }
 
+// The command is killed inside each step, by what it has written to the control topic that the step begins, and a moment later: so also while it freezes, stops
+// the flow, starts the flow back and thaws, with ACLs and with quotas. Whoever repeats the command gets to the other cluster, and no group loses a record or
+// processes one twice.
+func TestSwitchoverKilledInsideSteps(t *testing.T) {
+	w := startSwitching(t, 8, 6)
+	hits := make(map[string]int)
+	for _, step := range steps() {
+		for i, later := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond} {
+			how := []string{"acl", "quota"}[i%2]
+			work(t)
+			inside, err := w.KilledInside(t.Context(), step, later, "--freeze", how)
+			must(t, err)
+			t.Logf("--freeze %s: killed %v after the record of step %s: inside it: %v", how, later, step, inside)
+			if inside {
+				hits[step]++
+			}
+			must(t, w.SwitchUntilDone(t.Context(), nil, "--freeze", how))
+		}
+	}
+	must(t, w.App.Finish(t.Context()))
+	for _, step := range steps() {
+		if hits[step] == 0 {
+			t.Errorf("it was never killed inside step %s", step)
+		}
+	}
+	t.Logf("%d records: each group processed each of them once; killed inside %v", w.App.Written(), hits)
+}
+
 // A switchover that is interrupted, or out of time, leaves nothing. A dry run changes nothing. Of two at once, the second one sees who is there.
 func TestSwitchoverLeavesNothing(t *testing.T) {
 	w := startSwitching(t, 8, 6)

@@ -241,11 +241,12 @@ const (
 // drain waits until all is copied, and proves it twice.
 func (s *switchover) drain(ctx context.Context) (string, error) {
 	var before, last *drained
+	looks := newLooker(s.clusters, s.source)
 	for {
 		if err := s.holds(ctx); err != nil && ctx.Err() == nil {
 			return "", err
 		}
-		now, err := look(ctx, s.clusters, s.source)
+		now, err := looks.look(ctx)
 		if ctx.Err() != nil { // what it says is only that it was ended
 			return "", fmt.Errorf("%w: %s", ctx.Err(), lastProblem(last))
 		}
