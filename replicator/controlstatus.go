@@ -49,7 +49,7 @@ const maxInForce = 200
 func (c *controls) status(now time.Time) ControlStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := ControlStatus{Problem: c.problem, Frozen: c.state.Frozen(), Drill: drillStatus(&c.state)}
+	s := ControlStatus{Problem: c.problem, Frozen: c.state.Frozen(), Drill: c.state.Drill()}
 	s.Ignored, s.LastIgnored = c.state.Ignored()
 	if r := c.state.Recovery(); r != nil && r.IsOpen() {
 		s.Recovery = r.Status(now)

@@ -171,6 +171,9 @@ func controlTexts(c replicator.ControlStatus) (texts []string) {
 	for _, f := range c.Frozen {
 		texts = append(texts, frozenText(f))
 	}
+	if c.Drill != nil {
+		texts = append(texts, drillText(c.Drill))
+	}
 	if c.Problem != "" {
 		texts = append(texts, c.Problem)
 	}
@@ -183,6 +186,35 @@ func controlTexts(c replicator.ControlStatus) (texts []string) {
 // frozenText says whose producers are stopped, and what ends that.
 func frozenText(f control.Frozen) string {
 	return fmt.Sprintf("frozen: producers may not write to cluster %s, by a switchover with --freeze %s since %s; milena switchover --flow %s --thaw lets them", f.Cluster, f.How, f.Since.Local().Format(time.DateTime), f.Flow)
+}
+
+// drillText is how the last drill came out, as a sentence.
+func drillText(d *control.DrillStatus) string {
+	text := fmt.Sprintf("last drill: %s by %s: ", localTime(d.When), d.Who)
+	switch {
+	case d.Passed:
+		text += "passed"
+	case d.Findings > 0:
+		text += "not passed, " + count(d.Findings, "finding")
+	default:
+		text += "not carried out"
+	}
+	for _, f := range []struct {
+		name    string
+		seconds *float64
+	}{{"RPO", d.RPOSeconds}, {"RTO", d.RTOSeconds}} {
+		if f.seconds != nil {
+			text += fmt.Sprintf(", %s %.1f s", f.name, *f.seconds)
+		}
+	}
+	switch {
+	case d.Passed:
+	case d.LastPassed.IsZero():
+		text += "; none was passed yet"
+	default:
+		text += "; the last that was passed: " + localTime(d.LastPassed)
+	}
+	return text
 }
 
 // inForceText is a decision that holds as a sentence.

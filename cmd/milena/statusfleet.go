@@ -127,6 +127,9 @@ func (p *program) printFleetProblems(r *fleet.Report) {
 	for _, f := range r.Frozen {
 		p.printf("  %s\n", frozenText(f))
 	}
+	if r.Drill != nil {
+		p.printf("  %s\n", drillText(r.Drill))
+	}
 	for _, problem := range r.Problems {
 		p.printf("  %s\n", indented(problem, "    "))
 	}

@@ -255,22 +255,6 @@ func (s *State) RecoveryOf(what string) *Recovery {
 	return s.recovery.current
 }
 
-// LastDrills returns the newest drill that has ended, whose outcome is nil if it could not be carried out, and the newest one that was passed, nil if there is none.
-func (s *State) LastDrills() (last, passed *Recovery) {
-	for _, r := range s.recovery.ended {
-		if r.What != Drill {
-			continue
-		}
-		if last == nil || last.ID < r.ID {
-			last = &r
-		}
-		if r.Drilled != nil && r.Drilled.Passed && (passed == nil || passed.ID < r.ID) {
-			passed = &r
-		}
-	}
-	return last, passed
-}
-
 // Recoveries returns the recoveries that have ended, the oldest first.
 func (s *State) Recoveries() []Recovery {
 	return slices.SortedFunc(maps.Values(s.recovery.ended), func(a, b Recovery) int { return strings.Compare(a.ID, b.ID) })

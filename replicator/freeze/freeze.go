@@ -179,3 +179,11 @@ func named(items []string) string {
 	}
 	return strings.Join(items, ", ")
 }
+
+// counted is a number of things.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

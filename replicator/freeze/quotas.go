@@ -150,7 +150,7 @@ func (p *Plan) planQuotas(o Options, all []quota) {
 		explicit = append(explicit, fmt.Sprintf("%s (%g B/s)", q.Entity, q.rate))
 		p.Memory.Quotas = append(p.Memory.Quotas, EntityQuota{q.Entity, &q.rate, frozenRate})
 	}
-	p.ok("quotas", "%s is set to %d B/s for all users and client ids of cluster %s, and for %d that have their own quota", produceRate, frozenRate, o.Cluster, len(explicit))
+	p.ok("quotas", "%s is set to %d B/s for all users and client ids of cluster %s, and instead of each quota of their own: %d", produceRate, frozenRate, o.Cluster, len(explicit))
 	if len(explicit) > 0 {
 		p.note("quotas of their own are changed too, and put back as they are: %s", named(explicit))
 	}
