@@ -52,6 +52,7 @@ func TestStatusOfRecoveries(t *testing.T) {
 		"producers may not write to cluster primary, by a switchover with --freeze quota since " + localTime(at) + "; milena switchover --flow primary-dr --thaw lets them": {
 			Frozen: []control.Frozen{{Cluster: "primary", How: "quota", Flow: "primary-dr", Since: at}},
 		},
+		"--freeze acl; milena switchover --flow dr-primary --thaw": {Frozen: []control.Frozen{{Cluster: "dr", How: "acl", Flow: "dr-primary"}}},
 		"last drill: " + localTime(at) + " by alice: passed, RPO 2.5 s, RTO 12.0 s": {
 			Drill: &control.DrillStatus{Who: "alice", When: at, Passed: true, RPOSeconds: &rpo, RTOSeconds: &rto, LastPassed: at},
 		},

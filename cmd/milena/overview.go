@@ -185,7 +185,11 @@ func controlTexts(c replicator.ControlStatus) (texts []string) {
 
 // frozenText says whose producers are stopped, and what ends that.
 func frozenText(f control.Frozen) string {
-	return fmt.Sprintf("frozen: producers may not write to cluster %s, by a switchover with --freeze %s since %s; milena switchover --flow %s --thaw lets them", f.Cluster, f.How, f.Since.Local().Format(time.DateTime), f.Flow)
+	since := ""
+	if !f.Since.IsZero() {
+		since = " since " + localTime(f.Since)
+	}
+	return fmt.Sprintf("frozen: producers may not write to cluster %s, by a switchover with --freeze %s%s; milena switchover --flow %s --thaw lets them", f.Cluster, f.How, since, f.Flow)
 }
 
 // drillText is how the last drill came out, as a sentence.

@@ -65,12 +65,12 @@ type Drilled struct {
 	Findings int `json:"findings"`
 }
 
-// Frozen says which producers are stopped. The time is UTC.
+// Frozen says which producers are stopped. The time is UTC, and zero if it is not known.
 type Frozen struct {
 	Cluster string    `json:"cluster"`
 	How     string    `json:"how"`  // such as acl
 	Flow    string    `json:"flow"` // whose switchover did that, and whose thaw takes it back
-	Since   time.Time `json:"since"`
+	Since   time.Time `json:"since,omitzero"`
 }
 
 // Freeze is what the record of a freeze is called that is kept on the cluster that is frozen, in the control topic of the flow back.
@@ -202,7 +202,7 @@ func (f *Frozen) check() error {
 	if f == nil {
 		return nil
 	}
-	return errors.Join(text("cluster", f.Cluster, maxName, needed), text("how", f.How, maxName, needed), text("flow", f.Flow, maxName, needed), moment("since", f.Since, needed))
+	return errors.Join(text("cluster", f.Cluster, maxName, needed), text("how", f.How, maxName, needed), text("flow", f.Flow, maxName, needed), moment("since", f.Since, optional))
 }
 
 // value is what a key should have, nil for none.

@@ -40,7 +40,7 @@ func writeKept(ctx context.Context, c client.Clusters, who, flow string, kept do
 	}
 	defer done()
 	r := control.NewRecovery(control.Freeze, who, holder())
-	r.ID, r.State, r.Frozen = keptFreeze, control.RecoveryDone, kept.frozenBy(flow)
+	r.ID, r.State, r.Frozen = keptFreeze, control.RecoveryDone, kept.frozenBy(c.Flow.Target, flow)
 	if r.Document, err = json.Marshal(kept); err != nil {
 		return err
 	}
