@@ -267,6 +267,9 @@ func (o *planner) start(ctx context.Context) (made planned, err error) {
 		return planned{notes: []string{"the flow is not stopped"}}, nil
 	}
 	made = o.each([]control.Scope{{Kind: control.Flow}})
+	for _, f := range state.Frozen() {
+		made.notes = append(made.notes, summary.FrozenText(f))
+	}
 	made.notes = append(made.notes, fmt.Sprintf("ends: %s of %s at %s%s", stopped.What, stopped.Who, stopped.When.Format(time.RFC3339), summary.ReasonOf(stopped.Why)))
 	return made, nil
 }

@@ -125,6 +125,12 @@ func (p *program) printFleetProblems(r *fleet.Report) {
 	if r.Recovery != nil {
 		p.printf("  %s by %s: %s\n", r.Recovery.What, r.Recovery.Who, summary.RecoveryText(r.Recovery))
 	}
+	for _, f := range r.Frozen {
+		p.printf("  %s\n", summary.FrozenText(f))
+	}
+	if r.Drill != nil {
+		p.printf("  %s\n", summary.DrillText(r.Drill))
+	}
 	for _, problem := range r.Problems {
 		p.printf("  %s\n", indented(problem, "    "))
 	}

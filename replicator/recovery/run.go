@@ -190,6 +190,7 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 	}
 	r.record.Seen = time.Now().UTC().Truncate(time.Millisecond)
 	r.doc.Report.State = r.record.State
+	r.record.Frozen = r.doc.frozenBy(r.clusters.Flow.Source, r.clusters.Flow.Name)
 	if r.record.Document, err = json.Marshal(r.doc); err != nil {
 		return err
 	}

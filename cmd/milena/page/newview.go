@@ -219,7 +219,7 @@ func members(i *replicator.InstanceStatus) []Member {
 	return list
 }
 
-func newDrill(d *replicator.DrillStatus) *Drill {
+func newDrill(d *control.DrillStatus) *Drill {
 	if d == nil {
 		return nil
 	}

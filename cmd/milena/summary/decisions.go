@@ -22,6 +22,12 @@ func ControlTexts(c replicator.ControlStatus) (texts []string) {
 	if r := c.Recovery; r != nil {
 		texts = append(texts, fmt.Sprintf("%s by %s: %s", r.What, r.Who, RecoveryText(r)))
 	}
+	for _, f := range c.Frozen {
+		texts = append(texts, FrozenText(f))
+	}
+	if c.Drill != nil {
+		texts = append(texts, DrillText(c.Drill))
+	}
 	if c.Problem != "" {
 		texts = append(texts, c.Problem)
 	}
@@ -29,6 +35,44 @@ func ControlTexts(c replicator.ControlStatus) (texts []string) {
 		texts = append(texts, fmt.Sprintf("%s of the control topic are not decisions and are ignored; the last one is at %s", Count(c.Ignored, "record"), c.LastIgnored[n-1]))
 	}
 	return texts
+}
+
+// FrozenText says whose producers are stopped, and what ends that.
+func FrozenText(f control.Frozen) string {
+	since := ""
+	if !f.Since.IsZero() {
+		since = " since " + f.Since.Local().Format(time.DateTime)
+	}
+	return fmt.Sprintf("frozen: producers may not write to cluster %s, by a switchover with --freeze %s%s; milena switchover --flow %s --thaw lets them", f.Cluster, f.How, since, f.Flow)
+}
+
+// DrillText is how the last drill came out, as a sentence.
+func DrillText(d *control.DrillStatus) string {
+	text := fmt.Sprintf("last drill: %s by %s: ", d.When.Local().Format(time.DateTime), d.Who)
+	switch {
+	case d.Passed:
+		text += "passed"
+	case d.Findings > 0:
+		text += "not passed, " + Count(d.Findings, "finding")
+	default:
+		text += "not carried out"
+	}
+	for _, f := range []struct {
+		name    string
+		seconds *float64
+	}{{"RPO", d.RPOSeconds}, {"RTO", d.RTOSeconds}} {
+		if f.seconds != nil {
+			text += fmt.Sprintf(", %s %.1f s", f.name, *f.seconds)
+		}
+	}
+	switch {
+	case d.Passed:
+	case d.LastPassed.IsZero():
+		text += "; none was passed yet"
+	default:
+		text += "; the last that was passed: " + d.LastPassed.Local().Format(time.DateTime)
+	}
+	return text
 }
 
 // InForceText is a decision that holds as a sentence.
