@@ -110,7 +110,7 @@ func compile(ctx context.Context, source string, platform v1.Platform) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	out := filepath.Join(dir, "milena")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", out, "./cmd/milena")
 	build.Dir = source

@@ -58,7 +58,7 @@ func copyOfSource(t *testing.T) string {
 func contents(t *testing.T, image v1.Image) map[string]file {
 	t.Helper()
 	packed := mutate.Extract(image)
-	defer packed.Close()
+	defer func() { _ = packed.Close() }()
 	all := map[string]file{}
 	for r := tar.NewReader(packed); ; {
 		header, err := r.Next()
