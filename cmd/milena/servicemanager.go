@@ -16,7 +16,7 @@ import (
 
 // serviceManager tells systemd, or whoever else listens on NOTIFY_SOCKET, how milena is (sd_notify(3)). Without a socket it does nothing.
 //
-// milena is started once its config is read, HTTP is bound and its flows run. It does not wait for the clusters: one that is down at the start would make
+// The service is started once its config is read, HTTP is bound and its flows run. It does not wait for the clusters: one that is down at the start would make
 // systemd end milena, which waits for it as it would do later. Whether the flows are ready is in the status line, as in /readyz.
 type serviceManager struct {
 	log   *slog.Logger
