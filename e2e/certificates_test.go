@@ -223,6 +223,7 @@ func (r *rotated) reconnects(t *testing.T) {
 
 // Brokers whose certificates have other names than their hosts: each of the source its own, that of the target only a common name.
 func TestCertificatesWithOtherNames(t *testing.T) {
+	t.Parallel()
 	ca, err := kafka.NewAuthority("the right authority")
 	check(t, err)
 	other, err := kafka.NewAuthority("another authority")

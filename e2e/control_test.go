@@ -254,6 +254,7 @@ func TestControlOfTwoInstances(t *testing.T) {
 
 // Who has no right to write the control topic decides nothing. A flow without rights on it runs, and says that it cannot be controlled.
 func TestControlNeedsRights(t *testing.T) {
+	t.Parallel()
 	ca, err := kafka.NewAuthority("the authority")
 	check(t, err)
 	security := &kafka.Security{CA: ca, Users: map[string]string{"milena": aclPassword, "mallory": aclPassword}}

@@ -117,6 +117,7 @@ func (p *pair) setConfig(t *testing.T, admin *kadm.Client, topic, name, value st
 // On clusters where all is well, doctor finds nothing, before the flow has ever run, while it runs and after. Each wrong config is found, and the commands
 // that doctor prints mend it.
 func TestDoctorFindsWrongConfigs(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	topics := []string{"orders", "sizes", "codecs", "stamps", "limits", "short", "aging", "old", "keys", "full"}
 	// Brokers delete a segment by its newest record, so all records of a topic are as old.
@@ -212,6 +213,7 @@ func TestDoctorFindsWrongConfigs(t *testing.T) {
 
 // The oldest brokers that are tested have other configs and fewer requests. That is nothing to find, and what mends them is what they know.
 func TestDoctorOnOldBrokers(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{Version: "1.1.1"}, kafka.Options{Version: "2.8.2"})
 	p.createTopic("orders", 1, 1)
 	config := p.config("orders")
@@ -243,6 +245,7 @@ func (p *pair) readShared(t *testing.T, group, topic string) {
 
 // Brokers that are down, cannot be reached, present the wrong certificate or have the wrong time are found, and what that does to replicas.
 func TestDoctorFindsSickBrokers(t *testing.T) {
+	t.Parallel()
 	classes := t.TempDir()
 	check(t, requireKafka(t).Compile(t.Context(), filepath.Join("testdata", "SystemTime.java"), classes))
 	ca, err := kafka.NewAuthority("the authority")

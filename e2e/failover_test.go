@@ -33,6 +33,7 @@ type failover struct {
 
 // MirrorMaker 2 and milena copy the same topics and translate the same groups. The source fails, the groups fail over and later fail back.
 func TestGroupsFailOverAndBack(t *testing.T) {
+	t.Parallel()
 	f := &failover{
 		pair: startPair(t, kafka.Options{}, kafka.Options{}), random: seeded(t), topics: []string{"plain", "transactions", "compacted"},
 		sourceRecords: map[string]contents{}, targetRecords: map[string]contents{},

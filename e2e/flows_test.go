@@ -18,6 +18,7 @@ import (
 // Two flows of one pair divide the topics. Heartbeats belong to one of them, and nothing halts. Items that select nothing, and a topic that is named
 // and left out, are told by check, status and the log.
 func TestTwoFlowsOfOnePair(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	for _, topic := range []string{"x.orders", "y.orders", "__audit"} {
 		p.createTopic(topic, 2, 1)

@@ -92,6 +92,7 @@ func (k *kdc) start(t *testing.T) {
 }
 
 func TestKerberos(t *testing.T) {
+	t.Parallel()
 	requireKafka(t)
 	k := startKDC(t, t.TempDir())
 	ca, err := kafka.NewAuthority("the right authority")

@@ -64,6 +64,7 @@ func encodePKCS12(t *testing.T, cert, key []byte, ca *kafka.Authority) []byte {
 
 // milena connects to brokers that require a client certificate, with the key stores that an mm2.properties names.
 func TestJavaKeyStores(t *testing.T) {
+	t.Parallel()
 	ca, err := kafka.NewAuthority("the right authority")
 	check(t, err)
 	security := &kafka.Security{CA: ca}

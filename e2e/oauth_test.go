@@ -122,6 +122,7 @@ type bearers struct {
 }
 
 func TestOAuthBearer(t *testing.T) {
+	t.Parallel()
 	b := startBearers(t)
 	b.createTopic("tokens", 3, 1)
 	w := b.writer(load.Options{Topic: "tokens", Partitions: 3})

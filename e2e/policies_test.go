@@ -27,6 +27,7 @@ func wantOutput(t *testing.T, output string, want ...string) {
 
 // A target whose policies refuse small segments, one topic, and more than a few topics per request gets the rest. What check says is what run does.
 func TestTargetWithCreatePolicy(t *testing.T) {
+	t.Parallel()
 	classes := t.TempDir()
 	check(t, requireKafka(t).Policies(t.Context(), classes))
 	p := startPair(t, kafka.Options{}, kafka.Options{Classes: classes, Properties: map[string]string{
@@ -76,6 +77,7 @@ func TestTargetWithCreatePolicy(t *testing.T) {
 
 // A journal that retention shortens is refused by check and run, and the command that they print mends it.
 func TestJournalMustBeCompacted(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	p.createTopic("orders", 1, 1)
 	check(t, p.writer(load.Options{Topic: "orders", Partitions: 1}).Write(t.Context(), 100))
@@ -117,6 +119,7 @@ func writeAt(t *testing.T, client *kgo.Client, topic string, n int, timestamp fu
 
 // A copy accepts records of every time that the source holds: a limit that came after them, and records with microseconds as milliseconds.
 func TestTimestampLimits(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	producer, err := p.source.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	check(t, err)
@@ -242,6 +245,7 @@ func TestMM2FileWithoutIntervalsAndWithoutConfigSync(t *testing.T) {
 
 // Brokers that can never create their transaction log: check refuses, and run says within 30 s which config is wrong.
 func TestTargetWithoutTransactions(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{Properties: map[string]string{"transaction.state.log.replication.factor": "3"}})
 	p.createTopic("orders", 1, 1)
 	check(t, p.writer(load.Options{Topic: "orders", Partitions: 1}).Write(t.Context(), 100))
@@ -263,6 +267,7 @@ func TestTargetWithoutTransactions(t *testing.T) {
 
 // A shorter timeout of transactions is learned from the refusal of brokers with a low transaction.max.timeout.ms.
 func TestTargetWithShortTransactions(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{Properties: map[string]string{"transaction.max.timeout.ms": "60000"}})
 	p.createTopic("orders", 1, 1)
 	check(t, p.writer(load.Options{Topic: "orders", Partitions: 1}).Write(t.Context(), 100))

@@ -18,6 +18,7 @@ import (
 // A topic has records without a key, and becomes compacted afterwards. The target refuses these records, and only these: with skip all others are
 // copied, with halt all before the first one, and both name it.
 func TestTargetRefusesSingleRecords(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	const batch = 1000

@@ -28,6 +28,7 @@ type secured struct {
 }
 
 func TestTLSAndSASL(t *testing.T) {
+	t.Parallel()
 	s := startSecured(t)
 	s.createTopic("secure", 3, 1)
 	s.w = s.writer(load.Options{Topic: "secure", Partitions: 3})

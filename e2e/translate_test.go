@@ -169,6 +169,7 @@ type translateCommand struct {
 }
 
 func TestTranslateCommand(t *testing.T) {
+	t.Parallel()
 	c := &translateCommand{pair: startPair(t, kafka.Options{}, kafka.Options{})}
 	c.copyOrders()
 	t.Run("a group, as JSON", c.groupAsJSON)

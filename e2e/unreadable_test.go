@@ -29,6 +29,7 @@ type unreadable struct {
 // Other programs have written to the journal and to the internal topics: null records, noise, tombstones, and a version that milena does
 // not know. Both milena and the library ignore and count them.
 func TestUnreadableRecordsInInternalTopics(t *testing.T) {
+	t.Parallel()
 	u := &unreadable{pair: startPair(t, kafka.Options{}, kafka.Options{}), random: seeded(t), topics: []string{"plain", "transactions"}}
 	u.copyTopics()
 	u.writeUnreadable()

@@ -79,6 +79,7 @@ func (p *pair) milenaVerify(d *daemon.Daemon, args ...string) (int, verification
 // While milena copies under load, is killed and is replaced, milena verify finds no difference. It finds what is changed in the log files of the target,
 // at its offset, and nothing else. Killed itself, it goes on where it was.
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	p := startPair(t, kafka.Options{}, kafka.Options{})
 	ctx := t.Context()
 	topics := []string{"plain", "transactions", "compacted", "cleaned", "flipped", "forged", "hidden"}

@@ -18,6 +18,7 @@ func versionOptions(t *testing.T) versions.Options {
 // The oldest source and the newest target; the first version with topic ids; brokers that offer requests with ids and have none, and the oldest
 // target; the newest source, which has groups that are not followed. The package e2e/long has all pairs.
 func TestBrokersOfManyAges(t *testing.T) {
+	t.Parallel()
 	for _, pair := range []struct{ source, target versions.Age }{
 		{versions.Kafka11(), versions.Kafka44()},
 		{versions.Kafka28(), versions.Kafka43()},
@@ -30,5 +31,6 @@ func TestBrokersOfManyAges(t *testing.T) {
 
 // Topics get ids while milena copies, on both sides.
 func TestTopicIDsAppear(t *testing.T) {
+	t.Parallel()
 	versions.Upgrade(t, versionOptions(t), 1)
 }
