@@ -180,6 +180,7 @@ func config(about about, platform v1.Platform) *v1.ConfigFile {
 		OS:           platform.OS,
 		Architecture: platform.Architecture,
 		Created:      v1.Time{Time: time.Unix(0, 0).UTC()},
+		RootFS:       v1.RootFS{Type: "layers"}, // OCI requires it
 		Config: v1.Config{
 			User:         user,
 			ExposedPorts: map[string]struct{}{"9644/tcp": {}},

@@ -47,7 +47,7 @@ func newContainer(t *testing.T, args []string, mounts ...specs.Mount) *container
 	t.Helper()
 	if _, err := exec.LookPath("runc"); err != nil || os.Geteuid() != 0 {
 		if os.Getenv("MILENA_IMAGE") == "require" {
-			t.Fatalf("runc needs root, and is %v", err)
+			t.Fatalf("this test needs root and runc (user %d, %v)", os.Geteuid(), err)
 		}
 		t.Skip("this test needs root and runc (apt-get install runc)")
 	}

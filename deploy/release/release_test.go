@@ -108,6 +108,10 @@ type description struct {
 		Bindir            string
 		MTime             string `yaml:"mtime"`
 	} `yaml:"nfpms"`
+	SBOMs []struct {
+		Cmd  string
+		Args []string
+	} `yaml:"sboms"`
 }
 
 // build builds what a release has for this machine of a copy of the repository.
@@ -127,13 +131,29 @@ func build(t *testing.T, dir string) release {
 	r.files["milena"] = filepath.Join(out, "milena")
 	run(t, r.dir, slices.Concat([]string{"go", "build"}, d.Builds[0].Flags, []string{"-ldflags=" + strings.Join(d.Builds[0].LDFlags, " "), "-buildvcs=false", "-o", r.files["milena"], "./cmd/milena"})...)
 	r.files["sbom"] = filepath.Join(out, "sbom")
-	run(t, r.dir, "deploy/release/sbom", r.files["milena"], r.files["sbom"])
+	list(t, &d, r)
 	t.Chdir(r.dir) // the description has relative paths
 	for _, format := range d.Packages[0].Formats {
 		r.files[format] = filepath.Join(out, "milena."+format)
 		pack(t, &d, format, r.files)
 	}
 	return r
+}
+
+// list writes the bill of materials, as goreleaser does: the command runs in dist.
+func list(t *testing.T, d *description, r release) {
+	t.Helper()
+	dist := filepath.Join(r.dir, "dist")
+	if err := os.MkdirAll(dist, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command := []string{d.SBOMs[0].Cmd}
+	for _, arg := range d.SBOMs[0].Args {
+		command = append(command, os.Expand(arg, func(name string) string {
+			return map[string]string{"artifact": r.files["milena"], "document": r.files["sbom"]}[name]
+		}))
+	}
+	run(t, dist, command...)
 }
 
 // pack makes a package of the description, as goreleaser does: it adds the binary, and its times are that of the commit.
