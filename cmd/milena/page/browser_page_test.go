@@ -140,9 +140,20 @@ func TestPageAsksForALoginIfReadingNeedsOne(t *testing.T) {
 	p.untilShows(".answer", "Copying")
 	p.press("Sign out alice")
 	p.untilShows("main", "Sign in to see the status")
+	p.untilShows(".line", "not signed in")
+	p.until(`document.title === "milena"`)
 	if text := p.text("main"); strings.Contains(text, "primary") {
 		t.Errorf("after the sign-out the page still shows %s", text)
 	}
+}
+
+// A link to a flow that the config has no more does not pass off another flow for it.
+func TestPageOfAFlowThatIsGone(t *testing.T) {
+	p := openTab(t, serve(t, storyOf("healthy")).url()+"#flow=retired", desk)
+	p.untilShows("main", "There is no flow retired")
+	p.untilShows("#flow-name", "primary")
+	p.press("Show flow primary-dr")
+	p.until(`!document.querySelector("main").innerText.includes("retired")`)
 }
 
 func TestPageURLShowsTheSame(t *testing.T) {

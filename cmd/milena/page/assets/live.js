@@ -47,9 +47,14 @@ export function listen({onView, onLine, onSession}) {
   async function attempt() {
     tell({next: null});
     try {
-      const session = await get('/api/v1/session', AbortSignal.timeout(10_000));
+      const session = await get('/api/v1/session', AbortSignal.timeout(10_000)), locked = session.login_required_to_read && !session.user;
+      if (locked) {
+        clearTimeout(watchdog);
+        source?.close();
+      }
       onSession(session);
-      if (session.login_required_to_read && !session.user) {
+      if (locked) {
+        tell({live: false, since: null});
         return; // the login tries again
       }
     } catch (refusal) {
