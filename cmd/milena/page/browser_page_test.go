@@ -2,6 +2,7 @@ package page_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,8 @@ import (
 	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/milena-kafka/milena/cmd/milena/page"
 )
 
 // answer is what the page says to one of its four questions.
@@ -145,6 +148,25 @@ func TestPageAsksForALoginIfReadingNeedsOne(t *testing.T) {
 	if text := p.text("main"); strings.Contains(text, "primary") {
 		t.Errorf("after the sign-out the page still shows %s", text)
 	}
+}
+
+// A milena that has no place for one more page does answer, and the page does not say otherwise.
+func TestPageBesideTooManyPages(t *testing.T) {
+	s := serve(t, storyOf("healthy"))
+	var others []*http.Response
+	for range page.MaxStreams {
+		answer, err := http.Get(s.url() + "api/v1/events") //nolint:noctx // closed below
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		others = append(others, answer)
+	}
+	p := openTab(t, s.url(), desk)
+	p.expect("503")
+	p.untilShows("main", "milena answers, but sends this page nothing")
+	_ = others[0].Body.Close()
+	p.untilShows(".answer", "Copying")
 }
 
 // A link to a flow that the config has no more does not pass off another flow for it.

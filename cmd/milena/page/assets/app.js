@@ -95,7 +95,7 @@ function App() {
     <p class="sr" role="status">${summary}</p>
     <main id="main" tabindex="-1">
       ${locked ? html`<section class="card flow"><h2>Sign in to see the status</h2><p class="sentence">This milena shows its status only to people whom it knows.</p><button class="main" onClick=${() => signIn()}>Sign in</button></section>`
-        : !view ? html`<p class="empty">${line.next ? 'milena does not answer.' : 'Loading …'}</p>`
+        : !view ? html`<p class="empty">${!line.next ? 'Loading …' : line.answers ? 'milena answers, but sends this page nothing: it serves 64 pages at a time, or a proxy holds the stream back.' : 'milena does not answer.'}</p>`
         : html`<${Body} view=${view} flow=${flow} now=${now} stale=${!line.live} route=${route} history=${history} theme=${theme} session=${session} order=${order} signIn=${signIn} />`}
     </main>
     ${dialog?.login && html`<${Login} why=${dialog.why} onDone=${signedIn} onClose=${shut} />`}
