@@ -169,6 +169,22 @@ func TestPageBesideTooManyPages(t *testing.T) {
 	p.untilShows(".answer", "Copying")
 }
 
+// Who has scrolled to the end of a table sees rows also when there are fewer: a config that is read again may select fewer topics.
+func TestPageShowsRowsWhenThereAreFewer(t *testing.T) {
+	s := serve(t, storyOf("10000-partitions"))
+	p := openTab(t, s.url()+"#tab=partitions", desk)
+	p.untilShows(".rows-tools", "10,000 partitions")
+	eval[bool](p, `document.querySelector(".rows-box").scrollTop = 1e6; true`)
+	p.untilShows(".rows-box td", "shop.stock.v9")
+	eval[bool](p, `window.scrolls = 0; document.querySelector(".rows-box").addEventListener("scroll", () => window.scrolls++); true`)
+	s.tell(storyOf("healthy"))
+	p.untilShows(".rows-tools", "24 partitions")
+	p.untilShows(".rows-box td", "refunds")
+	if n := eval[int](p, "window.scrolls"); n > 5 {
+		t.Errorf("the table crept to its rows in %d steps", n)
+	}
+}
+
 // A link to a flow that the config has no more does not pass off another flow for it.
 func TestPageOfAFlowThatIsGone(t *testing.T) {
 	p := openTab(t, serve(t, storyOf("healthy")).url()+"#flow=retired", desk)
