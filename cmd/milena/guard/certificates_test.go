@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
-	"log"
 	"log/slog"
 	"math/big"
 	"net"
@@ -145,7 +144,7 @@ func start(t *testing.T, c config.HTTP, logged *warnings) string {
 		t.Fatal(err)
 	}
 	who := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, guard.User(r.Context())) })
-	server := &http.Server{Handler: g.Handler(who), TLSConfig: secure, ReadHeaderTimeout: patience, ErrorLog: log.New(io.Discard, "", 0)}
+	server := &http.Server{Handler: g.Handler(who), TLSConfig: secure, ReadHeaderTimeout: patience, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -115,9 +115,7 @@ type refusal struct {
 	retry time.Duration // when to try again; 0: when something has changed
 }
 
-func refused(code int, format string, args ...any) *refusal {
-	return &refusal{code: code, text: fmt.Sprintf(format, args...)}
-}
+func refused(code int, text string) *refusal { return &refusal{code: code, text: text} }
 
 // refuse answers a request that may not be answered otherwise.
 func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, why *refusal) {

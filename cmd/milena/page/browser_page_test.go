@@ -153,19 +153,19 @@ func TestPageAsksForALoginIfReadingNeedsOne(t *testing.T) {
 // A milena that has no place for one more page does answer, and the page does not say otherwise.
 func TestPageBesideTooManyPages(t *testing.T) {
 	s := serve(t, storyOf("healthy"))
-	var others []*http.Response
+	var leave func()
 	for range page.MaxStreams {
-		answer, err := http.Get(s.url() + "api/v1/events") //nolint:noctx // closed below
+		answer, err := http.Get(s.url() + "api/v1/events")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = answer.Body.Close() }()
-		others = append(others, answer)
+		leave = func() { _ = answer.Body.Close() }
+		defer leave()
 	}
 	p := openTab(t, s.url(), desk)
 	p.expect("503")
 	p.untilShows("main", "milena answers, but sends this page nothing")
-	_ = others[0].Body.Close()
+	leave() // one of them
 	p.untilShows(".answer", "Copying")
 }
 
