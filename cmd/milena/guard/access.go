@@ -79,25 +79,25 @@ func (g *Guard) isOpen(p part) bool {
 	return slices.Contains(g.config.Open, name)
 }
 
-// admit returns who sends a request, empty if anyone may, or why it is not answered.
-func (g *Guard) admit(r *http.Request) (user string, why *refusal) {
+// admit returns who sends a request, empty if anyone may, and how that is known, or why it is not answered.
+func (g *Guard) admit(r *http.Request) (user string, by login, why *refusal) {
 	p := partOf(r)
 	if g.isOpen(p) {
-		return "", nil
+		return "", byNothing, nil
 	}
 	if !g.config.HasLogin() {
-		return "", noLogin(p)
+		return "", byNothing, noLogin(p)
 	}
-	user, by, why := g.identify(r)
+	user, by, why = g.identify(r)
 	switch {
 	case why != nil:
-		return "", why
+		return "", byNothing, why
 	case user == "":
-		return "", refused(http.StatusUnauthorized, "this needs a login, and the request has none: send a token of http.tokens as the header Authorization: Bearer TOKEN, or a user of http.users with the password")
+		return "", byNothing, refused(http.StatusUnauthorized, "this needs a login, and the request has none: send a token of http.tokens as the header Authorization: Bearer TOKEN, or a user of http.users with the password")
 	case p == orders:
-		return user, checkOrigin(r, by)
+		return user, by, checkOrigin(r, by)
 	}
-	return user, nil
+	return user, by, nil
 }
 
 // noLogin is the refusal of a server on which nobody can log in.

@@ -79,10 +79,15 @@ func (g *Guard) Handler(next http.Handler) http.Handler {
 			http.Error(w, fmt.Sprintf("this server is not called %q; use localhost, or add the name to http.hosts", r.Host), http.StatusMisdirectedRequest)
 			return
 		}
-		user, why := g.admit(r)
+		user, by, why := g.admit(r)
 		if why != nil {
 			g.refuse(w, r, why)
 			return
+		}
+		if cookie, err := r.Cookie(g.cookie); err == nil && by == byCookie && partOf(r) != orders { // an order that was given is carried out
+			ctx, done := g.sessions.during(r.Context(), cookie.Value)
+			defer done()
+			r = r.WithContext(ctx)
 		}
 		if user != "" {
 			r = r.WithContext(context.WithValue(r.Context(), userKey{}, user))

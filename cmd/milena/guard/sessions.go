@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -27,11 +28,12 @@ type sessions struct {
 	key [32]byte
 
 	mu    sync.Mutex
-	ended map[string]time.Time // by id: when the cookie would have ended by itself
+	ended map[string]time.Time                        // by id: when the cookie would have ended by itself
+	reads map[string]map[*context.CancelFunc]struct{} // by id: the requests that end with the session
 }
 
 func newSessions() *sessions {
-	s := &sessions{ended: make(map[string]time.Time)}
+	s := &sessions{ended: make(map[string]time.Time), reads: make(map[string]map[*context.CancelFunc]struct{})}
 	_, _ = rand.Read(s.key[:]) // never fails
 	return s
 }
@@ -89,6 +91,33 @@ func (s *sessions) end(cookie string) {
 	if now.Before(end) {
 		s.ended[id] = end
 	}
+	for cancel := range s.reads[id] {
+		(*cancel)()
+	}
+}
+
+// during returns a context that ends with the session of a cookie, and a function that the caller calls when it needs that no more.
+func (s *sessions) during(ctx context.Context, cookie string) (context.Context, context.CancelFunc) {
+	_, id, end, _ := s.read(cookie) // it is the one of a session
+	ctx, cancel := context.WithDeadline(ctx, end)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ended := s.ended[id]; ended {
+		cancel()
+		return ctx, cancel
+	}
+	if s.reads[id] == nil {
+		s.reads[id] = make(map[*context.CancelFunc]struct{})
+	}
+	s.reads[id][&cancel] = struct{}{}
+	return ctx, func() {
+		cancel()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if delete(s.reads[id], &cancel); len(s.reads[id]) == 0 {
+			delete(s.reads, id)
+		}
+	}
 }
 
 // session is what a page is told about its login.
@@ -126,6 +155,9 @@ func (g *Guard) logIn(w http.ResponseWriter, r *http.Request) {
 	if why != nil {
 		g.refuse(w, r, why)
 		return
+	}
+	if cookie, err := r.Cookie(g.cookie); err == nil {
+		g.sessions.end(cookie.Value) // nobody could end it any more
 	}
 	end := time.Now().Add(sessionFor)
 	g.setCookie(w, r, g.sessions.begin(user, end), int(sessionFor.Seconds()))

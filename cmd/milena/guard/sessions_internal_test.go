@@ -126,6 +126,58 @@ func TestSessionEnds(t *testing.T) {
 	})
 }
 
+// What reads in a session ends with it, as the stream of a page that stays open: at the logout, when somebody else logs in there, and in time. An order that
+// was given is carried out.
+func TestReadingEndsWithTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, inner := guarded(t)
+		h := g.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == SessionPath {
+				inner.ServeHTTP(w, r)
+				return
+			}
+			<-r.Context().Done()
+		}))
+		begin := func(method string, change func(*http.Request)) (ended func() bool) {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				ask(t, h, method, "/api/v1/events", "", change)
+			}()
+			return func() bool {
+				synctest.Wait()
+				select {
+				case <-done:
+					return true
+				default:
+					return false
+				}
+			}
+		}
+		for name, end := range map[string]func(*http.Cookie){
+			"logout":        func(c *http.Cookie) { ask(t, h, http.MethodDelete, SessionPath, "", with(c)) },
+			"another login": func(c *http.Cookie) { logIn(t, h, with(c, "Sec-Fetch-Site", "same-origin")) },
+			"in time":       func(*http.Cookie) { time.Sleep(sessionFor) },
+		} {
+			cookie, other := logIn(t, h, nil), logIn(t, h, nil)
+			reads, others := begin(http.MethodGet, with(cookie)), begin(http.MethodGet, with(other))
+			order := begin(http.MethodPost, with(cookie, "Sec-Fetch-Site", "same-origin"))
+			if reads() || others() || order() {
+				t.Fatalf("%s: a request ends before its session", name)
+			}
+			if end(cookie); !reads() {
+				t.Errorf("%s: reading goes on", name)
+			}
+			if order() || name != "in time" && others() {
+				t.Errorf("%s: it ends more than what reads in the session", name)
+			}
+			if ask(t, h, http.MethodDelete, SessionPath, "", with(other)); !others() || len(g.sessions.reads) != 0 {
+				t.Errorf("%s: %d sessions are read in", name, len(g.sessions.reads))
+			}
+		}
+	})
+}
+
 // No page of another site gives orders with the cookie, the certificate or the password that a browser sends by itself.
 func TestOrdersOfOtherSites(t *testing.T) {
 	_, h := guarded(t)

@@ -36,6 +36,7 @@ func (l *attentionList) addAll(severity Severity, what, where string, causes []s
 // newAttention lists what needs attention, worst first. More counts the partitions and topics that have no row.
 func newAttention(s *replicator.Status, t *tallied, commands commands) (rows []Attention, more int) {
 	l := &attentionList{rows: []Attention{}, commands: commands}
+	l.addDark(s, t)
 	l.addProcess(s)
 	l.addRecovery(s)
 	more = l.addPartitions(s, t)
@@ -56,6 +57,23 @@ func newAttention(s *replicator.Status, t *tallied, commands commands) (rows []A
 }
 
 func rank(s Severity) int { return slices.Index([]Severity{Bad, Warning, Notice}, s) }
+
+// addDark adds a source that does not answer, with the command that moves clients to the target.
+func (l *attentionList) addDark(s *replicator.Status, t *tallied) {
+	state := stateOf(s, t, false)
+	if state != StateSourceDark {
+		return
+	}
+	cause := fmt.Sprintf("cluster %s does not answer, and nothing is copied until it does", s.Source)
+	if !s.RPO.SeenAt.IsZero() {
+		cause = fmt.Sprintf("cluster %s has not answered since %s, and nothing is copied until it does; if it stays dark, clients can move to cluster %s", s.Source, clock(s.RPO.SeenAt), s.Target)
+	}
+	command := l.commands.moving(state)
+	if notNow(s, state) != "" {
+		command = nil
+	}
+	l.add(Bad, "source dark", "cluster "+s.Source, cause, command)
+}
 
 // addProcess adds what concerns the process and the flow as a whole.
 func (l *attentionList) addProcess(s *replicator.Status) {
@@ -91,6 +109,9 @@ func (l *attentionList) addRecovery(s *replicator.Status) {
 	flow := "flow " + s.Flow
 	if r := s.Control.Recovery; r != nil && !r.Held {
 		l.add(Bad, r.What+" broken off", flow, fmt.Sprintf("%s by %s: %s", r.What, r.Who, summary.RecoveryText(r)), l.commands.of(r.What, ""))
+	}
+	for _, f := range s.Control.Frozen {
+		l.add(Notice, "frozen", "cluster "+f.Cluster, summary.FrozenText(f), commands{flow: f.Flow}.of("switchover", "--thaw"))
 	}
 	if s.Control.Problem != "" {
 		l.add(Warning, "cannot be controlled", flow, s.Control.Problem, nil)

@@ -2,6 +2,7 @@ package page_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,8 @@ import (
 	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/milena-kafka/milena/cmd/milena/page"
 )
 
 // answer is what the page says to one of its four questions.
@@ -140,9 +143,55 @@ func TestPageAsksForALoginIfReadingNeedsOne(t *testing.T) {
 	p.untilShows(".answer", "Copying")
 	p.press("Sign out alice")
 	p.untilShows("main", "Sign in to see the status")
+	p.untilShows(".line", "not signed in")
+	p.until(`document.title === "milena"`)
 	if text := p.text("main"); strings.Contains(text, "primary") {
 		t.Errorf("after the sign-out the page still shows %s", text)
 	}
+}
+
+// A milena that has no place for one more page does answer, and the page does not say otherwise.
+func TestPageBesideTooManyPages(t *testing.T) {
+	s := serve(t, storyOf("healthy"))
+	var leave func()
+	for range page.MaxStreams {
+		answer, err := http.Get(s.url() + "api/v1/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = func() { _ = answer.Body.Close() }
+		defer leave()
+	}
+	p := openTab(t, s.url(), desk)
+	p.expect("503")
+	p.untilShows("main", "milena answers, but sends this page nothing")
+	leave() // one of them
+	p.untilShows(".answer", "Copying")
+}
+
+// Who has scrolled to the end of a table sees rows also when there are fewer: a config that is read again may select fewer topics.
+func TestPageShowsRowsWhenThereAreFewer(t *testing.T) {
+	s := serve(t, storyOf("10000-partitions"))
+	p := openTab(t, s.url()+"#tab=partitions", desk)
+	p.untilShows(".rows-tools", "10,000 partitions")
+	eval[bool](p, `document.querySelector(".rows-box").scrollTop = 1e6; true`)
+	p.untilShows(".rows-box td", "shop.stock.v9")
+	eval[bool](p, `window.scrolls = 0; document.querySelector(".rows-box").addEventListener("scroll", () => window.scrolls++); true`)
+	s.tell(storyOf("healthy"))
+	p.untilShows(".rows-tools", "24 partitions")
+	p.untilShows(".rows-box td", "refunds")
+	if n := eval[int](p, "window.scrolls"); n > 5 {
+		t.Errorf("the table crept to its rows in %d steps", n)
+	}
+}
+
+// A link to a flow that the config has no more does not pass off another flow for it.
+func TestPageOfAFlowThatIsGone(t *testing.T) {
+	p := openTab(t, serve(t, storyOf("healthy")).url()+"#flow=retired", desk)
+	p.untilShows("main", "There is no flow retired")
+	p.untilShows("#flow-name", "primary")
+	p.press("Show flow primary-dr")
+	p.until(`!document.querySelector("main").innerText.includes("retired")`)
 }
 
 func TestPageURLShowsTheSame(t *testing.T) {

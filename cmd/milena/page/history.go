@@ -1,8 +1,10 @@
 package page
 
 import (
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -167,15 +169,11 @@ func (p *past) upTo(end int64) *History {
 	return v
 }
 
-// flows are the names of the flows that have a past.
+// names are those of the flows that have a past, sorted.
 func (h *history) names() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	names := make([]string, 0, len(h.flows))
-	for name := range h.flows {
-		names = append(names, name)
-	}
-	return names
+	return slices.Sorted(maps.Keys(h.flows))
 }
 
 // serveHistory answers with the history of the flow that the query names.

@@ -145,6 +145,10 @@ func (one *reader) drop() {
 
 // serve writes the stream of a reader until it goes, is dropped, or ctx of the request ends.
 func (r *readers) serve(w http.ResponseWriter, request *http.Request) {
+	if request.Method == http.MethodHead { // it would get nothing, for ever
+		newStream(w, request).setHeader()
+		return
+	}
 	one := r.join()
 	if one == nil {
 		w.Header().Set("Retry-After", "5")
@@ -188,16 +192,23 @@ func newStream(w http.ResponseWriter, r *http.Request) *stream {
 	return &stream{to: w, connection: http.NewResponseController(w), compressed: acceptsGzip(r)}
 }
 
-// begin sends the header and the first chunk.
-func (s *stream) begin(first *chunk) bool {
+// setHeader says what the response is.
+func (s *stream) setHeader() {
 	h := s.to.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	h.Add("Vary", "Accept-Encoding")
-	_ = s.connection.SetReadDeadline(time.Time{}) // a read that times out in the background would end the request; not every writer has deadlines
 	if s.compressed {
 		h.Set("Content-Encoding", "gzip")
+	}
+}
+
+// begin sends the header and the first chunk.
+func (s *stream) begin(first *chunk) bool {
+	s.setHeader()
+	_ = s.connection.SetReadDeadline(time.Time{}) // a read that times out in the background would end the request; not every writer has deadlines
+	if s.compressed {
 		_, _ = s.to.Write(gzipHeader) // an error shows at the next write
 	}
 	return s.send(first)

@@ -297,6 +297,23 @@ func TestStreamsAreBounded(t *testing.T) {
 	})
 }
 
+// Who asks only for the header gets it, and takes no place of a page: it would hold that for ever, as nothing is written to it.
+func TestAHeaderIsNoStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.run(t)
+		mux, got := http.NewServeMux(), httptest.NewRecorder()
+		w.page.AddTo(mux)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		mux.ServeHTTP(got, httptest.NewRequestWithContext(ctx, http.MethodHead, "/api/v1/events", nil))
+		if got.Code != http.StatusOK || got.Header().Get("Content-Type") != "text/event-stream" || time.Since(began) > 0 {
+			t.Errorf("%d %v after %s", got.Code, got.Header(), time.Since(began))
+		}
+	})
+}
+
 // When the process stops, streams end by themselves, and none begins.
 func TestStreamsEndWithTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

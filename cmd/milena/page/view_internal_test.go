@@ -199,6 +199,43 @@ func TestAttention(t *testing.T) {
 	}
 }
 
+// A source that does not answer is a row of its own, with the command that moves clients. While somebody moves them there is no command.
+func TestAttentionToADarkSource(t *testing.T) {
+	s := inStep()
+	lose(&s, 0, noon().Add(-2*time.Minute), noon().Add(-time.Minute))
+	for i := range s.Partitions {
+		s.Partitions[i].LagRecords, s.Partitions[i].SourceSeen = nil, noon().Add(-time.Minute)
+	}
+	row := func(commands commands) Attention {
+		f := newFlow(&s, commands, false, noon())
+		if f.State != StateSourceDark || len(f.Attention) == 0 {
+			t.Fatalf("%s: %+v", f.State, f.Attention)
+		}
+		return f.Attention[0]
+	}
+	if a := row(commands{flow: "a-b"}); a.Severity != Bad || a.What != "source dark" || a.Where != "cluster a" || !strings.Contains(a.Cause, "since 2026-03-01 11:59:00 UTC") || a.Command == nil || *a.Command != "milena failover -c FILE --flow a-b --reason TEXT" {
+		t.Errorf("%+v", a)
+	}
+	s.Control.Recovery = &control.RecoveryStatus{What: "failover", Who: "alice", Held: true, State: control.RecoveryRuns, Step: "drain"}
+	if a := row(commands{}); a.What != "source dark" || a.Command != nil {
+		t.Errorf("%+v", a)
+	}
+}
+
+// A cluster on which nobody may write is told, with the command that lets them; that may be one of another flow.
+func TestAttentionToAFrozenCluster(t *testing.T) {
+	s := inStep()
+	lose(&s, 0, noon().Add(-time.Second), noon())
+	s.Control.Frozen = []control.Frozen{{Cluster: "a", How: "acl", Flow: "b-a", Since: noon()}}
+	f := newFlow(&s, commands{}, false, noon())
+	if len(f.Attention) != 1 || !f.AllIsWell {
+		t.Fatalf("%+v", f.Attention)
+	}
+	if a := f.Attention[0]; a.Severity != Notice || a.What != "frozen" || a.Where != "cluster a" || !strings.Contains(a.Cause, "producers may not write to cluster a") || a.Command == nil || *a.Command != "milena switchover -c FILE --flow b-a --thaw" {
+		t.Errorf("%+v", a)
+	}
+}
+
 // A flow that is well needs no attention, also while something is paused.
 func TestAllIsWell(t *testing.T) {
 	s := inStep()

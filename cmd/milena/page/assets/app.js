@@ -54,7 +54,12 @@ function App() {
   const [view, setView] = useState(null), [line, setLine] = useState({live: false, since: null, next: null}), [session, setSession] = useState(null);
   const [dialog, setDialog] = useState(null), [reconnect, setReconnect] = useState(null), [now, setClock] = useClock(), [seenAt, setSeenAt] = useState(null);
   useEffect(() => {
-    const now = listen({onView: v => { setView(v); setClock(Date.parse(v.now)); setSeenAt(v.now); }, onLine: setLine, onSession: setSession});
+    const onView = v => { setView(v); setClock(Date.parse(v.now)); setSeenAt(v.now); };
+    const onSession = s => {
+      setSession(s);
+      if (s.login_required_to_read && !s.user) setView(null); // whoever sits here next has not signed in
+    };
+    const now = listen({onView, onLine: setLine, onSession});
     setReconnect(() => now);
   }, []);
 
@@ -70,7 +75,6 @@ function App() {
   };
   const signOut = async () => {
     await call('DELETE', '/api/v1/session').catch(() => {});
-    setView(null);
     await reconnect();
   };
   const summary = summaryOf(view, line);
@@ -91,7 +95,7 @@ function App() {
     <p class="sr" role="status">${summary}</p>
     <main id="main" tabindex="-1">
       ${locked ? html`<section class="card flow"><h2>Sign in to see the status</h2><p class="sentence">This milena shows its status only to people whom it knows.</p><button class="main" onClick=${() => signIn()}>Sign in</button></section>`
-        : !view ? html`<p class="empty">${line.next ? 'milena does not answer.' : 'Loading …'}</p>`
+        : !view ? html`<p class="empty">${!line.next ? 'Loading …' : line.answers ? 'milena answers, but sends this page nothing: it serves 64 pages at a time, or a proxy holds the stream back.' : 'milena does not answer.'}</p>`
         : html`<${Body} view=${view} flow=${flow} now=${now} stale=${!line.live} route=${route} history=${history} theme=${theme} session=${session} order=${order} signIn=${signIn} />`}
     </main>
     ${dialog?.login && html`<${Login} why=${dialog.why} onDone=${signedIn} onClose=${shut} />`}
@@ -104,8 +108,9 @@ const firstVersion = version => first ??= version;
 
 // Body is all that the server says.
 function Body({view, flow, now, stale, route, history, theme, session, order, signIn}) {
-  const flows = view.flows, many = flows.length > 1;
+  const flows = view.flows, many = flows.length > 1, gone = route.flow && flow && flow.flow !== route.flow;
   return html`
+    ${gone && html`<p class="notice">There is no flow ${route.flow} here any more. Below is flow ${flow.flow}. <a href=${link({flow: flow.flow})}>Show flow ${flow.flow}</a></p>`}
     ${view.not_ready?.length > 0 && flows.length === 0 && html`<div class="notice"><h2>Not ready</h2><ul class="said">${view.not_ready.map(text => html`<li key=${text}>${text}</li>`)}</ul></div>`}
     ${view.version !== firstVersion(view.version) && html`<p class="notice">milena was changed to ${view.version}, and this page is of the version before. <button onClick=${() => location.reload()}>Load it again</button></p>`}
     <div class=${stale ? 'stack stale' : 'stack'}>

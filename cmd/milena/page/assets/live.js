@@ -7,10 +7,10 @@ const firstPause = 1000, longestPause = 30_000;
 // dead without an error, when a laptop slept or a firewall forgot it. A stream that brings no view soon is none.
 const silence = 45_000, firstView = 15_000;
 
-// listen calls onView with each view, onLine with {live, since, next} whenever that changes, and onSession with the session before each attempt.
+// listen calls onView with each view, onLine with {live, since, next, answers} whenever that changes, and onSession with the session before each attempt.
 // The result is a function that tries at once.
 export function listen({onView, onLine, onSession}) {
-  let source, pause = firstPause, timer, watchdog, line = {live: false, since: null, next: null};
+  let source, pause = firstPause, timer, watchdog, line = {live: false, since: null, next: null, answers: false};
 
   const tell = changes => onLine(line = {...line, ...changes});
   const watch = (then, wait) => {
@@ -47,14 +47,20 @@ export function listen({onView, onLine, onSession}) {
   async function attempt() {
     tell({next: null});
     try {
-      const session = await get('/api/v1/session', AbortSignal.timeout(10_000));
+      const session = await get('/api/v1/session', AbortSignal.timeout(10_000)), locked = session.login_required_to_read && !session.user;
+      if (locked) {
+        clearTimeout(watchdog);
+        source?.close();
+      }
       onSession(session);
-      if (session.login_required_to_read && !session.user) {
+      if (locked) {
+        tell({live: false, since: null});
         return; // the login tries again
       }
     } catch (refusal) {
-      if (refusal.status !== 404) { fail(); return; } // a server without sessions has nothing to say about them
+      if (refusal.status !== 404) { line.answers = false; fail(); return; } // a server without sessions has nothing to say about them
     }
+    line.answers = true;
     open();
   }
 

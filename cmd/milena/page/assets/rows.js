@@ -66,6 +66,7 @@ export function Rows({path, columns, route, noun, defaultSort}) {
     return () => { cancelAnimationFrame(frame); resized.disconnect(); element.removeEventListener('scroll', scrolled); };
   }, []);
   useLayoutEffect(() => { box.current.scrollTop = 0; }, [query]);
+  useLayoutEffect(() => { box.current.scrollTop = Math.min(box.current.scrollTop, (total ?? Infinity) * rowHeight); }, [total]);
 
   // The key makes the element of a row that leaves at one end come back at the other.
   const numbers = Array.from({length: Math.max(0, last - first)}, (_, i) => first + i);
