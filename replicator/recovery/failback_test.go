@@ -233,10 +233,16 @@ func TestFailBackAgainAfterItWasUndone(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "stay left out") || report.State != control.RecoveryUndone {
 		t.Fatalf("%v: %+v", err, report)
 	}
+	if text := err.Error(); strings.Contains(text, "clients stay on cluster "+p.there.Flow.Source) || strings.Count(text, "clients stay on cluster "+p.there.Flow.Target) != 1 {
+		t.Errorf("where clients are is not said once: %v", err)
+	}
 	if p.ControlState().Stopped() == nil {
 		t.Error("the flow runs")
 	}
 	p.checkExported(file)
+	if _, err := p.failBack(&p.back, recovery.DivergedOptions{Action: recovery.Export, File: file}); err == nil || !strings.Contains(err.Error(), "nothing is left to export") {
+		t.Errorf("the same command again: %v", err)
+	}
 	p.home.UntilCopied("orders")
 	report, err = p.failBack(&p.back, recovery.DivergedOptions{})
 	p.isHome(report, err)
