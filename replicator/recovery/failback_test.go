@@ -252,3 +252,26 @@ func TestFailBackAgainAfterItWasUndone(t *testing.T) {
 		}
 	}
 }
+
+// A consumer that was at work when the source went dark has committed there after the last sync, and then on the target. The failback says how milena may move
+// it home all the same; after that the group follows the flow as before.
+func TestFailBackOfAGroupThatCommittedAfterTheLastSync(t *testing.T) {
+	t.Parallel()
+	p := newFailedOver(t)
+	p.Source.Commit("billing", "orders", 0, 25)
+	report, err := p.failBack(&p.back, recovery.DivergedOptions{Action: recovery.Keep})
+	if err == nil || report.State != control.RecoveryUndone || !strings.Contains(err.Error(), "milena groups adopt billing --flow b-a --reason TEXT") {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	adopt := replicatortest.NewDecision(control.Adopt, control.Scope{Kind: control.Group, Group: "billing"})
+	if s, err := control.Submit(ctx, p.back, time.Minute, adopt); err != nil || len(s.Outcomes) != 1 || s.Outcomes[0].Result != control.Done {
+		t.Fatalf("%v: %+v", err, s)
+	}
+	p.home.UntilCopied("orders")
+	report, err = p.failBack(&p.back, recovery.DivergedOptions{Action: recovery.Keep})
+	p.isHome(report, err)
+	p.Source.Commit("billing", "orders", 0, 60)
+	p.Target.AwaitCommitted("billing", "a.orders", 0, p.TargetOffset("orders", 0, 60))
+}

@@ -328,7 +328,7 @@ func (s *switchover) moveGroups(ctx context.Context) (string, error) {
 	if err := s.change(ctx, func(d *document) { d.Report.Groups, d.Report.Positions = len(final), proven }); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s continue exactly where they are, at %s", counted(len(final), "group"), counted(proven, "position")), nil
+	return fmt.Sprintf("exactly where they continue: %s with %s", counted(len(final), "group"), counted(proven, "position")), nil
 }
 
 // stop marks the flow as stopped, and proves once more that nothing was written meanwhile.
