@@ -253,14 +253,15 @@ func TestFailBackAgainAfterItWasUndone(t *testing.T) {
 	}
 }
 
-// A consumer that was at work when the source went dark has committed there after the last sync, and then on the target. The failback says how milena may move
-// it home all the same; after that the group follows the flow as before.
+// A consumer that was at work when the source went dark has committed there after the last sync, and then on the target. Before anything is begun,
+// the failback says how milena may move it home all the same; after that the group follows the flow as before.
 func TestFailBackOfAGroupThatCommittedAfterTheLastSync(t *testing.T) {
 	t.Parallel()
 	p := newFailedOver(t)
 	p.Source.Commit("billing", "orders", 0, 25)
 	report, err := p.failBack(&p.back, recovery.DivergedOptions{Action: recovery.Keep})
-	if err == nil || report.State != control.RecoveryUndone || !strings.Contains(err.Error(), "milena groups adopt billing --flow b-a --reason TEXT") {
+	var refused *recovery.RefusedError
+	if !errors.As(err, &refused) || report.State != "" || !strings.Contains(err.Error(), "milena groups adopt billing --flow b-a --reason TEXT") {
 		t.Fatalf("%v: %+v", err, report)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

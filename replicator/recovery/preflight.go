@@ -166,6 +166,14 @@ func (p *preflight) checkGroups(ctx context.Context) {
 		p.refuse("groups", "these have members on cluster %s, or are of another kind there, and are not moved: %s; stop them, or leave them out with --leave-groups", p.clusters.Flow.Target, firstOf(there))
 		return
 	}
+	switch wrong, err := all.strays(ctx, list, p.target); {
+	case err != nil:
+		p.refuse("groups", "%v", err)
+		return
+	case wrong.err() != nil:
+		p.refuse("groups", "%v", wrong.err())
+		return
+	}
 	text := counted(len(list), "group")
 	if len(active) > 0 {
 		text += fmt.Sprintf("; the switchover waits until these have read everything on cluster %s, or are stopped: %s", p.clusters.Flow.Source, firstOf(active))
