@@ -86,6 +86,9 @@ func TestFailBackRefuses(t *testing.T) {
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "--diverged keep") || report.State != "" {
 		t.Errorf("%v: %+v", err, report)
 	}
+	if _, err := p.switchOver(p.there, p.back); !errors.As(err, &refused) || !strings.Contains(err.Error(), "milena failback brings clients home") || strings.Contains(err.Error(), "milena start") {
+		t.Errorf("a switchover of a flow that has failed over: %v", err)
+	}
 	if d := report.Diverged; d == nil || d.Records != divergedRecords || len(d.Partitions) != 2 {
 		t.Errorf("%+v", report.Diverged)
 	}

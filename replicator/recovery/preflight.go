@@ -79,6 +79,9 @@ func (p *preflight) checkFlow(d *drained) {
 		waiting = append(waiting, fmt.Sprintf("%s (%s)", topic, r.NotCopied[topic]))
 	}
 	switch stopped := stoppedBy(r); {
+	case stopped != nil && stopped.What == control.FailOver:
+		p.refuse("flow", "it has failed over since %s, by %s; milena failback brings clients home", stopped.When.UTC().Format(time.DateTime), stopped.Who)
+		return
 	case stopped != nil:
 		p.refuse("flow", "it is stopped since %s by %s; milena start lets it go on", stopped.When.UTC().Format(time.DateTime), stopped.Who)
 		return
