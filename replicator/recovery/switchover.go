@@ -316,7 +316,7 @@ func (s *switchover) moveGroups(ctx context.Context) (string, error) {
 		if err == nil {
 			break
 		}
-		s.waiting("the groups are synced: %v", err)
+		s.waiting("the groups are synced: not all are where they continue yet") // why is said if that does not help
 		if _, err := s.submit(ctx, s.clusters, control.SyncGroups, control.Scope{Kind: control.Groups}); err != nil {
 			return "", err
 		}
