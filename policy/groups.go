@@ -62,7 +62,7 @@ func (r Refusal) Explain() string {
 	case RefusedAhead:
 		return "is ahead there already, and no group is moved backwards"
 	case RefusedOwn:
-		return "stands there where its own consumers or a person put it, and milena moves only what it put itself; to let it follow the source again, delete its committed offsets there (kafka-consumer-groups.sh --delete-offsets)"
+		return "stands there where its own consumers or a person put it, and milena moves only what it put itself; to let it follow the source again, stop its consumers there and say milena groups adopt GROUP"
 	case RefusedNotPut:
 		return "has committed offsets in copies in which milena did not put it, so that nothing says that it came from its home"
 	case RefusedKind:

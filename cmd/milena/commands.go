@@ -210,7 +210,11 @@ Examples:
 func (p *program) help(ctx context.Context, args []string) error {
 	f := p.flags("help", helpHelp)
 	f.Usage = func() { p.printf("%s", usage()) }
-	if err := parseArgs(f, args, 1); err != nil {
+	words := 1
+	if len(args) > 1 && args[0] == "groups" && args[1] == "adopt" { // as the list of commands has it
+		words = 2
+	}
+	if err := parseArgs(f, args, words); err != nil {
 		return err
 	}
 	if f.NArg() == 0 || f.Arg(0) == "help" {

@@ -83,6 +83,7 @@ http: {listen: ""}
 		{"--help", exitClean, "milena run -c FILE", ""},
 		{"help status", exitClean, "milena status --url", ""},
 		{"help help", exitClean, "milena run -c FILE", ""},
+		{"help groups adopt", exitClean, "milena groups adopt lets", ""},
 		{"help fly", exitUsage, "", `unknown command "fly"; milena help lists`},
 		{"help run now", exitUsage, "", `unexpected argument "now"`},
 		{"fly", exitUsage, "", `unknown command "fly"; milena help lists`},

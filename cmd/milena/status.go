@@ -190,7 +190,11 @@ func needsAttention(bad, flows int) error {
 	if bad == 0 {
 		return nil
 	}
-	return fmt.Errorf("status: %d of %s needs attention; the output says why", bad, count(flows, "flow"))
+	verb := "need"
+	if bad == 1 {
+		verb = "needs"
+	}
+	return fmt.Errorf("status: %d of %s %s attention; the output says why", bad, count(flows, "flow"), verb)
 }
 
 func getStatus(ctx context.Context, from *remote) ([]byte, error) {

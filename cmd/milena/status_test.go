@@ -198,3 +198,19 @@ func TestStatusThatIsInterruptedSaysWhatItWaitedFor(t *testing.T) {
 		t.Errorf("exit %d: %s", code, stderr.String())
 	}
 }
+
+// How many flows need attention is said in a sentence that is right for one and for several.
+func TestNeedsAttention(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{
+		"status: 1 of 2 flows needs attention; the output says why": needsAttention(1, 2),
+		"status: 2 of 2 flows need attention; the output says why":  needsAttention(2, 2),
+	} {
+		if err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if err := needsAttention(0, 2); err != nil {
+		t.Error(err)
+	}
+}

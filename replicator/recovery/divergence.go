@@ -181,6 +181,11 @@ func (d *Diverged) where() string {
 	return " are in " + strings.Join(places, " and in ")
 }
 
+// isNone reports whether it is known that the old source has nothing of its own.
+func (d *Diverged) isNone() bool {
+	return d != nil && d.Records+int64(d.Doubtful)+int64(d.Uncounted) == 0
+}
+
 // cannotExport says why the records cannot be exported and left out, empty if they can.
 func (d *Diverged) cannotExport(doubtful bool) string {
 	var uncounted, open, unlisted, doubts []string

@@ -382,7 +382,7 @@ func (d *drill) judgeCommitted(name string, p *committedPosition) {
 	case p.at > p.Target:
 		d.finding(FindingCommitted, name, "is at %d of %s, and continues at %d: it would skip what is between", p.at, where, p.Target)
 	case len(p.seen) > 1:
-		d.finding(FindingCommitted, name, "moves on the source, and stays at %d of %s, where it continues at %d: it is not synced", p.at, where, p.Target)
+		d.finding(FindingCommitted, name, "moves on the source, and stays at %d of %s, where it continues at %d: it is not synced; if its own consumers or a person put it there, milena groups adopt %s --flow %s --reason TEXT lets it follow", p.at, where, p.Target, name, d.clusters.Flow.Name)
 	default:
 		d.finding(FindingCommitted, name, "is at %d of %s, and continues at %d: it would read again what is between", p.at, where, p.Target)
 	}

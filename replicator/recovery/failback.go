@@ -166,7 +166,7 @@ func thawHome(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 // stays says what a failback that fails leaves as it is, as the end of a sentence.
 func (f *failback) stays(err error) error {
 	if d := f.doc.Report.Diverged; err != nil && d != nil && d.LeftOut > 0 {
-		return fmt.Errorf("%w; %s stay left out, and exported%s", err, counted(int(d.LeftOut), "record"), d.where())
+		return fmt.Errorf("%w; %s stay left out, and%s", err, counted(int(d.LeftOut), "record"), d.where())
 	}
 	return err
 }
@@ -251,7 +251,9 @@ func (f *failback) goHome(ctx context.Context) (string, error) {
 		report, err = SwitchOver(ctx, *f.reverse, &f.clusters, o)
 	}
 	if err != nil {
-		f.mayBeHome = f.isHomeOpen(context.WithoutCancel(ctx))
+		if f.mayBeHome = f.isHomeOpen(context.WithoutCancel(ctx)); !f.mayBeHome && report != nil && report.State == control.RecoveryUndone && report.Failure != "" {
+			err = errors.New(report.Failure) // that it is undone, and where clients are, is said at the end
+		}
 		return "", f.stays(err)
 	}
 	err = f.change(ctx, func(d *document) {
@@ -374,7 +376,7 @@ func (f *failback) export(ctx context.Context) (string, error) {
 	found := divergedOf(report)
 	switch text := fmt.Sprintf("%s only cluster %s has", counted(int(found.Records), "record"), f.clusters.Flow.Source); {
 	case f.o.Diverged.Action == Export:
-	case f.o.Diverged.Action != Keep && found.Records+int64(found.Doubtful)+int64(found.Uncounted) > 0:
+	case f.o.Diverged.Action != Keep && !found.isNone():
 		return "", fmt.Errorf("%s since it was checked: somebody writes to it; say --diverged keep or export", text)
 	default:
 		return text + "; the flow copies what there is when it goes on", f.change(ctx, func(d *document) { d.Report.Diverged = found.bounded() })

@@ -86,6 +86,9 @@ func TestFailBackRefuses(t *testing.T) {
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "--diverged keep") || report.State != "" {
 		t.Errorf("%v: %+v", err, report)
 	}
+	if _, err := p.switchOver(p.there, p.back); !errors.As(err, &refused) || !strings.Contains(err.Error(), "milena failback brings clients home") || strings.Contains(err.Error(), "milena start") {
+		t.Errorf("a switchover of a flow that has failed over: %v", err)
+	}
 	if d := report.Diverged; d == nil || d.Records != divergedRecords || len(d.Partitions) != 2 {
 		t.Errorf("%+v", report.Diverged)
 	}
@@ -233,10 +236,16 @@ func TestFailBackAgainAfterItWasUndone(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "stay left out") || report.State != control.RecoveryUndone {
 		t.Fatalf("%v: %+v", err, report)
 	}
+	if text := err.Error(); strings.Contains(text, "clients stay on cluster "+p.there.Flow.Source) || strings.Count(text, "clients stay on cluster "+p.there.Flow.Target) != 1 {
+		t.Errorf("where clients are is not said once: %v", err)
+	}
 	if p.ControlState().Stopped() == nil {
 		t.Error("the flow runs")
 	}
 	p.checkExported(file)
+	if _, err := p.failBack(&p.back, recovery.DivergedOptions{Action: recovery.Export, File: file}); err == nil || !strings.Contains(err.Error(), "nothing is left to export") {
+		t.Errorf("the same command again: %v", err)
+	}
 	p.home.UntilCopied("orders")
 	report, err = p.failBack(&p.back, recovery.DivergedOptions{})
 	p.isHome(report, err)
@@ -245,4 +254,28 @@ func TestFailBackAgainAfterItWasUndone(t *testing.T) {
 			t.Errorf("the copy of partition %d has %d records", n, len(list))
 		}
 	}
+}
+
+// A consumer that was at work when the source went dark has committed there after the last sync, and then on the target. Before anything is begun,
+// the failback says how milena may move it home all the same; after that the group follows the flow as before.
+func TestFailBackOfAGroupThatCommittedAfterTheLastSync(t *testing.T) {
+	t.Parallel()
+	p := newFailedOver(t)
+	p.Source.Commit("billing", "orders", 0, 25)
+	report, err := p.failBack(&p.back, recovery.DivergedOptions{Action: recovery.Keep})
+	var refused *recovery.RefusedError
+	if !errors.As(err, &refused) || report.State != "" || !strings.Contains(err.Error(), "milena groups adopt billing --flow b-a --reason TEXT") {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	adopt := replicatortest.NewDecision(control.Adopt, control.Scope{Kind: control.Group, Group: "billing"})
+	if s, err := control.Submit(ctx, p.back, time.Minute, adopt); err != nil || len(s.Outcomes) != 1 || s.Outcomes[0].Result != control.Done {
+		t.Fatalf("%v: %+v", err, s)
+	}
+	p.home.UntilCopied("orders")
+	report, err = p.failBack(&p.back, recovery.DivergedOptions{Action: recovery.Keep})
+	p.isHome(report, err)
+	p.Source.Commit("billing", "orders", 0, 60)
+	p.Target.AwaitCommitted("billing", "a.orders", 0, p.TargetOffset("orders", 0, 60))
 }

@@ -45,7 +45,7 @@ func (f *failbackCheck) check(ctx context.Context) ([]Row, *Diverged) {
 		found = divergedOf(report)
 		f.checkDiverged(found)
 	}
-	f.checkFile()
+	f.checkFile(found)
 	if f.reverse == nil {
 		f.checkNoReverse()
 	} else {
@@ -90,7 +90,7 @@ func (f *failbackCheck) checkDiverged(d *Diverged) {
 	f.noteDiverged(d)
 	o := f.o.Diverged
 	switch {
-	case d.Records+int64(d.Doubtful)+int64(d.Uncounted) == 0:
+	case d.isNone():
 		f.add("diverged", OK, "cluster %s has nothing that %s does not have", f.clusters.Flow.Source, f.clusters.Flow.Target)
 	case o.Action == Export:
 		if why := d.cannotExport(o.Doubtful); why != "" {
@@ -137,13 +137,15 @@ func (f *failbackCheck) noteDiverged(d *Diverged) {
 	}
 }
 
-// checkFile finds out whether the file can be created.
-func (f *failbackCheck) checkFile() {
+// checkFile finds out whether the file can be created. Found may be nil.
+func (f *failbackCheck) checkFile(found *Diverged) {
 	name := f.o.Diverged.File
 	if name == "" {
 		return
 	}
 	switch _, err := os.Lstat(name); {
+	case err == nil && found.isNone():
+		f.add("export", Refuse, "file %s exists, and nothing is left to export: leave out --diverged export --export-to", name)
 	case err == nil:
 		f.add("export", Refuse, "file %s exists; name another one", name)
 	case !errors.Is(err, os.ErrNotExist):

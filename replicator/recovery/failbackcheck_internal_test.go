@@ -15,7 +15,7 @@ func TestCheckFile(t *testing.T) {
 	}
 	for name, want := range map[string]Result{"new": OK, "link": Refuse, "no-folder/new": Refuse, "link/new": Refuse} {
 		f := failbackCheck{o: Options{Diverged: DivergedOptions{File: filepath.Join(folder, name)}}}
-		f.checkFile()
+		f.checkFile(nil)
 		if len(f.rows) != 1 || f.rows[0].Result != want {
 			t.Errorf("%s: %+v", name, f.rows)
 		}

@@ -136,7 +136,7 @@ func (m *groupMove) all(ctx context.Context, names []string, checkpointed map[st
 	_ = work.Wait() // what failed is listed
 	slices.Sort(m.refused)
 	slices.Sort(m.failed)
-	text := fmt.Sprintf("%s with %s; %d were moved now", counted(len(names), "group"), counted(m.positions, "position"), m.moved)
+	text := fmt.Sprintf("%s with %s; %d had to be moved", counted(len(names), "group"), counted(m.positions, "position"), m.moved)
 	if len(m.refused) > 0 {
 		text += "; not moved: " + firstOf(m.refused)
 	}

@@ -77,9 +77,10 @@ func (h *home) placed(ctx context.Context) (map[placedPosition]offsets.PlacedOff
 
 // prove finds out whether groups that have moved on the source in copies of the target's topics are on the target where they continue. Where the flow back
 // has put a group, and it has not moved since, its position on the target counts. It returns how many positions it looked at, and those that are wrong.
-func (h *home) prove(ctx context.Context, list []group, rules *policy.Groups, flow string, put kadm.FetchOffsetsResponses) (proven int, wrong []string, err error) {
+func (h *home) prove(ctx context.Context, list []group, rules *policy.Groups, flow client.Clusters, put kadm.FetchOffsetsResponses) (proven int, wrong *misplaced, err error) {
+	wrong = &misplaced{}
 	if !slices.ContainsFunc(list, func(g group) bool { return len(g.handed) > 0 }) {
-		return 0, nil, nil
+		return 0, wrong, nil
 	}
 	placed, err := h.placed(ctx)
 	if err != nil {
@@ -107,11 +108,14 @@ func (h *home) prove(ctx context.Context, list []group, rules *policy.Groups, fl
 				proven++
 				continue
 			}
-			cure := fmt.Sprintf("stop it and run milena translate --flow %s --group %s --reverse --commit, or leave it out with --leave-groups", h.clusters.Flow.Name, g.name)
-			if !rules.Back(g.name) {
-				cure = fmt.Sprintf("groups_back of flow %s does not have it: add it, or %s", flow, cure)
+			byHand := fmt.Sprintf("stop it and run milena translate --flow %s --group %s --reverse --commit, or leave it out with --leave-groups", h.clusters.Flow.Name, g.name)
+			cure := byHand
+			if _, ok := placed[placedPosition{g.name, tp}]; !rules.Back(g.name) {
+				cure = fmt.Sprintf("groups_back of flow %s does not have it: add it, or %s", flow.Flow.Name, byHand)
+			} else if ok { // its home was left behind: what it committed there came after the last sync
+				cure = "it has committed on both clusters; " + adopt(flow, g.name)
 			}
-			wrong = append(wrong, fmt.Sprintf("%s is at %d of %s, and in %s-%d of cluster %s %s; %s", g.name, at, tp, topic, tp.Partition, h.clusters.Flow.Source, problem, cure))
+			wrong.add(g.name, cure, "is at %d of %s, and in %s-%d of cluster %s %s", at, tp, topic, tp.Partition, h.clusters.Flow.Source, problem)
 		}
 	}
 	return proven, wrong, nil

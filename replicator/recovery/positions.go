@@ -144,7 +144,7 @@ func (p *positions) prove(ctx context.Context, list []group) (proven int, err er
 		names[i] = g.name
 	}
 	put := p.target.FetchManyOffsets(ctx, names...)
-	var wrong []string
+	var wrong misplaced
 	for _, g := range list {
 		answer := put[g.name]
 		if answer.Err != nil && !errors.Is(answer.Err, kerr.GroupIDNotFound) { // a group that is not there has no positions
@@ -167,29 +167,27 @@ func (p *positions) prove(ctx context.Context, list []group) (proven int, err er
 			now, ok := answer.Fetched.Lookup(o.TargetTopic, o.Partition)
 			switch {
 			case o.Err != nil:
-				wrong = append(wrong, fmt.Sprintf("%s has no position in %s-%d: %v", g.name, o.TargetTopic, o.Partition, o.Err))
+				wrong.add(g.name, "", "has no position in %s-%d: %v", o.TargetTopic, o.Partition, o.Err)
 			case o.Source != at:
-				wrong = append(wrong, fmt.Sprintf("%s moved in %s-%d from %d to %d", g.name, o.Topic, o.Partition, at, o.Source))
+				wrong.add(g.name, "", "moved in %s-%d from %d to %d", o.Topic, o.Partition, at, o.Source)
 			case !ok || now.At < 0:
-				wrong = append(wrong, fmt.Sprintf("%s has no position in %s-%d, and continues at %d", g.name, o.TargetTopic, o.Partition, o.Target))
+				wrong.add(g.name, "milena status of an instance has the reason", "has no position in %s-%d, and continues at %d", o.TargetTopic, o.Partition, o.Target)
 			case now.At != o.Target && !isSameCopy(ctx, t, o, now.At):
-				wrong = append(wrong, fmt.Sprintf("%s is at %d of %s-%d, and continues at %d", g.name, now.At, o.TargetTopic, o.Partition, o.Target))
+				wrong.add(g.name, "if its own consumers or a person put it there, "+adopt(p.clusters, g.name)+"; milena status of an instance has any other reason",
+					"is at %d of %s-%d, and continues at %d", now.At, o.TargetTopic, o.Partition, o.Target)
 			}
 		}
 		if seen != len(g.committed) {
-			wrong = append(wrong, fmt.Sprintf("%d of %d positions of %s have a counterpart", seen, len(g.committed), g.name))
+			wrong.add(g.name, "", "has %s, and %d of them have a counterpart", counted(len(g.committed), "position"), seen)
 		}
 		proven += seen
 	}
-	back, wrongBack, err := p.home.prove(ctx, list, p.rules, p.clusters.Flow.Name, put)
+	back, wrongBack, err := p.home.prove(ctx, list, p.rules, p.clusters, put)
 	if err != nil {
 		return 0, err
 	}
-	proven, wrong = proven+back, append(wrong, wrongBack...)
-	if len(wrong) > 0 {
-		return 0, errors.New("groups are not where they continue, see milena status for the reason: " + firstOf(wrong))
-	}
-	return proven, nil
+	wrong.join(wrongBack)
+	return proven + back, wrong.err()
 }
 
 // isSameCopy reports whether what follows another offset of the copy is the same: between the two is nothing that a group reads, such as what an instance

@@ -79,6 +79,9 @@ func (p *preflight) checkFlow(d *drained) {
 		waiting = append(waiting, fmt.Sprintf("%s (%s)", topic, r.NotCopied[topic]))
 	}
 	switch stopped := stoppedBy(r); {
+	case stopped != nil && stopped.What == control.FailOver:
+		p.refuse("flow", "it has failed over since %s, by %s; milena failback brings clients home", stopped.When.UTC().Format(time.DateTime), stopped.Who)
+		return
 	case stopped != nil:
 		p.refuse("flow", "it is stopped since %s by %s; milena start lets it go on", stopped.When.UTC().Format(time.DateTime), stopped.Who)
 		return
@@ -164,6 +167,14 @@ func (p *preflight) checkGroups(ctx context.Context) {
 	}
 	if len(there) > 0 {
 		p.refuse("groups", "these have members on cluster %s, or are of another kind there, and are not moved: %s; stop them, or leave them out with --leave-groups", p.clusters.Flow.Target, firstOf(there))
+		return
+	}
+	switch wrong, err := all.strays(ctx, list, p.target); {
+	case err != nil:
+		p.refuse("groups", "%v", err)
+		return
+	case wrong.err() != nil:
+		p.refuse("groups", "%v", wrong.err())
 		return
 	}
 	text := counted(len(list), "group")

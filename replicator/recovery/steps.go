@@ -55,6 +55,14 @@ func (r *run) execute(ctx context.Context, steps []step) error {
 	if err := r.backward(undo, steps, failure); err != nil {
 		return err
 	}
+	return r.undone()
+}
+
+// undone says why a recovery was undone, and where clients are. A failback undoes only the switchover that it ends with, and clients are on its target until then.
+func (r *run) undone() error {
+	if r.record.What == string(Failback) {
+		return fmt.Errorf("%s; the way home is undone, and clients stay on cluster %s", r.doc.Report.Failure, r.clusters.Flow.Target)
+	}
 	return fmt.Errorf("%s; all of it is undone, and clients stay on cluster %s", r.doc.Report.Failure, r.clusters.Flow.Source)
 }
 

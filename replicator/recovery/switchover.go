@@ -316,7 +316,7 @@ func (s *switchover) moveGroups(ctx context.Context) (string, error) {
 		if err == nil {
 			break
 		}
-		s.waiting("the groups are synced: %v", err)
+		s.waiting("the groups are synced: not all are where they continue yet") // why is said if that does not help
 		if _, err := s.submit(ctx, s.clusters, control.SyncGroups, control.Scope{Kind: control.Groups}); err != nil {
 			return "", err
 		}
@@ -328,7 +328,7 @@ func (s *switchover) moveGroups(ctx context.Context) (string, error) {
 	if err := s.change(ctx, func(d *document) { d.Report.Groups, d.Report.Positions = len(final), proven }); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s continue exactly where they are, at %s", counted(len(final), "group"), counted(proven, "position")), nil
+	return fmt.Sprintf("exactly where they continue: %s with %s", counted(len(final), "group"), counted(proven, "position")), nil
 }
 
 // stop marks the flow as stopped, and proves once more that nothing was written meanwhile.

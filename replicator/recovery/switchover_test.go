@@ -154,6 +154,26 @@ func TestSwitchBackOfAGroupWithoutHome(t *testing.T) {
 	}
 }
 
+// A group whose position on the target a person has set is not moved. The switchover names it once, and the command that lets it follow.
+func TestSwitchOverOfAGroupThatStandsElsewhere(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.Source.Produce("orders", 2, 100, "first")
+	p.ready()
+	for n := range int32(2) {
+		p.Target.Commit("billing", "a.orders", n, p.TargetOffset("orders", n, 10))
+		p.Source.Commit("billing", "orders", n, 50)
+	}
+	report, err := p.switchOver(p.there, p.back)
+	if err == nil || report.State != control.RecoveryUndone || strings.Count(err.Error(), "milena groups adopt billing --flow a-b --reason TEXT") != 1 || !strings.Contains(err.Error(), "(and 1 position like it)") {
+		t.Fatalf("%v\n%+v", err, report)
+	}
+	p.Decide(control.Done, control.Adopt, control.Scope{Kind: control.Group, Group: "billing"})
+	if report, err = p.switchOver(p.there, p.back); err != nil || report.Positions != 2 {
+		t.Fatalf("%v\n%+v", err, report)
+	}
+}
+
 // A member has read records and has not committed any. The switchover waits for it: without a position, it would read all of them again on the target.
 func TestSwitchOverWaitsForAFirstCommit(t *testing.T) {
 	t.Parallel()
