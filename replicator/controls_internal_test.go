@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/control"
@@ -20,7 +21,7 @@ func skipOf(topic string, partition int32) *control.Decision {
 func TestPermitEndsWithTheShard(t *testing.T) {
 	f := testFlow(t)
 	f.lease = newLease(time.Second, newClock(bootTime(), time.Now).now)
-	f.controls = newControls(nil)
+	f.controls = newControls(nil, config.Flow{})
 	p := replicatingPartition(f, 10)
 	d := skipOf("orders", 0)
 	for range 3 {
@@ -43,7 +44,7 @@ func TestPermitEndsWithTheShard(t *testing.T) {
 // A partition that this process is only about to have is not one that the flow does not copy.
 func TestRepairAwaitsAPartitionOfANewShard(t *testing.T) {
 	f := testFlow(t)
-	f.controls = newControls(nil)
+	f.controls = newControls(nil, config.Flow{})
 	w := &work{Decision: skipOf("orders", 0), began: time.Now()}
 	if result, text := f.workOnRepairs(t.Context(), w); result != "" {
 		t.Errorf("before the shard is taken over: %s: %s", result, text)

@@ -130,6 +130,7 @@ type outside struct {
 	attempts int
 	why      string
 	after    time.Time // it may be fenced again
+	held     bool      // of a half of a pair that does not copy: it is not fenced before the shard is held anew
 	starved  bool      // the target has told that it is below min.insync.replicas
 }
 
@@ -233,7 +234,7 @@ func (p *partition) starveLocked(now time.Time) {
 func (p *partition) isFenceable(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.targetLeader >= 0 && !now.Before(p.outside.after) && !p.isStarvedLocked()
+	return p.targetLeader >= 0 && !p.outside.held && !now.Before(p.outside.after) && !p.isStarvedLocked()
 }
 
 // isStarvedLocked reports whether the copy is below min.insync.replicas. If it has fewer replicas than that, only the target can tell, because
@@ -292,6 +293,12 @@ func (p *partition) doubtLocked() {
 		p.state = waiting
 	}
 	p.resetLocked()
+}
+
+// holdLocked leaves the partition out of all fences of its shard, because it is a half of a pair that does not copy. The partition's lock is held.
+func (p *partition) holdLocked(why string) {
+	p.state, p.recovery = waiting, nil
+	p.outside = outside{held: true, why: why}
 }
 
 // cancelRecovery undoes beginRecovery after the takeover failed before this partition was recovered.

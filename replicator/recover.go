@@ -23,6 +23,8 @@ type recovery struct {
 	reload       bool // the journal must be read
 	cause        cause
 
+	standing *standing // of a half of a pair, if it was read
+
 	loaded map[offsets.TopicPartition]*offsets.Restored  // from the journal, until all partitions are restored
 	states map[offsets.TopicPartition][]offsets.Producer // of copies whose log was empty before the fence
 	late   lateMarkers
@@ -90,7 +92,7 @@ func (f *Flow) newRecovery(s *shard) *recovery {
 		if !p.isFenceable(now) {
 			continue // it stays outside, so that the others do not wait for it
 		}
-		if s.ownership.isOwned() && p.isFresh() && !f.migrates() { // a copy of MirrorMaker 2 is read up to a marker, which needs a fence
+		if s.ownership.isOwned() && p.isFresh() && !f.migrates() && f.pair == nil { // a copy of MirrorMaker 2 is read up to a marker, which needs a fence
 			r.fresh = append(r.fresh, p)
 			continue
 		}
@@ -168,6 +170,7 @@ func (r *recovery) reconcile(ctx context.Context) (err error) {
 			}
 		}
 	}()
+	r.stand(ctx)
 	byTail, err := r.restoreAll()
 	if err != nil {
 		return err
@@ -232,6 +235,11 @@ func (r *recovery) restore(p *partition) error {
 		return nil
 	}
 	l := r.loaded[p.source()]
+	if r.flow.pair != nil {
+		if done, err := r.restoreHalfLocked(p, l); done || err != nil {
+			return err
+		}
+	}
 	if l == nil || l.State == nil {
 		r.beginNewLocked(p, l)
 		return nil
@@ -332,7 +340,7 @@ func (r *recovery) tailOf(p *partition, until int64) *copyTail {
 	}
 	durable := p.stage == mapDurable
 	t := &logTail{partition: p.remote(), id: p.requestIDs.target, from: p.targetEnd, until: until, mark: r.mark, started: durable}
-	if !durable && p.origin != originAccepted {
+	if !durable && p.origin != originAccepted && p.origin != originReversed {
 		t.unknown, t.from = true, p.targetFirst // records of unknown origin must be found before anything is appended
 	}
 	if t.isBounded() && t.from >= until {
@@ -355,6 +363,10 @@ func (r *recovery) finishPartition(ctx context.Context, t *copyTail) error {
 		return r.migrate(ctx, p, t.logTail)
 	case t.err != nil:
 		return r.handleTailError(p, t.logTail)
+	case !t.started && p.isReversed():
+		return r.finishReversed(p, t)
+	case r.isStoppedHalf() && len(t.foreign) > 0 && len(t.stale) == 0 && t.started: // clients of the target write there since
+		return r.finishStopped(ctx, p, t)
 	case !r.allowsForeign(t):
 		return nil
 	}

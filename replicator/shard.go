@@ -50,6 +50,10 @@ type shard struct {
 	horizon      horizonState
 	journalTime  time.Time // when an earlier process last wrote the journal, zero before it is loaded
 
+	rest   atomic.Pointer[string] // the id of what the shard came to rest under, as the journal has it; see pair
+	rested bool                   // this value has come to rest, so it does not copy again; guarded by the lock of pauses
+	copies atomic.Bool            // of a half of a pair: it may copy
+
 	pruning pruning
 	load    shardLoad
 
