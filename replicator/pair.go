@@ -8,6 +8,7 @@ import (
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
 )
 
@@ -86,12 +87,19 @@ func (p *pair) standing(ctx context.Context, s *shard) *standing {
 
 // readState reads a control topic from its start to its end. Without the topic nobody has decided anything.
 func readState(ctx context.Context, log *control.Log, flow config.Flow) (*control.State, error) {
-	state := control.NewState(flow)
-	err := log.ReadAll(ctx, func(r control.Record) { _ = state.Apply(r) })
-	if errors.Is(err, control.ErrNoTopic) && !log.IsKnown(ctx) {
-		return state, nil
+	for {
+		state := control.NewState(flow)
+		err := log.ReadAll(ctx, func(r control.Record) { _ = state.Apply(r) })
+		if !errors.Is(err, control.ErrNoTopic) {
+			return state, err
+		}
+		if !log.IsKnown(ctx) {
+			return state, nil
+		}
+		if err := client.Sleep(ctx, refreshEvery); err != nil { // it was just created, and not every broker knows it
+			return state, err
+		}
 	}
-	return state, err
 }
 
 // findRest finds out whether the shard of the other half is at rest, and what it has copied.
@@ -129,6 +137,7 @@ func (r *recovery) stand(ctx context.Context) {
 		r.standing.wait = "somebody has stopped or started the flow meanwhile"
 	}
 	if !r.standing.copies() {
+		s.waits.Store(!r.standing.stopped)
 		r.flow.log.Info("a shard copies nothing", "shard", s.number, "why", r.standing.why())
 	}
 }

@@ -3,6 +3,7 @@ package replicator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/milena-kafka/milena/offsets"
@@ -45,7 +46,7 @@ func (f *Flow) beginWaiting(ctx context.Context) {
 	}
 	var waiting []*shard
 	for _, s := range f.held.all() {
-		if !s.copies.Load() && s.ownership.isOwned() {
+		if !s.copies.Load() && (s.waits.Load() || s.isIdle()) {
 			waiting = append(waiting, s)
 		}
 	}
@@ -62,6 +63,15 @@ func (f *Flow) beginWaiting(ctx context.Context) {
 		s.setProblem("")
 		f.holdAnew(s)
 	}
+}
+
+// isIdle reports whether the shard is taken over, and nothing of it is being recovered.
+func (s *shard) isIdle() bool {
+	return s.ownership.isOwned() && !slices.ContainsFunc(s.members(), func(p *partition) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.state == recovering || p.state == waiting && !p.outside.held
+	})
 }
 
 // comeToRest journals that the shard is at rest, if it is: the flow is stopped, and all that its owners ever wrote is in the journal.

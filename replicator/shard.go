@@ -53,6 +53,7 @@ type shard struct {
 	rest   atomic.Pointer[string] // the id of what the shard came to rest under, as the journal has it; see pair
 	rested bool                   // this value has come to rest, so it does not copy again; guarded by the lock of pauses
 	copies atomic.Bool            // of a half of a pair: it may copy
+	waits  atomic.Bool            // its takeover found that it may not copy yet
 
 	pruning pruning
 	load    shardLoad

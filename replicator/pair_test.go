@@ -1,0 +1,138 @@
+package replicator_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/milena-kafka/milena/config"
+	"github.com/milena-kafka/milena/offsets"
+	"github.com/milena-kafka/milena/replicator"
+	"github.com/milena-kafka/milena/replicator/client"
+	"github.com/milena-kafka/milena/replicator/control"
+	"github.com/milena-kafka/milena/replicator/replicatortest"
+)
+
+// halves are two flows with identity naming over the same topics, of which one at a time copies.
+type halves struct {
+	*replicatortest.Clusters
+	t           *testing.T
+	forth, back *replicatortest.Flow
+	there, home client.Clusters
+	changes     []func(*config.Flow)
+}
+
+func newHalves(t *testing.T) *halves {
+	t.Helper()
+	h := &halves{Clusters: replicatortest.NewClusters(t, 1), t: t}
+	h.changes = []func(*config.Flow){replicatortest.FastJournal, replicatortest.FastTopics, func(f *config.Flow) { f.Heartbeats, f.Shards = false, 3 }}
+	h.there, h.home = h.PairAsCommand(h.changes...)
+	h.Source.CreateTopic("orders", 2)
+	h.startForth()
+	h.startBack()
+	return h
+}
+
+func (h *halves) startForth() { h.forth = h.StartForth(h.changes...) }
+func (h *halves) startBack()  { h.back = h.StartBack(h.changes...) }
+
+// decide lets people stop or start a flow.
+func (h *halves) decide(c client.Clusters, what control.Verb) {
+	h.t.Helper()
+	if _, err := control.Submit(h.t.Context(), c, replicatortest.Patience, control.New(what, control.Scope{Kind: control.Flow}, "alice", "a test")); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// turn lets the other half copy.
+func (h *halves) turn(from, to client.Clusters) {
+	h.t.Helper()
+	h.decide(from, control.StopFlow)
+	h.decide(to, control.StartFlow)
+}
+
+// logs checks what both clusters have of each partition, in order: each record exactly once.
+func (h *halves) logs(topic string, source, target map[int32][]string) {
+	h.t.Helper()
+	onA, onB := h.Source.Texts(topic, int32(len(source))), h.Target.Texts(topic, int32(len(target)))
+	for part := range source {
+		replicatortest.MustEqual(h.t, fmt.Sprintf("%s-%d on a", topic, part), source[part], onA[part])
+		replicatortest.MustEqual(h.t, fmt.Sprintf("%s-%d on b", topic, part), target[part], onB[part])
+	}
+}
+
+// exact checks that the map of a flow knows each record that both sides have.
+func (h *halves) exact(from, to *replicatortest.Cluster, flow, topic string, partitions int32) {
+	h.t.Helper()
+	journal := offsets.NewJournal(to.Client, offsets.JournalTopic(flow), offsets.JournalOptions{})
+	there := to.Records(topic, partitions)
+	for part, list := range from.Records(topic, partitions) {
+		at := make(map[string]int64)
+		for _, r := range there[part] {
+			at[string(r.Value)] = r.Offset
+		}
+		for _, r := range list {
+			want, ok := at[string(r.Value)]
+			if !ok {
+				continue
+			}
+			if got, err := journal.Forward(h.t.Context(), topic, part, r.Offset); got.Target != want || !got.Exact || err != nil {
+				h.t.Errorf("%s: %s-%d: offset %d is at %d there, the map says %+v, %v", flow, topic, part, r.Offset, want, got, err)
+			}
+		}
+	}
+}
+
+// One half copies, then the other, then the first again. Nothing is copied back, and each map has what both have copied.
+func TestHalvesCopyInTurn(t *testing.T) {
+	t.Parallel()
+	h := newHalves(t)
+	h.Source.Produce("orders", 2, 50, "first")
+	h.forth.UntilCopied("orders")
+	h.back.UntilReady()
+	for turn := range 3 {
+		h.turn(h.there, h.home)
+		h.Target.Produce("orders", 2, 40, fmt.Sprintf("there %d", turn))
+		h.back.UntilCopied("orders")
+		h.back.UntilJournaled("orders")
+		want := h.Target.Texts("orders", 2)
+		h.logs("orders", want, want)
+		h.exact(h.Target, h.Source, "b-a", "orders", 2)
+		h.turn(h.home, h.there)
+		h.Source.Produce("orders", 2, 30, fmt.Sprintf("home %d", turn))
+		h.forth.UntilCopied("orders")
+		h.forth.UntilJournaled("orders")
+		want = h.Source.Texts("orders", 2)
+		h.logs("orders", want, want)
+		h.exact(h.Source, h.Target, "a-b", "orders", 2)
+	}
+	if n := len(h.Source.Texts("orders", 2)[0]); n != 50+3*(40+30) {
+		t.Errorf("%d records in the first partition", n)
+	}
+	for _, f := range []*replicatortest.Flow{h.forth, h.back} {
+		if n := f.Metric("milena_anomalies_total"); n > 0 {
+			t.Errorf("%v anomalies", n)
+		}
+	}
+}
+
+// Of two halves that are started, one copies.
+func TestHalvesThatAreBothStarted(t *testing.T) {
+	t.Parallel()
+	h := newHalves(t)
+	h.Source.Produce("orders", 2, 50, "first")
+	h.forth.UntilCopied("orders")
+	h.decide(h.home, control.StartFlow)
+	h.back.Until("the way back says why it copies nothing", func(s replicator.Status) bool {
+		return slices.ContainsFunc(s.NotReady, func(why string) bool { return true })
+	})
+	h.Source.Produce("orders", 2, 10, "second")
+	h.forth.UntilCopied("orders")
+	want := h.Source.Texts("orders", 2)
+	h.logs("orders", want, want)
+	h.decide(h.there, control.StopFlow)
+	h.Target.Produce("orders", 2, 10, "third")
+	h.back.UntilCopied("orders")
+	want = h.Target.Texts("orders", 2)
+	h.logs("orders", want, want)
+}
