@@ -75,7 +75,7 @@ func pairHint(cycle []selection) string {
 	if len(cycle) != 2 {
 		return ""
 	}
-	return fmt.Sprintf("; or, if only one of the two is to be active at a time, reverse_of: %s in the one that is the way back", cycle[1].Name)
+	return "; or, if one of the two at a time is to copy, reverse_of in the one that is the way back"
 }
 
 // checkRenameCycles reports the topics of rename flow i that other flows bring back.

@@ -206,6 +206,12 @@ func (p *pair) noteState(stopped *control.Decision) {
 	}
 }
 
+// isStandby reports whether the flow is a way back that nobody has ever started.
+func (c *controls) isStandby() bool {
+	d := c.stopped()
+	return d != nil && d.ID == control.Standby
+}
+
 // pauseOf returns what keeps a partition from being copied, nil if nothing does.
 func (f *Flow) pauseOf(p *partition) *control.Decision {
 	if d := f.controls.pauseOf(p.source()); d != nil {

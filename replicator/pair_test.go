@@ -3,7 +3,14 @@ package replicator_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
@@ -39,7 +46,7 @@ func (h *halves) startBack()  { h.back = h.StartBack(h.changes...) }
 // decide lets people stop or start a flow.
 func (h *halves) decide(c client.Clusters, what control.Verb) {
 	h.t.Helper()
-	if _, err := control.Submit(h.t.Context(), c, replicatortest.Patience, control.New(what, control.Scope{Kind: control.Flow}, "alice", "a test")); err != nil {
+	if _, err := control.Submit(h.t.Context(), c, 2*time.Second, control.New(what, control.Scope{Kind: control.Flow}, "alice", "a test")); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -135,4 +142,122 @@ func TestHalvesThatAreBothStarted(t *testing.T) {
 	h.back.UntilCopied("orders")
 	want = h.Target.Texts("orders", 2)
 	h.logs("orders", want, want)
+}
+
+// kill ends a half as if it were killed: what it has copied since is not journaled.
+func (h *halves) kill(f *replicatortest.Flow, on *replicatortest.Cluster) {
+	h.t.Helper()
+	fault := on.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: offsets.JournalTopic(f.Config.Name), Err: kerr.TopicAuthorizationFailed, Count: -1})
+	f.Cancel()
+	_ = f.Wait() // it could not journal
+	fault.Remove()
+}
+
+// A half is killed with records that its journal does not know, and clients of the target write behind them. Once an instance of it runs again, it finds out
+// how far it came, and the other half begins exactly there. What was written on the source meanwhile stays there.
+func TestHalfThatWasKilledBeforeItJournaled(t *testing.T) {
+	t.Parallel()
+	h := newHalves(t)
+	h.ShutdownTimeout = time.Second
+	h.Source.Produce("orders", 2, 10, "journaled")
+	h.forth.UntilCopied("orders")
+	h.forth.UntilJournaled("orders")
+	fault := h.Target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: offsets.JournalTopic("a-b"), Err: kerr.TopicAuthorizationFailed, Count: -1})
+	h.Source.Produce("orders", 2, 20, "tail")
+	h.forth.UntilCopied("orders")
+	h.forth.Cancel()
+	_ = h.forth.Wait()
+	fault.Remove()
+	h.decide(h.there, control.FailOver)
+	h.Target.Produce("orders", 2, 15, "there")
+	h.Source.Produce("orders", 2, 5, "only here")
+	h.decide(h.home, control.StartFlow)
+	h.startForth()
+	h.back.UntilCopied("orders")
+	h.back.UntilJournaled("orders")
+	h.haveThese(h.Source, "journaled 10", "tail 20", "only here 5", "there 15")
+	h.haveThese(h.Target, "journaled 10", "tail 20", "there 15")
+
+	fault = h.Source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: offsets.JournalTopic("b-a"), Err: kerr.TopicAuthorizationFailed, Count: -1})
+	h.Target.Produce("orders", 2, 25, "there, not journaled")
+	h.back.UntilCopied("orders")
+	h.back.Cancel()
+	_ = h.back.Wait()
+	fault.Remove()
+	h.decide(h.home, control.StopFlow)
+	h.Source.Produce("orders", 2, 8, "home")
+	h.decide(h.there, control.StartFlow)
+	h.startBack()
+	h.forth.UntilCopied("orders")
+	h.forth.UntilJournaled("orders")
+	h.haveThese(h.Source, "journaled 10", "tail 20", "only here 5", "there 15", "there, not journaled 25", "home 8")
+	h.haveThese(h.Target, "journaled 10", "tail 20", "there 15", "there, not journaled 25", "home 8")
+	h.exact(h.Source, h.Target, "a-b", "orders", 2)
+}
+
+// haveThese checks what each partition of orders has: so many records of each tag, in order.
+func (h *halves) haveThese(c *replicatortest.Cluster, runs ...string) {
+	h.t.Helper()
+	for part, list := range c.Records("orders", 2) {
+		var want []string
+		for _, run := range runs {
+			at := strings.LastIndexByte(run, ' ')
+			n, _ := strconv.Atoi(run[at+1:])
+			for i := range n {
+				want = append(want, fmt.Sprintf("%s-%d-%d", run[:at], part, i))
+			}
+		}
+		var texts []string
+		for _, r := range list {
+			texts = append(texts, string(r.Value))
+		}
+		replicatortest.MustEqual(h.t, fmt.Sprintf("orders-%d", part), want, texts)
+	}
+}
+
+// Halves are killed before, between and behind the two decisions of each turn, and while the next one copies. Each record is on both sides once, in order.
+func TestHalvesThatAreKilledAtAnyTime(t *testing.T) {
+	t.Parallel()
+	for point := range 4 {
+		t.Run(fmt.Sprint(point), func(t *testing.T) {
+			t.Parallel()
+			h := newHalves(t)
+			h.ShutdownTimeout = time.Second
+			h.Source.Produce("orders", 2, 10, "first")
+			h.forth.UntilCopied("orders")
+			killed := func(now int) {
+				if now != point {
+					return
+				}
+				h.kill(h.forth, h.Target)
+				h.kill(h.back, h.Source)
+				h.startForth()
+				h.startBack()
+			}
+			runs := []string{"first 10"}
+			for turn := range 2 {
+				for _, half := range []struct {
+					from, to client.Clusters
+					writes   *replicatortest.Cluster
+					copies   func() *replicatortest.Flow
+				}{
+					{h.there, h.home, h.Target, func() *replicatortest.Flow { return h.back }},
+					{h.home, h.there, h.Source, func() *replicatortest.Flow { return h.forth }},
+				} {
+					killed(0)
+					h.decide(half.from, control.StopFlow)
+					killed(1)
+					h.decide(half.to, control.StartFlow)
+					killed(2)
+					tag := fmt.Sprintf("%s %d", half.to.Flow.Name, turn)
+					half.writes.Produce("orders", 2, 20, tag)
+					killed(3)
+					half.copies().UntilCopied("orders")
+					runs = append(runs, tag+" 20")
+					h.haveThese(h.Source, runs...)
+					h.haveThese(h.Target, runs...)
+				}
+			}
+		})
+	}
 }

@@ -20,7 +20,7 @@ func (r *recovery) restoreHalfLocked(p *partition, l *offsets.Restored) (done bo
 		p.outside = outside{why: r.standing.why(), after: time.Now().Add(refreshEvery)}
 		return true, nil
 	case r.standing != nil && !r.standing.copies() && (pending || !listed):
-		p.holdLocked(r.standing.why())
+		p.keepOutLocked(r.standing.why())
 		return true, nil
 	case !pending:
 		return false, nil

@@ -295,8 +295,17 @@ func (p *partition) doubtLocked() {
 	p.resetLocked()
 }
 
-// holdLocked leaves the partition out of all fences of its shard, because it is a half of a pair that does not copy. The partition's lock is held.
-func (p *partition) holdLocked(why string) {
+// keepOut is keepOutLocked for a partition that waits.
+func (p *partition) keepOut(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == waiting {
+		p.keepOutLocked(why)
+	}
+}
+
+// keepOutLocked leaves the partition out of all fences of its shard, because it is a half of a pair that does not copy. The partition's lock is held.
+func (p *partition) keepOutLocked(why string) {
 	p.state, p.recovery = waiting, nil
 	p.outside = outside{held: true, why: why}
 }

@@ -88,7 +88,12 @@ func (f *Flow) newRecovery(s *shard) *recovery {
 		s.doubtMembers()
 	}
 	now := time.Now()
+	standby := f.pair != nil && f.controls.isStandby()
 	for _, p := range s.waiting() {
+		if standby { // no marker goes into topics into which nothing was ever copied
+			p.keepOut("the flow is stopped")
+			continue
+		}
 		if !p.isFenceable(now) {
 			continue // it stays outside, so that the others do not wait for it
 		}

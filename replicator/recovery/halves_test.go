@@ -35,6 +35,7 @@ func newHalvesFailedOver(t *testing.T, diverged int) *pair {
 	p.forth.UntilCopied("orders")
 	p.Target.AwaitCommitted("billing", "orders", 0, p.sameRecord(p.Source, p.Target, 0, 20))
 	p.forth.UntilJournaled("orders")
+	p.forth.UntilGroupSyncs(2) // it knows then that it has put the group there
 	p.Source.Cut()
 	if report, err := p.failOver(p.options()); err != nil {
 		t.Fatalf("%v: %+v", err, report)
