@@ -178,7 +178,8 @@ func (r *decoder) partitionState(key *Tombstone, format uint16) *PartitionState 
 		s.Producer = &Producer{ID: r.offset(), Epoch: int16(r.upTo(math.MaxInt16)), Sequence: int32(r.upTo(math.MaxInt32))}
 	}
 	if format >= restFormat {
-		s.After = r.needed()
+		after := r.needed()
+		s.After = &after
 	}
 	return s
 }

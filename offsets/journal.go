@@ -137,8 +137,8 @@ type PartitionState struct {
 	// Producer is what the first batch behind End carries, nil if unknown.
 	Producer *Producer
 	// After is the Rest of the shard after which the copy was begun, or begun again: the map then has all that was copied in the other direction before. It
-	// is empty for a flow that is no half of a pair.
-	After string
+	// is nil for a flow that is no half of a pair.
+	After *string
 }
 
 // Producer is the identity of a batch: no two batches of a partition have the same one, unless 2^31 records are between them.
@@ -261,7 +261,7 @@ func (s *PartitionState) AppendValue(b []byte) []byte {
 	if s.Producer != nil {
 		format = producerFormat
 	}
-	if s.After != "" {
+	if s.After != nil {
 		format = restFormat
 	}
 	b = appendFormat(b, format)
@@ -287,7 +287,7 @@ func (s *PartitionState) AppendValue(b []byte) []byte {
 		b = appendUvarint(b, uint64(uint32(p.Sequence)))
 	}
 	if format == restFormat {
-		b = appendString(b, s.After)
+		b = appendString(b, *s.After)
 	}
 	return b
 }

@@ -11,11 +11,12 @@ import (
 // A shard at rest, and a partition that was begun after one, are read back as they were written, with and without their optional parts.
 func TestRestIsReadBack(t *testing.T) {
 	t.Parallel()
+	id := "standby"
 	for _, want := range []offsets.Entry{
 		&offsets.ShardState{ProducerIDs: []int64{1, 7}, Rest: "standby"},
 		&offsets.ShardState{ProducerIDs: []int64{1}, Rest: "x", Claim: &offsets.Claim{ProducerID: 1, Epoch: 2}},
-		&offsets.PartitionState{Topic: "orders", Partition: 1, TargetTopic: "orders", LeaderEpoch: -1, After: "standby"},
-		&offsets.PartitionState{Topic: "orders", Partition: 1, TargetTopic: "orders", LeaderEpoch: -1, After: "x", Producer: &offsets.Producer{ID: 3, Epoch: 1, Sequence: 9}},
+		&offsets.PartitionState{Topic: "orders", Partition: 1, TargetTopic: "orders", LeaderEpoch: -1, After: &id},
+		&offsets.PartitionState{Topic: "orders", Partition: 1, TargetTopic: "orders", LeaderEpoch: -1, After: &id, Producer: &offsets.Producer{ID: 3, Epoch: 1, Sequence: 9}},
 	} {
 		value := want.AppendValue(nil)
 		got, err := offsets.DecodeJournal(want.AppendKey(nil), value)

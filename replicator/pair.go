@@ -146,7 +146,7 @@ func (r *recovery) stand(ctx context.Context) {
 // copied since.
 func (s *shard) isPending(l *offsets.Restored) bool {
 	after := s.after()
-	return after != "" && (l == nil || l.State == nil || l.State.After != after)
+	return after != "" && (l == nil || l.State == nil || l.State.After == nil || *l.State.After != after)
 }
 
 // after is the rest of the shard after which its partitions were begun, or are to be. A way back that was never at rest has never copied.

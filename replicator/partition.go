@@ -127,11 +127,11 @@ type placement struct {
 // outside is why a partition is left out of the fences of its shard. It waits, and the others do not wait for it: a marker that cannot be
 // written would keep the transaction of the fence from being completed, and without that there is no other fence of the shard.
 type outside struct {
-	attempts int
-	why      string
-	after    time.Time // it may be fenced again
+	attempts int32
 	held     bool      // of a half of a pair that does not copy: it is not fenced before the shard is held anew
 	starved  bool      // the target has told that it is below min.insync.replicas
+	why      string
+	after    time.Time // it may be fenced again
 }
 
 // listed are the offsets of both logs when the partition was discovered: where a new copy begins on the source, and the start and end of the

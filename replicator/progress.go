@@ -149,7 +149,7 @@ func (g *progress) migrate(begin offsets.Pair, segments []offsets.Segment, next,
 // setAfter sets the rest of the shard after which the copy was begun.
 func (g *progress) setAfter(after string) {
 	defer g.note()
-	g.record.After = after
+	g.record.After = &after
 	g.touched++
 }
 
