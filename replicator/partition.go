@@ -128,8 +128,8 @@ type placement struct {
 // written would keep the transaction of the fence from being completed, and without that there is no other fence of the shard.
 type outside struct {
 	attempts int32
-	held     bool      // of a half of a pair that does not copy: it is not fenced before the shard is held anew
-	starved  bool      // the target has told that it is below min.insync.replicas
+	held     bool // of a half of a pair that does not copy: it is not fenced before the shard is held anew
+	starved  bool // the target has told that it is below min.insync.replicas
 	why      string
 	after    time.Time // it may be fenced again
 }
