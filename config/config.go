@@ -209,18 +209,6 @@ type TopicAnomalies struct {
 	Anomalies map[string]string `koanf:"anomalies"`
 }
 
-// HTTP is the address of the HTTP server. An empty Listen turns HTTP off.
-type HTTP struct {
-	Listen string `koanf:"listen"`
-	// Hosts are more names by which clients may call the server. A server on a loopback address answers only requests for a loopback name or
-	// address and for these, so that no web page can read it through a name of its own that resolves to loopback (DNS rebinding).
-	Hosts []string `koanf:"hosts"`
-	// PProf serves /debug/pprof/.
-	PProf bool `koanf:"pprof"`
-	// Tokens are the secrets by which users control flows, by the name of the user. Without any, nobody does by HTTP.
-	Tokens map[string]Secret `koanf:"tokens"`
-}
-
 // The partitions that have series of their own.
 const (
 	SeriesAll     = "all"

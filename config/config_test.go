@@ -192,8 +192,13 @@ func TestAllKeysAreRead(t *testing.T) {
 			"projected": oauthCluster("projected", config.OAuth{TokenFile: "/run/secrets/token"}),
 		},
 		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr"), config.DefaultFlow("lab", "open"), config.DefaultFlow("open", "lab")},
-		HTTP:  config.HTTP{Listen: ":8080", Hosts: []string{}, PProf: true, Tokens: map[string]config.Secret{"alice": "0123456789abcdef0123456789abcdef"}},
-		Log:   config.Log{Level: "debug", Format: "json"}, Metrics: config.Metrics{Partitions: config.SeriesLagging},
+		HTTP: config.HTTP{
+			Listen: ":8080", Hosts: []string{"milena.example"}, PProf: true, Open: []string{config.OpenProbes, config.OpenMetrics},
+			Tokens: map[string]config.Secret{"alice": "0123456789abcdef0123456789abcdef"},
+			Users:  map[string]config.Secret{"bob": "$2a$10$5cISzyikKXMK3cYkf0aNE.DjECNVn1.CqFxL9PkOeocJZEwq3F7Ii"},
+			TLS:    &config.HTTPTLS{CertFile: "server.pem", KeyFile: "server.key", ClientCAFile: "clients.pem"},
+		},
+		Log: config.Log{Level: "debug", Format: "json"}, Metrics: config.Metrics{Partitions: config.SeriesLagging},
 		OTel:   config.OTel{Endpoint: "https://collector:4318/otlp"},
 		Buffer: 64 << 20, ShutdownTimeout: time.Minute, Instance: "node-1",
 	}

@@ -8,7 +8,7 @@ import (
 // Default is the Config of an empty file: no clusters and no flows. Code that builds a Config starts from it.
 func Default() Config {
 	return Config{
-		HTTP:    HTTP{Listen: "127.0.0.1:9644", Hosts: []string{}, Tokens: map[string]Secret{}}, // loopback, because the pages show topic names and need no password
+		HTTP:    HTTP{Listen: "127.0.0.1:9644", Hosts: []string{}, Open: []string{}, Tokens: map[string]Secret{}, Users: map[string]Secret{}}, // loopback needs no login
 		Log:     Log{Level: "info", Format: "auto"},
 		Metrics: Metrics{Partitions: SeriesAll},
 		// Two fetches of 16 MiB, one arriving while the other is written, saturate a link of 10 ms and 10 Gbit/s.

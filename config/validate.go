@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // Validate reports everything that cannot work, as far as this is known without network access and without opening a
@@ -71,12 +70,7 @@ func (c *Config) problems() []Problem {
 }
 
 func (c *Config) validateProcess(found *problemList) {
-	if c.HTTP.Listen != "" {
-		if why := checkAddress(c.HTTP.Listen, 0); why != "" {
-			found.add("http.listen", "%q %s; use host:port such as 127.0.0.1:9644, or \"\" to turn HTTP off", c.HTTP.Listen, why)
-		}
-	}
-	c.HTTP.validateTokens(found)
+	c.HTTP.validate(found)
 	found.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	found.oneOf("log.format", c.Log.Format, "auto", "text", "json")
 	c.OTel.validate(found)
@@ -100,26 +94,6 @@ func (o OTel) validate(found *problemList) {
 		found.add("otel.endpoint", "this is not the URL of a receiver; use one such as http://collector:4318")
 	case u.User != nil:
 		found.add("otel.endpoint", "the URL has a password, which the log would show; set OTEL_EXPORTER_OTLP_HEADERS instead")
-	}
-}
-
-// minToken is the shortest token of a user, in bytes: what a person types is guessed.
-const minToken = 16
-
-func (h *HTTP) validateTokens(found *problemList) {
-	users := make(map[Secret]string)
-	for _, user := range slices.Sorted(maps.Keys(h.Tokens)) {
-		path, token := "http.tokens."+user, h.Tokens[user]
-		if user == "" || len(user) > maxTopicName || strings.ContainsFunc(user, func(r rune) bool { return !unicode.IsGraphic(r) }) {
-			found.add(path, "the name of the user is empty, too long or cannot be printed")
-		}
-		if len(token) < minToken {
-			found.add(path, "the token has %d bytes; use at least %d random ones, such as the output of openssl rand -hex 32", len(token), minToken)
-		}
-		if other, ok := users[token]; ok {
-			found.add(path, "%s has the same token; give each user another one", other)
-		}
-		users[token] = user
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -80,7 +79,13 @@ func TestPodIsProbedWhereItAnswers(t *testing.T) {
 			t.Errorf("the server has no %s", p.want)
 		}
 	}
-	listen := parse(t, "milena.yaml", read(t, "kubernetes/milena.yaml")).HTTP.Listen
+	served := parse(t, "milena.yaml", read(t, "kubernetes/milena.yaml")).HTTP
+	for _, part := range []string{config.OpenProbes, config.OpenMetrics} { // neither the kubelet nor podmonitor.yaml logs in
+		if !slices.Contains(served.Open, part) {
+			t.Errorf("http.open is %q, without %s", served.Open, part)
+		}
+	}
+	listen := served.Listen
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil || host != "" {
 		t.Errorf("http.listen is %q, which the kubelet cannot reach (%v)", listen, err)
@@ -159,24 +164,6 @@ func TestUnitsDifferInTheFileOnly(t *testing.T) {
 	}
 }
 
-func TestSystemdReadsTheUnits(t *testing.T) {
-	analyze := tool(t, "systemd-analyze")
-	folder := t.TempDir()
-	for _, unit := range units {
-		// The binary need not be installed here.
-		text := strings.ReplaceAll(read(t, unit), "/usr/local/bin/milena", "/bin/true")
-		file := filepath.Join(folder, strings.ReplaceAll(unit, "@.", "@eu."))
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", file).CombinedOutput()
-		// What systemd does not know is only a warning. Other units of the machine may have warnings too.
-		if err != nil || strings.Contains(string(out), "milena") {
-			t.Errorf("systemd-analyze verify %s: %v\n%s", unit, err, out)
-		}
-	}
-}
-
 // Rules about partitions that move, and sums over instances.
 func TestAlertsOverInstances(t *testing.T) {
 	if !strings.Contains(read(t, "alerts_test.yaml"), "rule_files: [alerts.yaml]\n") { // reading it here also tells go test that it has changed
@@ -218,10 +205,13 @@ func TestAutoscalerUsesAMetricThatExists(t *testing.T) {
 	}
 }
 
-// tool is a program that not every machine has.
+// tool is a program that not every machine has. With MILENA_TOOLS=require it must.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	found, err := exec.LookPath(name)
+	if err != nil && os.Getenv("MILENA_TOOLS") == "require" {
+		t.Fatal(err)
+	}
 	if err != nil {
 		t.Skip(err)
 	}

@@ -214,6 +214,7 @@ func sections() []struct {
 		{"anomalies", reflect.ValueOf(flow.Anomalies)},
 		{"anomalies_by_topic", reflect.ValueOf(config.TopicAnomalies{})},
 		{"http", reflect.ValueOf(config.Default().HTTP)},
+		{"http_tls", reflect.ValueOf(config.HTTPTLS{})},
 		{"log", reflect.ValueOf(config.Default().Log)},
 		{"metrics", reflect.ValueOf(config.Default().Metrics)},
 		{"otel", reflect.ValueOf(config.Default().OTel)},
@@ -221,7 +222,7 @@ func sections() []struct {
 }
 
 // required are the keys that have no default and must be written.
-var required = []string{"top.clusters", "top.flows", "cluster.brokers", "sasl.mechanism", "flow.source", "flow.target", "anomalies_by_topic.topics", "anomalies_by_topic.anomalies"}
+var required = []string{"top.clusters", "top.flows", "cluster.brokers", "sasl.mechanism", "flow.source", "flow.target", "http_tls.cert_file", "http_tls.key_file", "anomalies_by_topic.topics", "anomalies_by_topic.anomalies"}
 
 // reference lists key, type and default of one section, from the code.
 func reference(section string, v reflect.Value) [][3]string {

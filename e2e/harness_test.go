@@ -119,9 +119,14 @@ func seed(t *testing.T) uint64 {
 	return seed
 }
 
-// within is the test's context with a deadline. The text what describes the event that is late when the deadline passes.
+// patience is how many times longer than on a quiet machine an event may take. Tests that are about a duration measure it themselves.
+const patience = 3
+
+// within is the test's context with a deadline: patience times d, which is what a quiet machine needs at most. The text what describes the event that is
+// late when the deadline passes.
 func within(t *testing.T, d time.Duration, what string) context.Context {
 	t.Helper()
+	d *= patience
 	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not within %v: %s", d, what))
 	t.Cleanup(cancel)
 	return ctx

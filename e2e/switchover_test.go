@@ -11,12 +11,26 @@ import (
 // each record exactly once.
 func TestSwitchoverAndBack(t *testing.T) {
 	t.Parallel()
+	switchAndBack(t, switching.Options{})
+}
+
+// So it is with groups of the newer protocol (KIP-848), of which the broker itself says who reads what: those with members have committed the end when the
+// producers are stopped, those without are moved as they are, and all continue on the other side.
+func TestSwitchoverOfNewerGroups(t *testing.T) {
+	t.Parallel()
+	switchAndBack(t, switching.Options{Newer: true})
+}
+
+func switchAndBack(t *testing.T, o switching.Options) {
+	t.Helper()
 	jars := requireKafka(t)
 	bin, err := buildMilena()
 	check(t, err)
 	ctx := within(t, 4*time.Minute, "the application moved there and back")
-	w, err := switching.Start(ctx, switching.Options{Partitions: 8, PerSecond: 200, Groups: 6, Binary: bin, Jars: jars, Dir: dir(t), Logf: t.Logf})
+	o.Partitions, o.PerSecond, o.Groups, o.Binary, o.Jars, o.Dir, o.Logf = 8, 200, 6, bin, jars, dir(t), t.Logf
+	w, err := switching.Start(ctx, o)
 	check(t, err)
+	check(t, w.AwaitProtocol(ctx))
 	for range 2 {
 		pause(t, 2*time.Second)
 		_, err = w.SwitchAndMove(ctx, "--freeze", "acl")

@@ -14,6 +14,8 @@ type ControlStatus struct {
 	InForce []DecisionStatus `json:"in_force,omitempty"`
 	// Recovery is a switchover, a failover or the like that has not ended.
 	Recovery *control.RecoveryStatus `json:"recovery,omitempty"`
+	// Frozen are the clusters whose producers a switchover has stopped, and that may not write yet.
+	Frozen []control.Frozen `json:"frozen,omitempty"`
 	// Drill is the last drill of the flow, absent if there was none.
 	Drill *DrillStatus `json:"drill,omitempty"`
 	// Ignored counts the records of the control topic that are no decisions, and LastIgnored has the last few of them.
@@ -47,7 +49,7 @@ const maxInForce = 200
 func (c *controls) status(now time.Time) ControlStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := ControlStatus{Problem: c.problem, Drill: drillStatus(&c.state)}
+	s := ControlStatus{Problem: c.problem, Frozen: c.state.Frozen(), Drill: c.state.Drill()}
 	s.Ignored, s.LastIgnored = c.state.Ignored()
 	if r := c.state.Recovery(); r != nil && r.IsOpen() {
 		s.Recovery = r.Status(now)

@@ -196,6 +196,12 @@
 //
 // None lives as long as a partition. Memory is bounded by the byte budget, whatever the number of partitions or the lag.
 //
+// # Liveness
+//
+// A loop that moves batches, and the one that writes the journal, say whether they work or wait (pulse.go). Waiting may take for ever: a cluster is down, a
+// quota delays, nothing is to be done. Working does not. Flow.Stalled names a loop that works for longer than a limit, and blocks while a lock that is held
+// for moments only is not let go. The watchdog of systemd and /healthz ask it, so a process with a deadlock is started again, and one that waits is not.
+//
 // # Locks, in the order they are taken
 //
 //	instance.mu                       which shards are held; held over a hand-over
@@ -207,7 +213,7 @@
 //	changes.mu                        what a reload has left to the topic syncs
 //	sourceBroker.mu, targetBroker.mu  which partitions a loop serves
 //	partition.mu                      held for moments only, never over a request
-//	topology.brokersMu, shards.mu, controls.mu, events.mu, startTopics.mu, verifying.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, and those of client, topics and groups
+//	topology.brokersMu, shards.mu, controls.mu, events.mu, startTopics.mu, verifying.mu, throttle.mu, tasks.mu, shard.partsMu, topicLink.mu, recovery.mu, journalLines.mu, budget.mu, lease.mu, clock.mu, warnings.mu, pulses.mu, and those of client, topics and groups
 //
 // The takeover of another shard holds its own shard.mu while it confirms shard 0, whose lock it only tries to take. The lock of migration is held over the one read of MirrorMaker 2's progress, and under it no other lock is taken.
 //

@@ -99,6 +99,7 @@ type Flow struct {
 	passes       journalPasses
 	topology     topology
 	refreshes    refreshes
+	pulses       pulses
 
 	migration migration
 	pair      *pair // nil unless the flow is a half of one

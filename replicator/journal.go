@@ -43,7 +43,11 @@ func (p *journalPasses) end(leader int32) {
 func (f *Flow) journalLoop(ctx context.Context) {
 	every := min(f.config.JournalInterval, f.lease.length/3)
 	last := time.Now()
+	var own pulse
+	defer f.pulses.watch(&own, "writes the journal")()
 	client.Every(ctx, every, func(now time.Time) {
+		own.work()
+		defer own.rest()
 		if f.instance.isAssigned() && now.Sub(last) < f.config.JournalInterval-every/2 {
 			return
 		}

@@ -14,6 +14,8 @@ const leastShare, smallestShare = 256 << 10, 16 << 10
 
 // reserve reserves the bytes of the next request, over a line with a round-trip time.
 func (b *sourceBroker) reserve(ctx context.Context, trip time.Duration) (share int64, err error) {
+	b.pulse.rest()
+	defer b.pulse.work()
 	least, most := b.flow.fetchShare(trip)
 	share, err = b.flow.reserveFetch(ctx, least, int64(b.pace.Of(int(b.appetite.of(least, most)))))
 	if err == nil {

@@ -63,6 +63,7 @@ type sourceBroker struct {
 	short   time.Duration // the next short poll
 	behind  int           // partitions in the last plan that have more than was fetched, as far as is known
 
+	pulse    pulse
 	appetite appetite
 	reserved atomic.Int64 // bytes that the request in flight may return, 0 if there is none
 
@@ -94,6 +95,7 @@ func (b *sourceBroker) wakeUp() {
 // a stop waits for the response.
 func (b *sourceBroker) loop(ctx context.Context) {
 	f := b.flow
+	defer f.pulses.watch(&b.pulse, fmt.Sprintf("fetches from source broker %d", b.broker))()
 	var plan fetchPlan
 	for failures := 0; ctx.Err() == nil; {
 		trip := b.lines.RoundTrip(b.broker)
@@ -166,11 +168,15 @@ func (b *sourceBroker) backOff(ctx context.Context, failures int, err error) {
 	f.metrics.retries.WithLabelValues("fetch").Inc()
 	f.warn("source fetch failed, retrying", "broker", b.broker, "err", f.options.SourceError(err))
 	f.refreshSourceSoon()
+	b.pulse.rest()
+	defer b.pulse.work()
 	_ = client.Sleep(ctx, client.Backoff(failures)) // the loop checks ctx
 }
 
 // idle waits until a partition may have become fetchable. A loop whose partitions have moved, or wait for long, leaves the budget to the others.
 func (b *sourceBroker) idle(ctx context.Context, retry time.Duration) {
+	b.pulse.rest()
+	defer b.pulse.work()
 	t := time.NewTimer(retry)
 	defer t.Stop()
 	select {
@@ -247,7 +253,9 @@ func (b *sourceBroker) endFetches(list []fetchTicket) {
 func (b *sourceBroker) fetch(ctx context.Context, wanted []wire.FetchPartition, bytes int64, wait time.Duration) (*wire.FetchResponse, error) {
 	request := wire.NewFetchRequest(wait, int32(bytes), b.flow.isolation)
 	b.session.Request(request, wanted)
+	b.pulse.rest()
 	response, err := b.lines.Fetch(ctx, b.broker, request)
+	b.pulse.work()
 	if err != nil {
 		b.session.Drop() // it is unknown whether the broker received the request
 		return nil, err

@@ -41,6 +41,11 @@ type Status struct {
 	Unused []policy.UnusedItem `json:"unused,omitempty"`
 	// Throttled has the brokers whose quotas throttled the flow within the last minute.
 	Throttled []client.ThrottleStatus `json:"throttled,omitempty"`
+	// LeaseRanOut says that the target has not confirmed lately that this instance owns its shards: nothing is sent until it does.
+	LeaseRanOut bool `json:"lease_ran_out,omitempty"`
+	// Latency is how long records took from their timestamps to the acknowledgement by the target, since the start of the process. It is what the histogram
+	// among the metrics has, and not in the JSON.
+	Latency Latencies `json:"-"`
 	// Fence is what keeps an earlier owner of a shard from writing: transactions or lease.
 	Fence string `json:"fence"`
 	// Certificates are sentences about files of the TLS sections that cannot be used now, and about own certificates that expire soon.
@@ -166,6 +171,7 @@ func (f *Flow) Status() Status {
 	s.Certificates, s.Fence = f.certificates(now), f.config.Fence
 	s.Controllers = f.controllerProblems()
 	s.NotReady = f.notReady(c, s.Shards, now)
+	s.LeaseRanOut, s.Latency = f.leaseRanOut(s.Shards), f.metrics.latencies()
 	s.Ready = len(s.NotReady) == 0
 	return s
 }
@@ -311,10 +317,15 @@ func (f *Flow) notReady(c census, states map[string]int, now time.Time) []string
 	if n := states["starting"]; n > 0 {
 		reasons = append(reasons, fmt.Sprintf("%d of %d shards are not owned yet", n, len(f.held.all())))
 	}
-	if !f.lease.holds() && states["starting"] == 0 && f.instance.how() != joining && !f.throttles.Active("target") { // a flow that a quota throttles is healthy
+	if f.leaseRanOut(states) {
 		reasons = append(reasons, "the lease ran out: ownership could not be confirmed, and nothing is sent until it is")
 	}
 	return reasons
+}
+
+// leaseRanOut reports whether nothing is sent because the lease ran out, by the number of shards in each state. A flow that a quota throttles is healthy.
+func (f *Flow) leaseRanOut(states map[string]int) bool {
+	return !f.isStopped() && !f.lease.holds() && states["starting"] == 0 && f.instance.how() != joining && !f.throttles.Active("target")
 }
 
 // leaderless says which of the partitions that a takeover recovers cannot be, because no broker leads the copy. It is empty if there is none.

@@ -38,6 +38,7 @@ type targetBroker struct {
 	account *account                         // of what is queued for it, and for other lanes with the same replicas
 	wake    chan struct{}                    // there may be something to send
 	mute    client.Mute                      // of its connection
+	pulse   pulse
 
 	mu     sync.Mutex
 	ready  []*partition
@@ -124,20 +125,25 @@ func (f *Flow) scheduleAfter(p *partition, d time.Duration) {
 // producer would write it.
 func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 	f := b.flow
+	defer f.pulses.watch(&b.pulse, fmt.Sprintf("sends to target broker %d", b.broker))()
 	for {
+		b.pulse.rest()
 		if b.mute.Wait(ctx) != nil {
 			return
 		}
+		b.pulse.work()
 		if !b.maySend() {
 			if !b.awaitWake(ctx) {
 				return
 			}
 			continue
 		}
+		b.pulse.rest()
 		connection, err := w.Connect(ctx, b.broker)
 		if f.lease.wait(ctx) != nil {
 			return
 		}
+		b.pulse.work()
 		// Only now: while the lease was expired, a takeover may have decided about the batches that were the first ones before.
 		request, list, sent := b.nextRequest()
 		if len(list) == 0 {
@@ -151,8 +157,10 @@ func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 			written[i] = list[i].slab
 		}
 		if err == nil {
+			b.pulse.rest() // the broker may take nothing more from its socket
 			err = connection.Send(ctx, request, func(response *kmsg.ProduceResponse, err error) { b.finish(list, sent, response, err) })
 		}
+		b.pulse.work()
 		for _, s := range written { // the list may be done with already
 			s.drop()
 		}
@@ -164,6 +172,7 @@ func (b *targetBroker) send(ctx context.Context, w wire.Sender) {
 
 // awaitWake waits until there may be something to send. It returns false when ctx ends.
 func (b *targetBroker) awaitWake(ctx context.Context) bool {
+	b.pulse.rest()
 	select {
 	case <-ctx.Done():
 		return false

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,26 +20,28 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/milena-kafka/milena/cmd/milena/guard"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/client"
 )
 
-//go:embed page.html
-var page []byte
-
-// admin is the HTTP server of a process: page, status, metrics and probes. Create it with newAdmin, bind it with listen before
+// admin is the HTTP server of a process: page (adminpage.go), status, metrics and probes. Create it with newAdmin, bind it with listen before
 // anything else, give it the flows once they exist, and close it last.
 type admin struct {
-	config config.HTTP
+	config   config.HTTP
+	access   *guard.Guard
+	instance string // id of the process
 	// flows is nil until the flows exist.
 	flows   atomic.Pointer[served]
 	ending  atomic.Bool
 	refusal atomic.Pointer[string] // why the config file is refused, nil if it is not
 	server  *http.Server
-	bound   net.Listener // nil when HTTP is off
+	bound   *boundedListener // nil when HTTP is off
 	serving chan struct{}
 	calls   chan struct{} // one element per request of the API that is carried out
+	page    *servedPage
+	drills  *drills
 }
 
 // newRegistry holds the metrics of the Go runtime, the process and the build; the flows add theirs.
@@ -55,14 +56,14 @@ func newRegistry() *prometheus.Registry {
 }
 
 func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
-	a := &admin{config: c, serving: make(chan struct{}), calls: make(chan struct{}, maxCalls)}
+	a := &admin{config: c, access: guard.New(c), serving: make(chan struct{}), calls: make(chan struct{}, maxCalls), drills: newDrills()}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", a.servePage)
 	mux.HandleFunc("GET /status", a.serveStatus)
-	mux.HandleFunc("GET /overview", a.serveOverview)
 	mux.HandleFunc("GET /healthz", a.serveHealth)
 	mux.HandleFunc("GET /readyz", a.serveReady)
 	a.addAPI(mux)
+	a.page = newServedPage(a)
+	a.page.AddTo(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	if c.PProf {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -72,7 +73,8 @@ func newAdmin(metrics prometheus.Gatherer, c config.HTTP) *admin {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	a.server = &http.Server{
-		Handler: a.guard(mux), ReadHeaderTimeout: ioTimeout, ReadTimeout: ioTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: a.access.Handler(a.guard(mux)), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // clients disconnect as they like
+		ReadHeaderTimeout: ioTimeout, ReadTimeout: ioTimeout, WriteTimeout: ioTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	return a
 }
@@ -93,10 +95,23 @@ func (a *admin) listen(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("http: %w; set http.listen or --listen to host:port with an address of this machine", err)
 	}
-	a.bound = boundConnections(l)
+	secure, err := a.access.TLSConfig()
+	if err == nil {
+		err = a.access.Bind(l.Addr())
+	}
+	if err != nil {
+		_ = l.Close()
+		return err
+	}
+	a.bound, a.server.TLSConfig = boundConnections(l), secure
+	a.page.begin(ctx)
 	go func() {
 		defer close(a.serving)
-		_ = a.server.Serve(a.bound) // returns ErrServerClosed; probes notice anything else
+		if secure != nil {
+			_ = a.server.ServeTLS(a.bound, "", "")
+		} else {
+			_ = a.server.Serve(a.bound) // returns ErrServerClosed; probes notice anything else
+		}
 	}()
 	return nil
 }
@@ -113,6 +128,7 @@ func (a *admin) address() string {
 type served struct {
 	statuses func() []replicator.Status
 	notReady func() []string // the same as the statuses say, at much less cost
+	stalled  func(limit time.Duration) string
 	clusters func(flow string) (client.Clusters, bool)
 	names    []string // of the flows
 }
@@ -141,6 +157,14 @@ func (a *admin) serveFlows(flows []*replicator.Flow) {
 			}
 			return reasons
 		},
+		stalled: func(limit time.Duration) string {
+			for _, f := range flows {
+				if why := f.Stalled(limit); why != "" {
+					return "flow " + f.Name() + ": " + why
+				}
+			}
+			return ""
+		},
 		clusters: func(name string) (client.Clusters, bool) {
 			i := slices.IndexFunc(flows, func(f *replicator.Flow) bool { return f.Name() == name })
 			if i < 0 {
@@ -168,18 +192,24 @@ func (a *admin) refused() string {
 	return ""
 }
 
-// stopping makes the process not ready, whatever its flows report.
-func (a *admin) stopping() { a.ending.Store(true) }
+// stopping makes the process not ready, whatever its flows report, and ends drills.
+func (a *admin) stopping() {
+	a.ending.Store(true)
+	a.drills.stop()
+}
 
-// close stops listening and waits up to a second for requests in progress. The context of the process has ended by then, so
+// close ends the streams of pages, stops listening, and waits up to a second for requests in progress. The context of the process has ended by then, so
 // close has its own timeout.
 func (a *admin) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
+	a.page.end()
 	if err := a.server.Shutdown(ctx); err != nil {
 		_ = a.server.Close()
 	}
 	<-a.serving
+	a.drills.stop()
+	a.drills.wait()
 }
 
 func (a *admin) statuses() []replicator.Status {
@@ -217,7 +247,23 @@ func notReadyOf(statuses []replicator.Status) (reasons []string) {
 	return reasons
 }
 
-func (*admin) serveHealth(w http.ResponseWriter, _ *http.Request) {
+// stalledLimit is how long a loop may be stuck before the process is not alive. Nothing that a loop does between two waits takes that long.
+const stalledLimit = 30 * time.Second
+
+// stalled says what of the flows is stuck for longer than a limit, empty if nothing is. It blocks with a flow whose lock is never let go.
+func (a *admin) stalled(limit time.Duration) string {
+	if flows := a.flows.Load(); flows != nil && flows.stalled != nil {
+		return flows.stalled(limit)
+	}
+	return ""
+}
+
+// serveHealth answers whether the loops of the process go on. A cluster that is down does not stop them.
+func (a *admin) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	if why := a.stalled(stalledLimit); why != "" {
+		http.Error(w, "stalled: "+why, http.StatusServiceUnavailable)
+		return
+	}
 	_, _ = io.WriteString(w, "alive\n")
 }
 
@@ -237,28 +283,6 @@ func (a *admin) serveReady(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *admin) serveStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.statuses()) }
-
-// serveOverview is what the page reads every second. It may change whenever the page does.
-func (a *admin) serveOverview(w http.ResponseWriter, _ *http.Request) {
-	statuses := a.statuses()
-	view := struct {
-		Version  string     `json:"version"`
-		NotReady []string   `json:"not_ready"`
-		Flows    []overview `json:"flows"`
-	}{buildVersion(), a.notReady(notReadyOf(statuses)), []overview{}}
-	for _, s := range statuses {
-		view.Flows = append(view.Flows, newOverview(s))
-	}
-	writeJSON(w, view)
-}
-
-func (*admin) servePage(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	// The page shows names from two clusters. If one ever got past textContent, it still could not load or send anything.
-	w.Header().Set("Content-Security-Policy",
-		"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:")
-	_, _ = w.Write(page)
-}
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")

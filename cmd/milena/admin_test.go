@@ -25,20 +25,17 @@ func TestAdminPages(t *testing.T) {
 	if code, body := ask(a, "/status"); code != http.StatusOK || strings.TrimSpace(body) != "[]" {
 		t.Errorf("before the flows exist: %d %s", code, body)
 	}
-	if code, body := ask(a, "/overview"); code != http.StatusOK || !strings.Contains(body, `"not_ready":["starting: no flows yet"],"flows":[]`) {
-		t.Errorf("before the flows exist: %d %s", code, body)
-	}
 	s := sample()
 	a.serveStatuses(func() []replicator.Status { return []replicator.Status{s} })
 	for path, want := range map[string]string{
 		"/": "<title>milena</title>", "/healthz": "alive", "/readyz": "ready", "/metrics": "go_goroutines", "/status": `"lag_records":7`,
-		"/overview": `"attention_count":4`,
+		"/api/v1/flows/a-b/partitions": `"total":5`, "/api/v1/flows/a-b/topics": `"total":2`, "/api/v1/flows/a-b/groups": `"total":0`,
 	} {
 		if code, body := ask(a, path); code != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
-	for _, path := range []string{"/debug/pprof/", "/nowhere"} {
+	for _, path := range []string{"/debug/pprof/", "/nowhere", "/overview", "/assets/nothing.js", "/api/v1/flows/other/topics", "/api/v1/history?flow=other"} {
 		if code, _ := ask(a, path); code != http.StatusNotFound {
 			t.Errorf("%s: %d", path, code)
 		}

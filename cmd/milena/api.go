@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/guard"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/fleet"
@@ -39,7 +38,9 @@ func (a *admin) addAPI(mux *http.ServeMux) {
 	for verb, path := range apiPaths() {
 		mux.HandleFunc("POST /api/v1/flows/{flow}/"+path, func(w http.ResponseWriter, r *http.Request) { a.serveOrder(w, r, verb) })
 	}
+	mux.HandleFunc("POST /api/v1/flows/{flow}/drill", a.serveDrill)
 	mux.HandleFunc("GET /api/v1/flows/{flow}/log", a.serveHistory)
+	a.access.AddSession(mux)
 }
 
 func refuse(w http.ResponseWriter, code int, format string, args ...any) {
@@ -47,27 +48,6 @@ func refuse(w http.ResponseWriter, code int, format string, args ...any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(apiError{fmt.Sprintf(format, args...)}) // an error means that the client has disconnected
-}
-
-// authenticate returns the name of whoever sends a request, by its token. It answers a request without a valid one.
-func (a *admin) authenticate(w http.ResponseWriter, r *http.Request) (name string, ok bool) {
-	if len(a.config.Tokens) == 0 {
-		refuse(w, http.StatusForbidden, "this milena takes no orders by HTTP: give each user a token in http.tokens of its config, such as http: {tokens: {alice: \"${ALICE_TOKEN}\"}}, and restart it; the commands with -c FILE need no token")
-		return "", false
-	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	sent := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	for user, secret := range a.config.Tokens { // all of them, so that the time says nothing
-		if known := sha256.Sum256([]byte(secret.Reveal())); subtle.ConstantTimeCompare(sent[:], known[:]) == 1 && secret != "" {
-			name = user
-		}
-	}
-	if name == "" || !strings.EqualFold(scheme, "Bearer") {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, "the request has no token of http.tokens; send it as the header Authorization: Bearer TOKEN")
-		return "", false
-	}
-	return name, true
 }
 
 // begin finds the flow of a request, and lets it be carried out unless too many are. The caller calls the function that it returns when it is done.
@@ -96,25 +76,30 @@ func (a *admin) begin(w http.ResponseWriter, r *http.Request) (c client.Clusters
 	}
 }
 
-// serveOrder carries out an order. The type of its content keeps forms of web pages out, which need no permission to send others.
-func (a *admin) serveOrder(w http.ResponseWriter, r *http.Request, verb control.Verb) {
-	who, ok := a.authenticate(w, r)
-	if !ok {
-		return
-	}
+// readBody reads the JSON object of a request, or answers why it does not. The type of the content keeps forms of web pages out, which need no permission to
+// send others.
+func readBody(w http.ResponseWriter, r *http.Request, into any) bool {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		refuse(w, http.StatusUnsupportedMediaType, "the request needs Content-Type: application/json")
-		return
+		return false
 	}
-	var o order
 	body := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxOrder))
 	body.DisallowUnknownFields()
-	if err := body.Decode(&o); err != nil {
+	if err := body.Decode(into); err != nil {
 		refuse(w, http.StatusBadRequest, "the body is not the JSON object of a request: %v", err)
-		return
+		return false
 	}
 	if _, err := body.Token(); !errors.Is(err, io.EOF) {
 		refuse(w, http.StatusBadRequest, "the body has more than one JSON object")
+		return false
+	}
+	return true
+}
+
+// serveOrder carries out an order.
+func (a *admin) serveOrder(w http.ResponseWriter, r *http.Request, verb control.Verb) {
+	var o order
+	if !readBody(w, r, &o) {
 		return
 	}
 	c, done, ok := a.begin(w, r)
@@ -124,7 +109,7 @@ func (a *admin) serveOrder(w http.ResponseWriter, r *http.Request, verb control.
 	defer done()
 	ctx, cancel := context.WithTimeout(r.Context(), apiTimeout)
 	defer cancel()
-	made, err := o.plan(ctx, verb, who, c)
+	made, err := o.plan(ctx, verb, guard.User(ctx), c)
 	if err != nil {
 		refuse(w, codeOf(err), "%v", err)
 		return
@@ -149,13 +134,8 @@ func codeOf(err error) int {
 	return http.StatusBadGateway
 }
 
-// serveHistory answers what milena log --json prints. If there are tokens, it needs one: it costs more than the status.
+// serveHistory answers what milena log --json prints.
 func (a *admin) serveHistory(w http.ResponseWriter, r *http.Request) {
-	if len(a.config.Tokens) > 0 {
-		if _, ok := a.authenticate(w, r); !ok {
-			return
-		}
-	}
 	filter, err := readFilter(r)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, "%v", err)

@@ -49,7 +49,7 @@ func (p *program) check(ctx context.Context, args []string) error {
 	} else {
 		p.printChecked(file.Notes, results)
 	}
-	return verdict(results)
+	return errors.Join(verdict(results), checkHTTP(ctx, file))
 }
 
 // checkFlows plans each flow within the timeout. Only an interrupt is an error.

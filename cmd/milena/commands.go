@@ -43,6 +43,7 @@ func commands() []command {
 		{"check -c FILE", "print what run would do; change nothing", groupCopy, (*program).check, nil},
 		{"doctor -c FILE", "look for what endangers a flow, and print what mends it", groupCopy, (*program).doctor, nil},
 		{"status [-c FILE]", "show the topics, their lag and what needs attention; --watch shows it live", groupLook, (*program).status, nil},
+		{"health [-c FILE]", "ask a running milena whether it lives, for a container's health check", groupLook, (*program).health, nil},
 		{"verify -c FILE", "prove that the copies are equal to their source", groupLook, (*program).verify, nil},
 		{"translate -c FILE", "translate a group, an offset or a timestamp between the clusters", groupLook, (*program).translate, nil},
 		{"log -c FILE", "show what people decided, and what became of it", groupLook, (*program).decisions, nil},

@@ -99,6 +99,9 @@ func insecure(c *config.Config) []string {
 			found = append(found, fmt.Sprintf("cluster %s has tls.verify: chain (an empty ssl.endpoint.identification.algorithm in an mm2.properties), so anybody with a certificate of its CA can pose as its brokers; issue certificates with the brokers' names", alias))
 		}
 	}
+	if h := c.HTTP; h.Listen != "" && h.TLS == nil && !isLoopbackName(h.Listen) && (len(h.Tokens) > 0 || len(h.Users) > 0) {
+		found = append(found, fmt.Sprintf("http.listen %s has no TLS, so anybody on the network can read the tokens and passwords that are sent there; set http.tls, or let a proxy with TLS be the only one that reaches it", h.Listen))
+	}
 	return found
 }
 

@@ -22,7 +22,7 @@ type controlFlags struct {
 	flags   *pflag.FlagSet
 	config  *string
 	flow    string
-	url     string // of a milena to ask, instead of the clusters
+	remote  remote // with a URL: a milena to ask, instead of the clusters
 	output  string
 	timeout time.Duration
 	order   order
@@ -46,8 +46,8 @@ func (c *controlFlags) parse(p *program, args []string, n int) (client.Clusters,
 	if err := parseArgs(c.flags, args, n); err != nil {
 		return client.Clusters{}, err
 	}
-	if c.url != "" {
-		return client.Clusters{}, c.checkURL()
+	if c.remote.url != "" {
+		return client.Clusters{}, c.checkURL(p)
 	}
 	file, err := p.readConfig(*c.config)
 	if err != nil {
@@ -89,8 +89,8 @@ func (p *program) carryOut(ctx context.Context, c *controlFlags, verb control.Ve
 	name := c.flags.Name()
 	var a answer
 	var err error
-	if c.url != "" {
-		a, err = p.askToCarryOut(ctx, c, verb)
+	if c.remote.url != "" {
+		a, err = c.askToCarryOut(ctx, verb)
 	} else {
 		var made planned
 		if made, err = c.order.plan(ctx, verb, p.whoDecides(), clusters); err == nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/fleet"
@@ -135,7 +136,7 @@ func TestOverviewOfAPausedTopic(t *testing.T) {
 	since := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.Local)
 	lag := int64(7)
 	pause := replicator.DecisionStatus{What: control.Pause, Scope: "topic orders", Who: "alice@host", Why: "ticket 17", Since: since, Until: since.Add(time.Hour)}
-	o := newOverview(replicator.Status{
+	status := replicator.Status{
 		Ready: true,
 		Control: replicator.ControlStatus{
 			InForce:     []replicator.DecisionStatus{pause, {What: control.Throttle, Scope: "the flow", Who: "bob@host", Since: since, BytesPerSecond: 5_000_000}},
@@ -147,16 +148,17 @@ func TestOverviewOfAPausedTopic(t *testing.T) {
 			{Topic: "orders", State: "paused", Begun: true, LagRecords: &lag, Paused: &pause},
 			{Topic: "orders", Partition: 1, State: "replicating", Begun: true, LagRecords: new(int64)},
 		},
-	})
+	}
 	want := []string{
 		"paused: topic orders, by alice@host since 2026-03-01 12:00:00 until 2026-03-01 13:00:00: ticket 17",
 		"throttled to 5.0 MB/s: the flow, by bob@host since 2026-03-01 12:00:00",
 		"the flow does what the control topic says, and cannot answer",
 		"3 records of the control topic are not decisions and are ignored; the last one is at offset 9: the value is not UTF-8",
 	}
-	if !slices.Equal(o.Decisions, want) {
-		t.Errorf("%q", o.Decisions)
+	if texts := summary.ControlTexts(status.Control); !slices.Equal(texts, want) {
+		t.Errorf("%q", texts)
 	}
+	o := newOverview(status)
 	if len(o.Topics) != 1 || o.Topics[0].State != "paused" || o.AttentionCount != 0 {
 		t.Errorf("%+v, %d need attention", o.Topics, o.AttentionCount)
 	}

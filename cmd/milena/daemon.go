@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -34,6 +35,7 @@ type daemon struct {
 	adjust     func(*replicator.Options) // from the command line
 	registry   *prometheus.Registry
 	admin      *admin
+	manager    *serviceManager
 	supervisor *supervisor
 	endMemory  func()     // ends the memory limit
 	telemetry  *telemetry // nil without a collector
@@ -52,16 +54,21 @@ type runningFlow struct {
 // newDaemon creates a daemon for a config. It does no I/O.
 func newDaemon(p *program, r *configReading, log *slog.Logger, adjust func(*replicator.Options)) *daemon {
 	registry := newRegistry()
-	return &daemon{
-		program: p, log: log, adjust: adjust, registry: registry, admin: newAdmin(registry, r.config.HTTP), supervisor: newSupervisor(log, len(r.flows)),
+	manager := &serviceManager{log: log}
+	manager.allow(r.config.ShutdownTimeout)
+	d := &daemon{
+		program: p, log: log, adjust: adjust, registry: registry, admin: newAdmin(registry, r.config.HTTP), manager: manager, supervisor: newSupervisor(log, len(r.flows)),
 		endMemory: func() {}, now: r, reloads: newReloadMetrics(registry),
 	}
+	d.admin.instance = d.instanceID(r.config)
+	return d
 }
 
 // run serves HTTP and copies the flows of the config until ctx ends or none of them can work. It watches the file, if it is not nil.
 func (d *daemon) run(ctx context.Context, source *configSource) error {
+	d.admin.access.Log = d.log
 	if err := d.admin.listen(ctx); err != nil {
-		return err
+		return refusedHTTP(d.now.file, err)
 	}
 	defer d.admin.close(ctx)
 	if d.now.config.HTTP.Listen != "" {
@@ -84,8 +91,25 @@ func (d *daemon) run(ctx context.Context, source *configSource) error {
 		d.flows = append(d.flows, f)
 	}
 	d.serve()
-	return runApart(ctx, d.supervisor, d.flows, d.admin.stopping, func(ctx context.Context) { d.watch(ctx, source) })
+	return runApart(ctx, d.supervisor, d.flows, d.stopping, func(ctx context.Context) { d.started(ctx, source) })
 }
+
+// started is called when the flows run. It tells the service manager so, and watches the file, until ctx ends.
+func (d *daemon) started(ctx context.Context, source *configSource) {
+	d.manager.ready(d.statusLine())
+	var following sync.WaitGroup
+	following.Go(func() { d.manager.follow(ctx, d.statusLine, d.admin.stalled) })
+	d.watch(ctx, source)
+	following.Wait()
+}
+
+// stopping is called when a stop begins.
+func (d *daemon) stopping() {
+	d.admin.stopping()
+	d.manager.stopping()
+}
+
+func (d *daemon) statusLine() string { return statusLine(d.admin.statuses(), d.admin.refused()) }
 
 // limitMemory sets the memory limit of a config in place of the last one.
 func (d *daemon) limitMemory(ctx context.Context, r *configReading) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/fleet"
 )
@@ -55,9 +56,9 @@ func (p *program) decisions(ctx context.Context, args []string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	var h fleet.History
-	if c.url != "" {
+	if c.remote.url != "" {
 		query := url.Values{"topic": {filter.Topic}, "since": {*since}, "kind": filter.Kinds, "last": {strconv.Itoa(filter.Last)}}
-		err = p.ask(ctx, c, http.MethodGet, "log?"+query.Encode(), nil, &h.Entries)
+		err = c.ask(ctx, http.MethodGet, "log?"+query.Encode(), nil, &h.Entries)
 	} else {
 		h, err = fleet.ReadHistory(ctx, clusters, filter)
 	}
@@ -140,7 +141,7 @@ func describeEntry(e *fleet.HistoryEntry) (where, what, outcome string) {
 	case e.Anomaly != nil:
 		return describeAnomaly(e.Anomaly)
 	case e.Recovery != nil:
-		return e.Recovery.Who, e.Recovery.What, recoveryText(e.Recovery)
+		return e.Recovery.Who, e.Recovery.What, summary.RecoveryText(e.Recovery)
 	case e.Event != nil:
 		return describeEvent(e.Event)
 	}
@@ -168,25 +169,6 @@ func describeAnomaly(a *fleet.PastAnomaly) (where, what, outcome string) {
 		outcome += fmt.Sprintf(", then %s at %s", a.RepairedBy, localTime(a.Repaired))
 	}
 	return where, what, outcome
-}
-
-// recoveryText is how far a recovery is.
-func recoveryText(r *control.RecoveryStatus) string {
-	switch {
-	case r.Drilled != nil && r.Drilled.Passed:
-		return "passed"
-	case r.Drilled != nil:
-		return "not passed, " + count(int64(r.Drilled.Findings), "finding")
-	case r.State == control.RecoveryDone || r.State == control.RecoveryUndone:
-		return string(r.State)
-	case r.Held:
-		return fmt.Sprintf("%s, at step %s", r.State, r.Step)
-	}
-	text := fmt.Sprintf("broken off at step %s, while it was %s; milena %s resumes it", r.Step, r.State, r.What)
-	if r.What != string(control.FailOver) && r.What != control.Drill {
-		text += ", or milena failover takes its place if the source is gone"
-	}
-	return text
 }
 
 func describeEvent(e *control.Event) (where, what, outcome string) {

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 )
@@ -84,14 +85,15 @@ func (p *program) demo(ctx context.Context, args []string) error {
 
 // listenSomewhere takes any free port if the requested one is in use: nobody has configured the address of a demo elsewhere.
 func (p *program) listenSomewhere(ctx context.Context, registry *prometheus.Registry, listen string) (*admin, error) {
-	a := newAdmin(registry, config.HTTP{Listen: listen})
+	anyone := []string{config.OpenProbes, config.OpenMetrics, config.OpenStatus} // what a demo shows is made up
+	a := newAdmin(registry, config.HTTP{Listen: listen, Open: anyone})
 	err := a.listen(ctx)
 	if !errors.Is(err, errBusy) {
 		return a, err
 	}
 	p.printf("%s is in use; the status page takes another port.\n", listen)
 	host, _, _ := net.SplitHostPort(listen) // the listen above has parsed it
-	a = newAdmin(registry, config.HTTP{Listen: net.JoinHostPort(host, "0")})
+	a = newAdmin(registry, config.HTTP{Listen: net.JoinHostPort(host, "0"), Open: anyone})
 	return a, a.listen(ctx)
 }
 
@@ -230,7 +232,7 @@ func (d *demonstration) watch(ctx context.Context) {
 			now.Sub(began).Seconds(), size(float64(s.Bytes-previous.Bytes)/took), float64(s.Records-previous.Records)/took,
 			optional(s.LagRecords), s.Records, o.PartitionCount)
 		for _, e := range o.Attention {
-			if e.State == stateHalted && e.Topic != demoUploads { // of which the story tells
+			if e.State == summary.Halted && e.Topic != demoUploads { // of which the story tells
 				d.p.printf("        %s-%s is halted: %s\n", e.Topic, e.Partitions, e.Why)
 			}
 		}
@@ -239,7 +241,7 @@ func (d *demonstration) watch(ctx context.Context) {
 }
 
 // announce prints each new topic once.
-func (d *demonstration) announce(topics []topicOverview) {
+func (d *demonstration) announce(topics []summary.Topic) {
 	for _, t := range topics {
 		if !d.announced[t.Topic] {
 			d.announced[t.Topic] = true

@@ -7,7 +7,7 @@
 // rest; the work behind it is in package replicator. Cobra finds the verb of a command line and hands it the arguments. It also completes command
 // lines and writes man pages, for which it asks a verb for its flags: called with --help, a verb does nothing but define and print them.
 //
-// Flags, signals, exit codes, environment variables and HTTP are handled in this package and nowhere else.
+// Flags, signals, exit codes, environment variables and HTTP are handled in this package and nowhere else. Package guard decides who may use HTTP.
 // What controls a flow is an order (order.go), whether flags or a request (api.go) make it.
 //
 // # Exit codes
@@ -28,6 +28,6 @@
 // # Start and stop
 //
 // HTTP is bound before anything else and closed last, so that probes and operators can see a start that waits and a stop that
-// drains. /healthz answers 200 while the process lives. /readyz answers 200 only while every flow is ready, see
+// drains. /healthz answers 200 while the process lives and its loops go on. /readyz answers 200 only while every flow is ready, see
 // replicator.Status. Restart on the first, alert or route on the second.
 package main

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/freeze"
 	"github.com/milena-kafka/milena/replicator/recovery"
 )
@@ -32,14 +33,25 @@ const (
 	// How often a drill measures the RPO, and the pauses between.
 	drillSamples = 5
 	drillPause   = time.Second
+	// How many records may be left to copy, and how many positions of a group are looked at, unless somebody says otherwise.
+	drillMaxLag    = 100_000
+	drillPositions = 100
 )
+
+// freezeMethods are the ways to stop producers.
+func freezeMethods() []freeze.Method { return []freeze.Method{freeze.ACL, freeze.Quota, freeze.None} }
+
+// runDrill tries out a failover as the flow of the clusters says.
+func runDrill(ctx context.Context, c client.Clusters, reverse *client.Clusters, o recovery.Options, positions int) (*recovery.Report, error) {
+	return recovery.RunDrill(ctx, c, reverse, o, recovery.DrillOptions{RPO: c.Flow.RPO, RTO: c.Flow.RTO, Positions: positions, Samples: drillSamples, Pause: drillPause})
+}
 
 func (p *program) drill(ctx context.Context, args []string) error {
 	r := p.recoveryFlags("drill", drillHelp, drillTimeout)
 	how := r.flags.String("freeze", string(freeze.ACL), "`HOW` a switchover would stop the producers of the source, which is only checked: acl, quota or none")
-	r.flags.Int64Var(&r.options.MaxLag, "max-lag", 100_000, "how many `RECORDS` may be left to copy when a switchover would begin")
+	r.flags.Int64Var(&r.options.MaxLag, "max-lag", drillMaxLag, "how many `RECORDS` may be left to copy when a switchover would begin")
 	r.flags.BoolVar(&r.options.NoReverse, "no-reverse", false, "it is no finding that no flow copies back")
-	positions := r.flags.Int("positions", 100, "at most so many positions of each group are looked at: `N`")
+	positions := r.flags.Int("positions", drillPositions, "at most so many positions of each group are looked at: `N`")
 	dir := r.flags.String("report-dir", "", "write the report to this `DIR` too, as drill-FLOW-TIME.json, .md and .html")
 	clusters, reverse, err := r.parse(p, args)
 	if err != nil {
@@ -47,14 +59,13 @@ func (p *program) drill(ctx context.Context, args []string) error {
 	}
 	r.options.Freeze = freeze.Method(*how)
 	switch {
-	case !slices.Contains([]freeze.Method{freeze.ACL, freeze.Quota, freeze.None}, r.options.Freeze):
+	case !slices.Contains(freezeMethods(), r.options.Freeze):
 		return wrong(r.flags, "--freeze %q must be acl, quota or none", *how)
 	case *positions < 1:
 		return wrong(r.flags, "--positions %d must be at least 1", *positions)
 	}
-	of := recovery.DrillOptions{RPO: clusters.Flow.RPO, RTO: clusters.Flow.RTO, Positions: *positions, Samples: drillSamples, Pause: drillPause}
 	return p.carryOutRecovery(ctx, r, func(ctx context.Context, o recovery.Options) (*recovery.Report, error) {
-		report, err := recovery.RunDrill(ctx, clusters, reverse, o, of)
+		report, err := runDrill(ctx, clusters, reverse, o, *positions)
 		switch {
 		case o.DryRun || report.State == "":
 			return report, err

@@ -5,6 +5,9 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
+
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 )
 
 // table aligns cells that are separated by tabs. Flush it after the last row.
@@ -28,31 +31,13 @@ func (p *program) printMore(indent string, n int, what string) {
 }
 
 // count is n with the noun in its singular or plural.
-func count[N ~int | ~int64](n N, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	if stem, ok := strings.CutSuffix(noun, "y"); ok {
-		return fmt.Sprintf("%d %sies", n, stem)
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
+func count[N ~int | ~int64](n N, noun string) string { return summary.Count(n, noun) }
 
 // size is a number of bytes with a decimal unit, such as 3.5 kB.
-func size[N ~int64 | ~float64](n N) string {
-	f := float64(n)
-	if f < 1000 {
-		return fmt.Sprintf("%.0f B", f)
-	}
-	f /= 1000
-	for _, unit := range []string{"kB", "MB", "GB"} {
-		if f < 1000 {
-			return fmt.Sprintf("%.1f %s", f, unit)
-		}
-		f /= 1000
-	}
-	return fmt.Sprintf("%.1f TB", f)
-}
+func size[N ~int64 | ~float64](n N) string { return summary.Size(n) }
+
+// ago says how old something is.
+func ago(age time.Duration) string { return summary.Ago(age) }
 
 // optional is a number, or - if it is not known.
 func optional(n *int64) string {

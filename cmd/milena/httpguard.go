@@ -1,70 +1,54 @@
 package main
 
 import (
-	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/milena-kafka/milena/cmd/milena/page"
 )
 
 const (
 	// IoTimeout bounds reading a request and writing its answer.
 	ioTimeout = 10 * time.Second
-	// MaxConnections bounds the connections that are open at a time. Further ones wait in the queue of the operating system.
+	// MaxConnections bounds the connections that are open at a time, besides those that pages may hold for their streams. Further ones wait in the queue of
+	// the operating system.
 	maxConnections = 100
+	// KeptConnections is how many may be kept open between requests. A browser keeps several for a minute, and many pages must leave some for probes.
+	keptConnections = maxConnections / 2
+	// MaxPerHost bounds those of one host where others reach the server: whoever opens connections without end keeps out no probe from elsewhere. Behind a
+	// proxy, all pages are of one host.
+	maxPerHost = maxConnections/2 + page.MaxStreams
 )
 
-// guard answers only requests that name the server as its users do, and bounds the time that an answer takes.
+// guard bounds the time that the answer to somebody takes who may have one. The server bounds that of a refusal.
 func (a *admin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !a.isCalled(r.Host) {
-			http.Error(w, fmt.Sprintf("this server is not called %q; use localhost, or add the name to http.hosts", r.Host), http.StatusMisdirectedRequest)
-			return
-		}
 		c := http.NewResponseController(w) // not every writer has deadlines
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/debug/pprof/"):
 			_ = c.SetReadDeadline(time.Time{}) // a profile takes as long as its request says, and a read that times out would end it
+			_ = c.SetWriteDeadline(time.Time{})
 		default:
 			_ = c.SetWriteDeadline(time.Now().Add(ioTimeout))
+		}
+		if a.bound != nil && a.bound.open()-a.page.Streams() > keptConnections {
+			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// isCalled reports whether a request's Host is a name of this server. On a loopback address that is a loopback name or address, or one of
-// http.hosts. A web page on another name that resolves to loopback (DNS rebinding) could otherwise read everything. Whoever listens on another
-// address has opened the server to the network anyway.
-func (a *admin) isCalled(host string) bool {
-	if a.bound == nil || !isLoopback(a.bound.Addr()) {
-		return true
+// boundConnections is a listener that has at most maxConnections open at a time, and one for each page that may be open. Those of a host stay within
+// maxPerHost, unless all come from this one.
+func boundConnections(l net.Listener) *boundedListener {
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	return &boundedListener{
+		Listener: l, slots: make(chan struct{}, maxConnections+page.MaxStreams), closed: make(chan struct{}), fair: !ok || !tcp.IP.IsLoopback(),
+		hosts: make(map[string]int),
 	}
-	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		name = h
-	}
-	name = strings.ToLower(strings.TrimSuffix(strings.Trim(name, "[]"), "."))
-	if name == "localhost" || strings.HasSuffix(name, ".localhost") { // RFC 6761: both always resolve to loopback
-		return true
-	}
-	if ip, err := netip.ParseAddr(name); err == nil && ip.IsLoopback() {
-		return true
-	}
-	return slices.ContainsFunc(a.config.Hosts, func(known string) bool { return strings.EqualFold(known, name) })
-}
-
-func isLoopback(addr net.Addr) bool {
-	tcp, ok := addr.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
-}
-
-// boundConnections is a listener that has at most maxConnections open at a time.
-func boundConnections(l net.Listener) net.Listener {
-	return &boundedListener{Listener: l, slots: make(chan struct{}, maxConnections), closed: make(chan struct{})}
 }
 
 type boundedListener struct {
@@ -72,7 +56,14 @@ type boundedListener struct {
 	slots  chan struct{} // one element per open connection
 	once   sync.Once
 	closed chan struct{}
+	fair   bool // maxPerHost holds
+
+	mu    sync.Mutex
+	hosts map[string]int // how many connections are open, by address
 }
+
+// open counts the open connections.
+func (l *boundedListener) open() int { return len(l.slots) }
 
 // Accept implements net.Listener.
 func (l *boundedListener) Accept() (net.Conn, error) {
@@ -81,12 +72,41 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.slots
+			return nil, err
+		}
+		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		if !l.enters(host) {
+			_ = c.Close()
+			continue
+		}
+		return &boundedConn{Conn: c, release: sync.OnceFunc(func() {
+			l.leaves(host)
+			<-l.slots
+		})}, nil
 	}
-	return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+// enters counts a connection of a host, unless it has too many.
+func (l *boundedListener) enters(host string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fair && l.hosts[host] >= maxPerHost {
+		return false
+	}
+	l.hosts[host]++
+	return true
+}
+
+func (l *boundedListener) leaves(host string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hosts[host]--; l.hosts[host] <= 0 {
+		delete(l.hosts, host)
+	}
 }
 
 // Close implements net.Listener.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/page"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
 )
@@ -75,23 +76,14 @@ func TestLoopbackServerAnswersItsOwnNamesOnly(t *testing.T) {
 // A client that opens connections without end cannot take all file descriptors of the process: those beyond the bound wait until others close.
 func TestConnectionsAreBounded(t *testing.T) {
 	a := listening(t)
-	var first net.Conn
-	for range maxConnections {
-		c := dial(t, a)
-		if code := healthz(t, c, "localhost"); code != http.StatusOK {
-			t.Fatalf("code %d", code)
-		}
-		if first == nil {
-			first = c
-		}
+	first := dial(t, a)
+	for range maxConnections + page.MaxStreams - 1 {
+		dial(t, a) // and say nothing
 	}
+	within(t, "all connections are taken", func() bool { return a.bound.open() == maxConnections+page.MaxStreams })
 	last := dial(t, a)
 	answered := make(chan int, 1)
 	go func() { answered <- healthz(t, last, "localhost") }()
-	bounded, ok := a.bound.(*boundedListener)
-	if !ok || len(bounded.slots) != maxConnections {
-		t.Fatalf("%d connections are open, want %d", len(bounded.slots), maxConnections)
-	}
 	select {
 	case <-answered:
 		t.Fatal("a connection beyond the bound is served")
@@ -108,6 +100,54 @@ func TestConnectionsAreBounded(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the connection is not served after another one was closed")
 	}
+}
+
+// On the network one host cannot keep all others out.
+func TestOneHostDoesNotTakeAllConnections(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := boundConnections(l)
+	if b.fair {
+		t.Fatalf("all connections to loopback come from one host, and are bounded by it")
+	}
+	b.fair = true
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.NotFoundHandler()}
+	go func() { _ = server.Serve(b) }()
+	defer func() { _ = server.Close() }()
+	open := func() (c net.Conn, served bool) {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_, _ = fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return c, false
+		}
+		_ = resp.Body.Close()
+		return c, true
+	}
+	var first net.Conn
+	for i := range maxPerHost {
+		c, served := open()
+		if !served {
+			t.Fatalf("connection %d is not served", i+1)
+		}
+		if first == nil {
+			first = c
+		}
+	}
+	if _, served := open(); served {
+		t.Fatal("a connection beyond the bound is served")
+	}
+	if !b.enters("192.0.2.1") {
+		t.Error("another host is kept out")
+	}
+	_ = first.Close()
+	within(t, "one may come after another has gone", func() bool { _, served := open(); return served })
 }
 
 // deadlines is a writer that knows when its connection is given up.

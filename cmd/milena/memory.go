@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"math"
 	"runtime/debug"
 	"runtime/metrics"
 	"slices"
 	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/milena-kafka/milena/config"
 )
@@ -19,18 +22,19 @@ const (
 )
 
 // limitMemory sets a soft memory limit, so that the garbage collector works harder before the heap outgrows what it holds. GOMEMLIMIT takes
-// precedence. The limit follows the live heap until the returned function is called.
+// precedence. The limit follows the live heap until the returned function is called, but not beyond what the cgroup of the process, such as a container
+// with a memory limit, leaves: a process that collects much is slow, one that outgrows its cgroup is killed.
 func limitMemory(ctx context.Context, c *config.Config, env func(string) (string, bool)) (end func()) {
 	if _, set := env("GOMEMLIMIT"); set {
 		return func() {}
 	}
-	buffers := int64(c.Buffer) * int64(len(c.Flows))
-	debug.SetMemoryLimit(memoryLimit(buffers, 0))
+	buffers, cgroup := int64(c.Buffer)*int64(len(c.Flows)), cgroupMemory()
+	debug.SetMemoryLimit(withinCgroup(memoryLimit(buffers, 0), cgroup))
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		followHeap(ctx, buffers)
+		followHeap(ctx, buffers, cgroup)
 	}()
 	return func() {
 		cancel()
@@ -45,8 +49,25 @@ func memoryLimit(buffers, live int64) int64 {
 	return buffers + max(memoryBesides, memoryBesides/2+besides+besides*3/4)
 }
 
+// cgroupMemory is what the cgroup of the process may use, or 0 if nothing limits it.
+func cgroupMemory() int64 {
+	limit, err := memlimit.FromCgroup()
+	if err != nil || limit > math.MaxInt64 { // an error also means that there is no cgroup or no limit
+		return 0
+	}
+	return int64(limit)
+}
+
+// withinCgroup keeps a limit a tenth below the memory of a cgroup, where it has one: Go's limit does not count the binary and the kernel's buffers.
+func withinCgroup(limit, cgroup int64) int64 {
+	if cgroup == 0 {
+		return limit
+	}
+	return min(limit, cgroup-cgroup/10)
+}
+
 // followHeap raises and lowers the limit with the live heap.
-func followHeap(ctx context.Context, buffers int64) {
+func followHeap(ctx context.Context, buffers, cgroup int64) {
 	tick := time.NewTicker(memoryEvery)
 	defer tick.Stop()
 	sample := []metrics.Sample{
@@ -58,7 +79,7 @@ func followHeap(ctx context.Context, buffers int64) {
 	}
 	value := func(i int) int64 { return int64(sample[i].Value.Uint64()) }
 	var f floor
-	for limit := memoryLimit(buffers, 0); ; {
+	for limit := withinCgroup(memoryLimit(buffers, 0), cgroup); ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -66,7 +87,7 @@ func followHeap(ctx context.Context, buffers int64) {
 		}
 		metrics.Read(sample)
 		f.note(value(1), value(2)-value(3)-value(4))
-		if now := max(memoryLimit(buffers, value(0)), f.limit()); now != limit {
+		if now := withinCgroup(max(memoryLimit(buffers, value(0)), f.limit()), cgroup); now != limit {
 			limit = now
 			debug.SetMemoryLimit(limit)
 		}

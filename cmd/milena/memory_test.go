@@ -63,3 +63,18 @@ func TestGOMEMLIMITTakesPrecedence(t *testing.T) {
 		t.Error("the limit of the environment is replaced")
 	}
 }
+
+// Whatever is live, the limit stays below what would get the process killed.
+func TestMemoryLimitStaysWithinTheCgroup(t *testing.T) {
+	const cgroup = 512 << 20
+	for _, live := range []int64{0, 64 << 20, 400 << 20, 2 << 30} {
+		without := memoryLimit(32<<20, live)
+		if got := withinCgroup(without, 0); got != without {
+			t.Errorf("without a cgroup the limit for %d live bytes is %d, want %d", live, got, without)
+		}
+		got := withinCgroup(without, cgroup)
+		if got > cgroup*9/10+1 || got < min(without, cgroup*8/10) {
+			t.Errorf("the limit for %d live bytes in a cgroup of %d is %d", live, cgroup, got)
+		}
+	}
+}

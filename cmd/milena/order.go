@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
@@ -245,7 +246,7 @@ func (o *planner) resume(ctx context.Context) (made planned, err error) {
 	}
 	for _, d := range state.InForce(o.now) {
 		if d.What == control.Pause && !slices.Contains(scopes, d.Scope) {
-			made.stillPaused = append(made.stillPaused, fmt.Sprintf("still paused: %s, by %s since %s%s", d.Scope, d.Who, d.When.Format(time.RFC3339), reasonOf(d.Why)))
+			made.stillPaused = append(made.stillPaused, fmt.Sprintf("still paused: %s, by %s since %s%s", d.Scope, d.Who, d.When.Format(time.RFC3339), summary.ReasonOf(d.Why)))
 		}
 	}
 	return made, nil
@@ -266,7 +267,10 @@ func (o *planner) start(ctx context.Context) (made planned, err error) {
 		return planned{notes: []string{"the flow is not stopped"}}, nil
 	}
 	made = o.each([]control.Scope{{Kind: control.Flow}})
-	made.notes = append(made.notes, fmt.Sprintf("ends: %s of %s at %s%s", stopped.What, stopped.Who, stopped.When.Format(time.RFC3339), reasonOf(stopped.Why)))
+	for _, f := range state.Frozen() {
+		made.notes = append(made.notes, summary.FrozenText(f))
+	}
+	made.notes = append(made.notes, fmt.Sprintf("ends: %s of %s at %s%s", stopped.What, stopped.Who, stopped.When.Format(time.RFC3339), summary.ReasonOf(stopped.Why)))
 	return made, nil
 }
 
@@ -418,14 +422,6 @@ func unique(list []control.Scope) []control.Scope {
 		}
 	}
 	return found
-}
-
-// reasonOf is a reason as the end of a sentence.
-func reasonOf(why string) string {
-	if why == "" {
-		return ""
-	}
-	return ": " + why
 }
 
 // carryOut submits what an order comes to, unless it is a dry run.

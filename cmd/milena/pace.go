@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 )
 
 // paces are how fast topics are copied.
@@ -46,12 +48,12 @@ func (s *stopwatch) addFlow(flow string, now progressed) {
 	measure(s.flows, flow, now)
 }
 
-func (s *stopwatch) addTopics(flow string, topics []topicOverview, at time.Time) {
+func (s *stopwatch) addTopics(flow string, topics []summary.Topic, at time.Time) {
 	if s.byFlow[flow] == nil {
 		s.byFlow[flow] = make(map[string]*measured)
 	}
 	for i := range topics {
-		measure(s.byFlow[flow], topics[i].Topic, progressed{at: at, records: topics[i].Acked, lag: topics[i].lag()})
+		measure(s.byFlow[flow], topics[i].Topic, progressed{at: at, records: topics[i].Acked, lag: topics[i].Lag()})
 	}
 }
 
@@ -123,12 +125,12 @@ func leftText(p pace, lag int64) string {
 const barWidth = 20
 
 // copiedText is how much of a topic is copied: the records of the copy, of these and the ones that are left.
-func copiedText(t *topicOverview) string {
+func copiedText(t *summary.Topic) string {
 	if t.LagRecords == nil || t.Copied == nil {
 		return "-"
 	}
 	part := 1.0
-	if lag := t.lag(); lag > 0 {
+	if lag := t.Lag(); lag > 0 {
 		part = float64(*t.Copied) / float64(*t.Copied+lag)
 	}
 	return fmt.Sprintf("%s %3.0f%%", bar(part, barWidth), math.Floor(part*100))

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/replicator/plan"
 )
 
@@ -22,11 +23,11 @@ const (
 // colourOf is the colour of a state or of a severity: red where somebody must act, yellow where records wait.
 func colourOf(state string) colour {
 	switch state {
-	case stateHalted, stateDiffers, stateStopped, string(plan.SeverityError):
+	case summary.Halted, summary.Differs, summary.Stopped, string(plan.SeverityError):
 		return red
-	case stateWaiting, statePaused, stateThrottled, stateDraining, "recovering", "unknown", string(plan.SeverityWarning):
+	case summary.Waiting, summary.Paused, summary.Throttled, summary.Draining, "recovering", "unknown", string(plan.SeverityWarning):
 		return yellow
-	case stateInStep:
+	case summary.InStep:
 		return green
 	}
 	return plain

@@ -137,6 +137,8 @@ func (d *daemon) watch(ctx context.Context, s *configSource) {
 
 // reload reads the config file again and applies all of it, or nothing and says why.
 func (d *daemon) reload(ctx context.Context, s *configSource) {
+	d.manager.reloading()
+	defer func() { d.manager.ready(d.statusLine()) }()
 	next, changes, apply, err := d.prepare(s)
 	if errors.Is(err, errUnsettled) {
 		return // the next looks find what it becomes
@@ -218,6 +220,7 @@ func (d *daemon) prepare(s *configSource) (next *configReading, changes []config
 	return next, changes, func(ctx context.Context) {
 		d.setLevel(next.config.Log)
 		d.limitMemory(ctx, next)
+		d.manager.allow(next.config.ShutdownTimeout)
 		for _, applyFlow := range applies {
 			applyFlow()
 		}
@@ -288,11 +291,6 @@ func (m *reloadMetrics) succeeded() {
 }
 
 func (m *reloadMetrics) refused() { m.successful.Set(0) }
-
-// refusedText says that the config file is refused, and why.
-func refusedText(why string) string {
-	return "the config file is refused, and the config before it stays in force:\n" + why
-}
 
 // withConfigRefused adds to the status of each flow why the process refuses its config file.
 func withConfigRefused(statuses []replicator.Status, why string) []replicator.Status {

@@ -5,16 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	neturl "net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/groups"
@@ -48,7 +47,7 @@ const statusTimeout = 10 * time.Second
 
 // statusFlags are the flags of status.
 type statusFlags struct {
-	url     string
+	remote  remote
 	config  *string // of the clusters to ask instead
 	flow    string  // empty: all
 	timeout time.Duration
@@ -57,7 +56,8 @@ type statusFlags struct {
 }
 
 func (s *statusFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&s.url, "url", "http://127.0.0.1:9644", "`URL` of the running milena: its http.listen")
+	f.StringVar(&s.remote.url, "url", "http://127.0.0.1:9644", "`URL` of the running milena: its http.listen")
+	s.remote.addAccess(f)
 	s.config = configFlag(f)
 	f.StringVar(&s.flow, "flow", "", "`NAME` of the only flow to show; with -c")
 	f.DurationVar(&s.watch, "watch", 0, "show it live until Ctrl-C, again after each `INTERVAL`")
@@ -68,7 +68,7 @@ func (s *statusFlags) add(f *pflag.FlagSet) {
 }
 
 // check completes the flags and reports those that do not fit together.
-func (s *statusFlags) check(f *pflag.FlagSet) error {
+func (s *statusFlags) check(f *pflag.FlagSet, env func(string) (string, bool)) error {
 	if f.NArg() > 0 {
 		interval, err := time.ParseDuration(f.Arg(0))
 		switch s.watch = interval; { // --watch 10s
@@ -89,13 +89,13 @@ func (s *statusFlags) check(f *pflag.FlagSet) error {
 	case s.watch > 0 && s.output != outputTable:
 		return wrong(f, "--watch shows a table and cannot be combined with --output %s", s.output)
 	}
-	if _, _, err := net.SplitHostPort(s.url); err == nil { // as in http.listen
-		s.url = "http://" + s.url
+	if f.Changed("config") {
+		return nil
 	}
-	if u, err := neturl.Parse(s.url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return wrong(f, "--url %q is not a URL such as http://127.0.0.1:9644", s.url)
+	if _, _, err := net.SplitHostPort(s.remote.url); err == nil { // as in http.listen
+		s.remote.url = "http://" + s.remote.url
 	}
-	return nil
+	return s.remote.open(f, env)
 }
 
 func (p *program) status(ctx context.Context, args []string) error {
@@ -105,7 +105,7 @@ func (p *program) status(ctx context.Context, args []string) error {
 	if err := parseArgs(f, args, 1); err != nil {
 		return err
 	}
-	if err := flags.check(f); err != nil {
+	if err := flags.check(f, p.env); err != nil {
 		return err
 	}
 	if f.Changed("config") {
@@ -114,7 +114,7 @@ func (p *program) status(ctx context.Context, args []string) error {
 	if flags.watch > 0 {
 		return p.watchStatus(ctx, flags)
 	}
-	body, flows, err := readStatus(ctx, flags.url)
+	body, flows, err := readStatus(ctx, &flags.remote)
 	if err != nil {
 		return err
 	}
@@ -124,13 +124,13 @@ func (p *program) status(ctx context.Context, args []string) error {
 		}
 		return healthy(flows)
 	}
-	p.printStatuses(overviews(ctx, flags.url, flows))
+	p.printStatuses(overviews(ctx, &flags.remote, flows))
 	return healthy(flows)
 }
 
 // overviews sums up the flows of a running milena.
-func overviews(ctx context.Context, url string, flows []replicator.Status) (list []overview) {
-	stops := isStopping(ctx, url)
+func overviews(ctx context.Context, from *remote, flows []replicator.Status) (list []overview) {
+	stops := isStopping(ctx, from)
 	for _, s := range flows {
 		o := newOverview(s)
 		if o.stopping = stops; stops {
@@ -151,14 +151,14 @@ func (p *program) printStatuses(list []overview) {
 }
 
 // readStatus asks one running milena. The first result is its answer as JSON.
-func readStatus(ctx context.Context, url string) ([]byte, []replicator.Status, error) {
-	body, err := getStatus(ctx, url)
+func readStatus(ctx context.Context, from *remote) ([]byte, []replicator.Status, error) {
+	body, err := getStatus(ctx, from)
 	if err != nil {
-		return nil, nil, fmt.Errorf("status: %w; check that milena is running and that --url is the address of its http.listen", err)
+		return nil, nil, fmt.Errorf("status: %w", err)
 	}
 	var flows []replicator.Status
 	if err := json.Unmarshal(body, &flows); err != nil {
-		return nil, nil, fmt.Errorf("status: the answer of %s is not milena's: %w; check --url", url, err)
+		return nil, nil, fmt.Errorf("status: the answer of %s is not milena's: %w; check --url", from.url, err)
 	}
 	return body, flows, nil
 }
@@ -193,38 +193,32 @@ func needsAttention(bad, flows int) error {
 	return fmt.Errorf("status: %d of %s needs attention; the output says why", bad, count(flows, "flow"))
 }
 
-func getStatus(ctx context.Context, url string) ([]byte, error) {
-	code, body, err := getFrom(ctx, url, "/status")
-	if err == nil && code != http.StatusOK {
-		err = fmt.Errorf("%s/status answers %d %s", strings.TrimSuffix(url, "/"), code, http.StatusText(code))
+func getStatus(ctx context.Context, from *remote) ([]byte, error) {
+	answered, err := getFrom(ctx, from, "/status")
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w; check that milena is running and that --url is the address of its http.listen", err)
+	case answered.code != http.StatusOK:
+		return nil, from.failure(answered)
 	}
-	return body, err
+	return answered.body, nil
 }
 
 // isStopping reports whether a milena says that it is not ready because it stops.
-func isStopping(ctx context.Context, url string) bool {
-	code, body, err := getFrom(ctx, url, "/readyz")
-	return err == nil && code == http.StatusServiceUnavailable && slices.Contains(strings.Split(string(body), "\n"), reasonStopping)
+func isStopping(ctx context.Context, from *remote) bool {
+	answered, err := getFrom(ctx, from, "/readyz")
+	return err == nil && answered.code == http.StatusServiceUnavailable && slices.Contains(strings.Split(string(answered.body), "\n"), reasonStopping)
 }
 
 // getFrom sends a GET to a running milena.
-func getFrom(ctx context.Context, url, path string) (code int, body []byte, err error) {
+func getFrom(ctx context.Context, from *remote, path string) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+path, nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
+	answered, err := from.send(ctx, http.MethodGet, path, nil)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return 0, nil, fmt.Errorf("%s has not answered for %v: the process is paused, or its host has no CPU left", req.URL, statusTimeout)
+		err = fmt.Errorf("%s has not answered for %v: the process is paused, or its host has no CPU left", from.url, statusTimeout)
 	}
-	if err != nil {
-		return 0, nil, unanswered(url, err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err = io.ReadAll(resp.Body)
-	return resp.StatusCode, body, err
+	return answered, err
 }
 
 // printStatus prints totals first, then what is not in sync, then the topics, and last the partitions that need attention.
@@ -238,7 +232,7 @@ func (p *program) printStatus(o *overview) {
 		p.printf("  fence: lease: records that an earlier owner sends late may be twice, and are reported as foreign_write\n")
 	}
 	if o.ConfigRefused != "" {
-		p.printf("  %s\n", indented(refusedText(o.ConfigRefused), "    "))
+		p.printf("  %s\n", indented(summary.RefusedText(o.ConfigRefused), "    "))
 	}
 	for _, text := range append(o.Controllers, o.Certificates...) {
 		p.printf("  %s\n", indented(text, "    "))
@@ -296,7 +290,7 @@ func (p *program) printLimits(o *overview) {
 
 // printControl prints what people decided that holds, and whether they can decide.
 func (p *program) printControl(c replicator.ControlStatus) {
-	for _, text := range controlTexts(c) {
+	for _, text := range summary.ControlTexts(c) {
 		p.printf("  %s\n", indented(text, "    "))
 	}
 }
@@ -401,7 +395,7 @@ func (p *program) printAttention(o *overview) {
 	p.printEntries(o.Attention, o.Hidden)
 }
 
-func (p *program) printEntries(list attentionList, hidden int) {
+func (p *program) printEntries(list summary.Entries, hidden int) {
 	p.printf("\n")
 	rows := [][]cell{cells("TOPIC", "PARTITION", "STATE", "REASON")}
 	for _, e := range list {

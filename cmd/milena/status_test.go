@@ -183,7 +183,7 @@ func TestStatusOfAProcessThatIsPaused(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := getStatus(ctx, "http://"+l.Addr().String()); err == nil || !strings.Contains(err.Error(), "the process is paused") {
+	if _, err := getStatus(ctx, &remote{url: "http://" + l.Addr().String(), client: newClient(nil)}); err == nil || !strings.Contains(err.Error(), "the process is paused") {
 		t.Errorf("error is %v", err)
 	}
 }

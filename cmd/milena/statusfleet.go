@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/fleet"
 )
@@ -99,7 +100,7 @@ func (p *program) printFleet(result fleetResult) {
 	topics := fleetTopics(r)
 	p.printTopics(topics, len(topics), nil)
 	list := fleetAttention(r)
-	if hidden := list.choose(); len(list) > 0 {
+	if hidden := list.Choose(maxShown); len(list) > 0 {
 		p.printEntries(list, hidden)
 		return
 	}
@@ -119,10 +120,16 @@ func (p *program) printUnread(result fleetResult) {
 // printFleetProblems prints what people decided that holds, and what concerns the whole flow.
 func (p *program) printFleetProblems(r *fleet.Report) {
 	for _, d := range r.InForce {
-		p.printf("  %s\n", inForceText(string(d.What), d.Scope.String(), d.Who, d.Why, d.When, d.Until, d.Rate))
+		p.printf("  %s\n", summary.InForceText(string(d.What), d.Scope.String(), d.Who, d.Why, d.When, d.Until, d.Rate))
 	}
 	if r.Recovery != nil {
-		p.printf("  %s by %s: %s\n", r.Recovery.What, r.Recovery.Who, recoveryText(r.Recovery))
+		p.printf("  %s by %s: %s\n", r.Recovery.What, r.Recovery.Who, summary.RecoveryText(r.Recovery))
+	}
+	for _, f := range r.Frozen {
+		p.printf("  %s\n", summary.FrozenText(f))
+	}
+	if r.Drill != nil {
+		p.printf("  %s\n", summary.DrillText(r.Drill))
 	}
 	for _, problem := range r.Problems {
 		p.printf("  %s\n", indented(problem, "    "))
@@ -194,15 +201,6 @@ func asOf(r *fleet.Report) string {
 	return ", by the journal as of " + ago(r.At.Sub(r.JournaledAt))
 }
 
-// ago says how old something is.
-func ago(age time.Duration) string {
-	age = max(0, age).Round(time.Second)
-	if age < 2*time.Minute {
-		return fmt.Sprintf("%.0f s ago", age.Seconds())
-	}
-	return fmt.Sprintf("%v ago", age)
-}
-
 // partitionsWithoutOwner counts the partitions that nobody copies.
 func partitionsWithoutOwner(r *fleet.Report) (n int) {
 	for i := range r.Partitions {
@@ -237,21 +235,21 @@ func ranges(numbers []int32) string {
 }
 
 // fleetAttention lists the partitions and topics of a report that need attention.
-func fleetAttention(r *fleet.Report) (list attentionList) {
+func fleetAttention(r *fleet.Report) (list summary.Entries) {
 	for i := range r.Partitions {
 		switch p := &r.Partitions[i]; {
 		case p.Halted != nil:
-			list.add(p.Topic, p.Partition, "halted", fmt.Sprintf("%s: %s. %s", p.Halted.Kind, p.Halted.Detail, p.Halted.Hint))
+			list.Add(p.Topic, p.Partition, "halted", fmt.Sprintf("%s: %s. %s", p.Halted.Kind, p.Halted.Detail, p.Halted.Hint))
 		case !p.Listed:
-			list.add(p.Topic, p.Partition, "waiting", p.Why)
+			list.Add(p.Topic, p.Partition, "waiting", p.Why)
 		case p.TargetNoLeader:
-			list.add(p.Topic, p.Partition, "waiting", fmt.Sprintf("no broker of the target, cluster %s, leads the copy", r.Target))
+			list.Add(p.Topic, p.Partition, "waiting", fmt.Sprintf("no broker of the target, cluster %s, leads the copy", r.Target))
 		case p.Why != "":
-			list.add(p.Topic, p.Partition, "unknown", p.Why)
+			list.Add(p.Topic, p.Partition, "unknown", p.Why)
 		case p.Verified.Problem() != "":
-			list.add(p.Topic, p.Partition, "differs", p.Verified.Problem())
+			list.Add(p.Topic, p.Partition, "differs", p.Verified.Problem())
 		}
 	}
-	list.addNotCopied(r.NotCopied)
+	list.AddNotCopied(r.NotCopied)
 	return list
 }

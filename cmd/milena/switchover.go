@@ -42,7 +42,7 @@ func (p *program) switchover(ctx context.Context, args []string) error {
 	if *thaw {
 		ctx, cancel := context.WithTimeout(ctx, r.timeout)
 		defer cancel()
-		text, err := recovery.Thaw(ctx, clusters)
+		text, err := recovery.Thaw(ctx, clusters, reverse, r.options.Who)
 		if err != nil {
 			return fmt.Errorf("switchover: %w", err)
 		}

@@ -8,149 +8,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/fleet"
 )
 
-// The states of a topic, as people see them.
-const (
-	stateInStep     = "in_step"
-	stateCopying    = "copying"     // a moment behind, as a busy topic is
-	stateCatchingUp = "catching_up" // more than that
-	stateThrottled  = "throttled"   // behind, and somebody limits its rate
-	stateDraining   = "draining"    // milena stops, and waits for batches in flight
-	statePaused     = "paused"      // by somebody
-	stateWaiting    = "waiting"     // for a cluster, or for milena itself
-	stateStopped    = "stopped"     // no instance copies it, or somebody stopped the flow
-	stateDiffers    = "differs"     // the verification in the background found a difference
-	stateHalted     = "halted"      // by an anomaly; somebody must decide
-)
-
-// topicOverview sums up the partitions of a topic. Its state is the worst of theirs.
-type topicOverview struct {
-	Topic       string   `json:"topic"`
-	TargetTopic string   `json:"target_topic"`
-	Partitions  int      `json:"partitions"`
-	State       string   `json:"state"`
-	Note        string   `json:"note,omitempty"`        // who paused or throttled it, what it waits for, or the kind of the anomaly
-	Acked       int64    `json:"acked"`                 // sum of the partitions' acknowledged source offsets
-	Copied      *int64   `json:"copied,omitempty"`      // sum of the ends of the copies; absent if they are not known
-	LagRecords  *int64   `json:"lag_records"`           // of the partitions whose lag is known; null if none is
-	LagUnknown  int      `json:"lag_unknown"`           // partitions
-	LagSeconds  *float64 `json:"lag_seconds,omitempty"` // of the partition with the most
-	Attention   int      `json:"attention"`             // partitions that need it
-}
-
-// add adds a partition of a running milena.
-func (t *topicOverview) add(p replicator.PartitionStatus, throttled throttles) {
-	t.Acked += p.Acked
-	if t.Copied == nil {
-		t.Copied = new(int64)
-	}
-	*t.Copied += p.TargetEnd
-	state, note := stateOf(p)
-	if who := throttled.of(p.Topic); who != "" && (state == stateCopying || state == stateCatchingUp) {
-		state, note = stateThrottled, who
-	}
-	t.count(state, note, p.LagRecords)
-	if p.LagSeconds != nil && (t.LagSeconds == nil || *p.LagSeconds > *t.LagSeconds) {
-		t.LagSeconds = p.LagSeconds
-	}
-}
-
-// count adds what every partition has.
-func (t *topicOverview) count(state, note string, lag *int64) {
-	t.Partitions++
-	switch worst := worse(t.State, state); {
-	case worst != t.State:
-		t.State, t.Note = state, note
-	case state == t.State && note != t.Note && !strings.HasSuffix(t.Note, andOthers):
-		t.Note += andOthers
-	}
-	if lag == nil {
-		t.LagUnknown++
-		return
-	}
-	sum := *lag + t.lag()
-	t.LagRecords = &sum
-}
-
-// andOthers is the end of a note about several partitions that differ.
-const andOthers = " and others"
-
-func (t *topicOverview) lag() int64 {
-	if t.LagRecords == nil {
-		return 0
-	}
-	return *t.LagRecords
-}
-
-// stateOf is what a partition contributes to the state of its topic, and the note about it.
-func stateOf(p replicator.PartitionStatus) (state, note string) {
-	switch {
-	case p.Anomaly != nil:
-		return stateHalted, p.Anomaly.Kind
-	case p.State == "halted":
-		return stateHalted, ""
-	case p.Paused != nil && (p.Paused.What == control.StopFlow || p.Paused.What == control.FailOver):
-		return stateStopped, p.Paused.Who
-	case p.State == "paused" && p.Paused != nil:
-		return statePaused, p.Paused.Who
-	case p.State == "paused":
-		return statePaused, ""
-	case p.State != "replicating" && p.Wait != nil:
-		return stateWaiting, string(p.Wait.Reason)
-	case p.State != "replicating":
-		return stateWaiting, p.State
-	case p.LagRecords == nil:
-		return stateWaiting, "lag unknown"
-	case p.Verified.Problem() != "":
-		return stateDiffers, ""
-	case p.LagSeconds != nil && *p.LagSeconds > attentionSeconds:
-		return stateCatchingUp, ""
-	case *p.LagRecords > 0:
-		return stateCopying, ""
-	}
-	return stateInStep, ""
-}
-
-// worse returns the worse of two states.
-func worse(a, b string) string {
-	states := []string{stateInStep, stateCopying, stateCatchingUp, stateThrottled, stateDraining, statePaused, stateWaiting, stateDiffers, stateStopped, stateHalted}
-	return states[max(slices.Index(states, a), slices.Index(states, b))]
-}
-
 // drain shows that milena stops: topics that were copied drain.
-func drain(topics []topicOverview) {
+func drain(topics []summary.Topic) {
 	for i := range topics {
-		if worse(topics[i].State, stateDraining) == stateDraining {
-			topics[i].State, topics[i].Note = stateDraining, ""
+		if summary.Worse(topics[i].State, summary.Draining) == summary.Draining {
+			topics[i].State, topics[i].Note = summary.Draining, ""
 		}
 	}
-}
-
-// throttles has who limits the rate of a scope, such as topic orders.
-type throttles map[string]string
-
-func throttlesOf(inForce []replicator.DecisionStatus) throttles {
-	found := make(throttles)
-	for _, d := range inForce {
-		if d.What == control.Throttle {
-			found[d.Scope] = d.Who
-		}
-	}
-	return found
-}
-
-// of is who limits the rate of a topic, or of the whole flow; empty if nobody does.
-func (t throttles) of(topic string) string {
-	return cmp.Or(t[control.OfTopic(topic).String()], t[control.Scope{Kind: control.Flow}.String()])
 }
 
 // fleetTopics sums up the topics of a report, whose partitions are sorted.
-func fleetTopics(r *fleet.Report) (topics []topicOverview) {
-	throttled, decided := make(throttles), make(map[string]*control.Decision)
+func fleetTopics(r *fleet.Report) (topics []summary.Topic) {
+	throttled, decided := make(summary.Throttles), make(map[string]*control.Decision)
 	for _, d := range r.InForce {
 		decided[d.ID] = d
 		if d.What == control.Throttle {
@@ -160,67 +35,67 @@ func fleetTopics(r *fleet.Report) (topics []topicOverview) {
 	for i := range r.Partitions {
 		p := &r.Partitions[i]
 		if n := len(topics); n == 0 || topics[n-1].Topic != p.Topic {
-			topics = append(topics, topicOverview{Topic: p.Topic, TargetTopic: p.TargetTopic})
+			topics = append(topics, summary.Topic{Topic: p.Topic, TargetTopic: p.TargetTopic})
 		}
 		t := &topics[len(topics)-1]
 		state, note := fleetState(r, p, decided)
-		if by := throttled.of(p.Topic); by != "" && state == stateCopying {
-			state, note = stateThrottled, by
+		if by := throttled.Of(p.Topic); by != "" && state == summary.Copying {
+			state, note = summary.Throttled, by
 		}
-		if state == stateHalted || !p.Listed || p.TargetNoLeader || p.Why != "" {
+		if state == summary.Halted || !p.Listed || p.TargetNoLeader || p.Why != "" {
 			t.Attention++
 		}
 		if p.Journaled != nil {
 			t.Acked += *p.Journaled
 		}
-		t.count(state, note, p.LagRecords)
+		t.Count(state, note, p.LagRecords)
 	}
 	return topics
 }
 
-// fleetState is stateOf by the journal, which does not have the age of records: a topic that is behind is copying.
+// fleetState is summary.StateOf by the journal, which does not have the age of records: a topic that is behind is copying.
 func fleetState(r *fleet.Report, p *fleet.Partition, decided map[string]*control.Decision) (state, note string) {
 	by := decided[p.Paused]
 	switch {
 	case p.Halted != nil:
-		return stateHalted, p.Halted.Kind
+		return summary.Halted, p.Halted.Kind
 	case r.Mode == fleet.ModeStopped:
-		return stateStopped, "no instance runs"
+		return summary.Stopped, "no instance runs"
 	case slices.Contains(r.ShardsWithoutOwner, p.Shard):
-		return stateStopped, "no instance owns its shard"
+		return summary.Stopped, "no instance owns its shard"
 	case by != nil && (by.What == control.StopFlow || by.What == control.FailOver):
-		return stateStopped, by.Who
+		return summary.Stopped, by.Who
 	case by != nil:
-		return statePaused, by.Who
+		return summary.Paused, by.Who
 	case !p.Listed:
-		return stateWaiting, "not begun"
+		return summary.Waiting, "not begun"
 	case p.TargetNoLeader:
-		return stateWaiting, string(replicator.WaitTargetNoLeader)
+		return summary.Waiting, string(replicator.WaitTargetNoLeader)
 	case p.LagRecords == nil:
-		return stateWaiting, "lag unknown"
+		return summary.Waiting, "lag unknown"
 	case p.Verified.Problem() != "":
-		return stateDiffers, ""
+		return summary.Differs, ""
 	case *p.LagRecords > 0:
-		return stateCopying, ""
+		return summary.Copying, ""
 	}
-	return stateInStep, ""
+	return summary.InStep, ""
 }
 
 // chooseTopics keeps the topics with the most attention and lag, up to n, those first that wait for somebody. Lag does not order them: rows that move
 // cannot be read.
-func chooseTopics(topics []topicOverview, n int) []topicOverview {
-	byAttention := func(a, b topicOverview) int {
-		return cmp.Or(cmp.Compare(b.needsSomebody(), a.needsSomebody()), cmp.Compare(b.Attention, a.Attention))
+func chooseTopics(topics []summary.Topic, n int) []summary.Topic {
+	byAttention := func(a, b summary.Topic) int {
+		return cmp.Or(cmp.Compare(needsSomebody(&b), needsSomebody(&a)), cmp.Compare(b.Attention, a.Attention))
 	}
-	slices.SortStableFunc(topics, func(a, b topicOverview) int { return cmp.Or(byAttention(a, b), cmp.Compare(b.lag(), a.lag())) })
+	slices.SortStableFunc(topics, func(a, b summary.Topic) int { return cmp.Or(byAttention(a, b), cmp.Compare(b.Lag(), a.Lag())) })
 	topics = topics[:min(n, len(topics))]
-	slices.SortFunc(topics, func(a, b topicOverview) int { return cmp.Or(byAttention(a, b), cmp.Compare(a.Topic, b.Topic)) })
+	slices.SortFunc(topics, func(a, b summary.Topic) int { return cmp.Or(byAttention(a, b), cmp.Compare(a.Topic, b.Topic)) })
 	return topics
 }
 
 // needsSomebody is 1 if nothing is copied before somebody acts, else 0.
-func (t *topicOverview) needsSomebody() int {
-	if t.State == stateHalted || t.State == stateStopped {
+func needsSomebody(t *summary.Topic) int {
+	if t.State == summary.Halted || t.State == summary.Stopped {
 		return 1
 	}
 	return 0
@@ -231,7 +106,7 @@ const maxTopicRows = 20
 
 // printTopics prints a table by topic, those first that need attention. All is their number, of which the list may be a choice. Paces has how fast they
 // are, nil if that is not known.
-func (p *program) printTopics(topics []topicOverview, all int, paces paces) {
+func (p *program) printTopics(topics []summary.Topic, all int, paces paces) {
 	if len(topics) == 0 {
 		return
 	}
@@ -253,7 +128,7 @@ func (p *program) printTopics(topics []topicOverview, all int, paces paces) {
 			row = append(row, cells(behindText(t.LagSeconds))...)
 		} else {
 			pace := paces[t.Topic]
-			row = append(row, cells(rateText(pace), leftText(pace, t.lag()), copiedText(t))...)
+			row = append(row, cells(rateText(pace), leftText(pace, t.Lag()), copiedText(t))...)
 		}
 		rows = append(rows, row)
 	}
@@ -268,7 +143,7 @@ func (p *program) printTopics(topics []topicOverview, all int, paces paces) {
 }
 
 // lagCell is the lag of a topic in a table, with a + if there is more that is not known.
-func lagCell(t *topicOverview) string {
+func lagCell(t *summary.Topic) string {
 	switch {
 	case t.LagRecords == nil:
 		return "unknown"

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
@@ -116,11 +117,11 @@ func TestStatusOfAMilenaThatStops(t *testing.T) {
 // A long list is cut, and says so.
 func TestManyTopics(t *testing.T) {
 	t.Parallel()
-	var topics []topicOverview
+	var topics []summary.Topic
 	for i := range 30 {
-		topics = append(topics, topicOverview{Topic: strings.Repeat("x", i+1), State: stateInStep, Partitions: 1, LagRecords: ptr(int64(i))})
+		topics = append(topics, summary.Topic{Topic: strings.Repeat("x", i+1), State: summary.InStep, Partitions: 1, LagRecords: ptr(int64(i))})
 	}
-	topics[2].State = stateHalted
+	topics[2].State = summary.Halted
 	var out strings.Builder
 	newProgram(&out, &out, noEnv).printTopics(topics, 31, nil)
 	lines := strings.Split(out.String(), "\n")

@@ -8,8 +8,8 @@ import (
 
 // verifiedRow is a partition whose copy is verified in the background.
 type verifiedRow struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
+	Topic     string
+	Partition int32
 	*control.VerifiedStatus
 }
 

@@ -12,18 +12,19 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/config"
 )
 
 // watchStatus shows a running milena until ctx ends.
 func (p *program) watchStatus(ctx context.Context, flags statusFlags) error {
 	var s stopwatch
-	return p.watch(ctx, flags.watch, flags.url, func(ctx context.Context) (func(*program), error) {
-		_, flows, err := readStatus(ctx, flags.url)
+	return p.watch(ctx, flags.watch, flags.remote.url, func(ctx context.Context) (func(*program), error) {
+		_, flows, err := readStatus(ctx, &flags.remote)
 		if err != nil {
 			return nil, err
 		}
-		list := overviews(ctx, flags.url, flows)
+		list := overviews(ctx, &flags.remote, flows)
 		now := time.Now()
 		for i := range list {
 			o := &list[i]
@@ -59,7 +60,7 @@ func (p *program) watchFleet(ctx context.Context, c *config.Config, flows []conf
 		if err != nil {
 			return nil, err
 		}
-		topics := make([][]topicOverview, len(results))
+		topics := make([][]summary.Topic, len(results))
 		for i, r := range results {
 			if r.Report == nil {
 				continue
@@ -80,7 +81,7 @@ func (p *program) watchFleet(ctx context.Context, c *config.Config, flows []conf
 	})
 }
 
-func (p *program) printLiveFleet(result fleetResult, topics []topicOverview, s *stopwatch) {
+func (p *program) printLiveFleet(result fleetResult, topics []summary.Topic, s *stopwatch) {
 	r := result.Report
 	if r == nil {
 		p.printUnread(result)
@@ -92,7 +93,7 @@ func (p *program) printLiveFleet(result fleetResult, topics []topicOverview, s *
 	p.printFleetProblems(r)
 	p.printTopics(topics, len(topics), s.topics(result.Flow))
 	list := fleetAttention(r)
-	if hidden := list.choose(); len(list) > 0 {
+	if hidden := list.Choose(maxShown); len(list) > 0 {
 		p.printEntries(list, hidden)
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/cmd/milena/summary"
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator"
 )
@@ -140,7 +141,7 @@ func TestPaces(t *testing.T) {
 // The bar is about the records of the copy: source offsets may begin anywhere.
 func TestCopiedText(t *testing.T) {
 	t.Parallel()
-	for want, topic := range map[string]topicOverview{
+	for want, topic := range map[string]summary.Topic{
 		"[####################] 100%": {Copied: new(int64), LagRecords: new(int64)},
 		"[###################.]  99%": {Copied: ptr(int64(999_999)), Acked: 999_999, LagRecords: ptr(int64(1))},
 		"[##########..........]  50%": {Copied: ptr(int64(50)), Acked: 1_000_050, LagRecords: ptr(int64(50))},
@@ -197,7 +198,7 @@ func TestFitting(t *testing.T) {
 func TestGridWithColours(t *testing.T) {
 	t.Parallel()
 	rows := func() [][]cell {
-		return [][]cell{cells("TOPIC", "STATE", "LAG"), {{text: "a\x1b[31m"}, {stateHalted, colourOf(stateHalted)}, {text: "1"}}, {{text: "long-name"}, {stateCopying, colourOf(stateCopying)}, {text: "two\nlines"}}}
+		return [][]cell{cells("TOPIC", "STATE", "LAG"), {{text: "a\x1b[31m"}, {summary.Halted, colourOf(summary.Halted)}, {text: "1"}}, {{text: "long-name"}, {summary.Copying, colourOf(summary.Copying)}, {text: "two\nlines"}}}
 	}
 	var out strings.Builder
 	p := newProgram(&out, &out, noEnv)

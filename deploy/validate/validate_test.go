@@ -1,4 +1,5 @@
-// Package validate_test checks the manifests of deploy/kubernetes against the types and rules of Kubernetes. It is a module of its own, so that
+// Package validate_test checks the manifests of deploy/kubernetes and of the chart in deploy/helm against the types and rules of
+// Kubernetes, and the files of deploy/compose against those of Compose. It is a module of its own, so that
 // milena does not depend on Kubernetes.
 //
 //	go test -count=1 ./...    because Go does not notice that files outside of a module have changed
@@ -159,10 +160,15 @@ func TestPodsHaveTheConfigOfTheFolder(t *testing.T) {
 	}
 }
 
-// The Pod Security Standard "restricted" of the newest version that the module knows.
 func TestPodIsRestricted(t *testing.T) {
 	t.Parallel()
-	pod := statefulSet(t).Spec.Template
+	checkRestricted(t, statefulSet(t))
+}
+
+// checkRestricted checks the Pod Security Standard "restricted" of the newest version that the module knows.
+func checkRestricted(t *testing.T, set *apps.StatefulSet) {
+	t.Helper()
+	pod := set.Spec.Template
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -224,15 +230,7 @@ func TestSelectorsFindThePods(t *testing.T) {
 	if len(selectors) != 7 {
 		t.Errorf("%d selectors", len(selectors))
 	}
-	for of, s := range selectors {
-		selector, err := meta.LabelSelectorAsSelector(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if selector.Empty() || !selector.Matches(labels.Set(set.Spec.Template.Labels)) {
-			t.Errorf("the selector of %s is %q, and pods have %v", of, selector, set.Spec.Template.Labels)
-		}
-	}
+	checkSelectors(t, set, selectors)
 	port := set.Spec.Template.Spec.Containers[0].Ports[0].Name
 	names := []string{
 		readFile[core.Service](t, "service.yaml").Spec.Ports[0].TargetPort.StrVal,
@@ -242,6 +240,20 @@ func TestSelectorsFindThePods(t *testing.T) {
 	for _, name := range names {
 		if name != port {
 			t.Errorf("the port is %s, and one asks for %s", port, name)
+		}
+	}
+}
+
+// checkSelectors checks that each selector finds the pods.
+func checkSelectors(t *testing.T, set *apps.StatefulSet, selectors map[string]*meta.LabelSelector) {
+	t.Helper()
+	for of, s := range selectors {
+		selector, err := meta.LabelSelectorAsSelector(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if selector.Empty() || !selector.Matches(labels.Set(set.Spec.Template.Labels)) {
+			t.Errorf("the selector of %s is %q, and pods have %v", of, selector, set.Spec.Template.Labels)
 		}
 	}
 }

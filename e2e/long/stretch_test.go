@@ -90,7 +90,7 @@ func TestStretchedTarget(t *testing.T) {
 		goOn   []string
 		says   []string
 	}{
-		{"the quorum is at the site of milena", []int{1, 2, 3}, []string{"wide", "here"}, []string{`there +0.*no broker of the target leads`}},
+		{"the quorum is at the site of milena", []int{1, 2, 3}, []string{"wide", "here"}, []string{`there +0.*no broker of the target, cluster target, leads the copy`}},
 		{"no site has a quorum", []int{1, 2, 3, 4}, nil, []string{`cluster target: brokers 1, 2 do not reach the active controller since`}},
 		{"the quorum is at the other site", []int{2, 3, 4}, nil, []string{`cluster target: brokers 1, 2 do not reach the active controller since`}},
 	} {

@@ -30,12 +30,12 @@ func startSwitching(t *testing.T, partitions, groups int64) *switching.World {
 	return w
 }
 
-// An application moves ten times to the target and back, with ACLs as the freeze and with producers that it stops itself in turn. Each of its groups
+// An application moves ten times to the target and back, with each freeze in turn: ACLs, quotas, and producers that it stops itself. Each of its groups
 // processes each record exactly once.
 func TestTenSwitchovers(t *testing.T) {
 	w := startSwitching(t, 200, 50)
 	times := switching.Times{}
-	freezes := []string{"acl", "none"}
+	freezes := []string{"acl", "quota", "none"}
 	for i := range int(number(t, "MILENA_ROUNDS", 10)) {
 		for range 2 {
 			work(t)
@@ -103,6 +103,34 @@ func TestSwitchoverKilledBetweenSteps(t *testing.T) {
 	}
 	must(t, w.App.Finish(t.Context()))
 	t.Logf("%d records: each group processed each of them once", w.App.Written())
+}
+
+// The command is killed inside each step, by what it has written to the control topic that the step begins, and a moment later: so also while it freezes, stops
+// the flow, starts the flow back and thaws, with ACLs and with quotas. Whoever repeats the command gets to the other cluster, and no group loses a record or
+// processes one twice.
+func TestSwitchoverKilledInsideSteps(t *testing.T) {
+	w := startSwitching(t, 8, 6)
+	hits := make(map[string]int)
+	for _, step := range steps() {
+		for i, later := range []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond} {
+			how := []string{"acl", "quota"}[i%2]
+			work(t)
+			inside, err := w.KilledInside(t.Context(), step, later, "--freeze", how)
+			must(t, err)
+			t.Logf("--freeze %s: killed %v after the record of step %s: inside it: %v", how, later, step, inside)
+			if inside {
+				hits[step]++
+			}
+			must(t, w.SwitchUntilDone(t.Context(), nil, "--freeze", how))
+		}
+	}
+	must(t, w.App.Finish(t.Context()))
+	for _, step := range steps() {
+		if hits[step] == 0 {
+			t.Errorf("it was never killed inside step %s", step)
+		}
+	}
+	t.Logf("%d records: each group processed each of them once; killed inside %v", w.App.Written(), hits)
 }
 
 // A switchover that is interrupted, or out of time, leaves nothing. A dry run changes nothing. Of two at once, the second one sees who is there.

@@ -127,10 +127,10 @@ func (w *world) start(ctx context.Context, list ...*instance) error {
 	return nil
 }
 
-// overview is what /overview says of the first flow, as far as it is needed.
+// overview is what /status says of the first flow, as far as it is needed.
 type overview struct {
-	Records    int64 `json:"records"`
-	Partitions int   `json:"partition_count"`
+	Records    int64      `json:"records"`
+	Partitions []struct{} `json:"partitions"`
 	Instance   struct {
 		State     string `json:"state"`
 		Held      int    `json:"held"`
@@ -142,16 +142,14 @@ type overview struct {
 }
 
 func (i *instance) overview(ctx context.Context) (o overview, err error) {
-	var all struct {
-		Flows []overview `json:"flows"`
-	}
-	if err := call(ctx, http.MethodGet, i.URL()+"/overview", nil, &all); err != nil {
+	var flows []overview
+	if err := call(ctx, http.MethodGet, i.URL()+"/status", nil, &flows); err != nil {
 		return o, err
 	}
-	if len(all.Flows) == 0 {
+	if len(flows) == 0 {
 		return o, errors.New("no flow")
 	}
-	return all.Flows[0], nil
+	return flows[0], nil
 }
 
 // call sends a request, and reads the JSON of the answer into a value, if that is not nil.
@@ -223,7 +221,7 @@ func (w *world) state(ctx context.Context) (text string, ok bool) {
 		if o.Instance.State != "assigned" {
 			return text, false
 		}
-		held, partitions = held+o.Instance.Held, partitions+o.Partitions
+		held, partitions = held+o.Instance.Held, partitions+len(o.Partitions)
 	}
 	return fmt.Sprintf("%s%d partitions", text, partitions), held == shards && partitions >= w.partitions
 }

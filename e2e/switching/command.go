@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -26,10 +27,11 @@ func (o *Outcome) String() string { return strings.Join(o.Lines, "\n") }
 // Switchover runs milena switchover from the cluster that the application uses to the other one. Look, if not nil, is told each line of the output, and
 // returns a signal that the process gets then, or nil.
 func (w *World) Switchover(ctx context.Context, look func(line string) syscall.Signal, args ...string) (*Outcome, error) {
-	return w.switchoverOf(ctx, w.App.cluster, look, args...)
+	return w.switchoverOf(ctx, w.App.cluster, look, nil, args...)
 }
 
-func (w *World) switchoverOf(ctx context.Context, from int, look func(line string) syscall.Signal, args ...string) (*Outcome, error) {
+// switchoverOf runs the command from a cluster. Started, if not nil, gets its process.
+func (w *World) switchoverOf(ctx context.Context, from int, look func(line string) syscall.Signal, started func(*os.Process), args ...string) (*Outcome, error) {
 	cmd := exec.CommandContext(ctx, w.Binary, append([]string{"switchover", "-c", w.Milena.Config(), "--flow", w.flow(from)}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var complaint strings.Builder
@@ -40,6 +42,9 @@ func (w *World) switchoverOf(ctx context.Context, from int, look func(line strin
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
+	}
+	if started != nil {
+		started(cmd.Process)
 	}
 	o := &Outcome{}
 	for lines := bufio.NewScanner(out); lines.Scan(); {

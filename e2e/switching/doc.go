@@ -10,6 +10,7 @@
 //	producer.go  producers, one of them with transactions
 //	group.go     consumer groups in all states
 //	command.go   the command milena switchover, and how it is killed
+//	inside.go    the command killed inside a step, which its control topic tells
 //	times.go     how long its steps take
 //
 // The packages e2e and e2e/long run it.

@@ -2,6 +2,7 @@ package switching
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -66,6 +67,9 @@ func (g *group) client(cluster int, opts ...kgo.Opt) (*kgo.Client, error) {
 	level := kgo.ReadCommitted()
 	if g.uncommitted {
 		level = kgo.ReadUncommitted()
+	}
+	if g.app.w.Newer {
+		opts = append(opts, kgo.Balancers(kgo.RangeBalancer()), kgo.ServerSideBalancer())
 	}
 	return g.app.w.client(cluster, append([]kgo.Opt{
 		kgo.ConsumerGroup(g.name), kgo.FetchIsolationLevel(level), kgo.ConsumeTopics(Topic, g.app.w.copied(cluster)), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -224,4 +228,37 @@ func (g *group) stop() error {
 	g.cancel()
 	g.cancel = nil
 	return <-g.ended
+}
+
+// AwaitProtocol waits until the groups with members are of the protocol that the options name.
+func (w *World) AwaitProtocol(ctx context.Context) (err error) {
+	for {
+		if err = w.checkProtocol(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (w *World) checkProtocol(ctx context.Context) error {
+	return w.clusters[w.App.cluster].Admin(func(admin *kadm.Client) error {
+		described, err := admin.DescribeConsumerGroups(ctx, w.App.Groups()...)
+		if err != nil {
+			return err
+		}
+		for _, g := range w.App.groups {
+			if g.state != active && g.state != strict {
+				continue
+			}
+			d, ok := described[g.name]
+			if newer := ok && d.Err == nil && len(d.Members) > 0; newer != w.Newer {
+				return fmt.Errorf("group %s is of the newer protocol: %v, %w", g.name, newer, d.Err)
+			}
+		}
+		return nil
+	})
 }

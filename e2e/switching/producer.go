@@ -117,13 +117,20 @@ func (p *producer) write(ctx context.Context, cl *kgo.Client, cluster int, batch
 	return good
 }
 
-// produce writes a batch, and waits a little longer than ctx for the answer.
+// produce writes a batch. If ctx ends, it waits a little for the answer, and then closes the client, as an application does that is started again: the client
+// of a producer that is throttled keeps a request for minutes, whatever is canceled, and sends it once it connects again.
 func (p *producer) produce(ctx context.Context, cl *kgo.Client, batch []*kgo.Record) kgo.ProduceResults {
-	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(answerWait, cancel) })
+	answered := make(chan struct{})
+	defer close(answered)
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-answered:
+		case <-time.After(answerWait):
+			cl.Close()
+		}
+	})
 	defer stop()
-	return cl.ProduceSync(patient, batch...)
+	return cl.ProduceSync(context.WithoutCancel(ctx), batch...)
 }
 
 // answerWait is how long a producer that is stopped waits for an answer. A throttled one gets none.
@@ -150,10 +157,11 @@ func (p *producer) transact(ctx context.Context, cl *kgo.Client, cluster int, ba
 	}
 	results := p.produce(ctx, cl, batch)
 	if err := results.FirstErr(); err != nil {
-		// Whatever was written is aborted with the transaction: by the producer, or, if that is refused, by its next start.
+		// Whatever was written is aborted with the transaction: by the producer, or, if that is refused or the client closed, by its next start or the timeout of
+		// the transaction.
 		p.refused = append(p.refused, batch...)
 		aborted := errors.Join(cl.AbortBufferedRecords(patient), cl.EndTransaction(patient, kgo.TryAbort))
-		if !isRefused(err) && !errors.Is(err, context.Canceled) {
+		if !isRefused(err) && !errors.Is(err, kgo.ErrClientClosed) {
 			p.app.fail("write in a transaction: %w", err)
 		}
 		if aborted != nil {

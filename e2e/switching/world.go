@@ -30,8 +30,9 @@ const (
 // Options are those of a world.
 type Options struct {
 	Partitions int
-	PerSecond  int // records of all producers together
-	Groups     int // consumer groups; the states follow each other
+	PerSecond  int  // records of all producers together
+	Groups     int  // consumer groups; the states follow each other
+	Newer      bool // the groups are of the newer protocol (KIP-848), whose members the broker assigns partitions to
 	Binary     string
 	Jars       kafka.Jars
 	Dir        string

@@ -48,6 +48,8 @@ type Recovery struct {
 	Seen   time.Time `json:"seen"`
 	// Drilled is how a drill came out, nil for other recoveries and while it runs.
 	Drilled *Drilled `json:"drilled,omitempty"`
+	// Frozen says whose producers the recovery, or one before it, has stopped, nil if it has stopped none, or they may write again.
+	Frozen *Frozen `json:"frozen,omitempty"`
 	// Document is what the recovery wants to know again.
 	Document json.RawMessage `json:"document"`
 }
@@ -62,6 +64,17 @@ type Drilled struct {
 	// Findings is how many things were found that a failover or a switchover would suffer from.
 	Findings int `json:"findings"`
 }
+
+// Frozen says which producers are stopped. The time is UTC, and zero if it is not known.
+type Frozen struct {
+	Cluster string    `json:"cluster"`
+	How     string    `json:"how"`  // such as acl
+	Flow    string    `json:"flow"` // whose switchover did that, and whose thaw takes it back
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// Freeze is what the record of a freeze is called that is kept on the cluster that is frozen, in the control topic of the flow back.
+const Freeze = "freeze"
 
 // RecoveryTimeout is after which silence of its holder a recovery counts as broken off.
 const RecoveryTimeout = 15 * time.Second
@@ -174,7 +187,7 @@ func decodeRecovery(value []byte) (r Recovery, err error) {
 	}
 	err = errors.Join(
 		matches("id", r.ID, idForm), matches("what", r.What, haltForm), text("who", r.Who, maxName, needed), text("holder", r.Holder, maxName, needed),
-		text("step", r.Step, maxName, optional), moment("when", r.When, needed), moment("seen", r.Seen, needed),
+		text("step", r.Step, maxName, optional), r.Frozen.check(), moment("when", r.When, needed), moment("seen", r.Seen, needed),
 	)
 	switch {
 	case err != nil:
@@ -183,6 +196,13 @@ func decodeRecovery(value []byte) (r Recovery, err error) {
 		return r, fmt.Errorf("there is no state %.50q of a recovery", string(r.State))
 	}
 	return r, nil
+}
+
+func (f *Frozen) check() error {
+	if f == nil {
+		return nil
+	}
+	return errors.Join(text("cluster", f.Cluster, maxName, needed), text("how", f.How, maxName, needed), text("flow", f.Flow, maxName, needed), moment("since", f.Since, optional))
 }
 
 // value is what a key should have, nil for none.
@@ -235,25 +255,22 @@ func (s *State) RecoveryOf(what string) *Recovery {
 	return s.recovery.current
 }
 
-// LastDrills returns the newest drill that has ended, whose outcome is nil if it could not be carried out, and the newest one that was passed, nil if there is none.
-func (s *State) LastDrills() (last, passed *Recovery) {
-	for _, r := range s.recovery.ended {
-		if r.What != Drill {
-			continue
-		}
-		if last == nil || last.ID < r.ID {
-			last = &r
-		}
-		if r.Drilled != nil && r.Drilled.Passed && (passed == nil || passed.ID < r.ID) {
-			passed = &r
-		}
-	}
-	return last, passed
-}
-
 // Recoveries returns the recoveries that have ended, the oldest first.
 func (s *State) Recoveries() []Recovery {
 	return slices.SortedFunc(maps.Values(s.recovery.ended), func(a, b Recovery) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// Frozen returns whose producers are stopped: those of the source, by a switchover of this flow, and those of the target, by one of the flow back.
+func (s *State) Frozen() (list []Frozen) {
+	if r := s.recovery.current; r != nil && r.Frozen != nil {
+		list = append(list, *r.Frozen)
+	}
+	for _, r := range s.Recoveries() {
+		if r.What == Freeze && r.Frozen != nil {
+			list = append(list, *r.Frozen)
+		}
+	}
+	return list
 }
 
 // ReadTo is the offset up to which the topic was read, exclusive.

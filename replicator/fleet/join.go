@@ -23,6 +23,7 @@ func (r *reading) join(p *picked) Report {
 	if open := r.decisions.Recovery(); open != nil && open.IsOpen() {
 		report.Recovery = open.Status(now)
 	}
+	report.Frozen, report.Drill = r.decisions.Frozen(), r.decisions.Drill()
 	report.Mode, report.Instances = r.instances(now)
 	byShard := owners(len(r.journal), report.Instances)
 	if report.Mode != ModeUnknown && r.members.moving == "" {

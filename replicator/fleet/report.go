@@ -43,6 +43,10 @@ type Report struct {
 	InForce []*control.Decision `json:"in_force,omitempty"`
 	// Recovery is a switchover, a failover or the like that has not ended.
 	Recovery *control.RecoveryStatus `json:"recovery,omitempty"`
+	// Frozen are the clusters whose producers a switchover has stopped, and that may not write yet.
+	Frozen []control.Frozen `json:"frozen,omitempty"`
+	// Drill is the last drill of the flow, absent if there was none.
+	Drill *control.DrillStatus `json:"drill,omitempty"`
 	// RPO is what a failover would lose. It is known without the source, as of the last time that an instance saw it.
 	RPO offsets.RPO `json:"rpo"`
 	// RTOObjectiveSeconds is how long a failover may take by the config, absent if it has no objective.

@@ -94,7 +94,7 @@ func TestPlan_acls(t *testing.T) {
 		{
 			name: "a topic without ACL is open", options: Options{Topics: []string{"free", "orders"}}, hidden: true,
 			bindings: []string{"ALLOW READ milena orders"}, rights: map[string]int32{"free": allRights, "orders": readOnly},
-			want: map[string][]string{"free": {"ALLOW ALL *", "DENY WRITE *"}, "orders": {"DENY WRITE *"}}, note: "1 topics have no ACL and are open to everyone",
+			want: map[string][]string{"free": {"ALLOW ALL *", "DENY WRITE *"}, "orders": {"DENY WRITE *"}}, note: "1 topic without an ACL, so open to everyone",
 		},
 		{
 			name: "a topic without ACL is open, and milena writes", options: Options{Topics: []string{"free", "orders"}, Writes: true}, hidden: true,

@@ -27,7 +27,7 @@ func planACLs(ctx context.Context, client *kgo.Client, o Options, p *Plan) error
 		return fmt.Errorf("describe ACLs of cluster %s: %w", o.Cluster, err)
 	}
 	a := newAccess(bindings, o.Principals)
-	p.ok("authorizer", "cluster %s has an authorizer, and %d ACLs on topics", o.Cluster, len(bindings))
+	p.ok("authorizer", "cluster %s has an authorizer, and %s on topics", o.Cluster, counted(len(bindings), "ACL"))
 	if err := planRights(ctx, client, o, p); err != nil {
 		return err
 	}
@@ -143,12 +143,12 @@ func (a *access) describe(o Options, p *Plan) {
 	if denied := slices.Sorted(maps.Keys(principals)); !a.whole && len(denied) > 0 {
 		who += " (" + named(denied) + ")"
 	}
-	p.ok("topics", "WRITE is taken away from %s on %d topics of cluster %s: %d ACLs are created, %d exist", who, len(o.Topics), o.Cluster, create, found)
+	p.ok("topics", "WRITE is taken away from %s on %s of cluster %s: %s to create, %d there already", who, counted(len(o.Topics), "topic"), o.Cluster, counted(create, "ACL"), found)
 	if len(idle) > 0 {
 		p.note("no ACL allows anyone to write to %s, so nothing is changed there", named(idle))
 	}
 	if opened > 0 {
-		p.note("%d topics have no ACL and are open to everyone (allow.everyone.if.no.acl.found); ACLs that allow everyone everything but WRITE keep them open to readers", opened)
+		p.note("%s without an ACL, so open to everyone (allow.everyone.if.no.acl.found): ACLs that allow everyone everything but WRITE keep readers there", counted(opened, "topic"))
 	}
 	if !a.whole {
 		p.note("a principal that is allowed to write later is not denied; the freeze then holds no longer, which is checked")

@@ -218,7 +218,7 @@ func thawACLs(ctx context.Context, cl *kgo.Client, m Memory) (notes []string, er
 		}
 	}
 	if len(gone) > 0 {
-		notes = append(notes, fmt.Sprintf("%d of %d ACLs of the freeze of cluster %s were not there, because they were not created or somebody deleted them: %s", len(gone), total, m.Cluster, named(gone)))
+		notes = append(notes, fmt.Sprintf("%d of %s of the freeze of cluster %s were not there, because they were not created or somebody deleted them: %s", len(gone), counted(total, "ACL"), m.Cluster, named(gone)))
 	}
 	return notes, errors.Join(errs...)
 }

@@ -33,22 +33,11 @@ type brokerConfigs struct {
 // Brokers know neither allow.everyone.if.no.acl.found nor super.users as configs of their own, because they belong to the authorizer: they list
 // them if they are in the file, and hide the value.
 func describeBrokers(ctx context.Context, client *kgo.Client) (found brokerConfigs, err error) {
-	request := kmsg.NewPtrDescribeConfigsRequest()
-	metadata, err := kadm.NewClient(client).BrokerMetadata(ctx) // ListBrokers asks for all topics, and fails if one may not be seen
+	resources, err := askConfigs(ctx, client, "authorizer.class.name", "super.users", "allow.everyone.if.no.acl.found")
 	if err != nil {
 		return found, err
 	}
-	for _, b := range metadata.Brokers.NodeIDs() {
-		resource := kmsg.NewDescribeConfigsRequestResource()
-		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(b))
-		resource.ConfigNames = []string{"authorizer.class.name", "super.users", "allow.everyone.if.no.acl.found"}
-		request.Resources = append(request.Resources, resource)
-	}
-	response, err := request.RequestWith(ctx, client)
-	if err != nil {
-		return found, err
-	}
-	for _, resource := range response.Resources {
+	for _, resource := range resources {
 		if resource.ErrorCode != 0 {
 			found.unreadable, found.everyone, found.superUsers = true, true, true
 			continue
@@ -58,6 +47,53 @@ func describeBrokers(ctx context.Context, client *kgo.Client) (found brokerConfi
 		}
 	}
 	return found, nil
+}
+
+// askConfigs asks all brokers for configs.
+func askConfigs(ctx context.Context, client *kgo.Client, names ...string) ([]kmsg.DescribeConfigsResponseResource, error) {
+	request := kmsg.NewPtrDescribeConfigsRequest()
+	metadata, err := kadm.NewClient(client).BrokerMetadata(ctx) // ListBrokers asks for all topics, and fails if one may not be seen
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range metadata.Brokers.NodeIDs() {
+		resource := kmsg.NewDescribeConfigsRequestResource()
+		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(b))
+		resource.ConfigNames = names
+		request.Resources = append(request.Resources, resource)
+	}
+	response, err := request.RequestWith(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	return response.Resources, nil
+}
+
+const maxIdle = "connections.max.idle.ms"
+
+// longestIdle is after how long each broker has closed a connection that it has muted, 0 if one never does so or does not tell. What the client has sent
+// meanwhile is not carried out then.
+func longestIdle(ctx context.Context, client *kgo.Client) (time.Duration, error) {
+	resources, err := askConfigs(ctx, client, maxIdle)
+	if err != nil {
+		return 0, err
+	}
+	return longestOf(resources), nil
+}
+
+func longestOf(resources []kmsg.DescribeConfigsResponseResource) (longest time.Duration) {
+	for _, resource := range resources {
+		i := slices.IndexFunc(resource.Configs, func(c kmsg.DescribeConfigsResponseResourceConfig) bool { return c.Name == maxIdle && c.Value != nil })
+		if i < 0 {
+			return 0
+		}
+		millis, err := strconv.ParseInt(*resource.Configs[i].Value, 10, 64)
+		if err != nil || millis <= 0 {
+			return 0
+		}
+		longest = max(longest, time.Duration(millis)*time.Millisecond)
+	}
+	return longest
 }
 
 func (f *brokerConfigs) add(c kmsg.DescribeConfigsResponseResourceConfig) {

@@ -6,6 +6,7 @@
 //	acls.go     creates, checks and deletes the ACLs
 //	brokers.go  what brokers say about their authorizer and milena's rights; waits until all brokers have a change
 //	quotas.go   plans, sets, checks and puts back quotas
+//	byhand.go   what to do with Kafka's own tools if the memory is lost
 //
 // [NewPlan] changes nothing. Its [Memory] is JSON, and all that [Freeze] does and [Thaw] takes back: it is kept before Freeze is called, so that
 // whoever finds it later can call Thaw, however far Freeze came. Memory names each topic once, however many principals are denied: about the size
@@ -51,9 +52,11 @@
 // meanwhile stays, and Thaw says so.
 //
 // This is softer than ACLs. It is for the whole cluster, so producers to other topics are stopped too. A broker appends a request before it
-// throttles: each connection may write one more, also after a client has connected again, which some do while they are muted. And a connection
-// stays muted after the freeze was taken back: minutes for a small record, hours for a full batch (kgo: two minutes after a record of 7 bytes).
-// Clients write at once when they connect again. Milena needs DESCRIBE_CONFIGS and ALTER_CONFIGS on the cluster, which runs Kafka 2.6 or later.
+// throttles: each connection may write one more, also after a client has connected again, which some do while they are muted (kgo within a minute,
+// and its request in the buffer cannot be canceled). And a connection stays muted after the freeze was taken back: minutes for a small record, hours
+// for a full batch, as what was written in the 10 s before the freeze counts (kgo: two minutes after a record of 7 bytes, 24 after 300 B/s). A broker
+// closes it after its connections.max.idle.ms, without carrying out what the client has sent meanwhile. A rate that mutes for a shorter time stops
+// nobody who writes little, so it stays at the lowest one. Clients write at once when they connect again. Milena needs DESCRIBE_CONFIGS and ALTER_CONFIGS on the cluster, which runs Kafka 2.6 or later.
 //
 // # none
 //

@@ -83,6 +83,8 @@ type Memory struct {
 	ACLs []TopicACLs `json:"acls,omitempty"`
 	// Quotas are the entities whose quota is changed.
 	Quotas []EntityQuota `json:"quotas,omitempty"`
+	// IdleSeconds is after how long the brokers close a connection that they have muted, 0 if never or not known.
+	IdleSeconds int64 `json:"idle_seconds,omitempty"`
 }
 
 // NewPlan finds out what a freeze would do, and whether it can be done. It changes nothing. An error means that the cluster could not be asked.
@@ -176,4 +178,12 @@ func named(items []string) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(items[:maxNamed], ", "), more)
 	}
 	return strings.Join(items, ", ")
+}
+
+// counted is a number of things.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -108,6 +109,11 @@ func planQuotas(ctx context.Context, client *kgo.Client, o Options, p *Plan) err
 	if err != nil {
 		return fmt.Errorf("describe client quotas of cluster %s, which needs Kafka 2.6: %w", o.Cluster, err)
 	}
+	idle, err := longestIdle(ctx, client)
+	if err != nil {
+		return fmt.Errorf("describe configs of the brokers of cluster %s: %w", o.Cluster, err)
+	}
+	p.Memory.IdleSeconds = int64(idle.Seconds())
 	p.planQuotas(o, all)
 	if !p.OK() {
 		return nil
@@ -144,7 +150,7 @@ func (p *Plan) planQuotas(o Options, all []quota) {
 		explicit = append(explicit, fmt.Sprintf("%s (%g B/s)", q.Entity, q.rate))
 		p.Memory.Quotas = append(p.Memory.Quotas, EntityQuota{q.Entity, &q.rate, frozenRate})
 	}
-	p.ok("quotas", "%s is set to %d B/s for all users and client ids of cluster %s, and for %d that have their own quota", produceRate, frozenRate, o.Cluster, len(explicit))
+	p.ok("quotas", "%s is set to %d B/s for all users and client ids of cluster %s, and instead of each quota of their own: %d", produceRate, frozenRate, o.Cluster, len(explicit))
 	if len(explicit) > 0 {
 		p.note("quotas of their own are changed too, and put back as they are: %s", named(explicit))
 	}
@@ -153,7 +159,19 @@ func (p *Plan) planQuotas(o Options, all []quota) {
 	}
 	p.note("quotas are for the whole cluster %s: producers to other topics are stopped too", o.Cluster)
 	p.note("a broker appends a request before it throttles: each connection of a producer may write one more, also after it connects again")
-	p.note("after the freeze is taken back, a connection stays muted for as long as it was throttled, minutes for a small record and hours for a full batch: let producers connect again")
+	p.note("a transaction that is open when its producer is throttled stays open until its transaction.timeout.ms: the switchover waits for that")
+	p.note("after the freeze is taken back, %s", p.Memory.Muted())
+}
+
+// Muted says what becomes of the connections of throttled producers once the quotas are put back. It is empty for other freezes.
+func (m Memory) Muted() string {
+	switch {
+	case m.Method != "" && m.Method != Quota:
+		return ""
+	case m.IdleSeconds > 0:
+		return fmt.Sprintf("a producer that stays connected is muted for as long as it was throttled, at most %v (connections.max.idle.ms): start those again that hang", time.Duration(m.IdleSeconds)*time.Second)
+	}
+	return "a producer that stays connected is muted for as long as it was throttled, minutes for a small record and hours for a full batch: start those again that hang"
 }
 
 // exempt gives milena quotas of its own where none of its user has precedence over the defaults. They are the rates that it has.

@@ -135,9 +135,20 @@ func (d *document) thawed() {
 	}
 }
 
+// frozenBy says whose producers are stopped, by switchovers from a cluster along a flow; nil if none are.
+func (d *document) frozenBy(source, flow string) *control.Frozen {
+	list := d.freezes()
+	if len(list) == 0 {
+		return nil
+	}
+	first := &list[0]
+	return &control.Frozen{Cluster: source, How: string(first.Memory.Method), Flow: flow, Since: first.Since}
+}
+
 // frozen is a freeze that this recovery carried out. It is written before anything is changed.
 type frozen struct {
 	Memory freeze.Memory `json:"memory"`
+	Since  time.Time     `json:"since,omitzero"`
 	Thawed time.Time     `json:"thawed,omitzero"`
 }
 

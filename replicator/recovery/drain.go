@@ -29,41 +29,59 @@ type drained struct {
 	fleet   fleet.Report
 }
 
-// look reads the ends of the source, and then how far the copies are. The ends are high watermarks: what an open transaction hides is not copied yet.
+// looker finds out how far a flow is, again and again. Each time the journal is read once.
+type looker struct {
+	clusters client.Clusters
+	source   *kgo.Client
+	read     func(context.Context, client.Clusters) (fleet.Report, error)
+	topics   []string // that the last report has, nil if there was none
+}
+
+func newLooker(c client.Clusters, source *kgo.Client) *looker {
+	return &looker{clusters: c, source: source, read: fleet.Read}
+}
+
+// look looks once.
 func look(ctx context.Context, c client.Clusters, source *kgo.Client) (*drained, error) {
-	admin := kadm.NewClient(source)
-	d := &drained{ends: make(map[offsets.TopicPartition]int64)}
-	first, err := fleet.Read(ctx, c) // which topics there are
-	if err != nil {
-		return nil, err
+	return newLooker(c, source).look(ctx)
+}
+
+// look reads the ends of the source, and then how far the copies are. The ends are high watermarks: what an open transaction hides is not copied yet. Which
+// topics there are it knows from its last look: of one that has come since, the end is not known, so not all is copied, and one that is gone is an error.
+func (l *looker) look(ctx context.Context) (d *drained, err error) {
+	defer func() {
+		if l.topics = nil; err == nil {
+			l.topics = topicsOf(&d.fleet)
+		}
+	}()
+	if l.topics == nil {
+		first, err := l.read(ctx, l.clusters)
+		if err != nil {
+			return nil, err
+		}
+		if l.topics = topicsOf(&first); len(l.topics) == 0 {
+			d = &drained{at: time.Now(), ends: make(map[offsets.TopicPartition]int64), fleet: first}
+			d.problem = d.find(nil)
+			return d, nil
+		}
 	}
-	topics := make(map[string]bool)
-	for i := range first.Partitions {
-		topics[first.Partitions[i].Topic] = true
-	}
-	delete(topics, offsets.HeartbeatsTopic) // milena's own
-	d.at = time.Now()
-	names := slices.Sorted(maps.Keys(topics))
-	if len(names) == 0 {
-		d.fleet = first
-		d.problem = d.find(nil)
-		return d, nil
-	}
-	high, err := admin.ListEndOffsets(ctx, names...)
+	d = &drained{at: time.Now(), ends: make(map[offsets.TopicPartition]int64)}
+	admin := kadm.NewClient(l.source)
+	high, err := admin.ListEndOffsets(ctx, l.topics...)
 	if err == nil {
 		err = high.Error()
 	}
 	if err != nil {
-		return nil, c.SourceError(err)
+		return nil, l.clusters.SourceError(err)
 	}
-	stable, err := admin.ListCommittedOffsets(ctx, names...)
+	stable, err := admin.ListCommittedOffsets(ctx, l.topics...)
 	if err == nil {
 		err = stable.Error()
 	}
 	if err != nil {
-		return nil, c.SourceError(err)
+		return nil, l.clusters.SourceError(err)
 	}
-	if d.fleet, err = fleet.Read(ctx, c); err != nil {
+	if d.fleet, err = l.read(ctx, l.clusters); err != nil {
 		return nil, err
 	}
 	high.Each(func(o kadm.ListedOffset) {
@@ -71,6 +89,16 @@ func look(ctx context.Context, c client.Clusters, source *kgo.Client) (*drained,
 	})
 	d.problem = d.find(stable)
 	return d, nil
+}
+
+// topicsOf are the topics of a report, but for milena's own; nil if there are none.
+func topicsOf(r *fleet.Report) []string {
+	topics := make(map[string]bool)
+	for i := range r.Partitions {
+		topics[r.Partitions[i].Topic] = true
+	}
+	delete(topics, offsets.HeartbeatsTopic)
+	return slices.Sorted(maps.Keys(topics))
 }
 
 // lag is how many records are not copied, and of how many partitions that is not known. Heartbeats are left out.

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
@@ -41,6 +39,11 @@ type failback struct {
 // or not.
 func FailBack(ctx context.Context, c client.Clusters, reverse *client.Clusters, o Options) (*Report, error) {
 	report := &Report{Verb: Failback, Flow: c.Flow.Name, Source: c.Flow.Source, Target: c.Flow.Target, Who: o.Who, Steps: []Step{}}
+	if !o.DryRun && reverse != nil {
+		if ended, err := endFailback(ctx, c, reverse, o.Who); ended != nil {
+			return ended, err
+		}
+	}
 	resumes, plan, err := o.isResumed(ctx, c, Failback)
 	if err != nil {
 		return report, err
@@ -72,9 +75,32 @@ func FailBack(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 	f := &failback{run: r, o: r.doc.Options, reverse: reverse}
 	f.o.gone = o.gone
 	if err = f.execute(ctx); err == nil && reverse != nil {
-		err = f.thawHome(ctx)
+		err = thawHome(ctx, c, reverse, o.Who)
 	}
 	return r.report(), err
+}
+
+// endFailback takes back the freeze that a failback has left that has ended, if there is one: its process was killed before its last deed, or that failed. The
+// report is that of the failback; nil if there is nothing to do.
+func endFailback(ctx context.Context, c client.Clusters, reverse *client.Clusters, who string) (*Report, error) {
+	_, state, done, err := control.Open(ctx, c)
+	if err != nil {
+		return nil, nil //nolint:nilnil,nilerr // whoever reads the topic next says it
+	}
+	done()
+	last := state.Recovery()
+	if last == nil || last.What != string(Failback) || last.State != control.RecoveryDone {
+		return nil, nil //nolint:nilnil // none is no error
+	}
+	doc, err := decodeDocument(last)
+	if err != nil || len(doc.freezes()) == 0 {
+		return nil, nil //nolint:nilnil,nilerr // as above
+	}
+	report, err := ReportOf(last)
+	if err != nil {
+		return nil, err
+	}
+	return report, thawHome(ctx, c, reverse, who)
 }
 
 // isAsBegun returns an error if a failback that is resumed was begun with other options about what only the old source has: those count, and whoever says
@@ -134,9 +160,9 @@ func (f *failback) execute(ctx context.Context) error {
 }
 
 // thawHome takes back a freeze that the source has kept since before the failover. Only once the failback has ended, its record can be changed for that.
-func (f *failback) thawHome(ctx context.Context) error {
-	if _, err := Thaw(ctx, f.clusters); err != nil {
-		return fmt.Errorf("clients are home, but their producers may still be frozen by an earlier switchover: %w; milena switchover --flow %s --thaw takes that back", err, f.clusters.Flow.Name)
+func thawHome(ctx context.Context, c client.Clusters, reverse *client.Clusters, who string) error {
+	if _, err := Thaw(ctx, c, reverse, who); err != nil {
+		return fmt.Errorf("clients are home, but their producers may still be frozen by an earlier switchover: %w; repeat the command, or milena switchover --flow %s --thaw takes that back", err, c.Flow.Name)
 	}
 	return nil
 }
@@ -193,8 +219,9 @@ func (f *failback) catchUp(ctx context.Context) (string, error) {
 	}
 	defer source.Close()
 	var speed pace
+	looks := newLooker(*f.reverse, source)
 	for {
-		left, problem, err := f.lagOf(ctx, source)
+		left, problem, err := f.lagOf(ctx, looks)
 		switch {
 		case err == nil && problem == "" && left <= f.o.MaxLag:
 			return fmt.Sprintf("flow %s has %s left to copy", f.reverse.Flow.Name, counted(int(left), "record")), nil
@@ -213,8 +240,8 @@ func (f *failback) catchUp(ctx context.Context) (string, error) {
 }
 
 // lagOf is how many records the reverse flow has left to copy, or why a switchover cannot begin whatever that is.
-func (f *failback) lagOf(ctx context.Context, source *kgo.Client) (left int64, problem string, err error) {
-	d, err := look(ctx, *f.reverse, source)
+func (f *failback) lagOf(ctx context.Context, looks *looker) (left int64, problem string, err error) {
+	d, err := looks.look(ctx)
 	if err != nil {
 		return 0, "", err
 	}

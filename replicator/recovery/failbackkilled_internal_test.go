@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/milena-kafka/milena/replicator"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/freeze"
@@ -117,6 +119,49 @@ func TestFailbackKilledAfterTheExport(t *testing.T) {
 		t.Fatalf("%v: %+v", err, report)
 	}
 	s.isBack(file)
+}
+
+// A process is killed when the failback has ended, and before it could take back the freeze that the source has kept since before the failover. The status of
+// the flow says who is frozen, and the same command takes it back.
+func TestFailbackKilledBeforeItsThaw(t *testing.T) {
+	t.Parallel()
+	s := &scene{Clusters: replicatortest.NewClusters(t, 1), t: t}
+	s.Source.CreateTopic("orders", 1)
+	before := s.quotas()
+	made, err := freeze.NewPlan(t.Context(), s.Source.Client, freeze.Options{Cluster: "a", Method: freeze.Quota, Principals: []string{"User:ANONYMOUS"}, ClientIDs: []string{"milena"}})
+	if err != nil || !made.OK() {
+		t.Fatalf("%v: %+v", err, made)
+	}
+	if err := freeze.Freeze(t.Context(), s.Source.Client, made.Memory); err != nil {
+		t.Fatal(err)
+	}
+	killed, err := begin(t.Context(), s.AsCommand(), Failback, Options{Who: "alice"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer killed.close()
+	if err := killed.change(t.Context(), func(d *document) { d.Earlier = []frozen{{Memory: made.Memory, Since: now()}} }); err != nil {
+		t.Fatal(err)
+	}
+	if err := killed.end(t.Context(), control.RecoveryDone); err != nil {
+		t.Fatal(err)
+	}
+	if list := s.ControlState().Frozen(); len(list) != 1 || list[0].Cluster != "a" {
+		t.Errorf("the control topic says %+v", list)
+	}
+	report, err, _ := s.failBack("", never)
+	if err != nil || report.State != control.RecoveryDone || report.Verb != Failback {
+		t.Fatalf("%v: %+v", err, report)
+	}
+	if diff := cmp.Diff(before, s.quotas()); diff != "" {
+		t.Error(diff)
+	}
+	if list := s.ControlState().Frozen(); len(list) > 0 {
+		t.Errorf("the control topic still says %+v", list)
+	}
+	if _, err, _ := s.failBack("", never); err == nil {
+		t.Error("there is nothing to do, and another failback was carried out")
+	}
 }
 
 // isBack checks the end of a failback.

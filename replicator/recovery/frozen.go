@@ -1,11 +1,14 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -26,17 +29,18 @@ func (s *switchover) keepFreeze(ctx context.Context) error {
 	s.mu.Lock()
 	kept := document{Frozen: s.doc.Frozen, Earlier: s.doc.Earlier}
 	s.mu.Unlock()
-	return writeKept(ctx, *s.reverse, s.o.Who, kept)
+	return writeKept(ctx, *s.reverse, s.o.Who, s.clusters.Flow.Name, kept)
 }
 
-func writeKept(ctx context.Context, c client.Clusters, who string, kept document) error {
+// writeKept writes the freezes that switchovers of a flow left to the control topic of the flow back, whose clusters are c.
+func writeKept(ctx context.Context, c client.Clusters, who, flow string, kept document) error {
 	log, _, done, err := control.Open(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer done()
-	r := control.NewRecovery("freeze", who, holder())
-	r.ID, r.State = keptFreeze, control.RecoveryDone
+	r := control.NewRecovery(control.Freeze, who, holder())
+	r.ID, r.State, r.Frozen = keptFreeze, control.RecoveryDone, kept.frozenBy(c.Flow.Target, flow)
 	if r.Document, err = json.Marshal(kept); err != nil {
 		return err
 	}
@@ -62,16 +66,28 @@ func thawKept(ctx context.Context, c client.Clusters, who string, target *kgo.Cl
 	if err != nil || len(kept.freezes()) == 0 {
 		return "", err
 	}
-	texts := []string{fmt.Sprintf("producers of cluster %s may write again", c.Flow.Target)}
-	for _, f := range slices.Backward(kept.freezes()) {
-		notes, err := freeze.Thaw(ctx, target, f.Memory)
-		if err != nil {
-			return "", c.TargetError(err)
-		}
-		texts = append(texts, notes...)
+	text, err := takeBack(ctx, c.Flow.Target, target, kept.freezes()...)
+	if err != nil {
+		return "", c.TargetError(err)
 	}
 	kept.thawed()
-	return strings.Join(texts, "; "), writeKept(ctx, c, who, kept)
+	return text, writeKept(ctx, c, who, "", kept)
+}
+
+// takeBack takes back freezes of a cluster, the newest first, and says what that means for its producers.
+func takeBack(ctx context.Context, alias string, cl *kgo.Client, list ...frozen) (string, error) {
+	texts, muted := []string{"producers of cluster " + alias + " may write again"}, ""
+	for _, f := range slices.Backward(list) {
+		notes, err := freeze.Thaw(ctx, cl, f.Memory)
+		if err != nil {
+			return "", err
+		}
+		texts, muted = append(texts, notes...), cmp.Or(muted, f.Memory.Muted())
+	}
+	if muted != "" {
+		texts = append(texts, muted)
+	}
+	return strings.Join(texts, "; "), nil
 }
 
 // thawSource takes back the freeze that the last switchover of a flow left on its source. It returns an empty text if there is none.
@@ -90,23 +106,32 @@ func thawSource(ctx context.Context, c client.Clusters, source *kgo.Client) (str
 		return "", err
 	}
 	r.record.Holder = holder()
-	texts := []string{"producers of cluster " + c.Flow.Source + " may write again"}
-	for _, f := range slices.Backward(r.doc.freezes()) {
-		notes, err := freeze.Thaw(ctx, source, f.Memory)
-		if err != nil {
-			return "", c.SourceError(err)
-		}
-		texts = append(texts, notes...)
+	text, err := takeBack(ctx, c.Flow.Source, source, r.doc.freezes()...)
+	if err != nil {
+		return "", c.SourceError(err)
 	}
 	if err := r.change(ctx, func(d *document) { d.thawed() }); err != nil {
 		return "", err
 	}
-	return strings.Join(texts, "; "), nil
+	return text, nil
 }
 
-// Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there. One that has not ended is an error.
-func Thaw(ctx context.Context, c client.Clusters) (string, error) {
-	_, state, done, err := control.Open(ctx, c)
+// targetWait is how long the target may take to answer before a thaw looks for the freeze on the source.
+const targetWait = 20 * time.Second
+
+// Thaw takes back the freeze that the last switchover of a flow left on its source, for whoever wants to go on there. One that has not ended is an error. If
+// the target does not answer, nobody knows how far it is, and it can neither go on nor be undone: then the freeze that the source itself keeps for the flow
+// back counts, if there is such a flow.
+func Thaw(ctx context.Context, c client.Clusters, reverse *client.Clusters, who string) (string, error) {
+	asked, cancel := ctx, context.CancelFunc(func() {})
+	if reverse != nil {
+		asked, cancel = context.WithTimeout(ctx, targetWait)
+	}
+	defer cancel()
+	_, state, done, err := control.Open(asked, c)
+	if err != nil && reverse != nil && !isAnswer(err) && ctx.Err() == nil {
+		return thawWithoutTarget(ctx, c, *reverse, who, err)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -120,4 +145,18 @@ func Thaw(ctx context.Context, c client.Clusters) (string, error) {
 	}
 	defer source.Close()
 	return thawSource(ctx, c, source)
+}
+
+// thawWithoutTarget takes back the freeze of the source that the source keeps.
+func thawWithoutTarget(ctx context.Context, c, reverse client.Clusters, who string, why error) (string, error) {
+	source, err := c.OpenSource()
+	if err != nil {
+		return "", err
+	}
+	defer source.Close()
+	text, err := thawKept(ctx, reverse, who, source)
+	if err != nil || text == "" {
+		return text, errors.Join(why, err)
+	}
+	return fmt.Sprintf("%s; cluster %s does not answer: a switchover that has not ended is undone by its command once it does", text, c.Flow.Target), nil
 }

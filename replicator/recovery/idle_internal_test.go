@@ -55,7 +55,7 @@ func TestThawInTheMidstOfASwitchover(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.close()
-	if text, err := Thaw(t.Context(), c.AsCommand()); err == nil || !strings.Contains(err.Error(), "alice began has not ended") {
+	if text, err := Thaw(t.Context(), c.AsCommand(), nil, "bob"); err == nil || !strings.Contains(err.Error(), "alice began has not ended") {
 		t.Errorf("%q, %v", text, err)
 	}
 }

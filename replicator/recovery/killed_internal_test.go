@@ -244,6 +244,9 @@ func TestFailoverKeepsTheFreezeOfASwitchoverThatItReplaces(t *testing.T) {
 	if n := len(failover.doc.freezes()); n != 1 {
 		t.Errorf("%d freezes are known", n)
 	}
+	if list := c.ControlState().Frozen(); len(list) != 1 || list[0].Cluster != "a" { // also of an older version, which does not say since when
+		t.Errorf("the control topic says %+v", list)
+	}
 }
 
 // Two people begin on an empty topic, and the second one is paused before its first record. The first one is under way then, and goes on.

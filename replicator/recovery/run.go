@@ -35,6 +35,8 @@ type run struct {
 
 // Event is what a recovery tells while it is under way.
 type Event struct {
+	// ID is that of the recovery, empty before it has begun.
+	ID   string
 	Step Step
 	// Waiting is what the step waits for, empty if the event is that the step began or ended.
 	Waiting string
@@ -188,6 +190,7 @@ func (r *run) saveLocked(ctx context.Context) (err error) {
 	}
 	r.record.Seen = time.Now().UTC().Truncate(time.Millisecond)
 	r.doc.Report.State = r.record.State
+	r.record.Frozen = r.doc.frozenBy(r.clusters.Flow.Source, r.clusters.Flow.Name)
 	if r.record.Document, err = json.Marshal(r.doc); err != nil {
 		return err
 	}
@@ -295,5 +298,5 @@ func (r *run) waiting(format string, args ...any) {
 		step = r.doc.Report.Steps[n-1]
 	}
 	r.mu.Unlock()
-	r.watch(Event{Step: step, Waiting: fmt.Sprintf(format, args...)})
+	r.watch(Event{ID: r.record.ID, Step: step, Waiting: fmt.Sprintf(format, args...)})
 }

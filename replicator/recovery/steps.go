@@ -182,7 +182,7 @@ func (r *run) note(ctx context.Context, s Step) error {
 		*at, r.record.Step = s, s.Name
 	})
 	if r.watch != nil {
-		r.watch(Event{Step: s})
+		r.watch(Event{ID: r.record.ID, Step: s})
 	}
 	return err
 }

@@ -132,7 +132,7 @@ func SwitchOver(ctx context.Context, c client.Clusters, reverse *client.Clusters
 	if err == nil {
 		report.Clients = clientsOf(c, reverse)
 	}
-	return report, err
+	return report, s.stillFrozen(err)
 }
 
 // isResumed reports whether a recovery was broken off, and goes on. It also returns the steps, with how long they took before.
@@ -174,7 +174,7 @@ func (s *switchover) freeze(ctx context.Context) (string, error) {
 		if !plan.OK() {
 			return "", &RefusedError{freezeRows(plan)}
 		}
-		if err := s.change(ctx, func(d *document) { d.Frozen = &frozen{Memory: plan.Memory} }); err != nil {
+		if err := s.change(ctx, func(d *document) { d.Frozen = &frozen{Memory: plan.Memory, Since: now()} }); err != nil {
 			return "", err
 		}
 	}
@@ -184,7 +184,11 @@ func (s *switchover) freeze(ctx context.Context) (string, error) {
 	if err := freeze.Freeze(ctx, s.source, s.doc.Frozen.Memory); err != nil {
 		return "", s.clusters.SourceError(err)
 	}
-	return fmt.Sprintf("producers of cluster %s are stopped by %s", s.clusters.Flow.Source, methodText(s.o.Freeze)), nil
+	text := fmt.Sprintf("producers of cluster %s are stopped by %s", s.clusters.Flow.Source, methodText(s.o.Freeze))
+	if s.o.Freeze == freeze.Quota {
+		text += "; each may write one more request whenever it connects again, so stop those that still run"
+	}
+	return text, nil
 }
 
 func methodText(m freeze.Method) string {
@@ -202,7 +206,7 @@ func (s *switchover) thaw(ctx context.Context) (string, error) {
 	case !s.doc.Frozen.holds(): // a process was killed before it could keep that
 		return "it is taken back already", s.keepFreeze(ctx)
 	}
-	notes, err := freeze.Thaw(ctx, s.source, s.doc.Frozen.Memory)
+	text, err := takeBack(ctx, s.clusters.Flow.Source, s.source, *s.doc.Frozen)
 	if err != nil {
 		return "", s.clusters.SourceError(err)
 	}
@@ -212,7 +216,19 @@ func (s *switchover) thaw(ctx context.Context) (string, error) {
 	if err := s.keepFreeze(ctx); err != nil {
 		return "", err
 	}
-	return strings.Join(append([]string{"producers of cluster " + s.clusters.Flow.Source + " may write again"}, notes...), "; "), nil
+	return text, nil
+}
+
+// stillFrozen adds to the error of a switchover that has neither ended nor been undone whose producers stay stopped, and what ends that.
+func (s *switchover) stillFrozen(err error) error {
+	if err == nil || errors.Is(err, errTaken) || !s.record.IsOpen() || !s.doc.Frozen.holds() {
+		return err
+	}
+	cure := fmt.Sprintf("milena switchover --flow %s --thaw lets them write at once, also while cluster %s does not answer", s.clusters.Flow.Name, s.clusters.Flow.Target)
+	if s.reverse == nil {
+		cure = fmt.Sprintf("only cluster %s knows the freeze, so that it can be taken back once that answers, or by hand: %s", s.clusters.Flow.Target, s.doc.Frozen.Memory.ByHand())
+	}
+	return fmt.Errorf("%w; the producers of cluster %s are still stopped by %s: %s", err, s.clusters.Flow.Source, methodText(s.o.Freeze), cure)
 }
 
 const (
@@ -225,11 +241,12 @@ const (
 // drain waits until all is copied, and proves it twice.
 func (s *switchover) drain(ctx context.Context) (string, error) {
 	var before, last *drained
+	looks := newLooker(s.clusters, s.source)
 	for {
 		if err := s.holds(ctx); err != nil && ctx.Err() == nil {
 			return "", err
 		}
-		now, err := look(ctx, s.clusters, s.source)
+		now, err := looks.look(ctx)
 		if ctx.Err() != nil { // what it says is only that it was ended
 			return "", fmt.Errorf("%w: %s", ctx.Err(), lastProblem(last))
 		}
@@ -361,6 +378,9 @@ func (s *switchover) start(ctx context.Context) (string, error) {
 
 // startReverse lets the reverse flow run, if somebody has stopped it.
 func (s *switchover) startReverse(ctx context.Context) (string, error) {
+	if err := s.holds(ctx); err != nil { // this process may go on long after the one that has proven it
+		return "", err
+	}
 	if s.reverse == nil {
 		return "there is none; nothing copies back", nil
 	}

@@ -73,7 +73,7 @@ func TestFailOverAfterASwitchoverThatWasBrokenOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	there, back := s.AsCommand(), s.ReverseAsCommand()
-	if text, err := Thaw(t.Context(), there); err == nil {
+	if text, err := Thaw(t.Context(), there, nil, "bob"); err == nil {
 		t.Errorf("while the switchover has not ended, a thaw says: %s", text)
 	}
 	s.Source.Cut()
@@ -95,7 +95,7 @@ func TestFailOverAfterASwitchoverThatWasBrokenOff(t *testing.T) {
 	if cmp.Equal(before, quotas()) {
 		t.Fatal("nothing is frozen")
 	}
-	if text, err := Thaw(t.Context(), there); err != nil || text == "" {
+	if text, err := Thaw(t.Context(), there, nil, "bob"); err != nil || text == "" {
 		t.Fatalf("%q, %v", text, err)
 	}
 	if diff := cmp.Diff(before, quotas()); diff != "" {
