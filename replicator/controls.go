@@ -54,7 +54,7 @@ type controls struct {
 }
 
 func newControls(log *control.Log, flow config.Flow) controls {
-	return controls{flow: flow, log: log, incoming: control.NewState(flow), acting: newActing(), permits: make(map[offsets.TopicPartition][]permit)}
+	return controls{flow: flow, log: log, state: *control.NewState(flow), incoming: control.NewState(flow), acting: newActing(), permits: make(map[offsets.TopicPartition][]permit)}
 }
 
 // openControls reads what people decided before anything is copied. A flow that may not read it is not controlled. Any other error is waited for, because

@@ -119,29 +119,6 @@ func (p *pair) findRest(ctx context.Context, s *shard, stopped *control.Decision
 	}
 }
 
-// stand finds out whether the shard may copy, unless that is known, and lets it.
-func (r *recovery) stand(ctx context.Context) {
-	p, s := r.flow.pair, r.shard
-	if p == nil {
-		return
-	}
-	pending := false
-	for _, known := range r.known {
-		pending = pending || !known.isRestored() && s.isPending(r.loaded[known.source()])
-	}
-	if s.copies.Load() && !pending {
-		return
-	}
-	r.standing = p.standing(ctx, s)
-	if r.standing.copies() && !p.permit(s, r.standing.turn) {
-		r.standing.wait = "somebody has stopped or started the flow meanwhile"
-	}
-	if !r.standing.copies() {
-		s.waits.Store(!r.standing.stopped)
-		r.flow.log.Info("a shard copies nothing", "shard", s.number, "why", r.standing.why())
-	}
-}
-
 // isPending reports whether a partition of the shard has not been begun since the shard was last at rest: it is to continue behind what the other half has
 // copied since.
 func (s *shard) isPending(l *offsets.Restored) bool {
@@ -204,12 +181,6 @@ func (p *pair) noteState(stopped *control.Decision) {
 		c.stoppedBy = id
 		c.turn++
 	}
-}
-
-// isStandby reports whether the flow is a way back that nobody has ever started.
-func (c *controls) isStandby() bool {
-	d := c.stopped()
-	return d != nil && d.ID == control.Standby
 }
 
 // pauseOf returns what keeps a partition from being copied, nil if nothing does.

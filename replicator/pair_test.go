@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -260,4 +261,55 @@ func TestHalvesThatAreKilledAtAnyTime(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A half that does not copy writes nothing into the topics of clients, no marker either: whether nobody has started it yet, it was stopped, or it waits for
+// the other one, and also when it is begun again.
+func TestHalfThatDoesNotCopyWritesNothing(t *testing.T) {
+	t.Parallel()
+	h := &halves{Clusters: replicatortest.NewClusters(t, 1), t: t}
+	h.changes = []func(*config.Flow){replicatortest.FastJournal, replicatortest.FastTopics, func(f *config.Flow) { f.Heartbeats, f.Shards = false, 3 }}
+	h.there, h.home = h.PairAsCommand(h.changes...)
+	h.Source.CreateTopic("orders", 2)
+	h.Source.Produce("orders", 2, 50, "first")
+	ends := func(when string, want map[int32]int64) {
+		t.Helper()
+		if diff := cmp.Diff(want, h.Source.EndOffsets("orders")); diff != "" {
+			t.Errorf("%s: %s", when, diff)
+		}
+	}
+	again := func(what string) {
+		t.Helper()
+		before := h.Source.EndOffsets("orders")
+		h.back.Cancel()
+		if err := h.back.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		h.startBack()
+		h.back.Until("its shards are taken over", func(replicator.Status) bool { return h.back.Metric("milena_takeovers_total", "result", "done") >= 3 })
+		h.back.UntilTopicSyncs(2)
+		ends(what, before)
+	}
+
+	h.startForth()
+	h.startBack()
+	h.back.UntilReady()
+	ends("nobody has started it", map[int32]int64{0: 50, 1: 50})
+	h.forth.UntilCopied("orders")
+	again("nobody has started it, and it was begun again")
+
+	h.turn(h.there, h.home)
+	h.Target.Produce("orders", 2, 20, "there")
+	h.back.UntilCopied("orders")
+	h.turn(h.home, h.there)
+	h.Source.Produce("orders", 2, 10, "home")
+	h.forth.UntilCopied("orders") // so the way back is at rest
+	again("it was stopped")
+
+	h.decide(h.home, control.StartFlow)
+	h.back.Until("the way back says why it copies nothing", func(s replicator.Status) bool { return len(s.NotReady) > 0 })
+	again("it waits for the other one")
+	h.Source.Produce("orders", 2, 10, "home again")
+	h.forth.UntilCopied("orders")
+	again("it still waits")
 }

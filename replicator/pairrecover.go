@@ -3,25 +3,15 @@ package replicator
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 )
 
-// restoreHalfLocked restores a partition of a half of a pair, if it is not to be restored as any other: what is not to copy is held, unless its log tail may
-// have records that the journal does not know; and what is to copy again continues behind what the other half has copied. The partition's lock is held, here
-// and in the next methods.
+// restoreHalfLocked restores a partition of a half of a pair, if it is not to be restored as any other: what is to copy again continues behind what the other
+// half has copied. The partition's lock is held, here and in the next methods.
 func (r *recovery) restoreHalfLocked(p *partition, l *offsets.Restored) (done bool, err error) {
-	listed, pending := l != nil && l.State != nil, r.shard.isPending(l)
-	switch {
-	case r.standing != nil && !r.standing.copies() && pending && r.shard.copies.Load(): // the others of the shard copy already
-		p.state, p.recovery = waiting, nil
-		p.outside = outside{why: r.standing.why(), after: time.Now().Add(refreshEvery)}
-		return true, nil
-	case r.standing != nil && !r.standing.copies() && (pending || !listed):
-		p.keepOutLocked(r.standing.why())
-		return true, nil
+	switch pending := r.shard.isPending(l); {
 	case !pending:
 		return false, nil
 	case r.standing == nil: // it became pending since; the next takeover reads who may copy

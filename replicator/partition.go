@@ -295,15 +295,6 @@ func (p *partition) doubtLocked() {
 	p.resetLocked()
 }
 
-// keepOut is keepOutLocked for a partition that waits.
-func (p *partition) keepOut(why string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.state == waiting {
-		p.keepOutLocked(why)
-	}
-}
-
 // keepOutLocked leaves the partition out of all fences of its shard, because it is a half of a pair that does not copy. The partition's lock is held.
 func (p *partition) keepOutLocked(why string) {
 	p.state, p.recovery = waiting, nil

@@ -88,12 +88,7 @@ func (f *Flow) newRecovery(s *shard) *recovery {
 		s.doubtMembers()
 	}
 	now := time.Now()
-	standby := f.pair != nil && f.controls.isStandby()
 	for _, p := range s.waiting() {
-		if standby { // no marker goes into topics into which nothing was ever copied
-			p.keepOut("the flow is stopped")
-			continue
-		}
 		if !p.isFenceable(now) {
 			continue // it stays outside, so that the others do not wait for it
 		}
@@ -114,9 +109,17 @@ func (r *recovery) partitions() []*partition {
 
 // fenceLocked fences the shard and its known partitions, and reads the journal if necessary. The shard's lock is held.
 func (r *recovery) fenceLocked(ctx context.Context) error {
-	if r.flow.claims() {
+	switch {
+	case r.flow.claims():
 		return r.claimLocked(ctx)
+	case r.flow.pair != nil:
+		return r.fenceHalfLocked(ctx)
 	}
+	return r.fenceKnownLocked(ctx, r.shard.fenceLocked)
+}
+
+// fenceKnownLocked is fenceLocked with transactions, by a fence of the shard. The shard's lock is held.
+func (r *recovery) fenceKnownLocked(ctx context.Context, fence func(context.Context, []offsets.TopicPartition) (marker, map[offsets.TopicPartition]error, error)) error {
 	s := r.shard
 	wanted := []offsets.TopicPartition{s.journal()}
 	for _, p := range r.known {
@@ -127,7 +130,7 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 	}
 	for {
 		began := r.flow.lease.now()
-		mark, outside, err := s.fenceLocked(ctx, wanted)
+		mark, outside, err := fence(ctx, wanted)
 		if err != nil {
 			return err
 		}
@@ -175,7 +178,6 @@ func (r *recovery) reconcile(ctx context.Context) (err error) {
 			}
 		}
 	}()
-	r.stand(ctx)
 	byTail, err := r.restoreAll()
 	if err != nil {
 		return err

@@ -240,6 +240,15 @@ func (s *shard) fenceLocked(ctx context.Context, partitions []offsets.TopicParti
 	return mark, outside, err
 }
 
+// fenceJournalLocked fences the journal before it is said which partitions are to be fenced too. So it replaces no producer id: an earlier owner may still
+// write partitions with that. The shard's lock is held.
+func (s *shard) fenceJournalLocked(ctx context.Context, partitions []offsets.TopicPartition) (marker, map[offsets.TopicPartition]error, error) {
+	before := s.fencer.producerID
+	mark, outside, err := s.fencer.fence(ctx, partitions)
+	s.noteProducer(before)
+	return mark, outside, err
+}
+
 // noteProducer lets all members wait for another takeover if the producer id is a new one. The shard's lock is held.
 func (s *shard) noteProducer(before int64) {
 	s.producer.Store(s.fencer.producerID)
