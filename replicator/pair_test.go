@@ -1,6 +1,7 @@
 package replicator_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -295,6 +296,9 @@ func TestHalfThatDoesNotCopyWritesNothing(t *testing.T) {
 	h.startBack()
 	h.back.UntilReady()
 	ends("nobody has started it", map[int32]int64{0: 50, 1: 50})
+	if text, err := json.Marshal(h.back.Status()); err != nil || strings.Contains(string(text), "0001-01-01") {
+		t.Errorf("%v: %s", err, text)
+	}
 	h.forth.UntilCopied("orders")
 	again("nobody has started it, and it was begun again")
 

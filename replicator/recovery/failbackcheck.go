@@ -76,7 +76,7 @@ func (f *failbackCheck) checkFailedOver(ctx context.Context) bool {
 		f.add("flow", OK, "flow %s has failed over; a failback of %s was undone", name, last.When.UTC().Format(time.DateTime))
 		return true
 	default:
-		f.add("flow", Refuse, "flow %s is stopped since %s by %s, and has not failed over; milena switchover of the reverse flow moves clients to cluster %s, or milena start lets it go on", name, stopped.When.UTC().Format(time.DateTime), stopped.Who, f.clusters.Flow.Source)
+		f.add("flow", Refuse, "flow %s is stopped %s, and has not failed over; milena switchover of the reverse flow moves clients to cluster %s, or milena start lets it go on", name, stopped.Since(), f.clusters.Flow.Source)
 	}
 	return false
 }

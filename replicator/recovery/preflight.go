@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -80,7 +79,7 @@ func (p *preflight) checkFlow(d *drained) {
 	}
 	switch stopped := stoppedBy(r); {
 	case stopped != nil:
-		p.refuse("flow", "it is stopped since %s by %s; milena start lets it go on", stopped.When.UTC().Format(time.DateTime), stopped.Who)
+		p.refuse("flow", "it is stopped %s; milena start lets it go on", stopped.Since())
 		return
 	case r.Mode == fleet.ModeStopped:
 		p.refuse("flow", "no instance runs; start one with milena run")
