@@ -117,6 +117,9 @@
 // fence, the control topic of its own flow, then that of the other one: that must be stopped, and its shard at rest under that very decision. Of two that are
 // started at once, each has written its start before it reads that of the other, so at least one finds the other started.
 //
+// The marker of a fence is a record in a topic of clients. So the takeover of a half fences its journal first (pairfence.go), and then only what copies from now
+// on, and what may have been written since the last rest. A half that is stopped and at rest, or waits, writes nothing there, however often it is begun.
+//
 // What has not copied since the last rest continues behind what the other flow has copied (pairrecover.go): its map gets the segments of the other's map, the
 // other way round, and it begins at the end of that map, behind whatever the target has. That is journaled before the first batch, together with the rest after
 // which it was begun, so a later takeover knows that it is done. A shard that has come to rest, and copies again, is a new value.
