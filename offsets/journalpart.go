@@ -112,12 +112,13 @@ func (j *ShardJournal) Map(tp TopicPartition) (*Map, error) {
 		return nil, errors.New("the journal has no state of the partition")
 	}
 	var chunks []*Chunk
-	for next, c := state.Chunk, (*Chunk)(nil); ; next = c.Previous { // older chunks may have been removed, or be of another generation
-		if c = j.chunks[tp][next]; c == nil || c.Generation != state.Generation {
+	for next := state.Chunk; ; { // older chunks may have been removed, or be of another generation
+		c := j.chunks[tp][next]
+		if c == nil || c.Generation != state.Generation {
 			break
 		}
 		chunks = append(chunks, c)
-		if c.Previous == noChunk {
+		if next = c.Previous; next == noChunk {
 			break
 		}
 	}

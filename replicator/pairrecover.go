@@ -81,7 +81,8 @@ func (r *recovery) otherOf(p *partition) *offsets.PartitionState {
 // isRecreatedLocked raises the anomaly of a topic that was created again since the journal was written. It does not matter what the policy is: what the
 // other half has copied since is not known then.
 func (r *recovery) isRecreatedLocked(p *partition, state *offsets.PartitionState) bool {
-	ids, side := p.topic.getIDs(), ""
+	var side string
+	ids := p.topic.getIDs()
 	switch {
 	case offsets.IsAnotherTopic(state.TargetTopicID, ids.target):
 		side = r.flow.config.Target
@@ -118,7 +119,7 @@ func (p *partition) isReversed() bool {
 // finishReversed lets a partition continue behind what its target has and the source does not: what was written there and never copied. That stays.
 func (r *recovery) finishReversed(p *partition, t *copyTail) error {
 	f := r.flow
-	if n := len(t.stale) + int(t.own.Batches()); n > 0 { // nothing was written by this flow since it came to rest
+	if n := len(t.stale) + t.own.Batches(); n > 0 { // nothing was written by this flow since it came to rest
 		f.halt(p, policy.ForeignWrite, fmt.Sprintf("target %s holds %s of this flow behind the end at which it came to rest", t.partition, counted(n, "batch")))
 		return nil
 	}
