@@ -66,3 +66,17 @@ func TestOutcomesAreOneLine(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+// A way back is stopped from the beginning, also before its control topic exists or can be read.
+func TestWayBackIsStoppedBeforeAnythingIsRead(t *testing.T) {
+	back := config.DefaultFlow("b", "a")
+	back.ReverseOf = "a-b"
+	c := newControls(nil, back)
+	if d := c.stopped(); d == nil || d.ID != control.Standby {
+		t.Errorf("%+v", d)
+	}
+	c = newControls(nil, config.DefaultFlow("a", "b"))
+	if d := c.stopped(); d != nil {
+		t.Errorf("%+v", d)
+	}
+}
