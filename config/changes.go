@@ -61,6 +61,7 @@ var liveKeys = map[string]bool{ //nolint:gochecknoglobals // a table
 	"flows.offset_syncs":        false,
 	"flows.internal_separator":  false,
 	"flows.provenance":          false,
+	"flows.reverse_of":          false,
 	"flows.merge":               true,
 	"flows.migrate_from":        false,
 	"flows.anomalies":           true,

@@ -174,6 +174,9 @@ type Flow struct {
 	// Provenance adds a header with the source's cluster id to each record, and leaves out records that come from the
 	// target, so that identity naming can be used in both directions. Batches are decoded and encoded again.
 	Provenance bool `koanf:"provenance"`
+	// ReverseOf is the name of the flow in the other direction that this one is the way back of: both copy the same topics with identity naming, and at most
+	// one of them is active. It is stopped until somebody starts it.
+	ReverseOf string `koanf:"reverse_of"`
 	// Merge makes one batch of many tiny ones while a partition is behind, because a broker takes one batch per partition and request.
 	Merge bool `koanf:"merge"`
 	// MigrateFrom makes the flow migrate from MirrorMaker 2: it continues MirrorMaker 2's copies instead of starting its

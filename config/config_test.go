@@ -191,7 +191,7 @@ func TestAllKeysAreRead(t *testing.T) {
 			"irsa":      {Brokers: []string{"irsa:9098"}, ClientID: "milena", TLS: &config.TLS{Verify: "full"}, SASL: &config.SASL{Mechanism: config.MechanismMSKIAM}},
 			"projected": oauthCluster("projected", config.OAuth{TokenFile: "/run/secrets/token"}),
 		},
-		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr")},
+		Flows: []config.Flow{config.DefaultFlow("primary", "dr"), config.DefaultFlow("primary", "dr"), config.DefaultFlow("lab", "open"), config.DefaultFlow("open", "lab")},
 		HTTP: config.HTTP{
 			Listen: ":8080", Hosts: []string{"milena.example"}, PProf: true, Open: []string{config.OpenProbes, config.OpenMetrics},
 			Tokens: map[string]config.Secret{"alice": "0123456789abcdef0123456789abcdef"},
@@ -218,6 +218,7 @@ func TestAllKeysAreRead(t *testing.T) {
 	f.AnomaliesByTopic = []config.TopicAnomalies{{Topics: []string{"logs-.*", "clicks"}, Anomalies: map[string]string{"retention_gap": "skip"}}}
 	f = &want.Flows[1]
 	f.Name, f.Fence, f.Naming, f.Rename = "renamed", config.FenceLease, config.NamingRename, map[string]string{"orders.v1": "orders", "clicks": "web-clicks"}
+	want.Flows[2].Naming, want.Flows[3].Naming, want.Flows[3].ReverseOf = config.NamingIdentity, config.NamingIdentity, "lab-open"
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

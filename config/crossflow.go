@@ -17,6 +17,7 @@ func validateTogether(c *Config, found *problemList) {
 	}
 	for i := range flows {
 		checkACLsOneWay(flows, i, found)
+		checkPair(flows, i, found)
 		checkIdentityCycle(flows, i, found)
 		checkRenameCycles(flows, i, found)
 	}
@@ -65,8 +66,16 @@ func checkIdentityCycle(flows []selection, i int, found *problemList) {
 		aliases = append(aliases, f.Target)
 	}
 	found.add(fmt.Sprintf("flows[%d].naming", i),
-		"identity closes the replication cycle %s for %s: records would loop endlessly; let no topic be selected all the way round, use prefix in one of its flows, or provenance: true in all of them",
-		strings.Join(aliases, " -> "), common)
+		"identity closes the replication cycle %s for %s: records would loop endlessly; let no topic be selected all the way round, use prefix in one of its flows, or provenance: true in all of them%s",
+		strings.Join(aliases, " -> "), common, pairHint(cycle))
+}
+
+// pairHint is the way out for two flows only.
+func pairHint(cycle []selection) string {
+	if len(cycle) != 2 {
+		return ""
+	}
+	return "; or, if one of the two at a time is to copy, reverse_of in the one that is the way back"
 }
 
 // checkRenameCycles reports the topics of rename flow i that other flows bring back.
@@ -121,7 +130,7 @@ func identityCycle(flows []selection, i int) (cycle []selection, common string) 
 		at := path[len(path)-1].Target
 		if at == path[0].Source {
 			tracked := !slices.ContainsFunc(path, func(f selection) bool { return !f.Provenance })
-			if !tracked {
+			if !tracked && !isPair(path) {
 				cycle, common = slices.Clone(path), commonTopics(path)
 			}
 			return common != ""

@@ -164,6 +164,7 @@ func (m *mm2) translate(found []Problem) []Problem {
 				continue
 			}
 			text := strings.ReplaceAll(problem.Text, "provenance: true in", "provenance: true, a key of milena.yaml, in")
+			text = strings.ReplaceAll(text, "reverse_of in", "reverse_of, a key of milena.yaml, in")
 			if shown := m.shown(p); !strings.Contains(text, shown) {
 				text = shown + ": " + text
 			}

@@ -112,8 +112,28 @@ func (r *decoder) shardState(format uint16) *ShardState {
 	for i := range s.ProducerIDs {
 		s.ProducerIDs[i] = r.offset()
 	}
-	if format >= claimFormat {
+	if r.isPresent(format, claimFormat) {
 		s.Claim = &Claim{ProducerID: r.offset(), Epoch: int16(r.upTo(math.MaxInt16))}
+	}
+	if format >= restFormat {
+		s.Rest = r.needed()
+	}
+	return s
+}
+
+// isPresent reads whether a part follows that is optional. In formats before the rest format it does from one of them on.
+func (r *decoder) isPresent(format, from uint16) bool {
+	if format < restFormat {
+		return format >= from
+	}
+	return r.upTo(1) == 1
+}
+
+// needed reads a string that an older format would have left out.
+func (r *decoder) needed() string {
+	s := r.string()
+	if s == "" {
+		r.fail("a text is empty that this format is for")
 	}
 	return s
 }
@@ -154,8 +174,12 @@ func (r *decoder) partitionState(key *Tombstone, format uint16) *PartitionState 
 			r.fail("a gap's detail of %d bytes", n)
 		}
 	}
-	if format >= producerFormat {
+	if r.isPresent(format, producerFormat) {
 		s.Producer = &Producer{ID: r.offset(), Epoch: int16(r.upTo(math.MaxInt16)), Sequence: int32(r.upTo(math.MaxInt32))}
+	}
+	if format >= restFormat {
+		after := r.needed()
+		s.After = &after
 	}
 	return s
 }

@@ -116,12 +116,14 @@
 // A key is one byte of [Kind] and its fields. A value is a format number of 2 bytes and its fields. A new field
 // increases the number, and a reader that finds a number above its own stops with a [VersionError]. A new kind does not, if
 // an earlier milena, which skips it with a warning, still copies every record once. An entry has the lowest number that has
-// all its fields: 2 for a PartitionState with a producer and a ShardState with a claim, otherwise 1. Kinds stay below 32
+// all its fields: 3 for a PartitionState with an after and a ShardState with a rest,
+// 2 for a PartitionState with a producer and a ShardState with a claim, otherwise 1. Kinds stay below 32
 // and numbers below 256. Anything above was not written by milena, and is skipped.
 //
 //	entry          key                                     value
 //	ShardState     1                                       version, n, n * producer id as uvarint; in format 2 also the
-//	                                                       claim: producer id and epoch as uvarint
+//	                                                       claim: producer id and epoch as uvarint; in format 3
+//	                                                       1 and the claim, or 0, then the rest
 //	Owner          2                                       version, instance, host, pid as uvarint, binary's version,
 //	                                                       since, confirmed
 //	PartitionState 3, topic, partition                     version, generation as uvarint, source cluster id,
@@ -129,7 +131,8 @@
 //	                                                       start source, start target, end source, end target as
 //	                                                       uvarint, leader epoch, open chunk's first as uvarint,
 //	                                                       n, n * gap; in format 2 also the producer: id, epoch and
-//	                                                       sequence as uvarint
+//	                                                       sequence as uvarint; in format 3 1 and the producer, or
+//	                                                       0, then the after
 //	Chunk          4, topic, partition, first as 8 bytes   version, generation as uvarint, first - previous as uvarint
 //	                                                       (0: no previous), n, n * segment
 //	GroupPositions 5, group, topic                         version, target topic id, n, n * position

@@ -7,22 +7,22 @@ import (
 
 // Version is the newest format of a journal's entries that this build reads. An entry is written in the oldest format that has all its
 // fields, so that an older milena reads what it can understand.
-const Version uint16 = 2
+const Version uint16 = 3
 
 const (
 	// ProducerFormat is the format of a [PartitionState] with a Producer.
 	producerFormat uint16 = 2
-	// ClaimFormat is the format of a [ShardState] with a Claim. All other entries have format 1.
+	// ClaimFormat is the format of a [ShardState] with a Claim.
 	claimFormat uint16 = 2
+	// RestFormat is the format of a [ShardState] with a Rest, and of a [PartitionState] with an After. All other entries have format 1.
+	restFormat uint16 = 3
 )
 
 // newestFormat returns the newest format of a kind.
 func newestFormat(k Kind) uint16 {
 	switch k {
-	case KindPartition:
-		return producerFormat
-	case KindShard:
-		return claimFormat
+	case KindPartition, KindShard:
+		return restFormat
 	case KindOwner, KindChunk, KindGroup, KindLineage, KindHorizon:
 	}
 	return 1
@@ -89,6 +89,9 @@ type ShardState struct {
 	// Claim is the newest claim of an owner with fence: lease, which raises the epoch of this producer itself. It is nil if there never was one.
 	// The batch of the record has this producer id and epoch.
 	Claim *Claim
+	// Rest is the id of the decision by which the flow was last stopped when the shard came to rest: all that its owners ever wrote is in the maps, and
+	// nothing more is written before the flow is started again. It is empty for a flow that is no half of a pair.
+	Rest string
 }
 
 // Claim is the producer id and epoch with which an owner claimed a shard on a target without transactions.
@@ -133,6 +136,9 @@ type PartitionState struct {
 	Gaps []Gap
 	// Producer is what the first batch behind End carries, nil if unknown.
 	Producer *Producer
+	// After is the Rest of the shard after which the copy was begun, or begun again: the map then has all that was copied in the other direction before. It
+	// is nil for a flow that is no half of a pair.
+	After *string
 }
 
 // Producer is the identity of a batch: no two batches of a partition have the same one, unless 2^31 records are between them.
@@ -208,16 +214,34 @@ func (s *ShardState) AppendValue(b []byte) []byte {
 	if s.Claim != nil {
 		format = claimFormat
 	}
+	if s.Rest != "" {
+		format = restFormat
+	}
 	b = appendFormat(b, format)
 	b = appendUvarint(b, uint64(len(s.ProducerIDs)))
 	for _, id := range s.ProducerIDs {
 		b = appendUvarint(b, uint64(id))
 	}
+	b = appendPresence(b, format, s.Claim != nil)
 	if c := s.Claim; c != nil {
 		b = appendUvarint(b, uint64(c.ProducerID))
 		b = appendUvarint(b, uint64(uint16(c.Epoch)))
 	}
+	if format == restFormat {
+		b = appendString(b, s.Rest)
+	}
 	return b
+}
+
+// appendPresence appends whether a part follows that is optional. In older formats the format says so.
+func appendPresence(b []byte, format uint16, present bool) []byte {
+	switch {
+	case format < restFormat:
+		return b
+	case present:
+		return append(b, 1)
+	}
+	return append(b, 0)
 }
 
 // AppendValue implements [Entry].
@@ -237,6 +261,9 @@ func (s *PartitionState) AppendValue(b []byte) []byte {
 	if s.Producer != nil {
 		format = producerFormat
 	}
+	if s.After != nil {
+		format = restFormat
+	}
 	b = appendFormat(b, format)
 	b = appendUvarint(b, uint64(s.Generation))
 	b = appendString(b, s.SourceClusterID)
@@ -253,10 +280,14 @@ func (s *PartitionState) AppendValue(b []byte) []byte {
 	for i := range gaps {
 		b = gaps[i].append(b)
 	}
+	b = appendPresence(b, format, s.Producer != nil)
 	if p := s.Producer; p != nil {
 		b = appendUvarint(b, uint64(p.ID))
 		b = appendUvarint(b, uint64(uint16(p.Epoch)))
 		b = appendUvarint(b, uint64(uint32(p.Sequence)))
+	}
+	if format == restFormat {
+		b = appendString(b, *s.After)
 	}
 	return b
 }

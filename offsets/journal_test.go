@@ -24,7 +24,7 @@ type golden struct {
 	key, value string // hex, spaces between the fields
 }
 
-// goldens are encodings of formats 1 and 2. Existing journals have them, so a difference is a bug, or a new format number
+// goldens are encodings of formats 1 to 3. Existing journals have them, so a difference is a bug, or a new format number
 // and new lines beside these.
 func goldens() []golden {
 	id := func(first byte) (id [16]byte) {
@@ -36,6 +36,8 @@ func goldens() []golden {
 	return []golden{
 		{"a shard", &offsets.ShardState{ProducerIDs: []int64{7, 1000}}, "01", "0001 02 07 e807"},
 		{"a shard with a claim", &offsets.ShardState{ProducerIDs: []int64{7}, Claim: &offsets.Claim{ProducerID: 7, Epoch: 300}}, "01", "0002 01 07 07 ac02"},
+		{"a shard at rest", &offsets.ShardState{ProducerIDs: []int64{7}, Rest: "standby"}, "01", "0003 01 07 00 077374616e646279"},
+		{"a shard at rest with a claim", &offsets.ShardState{ProducerIDs: []int64{7}, Claim: &offsets.Claim{ProducerID: 7, Epoch: 300}, Rest: "x"}, "01", "0003 01 07 01 07 ac02 0178"},
 		{"a shard that wrote nothing yet", &offsets.ShardState{}, "01", "0001 00"},
 		{
 			"an owner",

@@ -6,9 +6,10 @@ import "errors"
 // partition the newest state and its open chunk. Everything else is passed over, so its memory does not depend on the
 // length of the history. The zero value is ready to use.
 type Restorer struct {
-	// ProducerIDs and Claim are those of the newest [ShardState].
+	// ProducerIDs, Claim and Rest are those of the newest [ShardState].
 	ProducerIDs []int64
 	Claim       *Claim
+	Rest        string
 	// Owner is the newest owner record, nil if there is none.
 	Owner *Owner
 	// Horizon is the newest horizon, nil if there is none.
@@ -48,7 +49,7 @@ func (r *Restorer) Add(key, value []byte) error {
 	}
 	switch e := entry.(type) {
 	case *ShardState:
-		r.ProducerIDs, r.Claim = e.ProducerIDs, e.Claim
+		r.ProducerIDs, r.Claim, r.Rest = e.ProducerIDs, e.Claim, e.Rest
 	case *PartitionState:
 		restored := r.at(e.Topic, e.Partition)
 		restored.setState(e)

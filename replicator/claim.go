@@ -71,6 +71,7 @@ func (s *shard) claimLocked(ctx context.Context, end int64) (behind int64, err e
 	state := &offsets.ShardState{
 		ProducerIDs: withNewest(s.producerIDs, s.fencer.producerID),
 		Claim:       &offsets.Claim{ProducerID: s.fencer.producerID, Epoch: s.fencer.epoch},
+		Rest:        s.restID(),
 	}
 	entries := []journalEntry{newJournalEntry(state), newJournalEntry(s.flow.ownerNow())}
 	w := newJournalWriter(s, nil)

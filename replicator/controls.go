@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
@@ -30,12 +31,14 @@ const (
 // controls are what people decided about the flow, as its control topic says. One goroutine reads and writes the topic: that which begins the flow, and
 // then controlLoop.
 type controls struct {
+	flow     config.Flow
 	log      *control.Log
 	incoming *control.State // what is read until the end of the topic is reached; nil once it is
 	kept     time.Time      // when the topic was last kept short
 	failing  time.Time      // since when it cannot be read; zero if it can
 	ends     time.Time      // when a pause or throttle ends by itself
 	events   events
+	pairs    bool // shards of a half of a pair wait for their rest, or for that of the other half
 	acting
 
 	mu      sync.Mutex // a leaf: no other lock is taken with it
@@ -43,10 +46,15 @@ type controls struct {
 	problem string // why the flow cannot be controlled, empty if it can
 
 	permits map[offsets.TopicPartition][]permit
+
+	// Pausing is held while it is decided what is paused, and that takes effect. It is taken before the topology's lock.
+	pausing   sync.Mutex
+	turn      uint64 // counts how often the flow was stopped or started; of a half of a pair, as all that follows
+	stoppedBy string
 }
 
-func newControls(log *control.Log) controls {
-	return controls{log: log, incoming: &control.State{}, acting: newActing(), permits: make(map[offsets.TopicPartition][]permit)}
+func newControls(log *control.Log, flow config.Flow) controls {
+	return controls{flow: flow, log: log, state: *control.NewState(flow), incoming: control.NewState(flow), acting: newActing(), permits: make(map[offsets.TopicPartition][]permit)}
 }
 
 // openControls reads what people decided before anything is copied. A flow that may not read it is not controlled. Any other error is waited for, because
@@ -99,7 +107,7 @@ func (f *Flow) catchUp(ctx context.Context) error {
 	}
 	err := c.log.ReadAll(ctx, func(r control.Record) { _ = c.incoming.Apply(r) }) // what is nonsense is named below, unless it was replaced
 	if errors.Is(err, control.ErrAnotherLog) {
-		c.incoming = &control.State{}
+		c.incoming = control.NewState(c.flow)
 	}
 	if err != nil {
 		return f.options.TargetError(err)
@@ -148,7 +156,7 @@ func (f *Flow) controlLoop(ctx context.Context) {
 			f.noteControlled()
 			continue
 		case errors.Is(err, control.ErrAnotherLog):
-			f.controls.incoming = &control.State{}
+			f.controls.incoming = control.NewState(f.config)
 			pause = busyPoll
 		case errors.Is(err, control.ErrNoTopic) && !f.isDoer(): // another instance creates it
 		case errors.Is(err, control.ErrNoTopic):
@@ -201,6 +209,7 @@ func (f *Flow) followControls(ctx context.Context) error {
 		return err
 	}
 	f.act(ctx)
+	f.keepPair(ctx)
 	if err := f.housekeep(ctx); err != nil {
 		return err
 	}
@@ -224,6 +233,9 @@ func (c *controls) wait(now time.Time) time.Duration {
 	if due, ok := c.events.next(now); ok {
 		wait = min(wait, due+time.Millisecond)
 	}
+	if c.pairs {
+		wait = min(wait, pairPoll)
+	}
 	if !c.ends.IsZero() {
 		wait = min(wait, max(c.ends.Sub(now), 0)+time.Millisecond)
 	}
@@ -233,16 +245,32 @@ func (c *controls) wait(now time.Time) time.Duration {
 // applyControls lets what holds now take effect.
 func (f *Flow) applyControls(now time.Time) {
 	c := &f.controls
+	c.mu.Lock()
+	c.ends = c.state.NextEnd(now)
+	c.mu.Unlock()
+	f.applyThrottles(now)
+	f.applyPauses(now)
+}
+
+// applyPauses lets what is paused now take effect.
+func (f *Flow) applyPauses(now time.Time) {
+	c := &f.controls
+	c.pausing.Lock()
+	defer c.pausing.Unlock()
+	if f.pair != nil {
+		f.pair.noteState(c.stopped())
+	}
 	list := f.partitions()
 	pauses := make([]*control.Decision, len(list))
 	c.mu.Lock()
-	c.ends = c.state.NextEnd(now)
 	for i, p := range list {
 		pauses[i] = c.state.Paused(p.source(), now)
 	}
 	c.mu.Unlock()
-	f.applyThrottles(now)
 	for i, p := range list {
+		if pauses[i] == nil {
+			pauses[i] = f.holdOf(p)
+		}
 		if p.setPause(pauses[i]) {
 			f.wakeSource(p)
 		}

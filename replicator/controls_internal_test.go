@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 	"github.com/milena-kafka/milena/policy"
 	"github.com/milena-kafka/milena/replicator/control"
@@ -20,7 +21,7 @@ func skipOf(topic string, partition int32) *control.Decision {
 func TestPermitEndsWithTheShard(t *testing.T) {
 	f := testFlow(t)
 	f.lease = newLease(time.Second, newClock(bootTime(), time.Now).now)
-	f.controls = newControls(nil)
+	f.controls = newControls(nil, config.Flow{})
 	p := replicatingPartition(f, 10)
 	d := skipOf("orders", 0)
 	for range 3 {
@@ -43,7 +44,7 @@ func TestPermitEndsWithTheShard(t *testing.T) {
 // A partition that this process is only about to have is not one that the flow does not copy.
 func TestRepairAwaitsAPartitionOfANewShard(t *testing.T) {
 	f := testFlow(t)
-	f.controls = newControls(nil)
+	f.controls = newControls(nil, config.Flow{})
 	w := &work{Decision: skipOf("orders", 0), began: time.Now()}
 	if result, text := f.workOnRepairs(t.Context(), w); result != "" {
 		t.Errorf("before the shard is taken over: %s: %s", result, text)
@@ -63,5 +64,19 @@ func TestRepairAwaitsAPartitionOfANewShard(t *testing.T) {
 func TestOutcomesAreOneLine(t *testing.T) {
 	if text := clipped("two\nlines\u00a0and " + strings.Repeat("x", 1000)); !strings.HasPrefix(text, "two lines and x") || len([]rune(text)) != 250 {
 		t.Errorf("%q", text)
+	}
+}
+
+// A way back is stopped from the beginning, also before its control topic exists or can be read.
+func TestWayBackIsStoppedBeforeAnythingIsRead(t *testing.T) {
+	back := config.DefaultFlow("b", "a")
+	back.ReverseOf = "a-b"
+	c := newControls(nil, back)
+	if d := c.stopped(); d == nil || d.ID != control.Standby {
+		t.Errorf("%+v", d)
+	}
+	c = newControls(nil, config.DefaultFlow("a", "b"))
+	if d := c.stopped(); d != nil {
+		t.Errorf("%+v", d)
 	}
 }

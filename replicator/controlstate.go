@@ -31,7 +31,7 @@ func (f *Flow) workOnState(ctx context.Context, w *work) (control.Result, string
 	for _, p := range list {
 		p.mu.Lock()
 		flying, paused := p.inFlight, p.pause != nil
-		if p.state == waiting || p.state == recovering { // also the marker of a fence may come late
+		if (p.state == waiting || p.state == recovering) && !p.outside.held { // also the marker of a fence may come late
 			unfenced++
 		}
 		p.mu.Unlock()

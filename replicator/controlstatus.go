@@ -30,7 +30,7 @@ type DecisionStatus struct {
 	Scope string       `json:"scope"` // such as topic orders
 	Who   string       `json:"who"`   // as the one who decided says
 	Why   string       `json:"why,omitempty"`
-	Since time.Time    `json:"since"`
+	Since time.Time    `json:"since,omitzero"` // absent if the config says so
 	Until time.Time    `json:"until,omitzero"` // when it ends by itself
 	// BytesPerSecond is the rate of a throttle.
 	BytesPerSecond int64 `json:"bytes_per_second,omitempty"`

@@ -110,6 +110,20 @@
 // like any other, and package mm2 compares the end of the copy with the source, record by record (migrate.go). Its verdict is an offset to
 // continue at, or an anomaly.
 //
+// # Two flows that copy in turn
+//
+// Of two identity flows over the same topics, one each way, one copies at a time (pair.go). A flow that is stopped comes to rest, shard by shard (pairrest.go):
+// when nothing is in flight and all is journaled, its journal gets the id of the decision that stopped it. Before a shard copies, its takeover reads, after the
+// fence, the control topic of its own flow, then that of the other one: that must be stopped, and its shard at rest under that very decision. Of two that are
+// started at once, each has written its start before it reads that of the other, so at least one finds the other started.
+//
+// The marker of a fence is a record in a topic of clients. So the takeover of a half fences its journal first (pairfence.go), and then only what copies from now
+// on, and what may have been written since the last rest. A half that is stopped and at rest, or waits, writes nothing there, however often it is begun.
+//
+// What has not copied since the last rest continues behind what the other flow has copied (pairrecover.go): its map gets the segments of the other's map, the
+// other way round, and it begins at the end of that map, behind whatever the target has. That is journaled before the first batch, together with the rest after
+// which it was begun, so a later takeover knows that it is done. A shard that has come to rest, and copies again, is a new value.
+//
 // # Several instances
 //
 // The processes that run a flow are its instances: one consumer group on the target over the journal topic (package membership). An instance holds
@@ -194,6 +208,7 @@
 // # Locks, in the order they are taken
 //
 //	instance.mu                       which shards are held; held over a hand-over
+//	controls.pausing                  who decides what is paused; never with the lock of a partition or of the topology held
 //	topology.syncing                  one addition of partitions at a time; no lock is held over the creation of topics
 //	shard.mu                          one fence or journal write of a shard at a time; held over requests; a journal pass holds several, and waits for none
 //	pruning.mu                        which chunks of a shard's journal nobody needs

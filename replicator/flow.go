@@ -102,6 +102,7 @@ type Flow struct {
 	pulses       pulses
 
 	migration migration
+	pair      *pair // nil unless the flow is a half of one
 }
 
 // rules are the settings that apply to every batch.
@@ -198,6 +199,7 @@ func New(o Options) (*Flow, error) {
 	}
 	f.instance.init(o.Instance, o.Flow)
 	f.budget.short = f.compactQueues
+	f.pair = newPair(f)
 	f.migration = migration{flow: f, scans: semaphore.NewWeighted(maxScans)}
 	f.setRules()
 	l, err := newLive(o)
@@ -210,7 +212,7 @@ func New(o Options) (*Flow, error) {
 	f.sourceControllers.watch(o.Flow.Source, f.quorumSource, log)
 	f.targetControllers.watch(o.Flow.Target, f.quorumTarget, log)
 	f.verifying = newVerifying(f)
-	f.controls = newControls(control.NewLog(f.control, o.Flow.Target, o.Flow.Name))
+	f.controls = newControls(control.NewLog(f.control, o.Flow.Target, o.Flow.Name), o.Flow)
 	if l.parts, err = f.newParts(l); err != nil {
 		f.connections.close()
 		return nil, err

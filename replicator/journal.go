@@ -179,7 +179,7 @@ func (f *Flow) ownerNow() *offsets.Owner {
 // journalProducerLocked journals the shard's producer id before the first batch is produced with it. A batch with a producer id that the
 // journal does not list would later be taken for a foreign write. The shard's lock is held.
 func (s *shard) journalProducerLocked() error {
-	state := &offsets.ShardState{ProducerIDs: withNewest(s.producerIDs, s.fencer.producerID), Claim: s.claim}
+	state := &offsets.ShardState{ProducerIDs: withNewest(s.producerIDs, s.fencer.producerID), Claim: s.claim, Rest: s.restID()}
 	if slices.Equal(state.ProducerIDs, s.producerIDs) && s.number != 0 {
 		return nil
 	}

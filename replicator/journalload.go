@@ -42,6 +42,11 @@ func (s *shard) loadJournalLocked(ctx context.Context, t *logTail) (map[offsets.
 	s.pruning.noteLoaded(&found, time.Now())
 	s.setProducerIDs(found.ProducerIDs)
 	s.claim = found.Claim
+	s.rest.Store(&found.Rest)
+	if found.Rest != "" && s.flow.pair == nil {
+		return nil, &fatalError{fmt.Errorf("flow %s: the journal was written for one of two flows of which only one may copy, and this file has no flow in the other direction with reverse_of; without it, records would be copied back where they came from; put that flow back into the file",
+			s.flow.config.Name)}
+	}
 	for tp := range found.Partitions() {
 		s.markInJournal(tp)
 	}

@@ -127,10 +127,11 @@ type placement struct {
 // outside is why a partition is left out of the fences of its shard. It waits, and the others do not wait for it: a marker that cannot be
 // written would keep the transaction of the fence from being completed, and without that there is no other fence of the shard.
 type outside struct {
-	attempts int
+	attempts int32
+	held     bool // of a half of a pair that does not copy: it is not fenced before the shard is held anew
+	starved  bool // the target has told that it is below min.insync.replicas
 	why      string
 	after    time.Time // it may be fenced again
-	starved  bool      // the target has told that it is below min.insync.replicas
 }
 
 // listed are the offsets of both logs when the partition was discovered: where a new copy begins on the source, and the start and end of the
@@ -233,7 +234,7 @@ func (p *partition) starveLocked(now time.Time) {
 func (p *partition) isFenceable(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.targetLeader >= 0 && !now.Before(p.outside.after) && !p.isStarvedLocked()
+	return p.targetLeader >= 0 && !p.outside.held && !now.Before(p.outside.after) && !p.isStarvedLocked()
 }
 
 // isStarvedLocked reports whether the copy is below min.insync.replicas. If it has fewer replicas than that, only the target can tell, because
@@ -292,6 +293,12 @@ func (p *partition) doubtLocked() {
 		p.state = waiting
 	}
 	p.resetLocked()
+}
+
+// keepOutLocked leaves the partition out of all fences of its shard, because it is a half of a pair that does not copy. The partition's lock is held.
+func (p *partition) keepOutLocked(why string) {
+	p.state, p.recovery = waiting, nil
+	p.outside = outside{held: true, why: why}
 }
 
 // cancelRecovery undoes beginRecovery after the takeover failed before this partition was recovered.

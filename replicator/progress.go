@@ -19,6 +19,8 @@ const (
 	originMigrated
 	// OriginAccepted is a map that begins behind existing records of the target, by a decision of policy.
 	originAccepted
+	// OriginReversed is a map that continues with what was copied in the other direction. The target has records behind it that stay where they are.
+	originReversed
 	// OriginRewound is a map that will begin where the source's log was truncated. The journal must be read again first.
 	originRewound
 )
@@ -144,6 +146,38 @@ func (g *progress) migrate(begin offsets.Pair, segments []offsets.Segment, next,
 	return nil
 }
 
+// setAfter sets the rest of the shard after which the copy was begun.
+func (g *progress) setAfter(after string) {
+	defer g.note()
+	g.record.After = &after
+	g.touched++
+}
+
+// reverse continues the map with what was copied in the other direction since it ended, whose map is given. All that the target of that copy had below its
+// end is known then, so this one continues there; and what the other source has behind its end was not copied, and stays.
+func (g *progress) reverse(other *offsets.Map) error {
+	defer g.note()
+	known, _ := g.offsets.End()
+	for s := range other.Segments() {
+		seg := offsets.Segment{Source: s.Target, Target: s.Source, Count: s.Count}
+		if seg.SourceEnd() <= known {
+			continue
+		}
+		if below := known - seg.Source; below > 0 {
+			seg = offsets.Segment{Source: known, Target: seg.Target + below, Count: seg.Count - below}
+		}
+		if err := g.offsets.Append(seg.Source, seg.Target, seg.Count); err != nil {
+			return err
+		}
+	}
+	target, source := other.End()
+	g.acked, g.targetEnd, g.doneEpoch = max(g.acked, source), max(g.targetEnd, target), -1
+	g.origin, g.stage = originReversed, mapOpen
+	g.producer, g.continued, g.unsettled = producer{}, false, nil
+	g.touched++
+	return g.offsets.Advance(g.acked, g.targetEnd)
+}
+
 // acceptTarget accepts the records that the target already has. The map begins behind them.
 func (g *progress) acceptTarget() { g.origin = originAccepted }
 
@@ -169,10 +203,12 @@ func (g *progress) decideStart(end int64) {
 // moveEnd moves the end of the copy behind the marker of a fence, which leaves a hole of one offset in the map.
 func (g *progress) moveEnd(end int64) error {
 	defer g.note()
-	if g.stage != mapDurable && g.origin != originMigrated {
+	if g.stage != mapDurable && g.origin != originMigrated && g.origin != originReversed {
 		g.decideStart(end)
 	} else if err := g.offsets.Advance(g.acked, end); err != nil {
 		return err
+	} else if g.stage == mapOpen {
+		g.stage = mapDecided
 	}
 	g.targetEnd = end
 	g.touched++

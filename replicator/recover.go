@@ -23,6 +23,8 @@ type recovery struct {
 	reload       bool // the journal must be read
 	cause        cause
 
+	standing *standing // of a half of a pair, if it was read
+
 	loaded map[offsets.TopicPartition]*offsets.Restored  // from the journal, until all partitions are restored
 	states map[offsets.TopicPartition][]offsets.Producer // of copies whose log was empty before the fence
 	late   lateMarkers
@@ -90,7 +92,7 @@ func (f *Flow) newRecovery(s *shard) *recovery {
 		if !p.isFenceable(now) {
 			continue // it stays outside, so that the others do not wait for it
 		}
-		if s.ownership.isOwned() && p.isFresh() && !f.migrates() { // a copy of MirrorMaker 2 is read up to a marker, which needs a fence
+		if s.ownership.isOwned() && p.isFresh() && !f.migrates() && f.pair == nil { // a copy of MirrorMaker 2 is read up to a marker, which needs a fence
 			r.fresh = append(r.fresh, p)
 			continue
 		}
@@ -107,9 +109,17 @@ func (r *recovery) partitions() []*partition {
 
 // fenceLocked fences the shard and its known partitions, and reads the journal if necessary. The shard's lock is held.
 func (r *recovery) fenceLocked(ctx context.Context) error {
-	if r.flow.claims() {
+	switch {
+	case r.flow.claims():
 		return r.claimLocked(ctx)
+	case r.flow.pair != nil:
+		return r.fenceHalfLocked(ctx)
 	}
+	return r.fenceKnownLocked(ctx, r.shard.fenceLocked)
+}
+
+// fenceKnownLocked is fenceLocked with transactions, by a fence of the shard. The shard's lock is held.
+func (r *recovery) fenceKnownLocked(ctx context.Context, fence func(context.Context, []offsets.TopicPartition) (marker, map[offsets.TopicPartition]error, error)) error {
 	s := r.shard
 	wanted := []offsets.TopicPartition{s.journal()}
 	for _, p := range r.known {
@@ -120,7 +130,7 @@ func (r *recovery) fenceLocked(ctx context.Context) error {
 	}
 	for {
 		began := r.flow.lease.now()
-		mark, outside, err := s.fenceLocked(ctx, wanted)
+		mark, outside, err := fence(ctx, wanted)
 		if err != nil {
 			return err
 		}
@@ -232,6 +242,11 @@ func (r *recovery) restore(p *partition) error {
 		return nil
 	}
 	l := r.loaded[p.source()]
+	if r.flow.pair != nil {
+		if done, err := r.restoreHalfLocked(p, l); done || err != nil {
+			return err
+		}
+	}
 	if l == nil || l.State == nil {
 		r.beginNewLocked(p, l)
 		return nil
@@ -332,7 +347,7 @@ func (r *recovery) tailOf(p *partition, until int64) *copyTail {
 	}
 	durable := p.stage == mapDurable
 	t := &logTail{partition: p.remote(), id: p.requestIDs.target, from: p.targetEnd, until: until, mark: r.mark, started: durable}
-	if !durable && p.origin != originAccepted {
+	if !durable && p.origin != originAccepted && p.origin != originReversed {
 		t.unknown, t.from = true, p.targetFirst // records of unknown origin must be found before anything is appended
 	}
 	if t.isBounded() && t.from >= until {
@@ -355,6 +370,10 @@ func (r *recovery) finishPartition(ctx context.Context, t *copyTail) error {
 		return r.migrate(ctx, p, t.logTail)
 	case t.err != nil:
 		return r.handleTailError(p, t.logTail)
+	case !t.started && p.isReversed():
+		return r.finishReversed(p, t)
+	case r.isStoppedHalf() && len(t.foreign) > 0 && len(t.stale) == 0 && t.started: // clients of the target write there since
+		return r.finishStopped(ctx, p, t)
 	case !r.allowsForeign(t):
 		return nil
 	}

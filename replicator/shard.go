@@ -50,6 +50,11 @@ type shard struct {
 	horizon      horizonState
 	journalTime  time.Time // when an earlier process last wrote the journal, zero before it is loaded
 
+	rest   atomic.Pointer[string] // the id of what the shard came to rest under, as the journal has it; see pair
+	rested bool                   // this value has come to rest, so it does not copy again; guarded by the lock of pauses
+	copies atomic.Bool            // of a half of a pair: it may copy
+	waits  atomic.Bool            // its takeover found that it may not copy yet
+
 	pruning pruning
 	load    shardLoad
 
@@ -231,6 +236,15 @@ func (s *shard) fenceLocked(ctx context.Context, partitions []offsets.TopicParti
 			mark, outside, err = s.fencer.fence(ctx, partitions)
 		}
 	}
+	s.noteProducer(before)
+	return mark, outside, err
+}
+
+// fenceJournalLocked fences the journal before it is said which partitions are to be fenced too. So it replaces no producer id: an earlier owner may still
+// write partitions with that. The shard's lock is held.
+func (s *shard) fenceJournalLocked(ctx context.Context, partitions []offsets.TopicPartition) (marker, map[offsets.TopicPartition]error, error) {
+	before := s.fencer.producerID
+	mark, outside, err := s.fencer.fence(ctx, partitions)
 	s.noteProducer(before)
 	return mark, outside, err
 }

@@ -414,6 +414,9 @@ func (p *partition) waitState() *WaitState {
 		detail := fmt.Sprintf("the copy has %d replicas in sync, and min.insync.replicas is %d", p.targetInSync, least)
 		return &WaitState{Reason: WaitTargetRefused, Detail: detail}
 	}
+	if p.outside.held {
+		return &WaitState{Reason: WaitTakeover, Detail: p.outside.why}
+	}
 	if p.outside.why != "" {
 		return &WaitState{Reason: WaitTargetRefused, Detail: p.outside.why}
 	}

@@ -335,7 +335,7 @@ func (f *Flow) addTopic(pair topics.Pair, limits topics.Limits, bounds topics.Bo
 			start = source.End // topics and partitions that are created later are copied from their beginning, as all their records are new
 		}
 		p := newPartition(link, int32(n), s, listed{sourceStart: start, sourceLast: source.End, targetFirst: target.Start, targetLast: target.End})
-		p.pause = f.controls.pauseOf(tp) // under the topology's lock: later decisions find it there
+		p.pause = f.pauseOf(p) // under the topology's lock: later decisions find it there
 		t.put(p)
 		s.add(p)
 		begun = append(begun, p)
@@ -371,7 +371,7 @@ func (f *Flow) raiseShrunk(s *shard, loaded map[offsets.TopicPartition]*offsets.
 			continue
 		}
 		p := newGonePartition(link, s, l.State)
-		p.pause = f.controls.pauseOf(tp) // as of any other partition: the answer to a stop waits for it
+		p.pause = f.pauseOf(p) // as of any other partition: the answer to a stop waits for it
 		t.put(p)
 		p.mu.Lock()
 		detail := fmt.Sprintf("source topic %s has %d partitions now; partition %d was copied up to offset %d", tp.Topic, len(info.Partitions), tp.Partition, p.acked)

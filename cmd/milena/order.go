@@ -270,7 +270,7 @@ func (o *planner) start(ctx context.Context) (made planned, err error) {
 	for _, f := range state.Frozen() {
 		made.notes = append(made.notes, summary.FrozenText(f))
 	}
-	made.notes = append(made.notes, fmt.Sprintf("ends: %s of %s at %s%s", stopped.What, stopped.Who, stopped.When.Format(time.RFC3339), summary.ReasonOf(stopped.Why)))
+	made.notes = append(made.notes, fmt.Sprintf("ends: %s of the flow, %s%s", stopped.What, stopped.Since(), summary.ReasonOf(stopped.Why)))
 	return made, nil
 }
 

@@ -112,7 +112,8 @@ func (s *State) Housekeep(now time.Time) (entries []Entry) {
 	spare := s.spare()
 	for _, key := range slices.Sorted(maps.Keys(s.decisions)) {
 		d := s.decisions[key]
-		over := d.What == Resume || d.What == StartFlow || d.What == Throttle && d.Rate == 0 || !d.Until.IsZero() && !now.Before(d.Until) || d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0
+		// A start stays: without it a way back would count as never started.
+		over := d.What == Resume || d.What == Throttle && d.Rate == 0 || !d.Until.IsZero() && !now.Before(d.Until) || d.What.IsCommand() && d.What != Skip && len(s.outcomes[d.ID]) > 0
 		if over && now.Sub(d.When) > HistoryAge && now.Sub(d.Until) > HistoryAge || spare[d] {
 			entries = append(entries, Entry{Key: key})
 		} else {

@@ -60,7 +60,7 @@ type Decision struct {
 	What    Verb      `json:"what"`
 	Scope   Scope     `json:"scope"`
 	Who     string    `json:"who"`
-	When    time.Time `json:"when"`
+	When    time.Time `json:"when,omitzero"`
 	Why     string    `json:"why,omitempty"`
 	Until   time.Time `json:"until,omitzero"`
 	Began   time.Time `json:"began,omitzero"`
@@ -96,6 +96,14 @@ func (d *Decision) Start() time.Time {
 		return d.When
 	}
 	return d.Began
+}
+
+// Since says who decided and since when, as the end of a sentence. What the config says holds since nobody knows when.
+func (d *Decision) Since() string {
+	if d.When.IsZero() {
+		return "by " + d.Who
+	}
+	return fmt.Sprintf("since %s by %s", d.When.UTC().Format(time.DateTime), d.Who)
 }
 
 // New returns a decision of now.

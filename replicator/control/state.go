@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/offsets"
 )
 
@@ -56,6 +57,7 @@ type State struct {
 	answers   int                           // outcomes of all decisions
 	progress  progress
 	recovery  recoveries
+	standby   *Decision // holds as long as nobody has stopped or started the flow; nil if it runs then
 	nonsense
 	housekeeping
 }
@@ -66,6 +68,21 @@ type nonsense struct {
 	last    []Ignored
 	newest  map[string]Ignored // by key, if nothing has replaced them
 }
+
+// NewState returns the state of an empty topic of a flow. A flow that is the way back of another one is stopped until somebody starts it.
+func NewState(f config.Flow) *State {
+	s := &State{}
+	if f.ReverseOf != "" {
+		s.standby = &Decision{
+			Version: Version, ID: Standby, What: StopFlow, Scope: Scope{Kind: Flow}, Who: "its config",
+			Why: "it is the way back of flow " + f.ReverseOf + ", until a switchover, a failback or milena start starts it",
+		}
+	}
+	return s
+}
+
+// Standby is the id of what stops a flow that nobody has started yet, because it is the way back of another one. It is no record of the topic.
+const Standby = "standby"
 
 // Apply takes the next record of the log. The error says why the record is ignored: it changed nothing.
 func (s *State) Apply(r Record) error {
@@ -284,7 +301,11 @@ func (s *State) Ignored() (count int, last []Ignored) { return s.ignored, slices
 
 // find returns the decision of a slot and a scope.
 func (s *State) find(of Verb, scope Scope) *Decision {
-	return s.decisions[decisionPrefix+of.slot()+"/"+scope.key()]
+	d := s.decisions[decisionPrefix+of.slot()+"/"+scope.key()]
+	if d == nil && scope.Kind == Flow && of.slot() == StopFlow.slot() {
+		return s.standby
+	}
+	return d
 }
 
 // holding returns the decision of a slot and a scope, nil if it does not hold.
@@ -309,7 +330,7 @@ func (s *State) Stopped() *Decision { return s.holding(StopFlow, Scope{Kind: Flo
 // Paused returns what keeps a partition from being copied: that the flow is stopped, or the pause of the widest scope; nil if nothing does.
 func (s *State) Paused(tp offsets.TopicPartition, now time.Time) *Decision {
 	if len(s.decisions) == 0 {
-		return nil
+		return s.standby
 	}
 	if d := s.Stopped(); d != nil {
 		return d
@@ -363,6 +384,9 @@ func (s *State) Rate(scope Scope, now time.Time) *Decision { return s.holding(Th
 // InForce returns what holds: pauses, throttles, and the end of the flow, sorted by slot and scope.
 func (s *State) InForce(now time.Time) []*Decision {
 	var list []*Decision
+	if d := s.Stopped(); d != nil && d == s.standby {
+		list = append(list, d)
+	}
 	for _, key := range slices.Sorted(maps.Keys(s.decisions)) {
 		if d := s.decisions[key]; d.Holds(now) {
 			list = append(list, d)

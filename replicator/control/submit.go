@@ -46,7 +46,7 @@ func Open(ctx context.Context, c client.Clusters) (*Log, *State, func(), error) 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	l, state := NewLog(cl, c.Flow.Target, c.Flow.Name), &State{}
+	l, state := NewLog(cl, c.Flow.Target, c.Flow.Name), NewState(c.Flow)
 	err = l.ReadAll(ctx, func(r Record) { _ = state.Apply(r) })
 	if err != nil && !errors.Is(err, ErrNoTopic) {
 		cl.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,7 @@ type listing struct {
 	anomalies      policy.Anomalies
 	isolation      int8
 	marks          *recordbatch.Provenance // nil if copies are not marked
+	pairMu         sync.Mutex              // guards what is found of the other half of a pair while its journal is read
 	journal        journal
 	bounds         topics.Bounds
 	stable         map[offsets.TopicPartition]int64 // last stable offsets, with read_committed
@@ -127,6 +129,9 @@ func (l *listing) connect(ctx context.Context) error {
 		})
 	}
 	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := l.findBack(ctx); err != nil {
 		return err
 	}
 	if l.clusters.Flow.Provenance {

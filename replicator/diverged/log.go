@@ -40,6 +40,7 @@ type cluster struct {
 	alias   string
 	client  *kgo.Client
 	explain func(error) error // makes an error a sentence for a person
+	copied  map[int64]bool    // producer ids of the flow that copies into it, if that is the other half of a pair: its batches do not diverge
 
 	mu    sync.Mutex
 	known topics.View
@@ -204,6 +205,9 @@ func (v visitor) visit(r logRange, rp *kmsg.FetchResponseTopicPartition) (next i
 func (c *cluster) records(ctx context.Context, r logRange, batch func(recordbatch.Batch) error) error {
 	return c.follow(ctx, r, visitor{batch: func(b recordbatch.Batch, aborted *recordbatch.Aborted) (bool, error) {
 		route, _, err := recordbatch.Admit(b.Bytes, b.Header, aborted, recordbatch.Rules{Wanted: r.from})
+		if c.copied[b.ProducerID] && b.Magic >= 2 {
+			return true, nil
+		}
 		if err == nil && route != recordbatch.RouteDrop {
 			err = batch(b)
 		}

@@ -55,7 +55,7 @@ func read(ctx context.Context, c client.Clusters, describe describer) (Report, e
 	}
 	defer source.Close()
 	defer target.Close()
-	r := &reading{clusters: c, flow: c.Flow, source: source, target: target}
+	r := &reading{clusters: c, flow: c.Flow, source: source, target: target, decisions: *control.NewState(c.Flow)}
 	if r.syncer, err = topics.NewSyncer(source, target, c.Flow, c.Log); err != nil {
 		return Report{}, err
 	}

@@ -43,7 +43,8 @@ type groupPartition struct {
 func newReverseFlows(d *Deps, rules *policy.Groups) ([]*reverseFlow, error) {
 	var list []*reverseFlow
 	for _, f := range d.Reverse {
-		if len(d.Flow.GroupsBack) == 0 && len(f.GroupsBack) == 0 {
+		half := config.PairOf(d.Flow, []config.Flow{f}) != nil
+		if len(d.Flow.GroupsBack) == 0 && len(f.GroupsBack) == 0 && !half {
 			continue
 		}
 		topics, err := policy.NewTopics(f, f.Source, f.Target)
@@ -60,7 +61,7 @@ func newReverseFlows(d *Deps, rules *policy.Groups) ([]*reverseFlow, error) {
 			journal: offsets.NewJournal(d.SourceClient, name, offsets.JournalOptions{Memory: reverseMemory, Log: d.Log}),
 		}
 		r.lineage = offsets.NewLineageReader(d.SourceClient, name, d.Log, r.forget, func(e offsets.Entry) {
-			r.add(e, func(group string) bool { return rules.Back(group) || theirs.Back(group) })
+			r.add(e, func(group string) bool { return half || rules.Back(group) || theirs.Back(group) })
 		})
 		list = append(list, r)
 	}

@@ -211,6 +211,7 @@ func StepsOf(v Verb) []Planned {
 		return []Planned{
 			{Name: StepDiverged, Does: "lists what only the old source has, and exports it with --diverged export"},
 			{Name: StepLeaveOut, Does: "lets the flow continue behind what was exported"},
+			{Name: StepBack, Does: "starts the reverse flow, if only one of the two copies at a time"},
 			{Name: StepCatchUp, Does: "waits until the reverse flow has at most --max-lag records left"},
 			{Name: StepHome, Does: "carries out a switchover along the reverse flow, which starts the flow again"},
 		}

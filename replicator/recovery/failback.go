@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/milena-kafka/milena/config"
 	"github.com/milena-kafka/milena/replicator/client"
 	"github.com/milena-kafka/milena/replicator/control"
 	"github.com/milena-kafka/milena/replicator/diverged"
@@ -17,6 +18,7 @@ import (
 const (
 	StepDiverged = "diverged"
 	StepLeaveOut = "leave out"
+	StepBack     = "back"
 	StepCatchUp  = "catch up"
 	StepHome     = "home"
 )
@@ -140,15 +142,17 @@ func (f *failback) execute(ctx context.Context) error {
 	steps := []step{
 		{name: StepDiverged, do: f.export},
 		{name: StepLeaveOut, do: f.leaveOut},
+		{name: StepBack, do: f.startBack, undo: f.stopBack},
 		{name: StepCatchUp, do: f.catchUp},
 		{name: StepHome},
 	}
 	if f.reverse == nil {
 		steps = steps[:1]
 	} else {
-		steps[3].do = func(ctx context.Context) (string, error) {
+		home := &steps[len(steps)-1]
+		home.do = func(ctx context.Context) (string, error) {
 			text, err := f.goHome(ctx)
-			steps[3].last = f.mayBeHome
+			home.last = f.mayBeHome
 			return text, err
 		}
 	}
@@ -161,6 +165,42 @@ func thawHome(ctx context.Context, c client.Clusters, reverse *client.Clusters, 
 		return fmt.Errorf("clients are home, but their producers may still be frozen by an earlier switchover: %w; repeat the command, or milena switchover --flow %s --thaw takes that back", err, c.Flow.Name)
 	}
 	return nil
+}
+
+// isPair reports whether the flow and the one back copy the same topics in turn: then the flow never copies what only the old source has, because the flow
+// back appends behind it.
+func (f *failback) isPair() bool { return isPair(f.clusters, f.reverse) }
+
+func isPair(c client.Clusters, reverse *client.Clusters) bool {
+	return reverse != nil && config.PairOf(c.Flow, []config.Flow{reverse.Flow}) != nil
+}
+
+// startBack lets the flow back copy, if it is the other half of a pair and stopped.
+func (f *failback) startBack(ctx context.Context) (string, error) {
+	if !f.isPair() {
+		return "nothing; the flow back runs", nil
+	}
+	_, state, done, err := control.Open(ctx, *f.reverse)
+	if err != nil {
+		return "", err
+	}
+	done()
+	stopped := state.Stopped()
+	if stopped == nil {
+		return fmt.Sprintf("flow %s runs", f.reverse.Flow.Name), nil
+	}
+	if err := f.change(ctx, func(d *document) { d.Started = stopped }); err != nil {
+		return "", err
+	}
+	return f.submit(ctx, *f.reverse, control.StartFlow, control.Scope{Kind: control.Flow})
+}
+
+// stopBack stops the flow back again. What it has copied stays, and is no record that only the old source has.
+func (f *failback) stopBack(ctx context.Context) (string, error) {
+	if f.reverse == nil || f.doc.Started == nil {
+		return "it ran before", nil
+	}
+	return f.restore(ctx, *f.reverse, control.StopFlow)
 }
 
 // stays says what a failback that fails leaves as it is, as the end of a sentence.
@@ -306,6 +346,13 @@ func (f *failback) isHomeOpen(ctx context.Context) bool {
 // leaveOut lets the flow continue behind what was exported.
 func (f *failback) leaveOut(ctx context.Context) (string, error) {
 	d := f.doc.Report.Diverged
+	if f.isPair() {
+		if d == nil || f.o.Diverged.Action != Export {
+			return fmt.Sprintf("nothing; flow %s continues behind it", f.reverse.Flow.Name), nil
+		}
+		err := f.change(ctx, func(doc *document) { doc.Report.Diverged.LeftOut = d.Records + d.DoubtfulRecords })
+		return fmt.Sprintf("flow %s continues behind it", f.reverse.Flow.Name), err
+	}
 	if d == nil || f.o.Diverged.Action != Export {
 		return "nothing; the flow goes on where it was", nil
 	}
@@ -379,7 +426,11 @@ func (f *failback) export(ctx context.Context) (string, error) {
 	case f.o.Diverged.Action != Keep && !found.isNone():
 		return "", fmt.Errorf("%s since it was checked: somebody writes to it; say --diverged keep or export", text)
 	default:
-		return text + "; the flow copies what there is when it goes on", f.change(ctx, func(d *document) { d.Report.Diverged = found.bounded() })
+		what := "; the flow copies what there is when it goes on"
+		if f.isPair() {
+			what = "; it stays there, and is not copied"
+		}
+		return text + what, f.change(ctx, func(d *document) { d.Report.Diverged = found.bounded() })
 	}
 	if why := found.cannotExport(f.o.Diverged.Doubtful); f.reverse != nil && why != "" {
 		return "", errors.New(why)

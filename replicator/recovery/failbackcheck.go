@@ -76,7 +76,7 @@ func (f *failbackCheck) checkFailedOver(ctx context.Context) bool {
 		f.add("flow", OK, "flow %s has failed over; a failback of %s was undone", name, last.When.UTC().Format(time.DateTime))
 		return true
 	default:
-		f.add("flow", Refuse, "flow %s is stopped since %s by %s, and has not failed over; milena switchover of the reverse flow moves clients to cluster %s, or milena start lets it go on", name, stopped.When.UTC().Format(time.DateTime), stopped.Who, f.clusters.Flow.Source)
+		f.add("flow", Refuse, "flow %s is stopped %s, and has not failed over; milena switchover of the reverse flow moves clients to cluster %s, or milena start lets it go on", name, stopped.Since(), f.clusters.Flow.Source)
 	}
 	return false
 }
@@ -97,9 +97,15 @@ func (f *failbackCheck) checkDiverged(d *Diverged) {
 			f.add("diverged", Refuse, "%s", why)
 			return
 		}
+		if isPair(f.clusters, f.reverse) {
+			f.add("diverged", Note, "%s; they are exported, stay in the topics of cluster %s, and are not copied", text, f.clusters.Flow.Source)
+			return
+		}
 		f.add("diverged", Note, "%s; they are exported, and the flow leaves them out", text)
 	case d.Doubtful > 0 && !o.Doubtful && o.Action == Keep:
 		f.add("diverged", Refuse, "%s; --doubtful goes on, and the takeover of the flow decides by its anomaly policy", text)
+	case o.Action == Keep && isPair(f.clusters, f.reverse):
+		f.add("diverged", Note, "%s; they stay in the topics of cluster %s, in front of what flow %s copies, and are not copied", text, f.clusters.Flow.Source, f.reverse.Flow.Name)
 	case o.Action == Keep:
 		f.add("diverged", Note, "%s; the flow copies them when it goes on", text)
 	default:
@@ -205,7 +211,13 @@ func (f *failbackCheck) checkReverse(ctx context.Context) {
 		f.add("home", Refuse, "%v", err)
 		return
 	}
-	p.checkFlow(now)
+	if isPair(f.clusters, f.reverse) && stoppedBy(&now.fleet) != nil {
+		back := preflight{clusters: f.clusters, reverse: f.reverse, o: f.o}
+		back.checkReverse(ctx)
+		p.rows = back.rows
+	} else {
+		p.checkFlow(now)
+	}
 	p.checkGroups(ctx)
 	p.checkReverse(ctx)
 	p.checkFreeze(ctx)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -83,7 +82,7 @@ func (p *preflight) checkFlow(d *drained) {
 		p.refuse("flow", "it has failed over since %s, by %s; milena failback brings clients home", stopped.When.UTC().Format(time.DateTime), stopped.Who)
 		return
 	case stopped != nil:
-		p.refuse("flow", "it is stopped since %s by %s; milena start lets it go on", stopped.When.UTC().Format(time.DateTime), stopped.Who)
+		p.refuse("flow", "it is stopped %s; milena start lets it go on", stopped.Since())
 		return
 	case r.Mode == fleet.ModeStopped:
 		p.refuse("flow", "no instance runs; start one with milena run")

@@ -246,7 +246,7 @@ func (r *run) findTaken() {
 func (r *run) read(ctx context.Context) error {
 	err := r.log.ReadAll(ctx, func(record control.Record) { _ = r.state.Apply(record) })
 	if errors.Is(err, control.ErrAnotherLog) {
-		r.state = &control.State{}
+		r.state = control.NewState(r.clusters.Flow)
 		err = r.log.ReadAll(ctx, func(record control.Record) { _ = r.state.Apply(record) })
 	}
 	return err

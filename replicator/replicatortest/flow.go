@@ -32,26 +32,31 @@ type Flow struct {
 
 func (c *Clusters) start(parsed *config.Config, source *Cluster) *Flow {
 	c.t.Helper()
+	return c.run(parsed, parsed.Flows[0], c.reverseOf(parsed.Flows[0]), source)
+}
+
+func (c *Clusters) run(parsed *config.Config, flow config.Flow, reverse []config.Flow, source *Cluster) *Flow {
+	c.t.Helper()
 	number := flows.Add(1)
 	f := &Flow{
-		Config: parsed.Flows[0], ClientID: fmt.Sprintf("milena-%d", number), Metrics: prometheus.NewRegistry(), source: source, logged: &logged{also: c.t.Output()},
+		Config: flow, ClientID: fmt.Sprintf("milena-%d", number), Metrics: prometheus.NewRegistry(), source: source, logged: &logged{also: c.t.Output()},
 	}
 	from, to := parsed.Clusters[f.Config.Source], parsed.Clusters[f.Config.Target]
 	from.ClientID, to.ClientID = f.ClientID, f.ClientID
 	f.options = replicator.Options{
 		Clusters: client.Clusters{
-			Flow: f.Config, Reverse: c.reverseOf(f.Config), Source: from, Target: to,
+			Flow: f.Config, Reverse: reverse, Source: from, Target: to,
 			Log: slog.New(slog.NewTextHandler(f.logged, nil)),
 		},
 		Registerer: f.Metrics, Instance: cmp.Or(c.Instance, fmt.Sprintf("instance-%d", number)),
 		Buffer: int64(parsed.Buffer), ShutdownTimeout: parsed.ShutdownTimeout, RebuildMap: c.RebuildMap, BootTime: c.BootTime, Pauses: c.Pauses,
 	}
-	flow, err := replicator.New(f.options)
+	made, err := replicator.New(f.options)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	f.prepare, f.NoteEvent = flow.Prepare, flow.NoteEvent
-	f.Running = Run(c.t, flow.Run, flow.Status)
+	f.prepare, f.NoteEvent = made.Prepare, made.NoteEvent
+	f.Running = Run(c.t, made.Run, made.Status)
 	return f
 }
 

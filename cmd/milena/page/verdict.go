@@ -39,7 +39,7 @@ func newVerdict(s *replicator.Status, t *tallied, state State, commands commands
 	switch {
 	case state == StateStopped:
 		d := flowDecision(s.Control.InForce)
-		v.Sentence = fmt.Sprintf("Not known: the flow is stopped since %s by %s. What was written to %s since then is not on %s.", clock(d.Since), d.Who, s.Source, s.Target)
+		v.Sentence = stoppedSentence(d, s)
 	case r.Partitions+r.Unknown == 0 && !whole:
 		v.Sentence = fmt.Sprintf("Not known here: this instance copies nothing. %s says it for the flow.", fleetCommand(commands))
 	case r.Partitions+r.Unknown == 0:
@@ -57,6 +57,14 @@ func newVerdict(s *replicator.Status, t *tallied, state State, commands commands
 		v.Sentence = "Yes: " + lossClause(s, now) + "." + besides(s, t)
 	}
 	return v
+}
+
+// stoppedSentence says what is known of the source while the flow is stopped.
+func stoppedSentence(d *replicator.DecisionStatus, s *replicator.Status) string {
+	if d.Since.IsZero() {
+		return fmt.Sprintf("Not known: the flow is stopped by %s, and was never started. What is only on %s is not known.", d.Who, s.Source)
+	}
+	return fmt.Sprintf("Not known: the flow is stopped since %s by %s. What was written to %s since then is not on %s.", clock(d.Since), d.Who, s.Source, s.Target)
 }
 
 // notNow is why the target cannot take over now, empty if nothing is known to keep it from that.

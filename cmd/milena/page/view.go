@@ -198,7 +198,7 @@ type Decision struct {
 	Scope          string       `json:"scope"`
 	Who            string       `json:"who"`
 	Why            string       `json:"why,omitempty"`
-	Since          time.Time    `json:"since"`
+	Since          time.Time    `json:"since,omitzero"`
 	Until          *time.Time   `json:"until"`
 	BytesPerSecond *int64       `json:"bytes_per_second"`
 	Sentence       string       `json:"sentence"`

@@ -87,7 +87,10 @@ func InForceText(what, scope, who, why string, since, until time.Time, rate int6
 		text = fmt.Sprintf("throttled to %s/s: %s", Size(rate), scope)
 	case control.Pause, control.Resume, control.Retry, control.Skip, control.RestartCopy, control.Adopt, control.StartFlow, control.SyncGroups:
 	}
-	text += fmt.Sprintf(", by %s since %s", who, since.Local().Format(time.DateTime))
+	text += ", by " + who
+	if !since.IsZero() { // its config says so
+		text += " since " + since.Local().Format(time.DateTime)
+	}
 	if !until.IsZero() {
 		text += " until " + until.Local().Format(time.DateTime)
 	}
