@@ -79,7 +79,7 @@ func (p *preflight) checkFlow(d *drained) {
 	}
 	switch stopped := stoppedBy(r); {
 	case stopped != nil && stopped.What == control.FailOver:
-		p.refuse("flow", "it has failed over since %s, by %s; milena failback brings clients home", stopped.When.UTC().Format(time.DateTime), stopped.Who)
+		p.refuse("flow", "it has failed over %s; milena failback brings clients home", stopped.Since())
 		return
 	case stopped != nil:
 		p.refuse("flow", "it is stopped %s; milena start lets it go on", stopped.Since())
