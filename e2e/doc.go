@@ -8,7 +8,8 @@
 //	MILENA_E2E=1 go test ./e2e -run TestTwentyKills -v   run some, and print what they measure
 //
 // TestKerberos also needs a KDC (apt-get install krb5-kdc krb5-admin-server krb5-user) and is skipped without one. TestAlerts needs prometheus in PATH,
-// as Debian's package has it. With MILENA_LONG=1 it lets every alert fire, and else those that take less than a minute together.
+// as Debian's package has it. With MILENA_LONG=1 it lets every alert fire, and else those that take less than a minute together. Other tests that take long
+// and are much like another one are skipped without MILENA_LONG=1 too.
 //
 // More environment variables:
 //

@@ -99,6 +99,14 @@ func check(t *testing.T, err error) {
 	}
 }
 
+// long skips what takes a minute or more and is much like another test, unless MILENA_LONG is set.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("MILENA_LONG") == "" {
+		t.Skip("takes longer; run it with MILENA_LONG=1")
+	}
+}
+
 // seeded is a random source whose seed is logged, so that a run can be repeated.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()

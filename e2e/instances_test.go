@@ -18,13 +18,13 @@ import (
 	"github.com/milena-kafka/milena/e2e/verify"
 )
 
-// Three processes share a flow of 200 partitions, under random faults for two minutes. The package e2e/long does that for longer.
+// Three processes share a flow of 200 partitions, under random faults for a minute. The package e2e/long does that for longer.
 func TestInstancesShareAFlow(t *testing.T) {
 	jars := requireKafka(t)
 	bin, err := buildMilena()
 	check(t, err)
 	report, err := instances.Run(t.Context(), instances.Options{
-		Seed: seed(t), Instances: 3, Lasts: 2 * time.Minute, Binary: bin, Jars: jars, Dir: dir(t), Logf: t.Logf,
+		Seed: seed(t), Instances: 3, Lasts: time.Minute, Binary: bin, Jars: jars, Dir: dir(t), Logf: t.Logf,
 	})
 	t.Logf("standstills:\n%s", report.Standstills)
 	check(t, err)

@@ -18,6 +18,7 @@ func TestTwentyKills(t *testing.T) {
 
 // The target forgets the producers of old records within seconds, so a blind resend would duplicate a batch.
 func TestTwentyKillsWithOldRecords(t *testing.T) {
+	long(t)
 	t.Parallel()
 	testTwentyKills(t, forgetful(), in2023)
 }

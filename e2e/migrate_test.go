@@ -191,6 +191,7 @@ func refusesBesideMirrorMaker(t *testing.T, m *milena) {
 
 // milena copies for a while and MirrorMaker 2 takes its work back, during a load. No record is missing or duplicated.
 func TestRollbackToMirrorMaker(t *testing.T) {
+	long(t)
 	t.Parallel()
 	g, mirrorMaker := startMigration(t, map[string]string{"dr.offset.flush.interval.ms": "2000"})
 	g.waitMirrored(20_000)

@@ -198,6 +198,7 @@ type javaReport struct {
 // MirrorMaker 2, milena and the programs that fail over share one mm2.properties. With either replicator, Java's MirrorClient and
 // RemoteClusterUtils find the same topics, hops and clusters, and milena's translated offsets are at least as far.
 func TestMirrorClientConfiguredByMM2File(t *testing.T) {
+	long(t)
 	t.Parallel()
 	requireKafka(t)
 	both := map[string]string{"b->a.enabled": "true"}

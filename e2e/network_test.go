@@ -41,7 +41,7 @@ func TestNetworkFaults(t *testing.T) {
 		mode    proxy.Mode
 		lasts   time.Duration
 	}{
-		{p.target, proxy.BlackHole, 60 * time.Second},
+		{p.target, proxy.BlackHole, 20 * time.Second}, // longer than any request may take
 		{p.target, proxy.Refuse, 12 * time.Second},
 		{p.target, proxy.HalfOpen, 12 * time.Second},
 		{p.target, proxy.DropResponses, 3 * time.Second},

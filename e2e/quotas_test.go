@@ -88,10 +88,10 @@ func TestQuotasAreRespected(t *testing.T) {
 	config["flows"].([]daemon.Map)[0]["lease"] = "10s" // a quota mutes connections for longer
 	q.m = q.startMilena(config)
 	q.waitStarted()
-	t.Run("request_percentage", q.requestPercentage)
+	t.Run("request_percentage", func(t *testing.T) { long(t); q.requestPercentage(t) })
 	t.Run("target", func(t *testing.T) { q.byteRate(t, "target", "producer_byte_rate", q.targetAdmin) })
-	t.Run("source", func(t *testing.T) { q.byteRate(t, "source", "consumer_byte_rate", q.sourceAdmin) })
-	t.Run("without quotas", q.withoutQuotas)
+	t.Run("source", func(t *testing.T) { long(t); q.byteRate(t, "source", "consumer_byte_rate", q.sourceAdmin) })
+	t.Run("without quotas", func(t *testing.T) { long(t); q.withoutQuotas(t) })
 	q.verify(remoteTopic, "orders")
 	q.m.stop()
 }
