@@ -92,6 +92,7 @@ func TestQuotasAreRespected(t *testing.T) {
 	t.Run("target", func(t *testing.T) { q.byteRate(t, "target", "producer_byte_rate", q.targetAdmin) })
 	t.Run("source", func(t *testing.T) { long(t); q.byteRate(t, "source", "consumer_byte_rate", q.sourceAdmin) })
 	t.Run("without quotas", func(t *testing.T) { long(t); q.withoutQuotas(t) })
+	q.waitCopied(q.m, time.Minute, "orders") // what was throttled last may still be on its way
 	q.verify(remoteTopic, "orders")
 	q.m.stop()
 }
