@@ -67,7 +67,7 @@ func TestFailoverAndFailback(t *testing.T) {
 	waitGroupsSynced(t, p.sourceAdmin, p.targetAdmin, []string{"billing"}, []string{"orders"}, remoteTopic)
 	stream := w.Stream(ctx, 300)
 	m.command(t, "pause", "--flow", "source-target", "--partition", "orders-1", "--reason", "test") // so that something is lost
-	p.untilTargetTellsLoss(0)
+	p.untilTargetTellsLoss(time.Now())
 	p.source.Broker(1).Kill()
 	_, _ = stream.Stop(within(t, time.Second, "the load ends")) // the source is gone
 	w.Close()

@@ -217,7 +217,7 @@ func (c *mirrorClient) libraryFindsSources(t *testing.T) {
 	check(t, err)
 	fresh := map[string]bool{}
 	for _, h := range heartbeats {
-		fresh[h.Topic+" "+h.Source+" "+h.Target] = time.Since(h.At) < 20*time.Second
+		fresh[h.Topic+" "+h.Source+" "+h.Target] = time.Since(h.At) < 2*time.Minute // MirrorMaker 2 may be late on a busy machine
 	}
 	for _, want := range []string{
 		"heartbeats primary dr", "heartbeats source target", "primary.heartbeats dr primary", "source.heartbeats target source",

@@ -45,15 +45,16 @@ func (m *milena) rpo(t *testing.T) rpo {
 	return flows[0].RPO
 }
 
-// untilTargetTellsLoss waits until the target alone tells that more than n records are missing: what an instance knows, the journal has seconds later.
-func (p *pair) untilTargetTellsLoss(n int64) {
+// untilTargetTellsLoss waits until the target alone tells what is missing since a partition was paused: what an instance knows, the journal has seconds later.
+func (p *pair) untilTargetTellsLoss(paused time.Time) {
 	p.t.Helper()
 	config := p.config("orders")
 	config["clusters"].(daemon.Map)["source"] = daemon.Map{"brokers": []string{"127.0.0.1:1"}} // nothing listens there
 	withoutSource := p.newMilena("without-source", config)
 	eventually(p.t, time.Minute, "the target alone tells what is missing", func() (bool, string) {
 		said := withoutSource.rpo(p.t)
-		return said.MissingRecords > n && said.Unknown == 0, fmt.Sprintf("%+v", said)
+		isOfPause := said.CompleteUpTo.Before(paused.Add(time.Second)) && said.SeenAt.After(paused.Add(3*time.Second))
+		return isOfPause && said.MissingRecords > 0 && said.Unknown == 0, fmt.Sprintf("%+v", said)
 	})
 }
 
@@ -74,7 +75,7 @@ func TestRPOWithoutTheSource(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	paused := time.Now()
-	p.untilTargetTellsLoss(300)
+	p.untilTargetTellsLoss(paused)
 	p.source.Broker(1).Kill()
 	pause(t, 3*time.Second)
 	m.Kill()
