@@ -95,6 +95,7 @@ func topicsAndGroups(t *testing.T, admin *kadm.Client) []string {
 // some records again, and another producer writes to a copy: both are counted exactly. No topic and no group is
 // created by milena.
 func TestCompareBesideMirrorMaker(t *testing.T) {
+	long(t)
 	t.Parallel()
 	g, mirrorMaker := startMigration(t, nil)
 	g.waitMirrored(20_000)

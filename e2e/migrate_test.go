@@ -146,19 +146,23 @@ func TestMilenaContinuesMirrorMakersCopy(t *testing.T) {
 		name       string
 		properties map[string]string
 		stop       func(*testing.T, *proc.Process) // SIGKILL if nil
+		long       bool
 	}{
 		{name: "after kill -9"},
 		// Its transactions are open then: their records count only when the coordinator has ended them.
-		{name: "after kill -9 with exactly-once", properties: map[string]string{
+		{name: "after kill -9 with exactly-once", long: true, properties: map[string]string{
 			"dr.exactly.once.source.support": "enabled", "dedicated.mode.enable.internal.rest": "true", "listeners": "http://127.0.0.1:0",
 			"primary.consumer.isolation.level": "read_committed", "dr.producer.transaction.timeout.ms": "15000",
 		}},
 		// Most files have both directions. Heartbeats are copied then too.
-		{name: "after a clean stop with both directions", stop: stopMirrorMaker, properties: map[string]string{
+		{name: "after a clean stop with both directions", long: true, stop: stopMirrorMaker, properties: map[string]string{
 			"dr->primary.enabled": "true", "dr->primary.topics": "local", "dr->primary.emit.heartbeats.enabled": "true",
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.long {
+				long(t)
+			}
 			g, mirrorMaker := startMigration(t, tt.properties)
 			g.waitMirrored(40_000)
 			m := g.newMilenaForMM2File()
