@@ -126,12 +126,10 @@ func (p *program) printHistory(list []fleet.HistoryEntry) {
 	for i := range list {
 		e := &list[i]
 		where, what, outcome := describeEntry(e)
-		row(w, "%s\t%s\t%s\t%s\t%s", localTime(e.When), e.Kind, where, what, outcome)
+		row(w, "%s\t%s\t%s\t%s\t%s", summary.LocalTime(e.When), e.Kind, where, what, outcome)
 	}
 	_ = w.Flush()
 }
-
-func localTime(at time.Time) string { return at.Local().Format(time.DateTime) }
 
 // describeEntry describes an entry of the history in three columns.
 func describeEntry(e *fleet.HistoryEntry) (where, what, outcome string) {
@@ -166,7 +164,7 @@ func describeAnomaly(a *fleet.PastAnomaly) (where, what, outcome string) {
 	case a.RepairedBy == fleet.RepairedByPassing:
 		outcome += ", over: the copy has passed it"
 	case a.RepairedBy != "":
-		outcome += fmt.Sprintf(", then %s at %s", a.RepairedBy, localTime(a.Repaired))
+		outcome += fmt.Sprintf(", then %s at %s", a.RepairedBy, summary.LocalTime(a.Repaired))
 	}
 	return where, what, outcome
 }
@@ -185,7 +183,7 @@ func describeEvent(e *control.Event) (where, what, outcome string) {
 	}
 	var parts []string
 	if e.Count > 1 {
-		parts = append(parts, fmt.Sprintf("%d times until %s", e.Count, localTime(e.Latest())))
+		parts = append(parts, fmt.Sprintf("%d times until %s", e.Count, summary.LocalTime(e.Latest())))
 	}
 	if took := time.Duration(e.TookMillis) * time.Millisecond; took > 0 && e.Count > 1 {
 		parts = append(parts, fmt.Sprintf("%v at most", took))

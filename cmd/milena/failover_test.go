@@ -50,15 +50,15 @@ func TestRecoveryText(t *testing.T) {
 func TestStatusOfRecoveries(t *testing.T) {
 	at, rpo, rto := time.Date(2026, 11, 29, 5, 0, 0, 0, time.UTC), 2.5, 12.04
 	for want, c := range map[string]replicator.ControlStatus{
-		"producers may not write to cluster primary, by a switchover with --freeze quota since " + localTime(at) + "; milena switchover --flow primary-dr --thaw lets them": {
+		"producers may not write to cluster primary, by a switchover with --freeze quota since " + summary.LocalTime(at) + "; milena switchover --flow primary-dr --thaw lets them": {
 			Frozen: []control.Frozen{{Cluster: "primary", How: "quota", Flow: "primary-dr", Since: at}},
 		},
 		"--freeze acl; milena switchover --flow dr-primary --thaw": {Frozen: []control.Frozen{{Cluster: "dr", How: "acl", Flow: "dr-primary"}}},
-		"last drill: " + localTime(at) + " by alice: passed, RPO 2.5 s, RTO 12.0 s": {
+		"last drill: " + summary.LocalTime(at) + " by alice: passed, RPO 2.5 s, RTO 12.0 s": {
 			Drill: &control.DrillStatus{Who: "alice", When: at, Passed: true, RPOSeconds: &rpo, RTOSeconds: &rto, LastPassed: at},
 		},
-		"by alice: not passed, 1 finding; the last that was passed: " + localTime(at): {Drill: &control.DrillStatus{Who: "alice", When: at.Add(time.Hour), Findings: 1, LastPassed: at}},
-		"by alice: not carried out; none was passed yet":                              {Drill: &control.DrillStatus{Who: "alice", When: at}},
+		"by alice: not passed, 1 finding; the last that was passed: " + summary.LocalTime(at): {Drill: &control.DrillStatus{Who: "alice", When: at.Add(time.Hour), Findings: 1, LastPassed: at}},
+		"by alice: not carried out; none was passed yet":                                      {Drill: &control.DrillStatus{Who: "alice", When: at}},
 	} {
 		if got := summary.ControlTexts(c); len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("%q, not %q", got, want)

@@ -84,7 +84,7 @@ func Attention(p replicator.PartitionStatus) string {
 	case p.State != "replicating":
 		return "not replicating"
 	case p.Begun && p.LagRecords == nil && !p.SourceSeen.IsZero():
-		return fmt.Sprintf("the source has not answered since %s, so the lag is unknown", p.SourceSeen.Local().Format(time.DateTime))
+		return fmt.Sprintf("the source has not answered since %s, so the lag is unknown", LocalTime(p.SourceSeen))
 	case p.Verified.Problem() != "":
 		return p.Verified.Problem()
 	case p.LagSeconds != nil && *p.LagSeconds > AttentionSeconds:

@@ -41,14 +41,14 @@ func ControlTexts(c replicator.ControlStatus) (texts []string) {
 func FrozenText(f control.Frozen) string {
 	since := ""
 	if !f.Since.IsZero() {
-		since = " since " + f.Since.Local().Format(time.DateTime)
+		since = " since " + LocalTime(f.Since)
 	}
 	return fmt.Sprintf("frozen: producers may not write to cluster %s, by a switchover with --freeze %s%s; milena switchover --flow %s --thaw lets them", f.Cluster, f.How, since, f.Flow)
 }
 
 // DrillText is how the last drill came out, as a sentence.
 func DrillText(d *control.DrillStatus) string {
-	text := fmt.Sprintf("last drill: %s by %s: ", d.When.Local().Format(time.DateTime), d.Who)
+	text := fmt.Sprintf("last drill: %s by %s: ", LocalTime(d.When), d.Who)
 	switch {
 	case d.Passed:
 		text += "passed"
@@ -70,7 +70,7 @@ func DrillText(d *control.DrillStatus) string {
 	case d.LastPassed.IsZero():
 		text += "; none was passed yet"
 	default:
-		text += "; the last that was passed: " + d.LastPassed.Local().Format(time.DateTime)
+		text += "; the last that was passed: " + LocalTime(d.LastPassed)
 	}
 	return text
 }
@@ -89,10 +89,10 @@ func InForceText(what, scope, who, why string, since, until time.Time, rate int6
 	}
 	text += ", by " + who
 	if !since.IsZero() { // its config says so
-		text += " since " + since.Local().Format(time.DateTime)
+		text += " since " + LocalTime(since)
 	}
 	if !until.IsZero() {
-		text += " until " + until.Local().Format(time.DateTime)
+		text += " until " + LocalTime(until)
 	}
 	return text + ReasonOf(why)
 }

@@ -41,3 +41,6 @@ func Ago(age time.Duration) string {
 	}
 	return fmt.Sprintf("%v ago", age)
 }
+
+// LocalTime is a moment in the reader's time zone, to the second.
+func LocalTime(at time.Time) string { return at.Local().Format(time.DateTime) }
